@@ -1,0 +1,1 @@
+"""What all services agree on. No file here knows a service's code."""

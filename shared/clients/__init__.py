@@ -1,0 +1,1 @@
+"""How services reach what is not their own: the vendors (through the egress) and each other."""

@@ -1,0 +1,176 @@
+"""The relay's side of the outbox: claim a batch under a lease, mark it sent, or give it back.
+
+Claimed by state, with SKIP LOCKED, so that any number of relays may work on one outbox. A sequence
+number, once given, stays with its row: a batch that is sent again carries the same numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Connection, Engine, text
+
+_STREAMS = text("""
+select stream from outbox
+where leased_until is null or leased_until < now()
+group by stream order by min(created_at)
+""")
+
+# The stream's row is locked first: numbers are given in one place at a time, without a gap.
+_LOCK_STREAM = text("""
+insert into outbox_stream (stream) values (:stream)
+on conflict (stream) do update set stream = excluded.stream
+returning epoch, last_sequence
+""")
+
+_CLAIM = text("""
+with picked as (
+    select event_id from outbox
+    where stream = :stream and (leased_until is null or leased_until < now())
+    order by sequence nulls last, created_at
+    limit :most
+    for update skip locked
+), numbered as (
+    select event_id, row_number() over (order by created_at, event_id) as position
+    from outbox join picked using (event_id) where sequence is null
+), leased as (
+    update outbox o set
+        leased_until = now() + make_interval(secs => :lease_seconds),
+        attempts = attempts + 1,
+        sequence = coalesce(o.sequence, :last_sequence + n.position)
+    from picked p left join numbered n using (event_id)
+    where o.event_id = p.event_id
+    returning o.event_id, o.sequence, o.envelope, n.position
+)
+select event_id, sequence, envelope, position from leased order by sequence
+""")
+
+_ADVANCE = text("""
+update outbox_stream set last_sequence = last_sequence + :given where stream = :stream
+""")
+
+_MARK_SENT = text("""
+with done as (
+    delete from outbox where event_id = any(:ids)
+    returning stream, sequence, event_id, envelope, created_at
+)
+insert into outbox_sent (stream, sequence, event_id, envelope, created_at)
+select stream, sequence, event_id, envelope, created_at from done
+on conflict (stream, sequence) do nothing
+""")
+
+_RELEASE = text("update outbox set leased_until = null where event_id = any(:ids)")
+
+_RETURN = text("""
+with again as (
+    delete from outbox_sent s using outbox_stream t
+    where t.stream = s.stream and t.epoch = :epoch and s.stream = :stream
+      and s.sequence between :first and :last
+    returning s.stream, s.sequence, s.event_id, s.envelope, s.created_at
+)
+insert into outbox (stream, sequence, event_id, envelope, created_at)
+select stream, sequence, event_id, envelope, created_at from again
+on conflict do nothing
+""")
+
+_BACKLOG = text("""
+select stream, count(*) as waiting,
+       extract(epoch from now() - min(created_at))::float as oldest_seconds
+from outbox group by stream
+""")
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """One event of a batch, with its number."""
+
+    event_id: UUID
+    sequence: int
+    envelope: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What one message will carry: events of one stream, ordered by their numbers."""
+
+    stream: str
+    epoch: UUID
+    events: tuple[Claimed, ...]
+
+    @property
+    def ids(self) -> list[UUID]:
+        return [event.event_id for event in self.events]
+
+
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """What waits in one stream; its age is the number to alarm on."""
+
+    stream: str
+    waiting: int
+    oldest_seconds: float
+
+
+def waiting_streams(engine: Engine) -> list[str]:
+    """Streams with something to send, the one that waits longest first."""
+    with engine.begin() as connection:
+        return list(connection.execute(_STREAMS).scalars())
+
+
+def claim(engine: Engine, stream: str, *, most: int, lease: timedelta) -> Batch | None:
+    """Take up to `most` events of the stream under a lease; None when another relay has them."""
+    with engine.begin() as connection:
+        epoch, last = connection.execute(_LOCK_STREAM, {"stream": stream}).one()
+        rows = connection.execute(
+            _CLAIM,
+            {
+                "stream": stream,
+                "most": most,
+                "lease_seconds": lease.total_seconds(),
+                "last_sequence": last,
+            },
+        ).all()
+        _advance(connection, stream, sum(1 for row in rows if row.position is not None))
+    events = tuple(Claimed(row.event_id, row.sequence, row.envelope) for row in rows)
+    return Batch(stream, epoch, events) if events else None
+
+
+def _advance(connection: Connection, stream: str, given: int) -> None:
+    if given:
+        connection.execute(_ADVANCE, {"stream": stream, "given": given})
+
+
+def mark_sent(engine: Engine, batch: Batch) -> None:
+    """Move the batch to the archive: the broker has confirmed it."""
+    with engine.begin() as connection:
+        connection.execute(_MARK_SENT, {"ids": batch.ids})
+
+
+def release(engine: Engine, batch: Batch) -> None:
+    """Give the batch back at once: it could not be sent."""
+    with engine.begin() as connection:
+        connection.execute(_RELEASE, {"ids": batch.ids})
+
+
+def send_again(engine: Engine, stream: str, epoch: UUID, *, first: int, last: int) -> int:
+    """Take a range out of the archive for another send; answers how many were found."""
+    values = {"stream": stream, "epoch": epoch, "first": first, "last": last}
+    with engine.begin() as connection:
+        return connection.execute(_RETURN, values).rowcount
+
+
+def backlog(engine: Engine) -> Sequence[Backlog]:
+    """What waits, by stream."""
+    with engine.begin() as connection:
+        return [Backlog(*row) for row in connection.execute(_BACKLOG).all()]
+
+
+def last_sequences(engine: Engine) -> Sequence[tuple[str, UUID, int]]:
+    """Every stream with its epoch and the last number given."""
+    with engine.begin() as connection:
+        rows = connection.execute(text("select stream, epoch, last_sequence from outbox_stream"))
+        return [(row.stream, row.epoch, row.last_sequence) for row in rows]

@@ -1,0 +1,111 @@
+"""Families of expected failure: how the outside should react, a stable code, and the facts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Any, ClassVar
+
+
+class ExpectedFailure(Exception):
+    """A failure that we foresaw; doors translate it, they never log it as a bug.
+
+    `code` is a promise to clients: stable, snake_case, unique across the suite. `facts` reach the
+    client beside the message, so they hold no secret and no text that a user did not write.
+    """
+
+    code: ClassVar[str]
+    retryable: ClassVar[bool] = False
+
+    def __init__(self, message: str, **facts: Any) -> None:
+        super().__init__(message)
+        self.message = message
+        self.facts: Mapping[str, Any] = facts
+
+
+class Invalid(ExpectedFailure):
+    """The request can't be understood or breaks a rule that its sender can read about."""
+
+    code = "invalid"
+
+
+class TooLarge(ExpectedFailure):
+    """The request is larger than this door accepts."""
+
+    code = "too_large"
+
+
+class Unauthenticated(ExpectedFailure):
+    """The credential is proven bad or absent; never used when *we* could not check it."""
+
+    code = "unauthenticated"
+
+
+class NotInTier(ExpectedFailure):
+    """The user's tier does not include this; a larger one does."""
+
+    code = "not_in_tier"
+
+
+class Forbidden(ExpectedFailure):
+    """We know who asks, and they may not."""
+
+    code = "forbidden"
+
+
+class NotFound(ExpectedFailure):
+    """No such thing, or another user's: both look the same, so that ids can't be probed."""
+
+    code = "not_found"
+
+
+class Conflict(ExpectedFailure):
+    """The thing's present state does not allow this."""
+
+    code = "conflict"
+
+
+class LimitReached(ExpectedFailure):
+    """A limit of the user's tier holds; `retry_after` says when to come back."""
+
+    code = "limit_reached"
+
+    def __init__(self, message: str, *, retry_after: timedelta, **facts: Any) -> None:
+        super().__init__(message, **facts)
+        self.retry_after = retry_after
+
+
+class UpstreamFailed(ExpectedFailure):
+    """A vendor answered with a failure or not at all."""
+
+    code = "upstream_failed"
+
+    def __init__(self, message: str, *, retry_after: timedelta | None = None, **facts: Any) -> None:
+        super().__init__(message, **facts)
+        self.retry_after = retry_after
+
+
+class Unavailable(ExpectedFailure):
+    """*We* are in trouble (a dependency is gone or slow); trying again later makes sense."""
+
+    code = "unavailable"
+    retryable = True
+
+    def __init__(
+        self, message: str, *, retry_after: timedelta = timedelta(seconds=2), **facts: Any
+    ) -> None:
+        super().__init__(message, **facts)
+        self.retry_after = retry_after
+
+
+class DependencyUnavailable(Unavailable):
+    """A named dependency of ours does not answer."""
+
+    code = "dependency_unavailable"
+
+    def __init__(self, dependency: str, *, retry_after: timedelta = timedelta(seconds=2)) -> None:
+        super().__init__(
+            f"The service can't reach its {dependency} at the moment.",
+            retry_after=retry_after,
+            dependency=dependency,
+        )

@@ -1,0 +1,43 @@
+"""`key.*`: what happens to users' provider keys. Published by keyvault."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from shared.events.base import Event
+
+
+class KeyValidationRequested(Event):
+    """A key waits to be checked with its vendor."""
+
+    type = "key.validation_requested"
+
+    user_id: UUID
+    key_id: UUID
+    provider: str
+    key_version: int
+
+
+class KeyValidated(Event):
+    """A vendor has told what it thinks of a key; the highest `key_version` counts."""
+
+    type = "key.validated"
+
+    user_id: UUID
+    key_id: UUID
+    provider: str
+    key_version: int
+    status: str
+    capabilities: tuple[str, ...] = ()
+    models: tuple[str, ...] = ()
+
+
+class KeyRevoked(Event):
+    """A key is gone for good: whatever still uses it must stop."""
+
+    type = "key.revoked"
+
+    user_id: UUID
+    key_id: UUID
+    provider: str
+    key_version: int

@@ -1,0 +1,140 @@
+"""The web process of a service: its public application, and the internal one beside it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import httpx
+from fastapi import APIRouter, FastAPI, Request, Response
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+
+from shared.errors import ExpectedFailure
+from shared.http.caller import RemoteKeys
+from shared.http.door import App, Door
+from shared.http.errors import install_error_handlers
+from shared.identity import Peers
+from shared.settings import CommonSettings
+from shared.telemetry.logging import configure_logging
+from shared.tokens import TokenVerifier
+
+Check = Callable[[], Awaitable[None]]
+
+ONE_MEBIBYTE = 1 << 20
+
+
+class Wired(Protocol):
+    """What `wiring.wire(settings)` yields: the service's verbs, and how to tell it is ready."""
+
+    @property
+    def actions(self) -> Any: ...
+
+    @property
+    def checks(self) -> Mapping[str, Check]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class WebProcess:
+    """What `shared.http.serve` runs: one application per port, started and stopped together."""
+
+    public: App
+    internal: App
+    lifespan: Callable[[], AbstractAsyncContextManager[None]]
+
+
+def create_http_app(
+    service: str,
+    settings: CommonSettings,
+    *,
+    wire: Callable[[], AbstractAsyncContextManager[Wired]],
+    routers: Sequence[APIRouter],
+    internal_routers: Sequence[APIRouter] = (),
+    largest_body: int = ONE_MEBIBYTE,
+    description: str = "",
+) -> WebProcess:
+    """Build the web process.
+
+    `app.state` of both applications holds `actions`, `verifier`, `peers` and `settings` once the
+    lifespan has begun.
+    """
+    configure_logging(service, settings.log_level)
+    public = _application(service, description)
+    internal = _application(f"{service} (internal)", "")
+    for router in routers:
+        public.include_router(router)
+    for router in internal_routers:
+        internal.include_router(router)
+    internal.include_router(_health())
+
+    @asynccontextmanager
+    async def lifespan() -> AsyncIterator[None]:
+        peers = Peers.from_file(service, settings.identity_trust_file)
+        async with httpx.AsyncClient() as client, wire() as wired:
+            keys = RemoteKeys(settings.jwks_url, client)
+            verifier = TokenVerifier(
+                keys, issuer=settings.token_issuer, audience=settings.token_audience
+            )
+            for app in (public, internal):
+                app.state.actions = wired.actions
+                app.state.checks = wired.checks
+                app.state.verifier = verifier
+                app.state.peers = peers
+                app.state.settings = settings
+            yield
+
+    return WebProcess(
+        public=Door(public, service=service, largest_body=largest_body, sandbox=settings.sandbox),
+        internal=Door(
+            internal, service=service, largest_body=ONE_MEBIBYTE, sandbox=settings.sandbox
+        ),
+        lifespan=lifespan,
+    )
+
+
+def _application(title: str, description: str) -> FastAPI:
+    app = FastAPI(
+        title=f"ToolTip Companion: {title}",
+        description=description,
+        version="0.1.0",
+        docs_url=None,
+        redoc_url=None,
+        # A path is right or wrong; a redirect would lose the body and show internal hosts.
+        redirect_slashes=False,
+    )
+    install_error_handlers(app)
+    return app
+
+
+def _health() -> APIRouter:
+    router = APIRouter(tags=["health"])
+
+    @router.get("/healthz")
+    async def alive() -> dict[str, str]:
+        """The process runs."""
+        return {"status": "ok"}
+
+    @router.get("/readyz")
+    async def ready(request: Request, response: Response) -> dict[str, Any]:
+        """Every dependency answers; else 503 and which one does not."""
+        checks: Mapping[str, Check] = request.app.state.checks
+        states = {name: await _state_of(check) for name, check in checks.items()}
+        good = all(state == "ok" for state in states.values())
+        response.status_code = 200 if good else 503
+        return {"status": "ok" if good else "not_ready", "dependencies": states}
+
+    @router.get("/metrics")
+    async def metrics() -> Response:
+        """Prometheus' text format."""
+        return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
+
+    return router
+
+
+async def _state_of(check: Check) -> str:
+    try:
+        await check()
+    except ExpectedFailure as failure:
+        return failure.code
+    return "ok"

@@ -1,0 +1,128 @@
+"""Who is calling: a user by their access token, or another service by its own."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from dataclasses import dataclass
+from typing import Annotated
+
+import httpx
+import structlog
+from fastapi import Depends, Request
+from joserfc.errors import JoseError
+from joserfc.jwk import KeySet
+
+from shared.errors import DependencyUnavailable, Forbidden, Unauthenticated
+from shared.identity import Peers
+from shared.tiers import Tier, tier_named
+from shared.tokens import Identity, TokenVerifier
+
+log = structlog.get_logger(__name__)
+
+_FRESH_SECONDS = 60.0
+_LOOK_AGAIN_SECONDS = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """The signed-in user of this request, and the token that proves it."""
+
+    identity: Identity
+    token: str
+
+    @property
+    def tier(self) -> Tier:
+        """The tier that the token claims."""
+        return tier_named(self.identity.tier)
+
+
+class RemoteKeys:
+    """auth's public keys, fetched from its JWKS and kept fresh.
+
+    While auth is out of reach the last known keys go on serving. An unknown key id makes us look
+    again, but not more often than every five seconds: forged ids must not flood auth.
+    """
+
+    def __init__(self, url: str, client: httpx.AsyncClient) -> None:
+        self.version = 0
+        self._url = url
+        self._client = client
+        self._keys: KeySet | None = None
+        self._document = b""
+        self._looked_at = float("-inf")
+        self._fetching: asyncio.Task[None] | None = None
+
+    async def current(self) -> KeySet:
+        """The known keys; refreshed beside the request once they are a minute old."""
+        if time.monotonic() - self._looked_at > _FRESH_SECONDS:
+            fetching = self._fetch_once()
+            if self._keys is None:
+                await asyncio.shield(fetching)
+        if self._keys is None:
+            raise DependencyUnavailable("sign-in keys")
+        return self._keys
+
+    async def refreshed_for(self, _key_id: str) -> KeySet:
+        """The keys after looking again for an id not seen before."""
+        if time.monotonic() - self._looked_at > _LOOK_AGAIN_SECONDS:
+            await asyncio.shield(self._fetch_once())
+        return await self.current()
+
+    def _fetch_once(self) -> asyncio.Task[None]:
+        if self._fetching is None or self._fetching.done():
+            self._fetching = asyncio.create_task(self._fetch())
+        return self._fetching
+
+    async def _fetch(self) -> None:
+        try:
+            answer = await self._client.get(self._url, timeout=2)
+            answer.raise_for_status()
+            keys = KeySet.import_key_set(json.loads(answer.content))
+        except (httpx.HTTPError, JoseError, ValueError, KeyError, TypeError) as error:
+            log.warning("jwks_unreachable", kind=type(error).__name__)
+            # Known keys go on serving; without any, the next request may look again at once.
+            self._looked_at = time.monotonic() if self._keys else float("-inf")
+            return
+        self._looked_at = time.monotonic()
+        if answer.content != self._document:
+            self._document, self._keys = answer.content, keys
+            self.version += 1
+
+
+def bearer_token(header: str | None) -> str:
+    """The token in an Authorization header. Raises Unauthenticated when there is none."""
+    scheme, _, token = (header or "").partition(" ")
+    if scheme.lower() != "bearer" or not token.strip():
+        raise Unauthenticated("Send an access token: `Authorization: Bearer …`.")
+    return token.strip()
+
+
+async def signed_in(request: Request) -> Caller:
+    """The caller of a user's route. Raises Unauthenticated."""
+    token = bearer_token(request.headers.get("authorization"))
+    verifier: TokenVerifier = request.app.state.verifier
+    return Caller(await verifier.verify(token), token)
+
+
+def calling_service(request: Request) -> str:
+    """The name of the service that calls an internal route. Raises Unauthenticated."""
+    peers: Peers = request.app.state.peers
+    return peers.service_of(bearer_token(request.headers.get("authorization")))
+
+
+class OnlyFrom:
+    """A dependency that lets only the named services in."""
+
+    def __init__(self, *services: str) -> None:
+        self._services = frozenset(services)
+
+    def __call__(self, request: Request) -> str:
+        name = calling_service(request)
+        if name not in self._services:
+            raise Forbidden(f"{name} may not call this.")
+        return name
+
+
+SignedIn = Annotated[Caller, Depends(signed_in)]

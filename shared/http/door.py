@@ -1,0 +1,159 @@
+"""The outermost ASGI layer of every web process, in one pass: request id, size, log, metrics.
+
+One plain ASGI callable: Starlette's `BaseHTTPMiddleware` costs more than the rest of a request.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+import time
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+import structlog
+
+from shared.errors import TooLarge
+from shared.events.base import current_request_id, current_traceparent
+from shared.http.errors import bug_response, respond
+from shared.ids import uuid7
+from shared.telemetry.metrics import REQUEST_SECONDS, REQUESTS, REQUESTS_IN_FLIGHT
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+log = structlog.get_logger("door")
+
+_REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{8,64}\Z")
+_TRACEPARENT = re.compile(rb"00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}\Z")
+
+
+class Door:
+    """Wraps an application. `largest_body` is in bytes."""
+
+    def __init__(self, app: App, *, service: str, largest_body: int, sandbox: bool) -> None:
+        self._app = app
+        self._service = service
+        self._largest_body = largest_body
+        self._extra = [(b"x-sandbox", b"true")] if sandbox else []
+        self._in_flight = REQUESTS_IN_FLIGHT.labels(service)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] not in {"http", "websocket"}:
+            await self._app(scope, receive, send)
+            return
+        headers = dict(scope["headers"])
+        request_id = _known_or_new_id(headers.get(b"x-request-id"))
+        current_request_id.set(request_id)
+        current_traceparent.set(_known_or_new_trace(headers.get(b"traceparent")))
+        structlog.contextvars.clear_contextvars()
+        if scope["type"] == "websocket":
+            await self._app(scope, receive, send)
+            return
+        await self._http(scope, receive, send, headers, request_id.encode())
+
+    async def _http(
+        self,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        headers: dict[bytes, bytes],
+        request_id: bytes,
+    ) -> None:
+        started = time.perf_counter()
+        status = 0
+
+        async def send_marked(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"] = [
+                    *message.get("headers", ()),
+                    (b"x-request-id", request_id),
+                    *self._extra,
+                ]
+            await send(message)
+
+        self._in_flight.inc()
+        try:
+            if _declared_length(headers) > self._largest_body:
+                refusal = respond(self._too_large())
+                await refusal(scope, receive, send_marked)
+            else:
+                body = _Counted(receive, self._largest_body)
+                await self._app(scope, body, send_marked)
+        except _BodyTooLarge:
+            if status == 0:
+                await respond(self._too_large())(scope, receive, send_marked)
+        except Exception:
+            log.exception("request_failed", method=scope["method"], route=_route(scope))
+            if status == 0:
+                await bug_response()(scope, receive, send_marked)
+        finally:
+            self._in_flight.dec()
+            self._record(scope, status, time.perf_counter() - started)
+
+    def _too_large(self) -> TooLarge:
+        return TooLarge(
+            f"The body is larger than {self._largest_body} bytes.",
+            largest_body_bytes=self._largest_body,
+        )
+
+    def _record(self, scope: Scope, status: int, seconds: float) -> None:
+        route = _route(scope)
+        REQUESTS.labels(self._service, scope["method"], route, str(status)).inc()
+        REQUEST_SECONDS.labels(self._service, route).observe(seconds)
+        log.info(
+            "request",
+            method=scope["method"],
+            route=route,
+            status=status,
+            ms=round(seconds * 1000, 2),
+        )
+
+
+class _BodyTooLarge(Exception):
+    pass
+
+
+class _Counted:
+    """A `receive` that stops reading a body which grows beyond its limit."""
+
+    def __init__(self, receive: Receive, largest: int) -> None:
+        self._receive = receive
+        self._left = largest
+
+    async def __call__(self) -> Message:
+        message = await self._receive()
+        if message["type"] == "http.request":
+            self._left -= len(message.get("body", b""))
+            if self._left < 0:
+                raise _BodyTooLarge
+        return message
+
+
+def _declared_length(headers: dict[bytes, bytes]) -> int:
+    value = headers.get(b"content-length", b"0")
+    return int(value) if value.isdigit() else 0
+
+
+def _route(scope: Scope) -> str:
+    # The template, never the path: paths hold ids and would make a label per user.
+    route = scope.get("route")
+    return getattr(route, "path", None) or "unmatched"
+
+
+def _known_or_new_id(given: bytes | None) -> str:
+    if given is not None and _REQUEST_ID.match(given):
+        return given.decode()
+    return str(uuid7())
+
+
+def _known_or_new_trace(given: bytes | None) -> str:
+    """W3C Trace Context: keep the caller's trace, or begin one."""
+    if given is not None and _TRACEPARENT.match(given):
+        return given.decode()
+    return f"00-{secrets.token_hex(16)}-{secrets.token_hex(8)}-01"

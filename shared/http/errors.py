@@ -1,0 +1,151 @@
+"""THE table from a family of failure to a status, and the problem document (RFC 9457)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from typing import Any
+
+import orjson
+import structlog
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+from shared import errors
+from shared.events.base import current_request_id
+
+log = structlog.get_logger(__name__)
+
+STATUS: Mapping[type[errors.ExpectedFailure], tuple[int, str]] = {
+    errors.Invalid: (422, "The request is not valid"),
+    errors.TooLarge: (413, "The request is too large"),
+    errors.Unauthenticated: (401, "Sign in first"),
+    errors.NotInTier: (402, "Your tier does not include this"),
+    errors.Forbidden: (403, "This is not allowed"),
+    errors.NotFound: (404, "Not found"),
+    errors.Conflict: (409, "The state does not allow this"),
+    errors.LimitReached: (429, "A limit is reached"),
+    errors.UpstreamFailed: (502, "The vendor failed"),
+    errors.Unavailable: (503, "The service is in trouble"),
+}
+
+_PLAIN = {
+    400: ("malformed_request", "The request can't be read"),
+    404: ("route_not_found", "Not found"),
+    405: ("method_not_allowed", "This method is not allowed here"),
+    413: ("too_large", "The request is too large"),
+    415: ("unsupported_media_type", "This media type is not accepted"),
+}
+
+PROBLEM = "application/problem+json"
+
+
+def problem_of(failure: errors.ExpectedFailure) -> tuple[int, dict[str, Any], dict[str, str]]:
+    """Status, document and headers of an expected failure."""
+    status, title = _status_of(failure)
+    headers = {}
+    retry_after: timedelta | None = getattr(failure, "retry_after", None)
+    facts = dict(failure.facts)
+    if retry_after is not None:
+        seconds = max(1, math.ceil(retry_after.total_seconds()))
+        headers["retry-after"] = str(seconds)
+        facts.setdefault("retry_after", seconds)
+    if status == 401:
+        headers["www-authenticate"] = "Bearer"
+    return status, _document(status, failure.code, title, failure.message, facts), headers
+
+
+def _status_of(failure: errors.ExpectedFailure) -> tuple[int, str]:
+    for family in type(failure).__mro__:
+        if family in STATUS:
+            return STATUS[family]
+    raise TypeError(f"{type(failure).__name__} belongs to no family") from failure
+
+
+def _document(
+    status: int, code: str, title: str, detail: str, facts: Mapping[str, Any]
+) -> dict[str, Any]:
+    return {
+        "type": f"urn:companion:problem:{code}",
+        "title": title,
+        "status": status,
+        "detail": detail,
+        "code": code,
+        "request_id": current_request_id.get(),
+        **facts,
+    }
+
+
+def problem_response(
+    status: int, document: Mapping[str, Any], headers: Mapping[str, str] | None = None
+) -> Response:
+    """The document as an answer."""
+    return Response(
+        orjson.dumps(document, default=str), status, dict(headers or {}), media_type=PROBLEM
+    )
+
+
+def respond(failure: errors.ExpectedFailure) -> Response:
+    """An expected failure as an answer; for code outside FastAPI's handlers."""
+    return problem_response(*problem_of(failure))
+
+
+def install_error_handlers(app: FastAPI) -> None:
+    """Make every failure of this application a problem document."""
+
+    async def expected(_request: Request, failure: Exception) -> Response:
+        assert isinstance(failure, errors.ExpectedFailure)
+        return respond(failure)
+
+    async def off_schema(_request: Request, failure: Exception) -> Response:
+        assert isinstance(failure, RequestValidationError)
+        return _invalid(failure.errors())
+
+    async def plain(_request: Request, failure: Exception) -> Response:
+        assert isinstance(failure, HTTPException)
+        code, title = _PLAIN.get(failure.status_code, ("http_error", "The request failed"))
+        document = _document(failure.status_code, code, title, title + ".", {})
+        return problem_response(failure.status_code, document, failure.headers)
+
+    app.add_exception_handler(errors.ExpectedFailure, expected)
+    app.add_exception_handler(RequestValidationError, off_schema)
+    app.add_exception_handler(HTTPException, plain)
+
+
+def bug_response() -> Response:
+    """The answer to a failure that nobody foresaw: it tells nothing but the request's id."""
+    document = _document(500, "internal_error", "We made a mistake", "The request failed.", {})
+    return problem_response(500, document)
+
+
+def _invalid(found: Sequence[Any]) -> Response:
+    """What is wrong and where, never what was sent: the value may be a key or a password."""
+    if any(error["type"] == "json_invalid" for error in found):
+        document = _document(
+            400, "malformed_json", "The body is no JSON", "The body can't be read as JSON.", {}
+        )
+        return problem_response(400, document)
+    places = [
+        {
+            "field": ".".join(str(part) for part in error["loc"]),
+            "rule": error["type"],
+            "message": _rule_text(error),
+        }
+        for error in found
+    ]
+    detail = "; ".join(f"{place['field']}: {place['message']}" for place in places[:5])
+    return problem_response(
+        422,
+        _document(422, "invalid_request", "The request is not valid", detail, {"errors": places}),
+    )
+
+
+def _rule_text(error: Any) -> str:
+    # Messages of our own validators may quote what they were given; pydantic's don't, except here.
+    if error["type"] in {"value_error", "assertion_error"}:
+        return "is not acceptable"
+    text = str(error["msg"])
+    return text[0].lower() + text[1:]

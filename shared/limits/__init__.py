@@ -1,0 +1,1 @@
+"""Limits that hold under any burst and across any number of replicas."""

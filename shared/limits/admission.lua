@@ -1,0 +1,33 @@
+-- Check and reserve all windows at once, or none.
+--
+-- KEYS[1]      the reservation's marker, so that a refund happens once
+-- KEYS[2..n]   one counter per window; the window's start is part of the key, so nothing resets it
+-- ARGV[1]      how long the marker lives, in seconds
+-- ARGV[2..]    per window: limit, amount, seconds until the counter may be dropped
+--
+-- Answers {refused window's index or 0, used after (or before, if refused) per window ...}.
+local windows = #KEYS - 1
+local used = {}
+local refused = 0
+for i = 1, windows do
+    used[i] = tonumber(redis.call('GET', KEYS[i + 1]) or '0')
+    local limit, amount = tonumber(ARGV[3 * i - 1]), tonumber(ARGV[3 * i])
+    if refused == 0 and used[i] + amount > limit then
+        refused = i
+    end
+end
+if refused == 0 then
+    local taken = {}
+    for i = 1, windows do
+        local amount, ttl = tonumber(ARGV[3 * i]), tonumber(ARGV[3 * i + 1])
+        used[i] = redis.call('INCRBY', KEYS[i + 1], amount)
+        redis.call('EXPIRE', KEYS[i + 1], ttl)
+        taken[#taken + 1] = KEYS[i + 1]
+        taken[#taken + 1] = amount
+    end
+    if windows > 0 then
+        redis.call('HSET', KEYS[1], unpack(taken))
+        redis.call('EXPIRE', KEYS[1], tonumber(ARGV[1]))
+    end
+end
+return { refused, unpack(used) }

@@ -1,0 +1,67 @@
+"""The message on the bus: a batch of envelopes of one stream, with what is needed to trust it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+import orjson
+
+from shared.events import Event, Fact, UnreadableEvent
+from shared.ids import uuid7
+
+
+class UnreadableBatch(Exception):
+    """The wrapper is broken: its hash or its count does not fit what it carries."""
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """An envelope that could not be read, and why."""
+
+    body: Any
+    reason: str
+
+
+def to_wire(producer: str, epoch: UUID, envelopes: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Wrap envelopes, each of which already carries its epoch and sequence number."""
+    return {
+        "batch_id": str(uuid7()),
+        "producer": producer,
+        "epoch": str(epoch),
+        "first_sequence": envelopes[0]["producerseq"],
+        "last_sequence": envelopes[-1]["producerseq"],
+        "count": len(envelopes),
+        "sha256": _digest(envelopes),
+        "events": list(envelopes),
+    }
+
+
+def from_wire(batch: Any) -> tuple[list[Fact[Event]], list[DeadLetter]]:
+    """The readable facts of a batch, and what could not be read.
+
+    Raises UnreadableBatch when the wrapper itself can't be trusted.
+    """
+    try:
+        envelopes, count, digest = batch["events"], batch["count"], batch["sha256"]
+    except (TypeError, KeyError) as error:
+        raise UnreadableBatch("no wrapper") from error
+    if not isinstance(envelopes, list) or count != len(envelopes):
+        raise UnreadableBatch("the count does not fit")
+    if digest != _digest(envelopes):
+        raise UnreadableBatch("the hash does not fit")
+    facts: list[Fact[Event]] = []
+    dead: list[DeadLetter] = []
+    for envelope in envelopes:
+        try:
+            facts.append(Fact.from_wire(envelope))
+        except UnreadableEvent as error:
+            dead.append(DeadLetter(envelope, str(error)))
+    return facts, dead
+
+
+def _digest(envelopes: Any) -> str:
+    return hashlib.sha256(orjson.dumps(envelopes, option=orjson.OPT_SORT_KEYS)).hexdigest()

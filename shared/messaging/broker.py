@@ -1,0 +1,122 @@
+"""What differs between the two brokers, in one place, chosen by the URL alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import urlsplit
+
+from kombu import Exchange, Queue
+
+EXCHANGE_NAME = "companion.events"
+DEAD_EXCHANGE_NAME = "companion.dead"
+DELIVERY_LIMIT = 100
+
+
+def is_rabbitmq(broker_url: str) -> bool:
+    """Whether the URL names an AMQP broker; the other kind is Valkey (or Redis)."""
+    return urlsplit(broker_url).scheme.startswith(("amqp", "pyamqp"))
+
+
+def events_exchange() -> Exchange:
+    """The topic exchange that copies each event to every queue bound to its stream."""
+    return Exchange(EXCHANGE_NAME, type="topic", durable=True)
+
+
+def durable_queue(name: str, routing_keys: list[str], broker_url: str) -> Queue:
+    """A consumer's queue, bound to the streams that it listens to."""
+    from kombu import binding
+
+    exchange = events_exchange()
+    arguments = _quorum(name) if is_rabbitmq(broker_url) else {}
+    bindings = [binding(exchange, routing_key=key) for key in routing_keys]
+    return Queue(name, bindings=bindings, durable=True, queue_arguments=arguments)
+
+
+def dead_queue(name: str) -> Queue:
+    """Where RabbitMQ puts what a worker could not even read."""
+    return Queue(
+        f"{name}.dead",
+        exchange=Exchange(DEAD_EXCHANGE_NAME, type="direct", durable=True),
+        routing_key=name,
+        durable=True,
+        queue_arguments={"x-queue-type": "quorum"},
+    )
+
+
+def _quorum(name: str) -> dict[str, Any]:
+    # at-least-once dead-lettering needs reject-publish: with the default drop-head it silently
+    # falls back to at-most-once (https://www.rabbitmq.com/docs/quorum-queues#dead-lettering).
+    return {
+        "x-queue-type": "quorum",
+        "x-delivery-limit": DELIVERY_LIMIT,
+        "x-dead-letter-exchange": DEAD_EXCHANGE_NAME,
+        "x-dead-letter-routing-key": name,
+        "x-dead-letter-strategy": "at-least-once",
+        "x-overflow": "reject-publish",
+    }
+
+
+def transport_options(broker_url: str) -> Mapping[str, Any]:
+    """kombu's options for the broker."""
+    if is_rabbitmq(broker_url):
+        return {
+            "confirm_publish": True,
+            "max_retries": 3,
+            "interval_start": 0,
+            "interval_step": 0.2,
+            "interval_max": 1,
+        }
+    return {
+        # Every app on this Valkey must agree: the shortest one wins for all.
+        "visibility_timeout": 300,
+        "unacked_restore_interval": 5,
+        "unacked_restore_throttle": 1,
+        "socket_timeout": 30,
+        "socket_connect_timeout": 3,
+        "socket_keepalive": True,
+        "health_check_interval": 25,
+        # One list per queue, so that its length is the whole truth.
+        "priority_steps": [0],
+        "queue_order_strategy": "round_robin",
+    }
+
+
+def celery_settings(broker_url: str) -> Mapping[str, Any]:
+    """Celery's settings for money on this broker; each differs from a default that loses or
+    doubles messages (early ack, ack on failure, no confirms)."""
+    rabbitmq = is_rabbitmq(broker_url)
+    return {
+        "broker_url": broker_url,
+        "broker_transport_options": dict(transport_options(broker_url)),
+        "broker_connection_retry_on_startup": True,
+        "broker_connection_max_retries": None,
+        "accept_content": ["json"],
+        "task_serializer": "json",
+        "task_ignore_result": True,
+        "task_store_errors_even_if_ignored": False,
+        "task_acks_late": True,
+        # Our handler stores what it can't handle as dead and only then returns, so a task that
+        # raises is one whose process is in trouble. RabbitMQ dead-letters it; Valkey would delete.
+        "task_acks_on_failure": not rabbitmq,
+        "task_acks_on_timeout": False,
+        "task_reject_on_worker_lost": rabbitmq,
+        "task_retry_on_worker_lost": not rabbitmq,
+        "task_create_missing_queues": False,
+        "task_default_queue_type": "quorum" if rabbitmq else "classic",
+        "task_default_exchange_type": "topic",
+        "task_default_exchange": EXCHANGE_NAME,
+        "worker_prefetch_multiplier": 1,
+        "worker_disable_prefetch": not rabbitmq,
+        "worker_detect_quorum_queues": True,
+        "worker_cancel_long_running_tasks_on_connection_loss": True,
+        "worker_soft_shutdown_timeout": 8,
+        "worker_enable_soft_shutdown_on_idle": False,
+        "worker_enable_remote_control": False,
+        "worker_send_task_events": False,
+        "worker_hijack_root_logger": False,
+        "worker_redirect_stdouts": False,
+        "worker_pool": "prefork",
+        "timezone": "UTC",
+        "enable_utc": True,
+    }

@@ -1,0 +1,137 @@
+"""The worker process of a service: `create_celery(...)`, its queues, and the loop inside it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Mapping
+from contextlib import AbstractAsyncContextManager
+from typing import Any, Protocol
+
+import structlog
+import uvloop
+from celery import Celery
+from celery.signals import worker_process_init, worker_process_shutdown
+from kombu import Connection
+
+from shared.db.database import Database
+from shared.messaging.broker import (
+    celery_settings,
+    dead_queue,
+    events_exchange,
+    is_rabbitmq,
+)
+from shared.messaging.consumer import Consumer
+from shared.messaging.subscriptions import Listen, ScheduledJob
+from shared.settings import CommonSettings
+from shared.telemetry.logging import configure_logging
+
+log = structlog.get_logger(__name__)
+
+
+class WiredWorker(Protocol):
+    """What a worker needs of `wiring.wire(settings)`."""
+
+    @property
+    def actions(self) -> Any: ...
+
+    @property
+    def database(self) -> Database: ...
+
+
+Wire = Callable[[], AbstractAsyncContextManager[WiredWorker]]
+
+
+def create_celery(listen: Listen, settings: CommonSettings, wire: Wire) -> Celery:
+    """The Celery application of one service: a task per event type, a task per job."""
+    configure_logging(f"{listen.service}-worker", settings.log_level)
+    broker_url = settings.broker_url.get_secret_value()
+    app = Celery(listen.service)
+    app.conf.update(celery_settings(broker_url))
+    app.conf.task_queues = listen.queues(broker_url)
+    app.conf.task_default_queue = listen.jobs_queue if listen.jobs else None
+    app.conf.beat_schedule = _schedule(listen)
+    process = _Process(listen, wire)
+    for type_ in listen.subscriptions:
+        app.task(name=type_)(_event_task(process, type_))
+    for job in listen.jobs.values():
+        app.task(name=job.name)(_job_task(process, job))
+    worker_process_init.connect(process.start, weak=False)
+    worker_process_shutdown.connect(process.stop, weak=False)
+    return app
+
+
+def declare_queues(listen: Listen, broker_url: str) -> None:
+    """Declare every queue of a service and bind it, so that nothing is published into the void."""
+    with Connection(broker_url, connect_timeout=5) as connection:
+        channel = connection.default_channel
+        events_exchange()(channel).declare()
+        for queue in listen.queues(broker_url):
+            if is_rabbitmq(broker_url):
+                dead_queue(queue.name)(channel).declare()
+            queue(channel).declare()
+
+
+def _schedule(listen: Listen) -> Mapping[str, Any]:
+    return {
+        job.name: {
+            "task": job.name,
+            "schedule": job.every,
+            # A job that waited longer than its interval is followed by a fresh one anyway.
+            "options": {
+                "queue": listen.jobs_queue,
+                "routing_key": listen.jobs_queue,
+                "expires": max(5.0, job.every.total_seconds()),
+            },
+        }
+        for job in listen.jobs.values()
+    }
+
+
+class _Process:
+    """One worker child: an event loop, and the service wired into it."""
+
+    def __init__(self, listen: Listen, wire: Wire) -> None:
+        self._listen = listen
+        self._wire = wire
+        self._runner: asyncio.Runner | None = None
+        self._context: AbstractAsyncContextManager[WiredWorker]
+        self._wired: WiredWorker
+        self.consumer: Consumer
+
+    def start(self, **_signal: Any) -> None:
+        self._runner = asyncio.Runner(loop_factory=uvloop.new_event_loop)
+        self._runner.run(self._open())
+
+    async def _open(self) -> None:
+        self._context = self._wire()
+        self._wired = await self._context.__aenter__()
+        self.consumer = Consumer(self._listen, self._wired.actions, self._wired.database)
+
+    def run(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        if self._runner is None:  # a pool without children, such as `solo`
+            self.start()
+        assert self._runner is not None
+        self._runner.run(work())
+
+    async def job(self, job: ScheduledJob) -> None:
+        await job.run(self._wired.actions)
+
+    def stop(self, **_signal: Any) -> None:
+        if self._runner is not None:
+            self._runner.run(self._context.__aexit__(None, None, None))
+            self._runner.close()
+            self._runner = None
+
+
+def _event_task(process: _Process, type_: str) -> Callable[..., None]:
+    def handle_event(batch: Any = None, **_unknown: Any) -> None:
+        process.run(lambda: process.consumer.receive(type_, batch))
+
+    return handle_event
+
+
+def _job_task(process: _Process, job: ScheduledJob) -> Callable[..., None]:
+    def run_job(**_unknown: Any) -> None:
+        process.run(lambda: process.job(job))
+
+    return run_job

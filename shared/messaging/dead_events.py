@@ -1,0 +1,60 @@
+"""Events that could not be handled: kept with the reason, shown to operators, sent in again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import structlog
+
+from shared.db.database import Database
+from shared.telemetry.metrics import EVENTS_DEAD
+
+log = structlog.get_logger(__name__)
+
+_STORE = "insert into dead_event (task, reason, body) values ($1, $2, $3)"
+_LIST = """
+select id, task, reason, body, stored_at, replayed_at from dead_event
+where replayed_at is null or $2 order by id desc limit $1
+"""
+_GET = "select id, task, reason, body, stored_at, replayed_at from dead_event where id = $1"
+_REPLAYED = "update dead_event set replayed_at = now() where id = $1"
+
+
+@dataclass(frozen=True, slots=True)
+class DeadEvent:
+    """One that was put aside."""
+
+    id: int
+    task: str
+    reason: str
+    body: Any
+    stored_at: datetime
+    replayed_at: datetime | None
+
+
+class DeadEvents:
+    """The dead events of one service, in its own database."""
+
+    def __init__(self, service: str, database: Database) -> None:
+        self._service = service
+        self._database = database
+
+    async def store(self, task: str, body: Any, reason: str) -> None:
+        """Put one aside; only after this may its message be acknowledged."""
+        await self._database.execute(_STORE, task, reason[:1000], body)
+        EVENTS_DEAD.labels(self._service, task, reason.split(":")[0][:40]).inc()
+        log.error("event_dead", task=task, reason=reason)
+
+    async def list(self, *, most: int, with_replayed: bool = False) -> list[DeadEvent]:
+        """The newest first."""
+        rows = await self._database.fetch(_LIST, most, with_replayed)
+        return [DeadEvent(**dict(row)) for row in rows]
+
+    async def get(self, id_: int) -> DeadEvent | None:
+        row = await self._database.fetchrow(_GET, id_)
+        return DeadEvent(**dict(row)) if row else None
+
+    async def mark_replayed(self, id_: int) -> None:
+        await self._database.execute(_REPLAYED, id_)

@@ -1,0 +1,119 @@
+"""Sends batches to the broker and knows that they arrived."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from celery import Celery
+from kombu import Connection, Producer
+from kombu.exceptions import KombuError
+
+from shared.messaging.broker import (
+    EXCHANGE_NAME,
+    events_exchange,
+    is_rabbitmq,
+    transport_options,
+)
+
+_CONFIRM_SECONDS = 5
+
+
+class NotSent(Exception):
+    """The broker did not confirm; the batch stays in the outbox."""
+
+
+class Unroutable(NotSent):
+    """No queue is bound to the stream: its consumer has never declared one."""
+
+
+class Publisher:
+    """One connection to the broker. Any failure drops it: after a confirm that timed out, the next
+    confirm may belong to the message before."""
+
+    def __init__(self, broker_url: str) -> None:
+        self._url = broker_url
+        self._rabbitmq = is_rabbitmq(broker_url)
+        # Only for the message format (https://docs.celeryq.dev/en/stable/internals/protocol.html).
+        self._format = Celery("relay", broker=broker_url, set_as_current=False).amqp
+        self._connection: Connection | None = None
+        self._producer: Producer | None = None
+
+    def send(self, stream: str, type_: str, batch: Mapping[str, Any], *, routed: bool) -> None:
+        """Publish one batch under its stream's routing key.
+
+        `routed` asks that at least one queue takes it. Raises NotSent.
+        """
+        try:
+            producer = self._connected()
+            if routed and not self._rabbitmq and not self._is_bound(producer, stream):
+                raise Unroutable(stream)
+            self._publish(producer, stream, type_, batch, mandatory=routed and self._rabbitmq)
+        except NotSent:
+            raise
+        except self._failures() as error:
+            self.close()
+            raise NotSent(f"{type(error).__name__}") from error
+
+    def close(self) -> None:
+        """Drop the connection; the next send opens another."""
+        if self._connection is not None:
+            self._connection.release()
+        self._connection = self._producer = None
+
+    def _connected(self) -> Producer:
+        if self._producer is None:
+            self._connection = Connection(
+                self._url,
+                connect_timeout=3,
+                transport_options=dict(transport_options(self._url)),
+            )
+            channel = self._connection.default_channel
+            events_exchange()(channel).declare()
+            self._producer = Producer(channel, auto_declare=False)
+        return self._producer
+
+    def _publish(
+        self,
+        producer: Producer,
+        stream: str,
+        type_: str,
+        batch: Mapping[str, Any],
+        *,
+        mandatory: bool,
+    ) -> None:
+        message = self._format.as_task_v2(batch["batch_id"], type_, kwargs={"batch": dict(batch)})
+        options: dict[str, Any] = {"mandatory": mandatory} if self._rabbitmq else {}
+        if self._rabbitmq:
+            options["confirm_timeout"] = _CONFIRM_SECONDS
+        returned: list[str] = []
+        if mandatory:
+            producer.on_return = lambda _error, _exchange, key, _message: returned.append(key)
+        producer.publish(
+            message.body,
+            exchange=EXCHANGE_NAME,
+            routing_key=stream,
+            headers=message.headers,
+            serializer="json",
+            delivery_mode=2,
+            retry=False,
+            **message.properties,
+            **options,
+        )
+        if returned:
+            raise Unroutable(stream)
+
+    @staticmethod
+    def _is_bound(producer: Producer, stream: str) -> bool:
+        # Valkey drops a message that no queue is bound to, without an error.
+        channel: Any = producer.channel
+        try:
+            table = channel.get_table(EXCHANGE_NAME)
+        except (KeyError, KombuError):
+            return False
+        topic = channel.exchange_types["topic"]
+        return bool(topic.lookup(table, EXCHANGE_NAME, stream, None))
+
+    def _failures(self) -> tuple[type[BaseException], ...]:
+        connection = self._connection or Connection(self._url)
+        return (KombuError, OSError, *connection.connection_errors, *connection.channel_errors)

@@ -1,0 +1,151 @@
+"""From the outboxes to the broker: `python -m shared.messaging.relay chat voice …`.
+
+A process of its own: no request handler ever publishes, so a broker that is slow or gone delays
+events and nothing else.
+"""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import threading
+import time
+from collections.abc import Sequence
+from datetime import timedelta
+
+import structlog
+from prometheus_client import start_http_server
+from pydantic import Field
+from sqlalchemy import Engine
+from sqlalchemy.exc import SQLAlchemyError
+
+from shared.db import outbox
+from shared.db.migrations import sync_engine
+from shared.events import CATALOGUE
+from shared.messaging import batch as batches
+from shared.messaging.publisher import NotSent, Publisher
+from shared.settings import service_database_url
+from shared.telemetry.logging import configure_logging
+from shared.telemetry.metrics import EVENTS_SENT, OUTBOX_OLDEST_SECONDS, OUTBOX_WAITING
+
+log = structlog.get_logger(__name__)
+
+BATCH_SIZE = 200
+LEASE = timedelta(seconds=30)
+_SHORTEST_PAUSE, _LONGEST_PAUSE = 0.05, 0.25
+_PAUSE_IN_TROUBLE = 1.0
+_GAUGE_SECONDS = 5.0
+
+
+class Relay:
+    """Empties one service's outbox."""
+
+    def __init__(self, service: str, engine: Engine, publisher: Publisher) -> None:
+        self._service = service
+        self._engine = engine
+        self._publisher = publisher
+        self._gauged_at = float("-inf")
+
+    def run_once(self) -> int:
+        """Send a batch of every stream that waits; answers how many events were sent.
+
+        Raises NotSent when the broker is in trouble, SQLAlchemyError when the database is.
+        """
+        sent = 0
+        for stream in outbox.waiting_streams(self._engine):
+            sent += self._send_stream(stream)
+        self._gauge()
+        return sent
+
+    def _send_stream(self, stream: str) -> int:
+        claimed = outbox.claim(self._engine, stream, most=BATCH_SIZE, lease=LEASE)
+        if claimed is None:
+            return 0
+        try:
+            self._publish(claimed)
+        except NotSent as error:
+            log.warning("batch_not_sent", stream=stream, reason=str(error))
+            outbox.release(self._engine, claimed)
+            raise
+        outbox.mark_sent(self._engine, claimed)
+        EVENTS_SENT.labels(self._service, stream).inc(len(claimed.events))
+        return len(claimed.events)
+
+    def _publish(self, claimed: outbox.Batch) -> None:
+        envelopes = [
+            {**event.envelope, "producerepoch": str(claimed.epoch), "producerseq": event.sequence}
+            for event in claimed.events
+        ]
+        type_ = claimed.stream.rpartition(".")[0]
+        wire = batches.to_wire(self._service, claimed.epoch, envelopes)
+        event_class = CATALOGUE.get(type_)
+        routed = event_class is None or event_class.needs_listener
+        self._publisher.send(claimed.stream, type_, wire, routed=routed)
+
+    def _gauge(self) -> None:
+        if time.monotonic() - self._gauged_at < _GAUGE_SECONDS:
+            return
+        self._gauged_at = time.monotonic()
+        OUTBOX_WAITING.clear()
+        OUTBOX_OLDEST_SECONDS.clear()
+        for row in outbox.backlog(self._engine):
+            OUTBOX_WAITING.labels(self._service, row.stream).set(row.waiting)
+            OUTBOX_OLDEST_SECONDS.labels(self._service, row.stream).set(row.oldest_seconds)
+
+
+def keep_running(relay: Relay, stop: threading.Event, service: str) -> None:
+    """Relay until told to stop, with a pause that grows while there is nothing to do."""
+    pause = _SHORTEST_PAUSE
+    while not stop.is_set():
+        try:
+            sent = relay.run_once()
+        except (NotSent, SQLAlchemyError) as error:
+            log.warning("relay_waits", outbox=service, reason=type(error).__name__)
+            stop.wait(_PAUSE_IN_TROUBLE)
+            continue
+        pause = _SHORTEST_PAUSE if sent else min(pause * 1.5, _LONGEST_PAUSE)
+        if sent < BATCH_SIZE:
+            stop.wait(pause)
+
+
+def run(services: Sequence[str], database_url: str, broker_url: str) -> None:
+    """One thread per service's outbox, each with its own connections, until SIGTERM."""
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    threads = []
+    for service in services:
+        engine = sync_engine(service_database_url(database_url, service))
+        relay = Relay(service, engine, Publisher(broker_url))
+        thread = threading.Thread(
+            target=keep_running, args=(relay, stop, service), name=f"relay-{service}"
+        )
+        thread.start()
+        threads.append(thread)
+    log.info("relay_started", services=list(services))
+    for thread in threads:
+        thread.join()
+
+
+def main() -> None:
+    """Parse the command line and relay."""
+    from pydantic_settings import BaseSettings
+
+    class Settings(BaseSettings):
+        database_url: str = Field(validation_alias="DATABASE_URL")
+        broker_url: str = Field(validation_alias="BROKER_URL")
+        log_level: str = Field("info", validation_alias="LOG_LEVEL")
+
+    parser = argparse.ArgumentParser(prog="python -m shared.messaging.relay")
+    parser.add_argument("services", nargs="+")
+    parser.add_argument("--metrics-port", type=int, default=0)
+    arguments = parser.parse_args()
+    settings = Settings()
+    configure_logging("relay", settings.log_level)
+    if arguments.metrics_port:
+        start_http_server(arguments.metrics_port, addr="127.0.0.1")
+    run(arguments.services, settings.database_url, settings.broker_url)
+
+
+if __name__ == "__main__":
+    main()

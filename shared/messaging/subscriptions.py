@@ -1,0 +1,95 @@
+"""Which facts a service reacts to, which work it gives itself, and the queues that follow."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, TypeVar
+
+from kombu import Queue
+
+from shared.events import Event, Fact
+from shared.messaging.broker import durable_queue
+from shared.tiers import TIERS
+
+E = TypeVar("E", bound=Event)
+Handler = Callable[[Sequence[Fact[Any]], Any], Awaitable[None]]
+Job = Callable[[Any], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Subscription:
+    """One event type that a service listens to."""
+
+    event: type[Event]
+    queue: str
+    handler: Handler
+
+
+@dataclass(frozen=True, slots=True)
+class ScheduledJob:
+    """Work that a service gives itself by the clock. It must be idempotent: two clocks may run."""
+
+    name: str
+    every: timedelta
+    run: Job
+
+
+class Listen:
+    """Collects a service's subscriptions and jobs.
+
+    A queue named `usage` of billing becomes `billing.usage.free`, `billing.usage.pro` …: one per
+    tier, so that a flood of one tier never delays another.
+    """
+
+    def __init__(self, service: str) -> None:
+        self.service = service
+        self.subscriptions: dict[str, Subscription] = {}
+        self.jobs: dict[str, ScheduledJob] = {}
+
+    def to(
+        self, event: type[E], *, queue: str
+    ) -> Callable[
+        [Callable[[Sequence[Fact[E]], Any], Awaitable[None]]],
+        Callable[[Sequence[Fact[E]], Any], Awaitable[None]],
+    ]:
+        """Call the decorated handler with each batch of facts of this type.
+
+        The handler must be idempotent by event id; it raises Unavailable to be called again.
+        """
+
+        def add(
+            handler: Callable[[Sequence[Fact[E]], Any], Awaitable[None]],
+        ) -> Callable[[Sequence[Fact[E]], Any], Awaitable[None]]:
+            if event.type in self.subscriptions:
+                raise ValueError(f"{self.service} listens to {event.type} twice")
+            self.subscriptions[event.type] = Subscription(event, queue, handler)
+            return handler
+
+        return add
+
+    def every(self, interval: timedelta) -> Callable[[Job], Job]:
+        """Run the decorated job by the clock."""
+
+        def add(job: Job) -> Job:
+            name = f"{self.service}.jobs.{getattr(job, '__name__', 'job')}"
+            self.jobs[name] = ScheduledJob(name, interval, job)
+            return job
+
+        return add
+
+    @property
+    def jobs_queue(self) -> str:
+        return f"{self.service}.jobs"
+
+    def queues(self, broker_url: str) -> list[Queue]:
+        """Every queue of this service."""
+        streams: dict[str, list[str]] = {}
+        for subscription in self.subscriptions.values():
+            for tier in TIERS:
+                name = f"{self.service}.{subscription.queue}.{tier}"
+                streams.setdefault(name, []).append(f"{subscription.event.type}.{tier}")
+        if self.jobs:
+            streams[self.jobs_queue] = [self.jobs_queue]
+        return [durable_queue(name, keys, broker_url) for name, keys in streams.items()]

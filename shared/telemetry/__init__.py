@@ -1,0 +1,1 @@
+"""Logs and metrics, alike in every service."""

@@ -1,0 +1,87 @@
+"""Structured logs: one JSON object a line, facts with fields, secrets redacted."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import MutableMapping
+from typing import Any
+
+import orjson
+import structlog
+
+from shared.events.base import current_request_id, current_traceparent
+from shared.telemetry.redaction import redact
+
+
+def configure_logging(service: str, level: str = "info") -> None:
+    """Send structlog's and the standard library's records to stdout as JSON lines."""
+    shared_processors: list[Any] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.add_logger_name,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        _Context(service),
+        structlog.processors.format_exc_info,
+        _redact,
+    ]
+    structlog.configure(
+        processors=[
+            structlog.stdlib.filter_by_level,
+            *shared_processors,
+            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+        ],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=True,
+    )
+    handler = logging.StreamHandler(sys.stdout)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared_processors,
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                structlog.processors.JSONRenderer(serializer=_to_json),
+            ],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers = [handler]
+    root.setLevel(level.upper())
+    for name in ("uvicorn", "uvicorn.error", "uvicorn.access", "celery", "kombu", "alembic"):
+        logger = logging.getLogger(name)
+        logger.handlers, logger.propagate = [], True
+    # These write URLs with their query, or one line per request that our own door already writes.
+    for name in ("httpx", "httpcore", "uvicorn.access", "asyncio"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+
+
+class _Context:
+    def __init__(self, service: str) -> None:
+        self._service = service
+
+    def __call__(
+        self, _logger: Any, _method: str, event: MutableMapping[str, Any]
+    ) -> MutableMapping[str, Any]:
+        event["service"] = self._service
+        request_id = current_request_id.get()
+        if request_id is not None:
+            event.setdefault("request_id", request_id)
+        traceparent = current_traceparent.get()
+        if traceparent is not None:
+            event.setdefault("traceparent", traceparent)
+        return event
+
+
+def _redact(
+    _logger: Any, _method: str, event: MutableMapping[str, Any]
+) -> MutableMapping[str, Any]:
+    # ProcessorFormatter keeps the original record here; it is dropped before rendering.
+    kept = {name: event.pop(name) for name in ("_record", "_from_structlog") if name in event}
+    clean: MutableMapping[str, Any] = redact(event)
+    clean.update(kept)
+    return clean
+
+
+def _to_json(value: Any, **_options: Any) -> str:
+    return orjson.dumps(value, default=str).decode()

@@ -1,0 +1,170 @@
+"""THE tier table. Limits, features, model classes, queues, pools and prices follow from it.
+
+Code asks what a tier allows, never its name. Adding a tier is one row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+
+@dataclass(frozen=True, slots=True)
+class Allowance:
+    """What a tier grants at one vendor. `None` as a limit means unlimited."""
+
+    model_classes: tuple[str, ...]  # the first one answers when the user names none
+    max_output_tokens: int = 0
+    requests_per_day: int | None = None
+    requests_per_minute: int | None = None
+    characters_per_month: int | None = None
+    quality: str = "standard"
+    voice_categories: frozenset[str] = frozenset()
+    features: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Tier:
+    """One row of the table."""
+
+    name: str
+    rank: int
+    price_microusd_per_seat_month: int
+    allowances: Mapping[str, Allowance] = field(default_factory=dict)
+
+    def allows(self, vendor: str, feature: str | None = None) -> bool:
+        """Whether this tier includes the vendor (and the feature there)."""
+        allowance = self.allowances.get(vendor)
+        return allowance is not None and (feature is None or feature in allowance.features)
+
+    def allowance(self, vendor: str) -> Allowance | None:
+        """What is granted at this vendor; None when it is not offered."""
+        return self.allowances.get(vendor)
+
+
+_CHAT = frozenset({"text_generation"})
+_CODE = _CHAT | {"code_analysis"}
+
+# The numbers are the specification's. OpenAI's rate for Gemini and Claude is not given there; the
+# rate of the same tier's OpenAI row holds for them too, so that no vendor is an open door.
+TIERS: Mapping[str, Tier] = MappingProxyType(
+    {
+        tier.name: tier
+        for tier in (
+            Tier(
+                name="free",
+                rank=0,
+                price_microusd_per_seat_month=0,
+                allowances={
+                    "openai": Allowance(
+                        model_classes=("openai.small",),
+                        max_output_tokens=1_000,
+                        requests_per_day=50,
+                        requests_per_minute=5,
+                        features=_CHAT,
+                    ),
+                    "elevenlabs": Allowance(
+                        model_classes=("elevenlabs.standard",),
+                        requests_per_minute=5,
+                        characters_per_month=10_000,
+                        quality="standard",
+                        voice_categories=frozenset({"basic"}),
+                        features=frozenset({"text_to_speech"}),
+                    ),
+                },
+            ),
+            Tier(
+                name="pro",
+                rank=1,
+                price_microusd_per_seat_month=9_000_000,
+                allowances={
+                    "openai": Allowance(
+                        model_classes=("openai.large", "openai.small"),
+                        max_output_tokens=4_000,
+                        requests_per_day=500,
+                        requests_per_minute=20,
+                        features=_CODE | {"multimodal", "function_calling"},
+                    ),
+                    "gemini": Allowance(
+                        model_classes=("gemini.standard",),
+                        max_output_tokens=8_000,
+                        requests_per_day=1_000,
+                        requests_per_minute=20,
+                        features=_CODE,
+                    ),
+                    "anthropic": Allowance(
+                        model_classes=("anthropic.sonnet",),
+                        max_output_tokens=4_000,
+                        requests_per_day=500,
+                        requests_per_minute=20,
+                        features=_CODE | {"long_context"},
+                    ),
+                    "elevenlabs": Allowance(
+                        model_classes=("elevenlabs.high", "elevenlabs.standard"),
+                        requests_per_minute=20,
+                        characters_per_month=100_000,
+                        quality="high",
+                        voice_categories=frozenset({"basic", "premium", "custom"}),
+                        features=frozenset(
+                            {"text_to_speech", "speaker_boost", "voice_cloning", "realtime"}
+                        ),
+                    ),
+                },
+            ),
+            Tier(
+                name="enterprise",
+                rank=2,
+                price_microusd_per_seat_month=15_000_000,
+                allowances={
+                    "openai": Allowance(
+                        model_classes=("openai.large", "openai.small"),
+                        max_output_tokens=8_000,
+                        requests_per_minute=100,
+                        features=_CODE | {"multimodal", "function_calling"},
+                    ),
+                    "gemini": Allowance(
+                        model_classes=("gemini.standard",),
+                        max_output_tokens=32_000,
+                        requests_per_minute=100,
+                        features=_CODE | {"multimodal", "function_calling"},
+                    ),
+                    "anthropic": Allowance(
+                        model_classes=("anthropic.opus", "anthropic.sonnet"),
+                        max_output_tokens=8_000,
+                        requests_per_minute=100,
+                        features=_CODE | {"long_context", "advanced_reasoning"},
+                    ),
+                    "elevenlabs": Allowance(
+                        model_classes=("elevenlabs.high", "elevenlabs.standard"),
+                        requests_per_minute=100,
+                        quality="ultra",
+                        voice_categories=frozenset({"basic", "premium", "custom", "enterprise"}),
+                        features=frozenset(
+                            {
+                                "text_to_speech",
+                                "speaker_boost",
+                                "voice_cloning",
+                                "realtime",
+                                "custom_models",
+                            }
+                        ),
+                    ),
+                },
+            ),
+        )
+    }
+)
+
+DEFAULT_TIER = TIERS["free"]
+
+
+def tier_named(name: str | None) -> Tier:
+    """The tier of that name; an unknown one falls back to the default, as specified."""
+    return TIERS.get(name or "", DEFAULT_TIER)
+
+
+def upgrade_from(tier: Tier, vendor: str) -> Tier | None:
+    """The next larger tier that includes the vendor; what a refused user is pointed to."""
+    larger = sorted((t for t in TIERS.values() if t.rank > tier.rank), key=lambda t: t.rank)
+    return next((t for t in larger if t.allows(vendor)), None)

@@ -1,0 +1,73 @@
+"""What there is to know about any vendor."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, Protocol
+
+from shared.registry import Registry
+
+
+class KeyStatus(StrEnum):
+    """What a vendor's answer says about a key.
+
+    `limited`: the vendor knows the key, but a permission or credit is missing. `unreachable`: the
+    vendor could not tell us, so the key's stored status stays as it was.
+    """
+
+    VALID = "valid"
+    INVALID = "invalid"
+    LIMITED = "limited"
+    UNREACHABLE = "unreachable"
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """The result of asking a vendor about a key. `error` is our own words, never the vendor's."""
+
+    status: KeyStatus
+    models: tuple[str, ...] = ()
+    capabilities: tuple[str, ...] = ()
+    error: str | None = None
+
+
+class Vendor(Protocol):
+    """One vendor's facts."""
+
+    name: str
+    base_url: str  # the default; operators replace it by the setting PROVIDER_<NAME>_URL
+    check_path: str  # a free call, relative to the base URL, that only a good key can make
+
+    def key_headers(self, api_key: str) -> Mapping[str, str]:
+        """The header that carries the key. Never the URL: those are logged."""
+        ...
+
+    def read_check(self, status: int, body: Any) -> Check:
+        """Tell the answers to the free call apart; `body` is parsed JSON, or None."""
+        ...
+
+
+vendors: Registry[Vendor] = Registry("vendor")
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorBody:
+    """A vendor's error, flattened: the words that tell one refusal from another."""
+
+    codes: frozenset[str] = field(default_factory=frozenset)
+    message: str = ""
+
+
+def is_vendor_trouble(status: int) -> bool:
+    """Answers that say nothing about the key."""
+    return status in {408, 425, 429} or status >= 500
+
+
+UNREACHABLE = Check(KeyStatus.UNREACHABLE, error="The vendor could not be asked; we try again.")
+INVALID = Check(KeyStatus.INVALID, error="The vendor does not accept this key.")
+LIMITED = Check(KeyStatus.LIMITED, error="The vendor knows this key but restricts what it may do.")
+NO_QUOTA = Check(
+    KeyStatus.LIMITED, error="The vendor knows this key, but its credit or quota is used up."
+)

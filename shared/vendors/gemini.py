@@ -1,0 +1,82 @@
+"""Gemini's facts. Errors: https://ai.google.dev/gemini-api/docs/troubleshooting"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from shared.vendors.base import (
+    INVALID,
+    LIMITED,
+    NO_QUOTA,
+    UNREACHABLE,
+    Check,
+    KeyStatus,
+    is_vendor_trouble,
+    vendors,
+)
+
+_NOT_CHAT = (
+    "-tts",
+    "-image",
+    "nano-banana",
+    "-live",
+    "omni",
+    "robotics",
+    "embedding",
+    "transcribe",
+    "lyria",
+    "computer-use",
+)
+_BAD_KEY_REASONS = {"API_KEY_INVALID", "ACCESS_TOKEN_TYPE_UNSUPPORTED"}
+
+
+class Gemini:
+    """https://generativelanguage.googleapis.com"""
+
+    name = "gemini"
+    base_url = "https://generativelanguage.googleapis.com"
+    check_path = "/v1/models?pageSize=1000"
+
+    def key_headers(self, api_key: str) -> Mapping[str, str]:
+        return {"x-goog-api-key": api_key}
+
+    def read_check(self, status: int, body: Any) -> Check:
+        # The error can arrive wrapped in a list of one.
+        body = body[0] if isinstance(body, list) and body else body
+        error = body.get("error") if isinstance(body, dict) else None
+        reasons = _reasons(error) if isinstance(error, dict) else set()
+        if status == 200:
+            return _found(body)
+        if status == 402:
+            return NO_QUOTA
+        if is_vendor_trouble(status):
+            return UNREACHABLE
+        # A bad key is a 400 here, told from a bad request by its reason alone.
+        if reasons & _BAD_KEY_REASONS or status == 401:
+            return INVALID
+        return LIMITED if status == 403 else UNREACHABLE
+
+
+def _reasons(error: dict[str, Any]) -> set[str]:
+    details = error.get("details")
+    rows = details if isinstance(details, list) else []
+    return {str(row.get("reason")) for row in rows if isinstance(row, dict)}
+
+
+def _found(body: Any) -> Check:
+    rows = body.get("models", []) if isinstance(body, dict) else []
+    models = tuple(sorted(filter(None, (_chat_model(row) for row in rows))))
+    capabilities = ("code_generation", "multimodal", "text_generation") if models else ()
+    return Check(KeyStatus.VALID, models=models, capabilities=capabilities)
+
+
+def _chat_model(row: Any) -> str | None:
+    if not isinstance(row, dict) or not isinstance(row.get("name"), str):
+        return None
+    name = str(row["name"]).removeprefix("models/")
+    generates = "generateContent" in (row.get("supportedGenerationMethods") or ())
+    return name if generates and not any(mark in name for mark in _NOT_CHAT) else None
+
+
+vendors.register("gemini")(Gemini())
