@@ -1,0 +1,188 @@
+"""What the gateway must be told: where it listens, whom it serves, and what is public."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+from urllib.parse import urlsplit
+
+from deploy.envoy.endpoints import (
+    BaseUrl,
+    ConfigurationRefused,
+    Endpoint,
+    flag,
+    given,
+    parse_admin,
+    refuse_open_admin,
+    required,
+)
+
+MEBIBYTE = 1024 * 1024
+
+_TIER = re.compile(r"[a-z][a-z0-9-]*")
+
+# Prefixes of each service. Those of chat and voice lead to the pool of the caller's tier; the
+# longer ones are tried first.
+AUTH_PREFIXES = ("/auth", "/oauth", "/.well-known")
+KEYVAULT_PREFIXES = ("/keys",)
+BILLING_PREFIXES = ("/billing",)
+CHAT_PREFIXES = ("/chat", "/v1", "/openai", "/anthropic", "/gemini")
+VOICE_PREFIXES = ("/voice", "/v1/audio", "/openai/v1/audio", "/elevenlabs")
+SERVICES = ("auth", "keyvault", "chat", "voice", "billing")
+
+# Where an official SDK puts its API key, that is where our token then arrives. Only below the
+# prefix of that SDK: everywhere else a token comes in Authorization or not at all.
+SDK_KEY_HEADERS: Mapping[str, str] = {
+    "/anthropic": "x-api-key",
+    "/gemini": "x-goog-api-key",
+    "/elevenlabs": "xi-api-key",
+}
+
+# A browser can't send Authorization with a WebSocket. Here a token may come as a subprotocol, and
+# is then checked, or in the first message, which only the service can check.
+SOCKET_PATHS = ("/chat/ws", "/voice/realtime")
+
+
+# What a server behind could read in another way than Envoy does: dots left over after
+# normalisation, path parameters, backslashes, and bytes that are encoded twice.
+AMBIGUOUS_PATH = r".*(\.\.|[;\\]|%25|%5[cC]|%00).*"
+# The only shape of a Host that anybody needs. Envoy joins two Host fields with a comma.
+PLAIN_HOST = r"([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]+)?"
+
+
+@dataclass(frozen=True, slots=True)
+class PublicCall:
+    """One call that needs no token. It is public with this method alone."""
+
+    method: str
+    path: str
+
+
+# THE list of what is open to everybody. Nothing else reaches a service without a checked token.
+PUBLIC_CALLS = (
+    PublicCall("POST", "/auth/register"),
+    PublicCall("POST", "/auth/login"),
+    PublicCall("POST", "/auth/refresh"),
+    PublicCall("POST", "/auth/verify-email"),
+    PublicCall("POST", "/auth/password/forgot"),
+    PublicCall("POST", "/auth/password/reset"),
+    # The code flow starts in a browser's address bar and its client has no secret and no token.
+    PublicCall("GET", "/oauth/authorize"),
+    PublicCall("POST", "/oauth/token"),
+    PublicCall("POST", "/oauth/revoke"),
+    PublicCall("GET", "/.well-known/jwks.json"),
+    PublicCall("GET", "/.well-known/oauth-authorization-server"),
+    PublicCall("GET", "/health"),
+    PublicCall("GET", "/docs"),
+    *(PublicCall("GET", f"/{service}/openapi.json") for service in SERVICES),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """The servers of chat and voice that serve one tier."""
+
+    tier: str
+    chat: Endpoint
+    voice: Endpoint
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GatewaySettings:
+    """Everything that differs between two gateways.
+
+    Raises ConfigurationRefused when it would make an unsafe one.
+    """
+
+    listen: Endpoint
+    admin: Endpoint | Path
+    auth: Endpoint
+    keyvault: Endpoint
+    billing: Endpoint
+    pools: tuple[Pool, ...]  # the first one also takes tokens whose tier has no pool
+    token_issuer: str
+    token_audience: str
+    cors_origins: tuple[str, ...] = ()
+    sandbox: bool = False
+    legacy: BaseUrl | None = None
+    metrics: Endpoint | None = None  # a listener that shows /metrics and /ready, nothing else
+    access_log: Path | None = None  # None means stdout
+    trusted_proxies: int = 0  # how many proxies in front of this one may say who the client is
+    jwks_cache_seconds: int = 60
+    shield_requests_per_second: int = 1_000  # of one client address; its burst is twice that
+    max_connections: int = 20_000
+    body_limit_bytes: int = MEBIBYTE
+    large_body_limit_bytes: int = 25 * MEBIBYTE
+    upload_seconds: int = 300  # 25 MiB at less than 1 Mbit/s
+    answer_timeout_seconds: int = 60  # of auth, keyvault and billing
+    stream_idle_seconds: int = 900  # longer than any silence that chat or voice tolerate
+
+    def __post_init__(self) -> None:
+        refuse_open_admin(self.admin)
+        for origin in self.cors_origins:
+            _refuse_vague_origin(origin)
+        if self.legacy is not None and self.legacy.tls:
+            raise ConfigurationRefused("LEGACY_URL is a neighbour's: http, without TLS")
+        tiers = [pool.tier for pool in self.pools]
+        if not tiers or len(set(tiers)) != len(tiers) or not all(map(_TIER.fullmatch, tiers)):
+            raise ConfigurationRefused(f"each tier has a plain name and one pool: {tiers}")
+
+    @classmethod
+    def from_environment(cls, environ: Mapping[str, str], tiers: Sequence[str]) -> Self:
+        """Read the variables that compose and Kubernetes set; `tiers` in the order of their rank.
+
+        A pool is `GATEWAY_CHAT_<TIER>`, or `GATEWAY_CHAT` when the tiers share one; voice alike.
+        """
+        optional = given(
+            {
+                "metrics": ("GATEWAY_METRICS", Endpoint.parse),
+                "access_log": ("GATEWAY_ACCESS_LOG", Path),
+                "legacy": ("LEGACY_URL", BaseUrl.parse),
+                "trusted_proxies": ("GATEWAY_TRUSTED_PROXIES", int),
+                "jwks_cache_seconds": ("GATEWAY_JWKS_CACHE_SECONDS", int),
+                "shield_requests_per_second": ("GATEWAY_SHIELD_REQUESTS_PER_SECOND", int),
+                "max_connections": ("GATEWAY_MAX_CONNECTIONS", int),
+                "upload_seconds": ("GATEWAY_UPLOAD_SECONDS", int),
+                "answer_timeout_seconds": ("GATEWAY_ANSWER_TIMEOUT_SECONDS", int),
+                "stream_idle_seconds": ("GATEWAY_STREAM_IDLE_SECONDS", int),
+            },
+            environ,
+        )
+        return cls(
+            listen=Endpoint.parse(
+                environ.get("GATEWAY_LISTEN") or f"127.0.0.1:{environ.get('PORT') or 8080}"
+            ),
+            admin=parse_admin(environ.get("GATEWAY_ADMIN") or "127.0.0.1:9901"),
+            auth=required(environ, "GATEWAY_AUTH"),
+            keyvault=required(environ, "GATEWAY_KEYVAULT"),
+            billing=required(environ, "GATEWAY_BILLING"),
+            pools=tuple(
+                Pool(
+                    tier,
+                    chat=_pool(environ, "GATEWAY_CHAT", tier),
+                    voice=_pool(environ, "GATEWAY_VOICE", tier),
+                )
+                for tier in tiers
+            ),
+            token_issuer=environ.get("TOKEN_ISSUER") or "https://companion.invalid/auth",
+            token_audience=environ.get("TOKEN_AUDIENCE") or "companion",
+            cors_origins=tuple(
+                origin.strip()
+                for origin in environ.get("CORS_ORIGINS", "").split(",")
+                if origin.strip()
+            ),
+            sandbox=flag(environ, "SANDBOX"),
+            **optional,
+        )
+
+
+def _pool(environ: Mapping[str, str], name: str, tier: str) -> Endpoint:
+    return required(environ, f"{name}_{tier.upper().replace('-', '_')}", name)
+
+
+def _refuse_vague_origin(origin: str) -> None:
+    """Only an exact origin may read our answers: no wildcard, no path, no `null`."""
+    parts = urlsplit(origin)
+    if "*" in origin or not parts.scheme or f"{parts.scheme}://{parts.netloc}" != origin:
+        raise ConfigurationRefused(f"not an exact origin: {origin!r}")

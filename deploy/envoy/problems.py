@@ -1,0 +1,153 @@
+"""What a proxy answers on its own behalf: one table, so that no Envoy page ever reaches a client.
+
+Each row says which local replies it takes (by status, response flag or a word of Envoy's own
+explanation) and which problem document they become. The first row that fits wins.
+"""
+
+from dataclasses import dataclass
+
+# Types, codes and titles are those of the services wherever the same thing happened.
+TYPE_PREFIX = "urn:companion:problem:"
+
+
+@dataclass(frozen=True, slots=True)
+class LocalReply:
+    """A kind of answer that Envoy makes itself, and the problem document it is turned into."""
+
+    answer: int
+    code: str
+    title: str
+    detail: str
+    status: int | None = None  # Envoy's status; None matches any
+    flag: str | None = None  # Envoy's response flag
+    because: str | None = None  # a word of Envoy's response code details
+    retry_after_seconds: int | None = None
+    challenge: str | None = None  # the WWW-Authenticate header
+
+
+# Without its keys the gateway can't tell a good token from a bad one. A 401 would make every
+# client sign its user out, so this row stands before the one for bad tokens.
+_KEYS_MISSING = LocalReply(
+    answer=503,
+    code="unavailable",
+    title="The service is in trouble",
+    detail="Access tokens can't be checked at the moment.",
+    because="Jwks_remote_fetch_is_failed",
+    retry_after_seconds=2,
+)
+
+# Envoy answers a wrong audience with 403. To a client it is one more token that does not work here.
+_BAD_TOKEN = LocalReply(
+    answer=401,
+    code="unauthenticated",
+    title="Sign in first",
+    detail="A valid access token is needed.",
+    because="jwt_authn_access_denied",
+    challenge="Bearer",
+)
+
+_COMMON = (
+    LocalReply(
+        answer=400,
+        code="websocket_not_offered",
+        title="No WebSocket here",
+        detail="This path takes no WebSocket.",
+        because="upgrade_failed",
+    ),
+    LocalReply(
+        answer=400,
+        code="malformed_request",
+        title="The request can't be read",
+        detail="The request is malformed.",
+        status=400,
+    ),
+    LocalReply(
+        answer=404, code="route_not_found", title="Not found", detail="No such path.", status=404
+    ),
+    LocalReply(
+        answer=408,
+        code="request_timeout",
+        title="The request took too long",
+        detail="The request did not arrive in time.",
+        status=408,
+    ),
+    LocalReply(
+        answer=413,
+        code="too_large",
+        title="The request is too large",
+        detail="The request body is larger than this path accepts.",
+        status=413,
+    ),
+    LocalReply(
+        answer=431,
+        code="header_too_large",
+        title="The header is too large",
+        detail="The request's header fields are too large.",
+        status=431,
+    ),
+)
+
+GATEWAY_REPLIES = (
+    _KEYS_MISSING,
+    _BAD_TOKEN,
+    *_COMMON,
+    LocalReply(
+        answer=429,
+        code="too_many_requests",
+        title="Too many requests",
+        detail="This address sends requests faster than the gateway accepts.",
+        status=429,
+        retry_after_seconds=1,
+    ),
+    LocalReply(
+        answer=502,
+        code="service_failed",
+        title="The service failed",
+        detail="The service gave no usable answer.",
+        status=502,
+    ),
+    LocalReply(
+        answer=503,
+        code="unavailable",
+        title="The service is in trouble",
+        detail="The service can't be reached at the moment.",
+        status=503,
+        retry_after_seconds=2,
+    ),
+    LocalReply(
+        answer=504,
+        code="service_timeout",
+        title="The service took too long",
+        detail="The service did not answer in time.",
+        status=504,
+    ),
+)
+
+# Keyvault's refusals are not in this table: they pass with keyvault's own status and body.
+EGRESS_REPLIES = (
+    LocalReply(
+        answer=503,
+        code="keyvault_unavailable",
+        title="The service is in trouble",
+        detail="The use of the key can't be authorised at the moment.",
+        status=503,
+        flag="UAEX",
+        retry_after_seconds=2,
+    ),
+    *_COMMON,
+    LocalReply(
+        answer=503,
+        code="vendor_unreachable",
+        title="The vendor can't be reached",
+        detail="The vendor can't be reached or ended the connection.",
+        status=503,
+        retry_after_seconds=2,
+    ),
+    LocalReply(
+        answer=504,
+        code="vendor_timeout",
+        title="The vendor took too long",
+        detail="The vendor did not answer in time.",
+        status=504,
+    ),
+)

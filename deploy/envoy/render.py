@@ -1,0 +1,123 @@
+"""Turn settings into an Envoy configuration: `python -m deploy.envoy.render gateway|egress`.
+
+The two templates are the same in every mode; whatever differs is a field of the settings.
+"""
+
+import hashlib
+import os
+import re
+import sys
+from base64 import b64encode
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from deploy.envoy import gateway, problems
+from deploy.envoy.egress import EgressSettings
+from deploy.envoy.endpoints import BaseUrl, ConfigurationRefused, Endpoint
+from deploy.envoy.gateway import GatewaySettings, Pool
+from shared.tiers import TIERS
+
+__all__ = [
+    "BaseUrl",
+    "ConfigurationRefused",
+    "EgressSettings",
+    "Endpoint",
+    "GatewaySettings",
+    "Pool",
+    "main",
+    "render_egress",
+    "render_gateway",
+]
+
+_HERE = Path(__file__).parent
+
+
+def render_gateway(settings: GatewaySettings) -> str:
+    """The gateway's whole configuration, as YAML."""
+    page = (_HERE / "docs.html").read_text(encoding="utf-8")
+    return _tidied(
+        _templates()
+        .get_template("gateway.yaml.j2")
+        .render(
+            settings=settings,
+            facts=gateway,
+            known_origins="|".join(map(re.escape, settings.cors_origins)),
+            replies=problems.GATEWAY_REPLIES,
+            problem_type=problems.TYPE_PREFIX,
+            docs_page=page,
+            docs_policy=_content_policy(page),
+        )
+    )
+
+
+def render_egress(settings: EgressSettings) -> str:
+    """The egress proxy's whole configuration, as YAML."""
+    return _tidied(
+        _templates()
+        .get_template("egress.yaml.j2")
+        .render(
+            settings=settings,
+            replies=problems.EGRESS_REPLIES,
+            problem_type=problems.TYPE_PREFIX,
+        )
+    )
+
+
+def _templates() -> Environment:
+    templates = Environment(  # noqa: S701 - YAML; each value is quoted by `tojson`
+        loader=FileSystemLoader(_HERE),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    templates.tests["address"] = lambda value: isinstance(value, Endpoint)
+    return templates
+
+
+def _tidied(text: str) -> str:
+    """Without the blank lines that macros leave behind: operators read this, too."""
+    return re.sub(r"\n(?:[ ]*\n)+", "\n", text).strip() + "\n"
+
+
+def _content_policy(page: str) -> str:
+    """A policy under which the page's own script and style run, and nothing else does."""
+    scripts = _hashes(page, "script")
+    styles = _hashes(page, "style")
+    return (
+        f"default-src 'none'; script-src {scripts}; style-src {styles}; connect-src 'self'; "
+        "img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    )
+
+
+def _hashes(page: str, tag: str) -> str:
+    bodies = re.findall(rf"<{tag}>(.*?)</{tag}>", page, flags=re.DOTALL)
+    digests = (hashlib.sha256(body.encode()).digest() for body in bodies)
+    return " ".join(f"'sha256-{b64encode(digest).decode()}'" for digest in digests)
+
+
+def main(arguments: Sequence[str] | None = None, environ: Mapping[str, str] = os.environ) -> int:
+    """Print one configuration; what differs is read from the environment."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    try:
+        match arguments:
+            case ["gateway"]:
+                tiers = sorted(TIERS.values(), key=lambda tier: tier.rank)
+                names = [tier.name for tier in tiers]
+                text = render_gateway(GatewaySettings.from_environment(environ, names))
+            case ["egress"]:
+                text = render_egress(EgressSettings.from_environment(environ))
+            case _:
+                print("usage: python -m deploy.envoy.render gateway|egress", file=sys.stderr)
+                return 2
+    except ConfigurationRefused as refused:
+        print(f"configuration refused: {refused}", file=sys.stderr)
+        return 1
+    sys.stdout.write(text)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,46 @@
+"""The access log: who asked for what and how it went, and nothing that opens a door."""
+
+from uuid import uuid4
+
+from tests.gateway.conftest import Gateway
+from tests.gateway.tokens import ADA, a_token, bearer
+
+
+async def test_a_line_tells_a_call(gateway: Gateway) -> None:
+    token = a_token(gateway.key, tier="pro")
+    answer = await gateway.send("/chat/sessions?limit=1", headers=bearer(token))
+    request_id = answer.headers["x-request-id"]
+    (line,) = await gateway.proxy.logged(request_id)
+    assert (line["method"], line["path"], line["status"]) == ("GET", "/chat/sessions", 200)
+    assert (line["user_id"], line["tier"], line["pool"]) == (ADA, "pro", "chat-pro")
+    assert line["duration_ms"] >= 0
+
+
+async def test_no_line_holds_a_secret(gateway: Gateway) -> None:
+    secret = f"secret-{uuid4()}"
+    token = a_token(gateway.key)
+    headers = bearer(token) | {
+        "x-api-key": secret,
+        "xi-api-key": secret,
+        "x-goog-api-key": secret,
+        "Cookie": secret,
+        "Sec-WebSocket-Protocol": secret,
+    }
+    targets = [
+        f"/keys?access_token={secret}",
+        f"/unknown?token={secret}",
+        f"/auth//me?key={secret}",
+        f"/chat/openapi.json?{secret}",
+        f"/auth/invitations/{secret}/accept?x={secret}",
+        f"/auth//invitations/{secret}/accept",
+        f"/keys/../auth/invitations/{secret}/accept",
+    ]
+    answers = [await gateway.send(target, headers=headers) for target in targets]
+    ids = [answer.headers["x-request-id"] for answer in answers]
+    for request_id in ids:
+        await gateway.proxy.logged(request_id)
+    text = gateway.proxy.access_log.read_text() + gateway.proxy.output.read_text()
+    assert secret not in text
+    assert token not in text
+    (invitation,) = await gateway.proxy.logged(ids[4])
+    assert invitation["path"] == "/auth/invitations/…"

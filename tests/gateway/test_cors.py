@@ -1,0 +1,102 @@
+"""Which pages may read our answers: exact origins, no credentials, a fixed list of headers."""
+
+import pytest
+
+from tests.gateway.conftest import ORIGIN, Gateway
+from tests.gateway.tokens import a_token, bearer
+
+ALLOWED_HEADERS = {
+    "authorization",
+    "content-type",
+    "idempotency-key",
+    "last-event-id",
+    "x-api-key",
+    "x-goog-api-key",
+    "xi-api-key",
+    "anthropic-version",
+}
+EXPOSED_HEADERS = {
+    "ratelimit",
+    "ratelimit-policy",
+    "retry-after",
+    "idempotency-replayed",
+    "x-request-id",
+    "x-sandbox",
+}
+STRANGERS = [
+    "https://evil.example",
+    "chrome-extension://other",
+    f"{ORIGIN}x",
+    f"{ORIGIN}.evil.example",
+    "https://app.example.evil.example",
+    "https://sub.app.example",
+    "http://app.example",
+    "https://app.example:8443",
+    "HTTPS://APP.EXAMPLE",
+    "null",
+    "*",
+]
+
+
+def preflight(origin: str, method: str = "POST") -> dict[str, str]:
+    return {
+        "Origin": origin,
+        "Access-Control-Request-Method": method,
+        "Access-Control-Request-Headers": "authorization,idempotency-key",
+    }
+
+
+def words(text: str) -> set[str]:
+    return {word.strip().lower() for word in text.split(",")}
+
+
+@pytest.mark.parametrize("origin", [ORIGIN, "https://app.example"])
+@pytest.mark.parametrize("path", ["/chat/sessions", "/auth/login", "/keys", "/v1/responses"])
+async def test_a_known_page_may_ask(gateway: Gateway, origin: str, path: str) -> None:
+    counts = sum(len(server.received) for server in gateway.servers.values())
+    answer = await gateway.send(path, method="OPTIONS", headers=preflight(origin))
+    assert answer.status == 200
+    assert answer.headers["access-control-allow-origin"] == origin
+    assert words(answer.headers["access-control-allow-headers"]) == ALLOWED_HEADERS
+    assert words(answer.headers["access-control-allow-methods"]) == {
+        *("get", "post", "put", "patch", "delete")
+    }
+    assert "access-control-allow-credentials" not in answer.headers
+    assert sum(len(server.received) for server in gateway.servers.values()) == counts
+
+
+@pytest.mark.parametrize("origin", STRANGERS)
+async def test_a_stranger_may_not(gateway: Gateway, origin: str) -> None:
+    counts = sum(len(server.received) for server in gateway.servers.values())
+    for path in ("/chat/sessions", "/auth/login"):
+        asked = await gateway.send(path, method="OPTIONS", headers=preflight(origin))
+        assert "access-control-allow-origin" not in asked.headers
+    assert sum(len(server.received) for server in gateway.servers.values()) == counts
+    for path in ("/health", "/keys", "/unknown"):
+        done = await gateway.send(path, headers={"Origin": origin})
+        assert not [name for name in done.headers if name.startswith("access-control")]
+
+
+@pytest.mark.parametrize(
+    ("path", "with_token", "status"),
+    [
+        ("/keys", True, 200),
+        ("/health", False, 200),
+        ("/keys", False, 401),
+        ("/x", False, 404),
+        ("/a;b", True, 404),
+    ],
+)
+async def test_a_known_page_reads_answers_and_errors(
+    gateway: Gateway, path: str, with_token: bool, status: int
+) -> None:
+    headers = {"Origin": ORIGIN} | (bearer(a_token(gateway.key)) if with_token else {})
+    answer = await gateway.send(path, headers=headers)
+    assert answer.status == status
+    assert answer.headers["access-control-allow-origin"] == ORIGIN
+    assert words(answer.headers["access-control-expose-headers"]) == EXPOSED_HEADERS
+    assert "access-control-allow-credentials" not in answer.headers
+
+
+async def test_options_without_a_preflight_is_an_ordinary_call(gateway: Gateway) -> None:
+    assert (await gateway.send("/keys", method="OPTIONS")).status == 401

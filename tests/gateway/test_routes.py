@@ -1,0 +1,202 @@
+"""Which call goes to whom: by path, by the tier of the token, and nowhere else."""
+
+from pathlib import Path
+
+import pytest
+
+from deploy.envoy.gateway import PUBLIC_CALLS, PublicCall
+from tests.gateway.conftest import Gateway
+from tests.gateway.tokens import a_token, bearer
+from tests.gateway.wire import send
+
+# The list that was agreed on, written a second time on purpose: whoever opens a path to everybody
+# says so here as well.
+AGREED_PUBLIC = {
+    ("POST", "/auth/register"),
+    ("POST", "/auth/login"),
+    ("POST", "/auth/refresh"),
+    ("POST", "/auth/verify-email"),
+    ("POST", "/auth/password/forgot"),
+    ("POST", "/auth/password/reset"),
+    ("GET", "/oauth/authorize"),
+    ("POST", "/oauth/token"),
+    ("POST", "/oauth/revoke"),
+    ("GET", "/.well-known/jwks.json"),
+    ("GET", "/.well-known/oauth-authorization-server"),
+    ("GET", "/health"),
+    ("GET", "/docs"),
+    ("GET", "/auth/openapi.json"),
+    ("GET", "/keyvault/openapi.json"),
+    ("GET", "/chat/openapi.json"),
+    ("GET", "/voice/openapi.json"),
+    ("GET", "/billing/openapi.json"),
+}
+
+WITH_TOKEN = [
+    ("GET", "/auth/me", "auth"),
+    ("GET", "/auth", "auth"),
+    ("GET", "/oauth/consent", "auth"),
+    ("GET", "/keys", "keyvault"),
+    ("PUT", "/keys/openai", "keyvault"),
+    ("GET", "/billing/limits", "billing"),
+    ("POST", "/chat/sessions", "chat-free"),
+    ("POST", "/v1/chat/completions", "chat-free"),
+    ("GET", "/v1/models", "chat-free"),
+    ("POST", "/openai/v1/responses", "chat-free"),
+    ("POST", "/anthropic/v1/messages", "chat-free"),
+    ("POST", "/gemini/v1beta/models/gemini-pro:generateContent", "chat-free"),
+    ("POST", "/voice/speech", "voice-free"),
+    ("POST", "/v1/audio/speech", "voice-free"),
+    ("POST", "/openai/v1/audio/speech", "voice-free"),
+    ("GET", "/elevenlabs/v1/voices", "voice-free"),
+]
+
+
+def test_the_public_list_is_the_agreed_one() -> None:
+    assert {(call.method, call.path) for call in PUBLIC_CALLS} == AGREED_PUBLIC
+
+
+@pytest.mark.parametrize("call", PUBLIC_CALLS, ids=str)
+async def test_a_public_call_needs_no_token(gateway: Gateway, call: PublicCall) -> None:
+    body = b"{}" if call.method == "POST" else b""
+    answer = await gateway.send(call.path, method=call.method, body=body)
+    assert answer.status == 200
+
+
+@pytest.mark.parametrize("call", PUBLIC_CALLS, ids=str)
+async def test_a_public_path_is_public_with_its_method_alone(
+    gateway: Gateway, call: PublicCall
+) -> None:
+    before = sum(len(server.received) for server in gateway.servers.values())
+    for method in {"GET", "POST", "PUT", "DELETE", "PATCH", "OPTIONS"} - {call.method}:
+        # Nobody else lives under these, so with another method there is nothing at all.
+        expected = 404 if call.path in ("/docs", "/keyvault/openapi.json") else 401
+        assert (await gateway.send(call.path, method=method)).status == expected
+    assert sum(len(server.received) for server in gateway.servers.values()) == before
+
+
+@pytest.mark.parametrize("call", PUBLIC_CALLS, ids=str)
+@pytest.mark.parametrize("suffix", ["/", "/more", "x", "//", "/.", ";x", "%2f", "%20"])
+async def test_no_neighbour_of_a_public_path_is_public(
+    gateway: Gateway, call: PublicCall, suffix: str
+) -> None:
+    before = sum(len(server.received) for server in gateway.servers.values())
+    answer = await gateway.send(call.path + suffix, method=call.method)
+    assert answer.status in (400, 401, 404)
+    assert sum(len(server.received) for server in gateway.servers.values()) == before
+
+
+@pytest.mark.parametrize(("method", "path", "server"), WITH_TOKEN)
+async def test_a_call_with_a_token_reaches_its_service(
+    gateway: Gateway, method: str, path: str, server: str
+) -> None:
+    assert (await gateway.send(path, method=method)).status == 401
+    answer = await gateway.send(
+        path + "?a=b", method=method, headers=bearer(a_token(gateway.key)), body=b"{}"
+    )
+    assert (answer.status, answer.json["server"]) == (200, server)
+    assert (answer.json["method"], answer.json["path"]) == (method, path + "?a=b")
+
+
+@pytest.mark.parametrize(
+    ("tier", "pool"),
+    [
+        ("free", "free"),
+        ("pro", "pro"),
+        ("enterprise", "enterprise"),
+        ("unheard-of", "free"),
+        ("", "free"),
+        ("Pro", "free"),
+        (None, "free"),
+        (["enterprise"], "free"),
+        (7, "free"),
+    ],
+)
+@pytest.mark.parametrize(
+    ("path", "service"),
+    [("/chat/sessions", "chat"), ("/v1/models", "chat"), ("/voice/voices", "voice")],
+)
+async def test_the_tier_of_the_token_picks_the_pool(
+    gateway: Gateway, tier: object, pool: str, path: str, service: str
+) -> None:
+    answer = await gateway.send(path, headers=bearer(a_token(gateway.key, tier=tier)))
+    assert answer.json["server"] == f"{service}-{pool}"
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/",
+        "/unknown",
+        "/authx",
+        "/keysx",
+        "/chats",
+        "/v2",
+        "/internal",
+        "/internal/",
+        "/internal/egress/openai/v1/models",
+        "/healthz",
+        "/readyz",
+        "/metrics",
+        "/health/more",
+        "/docs/more",
+        "/legacy/screenshot",
+        "/AUTH/login",
+    ],
+)
+async def test_everything_else_is_nowhere(gateway: Gateway, path: str) -> None:
+    for headers in ({}, bearer(a_token(gateway.key))):
+        answer = await gateway.send(path, headers=headers)
+        assert (answer.status, answer.json["code"]) == (404, "route_not_found")
+
+
+async def test_a_description_is_asked_from_its_own_service(gateway: Gateway) -> None:
+    for service in ("auth", "keyvault", "billing"):
+        answer = await gateway.send(f"/{service}/openapi.json")
+        assert (answer.json["server"], answer.json["path"]) == (service, "/openapi.json")
+    for service in ("chat", "voice"):
+        answer = await gateway.send(f"/{service}/openapi.json")
+        assert (answer.json["server"], answer.json["path"]) == (f"{service}-free", "/openapi.json")
+
+
+async def test_legacy_gets_the_caller_but_not_the_token(impatient: Gateway) -> None:
+    assert (await impatient.send("/legacy/screenshot")).status == 401
+    headers = bearer(a_token(impatient.key)) | {"Cookie": "a=b"}
+    answer = await impatient.send("/legacy/screenshot?x=1", headers=headers)
+    assert (answer.json["server"], answer.json["path"]) == ("legacy", "/old/screenshot?x=1")
+    arrived = dict(answer.json["headers"])
+    assert {"authorization", "cookie"}.isdisjoint(arrived)
+    assert arrived["x-tier"] == "free"
+
+
+async def test_sandbox_is_said_in_every_answer(impatient: Gateway, gateway: Gateway) -> None:
+    token = bearer(a_token(impatient.key))
+    answers = [
+        await impatient.send("/health"),
+        await impatient.send("/docs"),
+        await impatient.send("/unknown"),
+        await impatient.send("/keys"),
+        await impatient.send("/keys", headers=token),
+        await impatient.send("/a%2fb"),
+        await impatient.send("/billing/limits", headers=token),
+    ]
+    assert [answer.status for answer in answers] == [200, 200, 404, 401, 200, 400, 503]
+    assert [answer.headers["x-sandbox"] for answer in answers] == ["true"] * len(answers)
+    assert "x-sandbox" not in (await gateway.send("/health")).headers
+
+
+async def test_only_the_metrics_and_the_readiness_of_admin_are_shown(gateway: Gateway) -> None:
+    assert gateway.proxy.settings.metrics is not None
+    port = gateway.proxy.settings.metrics.port
+    assert b"envoy_http_downstream_rq_total" in (await send(port, "/metrics")).body
+    assert (await send(port, "/ready")).body == b"LIVE\n"
+    for path in ("/", "/config_dump", "/logging", "/quitquitquit", "/metrics/../config_dump"):
+        assert (await send(port, path)).status == 404
+    for path in ("/metrics", "/ready", "/quitquitquit"):
+        assert (await send(port, path, method="POST")).status == 404
+
+
+async def test_the_admin_socket_is_for_its_owner_alone(gateway: Gateway) -> None:
+    admin = gateway.proxy.settings.admin
+    assert isinstance(admin, Path)
+    assert admin.stat().st_mode & 0o777 == 0o600
