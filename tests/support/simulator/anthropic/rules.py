@@ -1,0 +1,131 @@
+"""What Anthropic refuses in a request before any model sees it."""
+
+from typing import Any, Final
+
+from tests.support.simulator.anthropic.errors import error, extra_input, missing
+from tests.support.simulator.anthropic.models import Model, find_model
+from tests.support.simulator.names import names
+from tests.support.simulator.refusals import Refused
+
+Json = dict[str, Any]
+
+_COMMON: Final = names(
+    """cache_control inference_geo messages model output_config speed system thinking tool_choice
+    tools"""
+)
+_FIELDS: Final = _COMMON | names(
+    """container diagnostics max_tokens metadata service_tier stop_sequences stream temperature
+    top_k top_p"""
+)
+_SAMPLING: Final = {"temperature": 1, "top_p": 1, "top_k": None}
+_IMAGES: Final = frozenset({"image/jpeg", "image/png", "image/gif", "image/webp"})
+_THINKING: Final = frozenset({"adaptive", "disabled", "enabled", "between_tools"})
+_EFFORTS: Final = frozenset({"low", "medium", "high", "xhigh", "max", None})
+_SMALLEST_BUDGET: Final = 1024
+
+
+def check_message(body: Json, *, new_version: bool) -> Model:
+    _known_fields(body, _FIELDS)
+    for name in ("model", "max_tokens", "messages"):
+        if body.get(name) is None:
+            raise Refused(missing(name))
+    model = find_model(body["model"])
+    _cap(model, body["max_tokens"])
+    _sampling(model, body, new_version=new_version)
+    _thinking(model, body)
+    _messages(model, body["messages"], new_version=new_version)
+    return model
+
+
+def check_count(body: Json, *, new_version: bool) -> Model:
+    _known_fields(body, _COMMON)
+    for name in ("model", "messages"):
+        if body.get(name) is None:
+            raise Refused(missing(name))
+    model = find_model(body["model"])
+    _messages(model, body["messages"], new_version=new_version)
+    return model
+
+
+def _bad(message: str) -> Refused:
+    return Refused(error(400, message))
+
+
+def _known_fields(body: Json, known: frozenset[str]) -> None:
+    for name in body:
+        if name not in known:
+            raise Refused(extra_input(name))
+
+
+def _cap(model: Model, cap: object) -> None:
+    if not isinstance(cap, int) or cap < 1:
+        raise _bad("max_tokens: Input should be greater than or equal to 1")
+    if cap > model.max_tokens:
+        raise _bad(f"max_tokens: {cap} > {model.max_tokens}, the maximum for {model.id}")
+
+
+def _sampling(model: Model, body: Json, *, new_version: bool) -> None:
+    for name, default in _SAMPLING.items():
+        if name not in body:
+            continue
+        if new_version:
+            raise Refused(extra_input(name))
+        if not model.takes_temperature and body[name] != default:
+            raise _bad(f"`{name}` is not supported for this model")
+
+
+def _thinking(model: Model, body: Json) -> None:
+    thinking = body.get("thinking") or {"type": "adaptive"}
+    kind = thinking.get("type")
+    if kind not in _THINKING:
+        raise _bad("thinking.type: Input should be adaptive, disabled, enabled or between_tools")
+    if kind == "disabled" and model.always_thinks:
+        raise _bad("thinking.type: this model always thinks")
+    budget = thinking.get("budget_tokens")
+    if kind == "enabled" and (not isinstance(budget, int) or budget < _SMALLEST_BUDGET):
+        raise _bad(f"thinking.enabled.budget_tokens: should be at least {_SMALLEST_BUDGET}")
+    if kind == "enabled" and budget >= body["max_tokens"]:
+        raise _bad("`max_tokens` must be greater than `thinking.budget_tokens`")
+    if (body.get("output_config") or {}).get("effort") not in _EFFORTS:
+        raise _bad("output_config.effort: unknown level")
+
+
+def _messages(model: Model, messages: object, *, new_version: bool) -> None:
+    if not isinstance(messages, list) or not messages:
+        raise _bad("messages: at least one message is required")
+    for position, message in enumerate(messages):
+        _message(message, f"messages.{position}", new_version=new_version)
+    if messages[-1]["role"] == "assistant" and not model.takes_prefill:
+        raise _bad("This model does not support prefill: the last message must be a user message.")
+
+
+def _message(message: Any, place: str, *, new_version: bool) -> None:
+    if not isinstance(message, dict) or message.get("role") not in ("user", "assistant", "system"):
+        raise _bad(f"{place}.role: Input should be 'user' or 'assistant'")
+    content = message.get("content")
+    if isinstance(content, str):
+        if not content.strip():
+            raise _bad(f"{place}: text content blocks must be non-empty")
+        return
+    if not isinstance(content, list) or not content:
+        raise _bad(f"{place}.content: Field required")
+    for position, block in enumerate(content):
+        _block(block, message["role"], f"{place}.content.{position}", new_version=new_version)
+
+
+def _block(block: Json, role: str, place: str, *, new_version: bool) -> None:
+    kind = block.get("type")
+    if kind == "image":
+        _image(block.get("source") or {}, place)
+    if new_version and kind == "document" and role == "assistant":
+        raise _bad(f"{place}: document blocks are not permitted in assistant messages")
+    if new_version and kind == "text" and role == "user" and block.get("citations"):
+        raise Refused(extra_input(f"{place}.text.citations"))
+
+
+def _image(source: Json, place: str) -> None:
+    kind = source.get("type")
+    if kind not in ("base64", "url", "file"):
+        raise _bad(f"{place}.image.source: unknown type")
+    if kind == "base64" and source.get("media_type") not in _IMAGES:
+        raise _bad(f"{place}.image.source.base64.media_type: unsupported")

@@ -1,0 +1,102 @@
+"""What Gemini refuses in a request before any model sees it."""
+
+from typing import Any, Final
+
+from tests.support.simulator.gemini.errors import error
+from tests.support.simulator.gemini.fields import pick, snake
+from tests.support.simulator.gemini.models import Model
+from tests.support.simulator.names import names
+from tests.support.simulator.refusals import Refused
+
+Json = dict[str, Any]
+
+_FIELDS: Final = names(
+    """cachedContent contents continuationToken generationConfig labels model safetySettings
+    serviceTier store systemInstruction toolConfig tools"""
+)
+_CONFIG: Final = names(
+    """audioTimestamp candidateCount enableEnhancedCivicAnswers frequencyPenalty imageConfig
+    logprobs maxOutputTokens mediaResolution presencePenalty responseJsonSchema responseLogprobs
+    responseMimeType responseModalities responseSchema seed speechConfig stopSequences temperature
+    thinkingConfig topK topP"""
+)
+_CATEGORIES: Final = frozenset(
+    f"HARM_CATEGORY_{name}"
+    for name in (
+        "HARASSMENT",
+        "HATE_SPEECH",
+        "SEXUALLY_EXPLICIT",
+        "DANGEROUS_CONTENT",
+        "CIVIC_INTEGRITY",
+        "JAILBREAK",
+    )
+)
+_THRESHOLDS: Final = frozenset(
+    {"BLOCK_LOW_AND_ABOVE", "BLOCK_MEDIUM_AND_ABOVE", "BLOCK_ONLY_HIGH", "BLOCK_NONE", "OFF"}
+)
+
+
+def check_content(model: Model, body: Json) -> None:
+    _known_fields(body, _FIELDS, "")
+    check_contents(body.get("contents"))
+    if body["contents"][-1].get("role") == "model":
+        raise _bad("The last turn must not be a model turn.")
+    config = pick(body, "generationConfig") or {}
+    _known_fields(config, _CONFIG, " at 'generation_config'")
+    if (pick(config, "candidateCount") or 1) != 1:
+        raise _bad("Multiple candidates is not enabled for this model.")
+    _thinking(model, pick(config, "thinkingConfig") or {})
+    for setting in pick(body, "safetySettings") or ():
+        _safety(setting)
+
+
+def check_contents(contents: Any) -> None:
+    if not isinstance(contents, list) or not contents:
+        raise _bad("contents is not specified")
+    for content in contents:
+        if content.get("role", "user") not in ("user", "model"):
+            raise _bad("Please use a valid role: user, model.")
+        parts = content.get("parts")
+        if not isinstance(parts, list) or not parts:
+            raise _bad("contents.parts must not be empty.")
+        for part in parts:
+            _part(part)
+
+
+def _part(part: Json) -> None:
+    if pick(part, "functionCall") and not pick(part, "thoughtSignature"):
+        raise _bad("Function call is missing a thought_signature in functionCall parts.")
+    inline = pick(part, "inlineData")
+    if inline and not pick(inline, "mimeType"):
+        raise _bad("inline_data.mime_type must be specified.")
+
+
+def _bad(message: str) -> Refused:
+    return Refused(error(400, message))
+
+
+def _known_fields(fields: Json, known: frozenset[str], place: str) -> None:
+    for name in fields:
+        if name not in known and not any(snake(other) == name for other in known):
+            raise _bad(
+                f'Invalid JSON payload received. Unknown name "{name}"{place}: Cannot find field.'
+            )
+
+
+def _thinking(model: Model, config: Json) -> None:
+    level, budget = pick(config, "thinkingLevel"), pick(config, "thinkingBudget")
+    if level and budget is not None:
+        raise _bad("You can only set only one of thinking budget and thinking level.")
+    if budget is not None and not model.takes_budget:
+        raise _bad("Thinking budget is not supported for this model.")
+    if level and str(level).upper() not in model.levels:
+        raise _bad(f"Thinking level {level} is not supported for this model.")
+
+
+def _safety(setting: Json) -> None:
+    if setting.get("method"):
+        raise _bad("method is not supported.")
+    if setting.get("category") not in _CATEGORIES:
+        raise _bad("Invalid safety category.")
+    if setting.get("threshold") not in _THRESHOLDS:
+        raise _bad("Invalid safety threshold.")
