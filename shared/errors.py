@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any, ClassVar
+
+from shared.limit_state import LimitState
 
 
 class ExpectedFailure(Exception):
@@ -47,6 +49,12 @@ class NotInTier(ExpectedFailure):
     code = "not_in_tier"
 
 
+class PaymentRequired(ExpectedFailure):
+    """This costs money, and nobody has paid for it yet."""
+
+    code = "payment_required"
+
+
 class Forbidden(ExpectedFailure):
     """We know who asks, and they may not."""
 
@@ -66,13 +74,24 @@ class Conflict(ExpectedFailure):
 
 
 class LimitReached(ExpectedFailure):
-    """A limit of the user's tier holds; `retry_after` says when to come back."""
+    """A limit of the user's tier holds; `retry_after` says when to come back.
+
+    `limits`: every window that was asked, for the headers of the answer.
+    """
 
     code = "limit_reached"
 
-    def __init__(self, message: str, *, retry_after: timedelta, **facts: Any) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        retry_after: timedelta,
+        limits: Sequence[LimitState] = (),
+        **facts: Any,
+    ) -> None:
         super().__init__(message, **facts)
         self.retry_after = retry_after
+        self.limits = limits
 
 
 class UpstreamFailed(ExpectedFailure):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -36,6 +36,15 @@ class Grant:
     user_id: UserId
     provider: str
     request_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class OnBehalfOf:
+    """Whose key a call to a vendor needs, and the access token that proves they are here."""
+
+    user_id: UserId
+    request_id: str
+    access_token: str = field(repr=False)
 
 
 class ServiceIdentity:

@@ -31,6 +31,8 @@ class CommonSettings(BaseSettings):
     environment: str = Field("development", validation_alias="COMPANION_ENVIRONMENT")
     sandbox: bool = Field(False, validation_alias="SANDBOX")
     log_level: str = Field("info", validation_alias="LOG_LEVEL")
+    # Made by a process without a port once it does its work; whoever started it may wait for it.
+    ready_file: Path | None = Field(None, validation_alias="READY_FILE")
 
     @classmethod
     def from_environment(cls) -> Self:

@@ -31,6 +31,7 @@ class Tier:
     name: str
     rank: int
     price_microusd_per_seat_month: int
+    many_seats: bool = False  # whether one subscription may hold more than one seat
     allowances: Mapping[str, Allowance] = field(default_factory=dict)
 
     def allows(self, vendor: str, feature: str | None = None) -> bool:
@@ -116,6 +117,7 @@ TIERS: Mapping[str, Tier] = MappingProxyType(
                 name="enterprise",
                 rank=2,
                 price_microusd_per_seat_month=15_000_000,
+                many_seats=True,
                 allowances={
                     "openai": Allowance(
                         model_classes=("openai.large", "openai.small"),

@@ -9,16 +9,23 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
 import aiohttp
 import orjson
 
-from shared.errors import DependencyUnavailable, ExpectedFailure, Forbidden, Unavailable
-from shared.identity import ServiceIdentity
-from shared.ids import UserId
+from shared.errors import Conflict, DependencyUnavailable, ExpectedFailure, Forbidden, Unavailable
+from shared.identity import OnBehalfOf, ServiceIdentity
+
+__all__ = [
+    "Egress",
+    "KeyRefused",
+    "NoUsableKey",
+    "OnBehalfOf",
+    "VendorConnectionLost",
+    "open_egress",
+]
 
 GRANT_HEADER = "x-companion-grant"
 USER_HEADER = "x-companion-user"
@@ -31,19 +38,14 @@ class KeyRefused(Forbidden):
     code = "key_refused"
 
 
-class NoUsableKey(ExpectedFailure):
-    """The user has stored no key for this vendor, or the vendor refuses the one they stored."""
+class NoUsableKey(Conflict):
+    """The user has stored no key for this vendor, or the vendor refuses the one they stored.
+
+    A conflict with what is stored, which its user can mend: never a 401, since that would be about
+    our own token, and no failure of the vendor.
+    """
 
     code = "no_usable_key"
-
-
-@dataclass(frozen=True, slots=True)
-class OnBehalfOf:
-    """Whose key is needed, and the token that proves they are here."""
-
-    user_id: UserId
-    access_token: str
-    request_id: str
 
 
 class VendorConnectionLost(Exception):

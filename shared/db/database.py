@@ -24,9 +24,13 @@ _UNREACHABLE = (
     asyncpg.CannotConnectNowError,
     asyncpg.AdminShutdownError,
     asyncpg.CrashShutdownError,
-    asyncpg.TooManyConnectionsError,
+    asyncpg.InsufficientResourcesError,  # also a full disk
     asyncpg.QueryCanceledError,
     asyncpg.ReadOnlySQLTransactionError,
+    # It rolled back on its own account (a deadlock, a lock not had in time): the same can be tried
+    # again, and an event is not dead for it.
+    asyncpg.TransactionRollbackError,
+    asyncpg.LockNotAvailableError,
     # The server is there but its database isn't (yet): an operator's to mend, not a client's.
     asyncpg.InvalidCatalogNameError,
     asyncpg.InvalidPasswordError,

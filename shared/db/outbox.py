@@ -63,7 +63,10 @@ select stream, sequence, event_id, envelope, created_at from done
 on conflict (stream, sequence) do nothing
 """)
 
-_RELEASE = text("update outbox set leased_until = null where event_id = any(:ids)")
+_RELEASE = text("""
+update outbox set leased_until = now() + make_interval(secs => :seconds)
+where event_id = any(:ids)
+""")
 
 _RETURN = text("""
 with again as (
@@ -150,10 +153,10 @@ def mark_sent(engine: Engine, batch: Batch) -> None:
         connection.execute(_MARK_SENT, {"ids": batch.ids})
 
 
-def release(engine: Engine, batch: Batch) -> None:
-    """Give the batch back at once: it could not be sent."""
+def release(engine: Engine, batch: Batch, *, after: timedelta = timedelta(0)) -> None:
+    """Give the batch back: it could not be sent, and may be tried again `after` a while."""
     with engine.begin() as connection:
-        connection.execute(_RELEASE, {"ids": batch.ids})
+        connection.execute(_RELEASE, {"ids": batch.ids, "seconds": after.total_seconds()})
 
 
 def send_again(engine: Engine, stream: str, epoch: UUID, *, first: int, last: int) -> int:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import orjson
@@ -16,6 +17,7 @@ from starlette.responses import Response
 
 from shared import errors
 from shared.events.base import current_request_id
+from shared.http.ratelimit import rate_limit_headers
 
 log = structlog.get_logger(__name__)
 
@@ -24,6 +26,7 @@ STATUS: Mapping[type[errors.ExpectedFailure], tuple[int, str]] = {
     errors.TooLarge: (413, "The request is too large"),
     errors.Unauthenticated: (401, "Sign in first"),
     errors.NotInTier: (402, "Your tier does not include this"),
+    errors.PaymentRequired: (402, "Pay for this first"),
     errors.Forbidden: (403, "This is not allowed"),
     errors.NotFound: (404, "Not found"),
     errors.Conflict: (409, "The state does not allow this"),
@@ -42,6 +45,9 @@ _PLAIN = {
 
 PROBLEM = "application/problem+json"
 
+# What a misspelt field may look like; keys have digits or are longer.
+_LIKE_A_NAME = re.compile(r"[A-Za-z_]{1,32}\Z")
+
 
 def problem_of(failure: errors.ExpectedFailure) -> tuple[int, dict[str, Any], dict[str, str]]:
     """Status, document and headers of an expected failure."""
@@ -53,6 +59,8 @@ def problem_of(failure: errors.ExpectedFailure) -> tuple[int, dict[str, Any], di
         seconds = max(1, math.ceil(retry_after.total_seconds()))
         headers["retry-after"] = str(seconds)
         facts.setdefault("retry_after", seconds)
+    if isinstance(failure, errors.LimitReached):
+        headers |= rate_limit_headers(failure.limits, datetime.now(UTC))
     if status == 401:
         headers["www-authenticate"] = "Bearer"
     return status, _document(status, failure.code, title, failure.message, facts), headers
@@ -110,9 +118,14 @@ def install_error_handlers(app: FastAPI) -> None:
         document = _document(failure.status_code, code, title, title + ".", {})
         return problem_response(failure.status_code, document, failure.headers)
 
+    async def unforeseen(_request: Request, _failure: Exception) -> Response:
+        # Starlette raises it again afterwards, and the door writes it to the log.
+        return bug_response()
+
     app.add_exception_handler(errors.ExpectedFailure, expected)
     app.add_exception_handler(RequestValidationError, off_schema)
     app.add_exception_handler(HTTPException, plain)
+    app.add_exception_handler(Exception, unforeseen)
 
 
 def bug_response() -> Response:
@@ -130,7 +143,7 @@ def _invalid(found: Sequence[Any]) -> Response:
         return problem_response(400, document)
     places = [
         {
-            "field": ".".join(str(part) for part in error["loc"]),
+            "field": _field(error),
             "rule": error["type"],
             "message": _rule_text(error),
         }
@@ -141,6 +154,13 @@ def _invalid(found: Sequence[Any]) -> Response:
         422,
         _document(422, "invalid_request", "The request is not valid", detail, {"errors": places}),
     )
+
+
+def _field(error: Any) -> str:
+    *path, last = [str(part) for part in error["loc"]] or [""]
+    # A field that we don't know was named by its sender, who may have put a key there.
+    unknown = error["type"] == "extra_forbidden" and not _LIKE_A_NAME.match(last)
+    return ".".join([*path, "(unknown field)" if unknown else last])
 
 
 def _rule_text(error: Any) -> str:

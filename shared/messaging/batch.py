@@ -51,7 +51,11 @@ def from_wire(batch: Any) -> tuple[list[Fact[Event]], list[DeadLetter]]:
         raise UnreadableBatch("no wrapper") from error
     if not isinstance(envelopes, list) or count != len(envelopes):
         raise UnreadableBatch("the count does not fit")
-    if digest != _digest(envelopes):
+    try:
+        fits = digest == _digest(envelopes)
+    except TypeError as error:  # orjson's for a lone surrogate or a number beyond 64 bits
+        raise UnreadableBatch("it can't be hashed") from error
+    if not fits:
         raise UnreadableBatch("the hash does not fit")
     facts: list[Fact[Event]] = []
     dead: list[DeadLetter] = []

@@ -30,7 +30,11 @@ def durable_queue(name: str, routing_keys: list[str], broker_url: str) -> Queue:
     exchange = events_exchange()
     arguments = _quorum(name) if is_rabbitmq(broker_url) else {}
     bindings = [binding(exchange, routing_key=key) for key in routing_keys]
-    return Queue(name, bindings=bindings, durable=True, queue_arguments=arguments)
+    queue = Queue(name, bindings=bindings, durable=True, queue_arguments=arguments)
+    # Set afterwards, since bindings clear it. A queue that has no exchange of its own is given the
+    # default one by Celery, which binds every queue of the service to its jobs.
+    queue.exchange, queue.routing_key = exchange, routing_keys[0]
+    return queue
 
 
 def dead_queue(name: str) -> Queue:
@@ -59,15 +63,12 @@ def _quorum(name: str) -> dict[str, Any]:
 
 def transport_options(broker_url: str) -> Mapping[str, Any]:
     """kombu's options for the broker."""
+    # A publisher gives up soon and says so; without these it would try for ever.
+    patience = {"max_retries": 3, "interval_start": 0, "interval_step": 0.2, "interval_max": 1}
     if is_rabbitmq(broker_url):
-        return {
-            "confirm_publish": True,
-            "max_retries": 3,
-            "interval_start": 0,
-            "interval_step": 0.2,
-            "interval_max": 1,
-        }
+        return {**patience, "confirm_publish": True}
     return {
+        **patience,
         # Every app on this Valkey must agree: the shortest one wins for all.
         "visibility_timeout": 300,
         "unacked_restore_interval": 5,
@@ -80,6 +81,25 @@ def transport_options(broker_url: str) -> Mapping[str, Any]:
         "priority_steps": [0],
         "queue_order_strategy": "round_robin",
     }
+
+
+def event_task_options(broker_url: str) -> Mapping[str, Any]:
+    """How the task of an event meets trouble of its own process.
+
+    On Valkey it is sent again for as long as it takes, since nothing else would keep the event. On
+    RabbitMQ the broker itself delivers again, or moves it to the dead letters.
+    """
+    if is_rabbitmq(broker_url):
+        return {}
+    return {"autoretry_for": (Exception,), "max_retries": None, "default_retry_delay": 1}
+
+
+# The clock gives a job again; one that failed needs no second life.
+JOB_TASK_OPTIONS: Mapping[str, Any] = {
+    "acks_on_failure": True,
+    "reject_on_worker_lost": False,
+    "retry_on_worker_lost": False,
+}
 
 
 def celery_settings(broker_url: str) -> Mapping[str, Any]:
@@ -97,7 +117,8 @@ def celery_settings(broker_url: str) -> Mapping[str, Any]:
         "task_store_errors_even_if_ignored": False,
         "task_acks_late": True,
         # Our handler stores what it can't handle as dead and only then returns, so a task that
-        # raises is one whose process is in trouble. RabbitMQ dead-letters it; Valkey would delete.
+        # raises is one whose process is in trouble. RabbitMQ dead-letters it. Valkey can't: there
+        # the task is sent again (`celery_app`), and its first message acknowledged.
         "task_acks_on_failure": not rabbitmq,
         "task_acks_on_timeout": False,
         "task_reject_on_worker_lost": rabbitmq,

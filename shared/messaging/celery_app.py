@@ -3,29 +3,42 @@
 from __future__ import annotations
 
 import asyncio
+import sys
+import time
 from collections.abc import Callable, Coroutine, Mapping
 from contextlib import AbstractAsyncContextManager
+from pathlib import Path
 from typing import Any, Protocol
 
 import structlog
 import uvloop
-from celery import Celery
-from celery.signals import worker_process_init, worker_process_shutdown
+from celery import Celery, Task
+from celery.signals import worker_process_init, worker_process_shutdown, worker_ready
 from kombu import Connection
 
 from shared.db.database import Database
 from shared.messaging.broker import (
+    JOB_TASK_OPTIONS,
     celery_settings,
     dead_queue,
+    event_task_options,
     events_exchange,
     is_rabbitmq,
 )
 from shared.messaging.consumer import Consumer
 from shared.messaging.subscriptions import Listen, ScheduledJob
-from shared.settings import CommonSettings
+from shared.messaging.unreadable import (
+    PutAside,
+    PutAsideOnValkey,
+    careful_consumer,
+    put_aside_on_rabbitmq,
+)
+from shared.settings import CommonSettings, service_database_url
 from shared.telemetry.logging import configure_logging
 
 log = structlog.get_logger(__name__)
+
+_PAUSE_SECONDS = 1.0
 
 
 class WiredWorker(Protocol):
@@ -47,16 +60,22 @@ def create_celery(listen: Listen, settings: CommonSettings, wire: Wire) -> Celer
     broker_url = settings.broker_url.get_secret_value()
     app = Celery(listen.service)
     app.conf.update(celery_settings(broker_url))
-    app.conf.task_queues = listen.queues(broker_url)
-    app.conf.task_default_queue = listen.jobs_queue if listen.jobs else None
+    app.conf.worker_consumer = careful_consumer(_put_aside(listen.service, settings))
+    app.conf.task_queues = queues = listen.queues(broker_url)
+    # Celery can't route without one, not even a task that names its exchange when sent again.
+    app.conf.task_default_queue = listen.jobs_queue if listen.jobs else queues[0].name
     app.conf.beat_schedule = _schedule(listen)
     process = _Process(listen, wire)
+    task: Any = app.task
     for type_ in listen.subscriptions:
-        app.task(name=type_)(_event_task(process, type_))
+        options = event_task_options(broker_url)
+        task(name=type_, bind=True, **options)(_event_task(process, type_))
     for job in listen.jobs.values():
-        app.task(name=job.name)(_job_task(process, job))
+        task(name=job.name, **JOB_TASK_OPTIONS)(_job_task(process, job))
     worker_process_init.connect(process.start, weak=False)
     worker_process_shutdown.connect(process.stop, weak=False)
+    if settings.ready_file is not None:
+        worker_ready.connect(lambda **_signal: _say_ready(settings.ready_file), weak=False)
     return app
 
 
@@ -69,6 +88,13 @@ def declare_queues(listen: Listen, broker_url: str) -> None:
             if is_rabbitmq(broker_url):
                 dead_queue(queue.name)(channel).declare()
             queue(channel).declare()
+
+
+def _put_aside(service: str, settings: CommonSettings) -> PutAside:
+    if is_rabbitmq(settings.broker_url.get_secret_value()):
+        return put_aside_on_rabbitmq
+    server_url = settings.database_url.get_secret_value()
+    return PutAsideOnValkey(service_database_url(server_url, service))
 
 
 def _schedule(listen: Listen) -> Mapping[str, Any]:
@@ -100,7 +126,13 @@ class _Process:
 
     def start(self, **_signal: Any) -> None:
         self._runner = asyncio.Runner(loop_factory=uvloop.new_event_loop)
-        self._runner.run(self._open())
+        try:
+            self._runner.run(self._open())
+        except Exception:
+            # Celery would only log this, and every task of this child would fail.
+            log.exception("worker_not_wired")
+            time.sleep(_PAUSE_SECONDS)
+            sys.exit(1)
 
     async def _open(self) -> None:
         self._context = self._wire()
@@ -114,7 +146,8 @@ class _Process:
         self._runner.run(work())
 
     async def job(self, job: ScheduledJob) -> None:
-        await job.run(self._wired.actions)
+        given = self._wired.database if job.given == "database" else self._wired.actions
+        await job.run(given)
 
     def stop(self, **_signal: Any) -> None:
         if self._runner is not None:
@@ -123,9 +156,17 @@ class _Process:
             self._runner = None
 
 
+def _say_ready(path: Path | None) -> None:
+    if path is not None:
+        path.touch()
+
+
 def _event_task(process: _Process, type_: str) -> Callable[..., None]:
-    def handle_event(batch: Any = None, **_unknown: Any) -> None:
-        process.run(lambda: process.consumer.receive(type_, batch))
+    def handle_event(
+        task: Task[Any, Any], *_unknown: Any, batch: Any = None, **_unnamed: Any
+    ) -> None:
+        attempts = task.request.retries or 0
+        process.run(lambda: process.consumer.receive(type_, batch, attempts=attempts))
 
     return handle_event
 

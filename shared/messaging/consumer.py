@@ -21,6 +21,8 @@ log = structlog.get_logger(__name__)
 
 _FIRST_WAIT_SECONDS = 0.2
 _LONGEST_WAIT_SECONDS = 10.0
+# A batch whose handling has ended its process this often is put aside unhandled.
+_MOST_ATTEMPTS = 5
 
 
 class Consumer:
@@ -34,10 +36,17 @@ class Consumer:
     def __init__(self, listen: Listen, actions: Any, database: Database) -> None:
         self._listen = listen
         self._actions = actions
+        self._database = database
         self._dead = DeadEvents(listen.service, database)
 
-    async def receive(self, type_: str, batch: Any) -> None:
-        """Handle the batch of a message; returns once its effects or its burial are committed."""
+    async def receive(self, type_: str, batch: Any, *, attempts: int = 0) -> None:
+        """Handle the batch of a message; returns once its effects or its burial are committed.
+
+        `attempts`: how many processes have failed at it before.
+        """
+        if attempts >= _MOST_ATTEMPTS:
+            await self._bury(type_, batch, "process_lost")
+            return
         try:
             facts, unreadable = batches.from_wire(batch)
         except batches.UnreadableBatch as error:
@@ -53,14 +62,15 @@ class Consumer:
             await self._handle(type_, wanted)
 
     async def _handle(self, type_: str, facts: Sequence[Fact[Event]]) -> None:
-        handler = self._listen.subscriptions[type_].handler
+        subscription = self._listen.subscriptions[type_]
+        given = self._database if subscription.given == "database" else self._actions
         wait = _FIRST_WAIT_SECONDS
         while True:
             first = facts[0]
             current_request_id.set(first.request_id)
             current_traceparent.set(first.traceparent)
             try:
-                await handler(facts, self._actions)
+                await subscription.handler(facts, given)
             except ExpectedFailure as failure:
                 if not failure.retryable:
                     await self._divide(type_, facts, failure)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+import asyncpg
 import structlog
 
-from shared.db.database import Database
+from shared.db.database import Database, UnstorableText
 from shared.telemetry.metrics import EVENTS_DEAD
 
 log = structlog.get_logger(__name__)
@@ -43,7 +45,12 @@ class DeadEvents:
 
     async def store(self, task: str, body: Any, reason: str) -> None:
         """Put one aside; only after this may its message be acknowledged."""
-        await self._database.execute(_STORE, task, reason[:1000], body)
+        try:
+            await self._database.execute(_STORE, task, reason[:1000], body)
+        except (UnstorableText, asyncpg.DataError):
+            # JSON that jsonb can't hold (NUL, a lone surrogate, a huge number): kept as its text.
+            escaped = {"unstorable": json.dumps(body, default=repr)}
+            await self._database.execute(_STORE, task, reason[:1000], escaped)
         EVENTS_DEAD.labels(self._service, task, reason.split(":")[0][:40]).inc()
         log.error("event_dead", task=task, reason=reason)
 

@@ -38,6 +38,7 @@ class Publisher:
         self._format = Celery("relay", broker=broker_url, set_as_current=False).amqp
         self._connection: Connection | None = None
         self._producer: Producer | None = None
+        self._returned = False
 
     def send(self, stream: str, type_: str, batch: Mapping[str, Any], *, routed: bool) -> None:
         """Publish one batch under its stream's routing key.
@@ -49,8 +50,19 @@ class Publisher:
             if routed and not self._rabbitmq and not self._is_bound(producer, stream):
                 raise Unroutable(stream)
             self._publish(producer, stream, type_, batch, mandatory=routed and self._rabbitmq)
+        except self._failures() as error:
+            self.close()
+            raise NotSent(f"{type(error).__name__}") from error
         except NotSent:
             raise
+        except Exception:
+            self.close()
+            raise
+
+    def send_to_queue(self, queue: str, type_: str, batch: Mapping[str, Any]) -> None:
+        """Publish one batch to one queue alone: for what a single consumer has put aside."""
+        try:
+            self._publish(self._connected(), queue, type_, batch, exchange="", mandatory=False)
         except self._failures() as error:
             self.close()
             raise NotSent(f"{type(error).__name__}") from error
@@ -70,8 +82,13 @@ class Publisher:
             )
             channel = self._connection.default_channel
             events_exchange()(channel).declare()
-            self._producer = Producer(channel, auto_declare=False)
+            # Without a listener of its own, a returned message would end the connection.
+            self._producer = Producer(channel, auto_declare=False, on_return=self._on_return)
         return self._producer
+
+    def _on_return(self, *_message: Any) -> None:
+        # The broker says so before it confirms: no queue took the message being published.
+        self._returned = True
 
     def _publish(
         self,
@@ -81,17 +98,16 @@ class Publisher:
         batch: Mapping[str, Any],
         *,
         mandatory: bool,
+        exchange: str = EXCHANGE_NAME,
     ) -> None:
         message = self._format.as_task_v2(batch["batch_id"], type_, kwargs={"batch": dict(batch)})
         options: dict[str, Any] = {"mandatory": mandatory} if self._rabbitmq else {}
         if self._rabbitmq:
             options["confirm_timeout"] = _CONFIRM_SECONDS
-        returned: list[str] = []
-        if mandatory:
-            producer.on_return = lambda _error, _exchange, key, _message: returned.append(key)
+        self._returned = False
         producer.publish(
             message.body,
-            exchange=EXCHANGE_NAME,
+            exchange=exchange,
             routing_key=stream,
             headers=message.headers,
             serializer="json",
@@ -100,7 +116,7 @@ class Publisher:
             **message.properties,
             **options,
         )
-        if returned:
+        if self._returned:
             raise Unroutable(stream)
 
     @staticmethod

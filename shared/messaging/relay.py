@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Sequence
 from datetime import timedelta
+from pathlib import Path
 
 import structlog
 from prometheus_client import start_http_server
@@ -23,7 +24,7 @@ from shared.db import outbox
 from shared.db.migrations import sync_engine
 from shared.events import CATALOGUE
 from shared.messaging import batch as batches
-from shared.messaging.publisher import NotSent, Publisher
+from shared.messaging.publisher import NotSent, Publisher, Unroutable
 from shared.settings import service_database_url
 from shared.telemetry.logging import configure_logging
 from shared.telemetry.metrics import EVENTS_SENT, OUTBOX_OLDEST_SECONDS, OUTBOX_WAITING
@@ -32,6 +33,8 @@ log = structlog.get_logger(__name__)
 
 BATCH_SIZE = 200
 LEASE = timedelta(seconds=30)
+# How long a stream that no queue is bound to is left alone before it is tried again.
+UNROUTABLE_PAUSE = timedelta(seconds=5)
 _SHORTEST_PAUSE, _LONGEST_PAUSE = 0.05, 0.25
 _PAUSE_IN_TROUBLE = 1.0
 _GAUGE_SECONDS = 5.0
@@ -45,17 +48,17 @@ class Relay:
         self._engine = engine
         self._publisher = publisher
         self._gauged_at = float("-inf")
+        self._gauged: set[str] = set()
 
     def run_once(self) -> int:
         """Send a batch of every stream that waits; answers how many events were sent.
 
-        Raises NotSent when the broker is in trouble, SQLAlchemyError when the database is.
+        A stream without a queue keeps its events and holds up no other. Raises NotSent when the
+        broker is in trouble, SQLAlchemyError when the database is.
         """
-        sent = 0
-        for stream in outbox.waiting_streams(self._engine):
-            sent += self._send_stream(stream)
+        # First, so that the numbers to alarm on are fresh just when nothing can be sent.
         self._gauge()
-        return sent
+        return sum(self._send_stream(stream) for stream in outbox.waiting_streams(self._engine))
 
     def _send_stream(self, stream: str) -> int:
         claimed = outbox.claim(self._engine, stream, most=BATCH_SIZE, lease=LEASE)
@@ -63,6 +66,10 @@ class Relay:
             return 0
         try:
             self._publish(claimed)
+        except Unroutable:
+            log.warning("no_queue_for_stream", stream=stream, count=len(claimed.events))
+            outbox.release(self._engine, claimed, after=UNROUTABLE_PAUSE)
+            return 0
         except NotSent as error:
             log.warning("batch_not_sent", stream=stream, reason=str(error))
             outbox.release(self._engine, claimed)
@@ -86,11 +93,17 @@ class Relay:
         if time.monotonic() - self._gauged_at < _GAUGE_SECONDS:
             return
         self._gauged_at = time.monotonic()
-        OUTBOX_WAITING.clear()
-        OUTBOX_OLDEST_SECONDS.clear()
-        for row in outbox.backlog(self._engine):
-            OUTBOX_WAITING.labels(self._service, row.stream).set(row.waiting)
-            OUTBOX_OLDEST_SECONDS.labels(self._service, row.stream).set(row.oldest_seconds)
+        backlog = outbox.backlog(self._engine)
+        # Other relays of this process have numbers of their own: only ours are reset.
+        for stream in self._gauged - {row.stream for row in backlog}:
+            self._show(stream, 0, 0)
+        for row in backlog:
+            self._show(row.stream, row.waiting, row.oldest_seconds)
+
+    def _show(self, stream: str, waiting: int, oldest_seconds: float) -> None:
+        self._gauged.add(stream)
+        OUTBOX_WAITING.labels(self._service, stream).set(waiting)
+        OUTBOX_OLDEST_SECONDS.labels(self._service, stream).set(oldest_seconds)
 
 
 def keep_running(relay: Relay, stop: threading.Event, service: str) -> None:
@@ -103,12 +116,19 @@ def keep_running(relay: Relay, stop: threading.Event, service: str) -> None:
             log.warning("relay_waits", outbox=service, reason=type(error).__name__)
             stop.wait(_PAUSE_IN_TROUBLE)
             continue
+        except Exception:
+            # A bug, but this thread is all that this outbox has.
+            log.exception("relay_failed", outbox=service)
+            stop.wait(_PAUSE_IN_TROUBLE)
+            continue
         pause = _SHORTEST_PAUSE if sent else min(pause * 1.5, _LONGEST_PAUSE)
         if sent < BATCH_SIZE:
             stop.wait(pause)
 
 
-def run(services: Sequence[str], database_url: str, broker_url: str) -> None:
+def run(
+    services: Sequence[str], database_url: str, broker_url: str, ready_file: Path | None = None
+) -> None:
     """One thread per service's outbox, each with its own connections, until SIGTERM."""
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -123,6 +143,8 @@ def run(services: Sequence[str], database_url: str, broker_url: str) -> None:
         thread.start()
         threads.append(thread)
     log.info("relay_started", services=list(services))
+    if ready_file is not None:
+        ready_file.touch()
     for thread in threads:
         thread.join()
 
@@ -135,6 +157,7 @@ def main() -> None:
         database_url: str = Field(validation_alias="DATABASE_URL")
         broker_url: str = Field(validation_alias="BROKER_URL")
         log_level: str = Field("info", validation_alias="LOG_LEVEL")
+        ready_file: Path | None = Field(None, validation_alias="READY_FILE")
 
     parser = argparse.ArgumentParser(prog="python -m shared.messaging.relay")
     parser.add_argument("services", nargs="+")
@@ -144,7 +167,7 @@ def main() -> None:
     configure_logging("relay", settings.log_level)
     if arguments.metrics_port:
         start_http_server(arguments.metrics_port, addr="127.0.0.1")
-    run(arguments.services, settings.database_url, settings.broker_url)
+    run(arguments.services, settings.database_url, settings.broker_url, settings.ready_file)
 
 
 if __name__ == "__main__":

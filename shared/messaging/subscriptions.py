@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from kombu import Queue
 
@@ -16,6 +16,9 @@ from shared.tiers import TIERS
 E = TypeVar("E", bound=Event)
 Handler = Callable[[Sequence[Fact[Any]], Any], Awaitable[None]]
 Job = Callable[[Any], Awaitable[None]]
+# What a handler or a job is called with: the service's verbs, or (for what belongs to the messaging
+# itself) the service's database.
+Given = Literal["actions", "database"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +28,7 @@ class Subscription:
     event: type[Event]
     queue: str
     handler: Handler
+    given: Given = "actions"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +38,7 @@ class ScheduledJob:
     name: str
     every: timedelta
     run: Job
+    given: Given = "actions"
 
 
 class Listen:
@@ -49,7 +54,7 @@ class Listen:
         self.jobs: dict[str, ScheduledJob] = {}
 
     def to(
-        self, event: type[E], *, queue: str
+        self, event: type[E], *, queue: str, given: Given = "actions"
     ) -> Callable[
         [Callable[[Sequence[Fact[E]], Any], Awaitable[None]]],
         Callable[[Sequence[Fact[E]], Any], Awaitable[None]],
@@ -64,17 +69,17 @@ class Listen:
         ) -> Callable[[Sequence[Fact[E]], Any], Awaitable[None]]:
             if event.type in self.subscriptions:
                 raise ValueError(f"{self.service} listens to {event.type} twice")
-            self.subscriptions[event.type] = Subscription(event, queue, handler)
+            self.subscriptions[event.type] = Subscription(event, queue, handler, given)
             return handler
 
         return add
 
-    def every(self, interval: timedelta) -> Callable[[Job], Job]:
+    def every(self, interval: timedelta, *, given: Given = "actions") -> Callable[[Job], Job]:
         """Run the decorated job by the clock."""
 
         def add(job: Job) -> Job:
             name = f"{self.service}.jobs.{getattr(job, '__name__', 'job')}"
-            self.jobs[name] = ScheduledJob(name, interval, job)
+            self.jobs[name] = ScheduledJob(name, interval, job, given)
             return job
 
         return add

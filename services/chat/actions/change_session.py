@@ -1,0 +1,42 @@
+"""Rename a conversation, or change whom it is with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from services.chat.domain.conversation import ChatSession, SessionId
+from services.chat.domain.errors import SessionNotFound, UnknownProvider
+from services.chat.domain.model_choice import CHAT_PROVIDERS
+from services.chat.domain.ports import NewUnitOfWork
+from shared.clock import Clock
+from shared.ids import UserId
+
+
+@dataclass(frozen=True, slots=True)
+class ChangeSession:
+    """Rename a conversation, change its provider or its system prompt."""
+
+    unit_of_work: NewUnitOfWork
+    clock: Clock
+
+    async def __call__(
+        self,
+        session_id: SessionId,
+        *,
+        by: UserId,
+        name: str | None,
+        provider: str | None,
+        system_prompt: str | None,
+    ) -> ChatSession:
+        """Raises SessionNotFound or UnknownProvider."""
+        if provider is not None and provider not in CHAT_PROVIDERS:
+            raise UnknownProvider(provider)
+        async with self.unit_of_work() as work:
+            session = await work.sessions.get(session_id, by)
+            if session is None:
+                raise SessionNotFound(session_id)
+            changed = session.changed(
+                self.clock.now(), name=name, provider=provider, system_prompt=system_prompt
+            )
+            await work.sessions.save(changed)
+        return changed

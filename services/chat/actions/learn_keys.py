@@ -1,0 +1,33 @@
+"""Keep what keyvault tells about users' keys."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from services.chat.domain.known_key import KnownKey
+from services.chat.domain.ports import NewUnitOfWork
+from shared.ids import UserId
+
+
+@dataclass(frozen=True, slots=True)
+class LearnKeys:
+    """Remember the vendors' word on keys; of one key the highest version counts, so that facts
+    may come twice and in any order."""
+
+    unit_of_work: NewUnitOfWork
+
+    async def __call__(self, keys: Sequence[KnownKey]) -> None:
+        async with self.unit_of_work() as work:
+            await work.known_keys.remember(keys)
+
+
+@dataclass(frozen=True, slots=True)
+class ForgetKeys:
+    """Forget revoked keys, up to and including the revoked version."""
+
+    unit_of_work: NewUnitOfWork
+
+    async def __call__(self, keys: Sequence[tuple[UserId, str, int]]) -> None:
+        async with self.unit_of_work() as work:
+            await work.known_keys.forget(keys)

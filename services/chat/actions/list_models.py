@@ -1,0 +1,54 @@
+"""What this user may use now."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from services.chat.domain.model_choice import CHAT_PROVIDERS, models_of
+from services.chat.domain.ports import NewUnitOfWork
+from shared.ids import UserId
+from shared.model_catalogue import ModelCatalogue
+from shared.tiers import Tier
+
+
+@dataclass(frozen=True, slots=True)
+class OfferedModel:
+    """A model of the user's tier; `usable` tells whether a working key for it is stored and the
+    vendor lists the model for that key."""
+
+    provider: str
+    model: str
+    max_output_tokens: int
+    features: Sequence[str]
+    usable: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ListModels:
+    """What the tier offers, marked by what the user's valid keys can reach."""
+
+    unit_of_work: NewUnitOfWork
+    catalogue: ModelCatalogue
+
+    async def __call__(self, user_id: UserId, tier: Tier) -> Sequence[OfferedModel]:
+        async with self.unit_of_work() as work:
+            keys = {key.provider: key for key in await work.known_keys.of_user(user_id)}
+        offered = []
+        for provider in CHAT_PROVIDERS:
+            allowance = tier.allowance(provider)
+            if allowance is None:
+                continue
+            key = keys.get(provider)
+            for model in models_of(allowance, self.catalogue):
+                listed = key is not None and (not key.models or model in key.models)
+                offered.append(
+                    OfferedModel(
+                        provider=provider,
+                        model=model,
+                        max_output_tokens=allowance.max_output_tokens,
+                        features=sorted(allowance.features),
+                        usable=listed and key is not None and key.usable,
+                    )
+                )
+        return offered

@@ -1,0 +1,27 @@
+"""What was said in a conversation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from services.chat.domain.conversation import Message, MessageId, SessionId
+from services.chat.domain.errors import SessionNotFound
+from services.chat.domain.ports import NewUnitOfWork
+from shared.ids import UserId
+
+
+@dataclass(frozen=True, slots=True)
+class ReadMessages:
+    """What was said in a conversation, oldest first."""
+
+    unit_of_work: NewUnitOfWork
+
+    async def __call__(
+        self, session_id: SessionId, *, by: UserId, most: int, after: MessageId | None
+    ) -> Sequence[Message]:
+        """Raises SessionNotFound."""
+        async with self.unit_of_work() as work:
+            if await work.sessions.get(session_id, by) is None:
+                raise SessionNotFound(session_id)
+            return await work.sessions.messages(session_id, most=most, after=after)

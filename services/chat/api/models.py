@@ -1,0 +1,46 @@
+"""Routes for what a user may use."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+from pydantic import BaseModel
+
+from services.chat.api.doors import ServiceActions, problems
+from shared.http.caller import SignedIn
+
+router = APIRouter(prefix="/chat/models", tags=["models"])
+
+
+class ModelBody(BaseModel):
+    """A model of your tier; `usable` tells whether a working key of yours reaches it."""
+
+    provider: str
+    model: str
+    max_output_tokens: int
+    features: list[str]
+    usable: bool
+
+
+class ModelsBody(BaseModel):
+    """Every model of your tier."""
+
+    data: list[ModelBody]
+    next_cursor: None = None
+
+
+@router.get("", responses=problems(401, 503))
+async def list_all(actions: ServiceActions, caller: SignedIn) -> ModelsBody:
+    """What you may use now, by your tier and by your valid keys."""
+    offered = await actions.list_models(caller.identity.user_id, caller.tier)
+    return ModelsBody(
+        data=[
+            ModelBody(
+                provider=model.provider,
+                model=model.model,
+                max_output_tokens=model.max_output_tokens,
+                features=list(model.features),
+                usable=model.usable,
+            )
+            for model in offered
+        ]
+    )

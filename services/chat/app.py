@@ -1,0 +1,25 @@
+"""Chat's web process."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from services.chat.api import routers
+from services.chat.settings import Settings
+from services.chat.wiring import wire
+from shared.http.app import WebProcess, create_http_app
+
+LARGEST_BODY = 25 << 20
+
+
+def create_app(settings: Settings | None = None) -> WebProcess:
+    """Build it; without settings, from the environment."""
+    settings = settings or Settings.from_environment()
+    return create_http_app(
+        "chat",
+        settings,
+        wire=partial(wire, settings),
+        routers=routers,
+        largest_body=LARGEST_BODY,
+        description="Conversations with the vendors' models, on your own keys.",
+    )

@@ -1,0 +1,25 @@
+"""What chat has been told about a user's key at a vendor."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from shared.ids import UserId
+
+_USABLE = frozenset({"valid", "limited"})
+
+
+@dataclass(frozen=True, slots=True)
+class KnownKey:
+    """The vendor's last word on a key, as keyvault passed it on."""
+
+    user_id: UserId
+    provider: str
+    key_version: int
+    status: str
+    models: Sequence[str] = ()
+
+    @property
+    def usable(self) -> bool:
+        return self.status in _USABLE

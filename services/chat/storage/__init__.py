@@ -1,0 +1,1 @@
+"""What chat keeps: PostgreSQL rows, and Valkey counters that may be lost."""

@@ -1,0 +1,4 @@
+from services.chat.storage.tables import metadata
+from shared.db.migrations import run_environment
+
+run_environment(metadata)

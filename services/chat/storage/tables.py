@@ -1,0 +1,113 @@
+"""Chat's tables, for migrations; the statements stand beside the nouns they serve."""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    DateTime,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    PrimaryKeyConstraint,
+    Table,
+    Text,
+    text,
+)
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB, UUID
+
+from shared.db.tables import new_metadata
+
+metadata = new_metadata()
+
+_ID = UUID(as_uuid=True)
+_TIME = DateTime(timezone=True)
+
+chat_session = Table(
+    "chat_session",
+    metadata,
+    Column("id", _ID, primary_key=True),
+    Column("user_id", _ID, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("provider", Text, nullable=False),
+    Column("system_prompt", Text),
+    Column("created_at", _TIME, nullable=False),
+    Column("updated_at", _TIME, nullable=False),
+    Index("ix_chat_session_user_id_updated_at_id", "user_id", "updated_at", "id"),
+)
+
+chat_message = Table(
+    "chat_message",
+    metadata,
+    Column("id", _ID, primary_key=True),
+    Column("session_id", _ID, ForeignKey("chat_session.id", ondelete="CASCADE"), nullable=False),
+    Column("role", Text, nullable=False),
+    Column("content", Text, nullable=False),
+    Column("status", Text, nullable=False),
+    Column("provider", Text),
+    Column("model", Text),
+    Column("usage", JSONB),
+    Column("cost_microusd", BigInteger),
+    Column("price_version", Text),
+    Column("processing_time_ms", Integer),
+    Column("created_at", _TIME, nullable=False),
+    CheckConstraint("role in ('user', 'assistant', 'system')", name="role"),
+    CheckConstraint("status in ('pending', 'done', 'interrupted')", name="status"),
+    Index("ix_chat_message_session_id_id", "session_id", "id"),
+)
+
+# The hold on a paid call, and its one terminal record. It outlives its session: what was used was
+# used, whether or not the user keeps the conversation.
+generation = Table(
+    "generation",
+    metadata,
+    Column("id", _ID, primary_key=True),
+    Column("user_id", _ID, nullable=False),
+    Column("session_id", _ID, nullable=False),
+    Column("question_id", _ID, nullable=False),
+    Column("answer_id", _ID, nullable=False),
+    Column("usage_event_id", _ID, nullable=False, unique=True),
+    Column("request_id", Text, nullable=False),
+    Column("tier", Text, nullable=False),
+    Column("provider", Text, nullable=False),
+    Column("model", Text, nullable=False),
+    Column("sandbox", Boolean, nullable=False),
+    Column("input_estimate", Integer, nullable=False),
+    Column("output_characters", Integer, nullable=False, server_default=text("0")),
+    Column("provider_request_id", Text),
+    Column("state", Text, nullable=False),
+    Column("outcome", Text),
+    Column("idempotency_key", Text),
+    Column("request_hash", LargeBinary),
+    Column("created_at", _TIME, nullable=False),
+    Column("lease_expires_at", _TIME, nullable=False),
+    Column("settled_at", _TIME),
+    CheckConstraint("state in ('running', 'settled')", name="state"),
+    CheckConstraint("(state = 'settled') = (outcome is not null)", name="outcome"),
+    Index(
+        "uq_generation_user_id_idempotency_key",
+        "user_id",
+        "idempotency_key",
+        unique=True,
+        postgresql_where=text("idempotency_key is not null"),
+    ),
+    Index(
+        "ix_generation_lease_expires_at",
+        "lease_expires_at",
+        postgresql_where=text("state = 'running'"),
+    ),
+)
+
+known_key = Table(
+    "known_key",
+    metadata,
+    Column("user_id", _ID),
+    Column("provider", Text),
+    Column("key_version", Integer, nullable=False),
+    Column("status", Text, nullable=False),
+    Column("models", ARRAY(Text), nullable=False),
+    PrimaryKeyConstraint("user_id", "provider"),
+)

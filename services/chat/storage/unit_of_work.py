@@ -1,0 +1,19 @@
+"""One transaction in chat's database."""
+
+from __future__ import annotations
+
+from services.chat.storage.known_keys import SqlKnownKeys
+from services.chat.storage.sessions import SqlSessions
+from shared.db.unit_of_work import SqlUnitOfWork
+
+
+class SqlWork(SqlUnitOfWork):
+    """Chat's repositories on one connection."""
+
+    service = "chat"
+    sessions: SqlSessions
+    known_keys: SqlKnownKeys
+
+    def open_repositories(self) -> None:
+        self.sessions = SqlSessions(self.connection)
+        self.known_keys = SqlKnownKeys(self.connection)

@@ -1,0 +1,36 @@
+"""`key.*`: what chat should know of users' keys."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from services.chat.actions import Actions
+from services.chat.domain.known_key import KnownKey
+from services.chat.tasks._listen import listen
+from shared.events import Fact
+from shared.events.key import KeyRevoked, KeyValidated
+from shared.ids import UserId
+
+
+@listen.to(KeyValidated, queue="keys")
+async def remember(facts: Sequence[Fact[KeyValidated]], actions: Actions) -> None:
+    """Remember what the vendor said."""
+    await actions.learn_keys([_known(fact.event) for fact in facts])
+
+
+@listen.to(KeyRevoked, queue="keys")
+async def forget(facts: Sequence[Fact[KeyRevoked]], actions: Actions) -> None:
+    """Forget a revoked key, and end what still runs on it."""
+    await actions.forget_keys(
+        [(UserId(f.event.user_id), f.event.provider, f.event.key_version) for f in facts]
+    )
+
+
+def _known(event: KeyValidated) -> KnownKey:
+    return KnownKey(
+        user_id=UserId(event.user_id),
+        provider=event.provider,
+        key_version=event.key_version,
+        status=event.status,
+        models=event.models,
+    )

@@ -1,0 +1,157 @@
+"""Who gets which part."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+import structlog
+
+from services.chat.actions import Actions
+from services.chat.actions.change_session import ChangeSession
+from services.chat.actions.delete_session import DeleteSession
+from services.chat.actions.drop_key import DropKey
+from services.chat.actions.learn_keys import ForgetKeys, LearnKeys
+from services.chat.actions.list_models import ListModels
+from services.chat.actions.list_sessions import ListSessions
+from services.chat.actions.read_messages import ReadMessages
+from services.chat.actions.read_session import ReadSession
+from services.chat.actions.running_turn import RunningTurns
+from services.chat.actions.settle_orphans import SettleOrphans
+from services.chat.actions.settle_turn import SettleTurn
+from services.chat.actions.start_session import StartSession
+from services.chat.actions.take_turn import Policy, TakeTurn
+from services.chat.domain.ports import Quote
+from services.chat.domain.usage import Usage
+from services.chat.providers import Patience, chat_providers
+from services.chat.settings import Settings
+from services.chat.storage.admission import ValkeyAdmission
+from services.chat.storage.turns import SqlTurns
+from services.chat.storage.unit_of_work import SqlWork
+from shared.clients.egress import Egress, open_egress
+from shared.clock import SystemClock
+from shared.db.database import Database, open_database
+from shared.errors import Unavailable
+from shared.http.app import Check
+from shared.identity import ServiceIdentity
+from shared.limits.admission import Admissions, open_cache
+from shared.model_catalogue import ModelCatalogue
+from shared.pricing import price
+from shared.settings import service_database_url
+
+log = structlog.get_logger(__name__)
+
+_RENEW_SECONDS = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Wired:
+    """Chat, put together."""
+
+    actions: Actions
+    database: Database
+    checks: Mapping[str, Check]
+
+
+@asynccontextmanager
+async def wire(settings: Settings) -> AsyncIterator[Wired]:
+    """Open what chat needs and put it together; close it, once its turns have ended."""
+    me = ServiceIdentity.from_file("chat", settings.identity_key_file)
+    url = service_database_url(settings.database_url.get_secret_value(), "chat")
+    cache = open_cache(settings.cache_url.get_secret_value())
+    async with (
+        open_database(
+            url, connections=settings.database_connections, application="chat"
+        ) as database,
+        open_egress(settings.egress_url, me) as egress,
+    ):
+        admissions = Admissions(cache)
+        running = RunningTurns()
+        turns = SqlTurns(database)
+        lease = timedelta(seconds=settings.hold_lease_seconds)
+        renewing = asyncio.create_task(_renew_leases(running, turns, lease))
+        try:
+            yield Wired(
+                actions=_actions(settings, database, turns, running, admissions, egress),
+                database=database,
+                checks={
+                    "database": database.check,
+                    "cache": admissions.check,
+                    "egress": egress.check,
+                },
+            )
+        finally:
+            await running.drained(settings.drain_seconds)
+            renewing.cancel()
+            await asyncio.gather(renewing, return_exceptions=True)
+            await cache.aclose()
+
+
+def _actions(
+    settings: Settings,
+    database: Database,
+    turns: SqlTurns,
+    running: RunningTurns,
+    admissions: Admissions,
+    egress: Egress,
+) -> Actions:
+    clock = SystemClock()
+    catalogue = ModelCatalogue.from_json(settings.model_overrides)
+    patience = Patience(
+        first_byte=timedelta(seconds=settings.first_byte_seconds),
+        silence=timedelta(seconds=settings.silence_seconds),
+    )
+    settle = SettleTurn(turns, quote, clock, sandbox=settings.sandbox)
+
+    def work() -> SqlWork:
+        return SqlWork(database)
+
+    return Actions(
+        start_session=StartSession(work, clock),
+        list_sessions=ListSessions(work),
+        read_session=ReadSession(work),
+        change_session=ChangeSession(work, clock),
+        delete_session=DeleteSession(work),
+        read_messages=ReadMessages(work),
+        list_models=ListModels(work, catalogue),
+        take_turn=TakeTurn(
+            turns=turns,
+            admission=ValkeyAdmission(admissions),
+            providers={name: make(egress, patience) for name, make in chat_providers.items()},
+            settle=settle,
+            running=running,
+            catalogue=catalogue,
+            clock=clock,
+            policy=Policy(
+                hold_lease=timedelta(seconds=settings.hold_lease_seconds),
+                history_characters=settings.history_characters,
+            ),
+        ),
+        settle_orphans=SettleOrphans(turns, settle, clock),
+        learn_keys=LearnKeys(work),
+        forget_keys=ForgetKeys(work),
+        drop_key=DropKey(running),
+    )
+
+
+def quote(provider: str, model: str, usage: Usage, at: datetime) -> Quote | None:
+    """The list price of a call; billing's own price book has the last word."""
+    priced = price(provider, model, usage, at, usage.service_tier)
+    return Quote(priced.cost, priced.version) if priced else None
+
+
+async def _renew_leases(running: RunningTurns, turns: SqlTurns, lease: timedelta) -> None:
+    """Keep this replica's holds alive, and note how far each answer has come."""
+    clock = SystemClock()
+    while True:
+        await asyncio.sleep(_RENEW_SECONDS)
+        progress = running.progress()
+        if not progress:
+            continue
+        try:
+            await turns.renew(progress, clock.now() + lease)
+        except Unavailable:
+            log.warning("leases_not_renewed", turns=len(progress))

@@ -1,0 +1,13 @@
+"""Chat's worker process."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from services.chat.settings import Settings
+from services.chat.tasks import listen
+from services.chat.wiring import wire
+from shared.messaging.celery_app import create_celery
+
+settings = Settings.from_environment()
+app = create_celery(listen, settings, partial(wire, settings))

@@ -1,0 +1,50 @@
+"""`RateLimit` and `RateLimit-Policy`: what is left, said in every answer that a limit governs.
+
+Structured fields of draft-ietf-httpapi-ratelimit-headers: `"name";q=quota;w=window seconds` and
+`"name";r=remaining;t=seconds to the reset`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Protocol
+
+
+class Limit(Protocol):
+    """What the headers tell about one window; `shared.limit_state.LimitState` fits."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def limit(self) -> int: ...
+    @property
+    def used(self) -> int: ...
+    @property
+    def window(self) -> timedelta: ...
+    @property
+    def resets_at(self) -> datetime: ...
+
+
+def rate_limit_headers(limits: Sequence[Limit], now: datetime) -> dict[str, str]:
+    """The two headers; none when no window was counted (unlimited, or Valkey is out of reach)."""
+    if not limits:
+        return {}
+    return {
+        "RateLimit-Policy": ", ".join(_policy(limit) for limit in limits),
+        "RateLimit": ", ".join(_state(limit, now) for limit in limits),
+    }
+
+
+def _policy(limit: Limit) -> str:
+    return f'"{limit.name}";q={limit.limit};w={_seconds(limit.window)}'
+
+
+def _state(limit: Limit, now: datetime) -> str:
+    remaining = max(0, limit.limit - limit.used)
+    return f'"{limit.name}";r={remaining};t={_seconds(limit.resets_at - now)}'
+
+
+def _seconds(span: timedelta) -> int:
+    return max(0, math.ceil(span.total_seconds()))

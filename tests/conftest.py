@@ -1,0 +1,65 @@
+"""What holds for every test: real engines, only loopback, no leftovers of the environment."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from shared.db.migrations import upgrade
+from shared.settings import service_database_url
+from tests.support.engines import (
+    PostgresServer,
+    postgres_server,
+    rabbitmq_server,
+    valkey_server,
+)
+
+__all__ = ["postgres_server", "rabbitmq_server", "valkey_server"]
+
+# A developer's own keys and settings must neither help nor hurt a test.
+_FOREIGN = ("_API_KEY", "_BASE_URL", "DATABASE_URL", "CACHE_URL", "BROKER_URL", "PROVIDER_")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_environment() -> None:
+    """Forget what the surroundings have set for the vendors' SDKs and for our services."""
+    for name in list(os.environ):
+        if any(mark in name for mark in _FOREIGN):
+            del os.environ[name]
+    os.environ["NO_PROXY"] = "127.0.0.1,localhost"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def only_loopback() -> Iterator[None]:
+    """A test that reaches beyond this machine fails."""
+    connect = socket.socket.connect
+
+    def guarded(self: socket.socket, address: Any) -> None:
+        if self.family in {socket.AF_INET, socket.AF_INET6} and isinstance(address, tuple):
+            host = str(address[0])
+            if not (host.startswith("127.") or host in {"localhost", "::1"}):
+                raise AssertionError(f"a test tried to reach {host}")
+        connect(self, address)
+
+    socket.socket.connect = guarded  # type: ignore[method-assign,assignment]
+    yield
+    socket.socket.connect = connect  # type: ignore[method-assign]
+
+
+@pytest.fixture(scope="session")
+def migrated(postgres_server: PostgresServer) -> Callable[[str], str]:
+    """Give a service its migrated database, once a session; answers the `DATABASE_URL`."""
+    done: set[str] = set()
+
+    def migrate(service: str) -> str:
+        if service not in done:
+            postgres_server.create_database(f"companion_{service}")
+            upgrade(service, service_database_url(postgres_server.url, service))
+            done.add(service)
+        return postgres_server.url
+
+    return migrate

@@ -1,0 +1,184 @@
+"""A stand-in for the egress Envoy and the keyvault behind it, for tests of chat and voice.
+
+It asks for both proofs, takes them off, adds the user's key and passes everything on, as it comes.
+What Envoy itself does to paths and headers is tested with the real one.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from uuid import UUID
+
+import aiohttp
+from aiohttp import web
+from joserfc import jwt
+from joserfc.errors import JoseError
+from joserfc.jwk import KeySet
+
+from shared.clients.egress import DETAIL_HEADER, GRANT_HEADER, USER_HEADER
+from shared.errors import Unauthenticated
+from shared.identity import Grant, Peers
+from shared.vendors import vendors
+from tests.support.simulator.process import RunningSimulator
+from tests.support.tokens import TokenMint
+
+# What a vendor's base URL already holds of the path, as the SDKs take that URL.
+_IN_BASE_URL = {"openai": "/v1"}
+_NOT_PASSED_ON = frozenset(
+    {
+        "host",
+        "connection",
+        "content-length",
+        "transfer-encoding",
+        "authorization",
+        "x-api-key",
+        "x-goog-api-key",
+        "xi-api-key",
+        "x-request-id",
+        "traceparent",
+        GRANT_HEADER,
+        USER_HEADER,
+    }
+)
+_NOT_PASSED_BACK = frozenset({"connection", "transfer-encoding", "set-cookie"})
+
+
+@dataclass(frozen=True, slots=True)
+class EgressCall:
+    """A call that was let through."""
+
+    grant: Grant
+    method: str
+    path: str
+
+
+@dataclass(slots=True)
+class EgressStandIn:
+    """`keys` holds the users' keys by user and vendor; a test may change all of it at any time."""
+
+    vendor_urls: Mapping[str, str]
+    peers: Peers
+    mint: TokenMint
+    keys: dict[tuple[UUID, str], str] = field(default_factory=dict)
+    keyvault_is_down: bool = False
+    calls: list[EgressCall] = field(default_factory=list)
+    url: str = ""
+    _session: aiohttp.ClientSession | None = None
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[EgressStandIn]:
+        """Serve on a free loopback port."""
+        app = web.Application(client_max_size=1 << 26)
+        app.router.add_route("*", "/{path:.*}", self._handle)
+        # Cancelled as soon as its client is gone, so that the vendor sees it too.
+        runner = web.AppRunner(
+            app, access_log=None, handler_cancellation=True, shutdown_timeout=0.1
+        )
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        self.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+        async with aiohttp.ClientSession(
+            auto_decompress=False, connector=aiohttp.TCPConnector(limit=0)
+        ) as self._session:
+            try:
+                yield self
+            finally:
+                await runner.cleanup()
+
+    async def _handle(self, request: web.Request) -> web.StreamResponse:
+        provider, _, _ = request.path.removeprefix("/").partition("/")
+        if provider not in self.vendor_urls:
+            return web.Response(status=404)
+        if self.keyvault_is_down:
+            return web.Response(status=503, headers={DETAIL_HEADER: "ext_authz_error"})
+        try:
+            grant = self._granted(request, provider)
+        except (Unauthenticated, JoseError, ValueError, KeyError):
+            return _denied(403, "grant_refused")
+        key = self.keys.get((grant.user_id, provider))
+        if key is None:
+            return _denied(404, "key_not_found")
+        self.calls.append(EgressCall(grant, request.method, request.path))
+        return await self._forward(request, provider, key)
+
+    def _granted(self, request: web.Request, provider: str) -> Grant:
+        grant = self.peers.grant_of(request.headers[GRANT_HEADER])
+        token = jwt.decode(request.headers[USER_HEADER], KeySet([self.mint.key]))
+        if (
+            grant.provider != provider
+            or token.claims["sub"] != str(grant.user_id)
+            or token.claims["exp"] < time.time()
+            or request.headers["x-request-id"] != grant.request_id
+        ):
+            raise ValueError("the two proofs do not fit")
+        return grant
+
+    async def _forward(self, request: web.Request, provider: str, key: str) -> web.StreamResponse:
+        assert self._session is not None
+        prefix = f"/{provider}{_IN_BASE_URL.get(provider, '')}"
+        url = self.vendor_urls[provider] + request.raw_path.removeprefix(prefix)
+        headers = {
+            name: value
+            for name, value in request.headers.items()
+            if name.lower() not in _NOT_PASSED_ON
+        }
+        headers.update(vendors[provider].key_headers(key))
+        try:
+            async with self._session.request(
+                request.method,
+                url,
+                headers=headers,
+                data=await request.read() or None,
+                allow_redirects=False,
+            ) as answer:
+                return await _pass_back(request, answer)
+        except aiohttp.ClientError:
+            detail = "upstream_reset_before_response_started{connection_termination}"
+            return web.Response(status=503, headers={DETAIL_HEADER: detail})
+
+
+async def _pass_back(request: web.Request, answer: aiohttp.ClientResponse) -> web.StreamResponse:
+    response = web.StreamResponse(status=answer.status)
+    for name, value in answer.headers.items():
+        if name.lower() not in _NOT_PASSED_BACK:
+            response.headers.add(name, value)
+    response.headers[DETAIL_HEADER] = "via_upstream"
+    await response.prepare(request)
+    try:
+        async for piece in answer.content.iter_any():
+            await response.write(piece)
+    except aiohttp.ClientError:
+        # As Envoy does: a cut upstream is a cut downstream.
+        if request.transport is not None:
+            request.transport.abort()
+        return response
+    await response.write_eof()
+    return response
+
+
+def _denied(status: int, code: str) -> web.Response:
+    return web.json_response(
+        {"code": code, "detail": "The key may not be used."},
+        status=status,
+        headers={DETAIL_HEADER: "ext_authz_denied"},
+    )
+
+
+def egress_to(
+    simulator: RunningSimulator, *, trusted_identities: Path, mint: TokenMint
+) -> EgressStandIn:
+    """A stand-in before the simulator. Run it with `async with ….running()`."""
+    return EgressStandIn(
+        vendor_urls={
+            "openai": simulator.openai,
+            "anthropic": simulator.anthropic,
+            "gemini": simulator.gemini,
+            "elevenlabs": simulator.elevenlabs,
+        },
+        peers=Peers.from_file("keyvault", trusted_identities),
+        mint=mint,
+    )
