@@ -115,7 +115,7 @@ class Peers:
     def _claims(self, token: str, type_: str) -> Mapping[str, Any]:
         try:
             decoded = jwt.decode(token, self._keys, algorithms=[ALGORITHM])
-        except (JoseError, ValueError, TypeError, KeyError, UnicodeError) as error:
+        except (JoseError, ValueError, TypeError, KeyError, RecursionError) as error:
             raise Unauthenticated("The service token is not valid.") from error
         claims, header, now = decoded.claims, decoded.header, time.time()
         expires = claims.get("exp")

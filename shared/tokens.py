@@ -135,7 +135,7 @@ class TokenVerifier:
             if all(key.kid != key_id for key in keys.keys):
                 raise _UnknownKey(key_id)
             return jwt.decode(token, keys, algorithms=[ALGORITHM])
-        except (JoseError, ValueError, TypeError, KeyError, UnicodeError) as error:
+        except (JoseError, ValueError, TypeError, KeyError, RecursionError) as error:
             raise Unauthenticated("The access token is not valid.") from error
 
 

@@ -9,7 +9,6 @@ from typing import Any, TypeAlias
 
 import asyncpg
 import orjson
-from sqlalchemy.engine import make_url
 
 from shared.errors import DependencyUnavailable, Invalid
 
@@ -139,5 +138,5 @@ async def _prepare(connection: Connection) -> None:
 
 def plain_dsn(url: str) -> str:
     """A SQLAlchemy-style URL without its driver part, as asyncpg wants it."""
-    parsed = make_url(url)
-    return parsed.set(drivername="postgresql").render_as_string(hide_password=False)
+    scheme, separator, rest = url.partition("://")
+    return f"{scheme.partition('+')[0]}{separator}{rest}"

@@ -6,22 +6,10 @@ from pathlib import Path
 
 from alembic import command, context
 from alembic.config import Config
-from sqlalchemy import Engine, MetaData, create_engine, pool
+from sqlalchemy import MetaData, create_engine, pool
 from sqlalchemy.engine import make_url
 
 _SERVICES = Path(__file__).parents[2] / "services"
-
-
-def sync_engine(database_url: str, *, connections: int = 1) -> Engine:
-    """A psycopg2 engine for what is not on a request's path: migrations, the relay, tools."""
-    url = make_url(database_url).set(drivername="postgresql+psycopg2")
-    return create_engine(
-        url,
-        pool_size=connections,
-        max_overflow=0,
-        pool_pre_ping=True,
-        connect_args={"connect_timeout": 3, "options": "-c timezone=UTC"},
-    )
 
 
 def alembic_config(service: str, database_url: str) -> Config:

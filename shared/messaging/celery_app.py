@@ -165,7 +165,8 @@ def _event_task(process: _Process, type_: str) -> Callable[..., None]:
     def handle_event(
         task: Task[Any, Any], *_unknown: Any, batch: Any = None, **_unnamed: Any
     ) -> None:
-        attempts = task.request.retries or 0
+        # Counted by Celery where it sends the task again, by RabbitMQ's quorum queues otherwise.
+        attempts = int(task.request.retries or task.request.get("x-delivery-count") or 0)
         process.run(lambda: process.consumer.receive(type_, batch, attempts=attempts))
 
     return handle_event

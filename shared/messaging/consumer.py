@@ -22,7 +22,7 @@ log = structlog.get_logger(__name__)
 _FIRST_WAIT_SECONDS = 0.2
 _LONGEST_WAIT_SECONDS = 10.0
 # A batch whose handling has ended its process this often is put aside unhandled.
-_MOST_ATTEMPTS = 5
+_MOST_ATTEMPTS = 10
 
 
 class Consumer:

@@ -82,8 +82,10 @@ class Publisher:
             )
             channel = self._connection.default_channel
             events_exchange()(channel).declare()
-            # Without a listener of its own, a returned message would end the connection.
-            self._producer = Producer(channel, auto_declare=False, on_return=self._on_return)
+            # With nobody to tell, a returned message would be an error of the channel. Valkey's
+            # channels return nothing and refuse to be asked.
+            on_return = self._on_return if self._rabbitmq else None
+            self._producer = Producer(channel, auto_declare=False, on_return=on_return)
         return self._producer
 
     def _on_return(self, *_message: Any) -> None:

@@ -21,7 +21,7 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from shared.db import outbox
-from shared.db.migrations import sync_engine
+from shared.db.engine import sync_engine
 from shared.events import CATALOGUE
 from shared.messaging import batch as batches
 from shared.messaging.publisher import NotSent, Publisher, Unroutable

@@ -12,7 +12,7 @@ from kombu import Message
 from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
-from shared.db.migrations import sync_engine
+from shared.db.engine import sync_engine
 
 log = structlog.get_logger(__name__)
 

@@ -21,7 +21,7 @@ from services.chat.storage.tables import metadata
 from services.chat.storage.turns import SqlTurns
 from services.chat.storage.unit_of_work import SqlWork
 from shared.db.database import Database, open_database
-from shared.db.migrations import sync_engine
+from shared.db.engine import sync_engine
 from shared.ids import EventId, UserId, uuid7
 from shared.settings import service_database_url
 from tests.support.chat import a_session

@@ -1,0 +1,83 @@
+# Every command. `make` lists them; a fresh machine needs Python 3.11 or newer and make.
+.DEFAULT_GOAL := help
+SHELL := /bin/sh
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+SERVICES := auth keyvault chat voice billing
+UV := $(BIN)/uv
+LOCK = $(UV) pip compile --quiet --universal --generate-hashes --no-emit-index-url \
+	--no-annotate --python-version 3.11 --custom-compile-command "make lock"
+
+.PHONY: help setup run down status demo test check format lint types contracts lock \
+	audit bench clean
+
+help: ## list the commands
+	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+# Two states of one environment: what running needs, and what developing needs beside it.
+$(BIN)/uv: requirements/bootstrap.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Python 3.11 or newer is needed; try: make $(MAKECMDGOALS) PYTHON=python3.12"; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || \
+		{ echo "Python's venv module is missing; on Debian: apt-get install python3-venv"; exit 1; }
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes \
+		-r requirements/bootstrap.txt
+	@touch $@
+
+$(VENV)/.running: $(BIN)/uv requirements/embedded.txt pyproject.toml
+	@echo "Installing what running needs ..."
+	@$(UV) pip install --quiet --compile-bytecode --python $(BIN)/python --require-hashes -r requirements/embedded.txt
+	@$(UV) pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(VENV)/.developing: $(VENV)/.running requirements/development.txt
+	@echo "Installing what developing needs ..."
+	@$(UV) pip install --quiet --compile-bytecode --python $(BIN)/python --require-hashes -r requirements/development.txt
+	@touch $@
+
+setup: $(VENV)/.developing ## install everything for developing
+
+run: $(VENV)/.running ## run the whole suite; SANDBOX=1 uses simulated vendors; Ctrl-C stops it
+	@exec $(BIN)/companion up
+
+down: $(VENV)/.running ## stop a suite that runs in another terminal
+	@$(BIN)/companion down
+
+status: $(VENV)/.running ## what runs, on which ports
+	@$(BIN)/companion status
+
+demo: $(VENV)/.running ## the tour, against a running suite
+	@$(BIN)/companion demo
+
+test: $(VENV)/.developing ## every test, on real engines
+	@$(BIN)/python -m pytest
+
+check: lint types contracts ## format, lint, types, import contracts
+
+format: $(VENV)/.developing ## rewrite the code in its one format
+	@$(BIN)/ruff check --quiet --fix-only . && $(BIN)/ruff format --quiet .
+
+lint: $(VENV)/.developing
+	@$(BIN)/ruff format --check . && $(BIN)/ruff check .
+
+types: $(VENV)/.developing
+	@$(BIN)/mypy services shared deploy tests bench
+
+contracts: $(VENV)/.developing
+	@$(BIN)/lint-imports
+
+bench: $(VENV)/.developing ## the benchmark of a chat turn, as a table
+	@$(BIN)/python -m bench.turn
+
+lock: $(BIN)/uv ## resolve the dependencies anew, with hashes
+	@$(LOCK) --all-extras pyproject.toml -o requirements/development.txt
+	@for name in $(SERVICES); do \
+		$(LOCK) --extra $$name -c requirements/development.txt pyproject.toml \
+			-o requirements/$$name.txt || exit 1; done
+	@$(LOCK) $(foreach name,$(SERVICES) embedded,--extra $(name)) \
+		-c requirements/development.txt pyproject.toml -o requirements/embedded.txt
+	@echo uv | $(LOCK) - -o requirements/bootstrap.txt
+
+clean: ## remove the environment and caches; the data in .companion stays
+	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

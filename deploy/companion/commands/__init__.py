@@ -1,0 +1,1 @@
+"""One module per command of `companion`; each holds a `typer.Typer` named `app`."""

@@ -1,0 +1,152 @@
+"""The environment of each process: the variables that it needs, and no others."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from deploy.companion.data_dir import DataDir
+from deploy.companion.ports import LOOPBACK
+from deploy.companion.programs import SERVICES, Kind, Role, internal
+from deploy.companion.settings import Settings
+
+# What any program may want to know about the machine and the person it runs for.
+_OF_THE_MACHINE = (
+    "HOME",
+    "LANG",
+    "LC_ALL",
+    "LC_CTYPE",
+    "LD_LIBRARY_PATH",
+    "PATH",
+    "PYTHONPATH",
+    "PYTHONWARNINGS",
+    "SSL_CERT_DIR",
+    "SSL_CERT_FILE",
+    "TMPDIR",
+    "TZ",
+    "VIRTUAL_ENV",
+)
+
+# What an operator may set for all services at once.
+_OF_ALL_SERVICES = ("COMPANION_ENVIRONMENT", "DATABASE_CONNECTIONS", "MODEL_OVERRIDES")
+
+
+@dataclass(frozen=True, slots=True)
+class Addresses:
+    """Where everything is reached."""
+
+    database_url: str
+    cache_url: str
+    broker_url: str
+    ports: Mapping[str, int]
+
+    def of(self, port_name: str) -> str:
+        """The base URL of a process of ours."""
+        return f"http://{LOOPBACK}:{self.ports[port_name]}"
+
+
+def machine_environment(inherited: Mapping[str, str]) -> dict[str, str]:
+    """The part that all processes share; the supervisor itself gets this and no more."""
+    kept = {name: inherited[name] for name in _OF_THE_MACHINE if name in inherited}
+    return {**kept, "PYTHONUNBUFFERED": "1"}
+
+
+def environment_of(
+    role: Role, *, settings: Settings, data: DataDir, addresses: Addresses
+) -> dict[str, str]:
+    """What one process gets on top of the machine's part."""
+    if role.service is not None:
+        return {
+            **_of_service(role.service, settings, data, addresses),
+            **(_of_background(role, data) if role.kind is Kind.WORKER else {}),
+        }
+    if role.kind is Kind.RELAY:
+        return {
+            "DATABASE_URL": addresses.database_url,
+            "BROKER_URL": addresses.broker_url,
+            **_common(settings),
+            **_of_background(role, data),
+        }
+    if role.kind is Kind.SIMULATOR:
+        return {"LOG_LEVEL": settings.log_level}
+    if role.kind is Kind.OTHER:
+        return {"PORT": str(addresses.ports[role.name])}
+    return {}
+
+
+def ready_file(role: Role, data: DataDir) -> Path:
+    """The file that a process without a port makes as soon as it does its work."""
+    return data.run / f"{role.name}.ready"
+
+
+def vendor_urls(settings: Settings, addresses: Addresses) -> dict[str, str]:
+    """Where the vendors are: the real ones, or the simulator in their place."""
+    if not settings.sandbox or "simulator" not in addresses.ports:
+        return dict(settings.vendor_urls)
+    simulator = addresses.of("simulator")
+    return {
+        "PROVIDER_OPENAI_URL": f"{simulator}/openai/v1",
+        "PROVIDER_ANTHROPIC_URL": f"{simulator}/anthropic",
+        "PROVIDER_GEMINI_URL": f"{simulator}/gemini",
+        "PROVIDER_ELEVENLABS_URL": f"{simulator}/elevenlabs",
+    }
+
+
+def _of_service(
+    service: str, settings: Settings, data: DataDir, addresses: Addresses
+) -> dict[str, str]:
+    variables = {
+        "DATABASE_URL": addresses.database_url,
+        "CACHE_URL": addresses.cache_url,
+        "BROKER_URL": addresses.broker_url,
+        "TOKEN_ISSUER": settings.token_issuer,
+        "TOKEN_AUDIENCE": settings.token_audience,
+        "IDENTITY_KEY_FILE": str(data.identity_key(service)),
+        "IDENTITY_TRUST_FILE": str(data.trusted_identities),
+        **_common(settings),
+        **_peers(addresses),
+    }
+    if service in ("chat", "voice") and "egress" in addresses.ports:
+        variables["EGRESS_URL"] = addresses.of("egress")
+    if service == "keyvault":
+        variables |= vendor_urls(settings, addresses)
+        variables["KEYVAULT_KEYRING_FILE"] = str(data.keyring)
+    if service == "auth":
+        variables["AUTH_PEERS_HEALTH"] = json.dumps(
+            {
+                name: addresses.of(internal(name)) + "/readyz"
+                for name in SERVICES
+                if name != "auth" and internal(name) in addresses.ports
+            }
+        )
+        variables["AUTH_SIGNING_KEYS_FILE"] = str(data.signing_keys)
+    # The service's own settings, which the operator names with the service's prefix.
+    own = {k: v for k, v in settings.inherited.items() if k.startswith(f"{service.upper()}_")}
+    return own | variables
+
+
+def _common(settings: Settings) -> dict[str, str]:
+    chosen = {k: settings.inherited[k] for k in _OF_ALL_SERVICES if k in settings.inherited}
+    sandbox = {"SANDBOX": "1"} if settings.sandbox else {}
+    return {"LOG_LEVEL": settings.log_level, **sandbox, **chosen}
+
+
+def _peers(addresses: Addresses) -> dict[str, str]:
+    urls = {
+        f"{service.upper()}_INTERNAL_URL": addresses.of(internal(service))
+        for service in SERVICES
+        if internal(service) in addresses.ports
+    }
+    if "auth" in addresses.ports:
+        urls["JWKS_URL"] = addresses.of("auth") + "/.well-known/jwks.json"
+    return urls
+
+
+def _of_background(role: Role, data: DataDir) -> dict[str, str]:
+    variables = {"READY_FILE": str(ready_file(role, data))}
+    if role.kind is Kind.WORKER:
+        # Celery then treats TERM as a wish to finish the task at hand within its grace period.
+        variables["REMAP_SIGTERM"] = "SIGQUIT"
+    return variables

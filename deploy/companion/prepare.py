@@ -1,0 +1,141 @@
+"""What must exist before the services start: secrets, databases, tables, queues.
+
+Secrets are made for a new data directory only. Later a missing one is reported, never replaced:
+a new keyring or a new password would not open what the old one closed.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from deploy.companion.data_dir import DataDir, read_json, write_private
+from deploy.companion.errors import CompanionError
+from deploy.companion.keyring import create_keyring_file
+from deploy.companion.programs import SERVICES
+
+
+@dataclass(frozen=True, slots=True)
+class Passwords:
+    """The generated passwords of the embedded engines."""
+
+    postgres_superuser: str
+    postgres_role: str
+    valkey: str
+
+
+def create_secrets(data_dir: Path, *, with_keyring: bool = True) -> None:
+    """Make the secrets of a new data directory, all or none.
+
+    Raises CompanionError when the directory has secrets or a database already. `with_keyring` is
+    false when an outside server holds data that another keyring sealed.
+    """
+    data = DataDir(data_dir)
+    if not data.is_new:
+        raise CompanionError(f"{data_dir} is in use already; its secrets are not made anew.")
+    draft = DataDir(data.root / "new-secrets")
+    shutil.rmtree(draft.root, ignore_errors=True)
+    draft.trusted_identities.parent.mkdir(parents=True, mode=0o700)
+    draft.secrets.chmod(0o700)
+    _create_passwords(draft.passwords)
+    create_identities(draft, SERVICES)
+    _create_signing_keys(draft.signing_keys)
+    if with_keyring:
+        create_keyring_file(draft.keyring)
+    draft.secrets.rename(data.secrets)
+    draft.root.rmdir()
+
+
+def read_passwords(data: DataDir) -> Passwords:
+    """The engines' passwords. Raises CompanionError when they are lost."""
+    try:
+        return Passwords(**json.loads(data.passwords.read_text()))
+    except (OSError, ValueError, TypeError) as error:
+        raise CompanionError(
+            f"The passwords of the engines can't be read from {data.passwords}.",
+            "Restore the file, or delete the data directory to start anew.",
+        ) from error
+
+
+def missing_identities(data: DataDir, services: Sequence[str] = SERVICES) -> list[str]:
+    """The services that have no identity of their own yet."""
+    trusted = read_json(data.trusted_identities)
+    keys = trusted.get("keys", []) if isinstance(trusted, dict) else []
+    known = {key.get("kid") for key in keys if isinstance(key, dict)}
+    return [name for name in services if name not in known or not data.identity_key(name).exists()]
+
+
+def create_identities(data: DataDir, services: Sequence[str]) -> None:
+    """Give each service a key pair and let all trust it.
+
+    Nothing that is kept depends on these keys, so a lost one may be replaced while nothing runs.
+    """
+    from joserfc.jwk import ECKey
+
+    folder = data.trusted_identities.parent
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    trusted = read_json(data.trusted_identities) or {"keys": []}
+    keys = {key["kid"]: key for key in trusted["keys"]}
+    for service in services:
+        key = ECKey.generate_key("P-256", {"kid": service, "use": "sig", "alg": "ES256"})
+        data.identity_key(service).unlink(missing_ok=True)
+        write_private(data.identity_key(service), key.as_pem(private=True).decode())
+        keys[service] = key.as_dict(private=False)
+    data.trusted_identities.unlink(missing_ok=True)
+    write_private(data.trusted_identities, json.dumps({"keys": list(keys.values())}, indent=2))
+
+
+def lost_secrets(data: DataDir) -> list[str]:
+    """One warning for each secret that a used data directory should have and has not."""
+    warnings = []
+    if not data.keyring.exists():
+        warnings.append(
+            f"The keyring {data.keyring} is missing. None is made, because it could not open what "
+            "the old one sealed: keyvault stays sealed until you restore the file and restart."
+        )
+    if not data.signing_keys.exists():
+        warnings.append(
+            f"The signing keys {data.signing_keys} are missing; auth can't issue tokens until you "
+            "restore the file and restart."
+        )
+    return warnings
+
+
+def migrate(database_url: str, services: Sequence[str]) -> None:
+    """Create the databases of the services and bring their tables up to date."""
+    # Imported here: it brings the database libraries along, which other commands don't need.
+    from deploy.companion.databases import database_name, ensure_databases
+    from deploy.companion.migrate import migrate_all
+
+    ensure_databases(database_url, [database_name(service) for service in services])
+    migrate_all(database_url, services)
+
+
+def declare_queues(broker_url: str) -> None:
+    """Make the queues, so that a fact published before its listener's first start is kept."""
+    from kombu.exceptions import OperationalError
+
+    from deploy.companion.queues import declare_all
+
+    try:
+        declare_all(broker_url)
+    except (OSError, OperationalError) as error:
+        raise CompanionError(
+            f"The broker can't be used: {error}.", "Check BROKER_URL and that the server runs."
+        ) from error
+
+
+def _create_passwords(path: Path) -> None:
+    names = ("postgres_superuser", "postgres_role", "valkey")
+    # Safe in a URL and in a configuration file without any quoting.
+    write_private(path, json.dumps({name: secrets.token_urlsafe(24) for name in names}, indent=2))
+
+
+def _create_signing_keys(path: Path) -> None:
+    from services.auth.domain.signing_keys import new_signing_keys
+
+    write_private(path, json.dumps(new_signing_keys(), indent=2) + "\n")

@@ -1,0 +1,117 @@
+"""What the operator's environment says about the embedded default."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from deploy.companion.errors import CompanionError
+
+ROOT = Path(__file__).resolve().parents[2]
+"""The checkout: the Procfile lies here and processes run here."""
+
+VENDOR_URLS = {
+    "PROVIDER_OPENAI_URL": "https://api.openai.com/v1",
+    "PROVIDER_ANTHROPIC_URL": "https://api.anthropic.com",
+    "PROVIDER_GEMINI_URL": "https://generativelanguage.googleapis.com",
+    "PROVIDER_ELEVENLABS_URL": "https://api.elevenlabs.io",
+}
+"""The vendors' base URLs as their official SDKs take them."""
+
+_CHOICES = (
+    "PORT",
+    "COMPANION_PROCFILE",
+    "DATABASE_URL",
+    "CACHE_URL",
+    "BROKER_URL",
+    "SANDBOX",
+    "CORS_ORIGINS",
+    "LOG_LEVEL",
+    "TOKEN_ISSUER",
+    "TOKEN_AUDIENCE",
+    *VENDOR_URLS,
+)
+
+_TRUE = {"1", "true", "yes", "on"}
+_FALSE = {"", "0", "false", "no", "off"}
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The operator's choices; everything that is not said here has a working default."""
+
+    data_dir: Path
+    port: int
+    procfile: Path
+    database_url: str | None = field(default=None, repr=False)
+    cache_url: str | None = field(default=None, repr=False)
+    broker_url: str | None = field(default=None, repr=False)
+    sandbox: bool = False
+    vendor_urls: Mapping[str, str] = field(default_factory=dict)
+    cors_origins: str = ""
+    log_level: str = "info"
+    token_issuer: str = "https://companion.invalid/auth"  # noqa: S105 - a URL
+    token_audience: str = "companion"  # noqa: S105 - a name
+    inherited: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """The whole environment, of which each process gets the few variables that concern it."""
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] | None = None) -> Settings:
+        """Read the settings; an empty variable counts as unset. Raises CompanionError."""
+        env = {k: v for k, v in (environment or os.environ).items() if v != ""}
+        return cls(
+            data_dir=Path(env.get("COMPANION_DATA_DIR", ROOT / ".companion")).resolve(),
+            port=_port(env.get("PORT", "8080")),
+            procfile=Path(env.get("COMPANION_PROCFILE", ROOT / "Procfile")).resolve(),
+            database_url=_url(env, "DATABASE_URL", "postgresql", "postgres"),
+            cache_url=_url(env, "CACHE_URL", "redis", "rediss"),
+            broker_url=_url(env, "BROKER_URL", "redis", "rediss", "amqp", "amqps"),
+            sandbox=_flag(env, "SANDBOX"),
+            vendor_urls={name: env.get(name, url) for name, url in VENDOR_URLS.items()},
+            cors_origins=env.get("CORS_ORIGINS", ""),
+            log_level=env.get("LOG_LEVEL", "info"),
+            token_issuer=env.get("TOKEN_ISSUER", "https://companion.invalid/auth"),
+            token_audience=env.get("TOKEN_AUDIENCE", "companion"),
+            inherited=env,
+        )
+
+    @property
+    def choices(self) -> dict[str, str]:
+        """The variables that shape a run, so that later commands see it as it was started.
+
+        One that was not set stands here as empty, which counts as unset.
+        """
+        return {name: self.inherited.get(name, "") for name in _CHOICES}
+
+    @property
+    def embeds_postgres(self) -> bool:
+        """Whether PostgreSQL is ours to run."""
+        return self.database_url is None
+
+    @property
+    def embeds_valkey(self) -> bool:
+        """Whether Valkey is ours to run: it serves as cache, as broker or as both."""
+        return self.cache_url is None or self.broker_url is None
+
+
+def _port(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= 65535:
+        raise CompanionError(f"PORT is {text!r}.", "Set it to a number from 1 to 65535.")
+    return int(text)
+
+
+def _flag(env: Mapping[str, str], name: str) -> bool:
+    text = env.get(name, "").lower()
+    if text not in _TRUE | _FALSE:
+        raise CompanionError(f"{name} is {text!r}.", "Set it to 1 or 0.")
+    return text in _TRUE
+
+
+def _url(env: Mapping[str, str], name: str, *schemes: str) -> str | None:
+    url = env.get(name)
+    if url is not None and url.partition("://")[0] not in schemes:
+        # The value itself stays unsaid: it may hold a password.
+        raise CompanionError(f"{name} has an unknown scheme.", f"Use {schemes[0]}://…")
+    return url

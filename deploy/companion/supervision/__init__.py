@@ -1,0 +1,1 @@
+"""How `companion` talks to supervisord, which keeps the processes alive."""

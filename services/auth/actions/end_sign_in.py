@@ -1,0 +1,28 @@
+"""End a sign-in on another device."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from services.auth.domain.errors import SignInNotFound
+from services.auth.domain.ports import NewUnitOfWork
+from services.auth.domain.sign_in import EndReason, SignInId
+from shared.clock import Clock
+from shared.ids import UserId
+
+
+@dataclass(frozen=True, slots=True)
+class EndSignIn:
+    """End the sign-in that its owner points at."""
+
+    unit_of_work: NewUnitOfWork
+    clock: Clock
+
+    async def __call__(self, sign_in_id: SignInId, *, by: UserId) -> None:
+        """Raises SignInNotFound, for another user's and for one that is over too."""
+        now = self.clock.now()
+        async with self.unit_of_work() as work:
+            sign_in = await work.sign_ins.get(sign_in_id)
+            if sign_in is None or not sign_in.belongs_to(by) or not sign_in.is_live(now):
+                raise SignInNotFound(sign_in_id)
+            await work.sign_ins.end(sign_in_id, EndReason.ENDED_BY_OWNER, now)

@@ -1,0 +1,61 @@
+"""Exchange a refresh token for the next pair."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from services.auth.domain.errors import RefreshRefused, RefreshReused
+from services.auth.domain.ports import NewUnitOfWork, UnitOfWork
+from services.auth.domain.refresh_token import RefreshToken
+from services.auth.domain.sign_in import EndReason, SignIn, SignInLifetimes, Verdict
+from services.auth.domain.token_pair import TokenIssuer, TokenPair
+from services.auth.domain.user import User
+from shared.clock import Clock
+
+
+@dataclass(frozen=True, slots=True)
+class Refresh:
+    """Rotate: each refresh token is good once, and a second use of an old one ends its sign-in."""
+
+    unit_of_work: NewUnitOfWork
+    issuer: TokenIssuer
+    lifetimes: SignInLifetimes
+    clock: Clock
+
+    async def __call__(self, refresh_token: str) -> TokenPair:
+        """Raises RefreshRefused, RefreshReused or SigningKeysUnavailable."""
+        self.issuer.keys.current()
+        token = RefreshToken.parse(refresh_token)
+        async with self.unit_of_work() as work:
+            pair = await self._exchange(work, token)
+        # Only now: an exception inside would have undone the end of the sign-in.
+        if pair is None:
+            raise RefreshReused
+        return pair
+
+    async def _exchange(self, work: UnitOfWork, token: RefreshToken) -> TokenPair | None:
+        while True:
+            sign_in, user = await self._behind(work, token)
+            now = self.clock.now()
+            verdict = sign_in.verdict_on(token.counter, now, self.lifetimes)
+            if verdict is Verdict.REUSED:
+                await work.sign_ins.end(sign_in.id, EndReason.REFRESH_REUSED, now)
+                return None
+            if verdict is Verdict.REPEAT:
+                return self.issuer.pair(user, sign_in, now)
+            rotated = sign_in.rotated(now, self.lifetimes)
+            if await work.sign_ins.advance(rotated):
+                return self.issuer.pair(user, rotated, now)
+            # Somebody was faster with the same token: judge it anew against what they left.
+
+    async def _behind(self, work: UnitOfWork, token: RefreshToken) -> tuple[SignIn, User]:
+        sign_in = await work.sign_ins.get(token.sign_in_id)
+        if sign_in is None or not sign_in.is_live(self.clock.now()):
+            raise RefreshRefused
+        pepper = self.issuer.keys.current().pepper(sign_in.pepper_version)
+        if not token.is_genuine(sign_in, pepper):
+            raise RefreshRefused
+        user = await work.users.get(sign_in.user_id)
+        if user is None or not user.is_active:
+            raise RefreshRefused
+        return sign_in, user

@@ -1,0 +1,30 @@
+"""Give an account another username."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from services.auth.domain.errors import AccountGone
+from services.auth.domain.ports import NewUnitOfWork
+from services.auth.domain.user import User, Username
+from shared.clock import Clock
+from shared.ids import UserId
+
+
+@dataclass(frozen=True, slots=True)
+class RenameAccount:
+    """Change the username; the old one is free again at once."""
+
+    unit_of_work: NewUnitOfWork
+    clock: Clock
+
+    async def __call__(self, user_id: UserId, username: str) -> User:
+        """Raises UsernameTaken, InvalidUsername or AccountGone."""
+        name = Username.parse(username)
+        async with self.unit_of_work() as work:
+            user = await work.users.hold(user_id)
+            if user is None:
+                raise AccountGone
+            renamed = user.renamed(name, self.clock.now())
+            await work.users.save(renamed)
+        return renamed

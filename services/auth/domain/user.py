@@ -1,0 +1,150 @@
+"""A user, and the two names that lead to them: e-mail address and username."""
+
+from __future__ import annotations
+
+import unicodedata
+from dataclasses import dataclass, replace
+from datetime import datetime
+from enum import StrEnum
+from typing import Self
+
+import email_validator
+
+from services.auth.domain.errors import InvalidEmail, InvalidUsername
+from services.auth.domain.password import PasswordHash
+from shared.ids import UserId, uuid7
+from shared.tiers import DEFAULT_TIER
+
+LONGEST_EMAIL = 254
+LONGEST_USERNAME = 80
+
+# A domain is proven by a mail that arrives, not by its name: an intranet may well use `.local`.
+# The library documents changing this list as the way to say so.
+email_validator.SPECIAL_USE_DOMAIN_NAMES.clear()
+
+
+class Role(StrEnum):
+    """What a user is to the operator of this installation."""
+
+    MEMBER = "member"
+    OPERATOR = "operator"
+    BILLING = "billing"
+
+
+@dataclass(frozen=True, slots=True)
+class EmailAddress:
+    """An address in the one spelling under which it is unique: lower case, Unicode NFC."""
+
+    text: str
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Raises InvalidEmail."""
+        try:
+            found = email_validator.validate_email(
+                text, strict=True, check_deliverability=False, globally_deliverable=False
+            )
+        except (email_validator.EmailNotValidError, UnicodeError) as error:
+            raise InvalidEmail from error
+        address = unicodedata.normalize("NFC", found.normalized.lower())
+        if "." not in found.ascii_domain or len(address) > LONGEST_EMAIL:
+            raise InvalidEmail
+        return cls(address)
+
+    @property
+    def local_part(self) -> str:
+        return self.text.rpartition("@")[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Username:
+    """A name as its user writes it; `key` is what must be unique."""
+
+    text: str
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Raises InvalidUsername."""
+        name = cls(unicodedata.normalize("NFC", text))
+        # No @: a login with one is an e-mail address. Checked on the key, into which look-alikes
+        # such as the full-width @ are folded.
+        if (
+            not 1 <= len(name.text) <= LONGEST_USERNAME
+            or not name.text.isprintable()
+            or name.text != name.text.strip()
+            or "@" in name.key
+        ):
+            raise InvalidUsername
+        return name
+
+    @property
+    def key(self) -> str:
+        """The same for spellings that differ in case or in compatibility forms only."""
+        folded = unicodedata.normalize("NFKC", self.text).casefold()
+        return unicodedata.normalize("NFKC", folded)
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    """An account. `tier_revision` is that of the subscription which gave it its tier."""
+
+    id: UserId
+    email: EmailAddress
+    username: Username
+    password: PasswordHash
+    created_at: datetime
+    updated_at: datetime
+    password_changed_at: datetime
+    tier: str = DEFAULT_TIER.name
+    tier_revision: int = 0
+    role: Role = Role.MEMBER
+    is_active: bool = True
+    email_verified: bool = False
+
+    @classmethod
+    def registered(
+        cls, email: EmailAddress, username: Username, password: PasswordHash, at: datetime
+    ) -> Self:
+        """A new account of the smallest tier."""
+        return cls(UserId(uuid7()), email, username, password, at, at, at)
+
+    def as_staff(self, role: Role) -> Self:
+        """The account of somebody who runs this installation, vouched for by its console."""
+        return replace(self, role=role, email_verified=True)
+
+    def renamed(self, username: Username, at: datetime) -> Self:
+        return replace(self, username=username, updated_at=at)
+
+    def with_password(self, password: PasswordHash, at: datetime) -> Self:
+        return replace(self, password=password, updated_at=at, password_changed_at=at)
+
+    def rehashed(self, password: PasswordHash) -> Self:
+        """The same password under today's parameters."""
+        return replace(self, password=password)
+
+    def has_password_of(self, seen: User) -> bool:
+        """Whether the password is still the one that this user was seen with, however hashed."""
+        return self.id == seen.id and self.password_changed_at == seen.password_changed_at
+
+
+@dataclass(frozen=True, slots=True)
+class LoginName:
+    """What somebody typed to say who they are; it may name nobody."""
+
+    email: EmailAddress | None
+    username: Username | None
+    spelling: str
+    """The text without the differences that don't matter, for counting attempts."""
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Never fails: an impossible name is the name of nobody."""
+        text = text.strip()
+        try:
+            if "@" in text:
+                email = EmailAddress.parse(text)
+                return cls(email, None, email.text)
+            username = Username.parse(text)
+            return cls(None, username, username.key)
+        except (InvalidEmail, InvalidUsername):
+            return cls(None, None, Username(text).key)

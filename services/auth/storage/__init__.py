@@ -1,0 +1,1 @@
+"""What auth keeps: the only room with SQL."""

@@ -1,0 +1,13 @@
+"""The worker process of auth."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from services.auth.settings import Settings
+from services.auth.tasks import listen
+from services.auth.wiring import wire
+from shared.messaging.celery_app import create_celery
+
+settings = Settings.from_environment()
+app = create_celery(listen, settings, partial(wire, settings))

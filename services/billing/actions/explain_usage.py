@@ -1,0 +1,25 @@
+"""Why a call costs what it costs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from services.billing.domain.errors import UsageRecordNotFound
+from services.billing.domain.ledger import Entry
+from services.billing.domain.ports import NewUnitOfWork
+from shared.ids import EventId, UserId
+
+
+@dataclass(frozen=True, slots=True)
+class ExplainUsage:
+    """One entry with all there is to know about it. Raises UsageRecordNotFound, also for an entry
+    of somebody else."""
+
+    unit_of_work: NewUnitOfWork
+
+    async def __call__(self, event_id: EventId, *, by: UserId) -> Entry:
+        async with self.unit_of_work() as work:
+            entry = await work.ledger.get(event_id)
+        if entry is None or entry.user_id != by:
+            raise UsageRecordNotFound(event_id)
+        return entry

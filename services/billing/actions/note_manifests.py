@@ -1,0 +1,41 @@
+"""What producers say about how far they have come."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from services.billing.domain.completeness import Stream
+from services.billing.domain.errors import ManifestNotAcceptable
+from services.billing.domain.ports import Announcement, NewUnitOfWork
+from shared.events import Fact
+from shared.events.usage import UsageManifest, UsageRecorded
+
+
+@dataclass(frozen=True, slots=True)
+class NoteManifests:
+    """Remember the last number of each stream, so that a loss at its end is seen too.
+
+    Raises ManifestNotAcceptable.
+    """
+
+    unit_of_work: NewUnitOfWork
+
+    async def __call__(self, facts: Sequence[Fact[UsageManifest]]) -> None:
+        announcements = [_announcement(fact) for fact in facts]
+        async with self.unit_of_work() as work:
+            await work.completeness.announce(announcements)
+
+
+def _announcement(fact: Fact[UsageManifest]) -> Announcement:
+    manifest = fact.event
+    if manifest.producer != fact.source or not _is_usage(manifest.stream):
+        raise ManifestNotAcceptable
+    if manifest.last_sequence >= 2**62:
+        raise ManifestNotAcceptable
+    stream = Stream(manifest.producer, manifest.epoch, manifest.stream)
+    return Announcement(stream, manifest.last_sequence)
+
+
+def _is_usage(stream: str) -> bool:
+    return stream.startswith(f"{UsageRecorded.type}.")

@@ -1,0 +1,64 @@
+"""Prices that appear later rate what waits for them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from services.billing.domain.ports import NewUnitOfWork
+from services.billing.domain.price_book import ListPrices, Model, PriceBook, PriceOverride
+from shared.clock import Clock
+
+PAGE = 500
+MOST_PAGES = 20
+
+
+@dataclass(frozen=True, slots=True)
+class RateUnpricedUsage:
+    """Rate entries of unknown price by the prices there are now; the others go on waiting.
+
+    Bounded, a page in a transaction of its own: the next run goes on where this one stops.
+    """
+
+    unit_of_work: NewUnitOfWork
+    list_prices: ListPrices
+    clock: Clock
+
+    async def __call__(self) -> int:
+        """Answers how many entries got their rating."""
+        rated = 0
+        pages = MOST_PAGES
+        for model in await self._waiting_models():
+            while pages:
+                pages -= 1
+                found, priced = await self._rate_page(model)
+                rated += priced
+                if found < PAGE:
+                    break
+        return rated
+
+    async def _waiting_models(self) -> list[Model]:
+        async with self.unit_of_work() as work:
+            models = [model for model, _ in await work.unpriced.models()]
+            overridden = {(o.provider, o.model) for o in await work.prices.of(models)}
+        now = self.clock.now()
+        return [m for m in models if m in overridden or self.list_prices.knows(m, now)]
+
+    async def _rate_page(self, model: Model) -> tuple[int, int]:
+        """How many entries were looked at, and how many of them now have a rating."""
+        async with self.unit_of_work() as work:
+            overrides = await work.prices.of([model])
+            since = self._earliest(model, overrides)
+            waiting = await work.unpriced.page(model, since=since, most=PAGE)
+            book = PriceBook.of(self.list_prices, overrides)
+            rated = [entry.rated(book.rate(entry)) for entry in waiting]
+            priced = [entry for entry in rated if entry.rating is not None]
+            await work.unpriced.rate(priced)
+        return len(waiting), len(priced)
+
+    def _earliest(self, model: Model, overrides: Sequence[PriceOverride]) -> datetime | None:
+        """Since when there may be a price; None for always."""
+        if not overrides or self.list_prices.knows(model, self.clock.now()):
+            return None
+        return min(override.effective_from for override in overrides)

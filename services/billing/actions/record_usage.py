@@ -1,0 +1,32 @@
+"""A batch of usage into the ledger, each event once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from services.billing.domain.ledger import Entry
+from services.billing.domain.ports import NewUnitOfWork
+from services.billing.domain.price_book import ListPrices, PriceBook
+from shared.events import Fact
+from shared.events.usage import UsageRecorded
+
+
+@dataclass(frozen=True, slots=True)
+class RecordUsage:
+    """Rate usage and write it down, whole batches at a time.
+
+    An event that came before changes nothing, and neither do the hourly sums for it: they grow by
+    what was really added. Raises UsageNotAcceptable for an event that can't stand in the ledger.
+    """
+
+    unit_of_work: NewUnitOfWork
+    list_prices: ListPrices
+
+    async def __call__(self, facts: Sequence[Fact[UsageRecorded]]) -> int:
+        """Answers how many of them were new."""
+        entries = [Entry.reported(fact) for fact in facts]
+        models = {(entry.provider, entry.model) for entry in entries}
+        async with self.unit_of_work() as work:
+            book = PriceBook.of(self.list_prices, await work.prices.of(models))
+            return await work.ledger.record([entry.rated(book.rate(entry)) for entry in entries])

@@ -1,0 +1,36 @@
+"""The operator's own price of a model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from services.billing.domain.errors import PriceExists
+from services.billing.domain.ports import NewUnitOfWork
+from services.billing.domain.price_book import Model, PriceId, PriceOverride, UnitPrices
+from shared.clock import Clock
+from shared.ids import UserId, uuid7
+
+
+@dataclass(frozen=True, slots=True)
+class SetPrice:
+    """Add a price that holds from a moment on, past or future.
+
+    It rates what comes and what waits for a price; a rating that was given stays. Raises
+    PriceNotAcceptable or PriceExists.
+    """
+
+    unit_of_work: NewUnitOfWork
+    clock: Clock
+
+    async def __call__(
+        self, model: Model, prices: UnitPrices, *, effective_from: datetime | None, by: UserId
+    ) -> PriceOverride:
+        now = self.clock.now()
+        price = PriceOverride.set(
+            PriceId(uuid7()), model, prices, effective_from=effective_from or now, by=by, at=now
+        )
+        async with self.unit_of_work() as work:
+            if not await work.prices.add(price):
+                raise PriceExists(*model, price.effective_from)
+        return price

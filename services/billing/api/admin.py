@@ -1,0 +1,194 @@
+"""`/billing/admin`: what the operator's billing team does."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from itertools import islice
+from typing import Annotated
+from uuid import UUID
+
+from fastapi import APIRouter
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+
+from services.billing.actions.reconcile import Reconciliation
+from services.billing.api.dependencies import BillingStaff, ServiceActions, problems
+from services.billing.api.subscription import SubscriptionBody, WantedSubscription
+from services.billing.domain.completeness import Gap, Progress
+from services.billing.domain.price_book import (
+    MOST_MICROUSD_PER_MILLION,
+    PriceOverride,
+    UnitPrices,
+)
+from shared.ids import UserId
+
+router = APIRouter(prefix="/billing/admin", tags=["billing team"])
+
+_MOST_GAPS_SHOWN = 100
+
+UnitPrice = Annotated[
+    int | None, Field(ge=0, le=MOST_MICROUSD_PER_MILLION, strict=True, description="Micro-dollars.")
+]
+Effective = Annotated[
+    AwareDatetime, Field(ge=datetime(2000, 1, 1, tzinfo=UTC), lt=datetime(2200, 1, 1, tzinfo=UTC))
+]
+
+
+class UnitPricesBody(BaseModel):
+    """Micro-dollars per million tokens of a class, and per million characters. Cached input without
+    a price costs what plain input costs; any other class without one stays unknown."""
+
+    input_microusd_per_million: UnitPrice = None
+    cache_read_microusd_per_million: UnitPrice = None
+    cache_write_microusd_per_million: UnitPrice = None
+    output_microusd_per_million: UnitPrice = None
+    characters_microusd_per_million: UnitPrice = None
+
+
+class NewPrice(UnitPricesBody):
+    """A price of one model, by its vendor's id, from a moment on; without one from now on."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    provider: str = Field(min_length=1, max_length=100)
+    model: str = Field(min_length=1, max_length=300)
+    effective_from: Effective | None = None
+
+    def unit_prices(self) -> UnitPrices:
+        return UnitPrices(
+            input=self.input_microusd_per_million,
+            cache_read=self.cache_read_microusd_per_million,
+            cache_write=self.cache_write_microusd_per_million,
+            output=self.output_microusd_per_million,
+            characters=self.characters_microusd_per_million,
+        )
+
+
+class PriceBody(UnitPricesBody):
+    """A price as it is kept."""
+
+    version: str
+    provider: str
+    model: str
+    effective_from: datetime
+    set_by: UUID
+    set_at: datetime
+
+    @classmethod
+    def of(cls, price: PriceOverride) -> PriceBody:
+        return cls(
+            version=price.version,
+            provider=price.provider,
+            model=price.model,
+            effective_from=price.effective_from,
+            set_by=price.set_by,
+            set_at=price.set_at,
+            input_microusd_per_million=price.prices.input,
+            cache_read_microusd_per_million=price.prices.cache_read,
+            cache_write_microusd_per_million=price.prices.cache_write,
+            output_microusd_per_million=price.prices.output,
+            characters_microusd_per_million=price.prices.characters,
+        )
+
+
+class RangeBody(BaseModel):
+    """Sequence numbers, both ends included."""
+
+    first: int
+    last: int
+
+
+class StreamBody(BaseModel):
+    """How much of one producer's stream has come."""
+
+    producer: str
+    stream: str
+    epoch: UUID
+    complete_up_to: int
+    highest_received: int
+    announced: int
+    missing: int
+    gaps: list[RangeBody]  # the first ones
+    replay_requests: int
+    last_seen_at: datetime | None
+    last_manifest_at: datetime | None
+
+    @classmethod
+    def of(cls, progress: Progress, gaps: list[Gap]) -> StreamBody:
+        missing = islice(progress.missing(), _MOST_GAPS_SHOWN)
+        return cls(
+            producer=progress.stream.producer,
+            stream=progress.stream.name,
+            epoch=progress.stream.epoch,
+            complete_up_to=progress.complete_up_to,
+            highest_received=progress.highest_received,
+            announced=progress.announced,
+            missing=progress.missing_count,
+            gaps=[RangeBody(first=first, last=last) for first, last in missing],
+            replay_requests=sum(gap.requests for gap in gaps),
+            last_seen_at=progress.last_seen_at,
+            last_manifest_at=progress.last_manifest_at,
+        )
+
+
+class UnpricedBody(BaseModel):
+    """Entries of one model that wait for a price."""
+
+    provider: str
+    model: str
+    requests: int
+
+
+class ReconciliationBody(BaseModel):
+    """Whether the ledger is complete. `default_partition_rows` are entries whose id tells a time
+    that no month was prepared for; `dead_events` could not be handled."""
+
+    streams: list[StreamBody]
+    unpriced: list[UnpricedBody]
+    unpriced_requests: int
+    default_partition_rows: int
+    dead_events: int
+
+    @classmethod
+    def of(cls, state: Reconciliation) -> ReconciliationBody:
+        return cls(
+            streams=[
+                StreamBody.of(progress, [g for g in state.gaps if g.stream == progress.stream])
+                for progress in state.progress
+            ],
+            unpriced=[
+                UnpricedBody(provider=provider, model=model, requests=waiting)
+                for (provider, model), waiting in state.unpriced
+            ],
+            unpriced_requests=sum(waiting for _, waiting in state.unpriced),
+            default_partition_rows=state.stray_rows,
+            dead_events=state.dead_events,
+        )
+
+
+@router.post("/prices", status_code=201, responses=problems(403, 409, 422))
+async def set_price(wanted: NewPrice, actions: ServiceActions, staff: BillingStaff) -> PriceBody:
+    """Set a model's price. It wins over the public one from its moment on, and rates what waits."""
+    price = await actions.set_price(
+        (wanted.provider, wanted.model),
+        wanted.unit_prices(),
+        effective_from=wanted.effective_from,
+        by=staff.identity.user_id,
+    )
+    return PriceBody.of(price)
+
+
+@router.put("/subscriptions/{user_id}", responses=problems(403, 422))
+async def grant_subscription(
+    user_id: UUID, wanted: WantedSubscription, actions: ServiceActions, staff: BillingStaff
+) -> SubscriptionBody:
+    """Give a user a tier, paid for or not."""
+    subscription = await actions.grant_subscription(
+        UserId(user_id), wanted.tier, wanted.seats, by=staff.identity.user_id
+    )
+    return SubscriptionBody.of(subscription)
+
+
+@router.get("/reconciliation", responses=problems(403))
+async def reconcile(actions: ServiceActions, _staff: BillingStaff) -> ReconciliationBody:
+    """What producers sent against what was recorded, and what waits for somebody."""
+    return ReconciliationBody.of(await actions.reconcile())

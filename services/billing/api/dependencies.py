@@ -1,0 +1,99 @@
+"""What billing's routes share."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any
+
+from fastapi import Depends, Query, Request
+
+from services.billing.actions import Actions
+from services.billing.domain.errors import BadPeriod, NotBillingStaff
+from shared.http.caller import Caller, SignedIn
+
+_STAFF = frozenset({"billing", "operator"})
+_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}\Z")
+
+
+def _actions(request: Request) -> Actions:
+    actions: Actions = request.app.state.actions
+    return actions
+
+
+def _billing_staff(caller: SignedIn) -> Caller:
+    if caller.identity.role not in _STAFF:
+        raise NotBillingStaff
+    return caller
+
+
+ServiceActions = Annotated[Actions, Depends(_actions)]
+BillingStaff = Annotated[Caller, Depends(_billing_staff)]
+Cursor = Annotated[str | None, Query(max_length=500, description="The last page's `next_cursor`.")]
+Moment = Annotated[str | None, Query(max_length=40)]
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """What `from` and `to` say."""
+
+    begins: datetime | None
+    ends: datetime | None
+
+
+def _bounds(
+    begins: Annotated[
+        Moment, Query(alias="from", description="RFC 3339, or a date: from its first moment on.")
+    ] = None,
+    ends: Annotated[
+        Moment,
+        Query(alias="to", description="RFC 3339 (not included), or a date: that day included."),
+    ] = None,
+) -> Bounds:
+    return Bounds(
+        begins=None if begins is None else read_moment(begins),
+        ends=None if ends is None else read_moment(ends, end_of_day=True),
+    )
+
+
+AskedPeriod = Annotated[Bounds, Depends(_bounds)]
+
+
+def read_moment(text: str, *, end_of_day: bool = False) -> datetime:
+    """A moment as clients write it; a date alone is its first moment, or the next day's. Raises
+    BadPeriod."""
+    try:
+        if _DATE.match(text):
+            day = datetime.fromisoformat(text).replace(tzinfo=UTC)
+            moment = day + timedelta(days=1) if end_of_day else day
+        else:
+            # A plus sign that was not escaped in the URL arrives as a space.
+            date, separator, time = text.partition("T")
+            moment = datetime.fromisoformat(date + separator + time.replace(" ", "+"))
+            if moment.tzinfo is None:
+                raise BadPeriod("A moment needs its zone, for example `2026-11-24T10:00:00Z`.")
+            moment = moment.astimezone(UTC)
+    except (ValueError, OverflowError) as error:
+        raise BadPeriod("`from` and `to` are RFC 3339 moments or dates.") from error
+    if not 1 < moment.year < 9999:
+        raise BadPeriod("This year is out of range.")
+    return moment
+
+
+_WORDS: Mapping[int, str] = {
+    401: "The access token is missing or bad.",
+    402: "It has to be paid for first.",
+    403: "Only the operator's billing team may do this.",
+    404: "No such thing, or another user's.",
+    409: "The state does not allow this.",
+    422: "The request is not valid.",
+    503: "A dependency of ours is in trouble.",
+}
+
+
+def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """The errors that a route may answer, for its documentation."""
+    content: dict[str, Any] = {"application/problem+json": {}}
+    return {s: {"description": _WORDS[s], "content": content} for s in (401, *statuses, 503)}

@@ -1,0 +1,75 @@
+"""What Prometheus is told about the ledger: the numbers to alarm on."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+
+import structlog
+from prometheus_client import Gauge
+
+from services.billing.actions import Actions
+from services.billing.actions.reconcile import Reconciliation
+from shared.errors import ExpectedFailure
+
+log = structlog.get_logger(__name__)
+
+_EVERY_SECONDS = 15.0
+
+STRAY_ROWS = Gauge(
+    "companion_billing_default_partition_rows",
+    "Ledger entries that no month's partition holds; more than none is a clock far off.",
+)
+UNPRICED = Gauge("companion_billing_unpriced_requests", "Ledger entries of unknown price.")
+DEAD = Gauge("companion_billing_dead_events", "Events put aside and not yet replayed.")
+MISSING = Gauge(
+    "companion_billing_missing_events",
+    "Usage events that a producer has sent and that have not come.",
+    ["producer"],
+)
+SILENCE = Gauge(
+    "companion_billing_producer_silence_seconds",
+    "How long nothing has come from a producer: an outage must not look like no usage.",
+    ["producer"],
+)
+
+
+@asynccontextmanager
+async def keep_gauges(actions: Actions) -> AsyncIterator[None]:
+    """Keep the gauges fresh while the process serves."""
+    task = asyncio.create_task(_refresh(actions))
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def _refresh(actions: Actions) -> None:
+    while True:
+        try:
+            show(await actions.reconcile(), datetime.now(UTC))
+        except ExpectedFailure as failure:
+            log.warning("gauges_not_refreshed", reason=failure.code)
+        except Exception:  # a bug here must not leave the gauges standing still for good
+            log.exception("gauges_not_refreshed")
+        await asyncio.sleep(_EVERY_SECONDS)
+
+
+def show(state: Reconciliation, now: datetime) -> None:
+    """Set every gauge."""
+    STRAY_ROWS.set(state.stray_rows)
+    UNPRICED.set(sum(waiting for _, waiting in state.unpriced))
+    DEAD.set(state.dead_events)
+    missing: dict[str, int] = {}
+    seen: dict[str, datetime] = {}
+    for progress in state.progress:
+        producer = progress.stream.producer
+        missing[producer] = missing.get(producer, 0) + progress.missing_count
+        last = progress.last_seen_at or now
+        seen[producer] = max(seen.get(producer, last), last)
+    for producer, count in missing.items():
+        MISSING.labels(producer).set(count)
+        SILENCE.labels(producer).set((now - seen[producer]).total_seconds())

@@ -1,0 +1,70 @@
+"""`/billing/plans`: the tiers that there are."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+from pydantic import BaseModel
+
+from services.billing.api.dependencies import problems
+from shared.http.caller import SignedIn
+from shared.http.pages import Page
+from shared.money import dollars_text
+from shared.tiers import TIERS, Allowance, Tier
+
+router = APIRouter(prefix="/billing", tags=["subscription"])
+
+
+class AllowanceBody(BaseModel):
+    """What a plan grants at one vendor; a limit that is null is none."""
+
+    model_classes: list[str]
+    max_output_tokens: int
+    requests_per_minute: int | None
+    requests_per_day: int | None
+    characters_per_month: int | None
+    quality: str
+    voice_categories: list[str]
+    features: list[str]
+
+    @classmethod
+    def of(cls, allowance: Allowance) -> AllowanceBody:
+        return cls(
+            model_classes=list(allowance.model_classes),
+            max_output_tokens=allowance.max_output_tokens,
+            requests_per_minute=allowance.requests_per_minute,
+            requests_per_day=allowance.requests_per_day,
+            characters_per_month=allowance.characters_per_month,
+            quality=allowance.quality,
+            voice_categories=sorted(allowance.voice_categories),
+            features=sorted(allowance.features),
+        )
+
+
+class PlanBody(BaseModel):
+    """A tier that can be had."""
+
+    tier: str
+    rank: int
+    price_microusd_per_seat_month: int
+    price_usd_per_seat_month: str | None
+    many_seats: bool
+    allowances: dict[str, AllowanceBody]
+
+    @classmethod
+    def of(cls, tier: Tier) -> PlanBody:
+        price = tier.price_microusd_per_seat_month
+        return cls(
+            tier=tier.name,
+            rank=tier.rank,
+            price_microusd_per_seat_month=price,
+            price_usd_per_seat_month=dollars_text(price),
+            many_seats=tier.many_seats,
+            allowances={name: AllowanceBody.of(a) for name, a in tier.allowances.items()},
+        )
+
+
+@router.get("/plans", responses=problems())
+async def list_plans(_caller: SignedIn) -> Page[PlanBody]:
+    """The tiers, from the smallest to the largest."""
+    tiers = sorted(TIERS.values(), key=lambda tier: tier.rank)
+    return Page(data=[PlanBody.of(tier) for tier in tiers])

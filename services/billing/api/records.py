@@ -1,0 +1,106 @@
+"""`/billing/usage/records`: the ledger, entry by entry."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Annotated
+from uuid import UUID
+
+from fastapi import APIRouter, Header, Query, Response
+from pydantic import BaseModel
+
+from services.billing.api.dependencies import AskedPeriod, Cursor, ServiceActions, problems
+from services.billing.api.export import CSV, JSON, NDJSON, export, wanted_type
+from services.billing.api.record_body import RecordBody
+from services.billing.domain.ledger import Entry
+from services.billing.domain.period import Period
+from services.billing.domain.ports import Position
+from shared.http.caller import SignedIn
+from shared.http.pages import Page, cursor_of, read_cursor
+from shared.ids import EventId
+
+router = APIRouter(prefix="/billing/usage/records", tags=["usage"])
+
+_PAGE = 50
+
+
+class StepBody(BaseModel):
+    """One step in the life of an event."""
+
+    step: str
+    at: datetime
+    price_version: str | None = None
+
+
+class RecordLifeBody(RecordBody):
+    """One paid call with all that happened to it here, in order."""
+
+    producer: str
+    life: list[StepBody]
+
+    @classmethod
+    def telling(cls, entry: Entry) -> RecordLifeBody:
+        record = RecordBody.of(entry).model_dump()
+        return cls(**record, producer=entry.producer, life=_life(entry))
+
+
+@router.get(
+    "",
+    response_model=Page[RecordBody],
+    responses=problems(422) | {200: {"content": {CSV: {}, NDJSON: {}}}},
+)
+async def list_records(
+    actions: ServiceActions,
+    caller: SignedIn,
+    asked: AskedPeriod,
+    limit: Annotated[
+        int | None, Query(ge=1, le=200, description="At most; a file has all without it.")
+    ] = None,
+    cursor: Cursor = None,
+    accept: Annotated[str | None, Header(max_length=1_000)] = None,
+) -> Page[RecordBody] | Response:
+    """Your ledger entries, the newest first: a page as JSON, or all of them as a CSV or NDJSON
+    file, by `Accept`."""
+    period = Period.between(asked.begins, asked.ends)
+    after = _position(cursor) if cursor else None
+    user_id = caller.identity.user_id
+    media_type = wanted_type(accept)
+    if media_type != JSON:
+        pages = actions.export_usage(user_id, period=period, after=after, most=limit)
+        return await export(pages, media_type)
+    size = limit or _PAGE
+    entries = await actions.list_usage(user_id, period=period, after=after, most=size + 1)
+    page = Page.of(entries, size, lambda entry: cursor_of(entry.occurred_at, entry.event_id))
+    return Page(data=[RecordBody.of(entry) for entry in page.data], next_cursor=page.next_cursor)
+
+
+@router.get("/{event_id}", response_model=RecordLifeBody, responses=problems(404, 422))
+async def explain_record(
+    event_id: UUID, actions: ServiceActions, caller: SignedIn
+) -> RecordLifeBody:
+    """The life of one event: when it happened, came here, and was rated by which price."""
+    entry = await actions.explain_usage(EventId(event_id), by=caller.identity.user_id)
+    return RecordLifeBody.telling(entry)
+
+
+def _life(entry: Entry) -> list[StepBody]:
+    steps = [StepBody(step="occurred", at=entry.occurred_at)]
+    if entry.received_at is not None:
+        steps.append(StepBody(step="received", at=entry.received_at))
+    if entry.rating is not None and entry.rated_at is not None:
+        steps.append(
+            StepBody(step="rated", at=entry.rated_at, price_version=entry.rating.price_version)
+        )
+    return steps
+
+
+def _position(cursor: str) -> Position:
+    moment, event_id = read_cursor(cursor, _moment, UUID)
+    return moment, EventId(event_id)
+
+
+def _moment(text: str) -> datetime:
+    moment = datetime.fromisoformat(text)
+    if moment.tzinfo is None:
+        raise ValueError("a cursor's moment has its zone")
+    return moment.astimezone(UTC)

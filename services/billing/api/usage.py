@@ -1,0 +1,112 @@
+"""`/billing/usage`: totals."""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query
+from pydantic import BaseModel
+
+from services.billing.api.dependencies import AskedPeriod, ServiceActions, problems
+from services.billing.domain.usage_report import Dimension, Sums, UsageReport, dimensions_named
+from shared.http.caller import SignedIn
+from shared.money import dollars_text
+
+router = APIRouter(prefix="/billing", tags=["usage"])
+
+_ALL = ",".join(Dimension)
+
+
+class SumsBody(BaseModel):
+    """Sums. The cost covers what has a known price and is null where nothing has;
+    `unpriced_requests` tells how many have none."""
+
+    requests: int
+    input_tokens: int
+    cache_read_tokens: int
+    cache_write_tokens: int
+    output_tokens: int
+    output_reasoning_tokens: int
+    total_tokens: int
+    characters: int
+    cost_microusd: int | None
+    cost_usd: str | None
+    unpriced_requests: int
+
+
+class GroupBody(SumsBody):
+    """The sums of one combination of what was grouped by; only those keys are there."""
+
+    day: dt.date | None = None
+    provider: str | None = None
+    model: str | None = None
+    operation: str | None = None
+
+
+class UsageBody(BaseModel):
+    """Usage of a period of whole hours."""
+
+    period_from: dt.datetime
+    period_to: dt.datetime
+    data: list[GroupBody]
+    totals: SumsBody
+
+    @classmethod
+    def of(cls, report: UsageReport) -> UsageBody:
+        return cls(
+            period_from=report.period.begins,
+            period_to=report.period.ends,
+            data=[
+                GroupBody(
+                    **{dimension.value: key for dimension, key in group.keys},
+                    **_numbers(group.sums),
+                )
+                for group in report.groups
+            ],
+            totals=SumsBody(**_numbers(report.totals)),
+        )
+
+
+@router.get(
+    "/usage",
+    response_model=UsageBody,
+    response_model_exclude_unset=True,
+    responses=problems(422),
+)
+async def report_usage(
+    actions: ServiceActions,
+    caller: SignedIn,
+    period: AskedPeriod,
+    group_by: Annotated[
+        str, Query(max_length=200, description=f"Some of `{_ALL}`, separated by commas.")
+    ] = _ALL,
+    sandbox: Annotated[
+        bool | None, Query(description="Only usage of the sandbox, or only real usage.")
+    ] = None,
+) -> UsageBody:
+    """Your usage, summed up in whole hours; by default of this month."""
+    report = await actions.report_usage(
+        caller.identity.user_id,
+        begins=period.begins,
+        ends=period.ends,
+        dimensions=dimensions_named(group_by),
+        sandbox=sandbox,
+    )
+    return UsageBody.of(report)
+
+
+def _numbers(sums: Sums) -> dict[str, Any]:
+    return {
+        "requests": sums.requests,
+        "input_tokens": sums.input_tokens,
+        "cache_read_tokens": sums.cache_read_tokens,
+        "cache_write_tokens": sums.cache_write_tokens,
+        "output_tokens": sums.output_tokens,
+        "output_reasoning_tokens": sums.output_reasoning_tokens,
+        "total_tokens": sums.input_tokens + sums.output_tokens,
+        "characters": sums.characters,
+        "cost_microusd": sums.cost,
+        "cost_usd": dollars_text(sums.cost),
+        "unpriced_requests": sums.unpriced_requests,
+    }

@@ -1,0 +1,1 @@
+"""Billing's nouns and rules."""

@@ -1,0 +1,168 @@
+"""The ledger's noun: one paid call, as it was reported and as it was rated."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Self
+from uuid import UUID
+
+from services.billing.domain.errors import UsageNotAcceptable
+from shared.events import Fact
+from shared.events.usage import UsageRecorded
+from shared.ids import EventId, UserId
+from shared.money import MicroDollars
+
+# A counter beyond this is broken: the largest contexts are some ten million tokens. The bound keeps
+# every cost within 64 bits, at any price that `price_book` accepts.
+MOST_UNITS = 10**12
+_LONGEST_TEXT = 300
+_LAST_SEQUENCE = 2**62
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """What was used. `input_tokens` includes the cached ones, `output_tokens` the reasoning."""
+
+    input_tokens: int = 0
+    cache_read_tokens: int = 0
+    cache_write_tokens: int = 0
+    output_tokens: int = 0
+    output_reasoning_tokens: int = 0
+    characters: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Rating:
+    """A cost, and the price it was worked out with."""
+
+    cost: MicroDollars
+    price_version: str
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where in its producer's stream an event stands: numbers count up without a gap."""
+
+    producer: str
+    epoch: UUID
+    stream: str
+    sequence: int
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One line of the ledger. Its facts never change; a rating, once given, stands.
+
+    `rating` is None while the price is unknown, which is not the same as costing nothing.
+    """
+
+    event_id: EventId
+    user_id: UserId
+    tier: str
+    operation: str
+    provider: str
+    model: str
+    source: str
+    outcome: str
+    counts: Counts
+    service_tier: str | None
+    request_id: str
+    provider_request_id: str | None
+    session_id: UUID | None
+    sandbox: bool
+    producer: str
+    occurred_at: datetime
+    place: Place | None = None
+    rating: Rating | None = None
+    received_at: datetime | None = None
+    rated_at: datetime | None = None
+
+    @classmethod
+    def reported(cls, fact: Fact[UsageRecorded]) -> Self:
+        """A usage event as a line, not yet rated. Raises UsageNotAcceptable."""
+        reason = _refusal(fact)
+        if reason is not None:
+            raise UsageNotAcceptable(reason)
+        usage = fact.event
+        return cls(
+            event_id=fact.id,
+            user_id=UserId(usage.user_id),
+            tier=fact.tier,
+            operation=usage.operation,
+            provider=usage.provider,
+            model=usage.model,
+            source=usage.source,
+            outcome=usage.outcome,
+            counts=_counts(usage),
+            service_tier=usage.service_tier,
+            request_id=usage.request_id,
+            provider_request_id=usage.provider_request_id,
+            session_id=usage.session_id,
+            sandbox=usage.sandbox,
+            producer=fact.source,
+            occurred_at=fact.time.astimezone(UTC),
+            place=_place(fact),
+        )
+
+    def rated(self, rating: Rating | None) -> Self:
+        """The same line with its rating; None leaves it unknown."""
+        return self if rating is None else replace(self, rating=rating)
+
+
+def _counts(usage: UsageRecorded) -> Counts:
+    return Counts(
+        input_tokens=usage.input_tokens,
+        cache_read_tokens=usage.cache_read_tokens,
+        cache_write_tokens=usage.cache_write_tokens,
+        output_tokens=usage.output_tokens,
+        output_reasoning_tokens=usage.output_reasoning_tokens,
+        characters=usage.characters,
+    )
+
+
+def _place(fact: Fact[UsageRecorded]) -> Place | None:
+    if fact.epoch is None or fact.sequence is None:
+        return None
+    return Place(fact.source, fact.epoch, fact.stream, fact.sequence)
+
+
+def _refusal(fact: Fact[UsageRecorded]) -> str | None:
+    """Why this event can't stand in the ledger; None when it can."""
+    usage = fact.event
+    # The ledger is partitioned by the time in the id, and the id is what makes an event unique.
+    if fact.id.version != 7:
+        return "its id is no version 7 UUID"
+    if not datetime.min.year < fact.time.year < datetime.max.year:
+        return "its time is out of range"
+    if fact.sequence is not None and not 0 < fact.sequence < _LAST_SEQUENCE:
+        return "its sequence number is out of range"
+    if max(_numbers(usage)) > MOST_UNITS:
+        return "a count is beyond what one call can use"
+    if any(len(text) > _LONGEST_TEXT for text in _texts(fact) if text):
+        return "a text is too long"
+    return None
+
+
+def _numbers(usage: UsageRecorded) -> tuple[int, ...]:
+    return (
+        usage.input_tokens,
+        usage.cache_read_tokens,
+        usage.cache_write_tokens,
+        usage.output_tokens,
+        usage.output_reasoning_tokens,
+        usage.characters,
+    )
+
+
+def _texts(fact: Fact[UsageRecorded]) -> tuple[str | None, ...]:
+    usage = fact.event
+    return (
+        fact.source,
+        fact.tier,
+        usage.provider,
+        usage.model,
+        usage.request_id,
+        usage.provider_request_id,
+        usage.service_tier,
+    )

@@ -1,0 +1,1 @@
+"""What billing keeps: PostgreSQL rows. Of Valkey's counters it only reads."""

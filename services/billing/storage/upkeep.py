@@ -1,0 +1,35 @@
+"""The ledger's partitions, and what waits for a person."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from shared.db.database import Connection
+
+# Making a partition needs the whole table for a moment. Batches queue up behind whoever waits for
+# it, so it gives up soon and is tried again by the clock.
+_BRIEFLY = "set local lock_timeout = '2s'"
+_PREPARE = "select prepare_ledger_month($1)"
+_STRAY_ROWS = "select count(*) as rows from ledger_entry_default"
+_DEAD_EVENTS = "select count(*) as events from dead_event where replayed_at is null"
+
+
+class SqlUpkeep:
+    """Upkeep on one connection."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    async def prepare_months(self, months: Sequence[datetime]) -> None:
+        await self._connection.execute(_BRIEFLY)
+        for month in months:
+            await self._connection.execute(_PREPARE, month.date())
+
+    async def stray_rows(self) -> int:
+        row = await self._connection.fetchrow(_STRAY_ROWS)
+        return int(row["rows"]) if row else 0
+
+    async def dead_events(self) -> int:
+        row = await self._connection.fetchrow(_DEAD_EVENTS)
+        return int(row["events"]) if row else 0

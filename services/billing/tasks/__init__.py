@@ -1,0 +1,11 @@
+"""The facts that billing reacts to, and the work that it gives itself."""
+
+from __future__ import annotations
+
+from shared.messaging.subscriptions import Listen
+
+listen = Listen("billing")
+
+from services.billing.tasks import jobs, on_usage  # noqa: E402 - they register on `listen`
+
+__all__ = ["jobs", "listen", "on_usage"]

@@ -1,0 +1,13 @@
+"""Billing's worker process."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from services.billing.settings import Settings
+from services.billing.tasks import listen
+from services.billing.wiring import wire
+from shared.messaging.celery_app import create_celery
+
+settings = Settings.from_environment()
+app = create_celery(listen, settings, partial(wire, settings))

@@ -1,0 +1,24 @@
+"""Read the trail."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from uuid import UUID
+
+from services.keyvault.domain.audit import AuditEntry
+from services.keyvault.domain.owner import Owner
+from services.keyvault.domain.ports import NewUnitOfWork
+from shared.ids import UserId
+
+
+@dataclass(frozen=True, slots=True)
+class ReadAudit:
+    """Show an owner who used which of their keys, when, and for which request."""
+
+    unit_of_work: NewUnitOfWork
+
+    async def __call__(self, *, by: UserId, before: UUID | None, most: int) -> Sequence[AuditEntry]:
+        """The lines older than `before`, newest first."""
+        async with self.unit_of_work() as work:
+            return await work.audit.page(Owner.user(by), before=before, most=most)

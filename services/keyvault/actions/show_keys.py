@@ -1,0 +1,40 @@
+"""Show keys, never what they hold."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from services.keyvault.domain.errors import KeyNotFound
+from services.keyvault.domain.owner import Owner
+from services.keyvault.domain.policy import require_provider
+from services.keyvault.domain.ports import NewUnitOfWork
+from services.keyvault.domain.provider_key import ProviderKey
+from shared.ids import UserId
+
+
+@dataclass(frozen=True, slots=True)
+class ListKeys:
+    """All keys that a user has stored."""
+
+    unit_of_work: NewUnitOfWork
+
+    async def __call__(self, *, by: UserId) -> Sequence[ProviderKey]:
+        async with self.unit_of_work() as work:
+            return await work.keys.of(Owner.user(by))
+
+
+@dataclass(frozen=True, slots=True)
+class ShowKey:
+    """What is known of a user's key for one provider."""
+
+    unit_of_work: NewUnitOfWork
+
+    async def __call__(self, provider: str, *, by: UserId) -> ProviderKey:
+        require_provider(provider)
+        async with self.unit_of_work() as work:
+            keys = await work.keys.of(Owner.user(by))
+        for key in keys:
+            if key.provider == provider:
+                return key
+        raise KeyNotFound(provider)

@@ -1,0 +1,78 @@
+"""Let a service's call go out with a user's key."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from services.keyvault.domain.audit import Kind
+from services.keyvault.domain.envelope import NotAuthentic
+from services.keyvault.domain.errors import (
+    GrantReplayed,
+    KeyNotFound,
+    KeyNotUsable,
+    NotYourKey,
+    ProviderNotAllowed,
+)
+from services.keyvault.domain.key_use import FoundKey, KeyUse
+from services.keyvault.domain.owner import Owner
+from services.keyvault.domain.policy import may_use
+from services.keyvault.domain.ports import KeyUses
+from services.keyvault.domain.provider_key import USABLE
+from services.keyvault.domain.vault import Vault
+from shared.clock import Clock
+from shared.identity import Grant
+from shared.ids import UserId
+from shared.vendors import vendors
+
+
+@dataclass(frozen=True, slots=True)
+class UseKey:
+    """The header that carries a user's key, for one call that a service makes for them.
+
+    It takes two proofs, the service's grant and the user's own presence, and a line in the trail:
+    without that line no key leaves the vault.
+    """
+
+    key_uses: KeyUses
+    vault: Vault
+    clock: Clock
+
+    async def __call__(self, grant: Grant, *, caller: UserId, provider: str) -> Mapping[str, str]:
+        if grant.user_id != caller:
+            raise NotYourKey
+        if provider != grant.provider or not may_use(grant.service, provider):
+            raise ProviderNotAllowed
+        keyring = self.vault.keyring
+        use = KeyUse(
+            Kind.USED,
+            Owner.user(grant.user_id),
+            provider,
+            grant.service,
+            grant.request_id,
+            self.clock.now(),
+            grant_id=grant.grant_id,
+        )
+        found = _usable(await self.key_uses.note(use, if_status=USABLE), provider)
+        try:
+            with found.opened(keyring) as secret:
+                return _key_header(provider, secret.decode("ascii"))
+        except NotAuthentic:
+            await self.key_uses.note_broken(found.broken(use))
+            raise
+
+
+def _usable(found: FoundKey | None, provider: str) -> FoundKey:
+    if found is None or not found.is_live:
+        raise KeyNotFound(provider)
+    if not found.is_usable:
+        raise KeyNotUsable(provider, found.status)
+    if not found.is_noted:
+        raise GrantReplayed
+    return found
+
+
+def _key_header(provider: str, api_key: str) -> Mapping[str, str]:
+    # Whoever calls sets the vendor's other headers; ours is the one with the key.
+    headers = vendors[provider].key_headers(api_key)
+    return {name: value for name, value in headers.items() if api_key in value}

@@ -1,0 +1,95 @@
+"""The egress proxy asks here before each call to a vendor, and gets the header with the key.
+
+Every call of chat and voice waits for this route, so it is plain ASGI: no models, no dependency
+injection. The proxy sends the call's own method and path under our prefix, without its body.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+from urllib.parse import parse_qsl
+
+from fastapi import APIRouter
+from starlette.routing import Route
+
+from services.keyvault.actions import Actions
+from services.keyvault.domain.errors import GrantInvalid, KeyInUrl, ProviderNotAllowed
+from shared.errors import ExpectedFailure, Unauthenticated
+from shared.http.door import Receive, Scope, Send
+from shared.http.errors import respond
+from shared.identity import Grant
+
+_PREFIX = b"/internal/egress/"
+_GRANT, _USER = b"x-companion-grant", b"x-companion-user"
+_CREDENTIALS = frozenset(
+    {"key", "api_key", "apikey", "access_token", "authorization", "token"}
+    | {"x-api-key", "xi-api-key", "x-goog-api-key", "single_use_token"}
+)
+# What could lead to another place than it seems to: dot segments, encoded or not, empty segments,
+# other separators. The proxy refuses these too; a vendor's path has none of them.
+_CROOKED = re.compile(rb"\.\.|//|[\\;]|%2e|%2f|%5c", re.IGNORECASE)
+
+
+class EgressCheck:
+    """Answers 200 with the vendor's key header, or says no."""
+
+    path = "/internal/egress/{call:path}"
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        scope["route"] = self  # what the door names this request in logs and metrics
+        try:
+            header = await self._key_header(scope)
+        except ExpectedFailure as failure:
+            refusal = respond(failure)
+            refusal.headers["cache-control"] = "no-store"
+            await refusal(scope, receive, send)
+            return
+        headers = [header, (b"cache-control", b"no-store"), (b"content-length", b"0")]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": b""})
+
+    async def _key_header(self, scope: Scope) -> tuple[bytes, bytes]:
+        state: Any = scope["app"].state
+        headers = dict(scope["headers"])
+        grant = _grant(state.peers, headers)
+        caller = await state.verifier.verify(_text(headers.get(_USER)))
+        _refuse_credentials(scope["query_string"])
+        actions: Actions = state.actions
+        carried = await actions.use_key(
+            grant, caller=caller.user_id, provider=_provider(scope["raw_path"])
+        )
+        ((name, value),) = carried.items()
+        return name.encode(), value.encode()
+
+
+def _grant(peers: Any, headers: dict[bytes, bytes]) -> Grant:
+    try:
+        grant: Grant = peers.grant_of(_text(headers.get(_GRANT)))
+    except Unauthenticated as error:
+        raise GrantInvalid from error
+    return grant
+
+
+def _text(header: bytes | None) -> str:
+    return (header or b"").decode("latin-1")
+
+
+def _provider(raw_path: bytes) -> str:
+    """The first segment of the call's path as it was sent: decoded, it could become another one."""
+    call = raw_path.removeprefix(_PREFIX)
+    if call == raw_path or _CROOKED.search(call):
+        raise ProviderNotAllowed
+    return call.partition(b"/")[0].decode("latin-1")
+
+
+def _refuse_credentials(query: bytes) -> None:
+    if not query:
+        return
+    names = parse_qsl(query.decode("latin-1"), keep_blank_values=True)
+    if any(name.lower() in _CREDENTIALS for name, _ in names):
+        raise KeyInUrl
+
+
+router = APIRouter()
+router.routes.append(Route(EgressCheck.path, EgressCheck(), include_in_schema=False))

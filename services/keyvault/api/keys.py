@@ -1,0 +1,194 @@
+"""`/keys`: a user's own keys. What goes in never comes out."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Any
+from uuid import UUID
+
+from fastapi import APIRouter, Depends, Query, Request, Response
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
+from pydantic_core import PydanticCustomError
+
+from services.keyvault.actions import Actions
+from services.keyvault.domain.audit import AuditEntry, Kind
+from services.keyvault.domain.provider_key import ProviderKey, Status
+from shared.http.caller import SignedIn
+from shared.http.errors import PROBLEM
+from shared.http.pages import Page, cursor_of, read_cursor
+
+
+def actions_of(request: Request) -> Actions:
+    """The verbs, as wired for this process."""
+    actions: Actions = request.app.state.actions
+    return actions
+
+
+async def keep_nowhere(response: Response) -> None:
+    """Nothing about keys belongs in a cache."""
+    response.headers["cache-control"] = "no-store"
+
+
+ServiceActions = Annotated[Actions, Depends(actions_of)]
+
+
+def _trimmed(value: object) -> object:
+    return value.strip() if isinstance(value, str) else value
+
+
+def _printable(value: SecretStr) -> SecretStr:
+    if not all("!" <= character <= "~" for character in value.get_secret_value()):
+        raise PydanticCustomError("api_key_characters", "Holds a character that no key has")
+    return value
+
+
+ApiKey = Annotated[
+    SecretStr,
+    BeforeValidator(_trimmed),
+    Field(min_length=8, max_length=512),
+    AfterValidator(_printable),
+]
+
+
+class NewKey(BaseModel):
+    """A key to store."""
+
+    model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
+
+    api_key: ApiKey
+
+
+class KeyView(BaseModel):
+    """What there is to know about a stored key."""
+
+    provider: str
+    status: Status
+    hint: str = Field(description="The key's last four characters.")
+    version: int
+    capabilities: tuple[str, ...]
+    models: tuple[str, ...]
+    last_validated_at: datetime | None
+    last_error: str | None
+    created_at: datetime
+    updated_at: datetime
+
+    @classmethod
+    def of(cls, key: ProviderKey) -> KeyView:
+        return cls(
+            provider=key.provider,
+            status=key.status,
+            hint=key.hint,
+            version=key.version,
+            capabilities=key.capabilities,
+            models=key.models,
+            last_validated_at=key.last_validated_at,
+            last_error=key.last_error,
+            created_at=key.created_at,
+            updated_at=key.updated_at,
+        )
+
+
+class AuditLine(BaseModel):
+    """One line of the trail."""
+
+    id: UUID
+    kind: Kind
+    provider: str
+    key_version: int
+    service: str
+    request_id: str | None
+    at: datetime
+
+    @classmethod
+    def of(cls, entry: AuditEntry) -> AuditLine:
+        return cls(
+            id=entry.id,
+            kind=entry.kind,
+            provider=entry.provider,
+            key_version=entry.key_version,
+            service=entry.service,
+            request_id=entry.request_id,
+            at=entry.at,
+        )
+
+
+def _problem(text: str) -> dict[str, Any]:
+    return {"description": text, "content": {PROBLEM: {}}}
+
+
+router = APIRouter(
+    prefix="/keys",
+    tags=["keys"],
+    dependencies=[Depends(keep_nowhere)],
+    responses={
+        401: _problem("No valid access token."),
+        503: _problem("The vault is sealed (`vault_sealed`) or a dependency is gone."),
+    },
+)
+_Responses = dict[int | str, dict[str, Any]]
+_ABSENT: _Responses = {404: _problem("`unknown_provider`, or `key_not_found`.")}
+_UNKNOWN: _Responses = {404: _problem("`unknown_provider`.")}
+
+
+@router.get("", summary="List your keys")
+async def list_keys(actions: ServiceActions, caller: SignedIn) -> Page[KeyView]:
+    """What is known of each key; never the key. One page holds them all."""
+    keys = await actions.list_keys(by=caller.identity.user_id)
+    return Page(data=[KeyView.of(key) for key in keys])
+
+
+# Declared before the routes with a provider in their path: it must not be taken for one.
+@router.get("/audit", summary="Who used your keys")
+async def read_audit(
+    actions: ServiceActions,
+    caller: SignedIn,
+    limit: Annotated[int, Query(ge=1, le=200)] = 50,
+    cursor: Annotated[str | None, Query(max_length=100)] = None,
+) -> Page[AuditLine]:
+    """Each time one of your keys was stored, opened or withdrawn, newest first."""
+    before = read_cursor(cursor, UUID)[0] if cursor else None
+    entries = await actions.read_audit(by=caller.identity.user_id, before=before, most=limit + 1)
+    lines = [AuditLine.of(entry) for entry in entries]
+    return Page[AuditLine].of(lines, limit, lambda line: cursor_of(line.id))
+
+
+@router.get("/{provider}", summary="Show a key's state", responses=_ABSENT)
+async def show_key(provider: str, actions: ServiceActions, caller: SignedIn) -> KeyView:
+    """What is known of your key for this provider; never the key."""
+    return KeyView.of(await actions.show_key(provider, by=caller.identity.user_id))
+
+
+@router.put("/{provider}", status_code=202, summary="Store a key", responses=_UNKNOWN)
+async def store_key(
+    provider: str, body: NewKey, actions: ServiceActions, caller: SignedIn
+) -> KeyView:
+    """Seal the key, in place of the one before. Its check with the provider follows at once."""
+    key = await actions.store_key(
+        provider,
+        body.api_key.get_secret_value(),
+        by=caller.identity.user_id,
+        tier=caller.tier.name,
+    )
+    return KeyView.of(key)
+
+
+@router.post(
+    "/{provider}/validate", status_code=202, summary="Check a key again", responses=_ABSENT
+)
+async def request_validation(provider: str, actions: ServiceActions, caller: SignedIn) -> KeyView:
+    """Ask the provider once more. Until it has answered, what is known of the key stands."""
+    key = await actions.request_validation(
+        provider, by=caller.identity.user_id, tier=caller.tier.name
+    )
+    return KeyView.of(key)
+
+
+@router.delete(
+    "/{provider}",
+    status_code=204,
+    summary="Withdraw a key",
+    responses=_ABSENT,
+)
+async def revoke_key(provider: str, actions: ServiceActions, caller: SignedIn) -> None:
+    """Destroy the key. The next call with it fails; streams that run on it end."""
+    await actions.revoke_key(provider, by=caller.identity.user_id, tier=caller.tier.name)

@@ -1,0 +1,161 @@
+"""The envelope: AES-256-GCM under a key, bound to what the content is and whose it is.
+
+    kv1 | algorithm (1 byte) | name of the key | nonce (12 bytes) | ciphertext and tag
+
+A data key lies in an envelope under a key of the keyring (its name: 4 bytes of version), a secret
+in one under its owner's data key (its name: the 16 bytes of its id). What was sealed once must open
+for ever: a new layout gets a new format name beside this one.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Protocol
+from uuid import UUID
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from services.keyvault.domain.fields import encode_fields
+
+KEY_BYTES = 32
+_FORMAT = b"kv1"
+_AES_256_GCM = b"\x01"
+_NONCE_BYTES = 12
+_TAG_BYTES = 16
+
+
+class NotAuthentic(Exception):
+    """What is stored was not sealed by us for this place: changed, moved, or under another key."""
+
+
+class Place(Protocol):
+    """What a content is bound to: it opens here and nowhere else."""
+
+    @property
+    def key_name(self) -> bytes:
+        """Which key sealed it, as the envelope's head tells."""
+        ...
+
+    @property
+    def bound_to(self) -> bytes:
+        """The additional authenticated data."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class DataKeyPlace:
+    """Where a data key lies."""
+
+    environment: str
+    owner_type: str
+    owner_id: UUID
+    data_key_id: UUID
+    kek_version: int
+
+    @property
+    def key_name(self) -> bytes:
+        return self.kek_version.to_bytes(4, "big")
+
+    @property
+    def bound_to(self) -> bytes:
+        return encode_fields(
+            "kv1.dek",
+            self.environment,
+            self.owner_type,
+            self.owner_id,
+            self.data_key_id,
+            self.kek_version,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class SecretPlace:
+    """Where a user's secret lies."""
+
+    environment: str
+    owner_id: UUID
+    data_key_id: UUID
+    secret_id: UUID
+    provider: str
+    secret_version: int
+
+    @property
+    def key_name(self) -> bytes:
+        return self.data_key_id.bytes
+
+    @property
+    def bound_to(self) -> bytes:
+        return encode_fields(
+            "kv1.sec",
+            self.environment,
+            self.owner_id,
+            self.data_key_id,
+            self.secret_id,
+            self.provider,
+            self.secret_version,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class CanaryPlace:
+    """Where the canary of a version of the keyring lies."""
+
+    environment: str
+    kek_version: int
+
+    @property
+    def key_name(self) -> bytes:
+        return self.kek_version.to_bytes(4, "big")
+
+    @property
+    def bound_to(self) -> bytes:
+        return encode_fields("kv1.canary", self.environment, self.kek_version)
+
+
+def seal(key: bytes | bytearray, place: Place, content: bytes | bytearray) -> bytes:
+    """The content in an envelope for this place, under a fresh random nonce."""
+    nonce = os.urandom(_NONCE_BYTES)
+    return _head(place) + nonce + AESGCM(key).encrypt(nonce, content, place.bound_to)
+
+
+def unseal(key: bytes | bytearray, place: Place, envelope: bytes) -> bytearray:
+    """The content, in memory that its reader can wipe. Raises NotAuthentic."""
+    head = _head(place)
+    size = len(envelope) - len(head) - _NONCE_BYTES - _TAG_BYTES
+    if size < 0 or not envelope.startswith(head):
+        raise NotAuthentic("not an envelope for this place")
+    nonce = envelope[len(head) : len(head) + _NONCE_BYTES]
+    content = bytearray(size)
+    try:
+        AESGCM(key).decrypt_into(
+            nonce, envelope[len(head) + _NONCE_BYTES :], place.bound_to, content
+        )
+    except InvalidTag as error:
+        raise NotAuthentic("the tag does not fit") from error
+    return content
+
+
+@contextmanager
+def unsealed(key: bytes | bytearray, place: Place, envelope: bytes) -> Iterator[bytearray]:
+    """The content for the length of a block, wiped at its end.
+
+    This lowers the risk and promises nothing: Python may have copied it in the meantime.
+    """
+    content = unseal(key, place, envelope)
+    try:
+        yield content
+    finally:
+        wipe(content)
+
+
+def wipe(content: bytearray) -> None:
+    """Overwrite a secret that is no longer needed."""
+    content[:] = bytes(len(content))
+
+
+def _head(place: Place) -> bytes:
+    return _FORMAT + _AES_256_GCM + place.key_name

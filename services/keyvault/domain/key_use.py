@@ -1,0 +1,77 @@
+"""One use of a key, noted in the trail before the key is opened."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+from uuid import UUID
+
+from services.keyvault.domain.audit import AuditEntry, Kind
+from services.keyvault.domain.keyring import Keyring
+from services.keyvault.domain.owner import Owner
+from services.keyvault.domain.provider_key import USABLE, Status
+from services.keyvault.domain.secret import DataKey, SecretName, opened_secret
+from shared.ids import uuid7
+
+
+@dataclass(frozen=True, slots=True)
+class KeyUse:
+    """What a key is wanted for. A grant is honoured once; our own checks carry none.
+
+    `version` asks for that version of the key and no other.
+    """
+
+    kind: Kind
+    owner: Owner
+    provider: str
+    service: str
+    request_id: str | None
+    at: datetime
+    grant_id: UUID | None = None
+    version: int | None = None
+    id: UUID = field(default_factory=uuid7)
+
+
+@dataclass(frozen=True, slots=True)
+class FoundKey:
+    """The key as it was found, still sealed, and whether this use now stands in the trail."""
+
+    name: SecretName
+    status: Status
+    data_key: DataKey | None
+    envelope: bytes | None
+    is_noted: bool
+
+    @property
+    def is_live(self) -> bool:
+        return self.status is not Status.REVOKED
+
+    @property
+    def is_usable(self) -> bool:
+        return self.status in USABLE
+
+    @contextmanager
+    def opened(self, keyring: Keyring) -> Iterator[bytearray]:
+        """The secret for the length of a block; never without a line in the trail.
+
+        Raises NotAuthentic when it was not sealed by us for this place.
+        """
+        if not self.is_noted or self.data_key is None or self.envelope is None:
+            raise ValueError("a key is opened only once its use is noted")
+        with opened_secret(keyring, self.data_key, self.name, self.envelope) as secret:
+            yield secret
+
+    def broken(self, use: KeyUse) -> AuditEntry:
+        """The line that says that its seal was broken."""
+        return AuditEntry(
+            Kind.NOT_OPENED,
+            use.owner,
+            use.provider,
+            self.name.id,
+            self.name.version,
+            use.at,
+            service=use.service,
+            request_id=use.request_id,
+        )

@@ -1,0 +1,69 @@
+"""The trail in PostgreSQL: inserts and reads, nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from uuid import UUID
+
+from services.keyvault.domain.audit import AuditEntry, Kind
+from services.keyvault.domain.owner import Owner
+from shared.db.database import Connection, Row
+
+ADD = """
+insert into audit_entry
+    (id, kind, owner_type, owner_id, provider, key_id, key_version, service, request_id, at)
+values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
+"""
+
+# Ids are made in the order of time, so they are the order of the trail and its cursor.
+_PAGE = """
+select id, kind, owner_type, owner_id, provider, key_id, key_version, service, request_id, at
+from audit_entry
+where owner_id = $1 and owner_type = $2 and ($3::uuid is null or id < $3)
+order by id desc limit $4
+"""
+
+
+class SqlAuditTrail:
+    """The trail, seen through one connection."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    async def add(self, entry: AuditEntry) -> None:
+        await self._connection.execute(ADD, *to_row(entry))
+
+    async def page(self, owner: Owner, *, before: UUID | None, most: int) -> Sequence[AuditEntry]:
+        rows = await self._connection.fetch(_PAGE, owner.id, owner.type, before, most)
+        return [from_row(row) for row in rows]
+
+
+def from_row(row: Row) -> AuditEntry:
+    """A row as the line it stands for."""
+    return AuditEntry(
+        kind=Kind(row["kind"]),
+        owner=Owner(row["owner_type"], row["owner_id"]),
+        provider=row["provider"],
+        key_id=row["key_id"],
+        key_version=row["key_version"],
+        at=row["at"],
+        service=row["service"],
+        request_id=row["request_id"],
+        id=row["id"],
+    )
+
+
+def to_row(entry: AuditEntry) -> tuple[object, ...]:
+    """The line as values in the order of the columns."""
+    return (
+        entry.id,
+        entry.kind.value,
+        entry.owner.type,
+        entry.owner.id,
+        entry.provider,
+        entry.key_id,
+        entry.key_version,
+        entry.service,
+        entry.request_id,
+        entry.at,
+    )

@@ -1,0 +1,9 @@
+"""The door for queues."""
+
+from __future__ import annotations
+
+from shared.messaging.subscriptions import Listen
+
+listen = Listen("keyvault")
+
+from services.keyvault.tasks import jobs, on_key  # noqa: E402, F401 - they register themselves

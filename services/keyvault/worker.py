@@ -1,0 +1,13 @@
+"""The worker process of the keyvault."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from services.keyvault.settings import Settings
+from services.keyvault.tasks import listen
+from services.keyvault.wiring import wire
+from shared.messaging.celery_app import create_celery
+
+settings = Settings.from_environment()
+app = create_celery(listen, settings, partial(wire, settings))

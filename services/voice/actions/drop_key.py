@@ -1,0 +1,26 @@
+"""A key was revoked: end what still runs on it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import structlog
+
+from services.voice.actions.running_speech import RunningSpeeches
+from services.voice.domain.revocation import Revocation
+from services.voice.domain.speech import Outcome
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class DropKey:
+    """End this replica's speeches that run on a revoked key; answers how many."""
+
+    running: RunningSpeeches
+
+    async def __call__(self, revocation: Revocation) -> int:
+        ended = self.running.end(Outcome.STOPPED, where=revocation.ends)
+        if ended:
+            log.info("speeches_stopped", provider=revocation.provider, count=ended)
+        return ended

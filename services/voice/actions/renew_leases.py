@@ -1,0 +1,25 @@
+"""Tell the sweeper that this replica lives."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+
+from services.voice.actions.running_speech import RunningSpeeches
+from services.voice.domain.ports import Speeches
+from shared.clock import Clock
+
+
+@dataclass(frozen=True, slots=True)
+class RenewLeases:
+    """Keep the holds of this replica's running speeches. Call it several times within a lease."""
+
+    speeches: Speeches
+    running: RunningSpeeches
+    clock: Clock
+    lease: timedelta
+
+    async def __call__(self) -> None:
+        ids = self.running.ids()
+        if ids:
+            await self.speeches.renew(ids, self.clock.now() + self.lease)

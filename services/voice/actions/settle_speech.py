@@ -1,0 +1,48 @@
+"""Close a speech: its outcome and its usage, together and once."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+
+import structlog
+
+from services.voice.domain.ports import Speeches
+from services.voice.domain.speech import Hold, Settlement, usage_fact
+from shared.errors import Unavailable
+
+log = structlog.get_logger(__name__)
+
+_FIRST_WAIT_SECONDS = 0.1
+_LONGEST_WAIT_SECONDS = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class SettleSpeech:
+    """The one way to close a hold. The storage takes it once; a second settlement changes nothing.
+
+    What was paid for must not be forgotten because our database is away for a moment: it tries
+    again until the storage has taken it or the process ends (then the sweeper does it).
+    """
+
+    speeches: Speeches
+
+    async def __call__(self, hold: Hold, settlement: Settlement) -> bool:
+        """Answers whether it was this settlement that closed the hold."""
+        fact = usage_fact(hold, settlement)
+        wait = _FIRST_WAIT_SECONDS
+        while True:
+            try:
+                closed = await self.speeches.settle(hold.id, settlement, fact)
+                break
+            except Unavailable:
+                await asyncio.sleep(wait)
+                wait = min(wait * 2, _LONGEST_WAIT_SECONDS)
+        log.info(
+            "speech_settled",
+            speech_id=str(hold.id),
+            outcome=settlement.outcome,
+            characters=settlement.used.characters if settlement.used else 0,
+            first=closed,
+        )
+        return closed

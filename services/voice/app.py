@@ -1,0 +1,22 @@
+"""Voice's web process."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from services.voice import api
+from services.voice.settings import Settings
+from services.voice.wiring import wire_web
+from shared.http.app import WebProcess, create_http_app
+
+
+def create_app(settings: Settings | None = None) -> WebProcess:
+    """Build it, from the environment unless settings are given."""
+    settings = settings or Settings.from_environment()
+    return create_http_app(
+        "voice",
+        settings,
+        wire=partial(wire_web, settings),
+        routers=api.routers,
+        description="Text becomes speech, with your own key at the vendor.",
+    )

@@ -1,0 +1,93 @@
+"""The formats in which audio is delivered, and which of them a tier's quality includes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+_CONTENT_TYPES = {
+    "mp3": "audio/mpeg",
+    "pcm": "audio/pcm",  # signed 16 bit little endian, mono, without a header
+    "wav": "audio/wav",
+    "opus": "audio/ogg",
+    "ulaw": "audio/basic",
+    "alaw": "audio/x-alaw-basic",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class AudioFormat:
+    """A format by its name, `codec_samplerate[_kilobits]`."""
+
+    name: str
+
+    @property
+    def codec(self) -> str:
+        return self.name.partition("_")[0]
+
+    @property
+    def content_type(self) -> str:
+        return _CONTENT_TYPES[self.codec]
+
+
+@dataclass(frozen=True, slots=True)
+class Quality:
+    """What a quality of the tier table includes; `default` serves who names no format."""
+
+    default: AudioFormat
+    formats: frozenset[AudioFormat]
+
+
+def _formats(*names: str) -> frozenset[AudioFormat]:
+    return frozenset(AudioFormat(name) for name in names)
+
+
+# The specification names qualities and leaves their meaning open. The steps follow the vendor's own
+# plans (https://elevenlabs.io/docs/api-reference/text-to-speech/convert): what its every plan can
+# make, then what it makes from its Creator plan on, then what needs its Pro plan, so that a larger
+# tier never grants less than the user's vendor plan could use.
+_STANDARD = _formats(
+    "mp3_22050_32",
+    "mp3_24000_48",
+    "mp3_44100_32",
+    "mp3_44100_64",
+    "mp3_44100_96",
+    "mp3_44100_128",
+    "ulaw_8000",
+    "alaw_8000",
+)
+_HIGH = _STANDARD | _formats(
+    "mp3_44100_192",
+    "pcm_8000",
+    "pcm_16000",
+    "pcm_22050",
+    "pcm_24000",
+    "pcm_32000",
+    "opus_48000_32",
+    "opus_48000_64",
+    "opus_48000_96",
+    "opus_48000_128",
+)
+_ULTRA = _HIGH | _formats(
+    "opus_48000_192",
+    "pcm_44100",
+    "pcm_48000",
+    "wav_8000",
+    "wav_16000",
+    "wav_22050",
+    "wav_24000",
+    "wav_32000",
+    "wav_44100",
+    "wav_48000",
+)
+
+# Each default is one that the vendor makes on every plan: a request without wishes should not fail
+# for the plan that its user has there.
+QUALITIES: Mapping[str, Quality] = MappingProxyType(
+    {
+        "standard": Quality(AudioFormat("mp3_44100_64"), _STANDARD),
+        "high": Quality(AudioFormat("mp3_44100_128"), _HIGH),
+        "ultra": Quality(AudioFormat("mp3_44100_128"), _ULTRA),
+    }
+)

@@ -1,0 +1,112 @@
+"""What voice's verbs need, in voice's words."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Collection, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+from uuid import UUID
+
+from services.voice.domain.revocation import Revocation
+from services.voice.domain.script import Script
+from services.voice.domain.speech import Hold, Settlement, SpeechId
+from services.voice.domain.voice import Voice, VoiceId, VoiceSettings
+from shared.events import Fact
+from shared.events.usage import UsageRecorded
+from shared.identity import OnBehalfOf
+from shared.ids import UserId
+from shared.limit_state import LimitState
+from shared.tiers import Tier
+
+
+@dataclass(frozen=True, slots=True)
+class EarlierSpeech:
+    """The speech that an idempotency key was first used for; no outcome while it runs."""
+
+    id: SpeechId
+    request_hash: bytes
+    outcome: str | None
+
+
+class Speeches(Protocol):
+    """Holds and how they ended: each call is one statement in a transaction of its own."""
+
+    async def hold(self, hold: Hold) -> bool:
+        """Write the hold; False when the idempotency key is taken."""
+        ...
+
+    async def settle(
+        self, speech_id: SpeechId, settlement: Settlement, usage: Fact[UsageRecorded] | None
+    ) -> bool:
+        """Close the hold and write its usage into the outbox; False when it was closed before.
+
+        A speech that nothing is charged for gives its idempotency key free.
+        """
+        ...
+
+    async def renew(self, ids: Collection[SpeechId], until: datetime) -> None: ...
+
+    async def orphans(self, now: datetime, *, most: int) -> Sequence[Hold]: ...
+
+    async def earlier(self, user_id: UserId, idempotency_key: str) -> EarlierSpeech | None: ...
+
+
+class Audio(Protocol):
+    """What a vendor says, while it says it."""
+
+    @property
+    def characters(self) -> int | None:
+        """How many it charges, if it told."""
+        ...
+
+    @property
+    def request_id(self) -> str | None: ...
+
+    async def read(self) -> bytes:
+        """The next piece; empty at the end. Raises VendorFailed when it was cut."""
+        ...
+
+
+class SpeechProvider(Protocol):
+    """One vendor's wire. Translates, and nothing more.
+
+    Every call raises VendorRefused, VendorFailed, VoiceNotFound, and what the egress says about
+    the user's key.
+    """
+
+    def speak(self, script: Script, *, by: OnBehalfOf) -> AbstractAsyncContextManager[Audio]:
+        """The audio, once the vendor has begun to answer; leaving it early tells the vendor."""
+        ...
+
+    async def voices(self, *, by: OnBehalfOf) -> Sequence[Voice]: ...
+
+    async def voice(self, voice_id: VoiceId, *, by: OnBehalfOf) -> Voice: ...
+
+    async def settings_of(self, voice_id: VoiceId, *, by: OnBehalfOf) -> VoiceSettings: ...
+
+
+class Reservation(Protocol):
+    """An admitted request's place in its windows."""
+
+    @property
+    def limits(self) -> Sequence[LimitState]: ...
+
+    async def refund(self) -> None: ...
+
+
+class Admission(Protocol):
+    """Lets a speech in, or raises LimitReached or Unavailable."""
+
+    async def admit(
+        self, user_id: UserId, tier: Tier, characters: int, *, now: datetime, reservation: UUID
+    ) -> Reservation: ...
+
+
+class Revocations(Protocol):
+    """Carries revocations to every replica. May lose one: then a running speech finishes."""
+
+    async def announce(self, revocations: Sequence[Revocation]) -> None: ...
+
+    def heard(self) -> AsyncIterator[Revocation]: ...

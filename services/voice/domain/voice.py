@@ -1,0 +1,59 @@
+"""A voice that can speak, and how it should."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import NewType
+
+from services.voice.domain.errors import VoiceNotFound
+
+VoiceId = NewType("VoiceId", str)
+
+_VOICE_ID = re.compile(r"[A-Za-z0-9]{1,64}\Z")
+
+
+def voice_id_of(text: str) -> VoiceId:
+    """The text as a voice's id, safe to stand in a path.
+
+    Raises VoiceNotFound for anything that can't be one.
+    """
+    if not _VOICE_ID.match(text):
+        raise VoiceNotFound(text[:64])
+    return VoiceId(text)
+
+
+class VoiceCategory(StrEnum):
+    """What the tier table grants voices by.
+
+    `basic`: the vendor's stock voices. `custom`: the user's own, cloned or designed. `premium`:
+    voices of professionals.
+    """
+
+    BASIC = "basic"
+    CUSTOM = "custom"
+    PREMIUM = "premium"
+
+
+@dataclass(frozen=True, slots=True)
+class Voice:
+    """A voice that the user's key can reach."""
+
+    id: VoiceId
+    name: str
+    category: VoiceCategory
+    labels: Mapping[str, str] = field(default_factory=dict)
+    preview_url: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class VoiceSettings:
+    """How a voice speaks. `speed` is left to the voice when None."""
+
+    stability: float = 0.75
+    similarity_boost: float = 0.75
+    style: float = 0.0
+    use_speaker_boost: bool = False
+    speed: float | None = None

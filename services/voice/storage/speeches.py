@@ -1,0 +1,136 @@
+"""Speeches in PostgreSQL: one round trip each, and every promise inside the statement."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from datetime import datetime
+
+from services.voice.domain.ports import EarlierSpeech
+from services.voice.domain.speech import Hold, Settlement, SpeechId
+from shared.db.database import Database, Row
+from shared.events import Fact
+from shared.events.usage import UsageRecorded
+from shared.ids import EventId, UserId
+
+_HOLD = """
+insert into speech (
+    id, user_id, usage_event_id, request_id, tier, provider, voice_id, model, format, characters,
+    sandbox, state, idempotency_key, request_hash, created_at, lease_expires_at
+)
+values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, 'running', $12, $13, $14, $15)
+on conflict (user_id, idempotency_key) where idempotency_key is not null do nothing
+returning id
+"""
+
+# The guard on the state makes one of all settlements the first; its event leaves with it or not
+# at all.
+_SETTLE = """
+with closed as (
+    update speech set
+        state = 'settled', outcome = $2, settled_at = now(), charged_characters = $3,
+        source = $4, provider_request_id = $5,
+        idempotency_key = case when $3::int is not null then idempotency_key end,
+        request_hash = case when $3::int is not null then request_hash end
+    where id = $1 and state = 'running'
+    returning id
+), told as (
+    insert into outbox (event_id, stream, envelope, created_at)
+    select $6, $7, $8, now() from closed where $6::uuid is not null
+)
+select id from closed
+"""
+
+_RENEW = """
+update speech set lease_expires_at = $2 where id = any($1::uuid[]) and state = 'running'
+"""
+
+_ORPHANS = """
+select * from speech where state = 'running' and lease_expires_at < $1
+order by lease_expires_at limit $2
+"""
+
+_EARLIER = """
+select id, request_hash, outcome from speech where user_id = $1 and idempotency_key = $2
+"""
+
+
+class SqlSpeeches:
+    """Speeches in PostgreSQL."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def hold(self, hold: Hold) -> bool:
+        row = await self._database.fetchrow(
+            _HOLD,
+            hold.id,
+            hold.user_id,
+            hold.usage_event_id,
+            hold.request_id,
+            hold.tier,
+            hold.provider,
+            hold.voice_id,
+            hold.model,
+            hold.format,
+            hold.characters,
+            hold.sandbox,
+            hold.idempotency_key,
+            hold.request_hash,
+            hold.created_at,
+            hold.lease_expires_at,
+        )
+        return row is not None
+
+    async def settle(
+        self, speech_id: SpeechId, settlement: Settlement, usage: Fact[UsageRecorded] | None
+    ) -> bool:
+        used = settlement.used
+        row = await self._database.fetchrow(
+            _SETTLE,
+            speech_id,
+            settlement.outcome.value,
+            used.characters if used else None,
+            used.source if used else None,
+            settlement.provider_request_id,
+            usage.id if usage else None,
+            usage.stream if usage else None,
+            usage.to_wire() if usage else None,
+        )
+        return row is not None
+
+    async def renew(self, ids: Collection[SpeechId], until: datetime) -> None:
+        await self._database.execute(_RENEW, list(ids), until)
+
+    async def orphans(self, now: datetime, *, most: int) -> Sequence[Hold]:
+        rows = await self._database.fetch(_ORPHANS, now, most)
+        return [_hold_from_row(row) for row in rows]
+
+    async def earlier(self, user_id: UserId, idempotency_key: str) -> EarlierSpeech | None:
+        row = await self._database.fetchrow(_EARLIER, user_id, idempotency_key)
+        if row is None:
+            return None
+        return EarlierSpeech(
+            id=SpeechId(row["id"]),
+            request_hash=bytes(row["request_hash"]),
+            outcome=row["outcome"],
+        )
+
+
+def _hold_from_row(row: Row) -> Hold:
+    return Hold(
+        id=SpeechId(row["id"]),
+        user_id=UserId(row["user_id"]),
+        usage_event_id=EventId(row["usage_event_id"]),
+        request_id=row["request_id"],
+        tier=row["tier"],
+        provider=row["provider"],
+        voice_id=row["voice_id"],
+        model=row["model"],
+        format=row["format"],
+        characters=row["characters"],
+        sandbox=row["sandbox"],
+        idempotency_key=row["idempotency_key"],
+        request_hash=row["request_hash"],
+        created_at=row["created_at"],
+        lease_expires_at=row["lease_expires_at"],
+    )

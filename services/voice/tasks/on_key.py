@@ -1,0 +1,20 @@
+"""`key.*`: what becomes of the keys that speeches run on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from services.voice.actions import Actions
+from services.voice.domain.revocation import Revocation
+from services.voice.tasks import listen
+from shared.events import Fact
+from shared.events.key import KeyRevoked
+from shared.ids import UserId
+
+
+@listen.to(KeyRevoked, queue="keys")
+async def end_speeches(facts: Sequence[Fact[KeyRevoked]], actions: Actions) -> None:
+    """Hearing it twice ends nothing twice, so no ids are kept."""
+    await actions.announce_revocations(
+        [Revocation(UserId(fact.event.user_id), fact.event.provider, fact.time) for fact in facts]
+    )

@@ -1,0 +1,13 @@
+"""Voice's worker process: `celery -A services.voice.worker:app worker`."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from services.voice.settings import Settings
+from services.voice.tasks import listen
+from services.voice.wiring import wire
+from shared.messaging.celery_app import create_celery
+
+settings = Settings.from_environment()
+app = create_celery(listen, settings, partial(wire, settings))

@@ -1,0 +1,18 @@
+"""SQLAlchemy's synchronous engine, apart so that web processes need not import it."""
+
+from __future__ import annotations
+
+from sqlalchemy import Engine, create_engine
+from sqlalchemy.engine import make_url
+
+
+def sync_engine(database_url: str, *, connections: int = 1) -> Engine:
+    """A psycopg2 engine for what is not on a request's path: migrations, the relay, tools."""
+    url = make_url(database_url).set(drivername="postgresql+psycopg2")
+    return create_engine(
+        url,
+        pool_size=connections,
+        max_overflow=0,
+        pool_pre_ping=True,
+        connect_args={"connect_timeout": 3, "options": "-c timezone=UTC"},
+    )

@@ -1,0 +1,36 @@
+"""One running suite for the tests through the gateway, and people who use it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+
+from tests.support.suite import Person, Suite, a_person, running_suite
+
+
+@pytest.fixture(scope="session")
+def suite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Suite]:
+    directory = tmp_path_factory.mktemp("suite")
+    with running_suite(directory, CHAT_HOLD_LEASE_SECONDS="6") as running:
+        yield running
+
+
+@pytest.fixture
+async def ada(suite: Suite) -> AsyncIterator[Person]:
+    """A user on the free tier with a valid key and a chat session."""
+    person = a_person(suite)
+    await person.register()
+    await person.store_key()
+    await person.start_session()
+    yield person
+    await person.client.aclose()
+
+
+@pytest.fixture
+async def grace(suite: Suite) -> AsyncIterator[Person]:
+    """Another user, who has nothing yet."""
+    person = a_person(suite)
+    await person.register()
+    yield person
+    await person.client.aclose()

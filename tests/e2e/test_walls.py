@@ -1,0 +1,121 @@
+"""What must not pass the gateway, and what must not come back through it."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from tests.support.suite import Person, Suite
+
+pytestmark = pytest.mark.e2e
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/internal/egress/openai/v1/models", "/readyz", "/metrics", "/healthz", "/internal/users/x"],
+)
+async def test_internal_routes_are_not_there(ada: Person, path: str) -> None:
+    assert (await ada.client.get(path)).status_code == 404
+
+
+async def test_a_spoofed_identity_changes_nothing(ada: Person, grace: Person) -> None:
+    answer = await ada.client.get(
+        "/auth/me", headers={"x-user-id": grace.id, "x-tier": "enterprise"}
+    )
+    assert answer.json()["id"] == ada.id
+
+
+async def test_another_users_things_look_absent(ada: Person, grace: Person) -> None:
+    await ada.ask("hello")
+    path = f"/chat/sessions/{ada.session_id}"
+    assert (await grace.client.get(path)).json()["code"] == "session_not_found"
+    assert (await grace.client.get("/keys/openai")).status_code == 404
+    assert (await grace.usage())["requests"] == 0
+    assert (await grace.client.get("/keys/audit")).json()["data"] == []
+
+
+HOSTILE: list[tuple[str, str, Any]] = [
+    ("POST", "/auth/register", {"email": "x"}),
+    ("POST", "/auth/login", {"login": "a\x00", "password": "b" * 20}),
+    ("POST", "/auth/refresh", {"refresh_token": "x"}),
+    ("PATCH", "/auth/me", {"username": 1}),
+    ("PUT", "/keys/openai", {"api_key": 1}),
+    ("PUT", "/keys/nobody", {"api_key": "marked-key-in-a-bad-place"}),
+    ("PUT", "/keys/openai", {"api_key": "marked-key", "extra": True}),
+    ("GET", "/keys/audit?limit=-1", None),
+    ("POST", "/chat/sessions", {"name": []}),
+    ("POST", f"/chat/sessions/{uuid4()}/messages", {"content": "hi"}),
+    ("POST", "/voice/speech", {"text": ""}),
+    ("POST", "/voice/speech", {"text": "hi", "voice_id": "../../v1/user"}),
+    ("GET", "/billing/usage?group_by=secrets", None),
+    ("GET", "/billing/usage?from=yesterday", None),
+    ("GET", "/billing/usage/records/nothing", None),
+    ("PUT", "/billing/subscription", {"tier": "gold"}),
+    ("GET", "/billing/admin/reconciliation", None),
+]
+
+
+@pytest.mark.parametrize(("method", "path", "body"), HOSTILE)
+async def test_bad_input_gets_a_problem_that_repeats_no_value(
+    ada: Person, method: str, path: str, body: Any
+) -> None:
+    answer = await ada.client.request(method, path, json=body)
+    assert 400 <= answer.status_code < 500, answer.text
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert {"type", "title", "status", "detail", "code", "request_id"} <= set(answer.json())
+    assert "marked-key" not in answer.text
+
+
+@pytest.mark.parametrize("path", ["/auth/register", "/keys/openai", "/chat/sessions"])
+async def test_oversized_bodies_are_refused(ada: Person, path: str) -> None:
+    method = "PUT" if path.startswith("/keys") else "POST"
+    answer = await ada.client.request(
+        method,
+        path,
+        content=b'{"a": "' + b"x" * (26 << 20) + b'"}',
+        headers={"content-type": "application/json"},
+    )
+    assert answer.status_code == 413
+    assert answer.json()["code"] == "too_large"
+
+
+async def test_no_key_is_seen_anywhere(suite: Suite, ada: Person) -> None:
+    """The key is planted, used well and badly, and then looked for in all that we keep."""
+    key = f"sk-planted-{uuid4().hex}"
+    await ada.store_key("openai", key)
+    await ada.ask("hello")
+    await ada.ask("[[sim:fault=invalid_key]]")
+    await ada.ask("[[sim:cut]] hello", stream=True)
+    await ada.client.put("/keys/openai", json={"api_key": key, "more": 1})
+    await ada.client.put("/keys/openai", content=f'{{"api_key": "{key}"')
+    await ada.client.get("/keys/openai")
+
+    kept = await asyncio.to_thread(_all_that_is_kept, suite)
+
+    assert [place for place, text in kept.items() if key in text] == []
+    assert any(ada.name in text for text in kept.values()), "the search itself must find things"
+
+
+def _all_that_is_kept(suite: Suite) -> dict[str, str]:
+    import redis
+
+    kept = {
+        f"log {path.name}": path.read_text(errors="replace")
+        for path in suite.installation.data.logs.iterdir()
+        if path.is_file()
+    }
+    tables = "select table_name from information_schema.tables where table_schema = 'public'"
+    for service in ("auth", "keyvault", "chat", "voice", "billing"):
+        for (table,) in suite.rows(service, tables):
+            rows = suite.rows(service, f'select t::text from "{table}" t')
+            kept[f"table {service}.{table}"] = "\n".join(row[0] for row in rows)
+    addresses = suite.installation.addresses()
+    for url in (addresses.cache_url, addresses.broker_url):
+        with redis.Redis.from_url(url) as client:
+            kept[f"valkey {url[-1]}"] = repr(
+                [(name, client.dump(name)) for name in client.scan_iter()]
+            )
+    return kept

@@ -1,0 +1,150 @@
+"""Billing on real engines."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from services.billing.actions import Actions
+from services.billing.domain.ports import NewUnitOfWork
+from services.billing.providers.list_prices import PublicPrices
+from services.billing.settings import Settings
+from services.billing.storage.unit_of_work import SqlWork
+from services.billing.tasks import listen
+from services.billing.wiring import put_together
+from shared.db.database import Database, open_database
+from shared.db.migrations import upgrade
+from shared.events import Fact
+from shared.events.usage import UsageRecorded
+from shared.messaging.consumer import Consumer
+from tests.integration.billing.harness import Billing, a_message, running_billing
+from tests.support.billing import FixedCounters, StoppedClock
+from tests.support.engines import PostgresServer, ValkeyServer
+from tests.support.tokens import TokenMint, write_identities
+
+
+@pytest.fixture
+def database_url(postgres_server: PostgresServer) -> Iterator[str]:
+    """A migrated database of billing's that nobody has used."""
+    template = postgres_server.ensure_template(
+        "template_billing", lambda url: upgrade("billing", url)
+    )
+    with postgres_server.fresh_database(template=template) as url:
+        yield url
+
+
+@pytest_asyncio.fixture
+async def database(database_url: str) -> AsyncIterator[Database]:
+    async with open_database(database_url, connections=10, application="tests") as database:
+        yield database
+
+
+@pytest.fixture
+def clock() -> StoppedClock:
+    return StoppedClock()
+
+
+@pytest.fixture
+def work(database: Database) -> NewUnitOfWork:
+    return lambda: SqlWork(database)
+
+
+@pytest.fixture
+def actions(work: NewUnitOfWork, clock: StoppedClock, settings: Callable[..., Settings]) -> Actions:
+    """Billing's verbs on a fresh database, under a stopped clock."""
+    return put_together(
+        work,
+        list_prices=PublicPrices(),
+        counters=FixedCounters({}),
+        clock=clock,
+        settings=settings(),
+    )
+
+
+@pytest.fixture
+def consumer(actions: Actions, database: Database) -> Consumer:
+    """What billing's worker does with a message."""
+    return Consumer(listen, actions, database)
+
+
+@pytest.fixture(scope="session")
+def identities(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("identities")
+    write_identities(directory)
+    return directory
+
+
+@pytest.fixture(scope="session")
+def settings(identities: Path) -> Callable[..., Settings]:
+    def make(**given: Any) -> Settings:
+        return Settings.model_validate(
+            {
+                "database_url": "postgresql://nobody:nothing@127.0.0.1:1",
+                "cache_url": "redis://127.0.0.1:1/0",
+                "broker_url": "redis://127.0.0.1:1/1",
+                "jwks_url": "http://127.0.0.1:1/",
+                "identity_key_file": identities / "billing.pem",
+                "identity_trust_file": identities / "trusted.json",
+                "log_level": "error",
+                **given,
+            }
+        )
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def mint() -> TokenMint:
+    return TokenMint()
+
+
+@pytest_asyncio.fixture(scope="session")
+async def jwks_url(mint: TokenMint) -> AsyncIterator[str]:
+    async with mint.served() as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def engines(
+    migrated: Callable[[str], str], valkey_server: ValkeyServer, jwks_url: str
+) -> Iterator[dict[str, str]]:
+    """The settings that name the real engines."""
+    with valkey_server.fresh_database() as cache_url:
+        yield {
+            "database_url": migrated("billing"),
+            "cache_url": cache_url,
+            "jwks_url": jwks_url,
+        }
+
+
+@pytest_asyncio.fixture(scope="session")
+async def billing(
+    engines: dict[str, str], settings: Callable[..., Settings], mint: TokenMint
+) -> AsyncIterator[Billing]:
+    """The web process that most tests share; each test has users of its own."""
+    async with running_billing(settings(**engines), mint) as billing:
+        yield billing
+
+
+@pytest_asyncio.fixture(scope="session")
+async def sandbox(
+    engines: dict[str, str], settings: Callable[..., Settings], mint: TokenMint
+) -> AsyncIterator[Billing]:
+    """The same in a sandbox."""
+    async with running_billing(settings(**engines, sandbox=True), mint) as billing:
+        yield billing
+
+
+@pytest.fixture
+def consume(consumer: Consumer) -> Callable[[Sequence[Fact[UsageRecorded]]], asyncio.Task[None]]:
+    """Give billing's worker a batch of usage, beside whatever else it does."""
+
+    def give(facts: Sequence[Fact[UsageRecorded]]) -> asyncio.Task[None]:
+        return asyncio.create_task(consumer.receive(UsageRecorded.type, a_message(facts)))
+
+    return give

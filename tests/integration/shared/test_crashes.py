@@ -1,0 +1,177 @@
+"""Workers, brokers and databases that die in the middle: still lost 0, double 0."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from uuid import UUID, uuid4
+
+import pytest
+
+from shared.messaging.celery_app import declare_queues
+from tests.integration.shared.conftest import SHORT_WAITS
+from tests.support.engines import PostgresServer, running_postgres
+from tests.support.event_service.brokers import Broker
+from tests.support.event_service.storage import create_tables
+from tests.support.event_service.tasks import listen_as
+from tests.support.event_service.world import (
+    Herald,
+    Process,
+    Scribe,
+    a_usage,
+    assert_each_once,
+    eventually,
+)
+
+# Nobody else has a worker for this tier's queue.
+TIER = "pro"
+StartWorker = Callable[..., Process]
+
+
+@pytest.fixture
+def start_worker(scribe: Scribe) -> Iterator[StartWorker]:
+    """Starts workers that end with the test."""
+    started: list[Process] = []
+
+    def start(**environment: str) -> Process:
+        started.append(scribe.start_worker(TIER, environment=environment, **SHORT_WAITS))
+        started[-1].wait_until_ready()
+        return started[-1]
+
+    yield start
+    for worker in started:
+        worker.kill()
+
+
+def publish(herald: Herald, count: int, *, model: str = "plain") -> list[UUID]:
+    ids = herald.publish([a_usage(model=model) for _ in range(count)], tier=TIER)
+    herald.drain()
+    return ids
+
+
+@pytest.mark.parametrize("moment", ["before-commit", "after-commit"])
+def test_a_worker_killed_at_work_loses_and_doubles_nothing(
+    herald: Herald, scribe: Scribe, start_worker: StartWorker, moment: str
+) -> None:
+    worker = start_worker()
+    ids = publish(herald, 3, model=f"worker-dies-{moment}:{uuid4()}")
+    eventually(worker.has_ended, "the worker is dead")
+    worker.kill()
+    assert len(scribe.effects(ids)) == (0 if moment == "before-commit" else 3)
+    publish(herald, 2)
+    start_worker()
+    # The killed worker never acknowledged, so its message comes again.
+    eventually(lambda: all(n == 2 for n in _counts(scribe, ids)), "the message comes again")
+    assert_each_once(herald, scribe)
+
+
+def test_a_batch_that_kills_its_process_is_put_aside_in_the_end(
+    herald: Herald, scribe: Scribe, start_worker: StartWorker
+) -> None:
+    start_worker(MOST_ATTEMPTS="1")
+    before = len(scribe.dead())
+    deadly = publish(herald, 2, model="killer")
+    publish(herald, 5)
+    eventually(lambda: len(scribe.dead()) > before, "the batch is put aside")
+    dead = scribe.dead()[-1]
+    assert dead.reason == "process_lost"
+    assert {event["id"] for event in dead.body["events"]} == {str(id_) for id_ in deadly}
+    assert_each_once(herald, scribe, but=deadly)
+
+
+def test_a_worker_told_to_stop_under_load_loses_and_doubles_nothing(
+    herald: Herald, scribe: Scribe, start_worker: StartWorker
+) -> None:
+    worker = start_worker()
+    for _ in range(60):
+        publish(herald, 5)
+    eventually(lambda: scribe.effects(herald.sent()), "the worker is at work")
+    worker.ask_to_stop()
+    assert worker.wait() == 0
+    left = 300 - len(scribe.effects(herald.sent()))
+    start_worker()
+    assert_each_once(herald, scribe)
+    assert left >= 0
+
+
+def test_a_message_that_outlives_its_visibility_takes_effect_once(
+    herald: Herald, scribe: Scribe, broker: Broker, start_worker: StartWorker
+) -> None:
+    if broker.is_rabbitmq:
+        pytest.skip("RabbitMQ gives a message to one consumer for as long as that one lives")
+    start_worker()
+    with scribe.closed_gate(f"gate:{uuid4()}") as gate:
+        ids = publish(herald, 3, model=gate)
+        eventually(lambda: scribe.deliveries(ids), "the worker is busy")
+        start_worker()
+        eventually(lambda: max(_counts(scribe, ids)) >= 2, "the message comes again")
+    eventually(lambda: len(scribe.effects(ids)) == 3, "the events take effect")
+    assert_each_once(herald, scribe)
+
+
+def test_a_worker_that_cannot_be_wired_takes_nothing(
+    herald: Herald, scribe: Scribe, start_worker: StartWorker, tmp_path: Path
+) -> None:
+    missing = tmp_path / "missing"
+    missing.touch()
+    worker = start_worker(NOT_WIRABLE=str(missing))
+    ids = publish(herald, 5)
+    eventually(lambda: "worker_not_wired" in worker.log.read_text(), "the worker says so")
+    assert scribe.deliveries(ids) == {}
+    missing.unlink()
+    assert_each_once(herald, scribe)
+
+
+def test_a_broker_killed_half_way_loses_and_doubles_nothing(
+    herald: Herald, scribe: Scribe, broker: Broker, start_worker: StartWorker
+) -> None:
+    start_worker()
+    with scribe.closed_gate(f"gate:{uuid4()}") as gate:
+        # One message at work, others behind it, some events still in the outbox.
+        at_work = publish(herald, 2, model=gate)
+        publish(herald, 300)
+        eventually(lambda: scribe.deliveries(at_work), "the worker is busy")
+        herald.publish([a_usage() for _ in range(300)], tier=TIER)
+        broker.kill()
+        herald.publish([a_usage() for _ in range(10)], tier=TIER)
+        broker.start_again()
+    herald.drain()
+    assert_each_once(herald, scribe)
+    stream = f"usage.recorded.{TIER}"
+    assert herald.sequences(stream) == list(range(1, 613))
+
+
+@pytest.fixture
+def mortal_postgres(tmp_path: Path) -> Iterator[PostgresServer]:
+    """A PostgreSQL that the test may stop."""
+    with running_postgres(tmp_path) as server:
+        yield server
+
+
+def test_events_wait_for_a_database_that_is_gone(
+    herald: Herald, broker: Broker, mortal_postgres: PostgresServer, tmp_path: Path
+) -> None:
+    declare_queues(listen_as("patient"), broker.url)
+    mortal_postgres.create_database("companion_patient")
+    create_tables(mortal_postgres.url_of("companion_patient"))
+    patient = Scribe(mortal_postgres.url, broker.url, tmp_path, service="patient")
+    worker = patient.start_worker(TIER)
+    worker.wait_until_ready()
+    try:
+        publish(herald, 5)
+        assert_each_once(herald, patient)
+        patient.close()
+        mortal_postgres.child.stop()
+        publish(herald, 30)
+        eventually(lambda: "event_waits" in worker.log.read_text(), "the worker waits")
+        mortal_postgres.child.start_again(mortal_postgres.engine.is_ready)
+        assert_each_once(herald, patient)
+        assert patient.dead() == []
+    finally:
+        worker.kill()
+        patient.close()
+
+
+def _counts(scribe: Scribe, ids: list[UUID]) -> list[int]:
+    deliveries = scribe.deliveries(ids)
+    return [deliveries[id_] for id_ in ids]

@@ -1,0 +1,172 @@
+"""Voice's rows in a real PostgreSQL."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+
+from services.voice.domain.speech import (
+    Hold,
+    Outcome,
+    Settlement,
+    Used,
+    settlement_of_lost,
+    usage_fact,
+)
+from services.voice.storage.speeches import SqlSpeeches
+from services.voice.storage.tables import metadata
+from shared.db.database import Database
+from shared.db.engine import sync_engine
+from shared.events import Fact
+from shared.events.usage import UsageRecorded
+from shared.limits.admission import Admissions, open_cache
+from tests.support.engines import PostgresServer
+from tests.support.voice import NOON, a_hold
+
+DONE = Settlement(Outcome.DONE, Used(6, "provider"), "vendor-1")
+REFUSED = Settlement(Outcome.REFUSED, None)
+
+
+@pytest.fixture
+def speeches(database: Database) -> SqlSpeeches:
+    return SqlSpeeches(database)
+
+
+def keyed(hold: Hold, key: str = "k-1") -> Hold:
+    return replace(hold, idempotency_key=key, request_hash=b"hash")
+
+
+async def settle(speeches: SqlSpeeches, hold: Hold, settlement: Settlement = DONE) -> bool:
+    return await speeches.settle(hold.id, settlement, usage_fact(hold, settlement))
+
+
+async def outbox(database: Database) -> list[Fact[UsageRecorded]]:
+    rows = await database.fetch("select * from outbox")
+    assert all(row["stream"] == f"usage.recorded.{row['envelope']['tier']}" for row in rows)
+    return [Fact.from_wire(row["envelope"]) for row in rows]  # type: ignore[misc]
+
+
+def test_migrations_are_the_tables(postgres_server: PostgresServer, database: Database) -> None:
+    with postgres_server.fresh_database(template="template_voice") as url:
+        engine = sync_engine(url)
+        with engine.connect() as connection:
+            assert compare_metadata(MigrationContext.configure(connection), metadata) == []
+        engine.dispose()
+
+
+async def test_a_hold_comes_back_as_it_went(speeches: SqlSpeeches) -> None:
+    hold = keyed(a_hold(sandbox=True))
+    assert await speeches.hold(hold)
+    assert await speeches.orphans(NOON + timedelta(minutes=1), most=10) == [hold]
+
+
+async def test_settling_closes_the_hold_and_writes_its_usage(
+    speeches: SqlSpeeches, database: Database
+) -> None:
+    hold = a_hold()
+    await speeches.hold(hold)
+    assert await settle(speeches, hold)
+    row = await database.fetchrow("select * from speech")
+    assert row is not None
+    assert (row["state"], row["outcome"], row["charged_characters"]) == ("settled", "done", 6)
+    assert (row["source"], row["provider_request_id"]) == ("provider", "vendor-1")
+    (fact,) = await outbox(database)
+    assert (fact.id, fact.subject, fact.event.characters) == (
+        hold.usage_event_id,
+        hold.user_id,
+        6,
+    )
+
+
+async def test_a_second_settlement_changes_nothing(
+    speeches: SqlSpeeches, database: Database
+) -> None:
+    hold = a_hold()
+    await speeches.hold(hold)
+    assert await settle(speeches, hold)
+    assert not await settle(speeches, hold, settlement_of_lost(hold))
+    assert [fact.event.outcome for fact in await outbox(database)] == ["done"]
+
+
+async def test_any_number_of_settlements_at_once_are_one(
+    speeches: SqlSpeeches, database: Database
+) -> None:
+    holds = [a_hold() for _ in range(10)]
+    for hold in holds:
+        await speeches.hold(hold)
+    endings = [DONE, Settlement(Outcome.CLIENT_GONE, Used(12, "counted")), None]
+    first = await asyncio.gather(
+        *(
+            settle(speeches, hold, ending or settlement_of_lost(hold))
+            for ending in endings
+            for hold in holds
+        )
+    )
+    assert sum(first) == len(holds)
+    facts = await outbox(database)
+    assert {fact.id for fact in facts} == {hold.usage_event_id for hold in holds}
+    assert len(facts) == len(holds)
+
+
+async def test_a_settlement_without_charge_leaves_no_usage_and_frees_the_key(
+    speeches: SqlSpeeches, database: Database
+) -> None:
+    hold = keyed(a_hold())
+    await speeches.hold(hold)
+    assert await settle(speeches, hold, REFUSED)
+    assert await outbox(database) == []
+    assert await speeches.earlier(hold.user_id, "k-1") is None
+    assert await speeches.hold(keyed(a_hold(user_id=hold.user_id)))
+
+
+async def test_a_key_is_good_for_one_speech_of_one_user(speeches: SqlSpeeches) -> None:
+    hold = keyed(a_hold())
+    assert await speeches.hold(hold)
+    assert not await speeches.hold(keyed(a_hold(user_id=hold.user_id)))
+    assert await speeches.hold(keyed(a_hold()))
+    earlier = await speeches.earlier(hold.user_id, "k-1")
+    assert earlier is not None
+    assert (earlier.id, earlier.request_hash, earlier.outcome) == (hold.id, b"hash", None)
+    await settle(speeches, hold)
+    earlier = await speeches.earlier(hold.user_id, "k-1")
+    assert earlier is not None
+    assert earlier.outcome == "done"
+
+
+async def test_of_many_holds_with_one_key_at_once_one_is_written(speeches: SqlSpeeches) -> None:
+    user_id = a_hold().user_id
+    written = await asyncio.gather(
+        *(speeches.hold(keyed(a_hold(user_id=user_id))) for _ in range(10))
+    )
+    assert sum(written) == 1
+
+
+async def test_a_renewed_lease_is_no_orphan_and_a_settled_one_stays_settled(
+    speeches: SqlSpeeches,
+) -> None:
+    kept, lost, settled = a_hold(), a_hold(), a_hold()
+    for hold in (kept, lost, settled):
+        await speeches.hold(hold)
+    await settle(speeches, settled)
+    await speeches.renew([kept.id, settled.id], NOON + timedelta(minutes=5))
+    orphans = await speeches.orphans(NOON + timedelta(minutes=1), most=10)
+    assert [hold.id for hold in orphans] == [lost.id]
+
+
+async def test_orphans_come_the_oldest_first_and_not_all_at_once(speeches: SqlSpeeches) -> None:
+    holds = [a_hold(lease_expires_at=NOON - timedelta(seconds=n)) for n in range(5)]
+    for hold in holds:
+        await speeches.hold(hold)
+    orphans = await speeches.orphans(NOON + timedelta(seconds=1), most=2)
+    assert [hold.id for hold in orphans] == [holds[4].id, holds[3].id]
+
+
+async def test_valkey_that_is_gone_is_told_in_time() -> None:
+    async with open_cache("redis://127.0.0.1:1/0") as cache:
+        with pytest.raises(Exception, match="cache"):
+            await asyncio.wait_for(Admissions(cache).check(), 2)

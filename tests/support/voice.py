@@ -1,0 +1,327 @@
+"""Builders and in-memory ports for tests of voice."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID, uuid4
+
+from services.voice.actions.relay_speech import RelaySpeech
+from services.voice.actions.running_speech import RunningSpeech, RunningSpeeches
+from services.voice.actions.settle_speech import SettleSpeech
+from services.voice.actions.speak import Speak, Wish
+from services.voice.domain.errors import VoiceNotFound
+from services.voice.domain.ports import Audio, EarlierSpeech
+from services.voice.domain.revocation import Revocation
+from services.voice.domain.script import Script, SettingsWish, SpeechOrder, script_for
+from services.voice.domain.speech import Hold, Settlement, SpeechId
+from services.voice.domain.voice import Voice, VoiceCategory, VoiceId, VoiceSettings
+from shared.errors import DependencyUnavailable, LimitReached
+from shared.events import Fact
+from shared.events.usage import UsageRecorded
+from shared.identity import OnBehalfOf
+from shared.ids import UserId
+from shared.limit_state import LimitState
+from shared.model_catalogue import ModelCatalogue
+from shared.tiers import Tier, tier_named
+from shared.vendors.failures import VendorFailed
+
+NOON = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
+RACHEL = "21m00Tcm4TlvDq8ikWAM"
+PROFESSIONAL = "simulatedlibrary0001"
+VOICES = (
+    Voice(VoiceId(RACHEL), "Rachel", VoiceCategory.BASIC, {"accent": "american"}),
+    Voice(VoiceId(PROFESSIONAL), "Library Voice", VoiceCategory.PREMIUM),
+    Voice(VoiceId("myownclone01"), "Me", VoiceCategory.CUSTOM),
+)
+
+
+class StoppedClock:
+    """Stands still until a test moves it."""
+
+    def __init__(self, at: datetime = NOON) -> None:
+        self.at = at
+
+    def now(self) -> datetime:
+        return self.at
+
+
+def a_user() -> UserId:
+    return UserId(uuid4())
+
+
+def on_behalf_of(user_id: UserId | None = None) -> OnBehalfOf:
+    return OnBehalfOf(
+        user_id=user_id or a_user(), request_id=f"req-{uuid4()}", access_token="a-token"
+    )
+
+
+def an_order(text: str = "Hello there.", **changes: Any) -> SpeechOrder:
+    return SpeechOrder(**{"text": text, "voice_id": RACHEL, **changes})
+
+
+def a_wish(
+    order: SpeechOrder | None = None,
+    *,
+    tier: str = "pro",
+    by: OnBehalfOf | None = None,
+    key: str | None = None,
+) -> Wish:
+    return Wish(order or an_order(), tier_named(tier), by or on_behalf_of(), key)
+
+
+def a_script(text: str = "Hello there.", *, tier: str = "pro", **wishes: Any) -> Script:
+    settings = SettingsWish(**wishes.pop("settings", {}))
+    order = an_order(text, settings=settings, **wishes)
+    return script_for(order, tier_named(tier), ModelCatalogue())
+
+
+def a_hold(**changes: Any) -> Hold:
+    hold = Hold(
+        user_id=a_user(),
+        request_id="req-12345678",
+        tier="pro",
+        voice_id=RACHEL,
+        model="eleven_multilingual_v2",
+        format="mp3_44100_128",
+        characters=12,
+        created_at=NOON,
+        lease_expires_at=NOON + timedelta(seconds=30),
+    )
+    return replace(hold, **changes)
+
+
+@dataclass(slots=True)
+class _Kept:
+    hold: Hold
+    settlement: Settlement | None = None
+
+
+@dataclass(slots=True)
+class FakeSpeeches:
+    """Holds in memory. `outages` makes so many settlements fail before one is taken."""
+
+    kept: dict[SpeechId, _Kept] = field(default_factory=dict)
+    outbox: list[Fact[UsageRecorded]] = field(default_factory=list)
+    leases: dict[SpeechId, datetime] = field(default_factory=dict)
+    outages: int = 0
+    hidden: int = 0  # so many looks at earlier speeches see nothing yet
+
+    async def hold(self, hold: Hold) -> bool:
+        if self._keyed(hold.user_id, hold.idempotency_key) is not None:
+            return False
+        self.kept[hold.id] = _Kept(hold)
+        self.leases[hold.id] = hold.lease_expires_at
+        return True
+
+    async def settle(
+        self, speech_id: SpeechId, settlement: Settlement, usage: Fact[UsageRecorded] | None
+    ) -> bool:
+        if self.outages:
+            self.outages -= 1
+            raise DependencyUnavailable("database")
+        kept = self.kept[speech_id]
+        if kept.settlement is not None:
+            return False
+        kept.settlement = settlement
+        if settlement.used is None:
+            kept.hold = replace(kept.hold, idempotency_key=None, request_hash=None)
+        if usage is not None:
+            self.outbox.append(usage)
+        return True
+
+    async def renew(self, ids: Collection[SpeechId], until: datetime) -> None:
+        for id_ in ids:
+            if self.kept[id_].settlement is None:
+                self.leases[id_] = until
+
+    async def orphans(self, now: datetime, *, most: int) -> Sequence[Hold]:
+        return [
+            kept.hold
+            for id_, kept in self.kept.items()
+            if kept.settlement is None and self.leases[id_] < now
+        ][:most]
+
+    async def earlier(self, user_id: UserId, idempotency_key: str) -> EarlierSpeech | None:
+        if self.hidden:
+            self.hidden -= 1
+            return None
+        kept = self._keyed(user_id, idempotency_key)
+        if kept is None:
+            return None
+        assert kept.hold.request_hash is not None
+        outcome = kept.settlement.outcome if kept.settlement else None
+        return EarlierSpeech(kept.hold.id, kept.hold.request_hash, outcome)
+
+    def _keyed(self, user_id: UserId, key: str | None) -> _Kept | None:
+        return next(
+            (
+                kept
+                for kept in self.kept.values()
+                if key is not None
+                and kept.hold.idempotency_key == key
+                and kept.hold.user_id == user_id
+            ),
+            None,
+        )
+
+    @property
+    def settlements(self) -> list[Settlement | None]:
+        return [kept.settlement for kept in self.kept.values()]
+
+
+@dataclass(slots=True)
+class FakeReservation:
+    limits: Sequence[LimitState]
+    refunds: int = 0
+
+    async def refund(self) -> None:
+        self.refunds += 1
+
+
+@dataclass(slots=True)
+class FakeAdmission:
+    """Lets everybody in, unless told to refuse."""
+
+    refuses: bool = False
+    given: list[FakeReservation] = field(default_factory=list)
+    characters: list[int] = field(default_factory=list)
+
+    async def admit(
+        self, user_id: UserId, tier: Tier, characters: int, *, now: datetime, reservation: UUID
+    ) -> FakeReservation:
+        if self.refuses:
+            raise LimitReached("The limit of your tier is reached.", retry_after=timedelta(1))
+        self.characters.append(characters)
+        window = LimitState(
+            "elevenlabs.requests_per_minute", 5, 1, timedelta(minutes=1), now + timedelta(minutes=1)
+        )
+        self.given.append(FakeReservation([window]))
+        return self.given[-1]
+
+
+class FakeAudio:
+    """Pieces of audio, then the end; an exception among them is raised, an event awaited."""
+
+    def __init__(
+        self,
+        *pieces: bytes | Exception | asyncio.Event,
+        characters: int | None = None,
+        request_id: str | None = "vendor-1",
+    ) -> None:
+        self._pieces = list(pieces)
+        self.characters = characters
+        self.request_id = request_id
+        self.is_open = False
+
+    async def read(self) -> bytes:
+        while self._pieces:
+            piece = self._pieces.pop(0)
+            if isinstance(piece, Exception):
+                raise piece
+            if isinstance(piece, bytes):
+                return piece
+            await piece.wait()
+        return b""
+
+
+@dataclass(slots=True)
+class FakeProvider:
+    """Says what it was given, or fails to begin."""
+
+    audio: FakeAudio = field(default_factory=lambda: FakeAudio(b"one", b"two"))
+    failure: BaseException | None = None
+    known: Sequence[Voice] = VOICES
+    scripts: list[Script] = field(default_factory=list)
+    looked_up: list[VoiceId] = field(default_factory=list)
+    before: Callable[[], object] = lambda: None
+
+    @asynccontextmanager
+    async def speak(self, script: Script, *, by: OnBehalfOf) -> AsyncIterator[Audio]:
+        self.scripts.append(script)
+        self.before()
+        if self.failure is not None:
+            raise self.failure
+        self.audio.is_open = True
+        try:
+            yield self.audio
+        finally:
+            self.audio.is_open = False
+
+    async def voices(self, *, by: OnBehalfOf) -> Sequence[Voice]:
+        return self.known
+
+    async def voice(self, voice_id: VoiceId, *, by: OnBehalfOf) -> Voice:
+        self.looked_up.append(voice_id)
+        for voice in self.known:
+            if voice.id == voice_id:
+                return voice
+        raise VoiceNotFound(voice_id)
+
+    async def settings_of(self, voice_id: VoiceId, *, by: OnBehalfOf) -> VoiceSettings:
+        return VoiceSettings(stability=0.5)
+
+
+def cut() -> VendorFailed:
+    """The vendor's connection breaks."""
+    return VendorFailed("elevenlabs")
+
+
+class FakeRevocations:
+    """Keeps what was announced."""
+
+    def __init__(self) -> None:
+        self.announced: list[Revocation] = []
+
+    async def announce(self, revocations: Sequence[Revocation]) -> None:
+        self.announced.extend(revocations)
+
+    async def heard(self) -> AsyncIterator[Revocation]:
+        for revocation in self.announced:
+            yield revocation
+
+
+@dataclass(slots=True)
+class Studio:
+    """The verbs around one speech, on in-memory ports."""
+
+    provider: FakeProvider = field(default_factory=FakeProvider)
+    speeches: FakeSpeeches = field(default_factory=FakeSpeeches)
+    admission: FakeAdmission = field(default_factory=FakeAdmission)
+    running: RunningSpeeches = field(default_factory=RunningSpeeches)
+    clock: StoppedClock = field(default_factory=StoppedClock)
+
+    @property
+    def speak(self) -> Speak:
+        return Speak(
+            speeches=self.speeches,
+            admission=self.admission,
+            provider=self.provider,
+            settle=SettleSpeech(self.speeches),
+            running=self.running,
+            catalogue=ModelCatalogue(),
+            clock=self.clock,
+        )
+
+    @property
+    def relay(self) -> RelaySpeech:
+        return RelaySpeech(SettleSpeech(self.speeches), self.running)
+
+    async def settled(self) -> None:
+        """Wait for the settlements under way."""
+        await self.running.drained(5)
+
+    async def hear(self, speech: RunningSpeech) -> tuple[bytes, str]:
+        """Relay to the end; answers what was heard and the outcome."""
+        heard = bytearray()
+
+        async def write(piece: bytes) -> None:
+            heard.extend(piece)
+
+        outcome = await self.relay(speech, write)
+        await self.settled()
+        return bytes(heard), outcome.value

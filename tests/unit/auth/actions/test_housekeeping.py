@@ -1,0 +1,60 @@
+"""Forgetting what is over, and summing up how everyone is."""
+
+import asyncio
+from datetime import timedelta
+
+from services.auth.actions.check_health import CheckHealth
+from services.auth.actions.forget_expired import ForgetExpired
+from services.auth.domain.attempts import Failures
+from services.auth.domain.ports import ServiceState
+from shared.ids import EventId, uuid7
+from tests.support.auth import NOON, Memory, StoppedClock, a_sign_in, a_user
+
+DAY = timedelta(days=1)
+
+
+async def test_only_what_is_long_over_is_forgotten() -> None:
+    user = a_user()
+    live, lately, long_ago, expired = (
+        a_sign_in(user),
+        a_sign_in(user, ended_at=NOON - DAY),
+        a_sign_in(user, ended_at=NOON - 31 * DAY),
+        a_sign_in(user, expires_at=NOON - 31 * DAY),
+    )
+    old, new = EventId(uuid7()), EventId(uuid7())
+    memory = Memory(
+        failures={"over": Failures(3, NOON - DAY), "running": Failures(3, NOON + DAY)},
+        handled={old: NOON - 31 * DAY, new: NOON - DAY},
+    ).keep(user, live, lately, long_ago, expired)
+    await ForgetExpired(memory.work, StoppedClock())()
+    assert set(memory.devices) == {live.id, lately.id}
+    assert set(memory.failures) == {"running"}
+    assert set(memory.handled) == {new}
+    assert set(memory.accounts) == {user.id}
+
+
+async def test_it_goes_on_until_all_is_forgotten() -> None:
+    user = a_user()
+    old = [a_sign_in(user, ended_at=NOON - 31 * DAY) for _ in range(10_001)]
+    memory = Memory().keep(*old)
+    await ForgetExpired(memory.work, StoppedClock())()
+    assert memory.devices == {}
+
+
+async def test_all_services_are_asked_at_once() -> None:
+    together = asyncio.Barrier(3)
+
+    def probe(state: ServiceState):  # type: ignore[no-untyped-def]
+        async def ask() -> ServiceState:
+            await together.wait()
+            return state
+
+        return ask
+
+    states = {
+        "auth": ServiceState.OK,
+        "chat": ServiceState.NOT_READY,
+        "voice": ServiceState.UNREACHABLE,
+    }
+    check = CheckHealth({name: probe(state) for name, state in states.items()})
+    assert await asyncio.wait_for(check(), 5) == states

@@ -1,0 +1,101 @@
+"""Tiers change hands: at once in a sandbox, against payment elsewhere."""
+
+from __future__ import annotations
+
+from uuid import uuid4
+
+import pytest
+
+from services.billing.actions.change_subscription import ChangeSubscription, GrantSubscription
+from services.billing.actions.prepare_ledger import PrepareLedger
+from services.billing.actions.show_limits import ShowLimits
+from services.billing.actions.show_subscription import ShowSubscription
+from services.billing.domain.errors import OneSeatOnly, SubscriptionNotPaid
+from services.billing.domain.subscription import Subscription
+from shared.errors import DependencyUnavailable
+from shared.events.subscription import SubscriptionChanged
+from shared.ids import UserId
+from tests.support.billing import FixedCounters, Memory, StoppedClock
+
+ADA, STAFF = UserId(uuid4()), UserId(uuid4())
+
+
+def changing(memory: Memory, *, sandbox: bool) -> ChangeSubscription:
+    return ChangeSubscription(memory.work, StoppedClock(), unpaid_changes=sandbox)
+
+
+async def test_in_a_sandbox_a_change_takes_effect_at_once_and_is_told() -> None:
+    memory = Memory()
+    pro = await changing(memory, sandbox=True)(ADA, "pro", None)
+    assert await ShowSubscription(memory.work)(ADA) == pro
+    assert memory.changes == [(pro, ADA)]
+    assert memory.published == [
+        (SubscriptionChanged(user_id=ADA, tier_name="pro", seats=1, revision=1), ADA, "pro")
+    ]
+
+
+async def test_elsewhere_somebody_has_to_pay_first() -> None:
+    memory = Memory()
+    with pytest.raises(SubscriptionNotPaid) as refusal:
+        await changing(memory, sandbox=False)(ADA, "pro", None)
+    assert refusal.value.code == "payment_required"
+    assert refusal.value.facts["price_microusd_per_month"] == 9_000_000
+    assert memory.published == []
+    assert (await ShowSubscription(memory.work)(ADA)).tier_name == "free"
+
+
+async def test_less_needs_no_payment() -> None:
+    memory = Memory(kept={ADA: Subscription(ADA, "enterprise", seats=3, revision=4)})
+    change = changing(memory, sandbox=False)
+    assert (await change(ADA, "pro", None)).revision == 5
+    assert (await change(ADA, "free", None)).revision == 6
+
+
+async def test_more_seats_need_payment() -> None:
+    memory = Memory(kept={ADA: Subscription(ADA, "enterprise", seats=3, revision=4)})
+    with pytest.raises(SubscriptionNotPaid):
+        await changing(memory, sandbox=False)(ADA, "enterprise", 4)
+
+
+async def test_the_same_again_tells_nobody() -> None:
+    memory = Memory(kept={ADA: Subscription(ADA, "pro", revision=4)})
+    assert (await changing(memory, sandbox=True)(ADA, "pro", 1)).revision == 4
+    assert (memory.published, memory.changes) == ([], [])
+
+
+async def test_the_billing_team_grants_without_a_payment() -> None:
+    memory = Memory()
+    grant = GrantSubscription(memory.work, StoppedClock())
+    granted = await grant(ADA, "enterprise", 10, by=STAFF)
+    assert (granted.tier_name, granted.seats, granted.revision) == ("enterprise", 10, 1)
+    assert memory.changes == [(granted, STAFF)]
+    with pytest.raises(OneSeatOnly):
+        await grant(ADA, "pro", 2, by=STAFF)
+
+
+async def test_limits_are_those_of_the_present_tier() -> None:
+    memory = Memory(kept={ADA: Subscription(ADA, "pro", revision=1)})
+    counters = FixedCounters({"openai.requests_per_day": 12, "openai.requests_per_minute": 999})
+    standings = await ShowLimits(ShowSubscription(memory.work), counters, StoppedClock())(ADA)
+    by_name = {standing.rule.name: standing for standing in standings}
+    day = by_name["openai.requests_per_day"]
+    assert (day.rule.limit, day.used, day.remaining) == (500, 12, 488)
+    assert by_name["openai.requests_per_minute"].remaining == 0
+    assert by_name["anthropic.requests_per_day"].used == 0
+
+
+async def test_limits_are_not_guessed_while_their_counters_are_away() -> None:
+    show = ShowLimits(ShowSubscription(Memory().work), FixedCounters(None), StoppedClock())
+    with pytest.raises(DependencyUnavailable):
+        await show(ADA)
+
+
+async def test_room_is_made_for_this_month_and_three_more() -> None:
+    memory = Memory(strays=4)
+    assert await PrepareLedger(memory.work, StoppedClock())() == 4
+    assert [month.strftime("%Y-%m-%d") for month in memory.months] == [
+        "2026-11-01",
+        "2026-12-01",
+        "2027-01-01",
+        "2027-02-01",
+    ]

@@ -1,0 +1,100 @@
+"""Periods, groups, sums and limits."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from services.billing.domain.errors import BadGrouping, BadPeriod
+from services.billing.domain.limits import LimitStanding, rules_of
+from services.billing.domain.period import LONGEST_REPORT, Period
+from services.billing.domain.usage_report import (
+    Dimension,
+    Group,
+    Sums,
+    UsageReport,
+    dimensions_named,
+)
+from shared.tiers import TIERS
+from tests.support.billing import NOON
+
+MONTH = datetime(2026, 11, 1, tzinfo=UTC)
+
+
+def test_a_report_covers_this_month_until_now_unless_told_otherwise() -> None:
+    period = Period.for_report(None, None, now=NOON + timedelta(minutes=20))
+    assert period == Period(MONTH, NOON + timedelta(hours=1))
+
+
+def test_a_report_that_ends_earlier_begins_with_the_month_it_ends_in() -> None:
+    december = datetime(2025, 12, 1, tzinfo=UTC)
+    period = Period.for_report(None, december, now=NOON)
+    assert period == Period(datetime(2025, 11, 1, tzinfo=UTC), december)
+
+
+def test_a_report_covers_the_whole_hours_that_hold_what_was_asked_for() -> None:
+    minute = timedelta(minutes=1)
+    period = Period.for_report(NOON + minute, NOON + 2 * minute, now=NOON)
+    assert period == Period(NOON, NOON + timedelta(hours=1))
+    exact = Period.for_report(NOON, NOON + timedelta(hours=2), now=NOON)
+    assert exact == Period(NOON, NOON + timedelta(hours=2))
+
+
+def test_a_period_does_not_end_before_it_begins() -> None:
+    with pytest.raises(BadPeriod):
+        Period.for_report(NOON, NOON - timedelta(seconds=1), now=NOON)
+    with pytest.raises(BadPeriod):
+        Period.between(NOON, NOON - timedelta(seconds=1))
+
+
+def test_a_report_is_not_longer_than_three_years() -> None:
+    assert Period.for_report(NOON - LONGEST_REPORT, NOON, now=NOON)
+    with pytest.raises(BadPeriod):
+        Period.for_report(NOON - LONGEST_REPORT - timedelta(hours=1), NOON, now=NOON)
+
+
+def test_dimensions_are_read_from_a_list() -> None:
+    assert dimensions_named("day, model") == (Dimension.DAY, Dimension.MODEL)
+    assert dimensions_named("") == ()
+
+
+@pytest.mark.parametrize("text", ["hour", "day,day", "day,", ",", "day;model", "DAY", "\x00"])
+def test_anything_else_is_no_grouping(text: str) -> None:
+    with pytest.raises(BadGrouping):
+        dimensions_named(text)
+
+
+def test_the_cost_is_unknown_only_where_nothing_has_a_price() -> None:
+    assert Sums().cost == 0
+    assert Sums(requests=2, unpriced_requests=1, known_cost=5).cost == 5
+    assert Sums(requests=2, unpriced_requests=2).cost is None
+
+
+def test_totals_add_up_what_the_groups_say() -> None:
+    groups = [
+        Group(((Dimension.MODEL, "a"),), Sums(requests=1, input_tokens=10, known_cost=7)),
+        Group(((Dimension.MODEL, "b"),), Sums(requests=2, unpriced_requests=2, characters=2**70)),
+    ]
+    totals = UsageReport.of(Period(MONTH, NOON), groups).totals
+    assert totals == Sums(
+        requests=3, unpriced_requests=2, input_tokens=10, characters=2**70, known_cost=7
+    )
+    assert totals.cost == 7
+
+
+def test_every_limit_of_a_tier_has_a_rule_and_nothing_else_has() -> None:
+    names = {(rule.name, rule.limit, rule.span) for rule in rules_of(TIERS["free"])}
+    assert names == {
+        ("openai.requests_per_minute", 5, "minute"),
+        ("openai.requests_per_day", 50, "day"),
+        ("elevenlabs.requests_per_minute", 5, "minute"),
+        ("elevenlabs.characters_per_month", 10_000, "month"),
+    }
+    spans = {rule.span for rule in rules_of(TIERS["enterprise"])}
+    assert spans == {"minute"}
+
+
+def test_a_smaller_tier_than_what_was_used_leaves_nothing_and_not_less() -> None:
+    rule = rules_of(TIERS["free"])[0]
+    assert LimitStanding(rule, rule.limit + 3, NOON).remaining == 0

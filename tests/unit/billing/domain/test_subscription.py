@@ -1,0 +1,59 @@
+"""What may become of a subscription."""
+
+from __future__ import annotations
+
+from uuid import uuid4
+
+import pytest
+
+from services.billing.domain.errors import OneSeatOnly, UnknownTier
+from services.billing.domain.subscription import Subscription
+from shared.ids import UserId
+from tests.support.billing import NOON
+
+ADA = UserId(uuid4())
+FREE = Subscription.initial(ADA)
+TEAM = Subscription(ADA, "enterprise", seats=5, revision=3, changed_at=NOON)
+
+
+def test_who_never_chose_has_the_free_tier() -> None:
+    assert (FREE.tier_name, FREE.seats, FREE.revision) == ("free", 1, 0)
+
+
+def test_each_change_is_a_revision() -> None:
+    pro = FREE.changed_to("pro", None, NOON)
+    assert (pro.tier_name, pro.revision, pro.changed_at) == ("pro", 1, NOON)
+    assert pro.changed_to("free", None, NOON).revision == 2
+
+
+def test_the_same_again_changes_nothing() -> None:
+    assert TEAM.changed_to("enterprise", 5, NOON) is TEAM
+    assert TEAM.changed_to("enterprise", None, NOON) is TEAM
+    assert FREE.changed_to("free", 1, NOON) is FREE
+
+
+def test_an_unknown_tier_is_refused() -> None:
+    for name in ("gold", "", "FREE", "\x00"):
+        with pytest.raises(UnknownTier):
+            FREE.changed_to(name, None, NOON)
+
+
+@pytest.mark.parametrize("tier", ["free", "pro"])
+def test_only_a_tier_that_is_sold_by_the_seat_has_several(tier: str) -> None:
+    with pytest.raises(OneSeatOnly):
+        FREE.changed_to(tier, 2, NOON)
+    assert FREE.changed_to("enterprise", 2, NOON).seats == 2
+
+
+def test_seats_end_with_the_tier_that_has_them() -> None:
+    assert TEAM.changed_to("pro", None, NOON).seats == 1
+
+
+def test_more_costs_more() -> None:
+    pro = FREE.changed_to("pro", None, NOON)
+    assert pro.costs_more_than(FREE)
+    assert not FREE.costs_more_than(pro)
+    assert TEAM.changed_to("enterprise", 6, NOON).costs_more_than(TEAM)
+    assert not TEAM.changed_to("enterprise", 4, NOON).costs_more_than(TEAM)
+    assert not pro.costs_more_than(TEAM)
+    assert TEAM.price_microusd_per_month == 75_000_000

@@ -1,0 +1,135 @@
+"""Each process is told what it needs and nothing else."""
+
+from pathlib import Path
+
+import pytest
+
+from deploy.companion.data_dir import DataDir
+from deploy.companion.environment import (
+    Addresses,
+    environment_of,
+    machine_environment,
+    vendor_urls,
+)
+from deploy.companion.errors import CompanionError
+from deploy.companion.programs import SERVICES, Role, internal
+from deploy.companion.settings import Settings
+
+DATA = DataDir(Path("/data"))
+PORTS = {name: 20000 + i for i, name in enumerate([*SERVICES, *map(internal, SERVICES)])}
+ADDRESSES = Addresses(
+    database_url="postgresql://companion:secret@127.0.0.1:1",
+    cache_url="redis://:secret@127.0.0.1:2/0",
+    broker_url="redis://:secret@127.0.0.1:2/1",
+    ports={**PORTS, "egress": 21000, "simulator": 21001, "gateway": 8080},
+)
+
+
+def told(name: str, **environment: str) -> dict[str, str]:
+    settings = Settings.from_environment({"HOME": "/h", **environment})
+    return environment_of(Role.of(name), settings=settings, data=DATA, addresses=ADDRESSES)
+
+
+@pytest.mark.parametrize("name", ["postgres", "valkey", "egress", "gateway"])
+def test_engines_and_proxies_get_no_secret(name: str) -> None:
+    assert told(name) == {}
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_a_service_can_reach_what_it_uses(name: str) -> None:
+    variables = told(name)
+    assert {"DATABASE_URL", "CACHE_URL", "BROKER_URL", "JWKS_URL"} <= variables.keys()
+    assert variables["IDENTITY_KEY_FILE"] == f"/data/secrets/identity/{name}.pem"
+
+
+def test_only_keyvault_knows_the_keyring() -> None:
+    knowing = {name for name in SERVICES if "KEYVAULT_KEYRING_FILE" in told(name)}
+    assert knowing == {"keyvault"}
+    assert "KEYVAULT_KEYRING_FILE" in told("keyvault-worker")
+    assert "KEYVAULT_KEYRING_FILE" not in told("relay")
+
+
+def test_only_auth_knows_the_signing_keys() -> None:
+    assert {name for name in SERVICES if "AUTH_SIGNING_KEYS_FILE" in told(name)} == {"auth"}
+
+
+def test_only_chat_and_voice_know_the_way_out() -> None:
+    assert {name for name in SERVICES if "EGRESS_URL" in told(name)} == {"chat", "voice"}
+
+
+def test_vendors_are_known_to_keyvault_alone() -> None:
+    assert {name for name in SERVICES if "PROVIDER_OPENAI_URL" in told(name)} == {"keyvault"}
+
+
+def test_own_settings_reach_their_own_service_only() -> None:
+    assert told("chat", CHAT_POOL="9")["CHAT_POOL"] == "9"
+    assert told("chat-worker", CHAT_POOL="9")["CHAT_POOL"] == "9"
+    assert "CHAT_POOL" not in told("voice", CHAT_POOL="9")
+
+
+def test_an_operators_variable_does_not_move_the_keyring() -> None:
+    variables = told("keyvault", KEYVAULT_KEYRING_FILE="/elsewhere")
+    assert variables["KEYVAULT_KEYRING_FILE"] == "/data/secrets/keyvault-keyring.json"
+
+
+def test_workers_and_relay_say_when_they_are_ready() -> None:
+    assert told("chat-worker")["READY_FILE"] == "/data/run/chat-worker.ready"
+    assert told("chat-worker")["REMAP_SIGTERM"] == "SIGQUIT"
+    assert told("relay")["READY_FILE"] == "/data/run/relay.ready"
+    assert "REMAP_SIGTERM" not in told("relay")
+
+
+def test_the_relay_has_database_and_broker_but_no_identity() -> None:
+    variables = told("relay")
+    assert {"DATABASE_URL", "BROKER_URL"} <= variables.keys()
+    assert "IDENTITY_KEY_FILE" not in variables
+    assert "CACHE_URL" not in variables
+
+
+def test_the_sandbox_replaces_all_vendors() -> None:
+    settings = Settings.from_environment(
+        {"SANDBOX": "1", "PROVIDER_OPENAI_URL": "https://real.example/v1"}
+    )
+    assert vendor_urls(settings, ADDRESSES) == {
+        "PROVIDER_OPENAI_URL": "http://127.0.0.1:21001/openai/v1",
+        "PROVIDER_ANTHROPIC_URL": "http://127.0.0.1:21001/anthropic",
+        "PROVIDER_GEMINI_URL": "http://127.0.0.1:21001/gemini",
+        "PROVIDER_ELEVENLABS_URL": "http://127.0.0.1:21001/elevenlabs",
+    }
+
+
+def test_without_the_sandbox_the_operator_names_the_vendors() -> None:
+    settings = Settings.from_environment({"PROVIDER_OPENAI_URL": "https://mine.example/v1"})
+    urls = vendor_urls(settings, ADDRESSES)
+    assert urls["PROVIDER_OPENAI_URL"] == "https://mine.example/v1"
+    assert urls["PROVIDER_ANTHROPIC_URL"] == "https://api.anthropic.com"
+
+
+def test_what_all_processes_share_is_a_short_list() -> None:
+    shared = machine_environment({"PATH": "/bin", "AWS_SECRET_ACCESS_KEY": "x", "TZ": "UTC"})
+    assert shared == {"PATH": "/bin", "TZ": "UTC", "PYTHONUNBUFFERED": "1"}
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("PORT", "eighty"), ("PORT", "70000"), ("SANDBOX", "maybe"), ("BROKER_URL", "kafka://h")],
+)
+def test_a_wrong_setting_is_named_in_a_sentence(name: str, value: str) -> None:
+    with pytest.raises(CompanionError, match=name):
+        Settings.from_environment({name: value})
+
+
+def test_a_url_with_a_password_is_never_repeated() -> None:
+    with pytest.raises(CompanionError) as caught:
+        Settings.from_environment({"DATABASE_URL": "mysql://u:hunter2@h"})
+    assert "hunter2" not in str(caught.value)
+    settings = Settings.from_environment({"DATABASE_URL": "postgresql://u:hunter2@h"})
+    assert "hunter2" not in repr(settings)
+
+
+def test_an_empty_variable_counts_as_unset() -> None:
+    settings = Settings.from_environment({"DATABASE_URL": "", "BROKER_URL": "amqp://h"})
+    assert settings.embeds_postgres
+    assert settings.embeds_valkey
+    outside = {"CACHE_URL": "redis://h", "BROKER_URL": "amqp://h"}
+    assert not Settings.from_environment(outside).embeds_valkey

@@ -1,0 +1,183 @@
+"""Opening the vault; showing, withdrawing and tracing keys."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from services.keyvault.domain.audit import Kind
+from services.keyvault.domain.errors import KeyNotFound, UnknownProvider, VaultSealed
+from shared.errors import DependencyUnavailable
+from shared.events.key import KeyRevoked, KeyValidationRequested
+from tests.support.keyvault import (
+    VALID,
+    Desk,
+    MemoryKeyring,
+    a_keyring,
+    ada,
+    an_open_desk,
+    example_key,
+    grace,
+)
+
+SECRET = "sk-marked-0123456789-abcd"
+
+
+async def test_the_first_start_on_a_fresh_database_begins_the_vault() -> None:
+    desk = Desk()
+    await desk.examine_vault()
+    assert not desk.vault.is_sealed
+    assert len(desk.store.canaries) == 2
+
+
+async def test_without_leave_to_begin_a_fresh_database_stays_sealed() -> None:
+    desk = Desk()
+    await replace(desk.examine_vault, may_begin=False)()
+    assert desk.vault.sealed_because == "canary_missing"
+    assert not desk.store.canaries
+
+
+async def test_a_database_with_data_keys_but_no_canaries_is_never_begun() -> None:
+    desk = await an_open_desk()
+    await desk.store_key("openai", SECRET, by=ada, tier="free")
+    desk.store.canaries.clear()
+
+    await desk.examine_vault()
+
+    assert desk.vault.sealed_because == "canary_missing"
+    assert not desk.store.canaries
+
+
+async def test_a_wrong_keyring_seals_and_a_mended_one_opens_again() -> None:
+    desk = await an_open_desk()
+    right = desk.source.keyring
+
+    desk.source.keyring = replace(a_keyring(), keys={1: example_key(50)})
+    await desk.examine_vault()
+    assert desk.vault.sealed_because == "keyring_of_another_database"
+
+    desk.source.keyring = right
+    await desk.examine_vault()
+    assert not desk.vault.is_sealed
+
+
+async def test_a_missing_keyring_seals_and_nothing_makes_a_new_one() -> None:
+    desk = Desk(source=MemoryKeyring())
+    await desk.examine_vault()
+    assert desk.vault.sealed_because == "keyring_missing"
+    assert not desk.store.canaries
+
+
+async def test_a_vault_is_sealed_until_it_is_examined() -> None:
+    with pytest.raises(VaultSealed):
+        await Desk().vault.check()
+
+
+@pytest.mark.parametrize("is_open", [True, False])
+async def test_a_database_out_of_reach_says_nothing_about_the_keyring(is_open: bool) -> None:
+    desk = await an_open_desk() if is_open else Desk()
+    desk.store.is_down = True
+    with pytest.raises(DependencyUnavailable):
+        await desk.examine_vault()
+    assert desk.vault.is_sealed is not is_open
+
+
+async def test_a_user_sees_their_own_keys_only() -> None:
+    desk = await an_open_desk()
+    await desk.store_key("openai", SECRET, by=ada, tier="free")
+    await desk.store_key("gemini", SECRET, by=ada, tier="free")
+
+    assert [key.provider for key in await desk.list_keys(by=ada)] == ["openai", "gemini"]
+    assert (await desk.show_key("openai", by=ada)).hint == "…abcd"
+    assert await desk.list_keys(by=grace) == []
+    with pytest.raises(KeyNotFound):
+        await desk.show_key("openai", by=grace)
+
+
+async def test_a_withdrawn_key_is_gone_for_its_owner_and_told_to_everybody() -> None:
+    desk = await an_open_desk()
+    key = await desk.store_key("openai", SECRET, by=ada, tier="pro")
+
+    await desk.revoke_key("openai", by=ada, tier="pro")
+
+    assert desk.store.published[-1] == (
+        KeyRevoked(user_id=ada, key_id=key.id, provider="openai", key_version=1),
+        ada,
+        "pro",
+    )
+    assert desk.store.trail[-1].kind is Kind.DELETED
+    assert desk.store.key().secret is None
+    assert await desk.list_keys(by=ada) == []
+    with pytest.raises(KeyNotFound):
+        await desk.show_key("openai", by=ada)
+    with pytest.raises(KeyNotFound):
+        await desk.revoke_key("openai", by=ada, tier="pro")
+
+
+async def test_the_last_key_takes_its_owners_data_key_with_it() -> None:
+    desk = await an_open_desk()
+    for provider in ("openai", "gemini"):
+        await desk.store_key(provider, SECRET, by=ada, tier="free")
+
+    await desk.revoke_key("openai", by=ada, tier="free")
+    assert len(desk.store.data_keys) == 1
+
+    await desk.revoke_key("gemini", by=ada, tier="free")
+    assert not desk.store.data_keys
+
+
+async def test_a_key_can_be_withdrawn_while_the_vault_is_sealed() -> None:
+    desk = await an_open_desk()
+    await desk.store_key("openai", SECRET, by=ada, tier="free")
+    desk.vault.seal("keyring_missing")
+
+    await desk.revoke_key("openai", by=ada, tier="free")
+
+    assert desk.store.key().secret is None
+
+
+async def test_a_key_stored_after_a_withdrawal_has_a_higher_version() -> None:
+    desk = await an_open_desk()
+    await desk.store_key("openai", SECRET, by=ada, tier="free")
+    await desk.revoke_key("openai", by=ada, tier="free")
+
+    key = await desk.store_key("openai", SECRET, by=ada, tier="free")
+
+    assert key.version == 2
+
+
+async def test_a_check_asked_for_goes_out_and_takes_nothing_back() -> None:
+    desk = await an_open_desk()
+    key = await desk.store_key("openai", SECRET, by=ada, tier="free")
+    async with desk.work() as work:
+        await work.keys.save(key.judged(VALID, desk.clock.now()))
+
+    asked = await desk.request_validation("openai", by=ada, tier="pro")
+
+    assert asked.status.value == "valid"
+    assert len(desk.store.events(KeyValidationRequested)) == 2
+    assert desk.store.published[-1][2] == "pro"
+
+
+async def test_no_check_of_a_key_that_is_not_there_or_can_not_be_opened() -> None:
+    desk = await an_open_desk()
+    with pytest.raises(KeyNotFound):
+        await desk.request_validation("openai", by=ada, tier="free")
+    with pytest.raises(UnknownProvider):
+        await desk.request_validation("nobody", by=ada, tier="free")
+    desk.vault.seal("keyring_missing")
+    with pytest.raises(VaultSealed):
+        await desk.request_validation("openai", by=ada, tier="free")
+
+
+async def test_the_trail_is_read_newest_first_and_page_by_page() -> None:
+    desk = await an_open_desk()
+    for provider in ("openai", "gemini", "anthropic"):
+        await desk.store_key(provider, SECRET, by=ada, tier="free")
+    await desk.store_key("openai", SECRET, by=grace, tier="free")
+
+    first = await desk.read_audit(by=ada, before=None, most=2)
+    rest = await desk.read_audit(by=ada, before=first[-1].id, most=2)
+
+    assert [line.provider for line in [*first, *rest]] == ["anthropic", "gemini", "openai"]

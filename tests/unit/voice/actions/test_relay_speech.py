@@ -1,0 +1,162 @@
+"""A speech on its way to its hearer: whatever happens, it is settled once."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+
+import pytest
+
+from services.voice.actions.drop_key import DropKey
+from services.voice.actions.renew_leases import RenewLeases
+from services.voice.actions.running_speech import RunningSpeech
+from services.voice.actions.settle_orphans import SettleOrphans
+from services.voice.actions.settle_speech import SettleSpeech
+from services.voice.domain.revocation import Revocation
+from services.voice.domain.speech import Outcome, Used
+from tests.support.voice import NOON, FakeAudio, Studio, a_wish, cut
+
+
+async def nowhere(_piece: bytes) -> None:
+    """A hearer who takes everything."""
+
+
+async def begun(studio: Studio) -> RunningSpeech:
+    return await studio.speak(a_wish())
+
+
+def outcomes(studio: Studio) -> list[Outcome | None]:
+    return [each.outcome if each else None for each in studio.speeches.settlements]
+
+
+async def test_audio_arrives_piece_by_piece_and_is_charged_once() -> None:
+    studio = Studio()
+    assert await studio.hear(await begun(studio)) == (b"onetwo", "done")
+    assert outcomes(studio) == [Outcome.DONE]
+    assert len(studio.speeches.outbox) == 1
+    assert studio.admission.given[0].refunds == 0
+    assert not studio.provider.audio.is_open
+
+
+async def test_a_cut_after_audio_is_charged() -> None:
+    studio = Studio()
+    studio.provider.audio = FakeAudio(b"one", cut())
+    assert await studio.hear(await begun(studio)) == (b"one", "provider_failed")
+    (fact,) = studio.speeches.outbox
+    assert (fact.event.outcome, fact.event.characters) == ("provider_failed", 12)
+
+
+async def test_a_hearer_who_leaves_is_charged_for_the_whole_text_and_the_vendor_is_told() -> None:
+    studio = Studio()
+    studio.provider.audio = FakeAudio(b"one", asyncio.Event())
+    speech = await begun(studio)
+    relay = asyncio.create_task(studio.relay(speech, nowhere))
+    await asyncio.sleep(0)
+    speech.end(Outcome.CLIENT_GONE)
+    assert await relay is Outcome.CLIENT_GONE
+    await studio.settled()
+    (fact,) = studio.speeches.outbox
+    assert (fact.event.outcome, fact.event.characters) == ("client_gone", 12)
+    assert not studio.provider.audio.is_open
+
+
+async def test_a_write_that_fails_is_a_hearer_who_left() -> None:
+    async def broken(_piece: bytes) -> None:
+        raise ConnectionResetError
+
+    studio = Studio()
+    assert await studio.relay(await begun(studio), broken) is Outcome.CLIENT_GONE
+
+
+async def test_a_hearer_who_reads_slowly_can_be_ended_too() -> None:
+    async def stuck(_piece: bytes) -> None:
+        await asyncio.Event().wait()
+
+    studio = Studio()
+    speech = await begun(studio)
+    relay = asyncio.create_task(studio.relay(speech, stuck))
+    await asyncio.sleep(0)
+    speech.end(Outcome.STOPPED)
+    assert await relay is Outcome.STOPPED
+
+
+async def test_a_speech_that_was_ended_before_it_is_relayed_says_nothing() -> None:
+    studio = Studio()
+    speech = await begun(studio)
+    speech.end(Outcome.STOPPED)
+    assert await studio.hear(speech) == (b"", "stopped")
+    assert outcomes(studio) == [Outcome.STOPPED]
+
+
+async def test_the_first_reason_to_end_counts() -> None:
+    studio = Studio()
+    speech = await begun(studio)
+    speech.end(Outcome.CLIENT_GONE)
+    speech.end(Outcome.STOPPED)
+    assert (await studio.hear(speech))[1] == "client_gone"
+
+
+async def test_a_cancelled_relay_is_settled_all_the_same() -> None:
+    studio = Studio()
+    studio.provider.audio = FakeAudio(b"one", asyncio.Event())
+    relay = asyncio.create_task(studio.relay(await begun(studio), nowhere))
+    await asyncio.sleep(0)
+    relay.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await relay
+    await studio.settled()
+    assert outcomes(studio) == [Outcome.STOPPED]
+    assert len(studio.speeches.outbox) == 1
+
+
+async def test_settlement_waits_for_a_database_that_is_away() -> None:
+    studio = Studio()
+    studio.speeches.outages = 1
+    assert await studio.hear(await begun(studio)) == (b"onetwo", "done")
+    assert outcomes(studio) == [Outcome.DONE]
+    assert len(studio.running) == 0
+
+
+async def test_a_speech_is_running_until_it_is_settled() -> None:
+    studio = Studio()
+    speech = await begun(studio)
+    assert studio.running.ids() == [speech.hold.id]
+    await studio.hear(speech)
+    assert studio.running.ids() == []
+
+
+async def test_client_and_sweeper_at_once_settle_once() -> None:
+    studio = Studio()
+    speech = await begun(studio)
+    studio.clock.at = NOON + timedelta(minutes=5)
+    settle = SettleSpeech(studio.speeches)
+    sweeper = SettleOrphans(studio.speeches, settle, studio.clock)
+    results = await asyncio.gather(sweeper(), studio.hear(speech), sweeper())
+    assert len(studio.speeches.outbox) == 1
+    assert results[0] + results[2] in {0, 1}
+
+
+async def test_a_renewed_lease_keeps_the_sweeper_away() -> None:
+    studio = Studio()
+    speech = await begun(studio)
+    studio.clock.at = NOON + timedelta(seconds=29)
+    lease = timedelta(seconds=30)
+    await RenewLeases(studio.speeches, studio.running, studio.clock, lease)()
+    sweeper = SettleOrphans(studio.speeches, SettleSpeech(studio.speeches), studio.clock)
+    studio.clock.at = NOON + timedelta(seconds=58)
+    assert await sweeper() == 0
+    studio.clock.at = NOON + timedelta(seconds=60)
+    assert await sweeper() == 1
+    (settlement,) = studio.speeches.settlements
+    assert settlement is not None
+    assert (settlement.outcome, settlement.used) == (Outcome.REPLICA_LOST, Used(12, "counted"))
+    assert studio.speeches.outbox[0].id == speech.hold.usage_event_id
+
+
+async def test_a_revoked_key_ends_its_speeches_and_no_others() -> None:
+    studio = Studio()
+    mine, others = await begun(studio), await begun(studio)
+    drop_key = DropKey(studio.running)
+    assert await drop_key(Revocation(mine.hold.user_id, "elevenlabs", NOON)) == 1
+    assert (mine.ended_as, others.ended_as) == (Outcome.STOPPED, None)
+    assert await drop_key(Revocation(mine.hold.user_id, "openai", NOON)) == 0

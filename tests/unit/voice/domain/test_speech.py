@@ -1,0 +1,58 @@
+"""What a speech is charged, and what billing is told."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from services.voice.domain.revocation import Revocation
+from services.voice.domain.speech import (
+    Outcome,
+    Settlement,
+    Used,
+    settlement_of_lost,
+    usage_fact,
+    used_by,
+)
+from tests.support.voice import NOON, a_hold, a_script, a_user
+
+
+def test_the_vendors_count_goes_before_ours() -> None:
+    script = a_script("Hello.")
+    assert used_by(script, 3) == Used(3, "provider")
+    assert used_by(script, 0) == Used(0, "provider")
+    assert used_by(script, None) == Used(len("Hello."), "counted")
+
+
+def test_usage_has_the_identity_that_the_hold_gave_it() -> None:
+    hold = a_hold(tier="enterprise", sandbox=True)
+    fact = usage_fact(hold, Settlement(Outcome.CLIENT_GONE, Used(12, "provider"), "vendor-1"))
+    assert fact is not None
+    assert (fact.id, fact.subject, fact.tier) == (hold.usage_event_id, hold.user_id, "enterprise")
+    usage = fact.event
+    assert (usage.operation, usage.provider, usage.outcome) == (
+        "voice",
+        "elevenlabs",
+        "client_gone",
+    )
+    assert (usage.characters, usage.source, usage.sandbox) == (12, "provider", True)
+    assert usage.provider_request_id == "vendor-1"
+
+
+def test_what_cost_nothing_is_no_usage() -> None:
+    assert usage_fact(a_hold(), Settlement(Outcome.REFUSED, None)) is None
+    assert usage_fact(a_hold(), Settlement(Outcome.PROVIDER_FAILED, None)) is None
+
+
+def test_a_lost_replicas_speech_counts_its_text() -> None:
+    lost = settlement_of_lost(a_hold(characters=40))
+    assert (lost.outcome, lost.used) == (Outcome.REPLICA_LOST, Used(40, "counted"))
+
+
+def test_a_revocation_ends_what_runs_on_that_key_and_nothing_later() -> None:
+    hold = a_hold()
+    gone = Revocation(hold.user_id, "elevenlabs", NOON + timedelta(seconds=1))
+    assert gone.ends(hold)
+    assert not gone.ends(a_hold(user_id=a_user()))
+    assert not Revocation(hold.user_id, "openai", gone.at).ends(hold)
+    successor = a_hold(user_id=hold.user_id, created_at=gone.at + timedelta(seconds=1))
+    assert not gone.ends(successor)
