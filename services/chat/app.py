@@ -6,7 +6,7 @@ from functools import partial
 
 from services.chat.api import routers
 from services.chat.settings import Settings
-from services.chat.wiring import wire
+from services.chat.wiring import wire_web
 from shared.http.app import WebProcess, create_http_app
 
 LARGEST_BODY = 25 << 20
@@ -18,7 +18,7 @@ def create_app(settings: Settings | None = None) -> WebProcess:
     return create_http_app(
         "chat",
         settings,
-        wire=partial(wire, settings),
+        wire=partial(wire_web, settings),
         routers=routers,
         largest_body=LARGEST_BODY,
         description="Conversations with the vendors' models, on your own keys.",

@@ -24,13 +24,14 @@ from services.chat.actions.settle_orphans import SettleOrphans
 from services.chat.actions.settle_turn import SettleTurn
 from services.chat.actions.start_session import StartSession
 from services.chat.actions.take_turn import Policy, TakeTurn
-from services.chat.domain.ports import Quote
+from services.chat.domain.ports import Quote, Revocations
 from services.chat.domain.usage import Usage
 from services.chat.providers import Patience, chat_providers
 from services.chat.settings import Settings
 from services.chat.storage.admission import ValkeyAdmission
 from services.chat.storage.turns import SqlTurns
 from services.chat.storage.unit_of_work import SqlWork
+from shared.background import running_beside
 from shared.clients.egress import Egress, open_egress
 from shared.clock import SystemClock
 from shared.db.database import Database, open_database
@@ -39,6 +40,7 @@ from shared.http.app import Check
 from shared.identity import ServiceIdentity
 from shared.limits.admission import Admissions, open_cache
 from shared.model_catalogue import ModelCatalogue
+from shared.news.revocations import ValkeyRevocations, open_listener
 from shared.pricing import price
 from shared.settings import service_database_url
 
@@ -54,6 +56,22 @@ class Wired:
     actions: Actions
     database: Database
     checks: Mapping[str, Check]
+    running: RunningTurns
+    turns: SqlTurns
+    revocations: Revocations
+
+
+@asynccontextmanager
+async def wire_web(settings: Settings) -> AsyncIterator[Wired]:
+    """A replica that runs turns: it also keeps their leases, and hears of revoked keys."""
+    async with wire(settings) as wired:
+        # Loading the price list takes half a second, which no user should wait for.
+        quote("openai", "gpt-6-luna", Usage(), SystemClock().now())
+        lease = timedelta(seconds=settings.hold_lease_seconds)
+        async with running_beside(
+            _renew_leases(wired.running, wired.turns, lease), _hear_revocations(wired)
+        ):
+            yield wired
 
 
 @asynccontextmanager
@@ -61,33 +79,36 @@ async def wire(settings: Settings) -> AsyncIterator[Wired]:
     """Open what chat needs and put it together; close it, once its turns have ended."""
     me = ServiceIdentity.from_file("chat", settings.identity_key_file)
     url = service_database_url(settings.database_url.get_secret_value(), "chat")
-    cache = open_cache(settings.cache_url.get_secret_value())
+    cache_url = settings.cache_url.get_secret_value()
     async with (
         open_database(
             url, connections=settings.database_connections, application="chat"
         ) as database,
+        open_cache(cache_url) as cache,
+        open_listener(cache_url) as listener,
         open_egress(settings.egress_url, me) as egress,
     ):
         admissions = Admissions(cache)
         running = RunningTurns()
         turns = SqlTurns(database)
-        lease = timedelta(seconds=settings.hold_lease_seconds)
-        renewing = asyncio.create_task(_renew_leases(running, turns, lease))
+        revocations = ValkeyRevocations("chat", cache, listener)
         try:
             yield Wired(
-                actions=_actions(settings, database, turns, running, admissions, egress),
+                actions=_actions(
+                    settings, database, turns, running, admissions, egress, revocations
+                ),
                 database=database,
                 checks={
                     "database": database.check,
                     "cache": admissions.check,
                     "egress": egress.check,
                 },
+                running=running,
+                turns=turns,
+                revocations=revocations,
             )
         finally:
             await running.drained(settings.drain_seconds)
-            renewing.cancel()
-            await asyncio.gather(renewing, return_exceptions=True)
-            await cache.aclose()
 
 
 def _actions(
@@ -97,6 +118,7 @@ def _actions(
     running: RunningTurns,
     admissions: Admissions,
     egress: Egress,
+    revocations: Revocations,
 ) -> Actions:
     clock = SystemClock()
     catalogue = ModelCatalogue.from_json(settings.model_overrides)
@@ -132,7 +154,7 @@ def _actions(
         ),
         settle_orphans=SettleOrphans(turns, settle, clock),
         learn_keys=LearnKeys(work),
-        forget_keys=ForgetKeys(work),
+        forget_keys=ForgetKeys(work, revocations),
         drop_key=DropKey(running),
     )
 
@@ -155,3 +177,8 @@ async def _renew_leases(running: RunningTurns, turns: SqlTurns, lease: timedelta
             await turns.renew(progress, clock.now() + lease)
         except Unavailable:
             log.warning("leases_not_renewed", turns=len(progress))
+
+
+async def _hear_revocations(wired: Wired) -> None:
+    async for revocation in wired.revocations.heard():
+        await wired.actions.drop_key(revocation)

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
-from typing import Any
 
 import structlog
 
@@ -29,8 +28,8 @@ from services.voice.providers.elevenlabs import ElevenLabs, Patience
 from services.voice.providers.remembered_voices import RememberedVoices
 from services.voice.settings import Settings
 from services.voice.storage.admission import ValkeyAdmission
-from services.voice.storage.revocations import ValkeyRevocations, open_listener
 from services.voice.storage.speeches import SqlSpeeches
+from shared.background import running_beside
 from shared.clients.egress import Egress, open_egress
 from shared.clock import SystemClock
 from shared.db.database import Database, open_database
@@ -39,6 +38,7 @@ from shared.http.app import Check
 from shared.identity import ServiceIdentity
 from shared.limits.admission import Admissions, open_cache
 from shared.model_catalogue import ModelCatalogue
+from shared.news.revocations import ValkeyRevocations, open_listener
 from shared.settings import service_database_url
 
 log = structlog.get_logger(__name__)
@@ -73,7 +73,7 @@ async def wire(settings: Settings) -> AsyncIterator[Wired]:
     ):
         admissions = Admissions(cache)
         running = RunningSpeeches()
-        revocations = ValkeyRevocations(cache, listener)
+        revocations = ValkeyRevocations("voice", cache, listener)
         try:
             yield Wired(
                 actions=_actions(settings, database, admissions, egress, running, revocations),
@@ -96,7 +96,7 @@ async def wire_web(settings: Settings) -> AsyncIterator[Wired]:
     async with wire(settings) as wired:
         # Three tries within a lease, so that one slow statement does not give a speech away.
         pause = settings.hold_lease_seconds / 3
-        async with _beside(
+        async with running_beside(
             _repeat(wired.actions.renew_leases, pause),
             _repeat(partial(_hear_revocations, wired), pause=1),
         ):
@@ -158,15 +158,3 @@ async def _repeat(work: Callable[[], Awaitable[None]], pause: float) -> None:
         except Exception:
             log.exception("background_work_failed")
         await asyncio.sleep(pause)
-
-
-@asynccontextmanager
-async def _beside(*works: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
-    """Run the works beside what happens within, and end them with it."""
-    tasks = [asyncio.create_task(work) for work in works]
-    try:
-        yield
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)

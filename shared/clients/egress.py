@@ -16,6 +16,7 @@ import aiohttp
 import orjson
 
 from shared.errors import Conflict, DependencyUnavailable, ExpectedFailure, Forbidden, Unavailable
+from shared.events.base import current_traceparent
 from shared.identity import OnBehalfOf, ServiceIdentity
 
 __all__ = [
@@ -88,6 +89,7 @@ class Egress:
             ),
             USER_HEADER: by.access_token,
             "x-request-id": by.request_id,
+            "traceparent": current_traceparent.get() or "",
         }
         data = None
         if body is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any, TypeAlias
 
 import asyncpg
@@ -19,6 +19,7 @@ _UNREACHABLE = (
     OSError,
     asyncio.TimeoutError,
     asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
     asyncpg.PostgresConnectionError,
     asyncpg.CannotConnectNowError,
     asyncpg.AdminShutdownError,
@@ -26,10 +27,11 @@ _UNREACHABLE = (
     asyncpg.InsufficientResourcesError,  # also a full disk
     asyncpg.QueryCanceledError,
     asyncpg.ReadOnlySQLTransactionError,
-    # It rolled back on its own account (a deadlock, a lock not had in time): the same can be tried
-    # again, and an event is not dead for it.
+    # It rolled back on its own account (a deadlock): the same can be tried again, and an event is
+    # not dead for it.
     asyncpg.TransactionRollbackError,
-    asyncpg.LockNotAvailableError,
+    # A lock not had in time, or a database that takes no connections for the moment.
+    asyncpg.ObjectNotInPrerequisiteStateError,
     # The server is there but its database isn't (yet): an operator's to mend, not a client's.
     asyncpg.InvalidCatalogNameError,
     asyncpg.InvalidPasswordError,
@@ -71,8 +73,9 @@ class Database:
             await self._release(connection)
 
     async def _release(self, connection: Connection) -> None:
-        # A connection whose server died can't be reset; the pool replaces it.
-        with database_failures():
+        # What the statement brought stands already. A connection whose server died can't be reset,
+        # and may have left the pool by itself; either way the pool makes another.
+        with suppress(asyncpg.InternalClientError, *_UNREACHABLE):
             await asyncio.shield(self._pool.release(connection, timeout=2))
 
     async def fetchrow(self, sql: str, *values: Any) -> Row | None:
@@ -106,6 +109,7 @@ async def open_database(url: str, *, connections: int, application: str) -> Asyn
         command_timeout=10,
         max_inactive_connection_lifetime=300,
         init=_prepare,
+        reset=_keep_session,
         server_settings={
             "application_name": application,
             # Nobody may keep a transaction open over a slow network call.
@@ -124,6 +128,11 @@ async def open_database(url: str, *, connections: int, application: str) -> Asyn
             await asyncio.wait_for(pool.close(), 5)
         except (TimeoutError, *_UNREACHABLE):
             pool.terminate()
+
+
+async def _keep_session(_connection: Connection) -> None:
+    """Nothing in the suite changes a session, so nothing needs to be reset: the pool's own reset
+    costs a round trip each time a connection is given back. It still ends open transactions."""
 
 
 async def _prepare(connection: Connection) -> None:

@@ -6,14 +6,15 @@ import contextvars
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, Generic, Literal, TypeVar
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
 from shared.ids import EventId, uuid7
 
 E = TypeVar("E", bound="Event")
+M = TypeVar("M", bound=BaseModel)
 
 CATALOGUE: dict[str, type[Event]] = {}
 
@@ -45,6 +46,26 @@ class Event(BaseModel):
         if cls.type in CATALOGUE:
             raise TypeError(f"event type {cls.type!r} is declared twice")
         CATALOGUE[cls.type] = cls
+
+
+class _Envelope(BaseModel):
+    """What a reader asks of an envelope before it looks at the data."""
+
+    model_config = ConfigDict(extra="ignore", hide_input_in_errors=True)
+
+    specversion: Literal["1.0"]
+    id: UUID
+    source: str = Field(max_length=100)
+    type: str = Field(max_length=100)
+    subject: UUID
+    time: AwareDatetime
+    dataschema: str = Field(max_length=200)
+    tier: str = Field(pattern=r"^[A-Za-z0-9_-]{1,40}$")
+    correlationid: str | None = Field(None, max_length=200)
+    traceparent: str | None = Field(None, max_length=200)
+    producerepoch: UUID | None = None
+    producerseq: int | None = Field(None, ge=1, strict=True)
+    data: Any
 
 
 class UnreadableEvent(Exception):
@@ -90,7 +111,7 @@ class Fact(Generic[E]):
             "subject": str(self.subject),
             "time": self.time.isoformat(),
             "datacontenttype": "application/json",
-            "dataschema": f"urn:companion:event:{self.event.type}:{self.event.version}",
+            "dataschema": _schema_of(self.event),
             "tier": self.tier,
             "correlationid": self.request_id,
             "traceparent": self.traceparent,
@@ -106,29 +127,33 @@ class Fact(Generic[E]):
 
         Raises UnreadableEvent for an unknown type or major version, or data off its schema.
         """
-        try:
-            type_, schema = wire["type"], wire["dataschema"]
-            event_class = CATALOGUE[type_]
-            if schema != f"urn:companion:event:{type_}:{event_class.version}":
-                raise UnreadableEvent(f"unknown schema of {type_}")
-            time = datetime.fromisoformat(wire["time"])
-            if time.tzinfo is None:
-                raise UnreadableEvent(f"{type_} has a time without a zone")
-            epoch, sequence = wire.get("producerepoch"), wire.get("producerseq")
-            return Fact(
-                event=event_class.model_validate(wire["data"]),
-                subject=UUID(wire["subject"]),
-                tier=str(wire["tier"]),
-                id=EventId(UUID(wire["id"])),
-                time=time,
-                source=str(wire["source"]),
-                request_id=wire.get("correlationid"),
-                traceparent=wire.get("traceparent"),
-                epoch=UUID(epoch) if epoch else None,
-                sequence=int(sequence) if sequence is not None else None,
-            )
-        except ValidationError as error:
-            places = ", ".join(".".join(map(str, e["loc"])) for e in error.errors())
-            raise UnreadableEvent(f"data off its schema at: {places}") from error
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise UnreadableEvent(f"no readable envelope: {type(error).__name__}") from error
+        envelope = _read(_Envelope, wire, "envelope")
+        event_class = CATALOGUE.get(envelope.type)
+        if event_class is None:
+            raise UnreadableEvent("unknown type")
+        if envelope.dataschema != _schema_of(event_class):
+            raise UnreadableEvent(f"unknown schema of {envelope.type}")
+        return Fact(
+            event=_read(event_class, envelope.data, "data"),
+            subject=envelope.subject,
+            tier=envelope.tier,
+            id=EventId(envelope.id),
+            time=envelope.time,
+            source=envelope.source,
+            request_id=envelope.correlationid,
+            traceparent=envelope.traceparent,
+            epoch=envelope.producerepoch,
+            sequence=envelope.producerseq,
+        )
+
+
+def _schema_of(event: Event | type[Event]) -> str:
+    return f"urn:companion:event:{event.type}:{event.version}"
+
+
+def _read(model: type[M], value: Any, name: str) -> M:
+    try:
+        return model.model_validate(value)
+    except ValidationError as error:
+        places = ", ".join(".".join(map(str, found["loc"])) for found in error.errors())
+        raise UnreadableEvent(f"{name} off its schema at: {places}") from error

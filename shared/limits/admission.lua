@@ -6,9 +6,18 @@
 -- ARGV[2..]    per window: limit, amount, seconds until the counter may be dropped
 --
 -- Answers {refused window's index or 0, used after (or before, if refused) per window ...}.
+--
+-- A reservation that stands already is answered and not made again: the caller may repeat the call
+-- when the connection broke before the answer came.
 local windows = #KEYS - 1
 local used = {}
 local refused = 0
+if redis.call('EXISTS', KEYS[1]) == 1 then
+    for i = 1, windows do
+        used[i] = tonumber(redis.call('GET', KEYS[i + 1]) or '0')
+    end
+    return { 0, unpack(used) }
+end
 for i = 1, windows do
     used[i] = tonumber(redis.call('GET', KEYS[i + 1]) or '0')
     local limit, amount = tonumber(ARGV[3 * i - 1]), tonumber(ARGV[3 * i])

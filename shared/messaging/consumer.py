@@ -83,6 +83,8 @@ class Consumer:
                 return
             else:
                 EVENTS_HANDLED.labels(self._listen.service, type_).inc(len(facts))
+                requests = [fact.request_id for fact in facts if fact.request_id]
+                log.info("events_handled", type=type_, count=len(facts), requests=requests)
                 return
 
     async def _divide(self, type_: str, facts: Sequence[Fact[Event]], failure: Exception) -> None:

@@ -15,7 +15,10 @@ from shared.telemetry.metrics import EVENTS_DEAD
 
 log = structlog.get_logger(__name__)
 
-_STORE = "insert into dead_event (task, reason, body) values ($1, $2, $3)"
+# A message may lack its body altogether.
+_STORE = """
+insert into dead_event (task, reason, body) values ($1, $2, coalesce($3, 'null'::jsonb))
+"""
 _LIST = """
 select id, task, reason, body, stored_at, replayed_at from dead_event
 where replayed_at is null or $2 order by id desc limit $1

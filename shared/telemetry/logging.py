@@ -56,6 +56,11 @@ def configure_logging(service: str, level: str = "info") -> None:
         logging.getLogger(name).setLevel(logging.WARNING)
 
 
+# Set by the processors above and nobody else, hence not searched for secrets in every line. The
+# first two are ProcessorFormatter's: it keeps the original record there until it renders.
+_OUR_OWN = ("_record", "_from_structlog", "timestamp", "level", "logger", "service", "traceparent")
+
+
 class _Context:
     def __init__(self, service: str) -> None:
         self._service = service
@@ -76,8 +81,7 @@ class _Context:
 def _redact(
     _logger: Any, _method: str, event: MutableMapping[str, Any]
 ) -> MutableMapping[str, Any]:
-    # ProcessorFormatter keeps the original record here; it is dropped before rendering.
-    kept = {name: event.pop(name) for name in ("_record", "_from_structlog") if name in event}
+    kept = {name: event.pop(name) for name in _OUR_OWN if name in event}
     clean: MutableMapping[str, Any] = redact(event)
     clean.update(kept)
     return clean

@@ -11,6 +11,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 from uuid import uuid4
@@ -46,7 +47,7 @@ class Suite:
     def running(self) -> Running:
         return Running.require(self.installation)
 
-    @property
+    @cached_property
     def simulator(self) -> RunningSimulator:
         return RunningSimulator(self.installation.addresses().of("simulator"))
 
@@ -76,6 +77,8 @@ class Suite:
 
     def stop(self) -> int:
         """Ctrl-C; answers the exit code."""
+        if "simulator" in self.__dict__:
+            self.simulator.close()
         self.process.send_signal(signal.SIGINT)
         return self.process.wait(30)
 

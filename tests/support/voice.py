@@ -16,7 +16,7 @@ from services.voice.actions.settle_speech import SettleSpeech
 from services.voice.actions.speak import Speak, Wish
 from services.voice.domain.errors import VoiceNotFound
 from services.voice.domain.ports import Audio, EarlierSpeech
-from services.voice.domain.revocation import Revocation
+from shared.revocation import Revocation
 from services.voice.domain.script import Script, SettingsWish, SpeechOrder, script_for
 from services.voice.domain.speech import Hold, Settlement, SpeechId
 from services.voice.domain.voice import Voice, VoiceCategory, VoiceId, VoiceSettings

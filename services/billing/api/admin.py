@@ -168,10 +168,11 @@ class ReconciliationBody(BaseModel):
 @router.post("/prices", status_code=201, responses=problems(403, 409, 422))
 async def set_price(wanted: NewPrice, actions: ServiceActions, staff: BillingStaff) -> PriceBody:
     """Set a model's price. It wins over the public one from its moment on, and rates what waits."""
+    since = wanted.effective_from.astimezone(UTC) if wanted.effective_from else None
     price = await actions.set_price(
         (wanted.provider, wanted.model),
         wanted.unit_prices(),
-        effective_from=wanted.effective_from,
+        effective_from=since,
         by=staff.identity.user_id,
     )
     return PriceBody.of(price)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from services.chat.actions.running_turn import RunningTurns
-from shared.ids import UserId
+from services.chat.domain.turn import Outcome
+from shared.revocation import Revocation
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,5 +15,5 @@ class DropKey:
 
     running: RunningTurns
 
-    async def __call__(self, user_id: UserId, provider: str) -> int:
-        return self.running.end_with_key(user_id, provider)
+    async def __call__(self, revocation: Revocation) -> int:
+        return self.running.end(Outcome.STOPPED, where=revocation.ends)

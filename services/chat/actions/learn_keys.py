@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from services.chat.domain.known_key import KnownKey
-from services.chat.domain.ports import NewUnitOfWork
-from shared.ids import UserId
+from services.chat.domain.known_key import KnownKey, RevokedKey
+from services.chat.domain.ports import NewUnitOfWork, Revocations
+from shared.revocation import Revocation
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,10 +24,15 @@ class LearnKeys:
 
 @dataclass(frozen=True, slots=True)
 class ForgetKeys:
-    """Forget revoked keys, up to and including the revoked version."""
+    """Forget revoked keys, up to and including the revoked version, and tell the replicas, which
+    may be running turns on them."""
 
     unit_of_work: NewUnitOfWork
+    revocations: Revocations
 
-    async def __call__(self, keys: Sequence[tuple[UserId, str, int]]) -> None:
+    async def __call__(self, keys: Sequence[RevokedKey]) -> None:
         async with self.unit_of_work() as work:
             await work.known_keys.forget(keys)
+        await self.revocations.announce(
+            [Revocation(key.user_id, key.provider, key.at) for key in keys]
+        )

@@ -10,7 +10,6 @@ from typing import Any, TypeAlias
 from services.chat.domain.conversation import Message
 from services.chat.domain.turn import Hold, Outcome, TurnId
 from shared.errors import ExpectedFailure
-from shared.ids import UserId
 from shared.limit_state import LimitState
 
 
@@ -145,12 +144,6 @@ class RunningTurns:
         for turn in chosen:
             turn.end(outcome)
         return len(chosen)
-
-    def end_with_key(self, user_id: UserId, provider: str) -> int:
-        """End those that use this user's key at this vendor."""
-        return self.end(
-            Outcome.STOPPED, where=lambda h: h.user_id == user_id and h.provider == provider
-        )
 
     async def drained(self, seconds: float) -> None:
         """Wait for the turns to end, then end those that don't, and wait for their settlement."""

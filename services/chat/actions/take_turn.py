@@ -23,7 +23,7 @@ from services.chat.domain.conversation import (
     Utterance,
     fitting_history,
 )
-from services.chat.domain.errors import SessionNotFound
+from services.chat.domain.errors import ProviderNotSpoken, SessionNotFound
 from services.chat.domain.frames import Began, Ended, Text
 from services.chat.domain.model_choice import choose_model
 from services.chat.domain.ports import Admission, ChatProvider, Reservation, Turns
@@ -107,6 +107,8 @@ class TakeTurn:
         session = beginning.session
         provider = question.provider or session.provider
         choice = choose_model(question.tier, provider, question.model, self.catalogue)
+        if choice.provider not in self.providers:
+            raise ProviderNotSpoken(choice.provider)
         replayed = await self._replayed(question)
         if replayed is not None:
             return replayed

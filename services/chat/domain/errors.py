@@ -27,6 +27,15 @@ class UnknownProvider(Invalid):
         super().__init__("There is no such chat provider.", provider=provider)
 
 
+class ProviderNotSpoken(Invalid):
+    """A vendor of the tier table whose wire this deployment does not speak."""
+
+    code = "provider_not_spoken"
+
+    def __init__(self, provider: str) -> None:
+        super().__init__(f"Chat does not talk to {provider} yet.", provider=provider)
+
+
 class ProviderNotInTier(NotInTier):
     """The specification's "tier not supported"."""
 
@@ -65,15 +74,3 @@ class ModelUnavailable(VendorRefused):
     """The vendor does not serve this model to this key."""
 
     code = "model_unavailable"
-
-
-class KeyRejected(VendorRefused):
-    """The vendor no longer accepts the user's key."""
-
-    code = "key_rejected"
-
-
-class KeyRestricted(VendorRefused):
-    """The vendor knows the key but does not let it do this."""
-
-    code = "key_restricted"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 from shared.ids import UserId
 
@@ -23,3 +24,13 @@ class KnownKey:
     @property
     def usable(self) -> bool:
         return self.status in _USABLE
+
+
+@dataclass(frozen=True, slots=True)
+class RevokedKey:
+    """A key that is gone, up to and including a version."""
+
+    user_id: UserId
+    provider: str
+    key_version: int
+    at: datetime

@@ -11,7 +11,7 @@ from uuid import UUID
 
 from services.chat.domain.conversation import ChatSession, Message, MessageId, SessionId, Utterance
 from services.chat.domain.frames import Frame
-from services.chat.domain.known_key import KnownKey
+from services.chat.domain.known_key import KnownKey, RevokedKey
 from services.chat.domain.turn import Hold, Orphan, Prompt, Settlement, TurnId
 from services.chat.domain.usage import Usage
 from shared.events import Fact
@@ -19,6 +19,7 @@ from shared.events.usage import UsageRecorded
 from shared.identity import OnBehalfOf
 from shared.ids import EventId, UserId
 from shared.limit_state import LimitState
+from shared.revocation import Revocation
 from shared.tiers import Tier
 
 
@@ -41,8 +42,15 @@ class KnownKeys(Protocol):
     """What chat has been told about users' keys; keyvault alone decides about their use."""
 
     async def remember(self, keys: Sequence[KnownKey]) -> None: ...
-    async def forget(self, keys: Sequence[tuple[UserId, str, int]]) -> None: ...
+    async def forget(self, keys: Sequence[RevokedKey]) -> None: ...
     async def of_user(self, user_id: UserId) -> Sequence[KnownKey]: ...
+
+
+class Revocations(Protocol):
+    """How a worker, which hears of a revoked key, tells the replicas, which use it."""
+
+    async def announce(self, revocations: Sequence[Revocation]) -> None: ...
+    def heard(self) -> AsyncIterator[Revocation]: ...
 
 
 class UnitOfWork(Protocol):

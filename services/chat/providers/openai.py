@@ -15,8 +15,6 @@ import orjson
 
 from services.chat.domain.conversation import Role
 from services.chat.domain.errors import (
-    KeyRejected,
-    KeyRestricted,
     ModelUnavailable,
     VendorRejectedRequest,
 )
@@ -26,7 +24,7 @@ from services.chat.domain.usage import Usage
 from services.chat.providers._http import json_body, retry_after
 from services.chat.providers._registry import Patience, chat_providers
 from services.chat.providers._sse import data_lines
-from shared.clients.egress import Egress, VendorConnectionLost
+from shared.clients.egress import Egress, NoUsableKey, VendorConnectionLost
 from shared.identity import OnBehalfOf
 from shared.vendors.failures import (
     VendorFailed,
@@ -134,7 +132,7 @@ class OpenAI:
             raise VendorFailed(self.name)
         return chunk
 
-    async def _refusal(self, response: aiohttp.ClientResponse) -> VendorRefused:
+    async def _refusal(self, response: aiohttp.ClientResponse) -> VendorRefused | NoUsableKey:
         body = await json_body(response, provider=self.name) or {}
         error = body.get("error")
         return refusal(response.status, error if isinstance(error, dict) else {}, response.headers)
@@ -172,25 +170,30 @@ def usage_from_wire(body: Mapping[str, Any]) -> Usage:
     )
 
 
-def refusal(status: int, error: Mapping[str, Any], headers: Mapping[str, str]) -> VendorRefused:
+def refusal(
+    status: int, error: Mapping[str, Any], headers: Mapping[str, str]
+) -> VendorRefused | NoUsableKey:
     """What the vendor's refusal means, by its code first: the message may echo the key and is never
     passed on. https://platform.openai.com/docs/guides/error-codes"""
     codes = {str(error.get("code")), str(error.get("type"))}
     wait: timedelta | None = retry_after(headers)
-    kind, text = _meaning(status, codes, str(error.get("message")))
+    if status in {401, 403} and not codes & _MONEY_CODES:
+        text, reason = _about_the_key(status, str(error.get("message")))
+        return NoUsableKey(text, provider="openai", reason=reason)
+    kind, text = _meaning(status, codes)
     keeps_wait = kind in {VendorRateLimited, VendorOverloaded}
     return kind(text, provider="openai", retry_after=wait if keeps_wait else None)
 
 
-def _meaning(status: int, codes: set[str], message: str) -> tuple[type[VendorRefused], str]:
+def _about_the_key(status: int, message: str) -> tuple[str, str]:
+    if status == 401 and "Missing scopes" not in message:
+        return "OpenAI no longer accepts your key.", "key_rejected"
+    return "OpenAI does not let your key do this.", "key_restricted"
+
+
+def _meaning(status: int, codes: set[str]) -> tuple[type[VendorRefused], str]:
     if codes & _MONEY_CODES:
         return VendorQuotaExhausted, "Your credit or spending limit at OpenAI is used up."
-    if status in {401, 403} and "Missing scopes" in message:
-        return KeyRestricted, "Your OpenAI key lacks the permission for this."
-    if status == 401:
-        return KeyRejected, "OpenAI no longer accepts your key."
-    if status == 403:
-        return KeyRestricted, "OpenAI does not let your key do this."
     if status == 404:
         return ModelUnavailable, "OpenAI does not serve this model to your key."
     if status == 429:

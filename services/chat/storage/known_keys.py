@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from services.chat.domain.known_key import KnownKey
+from services.chat.domain.known_key import KnownKey, RevokedKey
 from shared.db.database import Connection
 from shared.ids import UserId
 
@@ -53,12 +53,12 @@ class SqlKnownKeys:
             [" ".join(key.models) for key in keys],
         )
 
-    async def forget(self, keys: Sequence[tuple[UserId, str, int]]) -> None:
+    async def forget(self, keys: Sequence[RevokedKey]) -> None:
         await self._connection.execute(
             _FORGET,
-            [user_id for user_id, _, _ in keys],
-            [provider for _, provider, _ in keys],
-            [version for _, _, version in keys],
+            [key.user_id for key in keys],
+            [key.provider for key in keys],
+            [key.key_version for key in keys],
         )
 
     async def of_user(self, user_id: UserId) -> Sequence[KnownKey]:

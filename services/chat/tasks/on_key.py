@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from services.chat.actions import Actions
-from services.chat.domain.known_key import KnownKey
+from services.chat.domain.known_key import KnownKey, RevokedKey
 from services.chat.tasks._listen import listen
 from shared.events import Fact
 from shared.events.key import KeyRevoked, KeyValidated
@@ -21,9 +21,12 @@ async def remember(facts: Sequence[Fact[KeyValidated]], actions: Actions) -> Non
 @listen.to(KeyRevoked, queue="keys")
 async def forget(facts: Sequence[Fact[KeyRevoked]], actions: Actions) -> None:
     """Forget a revoked key, and end what still runs on it."""
-    await actions.forget_keys(
-        [(UserId(f.event.user_id), f.event.provider, f.event.key_version) for f in facts]
-    )
+    await actions.forget_keys([_revoked(fact) for fact in facts])
+
+
+def _revoked(fact: Fact[KeyRevoked]) -> RevokedKey:
+    event = fact.event
+    return RevokedKey(UserId(event.user_id), event.provider, event.key_version, fact.time)
 
 
 def _known(event: KeyValidated) -> KnownKey:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from services.voice.domain.ports import Revocations
-from services.voice.domain.revocation import Revocation
+from shared.revocation import Revocation
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import structlog
 
 from services.voice.actions.running_speech import RunningSpeeches
-from services.voice.domain.revocation import Revocation
 from services.voice.domain.speech import Outcome
+from shared.revocation import Revocation
 
 log = structlog.get_logger(__name__)
 

@@ -9,7 +9,6 @@ from datetime import datetime
 from typing import Protocol
 from uuid import UUID
 
-from services.voice.domain.revocation import Revocation
 from services.voice.domain.script import Script
 from services.voice.domain.speech import Hold, Settlement, SpeechId
 from services.voice.domain.voice import Voice, VoiceId, VoiceSettings
@@ -18,6 +17,7 @@ from shared.events.usage import UsageRecorded
 from shared.identity import OnBehalfOf
 from shared.ids import UserId
 from shared.limit_state import LimitState
+from shared.revocation import Revocation
 from shared.tiers import Tier
 
 

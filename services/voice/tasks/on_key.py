@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from services.voice.actions import Actions
-from services.voice.domain.revocation import Revocation
 from services.voice.tasks import listen
 from shared.events import Fact
 from shared.events.key import KeyRevoked
 from shared.ids import UserId
+from shared.revocation import Revocation
 
 
 @listen.to(KeyRevoked, queue="keys")

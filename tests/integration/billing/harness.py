@@ -21,7 +21,7 @@ from shared.clock import SystemClock
 from shared.db import outbox
 from shared.db.database import Database, open_database
 from shared.db.unit_of_work import SqlUnitOfWork
-from shared.events import Event, Fact
+from shared.events import Fact
 from shared.events.usage import UsageRecorded
 from shared.messaging import batch as batches
 from shared.messaging.consumer import Consumer
@@ -153,7 +153,7 @@ def next_message(
     return batches.to_wire(service, claimed.epoch, envelopes)
 
 
-def a_message(facts: Sequence[Fact[Event]], producer: str = "chat") -> dict[str, Any]:
+def a_message(facts: Sequence[Fact[Any]], producer: str = "chat") -> dict[str, Any]:
     """Facts as one message."""
     epoch = next((fact.epoch for fact in facts if fact.epoch), UUID(int=1))
     # The wrapper wants numbers; facts without one are as a test wants them.

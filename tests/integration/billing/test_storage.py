@@ -6,6 +6,7 @@ import asyncio
 import random
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
+from typing import Any
 from uuid import uuid4
 
 import asyncpg
@@ -101,11 +102,8 @@ async def test_consumers_at_once_on_the_same_rows_lose_and_double_nothing(
 ) -> None:
     usage = some_usage(600)
     chance = random.Random(7)
-    batches = [
-        chance.sample(usage[start : start + 200], 200)
-        for start in range(0, 600, 100)
-        for _ in "abc"
-    ]
+    parts = [usage[start : start + 200] for start in range(0, 500, 100)]
+    batches = [chance.sample(part, 200) for part in parts for _ in range(3)]
     chance.shuffle(batches)
     added = await asyncio.gather(*(actions.record_usage(batch) for batch in batches))
     assert sum(added) == 600
@@ -307,7 +305,7 @@ async def test_sums_that_are_larger_than_64_bits_are_right(
     await actions.set_price(
         ("openai", "huge"), UnitPrices(*[10**10] * 5), effective_from=NOON, by=STAFF
     )
-    huge = {
+    huge: dict[str, Any] = {
         "input_tokens": MOST_UNITS,
         "cache_read_tokens": 0,
         "output_tokens": MOST_UNITS,

@@ -32,7 +32,7 @@ async def test_pages_show_each_session_once_newest_first(chat: ChatSuite) -> Non
         seen: list[str] = []
         cursor: str | None = None
         while True:
-            query = {"limit": 2, **({"cursor": cursor} if cursor else {})}
+            query: dict[str, str | int] = {"limit": 2, **({"cursor": cursor} if cursor else {})}
             page = (await user.client.get("/chat/sessions", params=query)).json()
             assert len(page["data"]) <= 2
             seen += [session["name"] for session in page["data"]]

@@ -14,7 +14,7 @@ from alembic.migration import MigrationContext
 
 from services.chat.actions.settle_turn import usage_fact
 from services.chat.domain.conversation import MessageId, MessageStatus
-from services.chat.domain.known_key import KnownKey
+from services.chat.domain.known_key import KnownKey, RevokedKey
 from services.chat.domain.turn import Hold, Outcome, Settlement, TurnId
 from services.chat.domain.usage import Usage
 from services.chat.storage.tables import metadata
@@ -185,7 +185,7 @@ async def test_news_of_a_key_may_come_twice_and_in_any_order(database: Database)
     await remember(1, "invalid")
     assert await known() == [(2, "valid")]
     async with SqlWork(database) as work:
-        await work.known_keys.forget([(user, "openai", 2)])
+        await work.known_keys.forget([RevokedKey(user, "openai", 2, datetime.now(UTC))])
     await remember(2, "valid")
     assert [status for _, status in await known()] == ["revoked"]
     await remember(3, "valid")

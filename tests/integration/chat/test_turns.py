@@ -5,11 +5,15 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
 from typing import Any
 
 import httpx
 import pytest
 
+from services.chat.domain.known_key import RevokedKey
+from services.chat.wiring import wire
+from shared.ids import UserId
 from tests.integration.chat.conftest import ChatSuite
 
 
@@ -107,8 +111,6 @@ async def test_a_burst_admits_exactly_the_minutes_limit(chat: ChatSuite) -> None
 
 
 async def _second_of_the_minute() -> int:
-    from datetime import UTC, datetime
-
     return datetime.now(UTC).second
 
 
@@ -121,8 +123,6 @@ async def _second_of_the_minute() -> int:
         ("[[sim:fault=server_error]]", "vendor_overloaded"),
         ("[[sim:fault=model_not_found]]", "model_unavailable"),
         ("[[sim:fault=bad_request]]", "vendor_rejected_request"),
-        ("[[sim:fault=invalid_key]]", "key_rejected"),
-        ("[[sim:fault=missing_scope]]", "key_restricted"),
         ("[[sim:fault=html_502]]", "vendor_overloaded"),
     ],
 )
@@ -144,6 +144,42 @@ async def test_what_the_vendor_refuses_is_told_and_free(
         # The place in the windows came back.
         again = await user.ask("hello")
         assert '"openai.requests_per_minute";r=4' in again.headers["ratelimit"]
+
+
+@pytest.mark.parametrize(
+    ("fault", "reason"), [("invalid_key", "key_rejected"), ("missing_scope", "key_restricted")]
+)
+async def test_a_key_that_the_vendor_no_longer_takes_is_the_users_to_mend(
+    chat: ChatSuite, fault: str, reason: str
+) -> None:
+    async with chat.user() as user:
+        answer = await user.ask(f"[[sim:fault={fault}]]")
+        assert answer.status_code == 409
+        assert (answer.json()["code"], answer.json()["reason"]) == ("no_usable_key", reason)
+        assert await chat.usage_events(user.id) == []
+
+
+async def test_a_vendor_whose_wire_is_not_spoken_is_told(chat: ChatSuite) -> None:
+    async with chat.user(tier="pro") as user:
+        answer = await user.ask("hello", provider="gemini")
+        assert (answer.status_code, answer.json()["code"]) == (422, "provider_not_spoken")
+
+
+async def test_a_revoked_key_ends_the_answers_that_run_on_it(chat: ChatSuite) -> None:
+    async with chat.user() as user:
+        asking = asyncio.create_task(
+            user.ask("[[sim:chunks=200,delay_ms=50]] on and on", stream=True)
+        )
+        await eventually(lambda: chat.holds(user.id), bool)
+        async with wire(chat.settings) as worker:
+            gone = RevokedKey(UserId(user.id), "openai", 1, datetime.now(UTC))
+            await worker.actions.forget_keys([gone])
+
+        answer = await asyncio.wait_for(asking, 5)
+
+        assert frames(answer.text)[-1][0] == "done"
+        (event,) = await chat.usage_events(user.id)
+        assert event["data"]["outcome"] == "stopped"
 
 
 @pytest.mark.parametrize("how", ["cut", "reset", "truncate", "stall", "stream_error"])

@@ -13,7 +13,7 @@ import kombu
 
 from services.keyvault.tasks import listen
 from services.keyvault.wiring import Wired, wire
-from shared.db.migrations import sync_engine
+from shared.db.engine import sync_engine
 from shared.events.key import KeyValidated, KeyValidationRequested
 from shared.messaging.celery_app import declare_queues
 from shared.messaging.consumer import Consumer

@@ -17,8 +17,6 @@ import httpx
 import pytest
 
 from deploy.companion.ports import free_port
-from services.voice.domain.revocation import Revocation
-from services.voice.storage.revocations import CHANNEL, ValkeyRevocations, open_listener
 from services.voice.tasks import listen
 from services.voice.wiring import Wired, wire
 from shared.events import Fact
@@ -27,6 +25,8 @@ from shared.ids import UserId
 from shared.limits.admission import open_cache
 from shared.messaging import batch as batches
 from shared.messaging.consumer import Consumer
+from shared.news.revocations import ValkeyRevocations, open_listener
+from shared.revocation import Revocation
 from tests.support.voice_service import Person, Surroundings, Voice, running_voice
 
 RACHEL = "21m00Tcm4TlvDq8ikWAM"
@@ -92,7 +92,7 @@ async def test_news_that_valkey_can_not_carry_are_let_go() -> None:
     revocation = Revocation(UserId(uuid4()), "elevenlabs", datetime.now(UTC))
     gone = "redis://127.0.0.1:1/0"
     async with open_cache(gone) as cache, open_listener(gone) as listener:
-        revocations = ValkeyRevocations(cache, listener)
+        revocations = ValkeyRevocations("voice", cache, listener)
         await asyncio.wait_for(revocations.announce([revocation]), 2)
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(anext(revocations.heard()), 0.2)
@@ -102,12 +102,12 @@ async def test_news_are_heard_past_what_can_not_be_read(surroundings: Surroundin
     revocation = Revocation(UserId(uuid4()), "elevenlabs", datetime.now(UTC))
     url = surroundings.cache_url
     async with open_cache(url) as cache, open_listener(url) as listener:
-        revocations = ValkeyRevocations(cache, listener)
+        revocations = ValkeyRevocations("voice", cache, listener)
         heard = asyncio.ensure_future(anext(revocations.heard()))
         async with asyncio.timeout(5):
             while not heard.done():
                 for noise in (b"", b"{", b"[]", b'{"user_id": 7}'):
-                    await cache.publish(CHANNEL, noise)
+                    await cache.publish("voice.revocations", noise)
                 await revocations.announce([revocation])
                 await asyncio.sleep(0.01)
         assert heard.result() == revocation

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import fields, replace
+from dataclasses import dataclass, fields, replace
 from itertools import combinations
 from uuid import UUID
 
@@ -85,6 +85,48 @@ def test_what_was_sealed_once_opens_for_ever(
     key: bytes, place: Place, envelope: str, content: bytes
 ) -> None:
     assert unseal(key, place, bytes.fromhex(envelope)) == content
+
+
+@dataclass(frozen=True)
+class Anywhere:
+    """A place without a key's name, bound to given bytes."""
+
+    bound_to: bytes
+    key_name: bytes = b""
+
+
+# Cases 13 to 16 of "The Galois/Counter Mode of Operation" (McGrew, Viega): what lies in our
+# envelopes is AES-256-GCM as everybody else speaks it.
+PUBLISHED = [
+    ("00" * 32, "00" * 12, "", "", "", "530f8afbc74536b9a963b4f1c4cb738b"),
+    (
+        "00" * 32,
+        "00" * 12,
+        "",
+        "00" * 16,
+        "cea7403d4d606b6e074ec5d3baf39d18",
+        "d0d1c8a799996bf0265b98b5d48ab919",
+    ),
+    (
+        "feffe9928665731c6d6a8f9467308308" * 2,
+        "cafebabefacedbaddecaf888",
+        "feedfacedeadbeeffeedfacedeadbeefabaddad2",
+        "d9313225f88406e5a55909c5aff5269a86a7a9531534f7da2e4c303d8a318a72"
+        "1c3c0c95956809532fcf0e2449a6b525b16aedf5aa0de657ba637b39",
+        "522dc1f099567d07f47f37a32a84427d643a8cdcbfe5c0c97598a2bd2555d1aa"
+        "8cb08e48590dbb3da7b08b1056828838c5f61e6393ba7a0abcc9f662",
+        "76fc6ece0f4e1768cddf8853bb2d551b",
+    ),
+]
+
+
+@pytest.mark.parametrize(("key", "nonce", "bound_to", "content", "ciphertext", "tag"), PUBLISHED)
+def test_published_cases_of_the_cipher_open(
+    key: str, nonce: str, bound_to: str, content: str, ciphertext: str, tag: str
+) -> None:
+    envelope = b"kv1\x01" + bytes.fromhex(nonce + ciphertext + tag)
+    opened = unseal(bytes.fromhex(key), Anywhere(bytes.fromhex(bound_to)), envelope)
+    assert opened.hex() == content
 
 
 def test_the_additional_data_is_the_published_list() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from services.voice.domain.revocation import Revocation
+from shared.revocation import Revocation
 from services.voice.domain.speech import (
     Outcome,
     Settlement,

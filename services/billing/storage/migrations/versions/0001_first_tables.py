@@ -58,8 +58,9 @@ begin
     if to_regclass(partition) is not null then
         return;
     end if;
-    -- Two workers may prepare at once; the second one finds the work done.
-    perform pg_advisory_xact_lock(hashtext('prepare_ledger_month'));
+    -- Two workers may prepare at once; the second one waits here and finds the work done. A lock on
+    -- the table, since only such a one makes it look at what others have changed.
+    lock table ledger_entry in share update exclusive mode;
     if to_regclass(partition) is not null then
         return;
     end if;

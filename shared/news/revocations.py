@@ -14,12 +14,10 @@ import structlog
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from services.voice.domain.revocation import Revocation
 from shared.ids import UserId
+from shared.revocation import Revocation
 
 log = structlog.get_logger(__name__)
-
-CHANNEL = "voice.revocations"
 
 _FAILURES = (RedisError, OSError, TimeoutError)
 _WAIT_SECONDS = 1.0
@@ -28,19 +26,20 @@ _WAIT_SECONDS = 1.0
 class ValkeyRevocations:
     """Publish and subscribe: whoever is not listening at that moment misses it.
 
-    That is enough, because a missed one costs nothing but the rest of a speech: the next call with
+    That is enough, because a missed one costs nothing but the rest of what runs: the next call with
     the key fails at keyvault.
     """
 
-    def __init__(self, cache: Redis, listener: Redis) -> None:
+    def __init__(self, service: str, cache: Redis, listener: Redis) -> None:
         """`cache` has hard timeouts; `listener` may wait for as long as nothing happens."""
+        self._channel = f"{service}.revocations"
         self._cache = cache
         self._listener = listener
 
     async def announce(self, revocations: Sequence[Revocation]) -> None:
         try:
             for revocation in revocations:
-                await self._cache.publish(CHANNEL, _to_wire(revocation))
+                await self._cache.publish(self._channel, _to_wire(revocation))
         except _FAILURES as error:
             log.warning("revocations_not_announced", reason=type(error).__name__)
 
@@ -49,7 +48,7 @@ class ValkeyRevocations:
         while True:
             try:
                 async with self._listener.pubsub() as channel:
-                    await channel.subscribe(CHANNEL)
+                    await channel.subscribe(self._channel)
                     while True:
                         message = await channel.get_message(
                             ignore_subscribe_messages=True, timeout=5

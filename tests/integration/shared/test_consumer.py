@@ -1,0 +1,223 @@
+"""What becomes of a batch that arrives: handled, divided, waited for, or put aside."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from shared.db.database import Database, open_database
+from shared.errors import Conflict, Unavailable
+from shared.events import Fact
+from shared.events.base import current_request_id
+from shared.events.usage import UsageRecorded
+from shared.events.user import UserRegistered
+from shared.messaging import batch as batches
+from shared.messaging import consumer as consumers
+from shared.messaging.consumer import Consumer
+from shared.messaging.dead_events import DeadEvent, DeadEvents
+from shared.messaging.subscriptions import Listen
+from tests.support.engines import PostgresServer
+from tests.support.event_service.world import a_usage
+
+TYPE = UsageRecorded.type
+
+
+class Notes:
+    """A handler that remembers its calls, and fails as it is told to."""
+
+    def __init__(self) -> None:
+        self.calls: list[list[UUID]] = []
+        self.request_ids: list[str | None] = []
+        self.fail: Callable[[Sequence[Fact[Any]]], None] = lambda _facts: None
+
+    async def __call__(self, facts: Sequence[Fact[Any]], _given: Any) -> None:
+        self.calls.append([fact.id for fact in facts])
+        self.request_ids.append(current_request_id.get())
+        self.fail(facts)
+
+
+@pytest.fixture
+async def database(postgres_server: PostgresServer, tables: str) -> AsyncIterator[Database]:
+    with postgres_server.fresh_database(template=tables) as url:
+        async with open_database(url, connections=2, application="test") as database:
+            yield database
+
+
+@pytest.fixture
+def notes() -> Notes:
+    return Notes()
+
+
+@pytest.fixture
+def consumer(database: Database, notes: Notes) -> Consumer:
+    listen = Listen("scribe")
+    listen.to(UsageRecorded, queue="usage")(notes)
+    return Consumer(listen, None, database)
+
+
+@pytest.fixture
+def dead(database: Database) -> DeadEvents:
+    return DeadEvents("scribe", database)
+
+
+def facts_of(count: int) -> list[Fact[UsageRecorded]]:
+    return [Fact(event=a_usage(), subject=uuid4(), tier="free") for _ in range(count)]
+
+
+def wire_of(facts: Sequence[Fact[Any]]) -> dict[str, Any]:
+    epoch = uuid4()
+    envelopes = [fact.sent_as(epoch, n).to_wire() for n, fact in enumerate(facts, 1)]
+    return batches.to_wire("herald", epoch, envelopes)
+
+
+async def buried(dead: DeadEvents) -> list[DeadEvent]:
+    return (await dead.list(most=500))[::-1]
+
+
+async def test_a_batch_is_handled_in_one_call(
+    consumer: Consumer, notes: Notes, dead: DeadEvents
+) -> None:
+    facts = facts_of(20)
+    await consumer.receive(TYPE, wire_of(facts))
+    assert notes.calls == [[fact.id for fact in facts]]
+    assert await buried(dead) == []
+
+
+async def test_a_handler_knows_the_request_that_an_event_came_from(
+    consumer: Consumer, notes: Notes
+) -> None:
+    fact = Fact(event=a_usage(), subject=uuid4(), tier="free", request_id="request-77")
+    await consumer.receive(TYPE, wire_of([fact]))
+    assert notes.request_ids == ["request-77"]
+
+
+@pytest.mark.parametrize("failure", [ValueError("a bug"), Conflict("declined")])
+async def test_what_fails_is_found_one_by_one(
+    consumer: Consumer, notes: Notes, dead: DeadEvents, failure: Exception
+) -> None:
+    facts = facts_of(10)
+
+    def fail(handled: Sequence[Fact[Any]]) -> None:
+        if facts[3].id in {fact.id for fact in handled}:
+            raise failure
+
+    notes.fail = fail
+    await consumer.receive(TYPE, wire_of(facts))
+    assert notes.calls[1:] == [[fact.id] for fact in facts]
+    [letter] = await buried(dead)
+    assert letter.task == TYPE
+    assert letter.reason == f"handler_failed: {type(failure).__name__}"
+    assert letter.body["id"] == str(facts[3].id)
+
+
+async def test_trouble_that_passes_is_waited_for(
+    consumer: Consumer, notes: Notes, dead: DeadEvents, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(consumers, "_FIRST_WAIT_SECONDS", 0.001)
+
+    def fail(_facts: Sequence[Fact[Any]]) -> None:
+        if len(notes.calls) < 4:
+            raise Unavailable("not now")
+
+    notes.fail = fail
+    await consumer.receive(TYPE, wire_of(facts_of(3)))
+    assert len(notes.calls) == 4
+    assert all(call == notes.calls[0] for call in notes.calls)
+    assert await buried(dead) == []
+
+
+async def test_a_batch_that_ended_its_process_too_often_is_put_aside_unhandled(
+    consumer: Consumer, notes: Notes, dead: DeadEvents
+) -> None:
+    wire = wire_of(facts_of(2))
+    await consumer.receive(TYPE, wire, attempts=9)
+    assert len(notes.calls) == 1
+    await consumer.receive(TYPE, wire, attempts=10)
+    assert len(notes.calls) == 1
+    [letter] = await buried(dead)
+    assert (letter.reason, letter.body) == ("process_lost", wire)
+
+
+async def test_events_of_another_type_are_put_aside(
+    consumer: Consumer, notes: Notes, dead: DeadEvents
+) -> None:
+    stranger = Fact(event=UserRegistered(user_id=uuid4()), subject=uuid4(), tier="free")
+    facts = facts_of(2)
+    await consumer.receive(TYPE, wire_of([facts[0], stranger, facts[1]]))
+    assert notes.calls == [[fact.id for fact in facts]]
+    [letter] = await buried(dead)
+    assert letter.reason == "wrong_type: user.registered"
+
+
+async def test_an_event_whose_text_cannot_be_stored_is_kept_all_the_same(
+    consumer: Consumer, notes: Notes, dead: DeadEvents
+) -> None:
+    def fail(_facts: Sequence[Fact[Any]]) -> None:
+        raise ValueError
+
+    notes.fail = fail
+    fact = Fact(event=a_usage(model="nul: \0"), subject=uuid4(), tier="free")
+    await consumer.receive(TYPE, wire_of([fact]))
+    [letter] = await buried(dead)
+    assert "\\u0000" in letter.body["unstorable"]
+
+
+async def test_an_operator_finds_the_dead_and_marks_them_replayed(dead: DeadEvents) -> None:
+    for number in range(3):
+        await dead.store(TYPE, {"n": number}, "because " + "x" * 2000)
+    newest, *_ = await dead.list(most=2)
+    assert (newest.body, len(newest.reason)) == ({"n": 2}, 1000)
+    await dead.mark_replayed(newest.id)
+    assert [d.body["n"] for d in await dead.list(most=9)] == [1, 0]
+    assert [d.body["n"] for d in await dead.list(most=9, with_replayed=True)] == [2, 1, 0]
+    replayed = await dead.get(newest.id)
+    assert replayed is not None
+    assert replayed.replayed_at is not None
+    assert await dead.get(10**9) is None
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+    max_leaves=10,
+)
+
+
+@settings(
+    max_examples=60,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(body=JSON)
+async def test_any_body_ends_in_one_grave(
+    consumer: Consumer, notes: Notes, dead: DeadEvents, body: Any
+) -> None:
+    before = len(await buried(dead))
+    await consumer.receive(TYPE, body)
+    assert notes.calls == []
+    assert len(await buried(dead)) == before + 1
+
+
+@settings(
+    max_examples=60,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(field=st.sampled_from(sorted(facts_of(1)[0].sent_as(uuid4(), 1).to_wire())), value=JSON)
+async def test_any_hostile_field_ends_in_a_call_or_a_grave(
+    consumer: Consumer, notes: Notes, dead: DeadEvents, field: str, value: Any
+) -> None:
+    envelope = facts_of(1)[0].sent_as(uuid4(), 1).to_wire() | {field: value}
+    before = len(notes.calls) + len(await buried(dead))
+    try:
+        wire = batches.to_wire("herald", uuid4(), [envelope])
+    except TypeError:  # no JSON that a relay could have sent
+        return
+    await asyncio.wait_for(consumer.receive(TYPE, wire), 5)
+    assert len(notes.calls) + len(await buried(dead)) == before + 1

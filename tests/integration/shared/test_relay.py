@@ -1,0 +1,130 @@
+"""What the relay does while the broker is in trouble, and the numbers to alarm on."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+
+import pytest
+from prometheus_client import REGISTRY
+
+from shared.messaging import relay as relays
+from shared.messaging.publisher import NotSent, Publisher
+from shared.messaging.relay import Relay, keep_running
+from tests.support.engines import PostgresServer
+from tests.support.event_service.world import Herald, a_usage, eventually
+
+NOBODY_THERE = ["redis://:none@127.0.0.1:1/1", "amqp://none:none@127.0.0.1:1//"]
+FREE = "usage.recorded.free"
+
+
+@pytest.fixture(params=NOBODY_THERE, ids=["valkey", "rabbitmq"])
+def cut_off(
+    request: pytest.FixtureRequest, postgres_server: PostgresServer, tables: str
+) -> Iterator[Herald]:
+    """A producer whose broker is out of reach."""
+    with postgres_server.fresh_database(template=tables) as url:
+        herald = Herald(url, request.param)
+        yield herald
+        herald.close()
+
+
+def waiting(service: str = "herald") -> float | None:
+    labels = {"service": service, "stream": FREE}
+    return REGISTRY.get_sample_value("companion_outbox_waiting", labels)
+
+
+def oldest(service: str = "herald") -> float | None:
+    labels = {"service": service, "stream": FREE}
+    return REGISTRY.get_sample_value("companion_outbox_oldest_seconds", labels)
+
+
+def test_events_stay_in_the_outbox_while_the_broker_is_gone(cut_off: Herald) -> None:
+    cut_off.publish([a_usage() for _ in range(3)])
+    relay = cut_off.relay()
+    for _ in range(2):
+        with pytest.raises(NotSent):
+            relay.run_once()
+    assert cut_off.waiting() == 3
+    # Requests go on writing, and what they write waits behind.
+    cut_off.publish([a_usage() for _ in range(2)])
+    assert cut_off.waiting() == 5
+    assert cut_off.sent() == []
+
+
+def test_a_batch_that_was_not_sent_keeps_its_numbers(cut_off: Herald) -> None:
+    cut_off.publish([a_usage() for _ in range(3)])
+    with pytest.raises(NotSent):
+        cut_off.relay().run_once()
+    before = cut_off.rows("select event_id, sequence from outbox order by sequence")
+    cut_off.publish([a_usage() for _ in range(2)])
+    with pytest.raises(NotSent):
+        cut_off.relay().run_once()
+    after = cut_off.rows("select event_id, sequence from outbox order by sequence")
+    assert [row.sequence for row in after] == [1, 2, 3, 4, 5]
+    assert after[:3] == before
+
+
+def test_the_backlog_is_told_just_while_nothing_can_be_sent(cut_off: Herald) -> None:
+    cut_off.publish([a_usage() for _ in range(3)])
+    cut_off.run("update outbox set created_at = now() - interval '90 seconds'")
+    with pytest.raises(NotSent):
+        cut_off.relay().run_once()
+    assert waiting() == 3
+    age = oldest()
+    assert age is not None
+    assert 90 <= age < 100
+
+
+def test_relays_of_one_process_leave_each_others_numbers_alone(
+    cut_off: Herald, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(relays, "_GAUGE_SECONDS", 0)
+    cut_off.publish([a_usage()])
+    with pytest.raises(NotSent):
+        cut_off.relay().run_once()
+    cut_off.run("delete from outbox")
+    Relay("other", cut_off.engine, cut_off.publisher()).run_once()
+    assert waiting() == 1
+
+
+def test_a_stream_that_is_empty_again_counts_zero(
+    cut_off: Herald, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(relays, "_GAUGE_SECONDS", 0)
+    cut_off.publish([a_usage()])
+    relay = cut_off.relay()
+    with pytest.raises(NotSent):
+        relay.run_once()
+    assert waiting() == 1
+    cut_off.run("delete from outbox")
+    relay.run_once()
+    assert (waiting(), oldest()) == (0, 0)
+
+
+class _FailingOnce(Publisher):
+    failed = False
+
+    def send(self, *_arguments: object, **_options: object) -> None:
+        if not self.failed:
+            self.failed = True
+            raise RuntimeError("a bug")
+
+
+def test_a_bug_does_not_end_the_only_relay_of_an_outbox(
+    cut_off: Herald, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(relays, "_PAUSE_IN_TROUBLE", 0)
+    cut_off.publish([a_usage()])
+    publisher = _FailingOnce(cut_off.broker_url)
+    relay = Relay("herald", cut_off.engine, publisher)
+    stop = threading.Event()
+    thread = threading.Thread(target=keep_running, args=(relay, stop, "herald"))
+    thread.start()
+    try:
+        eventually(lambda: publisher.failed, "the bug has struck")
+        cut_off.expire_leases()
+        eventually(lambda: cut_off.waiting() == 0, "the batch is sent after all")
+    finally:
+        stop.set()
+        thread.join()

@@ -1,0 +1,86 @@
+"""Identifiers: time-ordered, strictly increasing, and never the same twice."""
+
+from __future__ import annotations
+
+import threading
+import time
+from datetime import UTC, datetime, timedelta
+from uuid import UUID, uuid4
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shared import ids
+from shared.ids import time_of, uuid7
+
+
+def test_a_hundred_thousand_ids_strictly_increase() -> None:
+    made = [uuid7() for _ in range(100_000)]
+    assert all(earlier < later for earlier, later in zip(made, made[1:], strict=False))
+
+
+def test_ids_of_many_threads_are_distinct_and_increase_within_each() -> None:
+    made: list[list[UUID]] = [[] for _ in range(8)]
+    start = threading.Barrier(8)
+
+    def make(into: list[UUID]) -> None:
+        start.wait()
+        into.extend(uuid7() for _ in range(5_000))
+
+    threads = [threading.Thread(target=make, args=(into,)) for into in made]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert all(sorted(into) == into for into in made)
+    # The ordering part alone is never given twice, so the order of all ids is the order of making.
+    ordering = {id_.int >> 64 for into in made for id_ in into}
+    assert len(ordering) == 40_000
+
+
+def test_an_id_is_a_uuid_of_version_7() -> None:
+    for _ in range(100):
+        id_ = uuid7()
+        assert id_.version == 7
+        assert id_.variant == "specified in RFC 4122"
+        assert UUID(str(id_)) == id_
+
+
+def test_an_id_tells_when_it_was_made() -> None:
+    before = datetime.now(UTC) - timedelta(milliseconds=1)
+    made = time_of(uuid7())
+    assert before <= made <= datetime.now(UTC) + timedelta(seconds=1)
+
+
+def test_ids_go_on_while_the_clock_stands_still_or_steps_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ahead = time.time_ns() + 60_000_000_000
+    monkeypatch.setattr(ids, "_last", 0)
+    monkeypatch.setattr(time, "time_ns", lambda: ahead)
+    standing = [uuid7() for _ in range(5_000)]
+    monkeypatch.setattr(time, "time_ns", lambda: ahead - 30_000_000_000)
+    back = [uuid7() for _ in range(5_000)]
+    assert sorted(standing + back) == standing + back
+
+
+@given(st.uuids(version=4))
+def test_only_version_7_tells_a_time(id_: UUID) -> None:
+    with pytest.raises(ValueError, match="version 7"):
+        time_of(id_)
+
+
+@given(st.integers(0, 2**128 - 1))
+def test_any_id_of_version_7_has_a_time_or_is_refused(number: int) -> None:
+    id_ = UUID(int=number & ~(0xF << 76) | 0x7 << 76 & ~(0b11 << 62) | 0b10 << 62)
+    if id_.version != 7:
+        return
+    try:
+        assert time_of(id_).tzinfo is UTC
+    except (ValueError, OverflowError):
+        assert id_.int >> 80 > 253_402_300_799_000
+
+
+def test_uuid4_is_not_mistaken() -> None:
+    assert uuid4().version == 4

@@ -1,0 +1,142 @@
+"""THE tier table says what the specification says."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import pytest
+
+from shared.model_catalogue import ModelCatalogue
+from shared.tiers import DEFAULT_TIER, TIERS, Allowance, tier_named, upgrade_from
+from shared.vendors import vendors
+
+# tier, vendor: first model as the specification names it, tokens, a day, a minute
+CHAT = {
+    ("free", "openai"): ("gpt-3.5-turbo", 1_000, 50, 5),
+    ("pro", "openai"): ("gpt-4", 4_000, 500, 20),
+    ("enterprise", "openai"): ("gpt-4", 8_000, None, 100),
+    ("pro", "gemini"): ("gemini-pro", 8_000, 1_000, 20),
+    ("enterprise", "gemini"): ("gemini-pro", 32_000, None, 100),
+    ("pro", "anthropic"): ("claude-3-sonnet", 4_000, 500, 20),
+    ("enterprise", "anthropic"): ("claude-3-opus", 8_000, None, 100),
+}
+# tier: quality, characters a month, voices that are included at least
+VOICE = {
+    "free": ("standard", 10_000, {"basic"}),
+    "pro": ("high", 100_000, {"premium", "custom"}),
+    "enterprise": ("ultra", None, {"premium", "custom", "enterprise"}),
+}
+FEATURES = {
+    ("pro", "gemini"): {"text_generation", "code_analysis"},
+    ("enterprise", "gemini"): {
+        "text_generation",
+        "code_analysis",
+        "multimodal",
+        "function_calling",
+    },
+    ("pro", "anthropic"): {"text_generation", "code_analysis", "long_context"},
+    ("enterprise", "anthropic"): {
+        "text_generation",
+        "code_analysis",
+        "long_context",
+        "advanced_reasoning",
+    },
+}
+
+
+def granted(tier: str, vendor: str) -> Allowance:
+    allowance = TIERS[tier].allowance(vendor)
+    assert allowance is not None
+    return allowance
+
+
+@pytest.mark.parametrize(("tier", "vendor"), CHAT)
+def test_chat_limits_are_the_specifications(tier: str, vendor: str) -> None:
+    model, tokens, a_day, a_minute = CHAT[tier, vendor]
+    allowance, catalogue = granted(tier, vendor), ModelCatalogue()
+    assert catalogue.id_of(allowance.model_classes[0]) == catalogue.resolve(model)
+    assert allowance.max_output_tokens == tokens
+    assert allowance.requests_per_day == a_day
+    assert allowance.requests_per_minute == a_minute
+
+
+@pytest.mark.parametrize("tier", VOICE)
+def test_voice_limits_are_the_specifications(tier: str) -> None:
+    quality, characters, voices = VOICE[tier]
+    allowance = granted(tier, "elevenlabs")
+    assert allowance.quality == quality
+    assert allowance.characters_per_month == characters
+    assert voices <= allowance.voice_categories
+
+
+@pytest.mark.parametrize(("tier", "vendor"), FEATURES)
+def test_features_are_the_specifications(tier: str, vendor: str) -> None:
+    assert granted(tier, vendor).features == FEATURES[tier, vendor]
+
+
+def test_voice_features_are_the_specifications() -> None:
+    assert not TIERS["free"].allows("elevenlabs", "voice_cloning")
+    assert not TIERS["free"].allows("elevenlabs", "speaker_boost")
+    for feature in ("text_to_speech", "voice_cloning", "realtime", "speaker_boost"):
+        assert TIERS["pro"].allows("elevenlabs", feature)
+    assert not TIERS["pro"].allows("elevenlabs", "custom_models")
+    assert TIERS["enterprise"].allows("elevenlabs", "custom_models")
+
+
+def test_free_has_neither_gemini_nor_claude() -> None:
+    assert not TIERS["free"].allows("gemini")
+    assert not TIERS["free"].allows("anthropic")
+    assert set(TIERS["free"].allowances) == {"openai", "elevenlabs"}
+
+
+def test_enterprise_costs_fifteen_dollars_a_seat() -> None:
+    assert TIERS["enterprise"].price_microusd_per_seat_month == 15_000_000
+    assert TIERS["enterprise"].many_seats
+    assert TIERS["free"].price_microusd_per_seat_month == 0
+
+
+@pytest.mark.parametrize("name", ["platinum", "", None, "FREE", "free "])
+def test_an_unknown_tier_falls_back_to_free(name: str | None) -> None:
+    assert tier_named(name) is DEFAULT_TIER is TIERS["free"]
+
+
+def test_every_model_class_is_served() -> None:
+    catalogue = ModelCatalogue()
+    for tier in TIERS.values():
+        for allowance in tier.allowances.values():
+            assert allowance.model_classes
+            assert all(catalogue.id_of(class_) for class_ in allowance.model_classes)
+
+
+def test_every_vendor_of_the_table_is_known() -> None:
+    assert {vendor for tier in TIERS.values() for vendor in tier.allowances} <= set(vendors)
+
+
+def test_a_larger_tier_never_grants_less() -> None:
+    ordered = sorted(TIERS.values(), key=lambda tier: tier.rank)
+    for smaller, larger in pairwise(ordered):
+        for vendor, less in smaller.allowances.items():
+            more = granted(larger.name, vendor)
+            assert less.features <= more.features
+            assert less.voice_categories <= more.voice_categories
+            assert more.max_output_tokens >= less.max_output_tokens
+            for name in ("requests_per_day", "requests_per_minute", "characters_per_month"):
+                limit, larger_limit = getattr(less, name), getattr(more, name)
+                assert larger_limit is None or (limit is not None and larger_limit >= limit)
+
+
+def test_every_call_is_limited_per_minute_at_least() -> None:
+    for tier in TIERS.values():
+        assert all(a.requests_per_minute for a in tier.allowances.values())
+
+
+def test_a_refused_user_is_pointed_to_the_next_tier_that_includes_it() -> None:
+    upgrade = upgrade_from(TIERS["free"], "gemini")
+    assert upgrade is not None
+    assert upgrade.name == "pro"
+    assert upgrade_from(TIERS["enterprise"], "gemini") is None
+    assert upgrade_from(TIERS["free"], "no-such-vendor") is None
+
+
+def test_tier_names_fit_queues_headers_and_labels() -> None:
+    assert all(name.isascii() and name.isalnum() and name == name.lower() for name in TIERS)

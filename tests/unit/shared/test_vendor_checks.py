@@ -1,0 +1,190 @@
+"""What a vendor's answer to the free call says about a key."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shared.vendors import KeyStatus, vendors
+from shared.vendors.base import LIMITED, NO_QUOTA
+
+
+def openai(code: str | None = None, message: str = "", type_: str | None = None) -> Any:
+    return {"error": {"code": code, "message": message, "type": type_}}
+
+
+def anthropic(type_: str, error_code: str | None = None) -> Any:
+    details = {"error_code": error_code} if error_code else None
+    return {"type": "error", "error": {"type": type_, "message": "", "details": details}}
+
+
+def gemini(reason: str | None = None) -> Any:
+    details = [{"@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": reason}]
+    return {"error": {"code": 400, "status": "INVALID_ARGUMENT", "details": details}}
+
+
+def elevenlabs(word: str, field: str = "status") -> Any:
+    return {"detail": {field: word, "message": ""}}
+
+
+VALID, INVALID, LIMITED_, UNREACHABLE = KeyStatus
+MISSING_SCOPES = "You have insufficient permissions. Missing scopes: api.model.read."
+
+ANSWERS: list[tuple[str, int, Any, KeyStatus]] = [
+    ("openai", 200, {"data": []}, VALID),
+    ("openai", 401, openai("invalid_api_key"), INVALID),
+    ("openai", 401, openai(None, MISSING_SCOPES), LIMITED_),
+    ("openai", 403, openai(None, MISSING_SCOPES), LIMITED_),
+    ("openai", 403, openai("unsupported_country_region_territory"), LIMITED_),
+    ("openai", 401, openai("account_deactivated"), LIMITED_),
+    ("openai", 429, openai("rate_limit_exceeded"), UNREACHABLE),
+    ("openai", 429, openai("insufficient_quota"), LIMITED_),
+    ("openai", 429, openai(None, type_="insufficient_quota"), LIMITED_),
+    ("anthropic", 200, {"data": []}, VALID),
+    ("anthropic", 401, anthropic("authentication_error"), INVALID),
+    ("anthropic", 403, anthropic("permission_error"), LIMITED_),
+    ("anthropic", 402, anthropic("billing_error"), LIMITED_),
+    ("anthropic", 429, anthropic("rate_limit_error"), UNREACHABLE),
+    (
+        "anthropic",
+        429,
+        anthropic("rate_limit_error", "enforced_spend_limit_reached"),
+        LIMITED_,
+    ),
+    ("anthropic", 529, anthropic("overloaded_error"), UNREACHABLE),
+    ("gemini", 200, {"models": []}, VALID),
+    ("gemini", 400, gemini("API_KEY_INVALID"), INVALID),
+    ("gemini", 400, [gemini("API_KEY_INVALID")], INVALID),
+    ("gemini", 401, gemini(None), INVALID),
+    ("gemini", 400, gemini("SOMETHING_ELSE"), UNREACHABLE),
+    ("gemini", 403, gemini("API_KEY_SERVICE_BLOCKED"), LIMITED_),
+    ("gemini", 402, gemini(None), LIMITED_),
+    ("gemini", 429, gemini("RATE_LIMIT_EXCEEDED"), UNREACHABLE),
+    ("elevenlabs", 200, {"tier": "creator"}, VALID),
+    ("elevenlabs", 401, elevenlabs("invalid_api_key"), INVALID),
+    ("elevenlabs", 401, elevenlabs("invalid_api_key", "code"), INVALID),
+    ("elevenlabs", 401, elevenlabs("missing_permissions"), LIMITED_),
+    ("elevenlabs", 403, elevenlabs("missing_permissions"), LIMITED_),
+    ("elevenlabs", 401, elevenlabs("quota_exceeded"), LIMITED_),
+    ("elevenlabs", 429, elevenlabs("too_many_concurrent_requests"), UNREACHABLE),
+    *[
+        (name, status, None, UNREACHABLE)
+        for name in ("openai", "anthropic", "gemini", "elevenlabs")
+        for status in (408, 425, 429, 500, 502, 503, 504, 529)
+    ],
+    *[
+        (name, 403, None, LIMITED_)
+        for name in ("openai", "anthropic", "gemini", "elevenlabs")
+    ],
+]
+
+
+@pytest.mark.parametrize(("name", "status", "body", "expected"), ANSWERS)
+def test_each_answer_is_told_apart(
+    name: str, status: int, body: Any, expected: KeyStatus
+) -> None:
+    assert vendors[name].read_check(status, body).status == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "status", "body"),
+    [
+        ("openai", 429, openai("insufficient_quota")),
+        ("anthropic", 402, anthropic("billing_error")),
+        ("gemini", 402, None),
+        ("elevenlabs", 401, elevenlabs("quota_exceeded")),
+    ],
+)
+def test_a_key_without_credit_is_told_from_one_without_permission(
+    name: str, status: int, body: Any
+) -> None:
+    assert vendors[name].read_check(status, body) is NO_QUOTA is not LIMITED
+
+
+def test_openais_models_say_what_a_key_can_do() -> None:
+    ids = ["gpt-4", "gpt-3.5-turbo", "gpt-4o-audio-preview", "whisper-1", "text-embedding-3-small"]
+    check = vendors["openai"].read_check(200, {"data": [{"id": id_} for id_ in ids]})
+    assert check.models == ("gpt-3.5-turbo", "gpt-4")
+    assert check.capabilities == ("code_interpreter", "function_calling", "gpt_3_5", "gpt_4")
+
+
+def test_anthropics_models_say_what_a_key_can_do() -> None:
+    rows = [
+        {"id": "claude-b", "max_input_tokens": 200_000},
+        {"id": "claude-a", "capabilities": {"image_input": {"supported": True}}},
+        {"id": "claude-old", "lifecycle": "retired"},
+    ]
+    check = vendors["anthropic"].read_check(200, {"data": rows})
+    assert check.models == ("claude-a", "claude-b")
+    assert check.capabilities == (
+        "code_analysis",
+        "ethical_reasoning",
+        "long_context",
+        "multimodal",
+        "text_generation",
+    )
+
+
+def test_geminis_models_say_what_a_key_can_do() -> None:
+    generates = {"supportedGenerationMethods": ["generateContent"]}
+    rows = [
+        {"name": "models/gemini-b", **generates},
+        {"name": "models/gemini-a", **generates},
+        {"name": "models/gemini-a-tts", **generates},
+        {"name": "models/text-embedding", "supportedGenerationMethods": ["embedContent"]},
+    ]
+    check = vendors["gemini"].read_check(200, {"models": rows})
+    assert check.models == ("gemini-a", "gemini-b")
+    assert check.capabilities == ("code_generation", "multimodal", "text_generation")
+
+
+def test_elevenlabs_subscription_says_what_a_key_can_do() -> None:
+    plan = {"can_use_instant_voice_cloning": True, "can_use_professional_voice_cloning": False}
+    check = vendors["elevenlabs"].read_check(200, plan)
+    assert check.capabilities == ("realtime", "text_to_speech", "voice_cloning")
+
+
+@pytest.mark.parametrize("name", vendors)
+def test_a_key_travels_in_a_header_alone(name: str) -> None:
+    vendor = vendors[name]
+    headers = vendor.key_headers("the-key")
+    assert any("the-key" in value for value in headers.values())
+    assert "key" not in vendor.check_path.lower()
+    assert vendor.base_url.startswith("https://")
+    assert all(header == header.lower() for header in headers)
+
+
+@pytest.mark.parametrize("name", vendors)
+def test_no_vendors_words_reach_a_user(name: str) -> None:
+    for status in (400, 401, 402, 403, 429, 500):
+        error = vendors[name].read_check(status, {"error": {"message": "sk-secret"}}).error
+        assert error is not None
+        assert "sk-secret" not in error
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(
+                ["error", "detail", "details", "data", "models", "id", "name", "code", "status"]
+                + ["capabilities", "image_input", "max_input_tokens", "supportedGenerationMethods"]
+            ),
+            inner,
+            max_size=4,
+        )
+    ),
+    max_leaves=12,
+)
+
+
+@given(
+    name=st.sampled_from(sorted(vendors)), status=st.sampled_from([200, 400, 401, 403]), body=JSON
+)
+def test_any_body_is_read(name: str, status: int, body: Any) -> None:
+    check = vendors[name].read_check(status, body)
+    assert (check.status == VALID) == (status == 200)
