@@ -23,6 +23,7 @@ from deploy.companion.readiness import http_status
 from deploy.companion.signals import StopAsked, ignore_signals, stop_on_signals
 from deploy.companion.starting import PATIENCE_SECONDS, start_together
 from deploy.companion.supervision.session import Session
+from deploy.companion.tour import printed_tour
 from deploy.companion.watching import Watch
 
 _POLL_SECONDS = 0.05
@@ -185,10 +186,11 @@ class _Run:
         if self._installation.settings.sandbox:
             say("  Sandbox   vendors are simulated, and changing the tier needs no payment")
         say(f"  Docs      {self._url}/docs")
-        say("  Tour      companion demo")
+        say("  Tour      companion demo, or step by step in another terminal as below")
         say("  Status    companion status")
         say(f"  Logs      {self._data.logs}")
         say("  Stop      Ctrl-C\n")
+        say(printed_tour(self._url))
 
     def _show_logs(self) -> None:
         if self._follower is not None:

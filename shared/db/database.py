@@ -76,7 +76,7 @@ class Database:
         # What the statement brought stands already. A connection whose server died can't be reset,
         # and may have left the pool by itself; either way the pool makes another.
         with suppress(asyncpg.InternalClientError, *_UNREACHABLE):
-            await asyncio.shield(self._pool.release(connection, timeout=2))
+            await self._pool.release(connection, timeout=2)
 
     async def fetchrow(self, sql: str, *values: Any) -> Row | None:
         """The first row of one statement in a transaction of its own."""

@@ -1,0 +1,279 @@
+"""What one governed chat turn costs, against a bare proxy in the same run: `make bench`.
+
+Governed means all of it: both Envoys, token check, admission, hold, key use with its audit row,
+settlement, outbox, relay, ledger. The bare proxy is one Envoy between client and vendor. The vendor
+is the simulator, which answers at once. Rounds alternate between the two; medians are shown.
+
+CPU is that of our processes; PostgreSQL and Valkey are shown apart, the client and the vendor are
+not counted. The absolute figures belong to the machine; compare within one run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import itertools
+import json
+import os
+import sys
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from uuid import uuid4
+
+import httpx
+import psutil
+from joserfc.jwk import ECKey
+
+from bench.bare_proxy import BareProxy, bare_proxy
+from bench.load import NextCall, Outcome, at_rate, in_flight, json_call
+from bench.processes import Meter
+from shared.tokens import sign_access_token
+from tests.support.suite import Suite, running_suite
+
+USERS = 80  # the largest tier has 100 requests a minute each
+ENGINES = ("postgres", "valkey")
+NOT_OURS = (*ENGINES, "simulator")
+STREAM = "[[sim:chunks=50,delay_ms=10]] bench"
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How much to measure."""
+
+    rounds: int
+    requests: int
+    streams: int
+    rate: float
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """One mode in one round."""
+
+    outcome: Outcome
+    cpu: Mapping[str, float]
+
+    def cpu_ms(self, names: Callable[[str], bool]) -> float:
+        """CPU milliseconds a request of the chosen processes."""
+        return sum(v for k, v in self.cpu.items() if names(k)) * 1000 / self.outcome.done
+
+
+def main() -> None:
+    """Run it and print the table."""
+    parser = argparse.ArgumentParser(prog="python -m bench.turn", description=__doc__)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--requests", type=int, default=600, help="a round and mode, saturated")
+    parser.add_argument("--streams", type=int, default=100, help="a round and mode, paced")
+    parser.add_argument("--rate", type=float, default=50, help="requests a second for latency")
+    arguments = parser.parse_args()
+    plan = Plan(arguments.rounds, arguments.requests, arguments.streams, arguments.rate)
+    with tempfile.TemporaryDirectory() as folder:
+        os.chmod(folder, 0o755)
+        environment = {"LOG_LEVEL": "info", "GATEWAY_SHIELD_REQUESTS_PER_SECOND": "100000"}
+        with running_suite(Path(folder), **environment) as suite:
+            vendor_port = suite.installation.ports()["simulator"]
+            with bare_proxy(vendor_port) as bare:
+                _separate(suite, bare)
+                asyncio.run(_measure(suite, bare, plan))
+
+
+def _separate(suite: Suite, bare: BareProxy) -> None:
+    """What is measured on one core, the client and the vendor on another, if there are two."""
+    cores = psutil.Process().cpu_affinity() or []
+    if len(cores) < 2:
+        return
+    ours, others = cores[:1], cores[1:]
+    psutil.Process().cpu_affinity(others)
+    for name, pid in _pids(suite).items():
+        for process in [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]:
+            process.cpu_affinity(others if name in NOT_OURS else ours)
+    psutil.Process(bare.pid).cpu_affinity(ours)
+
+
+def _pids(suite: Suite) -> dict[str, int]:
+    return {row.name: row.pid for row in suite.running.processes() if row.pid}
+
+
+async def _measure(suite: Suite, bare: BareProxy, plan: Plan) -> None:
+    governed_json, governed_stream = await _governed(suite)
+    bare_json, bare_stream = _bare(bare)
+    print("warming up ...", file=sys.stderr)
+    for call in (governed_json, bare_json):
+        await in_flight(call, requests=100, at_once=8)
+
+    groups = _pids(suite)
+    modes: dict[str, tuple[NextCall, Mapping[str, int]]] = {
+        "bare json": (bare_json, {"bare": bare.pid}),
+        "turn json": (governed_json, groups),
+        "bare stream": (bare_stream, {"bare": bare.pid}),
+        "turn stream": (governed_stream, groups),
+    }
+    saturated: dict[str, list[Measured]] = {name: [] for name in modes}
+    steady: dict[str, list[Outcome]] = {"bare json": [], "turn json": []}
+    for number in range(plan.rounds):
+        print(f"round {number + 1} of {plan.rounds} ...", file=sys.stderr)
+        for name, (call, pids) in modes.items():
+            streams = name.endswith("stream")
+            meter = Meter(pids)
+            outcome = await in_flight(
+                call,
+                requests=plan.streams if streams else plan.requests,
+                at_once=50 if streams else 16,
+            )
+            await _settled()
+            saturated[name].append(Measured(outcome, meter.spent()))
+        for name in steady:
+            call, _ = modes[name]
+            steady[name].append(
+                await at_rate(call, requests=int(plan.rate * 8), per_second=plan.rate)
+            )
+    memory = Meter(groups).resident()
+    print(_report(saturated, steady, memory))
+
+
+async def _settled() -> None:
+    # The relay and billing work after the answer; their time belongs to the turns just made.
+    await asyncio.sleep(1.5)
+
+
+async def _governed(suite: Suite) -> tuple[NextCall, NextCall]:
+    """Turns of many users, each with a key and a session of their own for JSON and streams."""
+    key = _signing_key(suite)
+    async with httpx.AsyncClient(base_url=suite.url, trust_env=False, timeout=30) as client:
+        users = [await _a_user(client, key) for _ in range(USERS)]
+    turn = itertools.cycle(users)
+
+    def call(body: Mapping[str, object]) -> NextCall:
+        def make() -> object:
+            token, url = next(turn)
+            return json_call(url, body, token)
+
+        return make  # type: ignore[return-value]
+
+    return call({"content": "bench"}), call({"content": STREAM, "stream": True})
+
+
+def _signing_key(suite: Suite) -> ECKey:
+    document = json.loads(suite.installation.data.signing_keys.read_text())
+    (active,) = [key for key in document["keys"] if key["state"] == "active"]
+    return ECKey.import_key(active)
+
+
+async def _a_user(client: httpx.AsyncClient, key: ECKey) -> tuple[str, str]:
+    import time
+
+    claims = {
+        "iss": "https://companion.invalid/auth",
+        "aud": "companion",
+        "sub": str(uuid4()),
+        "sid": str(uuid4()),
+        "jti": str(uuid4()),
+        "tier": "enterprise",
+        "role": "member",
+        "org": None,
+        "scope": "",
+    }
+    now = int(time.time())
+    token = sign_access_token(key, claims, issued_at=now, lifetime_seconds=900)
+    headers = {"authorization": f"Bearer {token}"}
+    stored = await client.put("/keys/openai", json={"api_key": "bench-key-1"}, headers=headers)
+    stored.raise_for_status()
+    session = await client.post("/chat/sessions", json={}, headers=headers)
+    session.raise_for_status()
+    return token, f"{client.base_url}/chat/sessions/{session.json()['id']}/messages"
+
+
+def _bare(bare: BareProxy) -> tuple[NextCall, NextCall]:
+    url = f"{bare.url}/openai/v1/chat/completions"
+
+    def call(content: str, *, stream: bool) -> NextCall:
+        body = {
+            "model": "gpt-6.1-sol",
+            "messages": [{"role": "user", "content": content}],
+            "max_completion_tokens": 8000,
+        }
+        if stream:
+            body |= {"stream": True, "stream_options": {"include_usage": True}}
+        return lambda: json_call(url, body, "bench-key-1")
+
+    return call("bench", stream=False), call(STREAM, stream=True)
+
+
+def _report(
+    saturated: Mapping[str, list[Measured]],
+    steady: Mapping[str, list[Outcome]],
+    memory: Mapping[str, int],
+) -> str:
+    lines = [
+        "",
+        "| mode | failed | requests/s | CPU ms/request, ours | of it: chat, keyvault, "
+        "gateway + egress, relay + workers | PostgreSQL + Valkey | ratio to bare |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for name, runs in saturated.items():
+        yardstick = median(r.cpu_ms(lambda _: True) for r in saturated[f"bare {name.split()[1]}"])
+        lines.append(_row(name, runs, yardstick))
+    lines += ["", *_stream_lines(saturated), "", *_latency_lines(steady), ""]
+    total = sum(size for name, size in memory.items() if name not in NOT_OURS)
+    lines.append(
+        f"Memory: chat {memory['chat'] / 2**20:.0f} MiB, all of ours {total / 2**20:.0f} MiB."
+    )
+    return "\n".join(lines)
+
+
+def _row(name: str, runs: list[Measured], yardstick: float) -> str:
+    ours = median(r.cpu_ms(lambda n: n not in NOT_OURS) for r in runs)
+
+    def part(*names: str) -> str:
+        return f"{median(r.cpu_ms(lambda n: n in names) for r in runs):.2f}"
+
+    workers = ("relay", *(n for n in runs[0].cpu if n.endswith("-worker")))
+    shares = ", ".join([part("chat"), part("keyvault"), part("gateway", "egress"), part(*workers)])
+    failed = sum(len(r.outcome.failures) for r in runs)
+    rate = median(r.outcome.rate for r in runs)
+    apart = part(*ENGINES)
+    bare = name.startswith("bare")
+    return (
+        f"| {name} | {failed} | {rate:.0f} | {ours:.3f} | {'' if bare else shares} "
+        f"| {'' if bare else apart} | {ours / yardstick:.1f} |"
+    )
+
+
+def _stream_lines(saturated: Mapping[str, list[Measured]]) -> list[str]:
+    chunks = 50
+
+    def per_chunk(name: str, *names: str) -> float:
+        chosen = (lambda n: n in names) if names else (lambda _: True)
+        return median(r.cpu_ms(chosen) for r in saturated[name]) * 1000 / chunks
+
+    hot = ("gateway", "chat", "egress")
+    bare, turn = per_chunk("bare stream"), per_chunk("turn stream", *hot)
+    first = median(
+        r.outcome.percentile_ms(99, r.outcome.first_bytes) for r in saturated["turn stream"]
+    )
+    return [
+        f"Streams of {chunks} chunks, 10 ms apart, 50 at once: {turn:.0f} CPU-µs a chunk through "
+        f"gateway, chat and egress, {bare:.0f} through the bare proxy: {turn / bare:.1f} times. "
+        f"First byte p99 {first:.1f} ms.",
+    ]
+
+
+def _latency_lines(steady: Mapping[str, list[Outcome]]) -> list[str]:
+    def at(name: str, which: int) -> float:
+        return median(run.percentile_ms(which) for run in steady[name])
+
+    p50, p99 = at("turn json", 50), at("turn json", 99)
+    return [
+        "| JSON at a steady rate | p50 ms | p99 ms |",
+        "|---|---|---|",
+        f"| bare | {at('bare json', 50):.1f} | {at('bare json', 99):.1f} |",
+        f"| turn | {p50:.1f} | {p99:.1f} |",
+        f"| added | {p50 - at('bare json', 50):.1f} | {p99 - at('bare json', 99):.1f} |",
+    ]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,36 @@
+"""Accounts for those who run the installation, opened in auth's database directly."""
+
+from __future__ import annotations
+
+import os
+
+from deploy.companion.errors import CompanionError
+from deploy.companion.installation import Installation
+from services.auth.domain.password import Password
+from services.auth.domain.user import Role
+from services.auth.settings import Settings
+from services.auth.wiring import wire
+
+_ROLES = {"operator": Role.OPERATOR, "billing": Role.BILLING}
+
+
+async def create_account(email: str, username: str, password: str, role: str) -> None:
+    """Open an account with a role.
+
+    Raises CompanionError for an unknown role, ExpectedFailure for what auth does not accept.
+    """
+    if role not in _ROLES:
+        raise CompanionError(f"There is no role {role}.", f"There are: {', '.join(_ROLES)}.")
+    async with wire(_auth_settings()) as wired:
+        await wired.actions.create_operator(
+            email=email, username=username, password=Password(password), role=_ROLES[role]
+        )
+
+
+def _auth_settings() -> Settings:
+    # Inside auth's own container the environment says it all; beside `make run` we work it out.
+    if "AUTH_SIGNING_KEYS_FILE" in os.environ:
+        return Settings.from_environment()
+    installation = Installation.open()
+    environment = installation.environment(installation.role("auth"))
+    return Settings.model_validate(environment)
