@@ -9,7 +9,7 @@ from fastapi import Depends, Request
 from services.auth.actions import Actions
 
 
-def _actions(request: Request) -> Actions:
+async def _actions(request: Request) -> Actions:
     return cast(Actions, request.app.state.actions)
 
 

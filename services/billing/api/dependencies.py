@@ -18,12 +18,12 @@ _STAFF = frozenset({"billing", "operator"})
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}\Z")
 
 
-def _actions(request: Request) -> Actions:
+async def _actions(request: Request) -> Actions:
     actions: Actions = request.app.state.actions
     return actions
 
 
-def _billing_staff(caller: SignedIn) -> Caller:
+async def _billing_staff(caller: SignedIn) -> Caller:
     if caller.identity.role not in _STAFF:
         raise NotBillingStaff
     return caller
@@ -43,7 +43,7 @@ class Bounds:
     ends: datetime | None
 
 
-def _bounds(
+async def _bounds(
     begins: Annotated[
         Moment, Query(alias="from", description="RFC 3339, or a date: from its first moment on.")
     ] = None,

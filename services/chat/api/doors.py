@@ -10,7 +10,7 @@ from fastapi import Depends, Query, Request
 from services.chat.actions import Actions
 
 
-def _actions(request: Request) -> Actions:
+async def _actions(request: Request) -> Actions:
     actions: Actions = request.app.state.actions
     return actions
 

@@ -18,7 +18,7 @@ from shared.http.errors import PROBLEM
 from shared.http.pages import Page, cursor_of, read_cursor
 
 
-def actions_of(request: Request) -> Actions:
+async def actions_of(request: Request) -> Actions:
     """The verbs, as wired for this process."""
     actions: Actions = request.app.state.actions
     return actions

@@ -12,7 +12,7 @@ from shared.http.caller import SignedIn
 from shared.identity import OnBehalfOf
 
 
-def _actions(request: Request) -> Actions:
+async def _actions(request: Request) -> Actions:
     actions: Actions = request.app.state.actions
     return actions
 
