@@ -13,6 +13,7 @@ from shared.vendors.base import (
     Check,
     KeyStatus,
     is_vendor_trouble,
+    rows_of,
     vendors,
 )
 
@@ -47,7 +48,7 @@ class Anthropic:
 
 
 def _found(body: Any) -> Check:
-    rows = body.get("data", []) if isinstance(body, dict) else []
+    rows = rows_of(body, "data")
     models = tuple(
         sorted(
             row["id"]

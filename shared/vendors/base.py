@@ -60,6 +60,12 @@ class ErrorBody:
     message: str = ""
 
 
+def rows_of(body: Any, name: str) -> list[Any]:
+    """The list that a vendor's answer holds under this name; empty for any other shape."""
+    rows = body.get(name) if isinstance(body, dict) else None
+    return rows if isinstance(rows, list) else []
+
+
 def is_vendor_trouble(status: int) -> bool:
     """Answers that say nothing about the key."""
     return status in {408, 425, 429} or status >= 500

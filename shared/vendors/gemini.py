@@ -13,6 +13,7 @@ from shared.vendors.base import (
     Check,
     KeyStatus,
     is_vendor_trouble,
+    rows_of,
     vendors,
 )
 
@@ -65,8 +66,7 @@ def _reasons(error: dict[str, Any]) -> set[str]:
 
 
 def _found(body: Any) -> Check:
-    rows = body.get("models", []) if isinstance(body, dict) else []
-    models = tuple(sorted(filter(None, (_chat_model(row) for row in rows))))
+    models = tuple(sorted(filter(None, map(_chat_model, rows_of(body, "models")))))
     capabilities = ("code_generation", "multimodal", "text_generation") if models else ()
     return Check(KeyStatus.VALID, models=models, capabilities=capabilities)
 
@@ -75,7 +75,7 @@ def _chat_model(row: Any) -> str | None:
     if not isinstance(row, dict) or not isinstance(row.get("name"), str):
         return None
     name = str(row["name"]).removeprefix("models/")
-    generates = "generateContent" in (row.get("supportedGenerationMethods") or ())
+    generates = "generateContent" in rows_of(row, "supportedGenerationMethods")
     return name if generates and not any(mark in name for mark in _NOT_CHAT) else None
 
 

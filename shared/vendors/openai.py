@@ -13,6 +13,7 @@ from shared.vendors.base import (
     Check,
     KeyStatus,
     is_vendor_trouble,
+    rows_of,
     vendors,
 )
 
@@ -68,7 +69,7 @@ class OpenAI:
 
 
 def _found(body: Any) -> Check:
-    rows = body.get("data", []) if isinstance(body, dict) else []
+    rows = rows_of(body, "data")
     ids = [row["id"] for row in rows if isinstance(row, dict) and isinstance(row.get("id"), str)]
     models = tuple(sorted(i for i in ids if not any(mark in i for mark in _NOT_CHAT)))
     families = {

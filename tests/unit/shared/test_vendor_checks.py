@@ -75,17 +75,12 @@ ANSWERS: list[tuple[str, int, Any, KeyStatus]] = [
         for name in ("openai", "anthropic", "gemini", "elevenlabs")
         for status in (408, 425, 429, 500, 502, 503, 504, 529)
     ],
-    *[
-        (name, 403, None, LIMITED_)
-        for name in ("openai", "anthropic", "gemini", "elevenlabs")
-    ],
+    *[(name, 403, None, LIMITED_) for name in ("openai", "anthropic", "gemini", "elevenlabs")],
 ]
 
 
 @pytest.mark.parametrize(("name", "status", "body", "expected"), ANSWERS)
-def test_each_answer_is_told_apart(
-    name: str, status: int, body: Any, expected: KeyStatus
-) -> None:
+def test_each_answer_is_told_apart(name: str, status: int, body: Any, expected: KeyStatus) -> None:
     assert vendors[name].read_check(status, body).status == expected
 
 
@@ -163,6 +158,18 @@ def test_no_vendors_words_reach_a_user(name: str) -> None:
         error = vendors[name].read_check(status, {"error": {"message": "sk-secret"}}).error
         assert error is not None
         assert "sk-secret" not in error
+
+
+@pytest.mark.parametrize("rows", [None, 5, "text", {"id": "x"}, [None, 5, "x", [], {}]])
+def test_a_list_of_another_shape_names_no_model(rows: Any) -> None:
+    for name in vendors:
+        check = vendors[name].read_check(200, {"data": rows, "models": rows})
+        assert (check.status, check.models) == (VALID, ())
+
+
+def test_a_gemini_model_whose_methods_are_unreadable_is_left_out() -> None:
+    rows = [{"name": "models/a", "supportedGenerationMethods": methods} for methods in (5, None)]
+    assert vendors["gemini"].read_check(200, {"models": rows}).models == ()
 
 
 JSON = st.recursive(
