@@ -6,6 +6,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 SERVICES := auth keyvault chat voice billing
 UV := $(BIN)/uv
+# Trust what the machine trusts, where it says so: a proxy may sign with an authority of its own.
+export UV_SYSTEM_CERTS ?= $(if $(wildcard /etc/ssl/certs/ca-certificates.crt /etc/ssl/cert.pem \
+	/etc/pki/tls/certs/ca-bundle.crt),true,false)
 LOCK = $(UV) pip compile --quiet --universal --generate-hashes --no-emit-index-url \
 	--no-annotate --python-version 3.11 --custom-compile-command "make lock"
 
