@@ -21,6 +21,9 @@ from deploy.companion.errors import CompanionError
 NOBODY = 65534
 """The user id that owns nothing, by custom."""
 
+# initdb asks access(2) whether it can run its programs. For a user other than root that call forgets
+# all capabilities, unless this bit says not to adjust them to user ids (capabilities(7)).
+_KEEP_FOR_ACCESS = "--securebits=+no_setuid_fixup"
 _SETS = ("inh-caps", "ambient-caps", "bounding-set")
 
 
@@ -51,7 +54,7 @@ def prefix(uid: int | None, paths: Iterable[Path], *, parent_death: str = "INT")
     if barrier is None:
         return [*words, "--bounding-set=-all"]
     capability = _capability_to_pass(barrier)
-    return [*words, *(f"--{kind}=-all,+{capability}" for kind in _SETS)]
+    return [*words, _KEEP_FOR_ACCESS, *(f"--{kind}=-all,+{capability}" for kind in _SETS)]
 
 
 def first_barrier(paths: Iterable[Path]) -> Path | None:

@@ -2,6 +2,7 @@
 
 import os
 import stat
+import subprocess
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -189,3 +190,18 @@ def _home_of(process: psutil.Process) -> str | None:
         return process.environ().get("HOME")
     except psutil.Error:
         return None
+
+
+@as_root
+def test_programs_behind_a_barrier_can_be_found_and_run(tmp_path: Path) -> None:
+    # As initdb does: it asks access(2) for the programs beside it before it runs them.
+    tmp_path.chmod(0o700)
+    program = tmp_path / "program"
+    program.write_text("#!/bin/sh\necho ran\n")
+    program.chmod(0o755)
+    question = f'test -x "{program}" && exec "{program}"'
+    words = [*privileges.prefix(privileges.NOBODY, [program]), "/bin/bash", "-c", question]
+
+    answer = subprocess.run(words, capture_output=True, text=True, cwd="/")
+
+    assert answer.stdout == "ran\n", answer.stderr
