@@ -26,22 +26,22 @@ def printed_tour(gateway: str) -> str:
     """The tour as shell commands that work by copy and paste."""
     return f"""\
   export GATEWAY={gateway}
-  curl -s $GATEWAY/auth/register -H 'content-type: application/json' \\
+  curl -sw '\\n' $GATEWAY/auth/register -H 'content-type: application/json' \\
     -d '{{"email":"me@example.com","username":"me","password":"a long enough phrase"}}'
   export TOKEN=$(curl -s $GATEWAY/auth/login -H 'content-type: application/json' \\
     -d '{{"login":"me","password":"a long enough phrase"}}' \\
     | python3 -c 'import json,sys; print(json.load(sys.stdin)["access_token"])')
-  curl -s -X PUT $GATEWAY/keys/openai -H "authorization: Bearer $TOKEN" \\
+  curl -sw '\\n' -X PUT $GATEWAY/keys/openai -H "authorization: Bearer $TOKEN" \\
     -H 'content-type: application/json' -d '{{"api_key":"'${{OPENAI_API_KEY:-sandbox-key}}'"}}'
-  curl -s $GATEWAY/keys/openai -H "authorization: Bearer $TOKEN"
+  curl -sw '\\n' $GATEWAY/keys/openai -H "authorization: Bearer $TOKEN"
   export SESSION=$(curl -s -X POST $GATEWAY/chat/sessions -H "authorization: Bearer $TOKEN" \\
     -H 'content-type: application/json' -d '{{"name":"First"}}' \\
     | python3 -c 'import json,sys; print(json.load(sys.stdin)["id"])')
-  curl -s $GATEWAY/chat/sessions/$SESSION/messages -H "authorization: Bearer $TOKEN" \\
+  curl -sw '\\n' $GATEWAY/chat/sessions/$SESSION/messages -H "authorization: Bearer $TOKEN" \\
     -H 'content-type: application/json' -d '{{"content":"What is a tooltip?"}}'
   curl -sN $GATEWAY/chat/sessions/$SESSION/messages -H "authorization: Bearer $TOKEN" \\
     -H 'content-type: application/json' -d '{{"content":"And live?","stream":true}}'
-  curl -s $GATEWAY/billing/usage -H "authorization: Bearer $TOKEN"
+  sleep 2; curl -sw '\\n' $GATEWAY/billing/usage -H "authorization: Bearer $TOKEN"
 """
 
 

@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import orjson
 import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -18,6 +17,7 @@ from starlette.responses import Response
 from shared import errors
 from shared.events.base import current_request_id
 from shared.http.ratelimit import rate_limit_headers
+from shared.lenient_json import to_json
 
 log = structlog.get_logger(__name__)
 
@@ -91,9 +91,7 @@ def problem_response(
     status: int, document: Mapping[str, Any], headers: Mapping[str, str] | None = None
 ) -> Response:
     """The document as an answer."""
-    return Response(
-        orjson.dumps(document, default=str), status, dict(headers or {}), media_type=PROBLEM
-    )
+    return Response(to_json(document), status, dict(headers or {}), media_type=PROBLEM)
 
 
 def respond(failure: errors.ExpectedFailure) -> Response:
@@ -164,8 +162,8 @@ def _field(error: Any) -> str:
 
 
 def _rule_text(error: Any) -> str:
-    # Messages of our own validators may quote what they were given; pydantic's don't, except here.
-    if error["type"] in {"value_error", "assertion_error"}:
+    # Messages of our own validators may quote what they were given; of pydantic's only the last.
+    if error["type"] in {"value_error", "assertion_error", "union_tag_invalid"}:
         return "is not acceptable"
     text = str(error["msg"])
     return text[0].lower() + text[1:]

@@ -7,10 +7,10 @@ import sys
 from collections.abc import MutableMapping
 from typing import Any
 
-import orjson
 import structlog
 
 from shared.events.base import current_request_id, current_traceparent
+from shared.lenient_json import to_json
 from shared.telemetry.redaction import redact
 
 
@@ -88,4 +88,4 @@ def _redact(
 
 
 def _to_json(value: Any, **_options: Any) -> str:
-    return orjson.dumps(value, default=str).decode()
+    return to_json(value).decode()

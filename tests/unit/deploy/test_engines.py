@@ -3,6 +3,7 @@
 import os
 import stat
 import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -197,11 +198,16 @@ def test_programs_behind_a_barrier_can_be_found_and_run(tmp_path: Path) -> None:
     # As initdb does: it asks access(2) for the programs beside it before it runs them.
     tmp_path.chmod(0o700)
     program = tmp_path / "program"
-    program.write_text("#!/bin/sh\necho ran\n")
+    program.write_text("")
     program.chmod(0o755)
-    question = f'test -x "{program}" && exec "{program}"'
-    words = [*privileges.prefix(privileges.NOBODY, [program]), "/bin/bash", "-c", question]
+    words = privileges.prefix(privileges.NOBODY, [program, Path(sys.executable)])
+    question = "import os, sys; print(os.access(sys.argv[1], os.R_OK | os.X_OK))"
 
-    answer = subprocess.run(words, capture_output=True, text=True, cwd="/")
+    answer = subprocess.run(
+        [*words, sys.executable, "-I", "-c", question, str(program)],
+        capture_output=True,
+        text=True,
+        cwd="/",
+    )
 
-    assert answer.stdout == "ran\n", answer.stderr
+    assert answer.stdout == "True\n", answer.stderr
