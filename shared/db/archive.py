@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from uuid import UUID
 
 from shared.db.database import Database
@@ -31,6 +32,21 @@ select stream, epoch, last_sequence from outbox_stream
 where starts_with(stream, $1) order by stream
 """
 
+_FORGET_SENT = """
+with old as (
+    select stream, sequence from outbox_sent
+    where sent_at < now() - $3::interval and (stream like any($1::text[])) = $2
+    limit $4
+)
+delete from outbox_sent s using old where s.stream = old.stream and s.sequence = old.sequence
+"""
+
+_FORGET_HANDLED = """
+delete from inbox where event_id in (
+    select event_id from inbox where handled_at < now() - $1::interval limit $2
+)
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class StreamEnd:
@@ -51,3 +67,20 @@ async def stream_ends(database: Database, prefix: str) -> Sequence[StreamEnd]:
     """How far the streams have come whose names begin with `prefix`."""
     rows = await database.fetch(_STREAMS, prefix)
     return [StreamEnd(row["stream"], row["epoch"], row["last_sequence"]) for row in rows]
+
+
+async def forget_sent(
+    database: Database, prefixes: Sequence[str], older_than: timedelta, *, of_these: bool, most: int
+) -> int:
+    """Drop events that were sent long ago: of the streams with these prefixes, or of all others."""
+    patterns = [f"{prefix}%" for prefix in prefixes]
+    return _count(await database.execute(_FORGET_SENT, patterns, of_these, older_than, most))
+
+
+async def forget_handled(database: Database, older_than: timedelta, *, most: int) -> int:
+    """Drop the ids of events that were handled long ago."""
+    return _count(await database.execute(_FORGET_HANDLED, older_than, most))
+
+
+def _count(command_tag: str) -> int:
+    return int(command_tag.rpartition(" ")[2])

@@ -23,6 +23,7 @@ log = structlog.get_logger(__name__)
 
 _FRESH_SECONDS = 60.0
 _LOOK_AGAIN_SECONDS = 5.0
+_NO_KEYS = (httpx.HTTPError, JoseError, ValueError, KeyError, TypeError, RecursionError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +80,8 @@ class RemoteKeys:
         try:
             answer = await self._client.get(self._url, timeout=2)
             answer.raise_for_status()
-            keys = KeySet.import_key_set(json.loads(answer.content))
-        except (httpx.HTTPError, JoseError, ValueError, KeyError, TypeError) as error:
+            keys = _key_set(answer.content)
+        except _NO_KEYS as error:
             log.warning("jwks_unreachable", kind=type(error).__name__)
             # Known keys go on serving; without any, the next request may look again at once.
             self._looked_at = time.monotonic() if self._keys else float("-inf")
@@ -89,6 +90,14 @@ class RemoteKeys:
         if answer.content != self._document:
             self._document, self._keys = answer.content, keys
             self.version += 1
+
+
+def _key_set(document: bytes) -> KeySet:
+    keys = KeySet.import_key_set(json.loads(document))
+    if not keys.keys:
+        # Nobody's token could be checked with it, and that is no proof against anybody.
+        raise ValueError("no keys")
+    return keys
 
 
 def bearer_token(header: str | None) -> str:

@@ -65,10 +65,13 @@ class Door:
     ) -> None:
         started = time.perf_counter()
         status = 0
+        body = _Counted(receive, self._largest_body)
 
         async def send_marked(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
+                # Whatever the application makes of a body that broke off, this is the reason.
+                body.complain_once()
                 status = message["status"]
                 message["headers"] = [
                     *message.get("headers", ()),
@@ -83,7 +86,6 @@ class Door:
                 refusal = respond(self._too_large())
                 await refusal(scope, receive, send_marked)
             else:
-                body = _Counted(receive, self._largest_body)
                 await self._app(scope, body, send_marked)
         except _BodyTooLarge:
             if status == 0:
@@ -125,19 +127,28 @@ class _Counted:
     def __init__(self, receive: Receive, largest: int) -> None:
         self._receive = receive
         self._left = largest
+        self._complaint: _BodyTooLarge | None = None
 
     async def __call__(self) -> Message:
         message = await self._receive()
         if message["type"] == "http.request":
             self._left -= len(message.get("body", b""))
             if self._left < 0:
-                raise _BodyTooLarge
+                self._complaint = _BodyTooLarge()
+                raise self._complaint
         return message
+
+    def complain_once(self) -> None:
+        """Raise again what an application may have taken for a failure of its own."""
+        complaint, self._complaint = self._complaint, None
+        if complaint is not None:
+            raise complaint
 
 
 def _declared_length(headers: dict[bytes, bytes]) -> int:
     value = headers.get(b"content-length", b"0")
-    return int(value) if value.isdigit() else 0
+    # More digits than any length has; Python refuses to read very many.
+    return int(value[:19]) if value.isdigit() else 0
 
 
 def _route(scope: Scope) -> str:

@@ -54,5 +54,5 @@ def read_cursor(cursor: str, *kinds: Callable[[str], Any]) -> tuple[Any, ...]:
         ).decode()
         parts = text.split("\x1f")
         return tuple(kind(part) for kind, part in zip(kinds, parts, strict=True))
-    except (ValueError, binascii.Error, OverflowError) as error:
+    except (ValueError, binascii.Error, ArithmeticError) as error:
         raise BadCursor from error

@@ -69,9 +69,9 @@ def create_celery(listen: Listen, settings: CommonSettings, wire: Wire) -> Celer
     task: Any = app.task
     for type_ in listen.subscriptions:
         options = event_task_options(broker_url)
-        task(name=type_, bind=True, **options)(_event_task(process, type_))
+        task(name=type_, bind=True, shared=False, **options)(_event_task(process, type_))
     for job in listen.jobs.values():
-        task(name=job.name, **JOB_TASK_OPTIONS)(_job_task(process, job))
+        task(name=job.name, shared=False, **JOB_TASK_OPTIONS)(_job_task(process, job))
     worker_process_init.connect(process.start, weak=False)
     worker_process_shutdown.connect(process.stop, weak=False)
     if settings.ready_file is not None:

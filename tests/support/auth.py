@@ -255,17 +255,6 @@ class MemoryLoginFailures:
         return len(over)
 
 
-class MemoryInbox:
-    def __init__(self, memory: Memory) -> None:
-        self._memory = memory
-
-    async def forget_before(self, at: datetime, *, most: int) -> int:
-        over = [id_ for id_, handled in self._memory.handled.items() if handled < at][:most]
-        for id_ in over:
-            del self._memory.handled[id_]
-        return len(over)
-
-
 class MemoryWork:
     """All or nothing, like the real one."""
 
@@ -275,7 +264,6 @@ class MemoryWork:
         self.users = MemoryUsers(memory)
         self.sign_ins = MemorySignIns(memory)
         self.login_failures = MemoryLoginFailures(memory)
-        self.inbox = MemoryInbox(memory)
 
     def publish(
         self, event: Event, *, subject: UUID, tier: str, id_: EventId | None = None

@@ -13,8 +13,6 @@ from shared.clock import Clock
 _BATCH = 5_000
 # So that an owner who asks what happened on their account last month can still be told.
 _SIGN_INS_KEPT = timedelta(days=30)
-# Far longer than a broker can hold back a message.
-_INBOX_KEPT = timedelta(days=30)
 
 
 class _Forgetful(Protocol):
@@ -23,7 +21,7 @@ class _Forgetful(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ForgetExpired:
-    """Delete sign-ins that are long over, old counts of failures and old inbox rows, in pieces."""
+    """Delete sign-ins that are long over and old counts of failures, in pieces."""
 
     unit_of_work: NewUnitOfWork
     clock: Clock
@@ -32,7 +30,6 @@ class ForgetExpired:
         now = self.clock.now()
         await self._forget(lambda work: work.sign_ins, now - _SIGN_INS_KEPT)
         await self._forget(lambda work: work.login_failures, now)
-        await self._forget(lambda work: work.inbox, now - _INBOX_KEPT)
 
     async def _forget(self, kept: Callable[[UnitOfWork], _Forgetful], before: datetime) -> None:
         forgotten = _BATCH

@@ -91,12 +91,6 @@ class LoginFailures(Protocol):
         ...
 
 
-class Inbox(Protocol):
-    """Which facts were handled already."""
-
-    async def forget_before(self, at: datetime, *, most: int) -> int: ...
-
-
 class UnitOfWork(Protocol):
     """State and facts that commit together, on a clean exit."""
 
@@ -108,9 +102,6 @@ class UnitOfWork(Protocol):
 
     @property
     def login_failures(self) -> LoginFailures: ...
-
-    @property
-    def inbox(self) -> Inbox: ...
 
     def publish(
         self, event: Event, *, subject: UUID, tier: str, id_: EventId | None = None

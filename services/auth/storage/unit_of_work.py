@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from services.auth.storage.inbox import SqlInbox
 from services.auth.storage.login_failures import SqlLoginFailures
 from services.auth.storage.sign_ins import SqlSignIns
 from services.auth.storage.users import SqlUsers
@@ -19,10 +18,8 @@ class SqlWork(SqlUnitOfWork):
     users: SqlUsers
     sign_ins: SqlSignIns
     login_failures: SqlLoginFailures
-    inbox: SqlInbox
 
     def open_repositories(self) -> None:
         self.users = SqlUsers(self.connection)
         self.sign_ins = SqlSignIns(self.connection)
         self.login_failures = SqlLoginFailures(self.connection)
-        self.inbox = SqlInbox(self.connection)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from shared.messaging.subscriptions import Listen
+from shared.messaging.upkeep import install_upkeep
 
 listen = Listen("auth")
+install_upkeep(listen)
 
 from services.auth.tasks import jobs, on_subscription  # noqa: E402, F401 - they register here

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from shared.messaging.subscriptions import Listen
+from shared.messaging.upkeep import install_upkeep
 
 listen = Listen("billing")
+install_upkeep(listen)
 
 from services.billing.tasks import jobs, on_usage  # noqa: E402 - they register on `listen`
 

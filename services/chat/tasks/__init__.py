@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from services.chat.tasks._listen import listen
-
-from services.chat.tasks import jobs, on_key  # isort: skip
 from shared.messaging.replay import install_replay
+from shared.messaging.subscriptions import Listen
+from shared.messaging.upkeep import install_upkeep
 
+listen = Listen("chat")
 install_replay(listen)
+install_upkeep(listen)
+
+from services.chat.tasks import jobs, on_key  # noqa: E402 - they register themselves on `listen`
 
 __all__ = ["jobs", "listen", "on_key"]

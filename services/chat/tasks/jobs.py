@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 from services.chat.actions import Actions
-from services.chat.tasks._listen import listen
+from services.chat.tasks import listen
 
 
 @listen.every(timedelta(seconds=10))

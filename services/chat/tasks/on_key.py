@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from services.chat.actions import Actions
 from services.chat.domain.known_key import KnownKey, RevokedKey
-from services.chat.tasks._listen import listen
+from services.chat.tasks import listen
 from shared.events import Fact
 from shared.events.key import KeyRevoked, KeyValidated
 from shared.ids import UserId

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from shared.messaging.subscriptions import Listen
+from shared.messaging.upkeep import install_upkeep
 
 listen = Listen("keyvault")
+install_upkeep(listen)
 
 from services.keyvault.tasks import jobs, on_key  # noqa: E402, F401 - they register themselves

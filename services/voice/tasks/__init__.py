@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from shared.messaging.replay import install_replay
 from shared.messaging.subscriptions import Listen
+from shared.messaging.upkeep import install_upkeep
 
 listen = Listen("voice")
 install_replay(listen)
+install_upkeep(listen)
 
 from services.voice.tasks import jobs, on_key  # noqa: E402 - they register themselves on `listen`
 

@@ -52,7 +52,7 @@ def test_one_queue_per_tier_and_one_for_its_own_work() -> None:
     names = {queue.name for queue in listen.queues("redis://127.0.0.1:1/0")}
     tiers = ("free", "pro", "enterprise")
     assert names == {*(f"auth.subscriptions.{tier}" for tier in tiers), "auth.jobs"}
-    assert set(listen.jobs) == {"auth.jobs.forget_expired"}
+    assert set(listen.jobs) == {"auth.jobs.forget_expired", "auth.jobs.forget_old_events"}
 
 
 async def test_a_paid_tier_stands_in_the_next_token(auth: RunningAuth, consumer: Consumer) -> None:
@@ -127,4 +127,8 @@ def test_the_worker_knows_its_tasks(auth: RunningAuth) -> None:
         check=True,
         timeout=60,
     )
-    assert done.stdout.split() == ["auth.jobs.forget_expired", "subscription.changed"]
+    assert done.stdout.split() == [
+        "auth.jobs.forget_expired",
+        "auth.jobs.forget_old_events",
+        "subscription.changed",
+    ]

@@ -214,11 +214,12 @@ def test_the_worker_process_knows_its_tasks_and_queues(around: Surroundings) -> 
         check=True,
     )
     tasks, queues, schedule = json.loads(told.stdout.splitlines()[-1])
-    assert tasks == ["key.validation_requested", "keyvault.jobs.request_due_validations"]
+    jobs = ["keyvault.jobs.forget_old_events", "keyvault.jobs.request_due_validations"]
+    assert tasks == ["key.validation_requested", *jobs]
     assert queues == [
         "keyvault.jobs",
         "keyvault.validation.enterprise",
         "keyvault.validation.free",
         "keyvault.validation.pro",
     ]
-    assert schedule == ["keyvault.jobs.request_due_validations"]
+    assert sorted(schedule) == jobs

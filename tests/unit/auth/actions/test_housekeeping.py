@@ -7,7 +7,6 @@ from services.auth.actions.check_health import CheckHealth
 from services.auth.actions.forget_expired import ForgetExpired
 from services.auth.domain.attempts import Failures
 from services.auth.domain.ports import ServiceState
-from shared.ids import EventId, uuid7
 from tests.support.auth import NOON, Memory, StoppedClock, a_sign_in, a_user
 
 DAY = timedelta(days=1)
@@ -21,15 +20,12 @@ async def test_only_what_is_long_over_is_forgotten() -> None:
         a_sign_in(user, ended_at=NOON - 31 * DAY),
         a_sign_in(user, expires_at=NOON - 31 * DAY),
     )
-    old, new = EventId(uuid7()), EventId(uuid7())
     memory = Memory(
-        failures={"over": Failures(3, NOON - DAY), "running": Failures(3, NOON + DAY)},
-        handled={old: NOON - 31 * DAY, new: NOON - DAY},
+        failures={"over": Failures(3, NOON - DAY), "running": Failures(3, NOON + DAY)}
     ).keep(user, live, lately, long_ago, expired)
     await ForgetExpired(memory.work, StoppedClock())()
     assert set(memory.devices) == {live.id, lately.id}
     assert set(memory.failures) == {"running"}
-    assert set(memory.handled) == {new}
     assert set(memory.accounts) == {user.id}
 
 

@@ -1,7 +1,0 @@
-"""Chat's subscriptions."""
-
-from __future__ import annotations
-
-from shared.messaging.subscriptions import Listen
-
-listen = Listen("chat")
