@@ -99,7 +99,7 @@ class OneSeatOnly(Invalid):
 class SubscriptionNotPaid(PaymentRequired):
     """The change costs more than what is paid for now."""
 
-    code = "payment_required"
+    code = "subscription_not_paid"
 
     def __init__(self, tier: str, seats: int, price_microusd_per_month: int) -> None:
         super().__init__(

@@ -271,7 +271,7 @@ async def test_in_a_sandbox_a_change_takes_effect_at_once_and_is_told(
 
 async def test_elsewhere_an_upgrade_has_to_be_paid_for(billing: Billing, ada: UUID) -> None:
     refused = await billing.send("PUT", "subscription", ada, json={"tier": "pro"})
-    body = problem(refused, 402, "payment_required")
+    body = problem(refused, 402, "subscription_not_paid")
     assert (body["tier"], body["price_microusd_per_month"]) == ("pro", 9_000_000)
     same = await billing.send("PUT", "subscription", ada, json={"tier": "free"})
     assert (same.status_code, same.json()["revision"]) == (200, 0)

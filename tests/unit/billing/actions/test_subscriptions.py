@@ -38,7 +38,7 @@ async def test_elsewhere_somebody_has_to_pay_first() -> None:
     memory = Memory()
     with pytest.raises(SubscriptionNotPaid) as refusal:
         await changing(memory, sandbox=False)(ADA, "pro", None)
-    assert refusal.value.code == "payment_required"
+    assert refusal.value.code == "subscription_not_paid"
     assert refusal.value.facts["price_microusd_per_month"] == 9_000_000
     assert memory.published == []
     assert (await ShowSubscription(memory.work)(ADA)).tier_name == "free"
