@@ -15,6 +15,7 @@ from shared.errors import ExpectedFailure
 from shared.http.caller import RemoteKeys
 from shared.http.door import App, Door
 from shared.http.errors import install_error_handlers
+from shared.http.problems import problems
 from shared.identity import Peers
 from shared.settings import CommonSettings
 from shared.telemetry.logging import configure_logging
@@ -102,6 +103,8 @@ def _application(title: str, description: str) -> FastAPI:
         redoc_url=None,
         # A path is right or wrong; a redirect would lose the body and show internal hosts.
         redirect_slashes=False,
+        # Any route may be asked badly, and may meet a dependency that is away.
+        responses=problems(422, 503),
     )
     install_error_handlers(app)
     return app

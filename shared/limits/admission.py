@@ -19,6 +19,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import NoScriptError, RedisError
+from redis.exceptions import TimeoutError as RedisTimeout
 
 from shared.errors import DependencyUnavailable
 
@@ -27,6 +28,8 @@ _OPEN_SECONDS = 1.0  # how long the breaker keeps away from a Valkey that failed
 # More would not be faster: opening many at once is what takes longer than a stalled server may.
 _CONNECTIONS = 32
 _AT_ONCE = 8
+_TIMEOUT_SECONDS = 0.1
+_LATE_SECONDS = 0.13
 
 # uvloop raises RuntimeError for a write to a connection that is closed already.
 _BROKEN = (RedisConnectionError, RuntimeError)
@@ -90,8 +93,8 @@ def open_cache(url: str) -> Redis:
     """A Valkey client with hard timeouts and no retries of its own: one owner retries, not two."""
     pool = BlockingConnectionPool.from_url(
         url,
-        socket_timeout=0.1,
-        socket_connect_timeout=0.1,
+        socket_timeout=_TIMEOUT_SECONDS,
+        socket_connect_timeout=_TIMEOUT_SECONDS,
         retry=Retry(NoBackoff(), 0),
         health_check_interval=0,
         # A new connection is at work ten times sooner without the talk of a RESP3 handshake.
@@ -174,11 +177,17 @@ class Admissions:
                 raise DependencyUnavailable("cache") from error
 
     async def _evaluate(self, script: Any, keys: list[str], arguments: list[int]) -> Any:
+        # Both scripts may be repeated: the reservation's marker keeps them from counting twice.
+        began = time.monotonic()
         try:
             return await self._evalsha(script, keys, arguments)
         except _BROKEN:
-            # A pooled connection that Valkey closed (a restart) shows it on its next use. Both
-            # scripts may be repeated: the reservation's marker keeps them from counting twice.
+            # A pooled connection that Valkey closed (a restart) shows it on its next use.
+            return await self._evalsha(script, keys, arguments)
+        except RedisTimeout:
+            # One that comes late tells that our own loop was busy, not that Valkey is gone.
+            if time.monotonic() - began < _LATE_SECONDS:
+                raise
             return await self._evalsha(script, keys, arguments)
 
     async def _evalsha(self, script: Any, keys: list[str], arguments: list[int]) -> Any:

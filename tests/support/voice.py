@@ -16,7 +16,6 @@ from services.voice.actions.settle_speech import SettleSpeech
 from services.voice.actions.speak import Speak, Wish
 from services.voice.domain.errors import VoiceNotFound
 from services.voice.domain.ports import Audio, EarlierSpeech
-from shared.revocation import Revocation
 from services.voice.domain.script import Script, SettingsWish, SpeechOrder, script_for
 from services.voice.domain.speech import Hold, Settlement, SpeechId
 from services.voice.domain.voice import Voice, VoiceCategory, VoiceId, VoiceSettings
@@ -27,6 +26,7 @@ from shared.identity import OnBehalfOf
 from shared.ids import UserId
 from shared.limit_state import LimitState
 from shared.model_catalogue import ModelCatalogue
+from shared.revocation import Revocation
 from shared.tiers import Tier, tier_named
 from shared.vendors.failures import VendorFailed
 

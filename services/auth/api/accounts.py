@@ -10,10 +10,10 @@ from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
 from services.auth.api.actions import ServiceActions
-from services.auth.api.problems import problems
 from services.auth.domain.password import LONGEST_PASSWORD, Password
 from services.auth.domain.user import LONGEST_EMAIL, LONGEST_USERNAME, Role, User
 from shared.http.caller import SignedIn
+from shared.http.problems import problems
 
 router = APIRouter(prefix="/auth", tags=["accounts"])
 

@@ -6,10 +6,10 @@ from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
 from services.auth.api.actions import ServiceActions
-from services.auth.api.problems import problems
 from services.auth.domain.password import LONGEST_PASSWORD, Password
 from services.auth.domain.sign_in import SignInId
 from shared.http.caller import SignedIn
+from shared.http.problems import problems
 
 router = APIRouter(prefix="/auth/password", tags=["passwords"])
 

@@ -9,8 +9,8 @@ from fastapi import APIRouter, Depends
 from pydantic import BaseModel
 
 from services.auth.api.actions import ServiceActions
-from services.auth.api.problems import problems
 from shared.http.caller import OnlyFrom
+from shared.http.problems import problems
 from shared.ids import UserId
 
 router = APIRouter(prefix="/internal", tags=["peers"])

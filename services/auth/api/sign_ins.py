@@ -10,9 +10,9 @@ from fastapi import APIRouter, Query
 from pydantic import BaseModel
 
 from services.auth.api.actions import ServiceActions
-from services.auth.api.problems import problems
 from services.auth.domain.sign_in import SignIn, SignInId
 from shared.http.caller import SignedIn
+from shared.http.problems import problems
 
 router = APIRouter(prefix="/auth/sessions", tags=["sessions"])
 

@@ -9,12 +9,12 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
 from services.auth.api.accounts import UserBody
 from services.auth.api.actions import ServiceActions
-from services.auth.api.problems import problems
 from services.auth.domain.password import LONGEST_PASSWORD, Password
 from services.auth.domain.sign_in import SignInId
 from services.auth.domain.token_pair import TokenPair
 from services.auth.domain.user import LONGEST_EMAIL
 from shared.http.caller import SignedIn
+from shared.http.problems import problems
 
 router = APIRouter(prefix="/auth", tags=["tokens"])
 

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Response
 from pydantic import BaseModel
 
 from services.auth.api.actions import ServiceActions
-from services.auth.api.problems import problems
+from shared.http.problems import problems
 
 router = APIRouter(prefix="/.well-known", tags=["well-known"])
 

@@ -11,7 +11,7 @@ from fastapi import APIRouter
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from services.billing.actions.reconcile import Reconciliation
-from services.billing.api.dependencies import BillingStaff, ServiceActions, problems
+from services.billing.api.dependencies import BillingStaff, ServiceActions
 from services.billing.api.subscription import SubscriptionBody, WantedSubscription
 from services.billing.domain.completeness import Gap, Progress
 from services.billing.domain.price_book import (
@@ -19,6 +19,7 @@ from services.billing.domain.price_book import (
     PriceOverride,
     UnitPrices,
 )
+from shared.http.problems import problems
 from shared.ids import UserId
 
 router = APIRouter(prefix="/billing/admin", tags=["billing team"])
@@ -165,7 +166,7 @@ class ReconciliationBody(BaseModel):
         )
 
 
-@router.post("/prices", status_code=201, responses=problems(403, 409, 422))
+@router.post("/prices", status_code=201, responses=problems(401, 403, 409, 422))
 async def set_price(wanted: NewPrice, actions: ServiceActions, staff: BillingStaff) -> PriceBody:
     """Set a model's price. It wins over the public one from its moment on, and rates what waits."""
     since = wanted.effective_from.astimezone(UTC) if wanted.effective_from else None
@@ -178,7 +179,7 @@ async def set_price(wanted: NewPrice, actions: ServiceActions, staff: BillingSta
     return PriceBody.of(price)
 
 
-@router.put("/subscriptions/{user_id}", responses=problems(403, 422))
+@router.put("/subscriptions/{user_id}", responses=problems(401, 403, 422))
 async def grant_subscription(
     user_id: UUID, wanted: WantedSubscription, actions: ServiceActions, staff: BillingStaff
 ) -> SubscriptionBody:
@@ -189,7 +190,7 @@ async def grant_subscription(
     return SubscriptionBody.of(subscription)
 
 
-@router.get("/reconciliation", responses=problems(403))
+@router.get("/reconciliation", responses=problems(401, 403))
 async def reconcile(actions: ServiceActions, _staff: BillingStaff) -> ReconciliationBody:
     """What producers sent against what was recorded, and what waits for somebody."""
     return ReconciliationBody.of(await actions.reconcile())

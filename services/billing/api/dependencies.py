@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import Depends, Query, Request
 
@@ -80,20 +79,3 @@ def read_moment(text: str, *, end_of_day: bool = False) -> datetime:
     if not 1 < moment.year < 9999:
         raise BadPeriod("This year is out of range.")
     return moment
-
-
-_WORDS: Mapping[int, str] = {
-    401: "The access token is missing or bad.",
-    402: "It has to be paid for first.",
-    403: "Only the operator's billing team may do this.",
-    404: "No such thing, or another user's.",
-    409: "The state does not allow this.",
-    422: "The request is not valid.",
-    503: "A dependency of ours is in trouble.",
-}
-
-
-def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """The errors that a route may answer, for its documentation."""
-    content: dict[str, Any] = {"application/problem+json": {}}
-    return {s: {"description": _WORDS[s], "content": content} for s in (401, *statuses, 503)}

@@ -7,10 +7,11 @@ from datetime import datetime
 from fastapi import APIRouter
 from pydantic import BaseModel
 
-from services.billing.api.dependencies import ServiceActions, problems
+from services.billing.api.dependencies import ServiceActions
 from services.billing.domain.limits import LimitStanding
 from shared.http.caller import SignedIn
 from shared.http.pages import Page
+from shared.http.problems import problems
 
 router = APIRouter(prefix="/billing", tags=["limits"])
 
@@ -39,7 +40,7 @@ class LimitBody(BaseModel):
         )
 
 
-@router.get("/limits", responses=problems())
+@router.get("/limits", responses=problems(401))
 async def show_limits(actions: ServiceActions, caller: SignedIn) -> Page[LimitBody]:
     """Every window of your tier, with what is used of it. What is unlimited is not listed."""
     standings = await actions.show_limits(caller.identity.user_id)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from fastapi import APIRouter
 from pydantic import BaseModel
 
-from services.billing.api.dependencies import problems
 from shared.http.caller import SignedIn
 from shared.http.pages import Page
+from shared.http.problems import problems
 from shared.money import dollars_text
 from shared.tiers import TIERS, Allowance, Tier
 
@@ -63,7 +63,7 @@ class PlanBody(BaseModel):
         )
 
 
-@router.get("/plans", responses=problems())
+@router.get("/plans", responses=problems(401))
 async def list_plans(_caller: SignedIn) -> Page[PlanBody]:
     """The tiers, from the smallest to the largest."""
     tiers = sorted(TIERS.values(), key=lambda tier: tier.rank)

@@ -9,7 +9,7 @@ from uuid import UUID
 from fastapi import APIRouter, Header, Query, Response
 from pydantic import BaseModel
 
-from services.billing.api.dependencies import AskedPeriod, Cursor, ServiceActions, problems
+from services.billing.api.dependencies import AskedPeriod, Cursor, ServiceActions
 from services.billing.api.export import CSV, JSON, NDJSON, export, wanted_type
 from services.billing.api.record_body import RecordBody
 from services.billing.domain.ledger import Entry
@@ -17,6 +17,7 @@ from services.billing.domain.period import Period
 from services.billing.domain.ports import Position
 from shared.http.caller import SignedIn
 from shared.http.pages import Page, cursor_of, read_cursor
+from shared.http.problems import problems
 from shared.ids import EventId
 
 router = APIRouter(prefix="/billing/usage/records", tags=["usage"])
@@ -47,7 +48,7 @@ class RecordLifeBody(RecordBody):
 @router.get(
     "",
     response_model=Page[RecordBody],
-    responses=problems(422) | {200: {"content": {CSV: {}, NDJSON: {}}}},
+    responses=problems(401, 422) | {200: {"content": {CSV: {}, NDJSON: {}}}},
 )
 async def list_records(
     actions: ServiceActions,
@@ -74,7 +75,7 @@ async def list_records(
     return Page(data=[RecordBody.of(entry) for entry in page.data], next_cursor=page.next_cursor)
 
 
-@router.get("/{event_id}", response_model=RecordLifeBody, responses=problems(404, 422))
+@router.get("/{event_id}", response_model=RecordLifeBody, responses=problems(401, 404, 422))
 async def explain_record(
     event_id: UUID, actions: ServiceActions, caller: SignedIn
 ) -> RecordLifeBody:

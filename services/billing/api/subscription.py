@@ -7,9 +7,10 @@ from datetime import datetime
 from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
 
-from services.billing.api.dependencies import ServiceActions, problems
+from services.billing.api.dependencies import ServiceActions
 from services.billing.domain.subscription import Subscription
 from shared.http.caller import SignedIn
+from shared.http.problems import problems
 from shared.money import dollars_text
 
 router = APIRouter(prefix="/billing", tags=["subscription"])
@@ -47,13 +48,13 @@ class SubscriptionBody(BaseModel):
         )
 
 
-@router.get("/subscription", responses=problems())
+@router.get("/subscription", responses=problems(401))
 async def show_subscription(actions: ServiceActions, caller: SignedIn) -> SubscriptionBody:
     """The tier that you have now."""
     return SubscriptionBody.of(await actions.show_subscription(caller.identity.user_id))
 
 
-@router.put("/subscription", responses=problems(402, 422))
+@router.put("/subscription", responses=problems(401, 402, 422))
 async def change_subscription(
     wanted: WantedSubscription, actions: ServiceActions, caller: SignedIn
 ) -> SubscriptionBody:

@@ -8,9 +8,10 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query
 from pydantic import BaseModel
 
-from services.billing.api.dependencies import AskedPeriod, ServiceActions, problems
+from services.billing.api.dependencies import AskedPeriod, ServiceActions
 from services.billing.domain.usage_report import Dimension, Sums, UsageReport, dimensions_named
 from shared.http.caller import SignedIn
+from shared.http.problems import problems
 from shared.money import dollars_text
 
 router = APIRouter(prefix="/billing", tags=["usage"])
@@ -72,7 +73,7 @@ class UsageBody(BaseModel):
     "/usage",
     response_model=UsageBody,
     response_model_exclude_unset=True,
-    responses=problems(422),
+    responses=problems(401, 422),
 )
 async def report_usage(
     actions: ServiceActions,

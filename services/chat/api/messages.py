@@ -13,13 +13,14 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from services.chat.actions.running_turn import Broken, RunningTurn
 from services.chat.actions.take_turn import Question, Replayed
-from services.chat.api.doors import PageSize, ServiceActions, problems
+from services.chat.api.doors import PageSize, ServiceActions
 from services.chat.api.event_stream import EventStream
 from services.chat.api.message_body import MessageBody, UsageBody
 from services.chat.domain.conversation import Message, MessageId, SessionId
 from shared.events.base import current_request_id
 from shared.http.caller import SignedIn
 from shared.http.pages import Page, cursor_of, read_cursor
+from shared.http.problems import problems
 from shared.http.ratelimit import rate_limit_headers
 from shared.identity import OnBehalfOf
 from shared.limit_state import LimitState

@@ -5,8 +5,9 @@ from __future__ import annotations
 from fastapi import APIRouter
 from pydantic import BaseModel
 
-from services.chat.api.doors import ServiceActions, problems
+from services.chat.api.doors import ServiceActions
 from shared.http.caller import SignedIn
+from shared.http.problems import problems
 
 router = APIRouter(prefix="/chat/models", tags=["models"])
 

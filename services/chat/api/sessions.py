@@ -9,10 +9,11 @@ from uuid import UUID
 from fastapi import APIRouter, Query
 from pydantic import BaseModel, ConfigDict, Field
 
-from services.chat.api.doors import PageSize, ServiceActions, problems
+from services.chat.api.doors import PageSize, ServiceActions
 from services.chat.domain.conversation import ChatSession, SessionId
 from shared.http.caller import SignedIn
 from shared.http.pages import Page, cursor_of, read_cursor
+from shared.http.problems import problems
 
 router = APIRouter(prefix="/chat/sessions", tags=["sessions"])
 

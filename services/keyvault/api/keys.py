@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated
 from uuid import UUID
 
 from fastapi import APIRouter, Depends, Query, Request, Response
@@ -14,8 +14,8 @@ from services.keyvault.actions import Actions
 from services.keyvault.domain.audit import AuditEntry, Kind
 from services.keyvault.domain.provider_key import ProviderKey, Status
 from shared.http.caller import SignedIn
-from shared.http.errors import PROBLEM
 from shared.http.pages import Page, cursor_of, read_cursor
+from shared.http.problems import problems
 
 
 async def actions_of(request: Request) -> Actions:
@@ -112,22 +112,14 @@ class AuditLine(BaseModel):
         )
 
 
-def _problem(text: str) -> dict[str, Any]:
-    return {"description": text, "content": {PROBLEM: {}}}
-
-
 router = APIRouter(
     prefix="/keys",
     tags=["keys"],
     dependencies=[Depends(keep_nowhere)],
-    responses={
-        401: _problem("No valid access token."),
-        503: _problem("The vault is sealed (`vault_sealed`) or a dependency is gone."),
-    },
+    responses=problems(401, _503="vault_sealed, dependency_unavailable"),
 )
-_Responses = dict[int | str, dict[str, Any]]
-_ABSENT: _Responses = {404: _problem("`unknown_provider`, or `key_not_found`.")}
-_UNKNOWN: _Responses = {404: _problem("`unknown_provider`.")}
+_ABSENT = problems(_404="unknown_provider, key_not_found")
+_UNKNOWN = problems(_404="unknown_provider")
 
 
 @router.get("", summary="List your keys")

@@ -13,6 +13,7 @@ from services.voice.api.answers import AudioAnswer, SpokenAnswer, SpokenBody
 from services.voice.api.dependencies import ForCaller, ServiceActions
 from services.voice.domain.script import LONGEST_TEXT, SettingsWish, SpeechOrder
 from shared.http.caller import SignedIn
+from shared.http.problems import problems
 
 router = APIRouter(prefix="/voice", tags=["speech"])
 
@@ -76,12 +77,15 @@ _ANSWERS: dict[int | str, dict[str, Any]] = {
         "model": SpokenBody,
         "content": {"audio/mpeg": {"schema": {"type": "string", "format": "binary"}}},
     },
-    402: {"description": "`format_not_in_tier`, `voice_not_in_tier`, `voice_model_not_in_tier`."},
-    404: {"description": "`voice_not_found`."},
-    409: {"description": "`request_in_progress`, `already_spoken`, `no_usable_key`."},
-    429: {"description": "`limit_reached`, with the window's facts and `RateLimit` headers."},
-    502: {"description": "The vendor refused or failed before any audio came."},
-    503: {"description": "We are in trouble; see `Retry-After`."},
+    **problems(
+        401,
+        502,
+        503,
+        _402="format_not_in_tier, voice_not_in_tier, voice_model_not_in_tier",
+        _404="voice_not_found",
+        _409="request_in_progress, already_spoken, no_usable_key",
+        _429="limit_reached",
+    ),
 }
 
 

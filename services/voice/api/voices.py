@@ -10,8 +10,11 @@ from pydantic import BaseModel
 from services.voice.api.dependencies import ForCaller, ServiceActions
 from services.voice.domain.voice import Voice
 from shared.http.caller import SignedIn
+from shared.http.problems import problems
 
-router = APIRouter(prefix="/voice", tags=["voices"])
+router = APIRouter(
+    prefix="/voice", tags=["voices"], responses=problems(401, 502, _409="no_usable_key")
+)
 
 # A length that bounds the work; which texts are ids is the domain's to say.
 VoiceIdPath = Annotated[str, Path(max_length=200, description="A voice's id at its vendor.")]

@@ -59,7 +59,9 @@ def scribe(
 @pytest.fixture(scope="session")
 def workers(scribe: Scribe) -> Iterator[Scribe]:
     """The listener with a worker for free and one for enterprise; pro is left to each test."""
-    running = [scribe.start_worker(tier, **SHORT_WAITS) for tier in ("free", "enterprise")]
+    running = [
+        scribe.start_worker(tier, transport_options=SHORT_WAITS) for tier in ("free", "enterprise")
+    ]
     for worker in running:
         worker.wait_until_ready()
     yield scribe

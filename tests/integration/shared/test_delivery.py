@@ -237,11 +237,11 @@ def _kept(scribe: Scribe, broker: Broker) -> int:
     return len(scribe.dead())
 
 
+# RabbitMQ keeps the message itself.
+@pytest.mark.parametrize("broker", ["valkey"], indirect=True)
 def test_the_body_of_a_kept_message_can_be_read_by_an_operator(
     workers: Scribe, broker: Broker
 ) -> None:
-    if broker.is_rabbitmq:
-        pytest.skip("RabbitMQ keeps the message itself")
     before = len(workers.dead())
     broker.publish_raw(FREE, '{"nul": "\\u0000", ', headers={"task": "usage.recorded"})
     eventually(lambda: len(workers.dead()) == before + 1, "the message is kept")

@@ -41,10 +41,8 @@ def oldest(service: str = "herald") -> float | None:
 
 def test_events_stay_in_the_outbox_while_the_broker_is_gone(cut_off: Herald) -> None:
     cut_off.publish([a_usage() for _ in range(3)])
-    relay = cut_off.relay()
-    for _ in range(2):
-        with pytest.raises(NotSent):
-            relay.run_once()
+    with pytest.raises(NotSent):
+        cut_off.relay().run_once()
     assert cut_off.waiting() == 3
     # Requests go on writing, and what they write waits behind.
     cut_off.publish([a_usage() for _ in range(2)])

@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import kombu
 import pytest
@@ -35,19 +36,23 @@ class Broker:
         """Bring it back with its data."""
         self.child.start_again(self.is_ready, seconds=60)
 
-    def publish_raw(self, stream: str, body: str | bytes, **properties: object) -> None:
+    def publish_raw(self, stream: str, body: str | bytes, headers: dict[str, str]) -> None:
         """Put a message on the exchange that no relay of ours would send."""
         with kombu.Connection(self.url) as connection:
-            producer = connection.Producer(auto_declare=False)
-            options = {"content_type": "application/json", "content_encoding": "utf-8"}
-            producer.publish(
-                body, exchange=EXCHANGE_NAME, routing_key=stream, **(options | properties)
+            connection.Producer(auto_declare=False).publish(
+                body,
+                exchange=EXCHANGE_NAME,
+                routing_key=stream,
+                headers=headers,
+                content_type="application/json",
+                content_encoding="utf-8",
             )
 
     def dead_letters(self, queue: str) -> int:
         """How many messages RabbitMQ has moved to the queue's dead letters."""
         with kombu.Connection(self.url) as connection:
-            declared = dead_queue(queue)(connection.default_channel).queue_declare(passive=True)
+            channel: Any = connection.default_channel
+            declared: Any = channel.queue_declare(dead_queue(queue).name, passive=True)
         return int(declared.message_count)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 from uuid import UUID
 
 from sqlalchemy import BigInteger, Boolean, Column, Identity, Table, Text
-from sqlalchemy.dialects.postgresql import UUID as UUIDColumn
+from sqlalchemy.dialects import postgresql
 
 from shared.db.database import Database
 from shared.db.engine import sync_engine
@@ -21,7 +21,7 @@ Table(
     "effect",
     metadata,
     Column("id", BigInteger, Identity(), primary_key=True),
-    Column("event_id", UUIDColumn(as_uuid=True), nullable=False),
+    Column("event_id", postgresql.UUID(as_uuid=True), nullable=False),
     Column("note", Text, nullable=False),
 )
 # Committed before anything else happens to a delivery, so that a test can see a second one.
@@ -29,7 +29,7 @@ Table(
     "delivery",
     metadata,
     Column("id", BigInteger, Identity(), primary_key=True),
-    Column("event_id", UUIDColumn(as_uuid=True), nullable=False),
+    Column("event_id", postgresql.UUID(as_uuid=True), nullable=False),
 )
 Table("tick", metadata, Column("id", BigInteger, Identity(), primary_key=True))
 Table("happened", metadata, Column("what", Text, primary_key=True))

@@ -196,7 +196,7 @@ class Scribe:
         self,
         *tiers: str,
         environment: Mapping[str, str] | None = None,
-        **transport_options: float,
+        transport_options: Mapping[str, float] | None = None,
     ) -> Process:
         """A Celery worker for the queues of some tiers; not yet ready."""
         queues = ",".join(f"{self.service}.usage.{tier}" for tier in tiers)
@@ -204,7 +204,7 @@ class Scribe:
         words += ["--pool", "prefork", "--concurrency", "1", "--loglevel", "info"]
         words += ["--without-gossip", "--without-mingle", "--without-heartbeat"]
         words += ["--queues", queues]
-        surroundings = {**self._environment(transport_options), **(environment or {})}
+        surroundings = {**self._environment(transport_options or {}), **(environment or {})}
         return Process(words, surroundings, self.directory)
 
     def _environment(self, transport_options: Mapping[str, float]) -> dict[str, str]:

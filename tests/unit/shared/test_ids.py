@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
 from datetime import UTC, datetime, timedelta
@@ -17,7 +18,7 @@ from shared.ids import time_of, uuid7
 
 def test_a_hundred_thousand_ids_strictly_increase() -> None:
     made = [uuid7() for _ in range(100_000)]
-    assert all(earlier < later for earlier, later in zip(made, made[1:], strict=False))
+    assert all(earlier < later for earlier, later in itertools.pairwise(made))
 
 
 def test_ids_of_many_threads_are_distinct_and_increase_within_each() -> None:

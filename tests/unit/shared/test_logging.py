@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
 import logging
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -17,18 +19,21 @@ SECRET = "sk-" + "ant-api03-" + "aB3dE5fG7hJ9kL1mN2pQ4rS6"
 
 
 @pytest.fixture
-def lines(capsys: pytest.CaptureFixture[str]) -> Iterator[Any]:
+def lines(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """Configures logging and reads what was written since."""
     root = logging.getLogger()
-    before = root.handlers, root.level
-    configure_logging("chat", "debug")
+    before = list(root.handlers), root.level
+    out, trouble = io.StringIO(), io.StringIO()
+    monkeypatch.setattr(sys, "stdout", out)
+    monkeypatch.setattr(sys, "stderr", trouble)
+    configure_logging("chat", getattr(request, "param", "debug"))
     structlog.configure(cache_logger_on_first_use=False)
 
     def read() -> list[dict[str, Any]]:
-        written = capsys.readouterr()
-        assert written.err == ""
-        assert SECRET not in written.out
-        return [json.loads(line) for line in written.out.splitlines()]
+        assert trouble.getvalue() == ""
+        written = out.getvalue()
+        assert SECRET not in written
+        return [json.loads(line) for line in written.splitlines()]
 
     yield read
     root.handlers = before[0]
@@ -108,9 +113,8 @@ def test_whatever_a_field_holds_the_line_is_written(lines: Any) -> None:
     assert line["newline"] == "a\nb"
 
 
+@pytest.mark.parametrize("lines", ["warning"], indirect=True)
 def test_lines_below_the_level_are_not_written(lines: Any) -> None:
-    configure_logging("chat", "warning")
-    structlog.configure(cache_logger_on_first_use=False)
     structlog.get_logger().info("quiet")
     logging.getLogger("httpx").info("GET https://x/?key=1")
     structlog.get_logger().warning("loud")

@@ -39,7 +39,7 @@ def test_an_override_that_cannot_be_meant_fails_at_start(text: str) -> None:
     ],
 )
 def test_the_specifications_names_reach_the_model_of_today(written: str, class_: str) -> None:
-    catalogue = ModelCatalogue.from_json('{"%s": "served-today"}' % class_)
+    catalogue = ModelCatalogue.from_json(f'{{"{class_}": "served-today"}}')
     assert catalogue.resolve(written) == "served-today"
 
 

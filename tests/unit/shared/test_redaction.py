@@ -83,8 +83,21 @@ def test_ordinary_text_stays(text: str) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["key", "api_key", "apikey", "openai_api_key", "X-Api-Key", "authorization", "password"]
-    + ["refresh_token", "tokens", "secret", "set-cookie", "credential", "Secrets"],
+    [
+        "key",
+        "api_key",
+        "apikey",
+        "openai_api_key",
+        "X-Api-Key",
+        "authorization",
+        "password",
+        "refresh_token",
+        "tokens",
+        "secret",
+        "set-cookie",
+        "credential",
+        "Secrets",
+    ],
 )
 def test_a_field_that_names_a_secret_is_emptied_at_any_depth(name: str) -> None:
     assert redact({"a": [{"b": {name: "plain words"}}]}) == {"a": [{"b": {name: REDACTED}}]}

@@ -178,8 +178,21 @@ JSON = st.recursive(
         st.lists(inner, max_size=3)
         | st.dictionaries(
             st.sampled_from(
-                ["error", "detail", "details", "data", "models", "id", "name", "code", "status"]
-                + ["capabilities", "image_input", "max_input_tokens", "supportedGenerationMethods"]
+                [
+                    "error",
+                    "detail",
+                    "details",
+                    "data",
+                    "models",
+                    "id",
+                    "name",
+                    "code",
+                    "status",
+                    "capabilities",
+                    "image_input",
+                    "max_input_tokens",
+                    "supportedGenerationMethods",
+                ]
             ),
             inner,
             max_size=4,

@@ -1,0 +1,79 @@
+"""Every service has the same rooms, and the lines that it also needs outside of its folder."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+from deploy.companion.programs import SERVICES
+
+ROOT = Path(__file__).parents[2]
+ROOMS = ("domain", "actions", "storage", "providers", "api", "tasks")
+FILES = (
+    *("__init__.py", "settings.py", "wiring.py", "app.py", "worker.py", "README.md"),
+    *(f"{room}/__init__.py" for room in ROOMS),
+    *("domain/ports.py", "domain/errors.py", "storage/tables.py"),
+    *("storage/migrations/env.py", "storage/migrations/script.py.mako"),
+)
+
+
+def services() -> list[str]:
+    """Every folder below `services/` that holds a service."""
+    folders = (ROOT / "services").iterdir()
+    return sorted(f.name for f in folders if f.is_dir() and not f.name.startswith(("_", ".")))
+
+
+def missing_files(service: str) -> Iterator[str]:
+    folder = ROOT / "services" / service
+    yield from (f"services/{service}/{name}" for name in FILES if not (folder / name).is_file())
+    if not list(folder.glob("storage/migrations/versions/0001_*.py")):
+        yield f"services/{service}/storage/migrations/versions/0001_….py"
+    for package in sorted(folder.rglob("*.py")):
+        if not (package.parent / "__init__.py").is_file():
+            yield f"{package.parent.relative_to(ROOT)}/__init__.py"
+
+
+def missing_lines(service: str) -> Iterator[str]:
+    lines = (ROOT / "Procfile").read_text().splitlines()
+    commands = dict(line.split(": ", 1) for line in lines if ": " in line and line[0].isalpha())
+    if f"services.{service}.app" not in commands.get(service, ""):
+        yield f"Procfile: a line `{service}:` that serves services.{service}.app"
+    if f"services.{service}.worker:app" not in commands.get(f"{service}-worker", ""):
+        yield f"Procfile: a line `{service}-worker:` that runs services.{service}.worker:app"
+    if service not in commands.get("relay", "").split():
+        yield f"Procfile: {service} in the line of the relay"
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    if service not in project["optional-dependencies"]:
+        yield f"pyproject.toml: the extra {service!r}"
+    if not (ROOT / "requirements" / f"{service}.txt").is_file():
+        yield f"requirements/{service}.txt (make lock)"
+    makefile = (ROOT / "Makefile").read_text().splitlines()
+    named = next((line for line in makefile if line.startswith("SERVICES :=")), "")
+    if service not in named.split():
+        yield f"Makefile: {service} in SERVICES"
+    if service not in SERVICES:
+        yield f"deploy/companion/programs.py: {service} in SERVICES"
+
+
+def test_every_service_is_complete() -> None:
+    found = services()
+    assert len(found) >= 5
+    missing = [line for service in found for line in missing_files(service)]
+    missing += [line for service in found for line in missing_lines(service)]
+    assert not missing, "missing:\n" + "\n".join(missing)
+
+
+def test_nothing_outside_names_a_service_that_is_gone() -> None:
+    assert set(SERVICES) == set(services())
+
+
+def test_a_service_says_what_it_is_about() -> None:
+    silent = []
+    for service in services():
+        folder = ROOT / "services" / service
+        if len((folder / "README.md").read_text().split()) < 50:
+            silent.append(f"services/{service}/README.md")
+        if not (folder / "__init__.py").read_text().lstrip().startswith('"""'):
+            silent.append(f"services/{service}/__init__.py")
+    assert not silent, "these explain too little: " + ", ".join(silent)

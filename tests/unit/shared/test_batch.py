@@ -1,0 +1,128 @@
+"""The message on the bus: trusted only when its hash and count fit what it carries."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shared.events import Fact
+from shared.events.user import UserRegistered
+from shared.messaging.batch import UnreadableBatch, from_wire, to_wire
+
+
+def envelopes(count: int) -> list[dict[str, Any]]:
+    epoch = uuid4()
+    return [
+        Fact(event=UserRegistered(user_id=uuid4()), subject=uuid4(), tier="free")
+        .sent_as(epoch, number)
+        .to_wire()
+        for number in range(1, count + 1)
+    ]
+
+
+def a_batch(count: int = 3) -> dict[str, Any]:
+    wire: dict[str, Any] = json.loads(json.dumps(to_wire("auth", uuid4(), envelopes(count))))
+    return wire
+
+
+def test_what_goes_out_comes_back() -> None:
+    sent = envelopes(5)
+    facts, dead = from_wire(json.loads(json.dumps(to_wire("auth", uuid4(), sent))))
+    assert [fact.to_wire() for fact in facts] == [e | {"source": ""} for e in sent]
+    assert dead == []
+
+
+def test_the_wrapper_says_what_it_carries() -> None:
+    epoch, sent = uuid4(), envelopes(5)
+    wire = to_wire("auth", epoch, sent)
+    assert (wire["producer"], wire["epoch"]) == ("auth", str(epoch))
+    assert (wire["first_sequence"], wire["last_sequence"], wire["count"]) == (1, 5, 5)
+
+
+def test_the_order_of_names_does_not_change_the_hash() -> None:
+    wire = a_batch()
+    wire["events"] = [dict(reversed(list(event.items()))) for event in wire["events"]]
+    assert len(from_wire(wire)[0]) == 3
+
+
+def test_one_unreadable_envelope_does_not_take_the_others_with_it() -> None:
+    sent = envelopes(3)
+    sent[1]["type"] = "user.unheard"
+    facts, dead = from_wire(to_wire("auth", uuid4(), sent))
+    assert [fact.sequence for fact in facts] == [1, 3]
+    assert [(letter.body, letter.reason) for letter in dead] == [(sent[1], "unknown type")]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"count": 2},
+        {"count": "3"},
+        {"count": None},
+        {"sha256": "0" * 64},
+        {"sha256": None},
+        {"events": None},
+        {"events": {}},
+        {"events": "text"},
+        {"events": []},
+        {"events": [None, None, None]},
+    ],
+)
+def test_a_wrapper_that_does_not_fit_is_refused(change: dict[str, Any]) -> None:
+    with pytest.raises(UnreadableBatch):
+        from_wire(a_batch() | change)
+
+
+def test_a_changed_envelope_breaks_the_hash() -> None:
+    wire = a_batch()
+    wire["events"][1]["tier"] = "enterprise"
+    with pytest.raises(UnreadableBatch, match="hash"):
+        from_wire(wire)
+
+
+@pytest.mark.parametrize("value", ["\ud800", 2**70, -(2**70)])
+def test_what_cannot_be_hashed_is_refused(value: Any) -> None:
+    wire = a_batch()
+    wire["events"][0]["odd"] = value
+    with pytest.raises(UnreadableBatch):
+        from_wire(wire)
+
+
+def test_envelopes_nested_without_end_are_refused() -> None:
+    wire, deep = a_batch(), []  # type: ignore[var-annotated]
+    for _ in range(500):
+        deep = [deep]
+    wire["events"][0]["odd"] = deep
+    with pytest.raises(UnreadableBatch):
+        from_wire(wire)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+    max_leaves=10,
+)
+
+
+@given(body=JSON)
+def test_any_other_body_is_refused(body: Any) -> None:
+    with pytest.raises(UnreadableBatch):
+        from_wire(body)
+
+
+@given(name=st.sampled_from(sorted(a_batch())), value=JSON)
+def test_any_field_is_ignored_or_refused(name: str, value: Any) -> None:
+    wire = a_batch()
+    harmless = {"batch_id", "producer", "epoch", "first_sequence", "last_sequence"}
+    fits = name in harmless or value == wire[name]
+    try:
+        facts, dead = from_wire(wire | {name: value})
+    except UnreadableBatch:
+        assert not fits
+    else:
+        assert (len(facts), dead) == (3, [])

@@ -1,0 +1,491 @@
+"""The outermost layer of every web process, in front of a real application."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import httpx
+import pytest
+from fastapi import APIRouter, FastAPI, Request
+from fastapi.responses import StreamingResponse
+from prometheus_client import REGISTRY
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
+from structlog.testing import capture_logs
+
+from shared.errors import DependencyUnavailable, NotFound
+from shared.events.base import current_request_id, current_traceparent
+from shared.http.app import create_http_app
+from shared.http.caller import OnlyFrom, SignedIn
+from shared.http.door import Door
+from shared.http.errors import PROBLEM, install_error_handlers
+from shared.ids import uuid7
+from shared.settings import CommonSettings
+from tests.support.tokens import SERVICES, TokenMint, identity_of, write_identities
+
+SECRET = "hunter-two-and-more"
+TRACE = "00-" + "a" * 32 + "-" + "b" * 16 + "-01"
+LARGEST = 1000
+
+
+class Cat(BaseModel):
+    kind: Literal["cat"]
+
+
+class Dog(BaseModel):
+    kind: Literal["dog"]
+
+
+class Body(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    name: str = Field(max_length=20)
+    count: int = Field(0, ge=0, le=100)
+    password: SecretStr = Field(SecretStr(""), max_length=10)
+    colour: Literal["red", "blue"] = "red"
+    pet: Annotated[Cat | Dog, Field(discriminator="kind")] | None = None
+    labels: dict[str, int] = Field(default_factory=dict)
+
+    @field_validator("name")
+    @classmethod
+    def is_polite(cls, name: str) -> str:
+        if "rude" in name:
+            raise ValueError(f"{name} is rude")
+        return name
+
+
+router = APIRouter()
+
+
+@router.get("/context")
+async def context() -> dict[str, Any]:
+    return {"request_id": current_request_id.get(), "trace": current_traceparent.get()}
+
+
+@router.post("/bodies/{number}")
+async def take(number: int, body: Body) -> dict[str, int]:
+    return {"number": number, "length": len(body.name)}
+
+
+@router.post("/raw")
+async def raw(request: Request) -> dict[str, int]:
+    return {"length": len(await request.body())}
+
+
+@router.get("/bug")
+async def bug() -> None:
+    raise RuntimeError(SECRET)
+
+
+@router.get("/missing")
+async def missing() -> None:
+    raise NotFound("No such thing.", thing="77")
+
+
+@router.get("/cut")
+async def cut() -> StreamingResponse:
+    async def chunks() -> AsyncIterator[bytes]:
+        yield b"first"
+        raise RuntimeError(SECRET)
+
+    return StreamingResponse(chunks())
+
+
+@router.get("/mine")
+async def mine(caller: SignedIn) -> dict[str, str]:
+    return {"user": str(caller.identity.user_id), "tier": caller.tier.name}
+
+
+def build(app: Any = None, *, sandbox: bool = False) -> Door:
+    return Door(app or _application(), service="probe", largest_body=LARGEST, sandbox=sandbox)
+
+
+def _application() -> FastAPI:
+    app = FastAPI(redirect_slashes=False)
+    app.include_router(router)
+    install_error_handlers(app)
+    return app
+
+
+@asynccontextmanager
+async def talking_to(door: Any) -> AsyncIterator[httpx.AsyncClient]:
+    transport = httpx.ASGITransport(door, raise_app_exceptions=False)
+    async with httpx.AsyncClient(transport=transport, base_url="http://probe") as client:
+        yield client
+
+
+@pytest.fixture(autouse=True)
+def logged() -> Iterator[list[Any]]:
+    """What was logged; also spares us the pretty tracebacks of an unconfigured structlog."""
+    with capture_logs() as entries:
+        yield entries
+
+
+@pytest.fixture
+async def client() -> AsyncIterator[httpx.AsyncClient]:
+    async with talking_to(build()) as client:
+        yield client
+
+
+async def test_a_request_id_is_kept_and_answered(client: httpx.AsyncClient) -> None:
+    answer = await client.get("/context", headers={"x-request-id": "order-77.a_B"})
+    assert answer.headers["x-request-id"] == "order-77.a_B"
+    assert answer.json()["request_id"] == "order-77.a_B"
+
+
+@pytest.mark.parametrize(
+    "given", [None, "", "short", "a" * 65, "with space", "new\tline", "<script>", "é" * 10]
+)
+async def test_a_request_id_that_could_do_harm_is_replaced(
+    client: httpx.AsyncClient, given: str | None
+) -> None:
+    headers = {} if given is None else {b"x-request-id": given.encode()}
+    answer = await client.get("/context", headers=headers)
+    made = answer.headers["x-request-id"]
+    assert made == answer.json()["request_id"] != given
+    assert len(made) == 36
+
+
+async def test_a_trace_is_kept(client: httpx.AsyncClient) -> None:
+    answer = await client.get("/context", headers={"traceparent": TRACE})
+    assert answer.json()["trace"] == TRACE
+
+
+@pytest.mark.parametrize("given", ["", "00-1-2-01", TRACE + "-more", TRACE.upper(), "x" * 55])
+async def test_a_trace_that_is_none_is_begun(client: httpx.AsyncClient, given: str) -> None:
+    trace = (await client.get("/context", headers={"traceparent": given})).json()["trace"]
+    version, trace_id, span, flags = trace.split("-")
+    assert (version, len(trace_id), len(span), flags) == ("00", 32, 16, "01")
+
+
+async def test_concurrent_requests_keep_their_ids_apart(client: httpx.AsyncClient) -> None:
+    answers = await asyncio.gather(
+        *(client.get("/context", headers={"x-request-id": f"request-{n}"}) for n in range(50))
+    )
+    assert [a.json()["request_id"] for a in answers] == [f"request-{n}" for n in range(50)]
+
+
+async def test_only_the_sandbox_is_marked(client: httpx.AsyncClient) -> None:
+    assert "x-sandbox" not in (await client.get("/context")).headers
+    async with talking_to(build(sandbox=True)) as sandboxed:
+        for path in ("/context", "/nowhere", "/bug"):
+            assert (await sandboxed.get(path)).headers["x-sandbox"] == "true"
+
+
+async def test_a_body_may_be_as_large_as_the_door(client: httpx.AsyncClient) -> None:
+    answer = await client.post("/raw", content=b"x" * LARGEST)
+    assert answer.json() == {"length": LARGEST}
+
+
+async def test_a_larger_body_is_refused_by_its_declared_length(client: httpx.AsyncClient) -> None:
+    for path in ("/raw", "/bodies/1", "/nowhere"):
+        answer = await client.post(path, content=b"x" * (LARGEST + 1))
+        assert answer.status_code == 413
+        assert answer.headers["content-type"] == PROBLEM
+        assert answer.json()["code"] == "too_large"
+        assert answer.json()["largest_body_bytes"] == LARGEST
+
+
+@pytest.mark.parametrize("path", ["/raw", "/bodies/1"])
+async def test_a_larger_body_is_refused_without_a_declared_length(
+    client: httpx.AsyncClient, path: str
+) -> None:
+    sent = 0
+
+    async def endless() -> AsyncIterator[bytes]:
+        nonlocal sent
+        for _ in range(100):
+            sent += 1
+            yield b"x" * 100
+
+    answer = await client.post(
+        path, content=endless(), headers={"content-type": "application/json"}
+    )
+    assert answer.status_code == 413
+    assert answer.json()["code"] == "too_large"
+    assert answer.json()["largest_body_bytes"] == LARGEST
+    assert answer.headers["x-request-id"]
+
+
+@pytest.mark.parametrize("length", ["9" * 5000, "99999999999999999999"])
+async def test_an_absurd_length_is_too_large(client: httpx.AsyncClient, length: str) -> None:
+    answer = await client.post("/raw", content=b"", headers={"content-length": length})
+    assert answer.status_code == 413
+
+
+async def test_a_bug_answers_500_without_a_word_about_it(
+    client: httpx.AsyncClient, logged: list[Any]
+) -> None:
+    answer = await client.get("/bug?secret=" + SECRET, headers={"x-request-id": "request-77"})
+    assert answer.status_code == 500
+    assert answer.headers["content-type"] == PROBLEM
+    assert answer.headers["x-request-id"] == "request-77"
+    assert answer.json() == {
+        "type": "urn:companion:problem:internal_error",
+        "title": "We made a mistake",
+        "status": 500,
+        "detail": "The request failed.",
+        "code": "internal_error",
+        "request_id": "request-77",
+    }
+    failed, request = logged
+    assert (failed["event"], failed["route"], failed["exc_info"]) == (
+        "request_failed",
+        "/bug",
+        True,
+    )
+    assert (request["event"], request["status"]) == ("request", 500)
+    assert SECRET not in str(logged)
+
+
+async def test_a_bug_in_the_middle_of_a_stream_ends_it() -> None:
+    sent: list[Any] = []
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    async def receive() -> Any:
+        await asyncio.Event().wait()
+
+    scope = {"type": "http", "method": "GET", "path": "/cut", "headers": [], "query_string": b""}
+    await build()(
+        scope | {"raw_path": b"/cut", "root_path": "", "http_version": "1.1"}, receive, send
+    )
+    assert [m["type"] for m in sent] == ["http.response.start", "http.response.body"]
+    assert sent[-1]["more_body"] is True
+    assert SECRET not in str(sent)
+
+
+async def test_an_expected_failure_is_its_document(client: httpx.AsyncClient) -> None:
+    answer = await client.get("/missing")
+    assert (answer.status_code, answer.json()["thing"]) == (404, "77")
+    assert answer.headers["content-type"] == PROBLEM
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "code"),
+    [
+        ("GET", "/nowhere", 404, "route_not_found"),
+        ("GET", "/context/", 404, "route_not_found"),
+        ("GET", "//context", 404, "route_not_found"),
+        ("DELETE", "/context", 405, "method_not_allowed"),
+        ("GET", "/" + SECRET, 404, "route_not_found"),
+        ("GET", "/%00%ff", 404, "route_not_found"),
+    ],
+)
+async def test_an_unknown_route_is_a_problem_too(
+    client: httpx.AsyncClient, method: str, path: str, status: int, code: str
+) -> None:
+    answer = await client.request(method, path)
+    assert (answer.status_code, answer.json()["code"]) == (status, code)
+    assert answer.headers["content-type"] == PROBLEM
+    assert SECRET not in answer.text
+
+
+HOSTILE: list[Any] = [
+    {"name": SECRET * 3},
+    {"name": f"rude {SECRET}"[:20]},
+    {"name": "x", "count": SECRET},
+    {"name": "x", "count": 10**30},
+    {"name": "x", "count": -1},
+    {"name": "x", "count": 1.5},
+    {"name": "x", "password": SECRET},
+    {"name": "x", "password": {"p": SECRET}},
+    {"name": "x", "colour": SECRET},
+    {"name": "x", "pet": {"kind": SECRET}},
+    {"name": "x", "pet": SECRET},
+    {"name": "x", SECRET: 1},
+    {"name": "x", "\ud800": 1},
+    {"name": "x", "a" * 900: 1},
+    {"name": "x", "labels": {"l": SECRET}},
+    {"name": "\ud800"},
+    {"name": None},
+    {"name": ["x"]},
+    {"name": {"$ne": SECRET}},
+    {},
+    [],
+    SECRET,
+    5,
+    None,
+]
+
+
+@pytest.mark.parametrize("body", HOSTILE, ids=repr)
+async def test_a_body_off_its_schema_is_refused_without_an_echo(
+    client: httpx.AsyncClient, body: Any
+) -> None:
+    headers = {"content-type": "application/json"}
+    answer = await client.post("/bodies/1", content=json.dumps(body), headers=headers)
+    assert answer.status_code == 422
+    assert answer.json()["code"] == "invalid_request"
+    assert answer.json()["errors"]
+    assert SECRET not in answer.text
+    assert "rude" not in answer.text
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"{",
+        b"{'a': 1}",
+        b"\xff\xfe",
+        b"[" * 900,
+        b'{"name": "x", "count": ' + b"9" * 900,
+        b"\x00",
+        b'{"name": "x"} trailing',
+    ],
+)
+async def test_a_body_that_is_no_json_is_malformed(client: httpx.AsyncClient, body: bytes) -> None:
+    headers = {"content-type": "application/json"}
+    answer = await client.post("/bodies/1", content=body, headers=headers)
+    assert answer.status_code in ({422} if body == b"" else {400})
+    assert answer.headers["content-type"] == PROBLEM
+
+
+async def test_deep_json_is_no_bug() -> None:
+    door = Door(_application(), service="probe", largest_body=1 << 20, sandbox=False)
+    async with talking_to(door) as client:
+        for body in (b"[" * 500_000, b'{"a":' * 100_000, b"9" * 5_000):
+            headers = {"content-type": "application/json"}
+            answer = await client.post("/bodies/1", content=body, headers=headers)
+            assert answer.status_code in {400, 422}
+
+
+async def test_a_path_off_its_schema_is_refused_without_an_echo(client: httpx.AsyncClient) -> None:
+    for number in (SECRET, "9" * 5000, "1.5", "%00", "%ff"):
+        answer = await client.post(f"/bodies/{number}", json={"name": "x"})
+        assert answer.status_code == 422
+        assert SECRET not in answer.text
+
+
+def requests(route: str, status: str, method: str = "GET") -> float:
+    labels = {"service": "probe", "method": method, "route": route, "status": status}
+    return REGISTRY.get_sample_value("companion_http_requests_total", labels) or 0
+
+
+async def test_metrics_are_labelled_by_template_and_never_by_path(
+    client: httpx.AsyncClient,
+) -> None:
+    before = requests("/bodies/{number}", "200", "POST"), requests("unmatched", "404")
+    await client.post("/bodies/17", json={"name": "x"})
+    await client.get("/nowhere/17")
+    after = requests("/bodies/{number}", "200", "POST"), requests("unmatched", "404")
+    assert [b - a for a, b in zip(before, after, strict=True)] == [1, 1]
+    labels = {"service": "probe"}
+    assert REGISTRY.get_sample_value("companion_http_requests_in_flight", labels) == 0
+
+
+# What follows runs the whole process that `create_http_app` builds.
+
+
+class Wired:
+    """A service that does nothing and whose database comes and goes."""
+
+    def __init__(self) -> None:
+        self.actions = "the actions"
+        self.database_is_gone = False
+        self.checks = {"database": self.check}
+
+    async def check(self) -> None:
+        if self.database_is_gone:
+            raise DependencyUnavailable("database")
+
+
+@pytest.fixture
+def wired() -> Wired:
+    return Wired()
+
+
+@pytest.fixture
+async def process(wired: Wired, tmp_path: Path) -> AsyncIterator[Any]:
+    mint = TokenMint()
+    keys = write_identities(tmp_path)
+    root, before = logging.getLogger(), list(logging.getLogger().handlers)
+    async with mint.served() as jwks_url:
+        settings = CommonSettings(
+            database_url=SecretStr("x"),
+            cache_url=SecretStr("x"),
+            broker_url=SecretStr("x"),
+            jwks_url=jwks_url,
+            identity_key_file=keys["chat"],
+            identity_trust_file=tmp_path / "trusted.json",
+        )
+
+        @asynccontextmanager
+        async def wire() -> AsyncIterator[Wired]:
+            yield wired
+
+        peers = APIRouter()
+
+        @peers.get("/peers/only-chat")
+        async def only_chat(request: Request) -> str:
+            return await OnlyFrom("chat")(request)
+
+        process = create_http_app(
+            "keyvault", settings, wire=wire, routers=[router], internal_routers=[peers]
+        )
+        async with process.lifespan():
+            yield process, mint, tmp_path
+    root.handlers = before
+
+
+async def test_a_user_is_known_by_their_token(process: Any) -> None:
+    built, mint, _ = process
+    user = uuid7()
+    async with talking_to(built.public) as client:
+        answer = await client.get("/mine", headers=mint.headers(user, tier="pro"))
+        assert answer.json() == {"user": str(user), "tier": "pro"}
+        stranger = await client.get("/mine", headers=TokenMint().headers(user))
+        assert stranger.status_code == 401
+        assert stranger.headers["www-authenticate"] == "Bearer"
+        assert (await client.get("/mine")).json()["code"] == "unauthenticated"
+
+
+async def test_internal_routes_are_not_behind_the_public_port(process: Any) -> None:
+    built, _, _ = process
+    async with talking_to(built.public) as client:
+        for path in ("/healthz", "/readyz", "/metrics", "/peers/only-chat", "/docs", "/redoc"):
+            assert (await client.get(path)).status_code == 404
+
+
+async def test_only_named_services_come_in(process: Any) -> None:
+    built, mint, directory = process
+    async with talking_to(built.internal) as client:
+        statuses = {}
+        for name in SERVICES:
+            token = identity_of(directory, name).token_for("keyvault")
+            headers = {"authorization": f"Bearer {token}"}
+            statuses[name] = (await client.get("/peers/only-chat", headers=headers)).status_code
+        assert statuses == dict.fromkeys(SERVICES, 403) | {"chat": 200}
+        assert (await client.get("/peers/only-chat")).status_code == 401
+        answer = await client.get("/peers/only-chat", headers=mint.headers(uuid7()))
+        assert answer.status_code == 401
+
+
+async def test_readiness_names_the_dependency_that_is_gone(process: Any, wired: Wired) -> None:
+    built, _, _ = process
+    async with talking_to(built.internal) as client:
+        assert (await client.get("/readyz")).json() == {
+            "status": "ok",
+            "dependencies": {"database": "ok"},
+        }
+        wired.database_is_gone = True
+        answer = await client.get("/readyz")
+        assert answer.status_code == 503
+        assert answer.json()["dependencies"] == {"database": "dependency_unavailable"}
+        assert (await client.get("/healthz")).status_code == 200
+        assert b"companion_http_requests" in (await client.get("/metrics")).content
+
+
+async def test_the_document_of_the_api_is_served(process: Any) -> None:
+    built, _, _ = process
+    async with talking_to(built.public) as client:
+        document = json.loads((await client.get("/openapi.json")).content)
+    assert "/bodies/{number}" in document["paths"]
+    assert "/healthz" not in document["paths"]

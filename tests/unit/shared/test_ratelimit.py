@@ -1,0 +1,29 @@
+"""What is left is said in every answer that a limit governs."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+from shared.http.ratelimit import rate_limit_headers
+from shared.limit_state import LimitState
+
+NOW = datetime(2030, 5, 17, 12, 30, 30, tzinfo=UTC)
+
+
+def test_no_window_means_no_header() -> None:
+    assert rate_limit_headers([], NOW) == {}
+
+
+def test_each_window_tells_its_quota_and_what_is_left() -> None:
+    resets = NOW + timedelta(seconds=29.5)
+    state = LimitState("minute", 5, 2, timedelta(minutes=1), resets)
+    assert rate_limit_headers([state], NOW) == {
+        "RateLimit-Policy": '"minute";q=5;w=60',
+        "RateLimit": '"minute";r=3;t=30',
+    }
+
+
+def test_nothing_is_ever_negative() -> None:
+    state = LimitState("minute", 5, 9, timedelta(minutes=1), NOW - timedelta(seconds=5))
+    assert rate_limit_headers([state], NOW)["RateLimit"] == '"minute";r=0;t=0'
+    assert state.remaining == 0

@@ -1,0 +1,152 @@
+"""Queues follow from what a service listens to and from the tiers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import SecretStr
+
+from shared.events import Fact
+from shared.events.key import KeyRevoked, KeyValidated
+from shared.events.usage import UsageRecorded
+from shared.messaging.broker import (
+    DELIVERY_LIMIT,
+    EXCHANGE_NAME,
+    celery_settings,
+    dead_queue,
+    is_rabbitmq,
+    transport_options,
+)
+from shared.messaging.celery_app import create_celery
+from shared.messaging.subscriptions import Listen
+from shared.settings import CommonSettings
+from shared.tiers import TIERS
+
+VALKEY, RABBITMQ = (
+    "redis://:password@127.0.0.1:6379/1",
+    "amqp://user:password@127.0.0.1:5672/events",
+)
+BROKERS = pytest.mark.parametrize("url", [VALKEY, RABBITMQ], ids=["valkey", "rabbitmq"])
+
+
+async def handle(_facts: Sequence[Fact[Any]], _given: Any) -> None:
+    """Does nothing."""
+
+
+def listening() -> Listen:
+    listen = Listen("chat")
+    listen.to(KeyValidated, queue="keys")(handle)
+    listen.to(KeyRevoked, queue="keys")(handle)
+    listen.to(UsageRecorded, queue="usage")(handle)
+    return listen
+
+
+def bindings(url: str, listen: Listen) -> dict[str, set[str]]:
+    return {
+        queue.name: {binding.routing_key for binding in queue.bindings}
+        for queue in listen.queues(url)
+    }
+
+
+@BROKERS
+def test_each_tier_has_queues_of_its_own(url: str) -> None:
+    found = bindings(url, listening())
+    assert set(found) == {f"chat.{name}.{tier}" for name in ("keys", "usage") for tier in TIERS}
+    assert found["chat.keys.pro"] == {"key.validated.pro", "key.revoked.pro"}
+    assert found["chat.usage.free"] == {"usage.recorded.free"}
+
+
+@BROKERS
+def test_jobs_have_one_queue_without_a_tier(url: str) -> None:
+    listen = listening()
+    listen.every(timedelta(seconds=5))(tidy)
+    assert bindings(url, listen)["chat.jobs"] == {"chat.jobs"}
+    assert listen.jobs["chat.jobs.tidy"].every == timedelta(seconds=5)
+
+
+async def tidy(_actions: Any) -> None:
+    """Does nothing."""
+
+
+def test_a_type_is_listened_to_once() -> None:
+    listen = listening()
+    with pytest.raises(ValueError, match=r"chat listens to key\.revoked twice"):
+        listen.to(KeyRevoked, queue="other")(handle)
+
+
+@BROKERS
+def test_celery_binds_a_queue_to_its_own_streams_alone(url: str, tmp_path: Path) -> None:
+    listen = listening()
+    listen.every(timedelta(seconds=5))(tidy)
+    settings = CommonSettings(
+        database_url=SecretStr("postgresql://user:password@127.0.0.1:1"),
+        cache_url=SecretStr("redis://127.0.0.1:1"),
+        broker_url=SecretStr(url),
+        jwks_url="http://127.0.0.1:1",
+        identity_key_file=tmp_path,
+        identity_trust_file=tmp_path,
+    )
+    app = create_celery(listen, settings, lambda: pytest.fail("not wired before it works"))
+    queues = app.amqp.queues
+    assert len(queues) == 7
+    for name, queue in queues.items():
+        own = {binding.routing_key for binding in queue.bindings}
+        # Celery gives a queue that lacks them its defaults: then every queue would get the jobs.
+        assert queue.exchange.name == EXCHANGE_NAME
+        assert queue.routing_key in own
+        assert ("chat.jobs" in own) == (name == "chat.jobs")
+    assert set(app.conf.beat_schedule) == {"chat.jobs.tidy"}
+    assert {"key.revoked", "key.validated", "usage.recorded", "chat.jobs.tidy"} <= set(app.tasks)
+
+
+def test_the_broker_is_known_by_its_url() -> None:
+    assert is_rabbitmq(RABBITMQ)
+    assert is_rabbitmq("amqps://host")
+    assert not is_rabbitmq(VALKEY)
+    assert not is_rabbitmq("rediss://host")
+
+
+def test_rabbitmqs_queues_lose_nothing() -> None:
+    for queue in listening().queues(RABBITMQ):
+        assert queue.durable
+        assert queue.queue_arguments == {
+            "x-queue-type": "quorum",
+            "x-delivery-limit": DELIVERY_LIMIT,
+            "x-dead-letter-exchange": "companion.dead",
+            "x-dead-letter-routing-key": queue.name,
+            "x-dead-letter-strategy": "at-least-once",
+            "x-overflow": "reject-publish",
+        }
+        dead = dead_queue(queue.name)
+        assert (dead.name, dead.routing_key) == (f"{queue.name}.dead", queue.name)
+        assert dead.exchange.name == "companion.dead"
+
+
+@BROKERS
+def test_no_message_is_lost_by_a_default(url: str) -> None:
+    settings = celery_settings(url)
+    assert settings["task_acks_late"] is True
+    assert settings["task_acks_on_timeout"] is False
+    assert settings["task_create_missing_queues"] is False
+    assert settings["accept_content"] == ["json"]
+    assert settings["broker_connection_max_retries"] is None
+    assert settings["worker_enable_remote_control"] is False
+    assert settings["worker_prefetch_multiplier"] == 1
+    # A lost process means another try: by the broker where it counts them, by Celery elsewhere.
+    assert settings["task_reject_on_worker_lost"] is is_rabbitmq(url)
+    assert settings["task_retry_on_worker_lost"] is not is_rabbitmq(url)
+    assert settings["task_acks_on_failure"] is not is_rabbitmq(url)
+    # A publisher must not try for ever.
+    assert transport_options(url)["max_retries"] == 3
+
+
+def test_rabbitmq_confirms_and_valkey_waits_long_enough() -> None:
+    assert transport_options(RABBITMQ)["confirm_publish"] is True
+    options = transport_options(VALKEY)
+    assert options["visibility_timeout"] == 300
+    assert options["priority_steps"] == [0]
+    assert options["socket_timeout"] is not None
