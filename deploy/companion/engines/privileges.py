@@ -21,8 +21,8 @@ from deploy.companion.errors import CompanionError
 NOBODY = 65534
 """The user id that owns nothing, by custom."""
 
-# initdb asks access(2) whether it can run its programs. For a user other than root that call forgets
-# all capabilities, unless this bit says not to adjust them to user ids (capabilities(7)).
+# initdb asks access(2) whether it can run its programs. For a user other than root that call
+# forgets all capabilities, unless this bit says not to adjust them to user ids (capabilities(7)).
 _KEEP_FOR_ACCESS = "--securebits=+no_setuid_fixup"
 _SETS = ("inh-caps", "ambient-caps", "bounding-set")
 

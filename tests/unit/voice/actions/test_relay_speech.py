@@ -12,8 +12,8 @@ from services.voice.actions.renew_leases import RenewLeases
 from services.voice.actions.running_speech import RunningSpeech
 from services.voice.actions.settle_orphans import SettleOrphans
 from services.voice.actions.settle_speech import SettleSpeech
-from shared.revocation import Revocation
 from services.voice.domain.speech import Outcome, Used
+from shared.revocation import Revocation
 from tests.support.voice import NOON, FakeAudio, Studio, a_wish, cut
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from shared.revocation import Revocation
 from services.voice.domain.speech import (
     Outcome,
     Settlement,
@@ -13,6 +12,7 @@ from services.voice.domain.speech import (
     usage_fact,
     used_by,
 )
+from shared.revocation import Revocation
 from tests.support.voice import NOON, a_hold, a_script, a_user
 
 
