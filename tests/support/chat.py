@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
@@ -20,7 +20,7 @@ from services.chat.domain.conversation import (
     Utterance,
 )
 from services.chat.domain.frames import Began, Ended, Frame, Text
-from services.chat.domain.ports import Beginning, ChatProvider, EarlierTurn, Quote
+from services.chat.domain.ports import Beginning, ChatProvider, EarlierTurn, Pricer, Quote
 from services.chat.domain.turn import Hold, Orphan, Outcome, Prompt, Settlement, TurnId
 from services.chat.domain.usage import Usage
 from shared.errors import DependencyUnavailable, LimitReached
@@ -213,6 +213,11 @@ def an_answer(*words: str, usage: Usage | None = None) -> list[Frame]:
     ]
 
 
+def seven(provider: str, model: str, usage: Usage, at: datetime) -> Quote | None:
+    """A price that anybody can remember."""
+    return Quote(7, "test")
+
+
 @dataclass
 class Desk:
     """Everything that taking a turn needs, with in-memory ports."""
@@ -222,7 +227,7 @@ class Desk:
     admission: MemoryAdmission = field(default_factory=MemoryAdmission)
     running: RunningTurns = field(default_factory=RunningTurns)
     clock: StoppedClock = field(default_factory=StoppedClock)
-    price: Callable[[str, str, Usage, datetime], Quote | None] = lambda *_: Quote(7, "test")
+    price: Pricer = field(default_factory=lambda: seven)
 
     @property
     def settle(self) -> SettleTurn:
