@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 
 import httpx
 import pytest
+import structlog
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.responses import StreamingResponse
 from prometheus_client import REGISTRY
@@ -120,9 +121,11 @@ async def talking_to(door: Any) -> AsyncIterator[httpx.AsyncClient]:
 
 
 @pytest.fixture(autouse=True)
-def logged() -> Iterator[list[Any]]:
+def logged(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Any]]:
     """What was logged; also spares us the pretty tracebacks of an unconfigured structlog."""
     with capture_logs() as entries:
+        # The module's own may be bound already to what another test has configured.
+        monkeypatch.setattr("shared.http.door.log", structlog.get_logger("door"))
         yield entries
 
 
