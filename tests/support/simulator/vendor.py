@@ -1,5 +1,6 @@
 """What all vendors share: where keys are looked for, which paths exist, how a refusal looks."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -10,7 +11,7 @@ from tests.support.simulator.refusals import Refusal, Refused, numbered
 from tests.support.simulator.state import Simulator
 
 
-class Vendor:
+class Vendor(ABC):
     """One vendor: where it looks for the key and how it refuses. Subclasses add the routes."""
 
     name: ClassVar[str]
@@ -20,11 +21,13 @@ class Vendor:
     def __init__(self, simulator: Simulator) -> None:
         self.simulator = simulator
 
+    @abstractmethod
     def routes(self) -> list[web.RouteDef]:
-        raise NotImplementedError
+        """Every path that the vendor serves."""
 
+    @abstractmethod
     def key_of(self, request: web.Request) -> str | None:
-        raise NotImplementedError
+        """The key that came with the request, where this vendor looks for it."""
 
     def model_of(self, call: Call) -> str:
         return str(call.body.get("model", ""))
@@ -42,9 +45,9 @@ class Vendor:
     def knows(self, kind: str) -> bool:
         return kind in self.refusals or numbered(kind) is not None
 
+    @abstractmethod
     def plain(self, status: int, message: str) -> Refusal:
         """Any status in the vendor's form."""
-        raise NotImplementedError
 
     def render(self, refusal: Refusal, call: Call) -> tuple[Any, Mapping[str, str]]:
         """Body and headers of a refusal, with what belongs to this very request."""
