@@ -35,7 +35,7 @@ class Vendor(ABC):
     def streams(self, call: Call) -> bool:
         return call.body.get("stream") is True
 
-    def check_headers(self, call: Call) -> None:
+    def check_headers(self, call: Call) -> None:  # noqa: B027 - most vendors ask for nothing
         """What a vendor asks of the headers besides the key."""
 
     def refusal(self, kind: str, call: Call) -> Refusal:
