@@ -32,5 +32,5 @@ def _auth_settings() -> Settings:
     if "AUTH_SIGNING_KEYS_FILE" in os.environ:
         return Settings.from_environment()
     installation = Installation.open()
-    environment = installation.environment(installation.role("auth"))
-    return Settings.model_validate(environment)
+    os.environ.update(installation.environment(installation.role("auth")))
+    return Settings.from_environment()
