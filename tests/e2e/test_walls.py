@@ -5,16 +5,12 @@ from __future__ import annotations
 import asyncio
 import http.client
 import json
-import os
-import subprocess
-import sys
 from typing import Any
 from urllib.parse import urlsplit
 from uuid import uuid4
 
 import pytest
 
-from deploy.companion.settings import ROOT
 from tests.support.suite import Person, Suite
 
 pytestmark = pytest.mark.e2e
@@ -109,21 +105,10 @@ async def test_no_key_is_seen_anywhere(suite: Suite, ada: Person) -> None:
 async def test_only_staff_sees_what_the_billing_team_sees(suite: Suite, grace: Person) -> None:
     refused = await grace.client.get("/billing/admin/reconciliation")
     assert (refused.status_code, refused.json()["code"]) == (403, "not_billing_staff")
-    environment = {
-        "COMPANION_DATA_DIR": str(suite.installation.settings.data_dir),
-        "PORT": str(suite.installation.settings.port),
-        "SANDBOX": "1",
-        "COMPANION_ADMIN_PASSWORD": grace.password,
-        "PATH": os.environ["PATH"],
-    }
-    command = [sys.executable, "-m", "deploy.companion", "admin", "create"]
     made = await asyncio.to_thread(
-        subprocess.run,
-        [*command, "--email", f"staff-{grace.name}@example.com"],
-        env=environment,
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
+        suite.command,
+        *("admin", "create", "--email", f"staff-{grace.name}@example.com"),
+        COMPANION_ADMIN_PASSWORD=grace.password,
     )
     assert made.returncode == 0, made.stderr
     grace.name = f"staff-{grace.name}"

@@ -60,11 +60,28 @@ class Suite:
         url = service_database_url(self.installation.addresses().database_url, service)
         connection = psycopg2.connect(url)
         try:
-            with connection.cursor() as cursor:
+            with connection, connection.cursor() as cursor:
                 cursor.execute(sql, values or None)
                 return cursor.fetchall()
         finally:
             connection.close()
+
+    def command(self, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        """`companion …`, as an operator of this suite calls it."""
+        settings = self.installation.settings
+        return subprocess.run(
+            [sys.executable, "-m", "deploy.companion", *words],
+            cwd=ROOT,
+            env={
+                "PATH": os.environ["PATH"],
+                "COMPANION_DATA_DIR": str(settings.data_dir),
+                "PORT": str(settings.port),
+                "SANDBOX": "1",
+                **environment,
+            },
+            capture_output=True,
+            text=True,
+        )
 
     def kill(self, name: str) -> int:
         """`kill -9` a process; answers the id that died."""
