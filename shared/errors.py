@@ -43,6 +43,15 @@ class Unauthenticated(ExpectedFailure):
     code = "unauthenticated"
 
 
+class SessionEnded(Unauthenticated):
+    """The token is genuine, but its session was ended: signed out, revoked, or account gone."""
+
+    code = "session_ended"
+
+    def __init__(self) -> None:
+        super().__init__("This session has ended. Sign in again.")
+
+
 class NotInTier(ExpectedFailure):
     """The user's tier does not include this; a larger one does."""
 

@@ -1,7 +1,8 @@
 """Who a *service* is: short-lived tokens that one service signs and another verifies.
 
-Each service holds its own EC P-256 key; all know each other's public keys (a JWKS whose key ids
-are the services' names). A token is bound to its audience and lives for a minute at most.
+Each service holds its own EC P-256 key; all know each other's public keys by one JWKS. A key's id
+is `<service>.<start of its thumbprint>`, so that a service may have two while they are exchanged. A
+token is bound to its audience and lives for a minute at most.
 """
 
 from __future__ import annotations
@@ -10,21 +11,28 @@ import json
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
 from joserfc import jwt
 from joserfc.errors import JoseError
-from joserfc.jwk import ECKey, KeySet
+from joserfc.jwk import ECKey
+from joserfc.jws import extract_compact
 
 from shared.errors import Unauthenticated
 from shared.ids import UserId, uuid7
 from shared.tokens import ALGORITHM, CLOCK_SKEW_SECONDS
+from shared.watched_file import UnusableFile, WatchedFile
 
 SERVICE_TOKEN_TYPE = "svc+jwt"  # noqa: S105 - a media type
 GRANT_TYPE = "grant+jwt"
+_CURVE = "P-256"
+_THUMBPRINT_LETTERS = 16
 _LIFETIME_SECONDS = 60
+RETIRED_SECONDS = _LIFETIME_SECONDS + 3 * CLOCK_SKEW_SECONDS
+"""How long after its last use a key is still trusted: its last token's life, and clocks apart."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,19 +53,35 @@ class OnBehalfOf:
     user_id: UserId
     request_id: str
     access_token: str = field(repr=False)
+    sign_in_id: UUID
+
+
+def key_id(service: str, key: ECKey) -> str:
+    """The id of a service's key."""
+    return f"{service}.{key.thumbprint()[:_THUMBPRINT_LETTERS]}"
+
+
+def service_of_key(kid: str) -> str:
+    """The service that a key id names."""
+    return kid.partition(".")[0]
 
 
 class ServiceIdentity:
     """Signs in the name of this service."""
 
-    def __init__(self, name: str, private_key: ECKey) -> None:
+    def __init__(self, name: str, private_key: WatchedFile[ECKey]) -> None:
         self.name = name
         self._key = private_key
 
     @classmethod
     def from_file(cls, name: str, path: Path) -> ServiceIdentity:
-        """Read the PEM key. Raises OSError or ValueError when there is none that fits."""
-        return cls(name, ECKey.import_key(path.read_text(), {"kid": name}))
+        """Read the PEM key, and again when it changes; a change that can't be used is ignored.
+
+        Raises OSError or ValueError when there is none that fits.
+        """
+        file = WatchedFile(path, partial(_private_key, name), name="identity_key")
+        file.load()
+        return cls(name, file)
 
     def token_for(self, audience: str) -> str:
         """A token that tells `audience` who is calling."""
@@ -69,8 +93,9 @@ class ServiceIdentity:
         return self._sign(GRANT_TYPE, "keyvault", claims)
 
     def _sign(self, type_: str, audience: str, claims: Mapping[str, Any]) -> str:
-        now = int(time.time())
-        header = {"alg": ALGORITHM, "typ": type_, "kid": self.name}
+        now, key = int(time.time()), self._key.current()
+        assert key is not None
+        header = {"alg": ALGORITHM, "typ": type_, "kid": key.kid}
         body = {
             **claims,
             "iss": self.name,
@@ -79,20 +104,70 @@ class ServiceIdentity:
             "exp": now + _LIFETIME_SECONDS,
             "jti": str(uuid7()),
         }
-        return jwt.encode(header, body, self._key, algorithms=[ALGORITHM])
+        return jwt.encode(header, body, key, algorithms=[ALGORITHM])
+
+
+def _private_key(service: str, pem: str) -> ECKey:
+    key = ECKey.import_key(pem)
+    if not key.is_private or key.curve_name != _CURVE:
+        raise UnusableFile(f"not a private key of EC {_CURVE}")
+    return ECKey.import_key(pem, {"kid": key_id(service, key)})
+
+
+@dataclass(frozen=True, slots=True)
+class TrustedKey:
+    """A public key of a service, and when its service stopped using it."""
+
+    service: str
+    key: ECKey
+    retired_at: int | None = None  # Unix seconds
+
+    def is_trusted(self, now: float) -> bool:
+        """A retired key is good for as long as tokens of its last second may be under way."""
+        return self.retired_at is None or now < self.retired_at + RETIRED_SECONDS
+
+
+def trusted_keys(jwks: str) -> dict[str, TrustedKey]:
+    """The keys of all services by key id. Raises ValueError."""
+    try:
+        entries = json.loads(jwks)["keys"]
+        found = [_trusted_key(entry) for entry in entries]
+    except (JoseError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise UnusableFile("not a JWKS of services") from error
+    if not found:
+        raise UnusableFile("no keys")
+    # A key may stand in the file under its service's name alone, as older files have it.
+    by_id = {key_id(known.service, known.key): known for known in found}
+    return by_id | {str(known.key.kid): known for known in found}
+
+
+def _trusted_key(entry: Mapping[str, Any]) -> TrustedKey:
+    kid, retired_at = entry["kid"], entry.get("retired_at")
+    key = ECKey.import_key({name: entry[name] for name in ("kty", "crv", "x", "y")}, {"kid": kid})
+    service = service_of_key(kid)
+    if kid not in (service, key_id(service, key)) or not service:
+        raise UnusableFile("a key's id does not fit the key")
+    if key.curve_name != _CURVE or type(retired_at) not in (int, type(None)):
+        raise UnusableFile("a key is not of the expected form")
+    # Reads the numbers: a damaged key fails here, not at somebody's call.
+    key.public_key  # noqa: B018
+    return TrustedKey(service, key, retired_at)
 
 
 class Peers:
     """Verifies what other services signed for this one."""
 
-    def __init__(self, audience: str, public_keys: KeySet) -> None:
+    def __init__(self, audience: str, trusted: WatchedFile[dict[str, TrustedKey]]) -> None:
         self._audience = audience
-        self._keys = public_keys
+        self._trusted = trusted
 
     @classmethod
     def from_file(cls, audience: str, path: Path) -> Peers:
-        """Read the JWKS of all services. Raises OSError or ValueError when it can't be used."""
-        return cls(audience, KeySet.import_key_set(json.loads(path.read_text())))
+        """Read the JWKS of all services, and again when it changes; a change that can't be used is
+        ignored. Raises OSError or ValueError when it can't be used from the beginning."""
+        file = WatchedFile(path, trusted_keys, name="identity_trust")
+        file.load()
+        return cls(audience, file)
 
     def service_of(self, token: str) -> str:
         """The name of the service that signed the token. Raises Unauthenticated."""
@@ -113,19 +188,30 @@ class Peers:
             raise Unauthenticated("The grant lacks a claim.") from error
 
     def _claims(self, token: str, type_: str) -> Mapping[str, Any]:
+        now = time.time()
         try:
-            decoded = jwt.decode(token, self._keys, algorithms=[ALGORITHM])
+            known = self._key_of(token)
+            # The key id names the service: a service can't sign in another's name.
+            if known is None or not known.is_trusted(now):
+                raise Unauthenticated("The service token was signed by an unknown key.")
+            decoded = jwt.decode(token, known.key, algorithms=[ALGORITHM])
         except (JoseError, ValueError, TypeError, KeyError, RecursionError) as error:
             raise Unauthenticated("The service token is not valid.") from error
-        claims, header, now = decoded.claims, decoded.header, time.time()
+        claims, header = decoded.claims, decoded.header
         expires = claims.get("exp")
         if header.get("typ") != type_ or claims.get("aud") != self._audience:
             raise Unauthenticated("The service token was issued for another purpose.")
-        # The key id names the service: a service can't sign in another's name.
-        if header.get("kid") != claims.get("iss"):
+        if known.service != claims.get("iss"):
             raise Unauthenticated("The service token's issuer does not match its key.")
         if type(expires) is not int or not (
             now - CLOCK_SKEW_SECONDS < expires <= now + _LIFETIME_SECONDS + CLOCK_SKEW_SECONDS
         ):
             raise Unauthenticated("The service token has expired.")
         return claims
+
+    def _key_of(self, token: str) -> TrustedKey | None:
+        header = extract_compact(token.encode("ascii")).headers()
+        trusted = self._trusted.current()
+        assert trusted is not None
+        kid = header.get("kid")
+        return trusted.get(kid) if isinstance(kid, str) else None

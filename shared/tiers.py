@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
+from shared.errors import SessionEnded
+
 
 @dataclass(frozen=True, slots=True)
 class Allowance:
@@ -159,6 +161,25 @@ TIERS: Mapping[str, Tier] = MappingProxyType(
 )
 
 DEFAULT_TIER = TIERS["free"]
+
+
+NO_TIER = "-"
+"""What is told of an account that exists no more."""
+
+
+class TierChanged(Exception):
+    """The user has another tier now than their access token says: decide again, with this one."""
+
+    def __init__(self, told: str) -> None:
+        super().__init__(told)
+        self.told = told
+
+    @property
+    def tier(self) -> Tier:
+        """Raises SessionEnded when the account is gone."""
+        if self.told == NO_TIER:
+            raise SessionEnded
+        return tier_named(self.told)
 
 
 def tier_named(name: str | None) -> Tier:

@@ -1,4 +1,4 @@
-"""`subscription.*`: what a user has paid for. Published by billing."""
+"""`subscription.*`: what was paid for. Published by billing."""
 
 from __future__ import annotations
 
@@ -10,7 +10,11 @@ from shared.events.base import Event
 
 
 class SubscriptionChanged(Event):
-    """A user's tier is another one now. Keep the highest `revision` per user."""
+    """The tier is another one now: the user's own, or that of the organisation where one is named.
+
+    Keep the highest `revision` per user and per organisation. With an organisation `user_id` is
+    who made the change, and the tier is not theirs.
+    """
 
     type = "subscription.changed"
 
@@ -18,3 +22,4 @@ class SubscriptionChanged(Event):
     tier_name: str
     seats: int = Field(1, ge=1)
     revision: int = Field(ge=1)
+    organisation_id: UUID | None = None

@@ -17,6 +17,8 @@ from shared.http.door import App, Door
 from shared.http.errors import install_error_handlers
 from shared.http.problems import problems
 from shared.identity import Peers
+from shared.limits.admission import open_cache
+from shared.news.ended_sessions import EndedSessions
 from shared.settings import CommonSettings
 from shared.telemetry.logging import configure_logging
 from shared.tokens import TokenVerifier
@@ -50,15 +52,16 @@ def create_http_app(
     settings: CommonSettings,
     *,
     wire: Callable[[], AbstractAsyncContextManager[Wired]],
+    scope: str,
     routers: Sequence[APIRouter],
     internal_routers: Sequence[APIRouter] = (),
     largest_body: int = ONE_MEBIBYTE,
     description: str = "",
 ) -> WebProcess:
-    """Build the web process.
+    """Build the web process. `scope`: what a token must be good for on the public routes.
 
-    `app.state` of both applications holds `actions`, `verifier`, `peers` and `settings` once the
-    lifespan has begun.
+    `app.state` of both applications holds `actions`, `verifier`, `ended_sessions`, `peers`, `scope`
+    and `settings` once the lifespan has begun.
     """
     configure_logging(service, settings.log_level)
     public = _application(service, description)
@@ -72,7 +75,11 @@ def create_http_app(
     @asynccontextmanager
     async def lifespan() -> AsyncIterator[None]:
         peers = Peers.from_file(service, settings.identity_trust_file)
-        async with httpx.AsyncClient() as client, wire() as wired:
+        async with (
+            httpx.AsyncClient() as client,
+            open_cache(settings.cache_url.get_secret_value()) as cache,
+            wire() as wired,
+        ):
             keys = RemoteKeys(settings.jwks_url, client)
             verifier = TokenVerifier(
                 keys, issuer=settings.token_issuer, audience=settings.token_audience
@@ -81,6 +88,8 @@ def create_http_app(
                 app.state.actions = wired.actions
                 app.state.checks = wired.checks
                 app.state.verifier = verifier
+                app.state.ended_sessions = EndedSessions(cache)
+                app.state.scope = scope
                 app.state.peers = peers
                 app.state.settings = settings
             yield

@@ -6,7 +6,7 @@ import asyncio
 import json
 import time
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import httpx
 import structlog
@@ -16,13 +16,19 @@ from joserfc.jwk import KeySet
 
 from shared.errors import DependencyUnavailable, Forbidden, Unauthenticated
 from shared.identity import Peers
+from shared.news.ended_sessions import EndedSessions
 from shared.tiers import Tier, tier_named
 from shared.tokens import Identity, TokenVerifier
 
 log = structlog.get_logger(__name__)
 
-_FRESH_SECONDS = 60.0
+# A removed signing key must end its tokens within a minute: we begin to look before that, beside
+# the requests, and let no request pass with keys that are older.
+_FRESH_SECONDS = 45.0
+_STALE_SECONDS = 60.0
 _LOOK_AGAIN_SECONDS = 5.0
+_PROOF_LASTS_SECONDS = 600
+_SECOND_FACTORS = frozenset({"otp", "recovery"})
 _NO_KEYS = (httpx.HTTPError, JoseError, ValueError, KeyError, TypeError, RecursionError)
 
 
@@ -37,6 +43,37 @@ class Caller:
     def tier(self) -> Tier:
         """The tier that the token claims."""
         return tier_named(self.identity.tier)
+
+    def require(self, scope: str) -> None:
+        """Raises ScopeMissing unless the token may be used for this."""
+        if scope not in self.identity.scopes:
+            raise ScopeMissing(scope)
+
+
+def refresh_hint(caller: Caller, tier: str) -> dict[str, str]:
+    """The header that tells a client to refresh its tokens: the user's tier is another one now."""
+    return {} if tier == caller.identity.tier else {"x-token-refresh": "tier"}
+
+
+class ScopeMissing(Forbidden):
+    """The token is good, but not for this; a personal token never is for the account or keys."""
+
+    code: ClassVar[str] = "scope_missing"
+
+    def __init__(self, scope: str) -> None:
+        super().__init__(f"This token may not be used for {scope}.", scope=scope)
+
+
+class StepUpRequired(Forbidden):
+    """The sign-in is good, but this needs a fresh proof: `POST /auth/step-up`."""
+
+    code: ClassVar[str] = "step_up_required"
+
+    def __init__(self, max_age_seconds: int) -> None:
+        super().__init__(
+            "Prove again who you are (POST /auth/step-up), then repeat this.",
+            max_age_seconds=max_age_seconds,
+        )
 
 
 class RemoteKeys:
@@ -56,10 +93,11 @@ class RemoteKeys:
         self._fetching: asyncio.Task[None] | None = None
 
     async def current(self) -> KeySet:
-        """The known keys; refreshed beside the request once they are a minute old."""
-        if time.monotonic() - self._looked_at > _FRESH_SECONDS:
+        """The known keys, at most a minute old unless auth is out of reach."""
+        age = time.monotonic() - self._looked_at
+        if age > _FRESH_SECONDS:
             fetching = self._fetch_once()
-            if self._keys is None:
+            if self._keys is None or age > _STALE_SECONDS:
                 await asyncio.shield(fetching)
         if self._keys is None:
             raise DependencyUnavailable("sign-in keys")
@@ -109,10 +147,44 @@ def bearer_token(header: str | None) -> str:
 
 
 async def signed_in(request: Request) -> Caller:
-    """The caller of a user's route. Raises Unauthenticated."""
+    """The caller of a user's route, with a token meant for this service's routes.
+
+    Raises Unauthenticated, or ScopeMissing.
+    """
     token = bearer_token(request.headers.get("authorization"))
     verifier: TokenVerifier = request.app.state.verifier
-    return Caller(await verifier.verify(token), token)
+    caller = Caller(await verifier.verify(token), token)
+    caller.require(request.app.state.scope)
+    return caller
+
+
+SignedIn = Annotated[Caller, Depends(signed_in)]
+"""Proven by signature: right until the token expires, even if the session has ended since."""
+
+
+async def still_signed_in(request: Request, caller: SignedIn) -> Caller:
+    """The caller, whose session has not ended. Raises SessionEnded or DependencyUnavailable."""
+    ended: EndedSessions = request.app.state.ended_sessions
+    await ended.check(caller.identity.sign_in_id)
+    return caller
+
+
+StillSignedIn = Annotated[Caller, Depends(still_signed_in)]
+"""For what matters: a session that was ended is out within a second. Needs Valkey."""
+
+
+async def freshly_proven(caller: StillSignedIn) -> Caller:
+    """The caller, who proved a short while ago who they are. Raises StepUpRequired."""
+    identity = caller.identity
+    proven_lately = time.time() - identity.authenticated_at <= _PROOF_LASTS_SECONDS
+    with_all = not identity.has_second_factor or identity.methods & _SECOND_FACTORS
+    if not proven_lately or not with_all:
+        raise StepUpRequired(_PROOF_LASTS_SECONDS)
+    return caller
+
+
+FreshlyProven = Annotated[Caller, Depends(freshly_proven)]
+"""For what can't be undone: a token found on an unlocked machine is not enough."""
 
 
 def calling_service(request: Request) -> str:
@@ -136,6 +208,3 @@ class OnlyFrom:
         if name not in self._services:
             raise Forbidden(f"{name} may not call this.")
         return name
-
-
-SignedIn = Annotated[Caller, Depends(signed_in)]

@@ -22,6 +22,7 @@ from redis.exceptions import NoScriptError, RedisError
 from redis.exceptions import TimeoutError as RedisTimeout
 
 from shared.errors import DependencyUnavailable
+from shared.tiers import TierChanged
 
 _MARKER_SECONDS = 3600
 _OPEN_SECONDS = 1.0  # how long the breaker keeps away from a Valkey that failed
@@ -125,21 +126,25 @@ class Admissions:
         windows: Sequence[Window],
         *,
         reservation: str,
+        claimed_tier: str,
         fallback_limit: int | None = None,
     ) -> Admission:
         """Reserve every window or none.
 
         `fallback_limit`: requests a minute and replica while Valkey is out of reach; None refuses.
-        Raises DependencyUnavailable when Valkey is out of reach and nothing else may decide.
+        Raises TierChanged when auth has told of another tier than the claimed one; and
+        DependencyUnavailable when Valkey is out of reach and nothing else may decide.
         """
-        if not windows:
-            return Admission(reservation, ())
         try:
-            answer = await self._run(self._admit, *_call(subject, windows, reservation))
+            answer = await self._run(
+                self._admit, *_call(subject, windows, reservation, claimed_tier)
+            )
         except DependencyUnavailable:
             if fallback_limit is None or not self._local.take(subject, fallback_limit):
                 raise
             return Admission(reservation, ())
+        if isinstance(answer, bytes):
+            raise TierChanged(answer.decode())
         states = tuple(
             WindowState(window, int(used)) for window, used in zip(windows, answer[1:], strict=True)
         )
@@ -165,7 +170,15 @@ class Admissions:
         except (RedisError, OSError, TimeoutError) as error:
             raise DependencyUnavailable("cache") from error
 
-    async def _run(self, script: Any, keys: list[str], arguments: list[int]) -> Any:
+    async def tier_told_of(self, subject: str) -> str | None:
+        """The tier that auth told of this user lately; None also while Valkey is out of reach."""
+        try:
+            told = await self._cache.get(tier_key(subject))
+        except (*_BROKEN, RedisError, OSError, TimeoutError):
+            return None
+        return told.decode() if isinstance(told, bytes) else told
+
+    async def _run(self, script: Any, keys: list[str], arguments: list[str | int]) -> Any:
         # Whoever waited for a turn while Valkey failed is told so at once.
         async with self._turns:
             if time.monotonic() < self._closed_until:
@@ -176,7 +189,7 @@ class Admissions:
                 self._closed_until = time.monotonic() + _OPEN_SECONDS
                 raise DependencyUnavailable("cache") from error
 
-    async def _evaluate(self, script: Any, keys: list[str], arguments: list[int]) -> Any:
+    async def _evaluate(self, script: Any, keys: list[str], arguments: list[str | int]) -> Any:
         # Both scripts may be repeated: the reservation's marker keeps them from counting twice.
         began = time.monotonic()
         try:
@@ -190,7 +203,7 @@ class Admissions:
                 raise
             return await self._evalsha(script, keys, arguments)
 
-    async def _evalsha(self, script: Any, keys: list[str], arguments: list[int]) -> Any:
+    async def _evalsha(self, script: Any, keys: list[str], arguments: list[str | int]) -> Any:
         try:
             return await self._cache.evalsha(script.sha, len(keys), *keys, *arguments)
         except NoScriptError:
@@ -215,15 +228,22 @@ class LocalLimit:
         return True
 
 
-def _call(subject: str, windows: Sequence[Window], reservation: str) -> tuple[list[str], list[int]]:
+def _call(
+    subject: str, windows: Sequence[Window], reservation: str, claimed_tier: str
+) -> tuple[list[str], list[str | int]]:
     now = datetime.now(UTC)
-    keys = [_marker(subject, reservation)]
-    arguments = [_MARKER_SECONDS]
+    keys = [_marker(subject, reservation), tier_key(subject)]
+    arguments: list[str | int] = [_MARKER_SECONDS, claimed_tier]
     for window in windows:
         keys.append(window.key(subject))
         lives = max(1, int((window.ends_at - now).total_seconds()) + 60)
         arguments += [window.limit, window.amount, lives]
     return keys, arguments
+
+
+def tier_key(subject: str) -> str:
+    """Where Valkey holds the tier that auth told of a user."""
+    return f"tier:{{{subject}}}"
 
 
 def _marker(subject: str, reservation: str) -> str:

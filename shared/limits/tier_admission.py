@@ -43,8 +43,8 @@ async def admit_by_tier(
 ) -> ValkeyReservation:
     """Reserve all windows or none.
 
-    Raises LimitReached, or DependencyUnavailable while Valkey is gone and the tier is one that then
-    waits: paid use goes on within the minute's limit of this replica, unpaid use waits.
+    Raises TierChanged, LimitReached, or DependencyUnavailable while Valkey is gone and the tier is
+    one that then waits: paid use goes on within the minute's limit of this replica, unpaid waits.
     """
     subject = str(user_id)
     allowance = tier.allowance(vendor)
@@ -53,6 +53,7 @@ async def admit_by_tier(
         subject,
         windows,
         reservation=str(reservation),
+        claimed_tier=tier.name,
         fallback_limit=allowance.requests_per_minute if allowance and paid else None,
     )
     if admission.refused is not None:

@@ -24,7 +24,9 @@ async def burst(url: str, subject: str, limit: int, requests: int) -> int:
     await asyncio.to_thread(sys.stdin.readline)
     results = await asyncio.gather(
         *(
-            admissions.admit(subject, windows, reservation=f"{id(cache)}-{number}")
+            admissions.admit(
+                subject, windows, reservation=f"{id(cache)}-{number}", claimed_tier="free"
+            )
             for number in range(requests)
         )
     )

@@ -13,7 +13,8 @@ from uuid import UUID, uuid4
 import uvicorn
 from joserfc.jwk import ECKey, KeySet
 
-from shared.identity import ServiceIdentity
+from shared.identity import ServiceIdentity, key_id
+from shared.scopes import of_sign_in
 from shared.tokens import sign_access_token
 
 ISSUER, AUDIENCE = "https://companion.invalid/auth", "companion"
@@ -43,7 +44,10 @@ class TokenMint:
             "tier": tier,
             "role": "member",
             "org": None,
-            "scope": "",
+            "scope": " ".join(sorted(of_sign_in(str(claims.get("role", "member"))))),
+            "org_role": None,
+            "auth_time": int(time.time()),
+            "amr": ["pwd"],
             **claims,
         }
         return sign_access_token(
@@ -99,10 +103,10 @@ def write_identities(directory: Path) -> dict[str, Path]:
     directory.mkdir(parents=True, exist_ok=True)
     paths, public = {}, []
     for name in SERVICES:
-        key = ECKey.generate_key("P-256", {"kid": name})
+        key = ECKey.generate_key("P-256")
         paths[name] = directory / f"{name}.pem"
         paths[name].write_bytes(key.as_pem(private=True))
-        public.append(key.as_dict(private=False) | {"kid": name})
+        public.append(key.as_dict(private=False) | {"kid": key_id(name, key)})
     (directory / "trusted.json").write_text(json.dumps({"keys": public}))
     return paths
 

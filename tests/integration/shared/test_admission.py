@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from unittest.mock import ANY
 from uuid import uuid4
 
 import pytest
@@ -19,7 +20,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from redis.asyncio import Redis
 
-from shared.errors import DependencyUnavailable
+from shared.errors import DependencyUnavailable, SessionEnded
+from shared.ids import UserId
 from shared.limits import admission
 from shared.limits.admission import (
     Admission,
@@ -31,6 +33,8 @@ from shared.limits.admission import (
     month_window,
     open_cache,
 )
+from shared.limits.current_tiers import CurrentTiers
+from shared.tiers import NO_TIER, TIERS, TierChanged
 from tests.support.engines import ValkeyServer, running_valkey
 
 NOW = datetime(2030, 5, 17, 12, 30, 30, tzinfo=UTC)
@@ -52,7 +56,7 @@ def admissions(cache: Redis) -> Admissions:
 
 
 async def admit(admissions: Admissions, *windows: Window, subject: str = "ada") -> Admission:
-    return await admissions.admit(subject, windows, reservation=str(uuid4()))
+    return await admissions.admit(subject, windows, reservation=str(uuid4()), claimed_tier="free")
 
 
 async def test_a_burst_over_many_replicas_admits_exactly_the_limit(
@@ -115,7 +119,10 @@ async def test_an_amount_that_does_not_fit_is_refused_whole(admissions: Admissio
 
 async def test_a_call_that_is_repeated_counts_once(admissions: Admissions) -> None:
     window = minute_window("minute", 3, NOW)
-    answers = [await admissions.admit("ada", [window], reservation="77") for _ in range(5)]
+    answers = [
+        await admissions.admit("ada", [window], reservation="77", claimed_tier="free")
+        for _ in range(5)
+    ]
     assert {answer.states[0].used for answer in answers} == {1}
     assert {answer.refused for answer in answers} == {None}
 
@@ -187,11 +194,36 @@ async def test_everything_kept_ends_by_itself(admissions: Admissions, cache: Red
     assert 3590 < next(t for key, t in lives.items() if key.startswith("reservation:")) <= 3600
 
 
-async def test_no_window_means_no_question(cache: Redis) -> None:
-    await cache.aclose()
-    assert await Admissions(open_cache("redis://127.0.0.1:1/0")).admit(
-        "ada", [], reservation="1"
-    ) == Admission("1", ())
+async def test_without_a_window_everybody_is_admitted(admissions: Admissions) -> None:
+    assert await admit(admissions) == Admission(ANY, ())
+
+
+async def test_a_tier_that_auth_told_of_is_asked_before_anything_is_reserved(
+    cache: Redis, admissions: Admissions
+) -> None:
+    ada, window = UserId(uuid4()), minute_window("minute", 1, NOW)
+    await CurrentTiers(cache).tell({ada: "pro"})
+    with pytest.raises(TierChanged) as changed:
+        await admit(admissions, window, subject=str(ada))
+    assert changed.value.tier is TIERS["pro"]
+    assert await admissions.tier_told_of(str(ada)) == "pro"
+    assert await admissions.tier_told_of("grace") is None
+    admitted = await admissions.admit(str(ada), [window], reservation="1", claimed_tier="pro")
+    assert (admitted.refused, admitted.states[0].used) == (None, 1)
+    # A reservation that stands is answered, whatever was told since.
+    await CurrentTiers(cache).tell({ada: NO_TIER})
+    again = await admissions.admit(str(ada), [window], reservation="1", claimed_tier="pro")
+    assert again == admitted
+    with pytest.raises(TierChanged) as gone:
+        await admissions.admit(str(ada), [window], reservation="2", claimed_tier="pro")
+    with pytest.raises(SessionEnded):
+        _ = gone.value.tier
+
+
+async def test_while_valkey_is_away_nobody_was_told_of_another_tier() -> None:
+    async with open_cache("redis://127.0.0.1:1/0") as nowhere:
+        assert await Admissions(nowhere).tier_told_of("ada") is None
+        await CurrentTiers(nowhere).tell({UserId(uuid4()): "pro"})
 
 
 @pytest.mark.parametrize(
@@ -238,7 +270,9 @@ async def test_any_order_of_admissions_and_refunds_counts_right(
                 used = [n - taken for n in used]
             continue
         windows = [Window(str(i), limit, NOW, NOW, amount) for i, limit in enumerate(limits)]
-        answer = await admissions.admit(subject, windows, reservation=str(uuid4()))
+        answer = await admissions.admit(
+            subject, windows, reservation=str(uuid4()), claimed_tier="free"
+        )
         full = [n + amount > limit for n, limit in zip(used, limits, strict=True)]
         assert (answer.refused is not None) == any(full)
         if not any(full):
@@ -293,7 +327,7 @@ async def test_without_valkey_only_a_fallback_limit_lets_pass(
     for number in range(10):
         try:
             answer = await own_admissions.admit(
-                "ada", [window], reservation=str(number), fallback_limit=3
+                "ada", [window], reservation=str(number), claimed_tier="free", fallback_limit=3
             )
         except DependencyUnavailable:
             continue
@@ -302,7 +336,7 @@ async def test_without_valkey_only_a_fallback_limit_lets_pass(
         admitted += 1
     assert admitted == 3
     with pytest.raises(DependencyUnavailable):
-        await own_admissions.admit("grace", [window], reservation="x")
+        await own_admissions.admit("grace", [window], reservation="x", claimed_tier="free")
     with pytest.raises(DependencyUnavailable):
         await own_admissions.check()
 

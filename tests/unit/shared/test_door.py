@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from uuid import UUID
 
 import httpx
 import pytest
@@ -22,11 +24,13 @@ from structlog.testing import capture_logs
 from shared.errors import DependencyUnavailable, NotFound
 from shared.events.base import current_request_id, current_traceparent
 from shared.http.app import create_http_app
-from shared.http.caller import OnlyFrom, SignedIn
+from shared.http.caller import FreshlyProven, OnlyFrom, SignedIn, StillSignedIn
 from shared.http.door import Door
 from shared.http.errors import PROBLEM, install_error_handlers
 from shared.ids import uuid7
 from shared.settings import CommonSettings
+from tests.support.engines import ValkeyServer
+from tests.support.sessions import know_ended_sessions
 from tests.support.tokens import SERVICES, TokenMint, identity_of, write_identities
 
 SECRET = "hunter-two-and-more"
@@ -100,6 +104,16 @@ async def cut() -> StreamingResponse:
 @router.get("/mine")
 async def mine(caller: SignedIn) -> dict[str, str]:
     return {"user": str(caller.identity.user_id), "tier": caller.tier.name}
+
+
+@router.get("/sensitive")
+async def sensitive(_caller: StillSignedIn) -> dict[str, str]:
+    return {}
+
+
+@router.get("/final")
+async def final(_caller: FreshlyProven) -> dict[str, str]:
+    return {}
 
 
 def build(app: Any = None, *, sandbox: bool = False) -> Door:
@@ -406,14 +420,20 @@ def wired() -> Wired:
 
 
 @pytest.fixture
-async def process(wired: Wired, tmp_path: Path) -> AsyncIterator[Any]:
+def cache_url(valkey_server: ValkeyServer) -> Iterator[str]:
+    with valkey_server.fresh_database() as url:
+        yield url
+
+
+@pytest.fixture
+async def process(wired: Wired, tmp_path: Path, cache_url: str) -> AsyncIterator[Any]:
     mint = TokenMint()
     keys = write_identities(tmp_path)
     root, before = logging.getLogger(), list(logging.getLogger().handlers)
     async with mint.served() as jwks_url:
         settings = CommonSettings(
             database_url=SecretStr("x"),
-            cache_url=SecretStr("x"),
+            cache_url=SecretStr(cache_url),
             broker_url=SecretStr("x"),
             jwks_url=jwks_url,
             identity_key_file=keys["chat"],
@@ -431,7 +451,12 @@ async def process(wired: Wired, tmp_path: Path) -> AsyncIterator[Any]:
             return await OnlyFrom("chat")(request)
 
         process = create_http_app(
-            "keyvault", settings, wire=wire, routers=[router], internal_routers=[peers]
+            "keyvault",
+            settings,
+            wire=wire,
+            scope="chat",
+            routers=[router],
+            internal_routers=[peers],
         )
         async with process.lifespan():
             yield process, mint, tmp_path
@@ -448,6 +473,58 @@ async def test_a_user_is_known_by_their_token(process: Any) -> None:
         assert stranger.status_code == 401
         assert stranger.headers["www-authenticate"] == "Bearer"
         assert (await client.get("/mine")).json()["code"] == "unauthenticated"
+
+
+async def test_a_token_for_something_else_does_not_come_in(process: Any) -> None:
+    built, mint, _ = process
+    async with talking_to(built.public) as client:
+        answer = await client.get("/mine", headers=mint.headers(uuid7(), scope="voice billing"))
+    assert (answer.status_code, answer.json()["code"]) == (403, "scope_missing")
+    assert answer.json()["scope"] == "chat"
+
+
+async def test_what_matters_is_closed_to_a_session_that_has_ended(
+    process: Any, cache_url: str
+) -> None:
+    built, mint, _ = process
+    out, in_ = uuid7(), uuid7()
+
+    async def code(session: UUID) -> tuple[int, str | None]:
+        headers = mint.headers(uuid7(), sid=str(session))
+        async with talking_to(built.public) as client:
+            answer = await client.get("/sensitive", headers=headers)
+        return answer.status_code, answer.json().get("code")
+
+    # Nobody has told this Valkey anything: that is no proof that nobody has signed out.
+    assert await code(in_) == (503, "dependency_unavailable")
+    await know_ended_sessions(cache_url, [out])
+    assert await code(in_) == (200, None)
+    assert await code(out) == (401, "session_ended")
+
+
+@pytest.mark.parametrize(
+    ("claims", "status"),
+    [
+        ({}, 200),
+        ({"auth_time": 0}, 403),
+        ({"auth_time": int(time.time()) - 601}, 403),
+        ({"auth_time": "soon"}, 403),
+        ({"mfa": True}, 403),
+        ({"mfa": True, "amr": ["pwd", "otp"]}, 200),
+        ({"mfa": True, "amr": ["pwd", "recovery"]}, 200),
+    ],
+)
+async def test_what_cannot_be_undone_wants_a_fresh_proof_with_all_factors(
+    process: Any, cache_url: str, claims: dict[str, Any], status: int
+) -> None:
+    built, mint, _ = process
+    await know_ended_sessions(cache_url)
+    async with talking_to(built.public) as client:
+        answer = await client.get("/final", headers=mint.headers(uuid7(), **claims))
+    assert answer.status_code == status
+    if status == 403:
+        assert answer.json()["code"] == "step_up_required"
+        assert answer.json()["max_age_seconds"] == 600
 
 
 async def test_internal_routes_are_not_behind_the_public_port(process: Any) -> None:

@@ -14,7 +14,7 @@ from joserfc import jwt
 from joserfc.jwk import ECKey
 
 from shared.errors import Unauthenticated
-from shared.identity import OnBehalfOf, Peers, ServiceIdentity
+from shared.identity import OnBehalfOf, Peers, ServiceIdentity, key_id
 from shared.ids import UserId
 from tests.support.tokens import TokenMint, identity_of, write_identities
 
@@ -44,9 +44,9 @@ def a_grant(chat: ServiceIdentity) -> str:
 
 def forged(directory: Path, signer: str, type_: str, header: Any = None, **claims: Any) -> str:
     """Signed with a service's real key, with claims of the test's choice."""
-    key = ECKey.import_key((directory / f"{signer}.pem").read_text(), {"kid": signer})
+    key = ECKey.import_key((directory / f"{signer}.pem").read_text())
     now = int(time.time())
-    head = {"alg": "ES256", "typ": type_, "kid": signer, **(header or {})}
+    head = {"alg": "ES256", "typ": type_, "kid": key_id(signer, key), **(header or {})}
     body = {"iss": signer, "aud": "keyvault", "iat": now, "exp": now + 60, "jti": str(uuid4())}
     body |= {"sub": str(ADA), "provider": "openai", "req": "r", **claims}
     body = {name: value for name, value in body.items() if value is not ...}
@@ -143,11 +143,26 @@ def test_a_grant_with_other_claims_is_refused(
         keyvault.grant_of(forged(directory, "chat", "grant+jwt", **claims))
 
 
-@pytest.mark.parametrize("kid", ["voice", "auth", "nobody", ""])
-def test_a_service_cannot_sign_in_anothers_name(directory: Path, keyvault: Peers, kid: str) -> None:
-    for claims in ({}, {"iss": kid}):
+@pytest.mark.parametrize("other", ["voice", "auth", "nobody", "", ".", "chat.", "chat"])
+def test_a_service_cannot_sign_in_anothers_name(
+    directory: Path, keyvault: Peers, other: str
+) -> None:
+    chats = ECKey.import_key((directory / "chat.pem").read_text())
+    thumbprint = key_id("chat", chats).partition(".")[2]
+    for kid in (other, f"{other}.{thumbprint}"):
+        if kid == key_id("chat", chats):
+            continue
+        for claims in ({}, {"iss": other}, {"iss": kid}):
+            with pytest.raises(Unauthenticated):
+                keyvault.grant_of(forged(directory, "chat", "grant+jwt", {"kid": kid}, **claims))
+
+
+def test_another_services_name_beside_the_right_key_is_refused(
+    directory: Path, keyvault: Peers
+) -> None:
+    for issuer in ("voice", "chat.", "chat.x", "cha", ""):
         with pytest.raises(Unauthenticated):
-            keyvault.grant_of(forged(directory, "chat", "grant+jwt", {"kid": kid}, **claims))
+            keyvault.grant_of(forged(directory, "chat", "grant+jwt", iss=issuer))
 
 
 @pytest.mark.parametrize("header", [{"typ": "JWT"}, {"typ": "at+jwt"}, {"kid": None}])
@@ -202,5 +217,5 @@ def test_a_key_that_does_not_fit_fails_at_start(tmp_path: Path) -> None:
 
 
 def test_the_users_token_does_not_show() -> None:
-    by = OnBehalfOf(UserId(UUID(int=1)), "request-77", "the-users-token")
+    by = OnBehalfOf(UserId(UUID(int=1)), "request-77", "the-users-token", UUID(int=2))
     assert "the-users-token" not in repr(by)

@@ -87,7 +87,7 @@ async def test_the_first_requests_share_one_fetch(auth: Auth, keys: RemoteKeys) 
 
 async def test_fresh_keys_are_not_fetched_again(auth: Auth, keys: RemoteKeys, clock: Clock) -> None:
     await keys.current()
-    clock.now += 59
+    clock.now += 44
     await keys.current()
     assert auth.asked == 1
 
@@ -96,12 +96,26 @@ async def test_stale_keys_serve_while_they_are_refreshed_beside(
     auth: Auth, keys: RemoteKeys, clock: Clock
 ) -> None:
     first = await keys.current()
-    clock.now += 61
+    clock.now += 46
     auth.answer = {"keys": [ECKey.generate_key("P-256", auto_kid=True).as_dict(private=False)]}
     assert await keys.current() is first
     await settled(keys)
     assert await keys.current() is not first
     assert (auth.asked, keys.version) == (2, 2)
+
+
+@pytest.mark.parametrize("idle_seconds", [61, 86_400])
+async def test_after_a_minute_no_request_passes_with_keys_of_before(
+    auth: Auth, keys: RemoteKeys, clock: Clock, idle_seconds: int
+) -> None:
+    """A service that nobody has called for a day must not take a stolen key's first token."""
+    await keys.current()
+    successor = ECKey.generate_key("P-256", auto_kid=True)
+    auth.answer = {"keys": [successor.as_dict(private=False)]}
+    clock.now += idle_seconds
+    found = await asyncio.gather(*(keys.current() for _ in range(20)))
+    assert {key.kid for known in found for key in known.keys} == {successor.kid}
+    assert auth.asked == 2
 
 
 async def test_the_same_answer_is_no_new_version(

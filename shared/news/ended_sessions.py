@@ -1,0 +1,120 @@
+"""Which sessions have ended while access tokens of theirs may still live.
+
+auth knows the truth and keeps it in its database; Valkey holds a copy for everybody who can't wait
+until a token expires. A session is a sign-in or a personal token: what a token's `sid` names.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Sequence
+from contextlib import suppress
+from datetime import timedelta
+from uuid import UUID
+
+import structlog
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from shared.errors import DependencyUnavailable, SessionEnded
+
+log = structlog.get_logger(__name__)
+
+# An access token lives for 15 minutes, and clocks may differ a little.
+REMEMBERED = timedelta(minutes=16)
+
+_PREFIX = "companion:ended_session:"
+_COMPLETE = "companion:ended_sessions_complete"
+_CHANNEL = "companion.ended_sessions"
+_FAILURES = (RedisError, OSError, TimeoutError)
+_WAIT_SECONDS = 1.0
+_LOOK_AGAIN_SECONDS = 30.0
+
+
+class EndedSessions:
+    """The copy in Valkey.
+
+    An empty Valkey would say that nobody has signed out. So it counts only while it holds a mark
+    that auth sets after having written all that it knows; without it nobody gets an answer.
+    """
+
+    def __init__(self, cache: Redis, listener: Redis | None = None) -> None:
+        """`cache` has hard timeouts; `listener` may wait for as long as nothing happens."""
+        self._cache = cache
+        self._listener = listener
+
+    async def tell(self, session_ids: Iterable[UUID]) -> None:
+        """Let everybody know at once. A failure is only logged: `repeat` will tell them again."""
+        ids = list(session_ids)
+        if not ids:
+            return
+        try:
+            await self._write(ids)
+            for id_ in ids:
+                await self._cache.publish(_CHANNEL, str(id_))
+        except _FAILURES as error:
+            log.warning("ended_sessions_not_told", reason=type(error).__name__)
+
+    async def repeat(self, all_ended_lately: Iterable[UUID]) -> None:
+        """Write all that ended within `REMEMBERED`, then mark the copy as complete.
+
+        Raises DependencyUnavailable.
+        """
+        try:
+            await self._write(all_ended_lately)
+            await self._cache.set(_COMPLETE, "1")
+        except _FAILURES as error:
+            raise DependencyUnavailable("session store") from error
+
+    async def check(self, session_id: UUID) -> None:
+        """Raises SessionEnded, or DependencyUnavailable when that can't be known."""
+        try:
+            ended, complete = await self._cache.mget(f"{_PREFIX}{session_id}", _COMPLETE)
+        except _FAILURES as error:
+            raise DependencyUnavailable("session store") from error
+        if ended is not None:
+            raise SessionEnded
+        if complete is None:
+            raise DependencyUnavailable("session store")
+
+    async def heard(self, running: Callable[[], Collection[UUID]]) -> AsyncIterator[UUID]:
+        """Every session that ends from now on, within a second; goes on by itself once a lost
+        Valkey is back.
+
+        `running` are the sessions that the hearer serves at the moment: they are also looked up
+        every half minute, in case that the news of one was missed.
+        """
+        assert self._listener is not None, "made without a listener"
+        while True:
+            try:
+                async with self._listener.pubsub() as channel:
+                    await channel.subscribe(_CHANNEL)
+                    looked_at = time.monotonic()
+                    while True:
+                        message = await channel.get_message(
+                            ignore_subscribe_messages=True, timeout=5
+                        )
+                        if message is not None:
+                            # Anybody who reaches this Valkey may write to the channel.
+                            with suppress(ValueError):
+                                yield UUID(message["data"].decode("ascii", "replace"))
+                        if time.monotonic() - looked_at > _LOOK_AGAIN_SECONDS:
+                            looked_at = time.monotonic()
+                            for id_ in await self._ended_among(list(running())):
+                                yield id_
+            except _FAILURES as error:
+                log.warning("ended_sessions_unheard", reason=type(error).__name__)
+            await asyncio.sleep(_WAIT_SECONDS)
+
+    async def _ended_among(self, ids: Sequence[UUID]) -> list[UUID]:
+        if not ids:
+            return []
+        marks = await self._cache.mget([f"{_PREFIX}{id_}" for id_ in ids])
+        return [id_ for id_, mark in zip(ids, marks, strict=True) if mark is not None]
+
+    async def _write(self, session_ids: Iterable[UUID]) -> None:
+        pipe = self._cache.pipeline(transaction=False)
+        for id_ in session_ids:
+            pipe.set(f"{_PREFIX}{id_}", "1", ex=REMEMBERED)
+        await pipe.execute()

@@ -1,0 +1,139 @@
+"""A changed file is taken within a second; a bad one never replaces a good one."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from shared import watched_file
+from shared.watched_file import UnusableFile, WatchedFile
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = time.monotonic()
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(watched_file, "time", clock)
+    return clock
+
+
+def number(text: str) -> int:
+    if text == "secret":
+        raise UnusableFile("not a number")
+    return int(json.loads(text)["number"])
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    path = tmp_path / "numbers.json"
+    put(path, 1)
+    return path
+
+
+@pytest.fixture
+def file(path: Path, clock: Clock) -> WatchedFile[int]:
+    file = WatchedFile(path, number, name="numbers")
+    assert file.load() == 1
+    return file
+
+
+def put(path: Path, content: Any) -> None:
+    draft = path.with_name("draft")
+    draft.write_text(content if isinstance(content, str) else json.dumps({"number": content}))
+    draft.replace(path)
+
+
+def test_a_change_is_seen_after_a_second_and_not_before(
+    file: WatchedFile[int], path: Path, clock: Clock
+) -> None:
+    put(path, 2)
+    clock.now += 0.9
+    assert file.current() == 1
+    clock.now += 0.2
+    assert file.current() == 2
+
+
+def test_a_change_in_place_is_seen_too(file: WatchedFile[int], path: Path, clock: Clock) -> None:
+    path.write_text('{"number": 3}')
+    os.utime(path, ns=(1, 1))
+    clock.now += 1
+    assert file.current() == 3
+
+
+def test_an_unchanged_file_is_not_read_again(
+    file: WatchedFile[int], path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Path, "read_text", None)
+    for _ in range(5):
+        clock.now += 10
+        assert file.current() == 1
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "null", '{"number": "x"}', "[" * 10_000, "{}"])
+def test_what_cannot_be_used_leaves_the_last_good_content(
+    file: WatchedFile[int], path: Path, clock: Clock, content: str
+) -> None:
+    put(path, content)
+    clock.now += 1
+    assert file.current() == 1
+    put(path, 4)
+    clock.now += 1
+    assert file.current() == 4
+
+
+def test_bytes_that_are_no_text_and_a_folder_leave_it_too(
+    file: WatchedFile[int], path: Path, clock: Clock
+) -> None:
+    path.write_bytes(b"\xff\xfe")
+    clock.now += 1
+    assert file.current() == 1
+    path.unlink()
+    path.mkdir()
+    clock.now += 1
+    assert file.current() == 1
+
+
+def test_a_lost_file_leaves_it_and_a_restored_one_is_taken(
+    file: WatchedFile[int], path: Path, clock: Clock
+) -> None:
+    path.unlink()
+    clock.now += 1
+    assert file.current() == 1
+    put(path, 5)
+    clock.now += 1
+    assert file.current() == 5
+
+
+def test_trouble_is_told_once_and_without_the_content(
+    file: WatchedFile[int], path: Path, clock: Clock, capsys: pytest.CaptureFixture[str]
+) -> None:
+    put(path, "secret")
+    for _ in range(5):
+        clock.now += 1
+        file.current()
+    told = capsys.readouterr().out
+    assert told.count("file_unusable") == 1
+    assert "not a number" in told
+    assert "secret" not in told
+
+
+def test_a_file_that_comes_late_is_taken(tmp_path: Path, clock: Clock) -> None:
+    file = WatchedFile(tmp_path / "late.json", number, name="numbers")
+    with pytest.raises(OSError):
+        file.load()
+    assert file.current() is None
+    put(tmp_path / "late.json", 6)
+    clock.now += 1
+    assert file.current() == 6
