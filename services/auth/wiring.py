@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -10,36 +11,118 @@ from functools import partial
 
 import argon2
 import httpx
+import structlog
 
 from services.auth.actions import Actions
+from services.auth.actions.accept_invitation import AcceptInvitation
+from services.auth.actions.accept_invitation_with_password import AcceptInvitationWithPassword
+from services.auth.actions.authorize_client import AuthorizeClient
+from services.auth.actions.begin_sign_in import BeginSignIn
+from services.auth.actions.begin_totp import BeginTotp
+from services.auth.actions.carry_first_step import CarryFirstStep
+from services.auth.actions.change_member import ChangeMember
 from services.auth.actions.change_password import ChangePassword
 from services.auth.actions.check_health import CheckHealth
+from services.auth.actions.check_second_factor import CheckSecondFactor
+from services.auth.actions.confirm_password import ConfirmPassword
+from services.auth.actions.confirm_totp import ConfirmTotp
 from services.auth.actions.create_operator import CreateOperator
+from services.auth.actions.create_organisation import CreateOrganisation
+from services.auth.actions.delete_account import DeleteAccount
+from services.auth.actions.delete_organisation import DeleteOrganisation
+from services.auth.actions.describe_server import DescribeServer
+from services.auth.actions.disable_client import DisableClient
 from services.auth.actions.end_sign_in import EndSignIn
+from services.auth.actions.exchange_personal_token import ExchangePersonalToken
+from services.auth.actions.export_account import ExportAccount
+from services.auth.actions.find_return_address import FindReturnAddress
 from services.auth.actions.follow_subscriptions import FollowSubscriptions
 from services.auth.actions.forget_expired import ForgetExpired
+from services.auth.actions.forget_user import ForgetUser
+from services.auth.actions.invite_member import InviteMember
+from services.auth.actions.issue_personal_token import IssuePersonalToken
+from services.auth.actions.limit_guesses import LimitGuesses
+from services.auth.actions.link_audit_events import LinkAuditEvents
+from services.auth.actions.list_clients import ListClients
+from services.auth.actions.list_invitations import ListInvitations
+from services.auth.actions.list_members import ListMembers
+from services.auth.actions.list_personal_tokens import ListPersonalTokens
 from services.auth.actions.list_sign_ins import ListSignIns
+from services.auth.actions.look_up_member import LookUpMember
 from services.auth.actions.look_up_user import LookUpUser
+from services.auth.actions.note_console_act import NoteConsoleAct
+from services.auth.actions.note_forgotten import NoteForgotten
+from services.auth.actions.prove_identity import ProveIdentity
 from services.auth.actions.publish_signing_keys import PublishSigningKeys
+from services.auth.actions.read_audit import ReadAudit
+from services.auth.actions.redeem_code import RedeemCode
 from services.auth.actions.refresh import Refresh
 from services.auth.actions.register import Register
+from services.auth.actions.register_client import RegisterClient
+from services.auth.actions.remind_services import RemindServices
+from services.auth.actions.remove_member import RemoveMember
+from services.auth.actions.remove_totp import RemoveTotp
 from services.auth.actions.rename_account import RenameAccount
+from services.auth.actions.rename_organisation import RenameOrganisation
+from services.auth.actions.renew_recovery_codes import RenewRecoveryCodes
+from services.auth.actions.repeat_ended_sessions import RepeatEndedSessions
+from services.auth.actions.request_email_change import RequestEmailChange
+from services.auth.actions.request_password_reset import RequestPasswordReset
+from services.auth.actions.resend_verification import ResendVerification
+from services.auth.actions.reset_password import ResetPassword
+from services.auth.actions.revoke_personal_token import RevokePersonalToken
+from services.auth.actions.revoke_token import RevokeToken
+from services.auth.actions.send_mails import SendMails
 from services.auth.actions.show_account import ShowAccount
+from services.auth.actions.show_erasure import ShowErasure
+from services.auth.actions.show_organisation import ShowOrganisation
+from services.auth.actions.show_second_factor import ShowSecondFactor
 from services.auth.actions.sign_in_with_password import SignInWithPassword
 from services.auth.actions.sign_out import SignOut
-from services.auth.domain.attempts import AttemptLimit
-from services.auth.domain.ports import NewUnitOfWork, Passwords, Probe
+from services.auth.actions.step_up import StepUp
+from services.auth.actions.verify_audit import VerifyAudit
+from services.auth.actions.verify_email import VerifyEmail
+from services.auth.actions.watch_audit import WatchAudit
+from services.auth.actions.withdraw_invitation import WithdrawInvitation
+from services.auth.actions.write_letter import WriteLetter
+from services.auth.domain.exchanged_tokens import ExchangedTokens
+from services.auth.domain.ports import (
+    AccountCollector,
+    Mailer,
+    NewUnitOfWork,
+    PasswordRules,
+    Passwords,
+    PresentedTokens,
+    Probe,
+    SessionNews,
+)
 from services.auth.domain.sign_in import SignInLifetimes
 from services.auth.domain.token_pair import TokenIssuer
+from services.auth.providers.account_collector import PeerCollector
 from services.auth.providers.argon2_passwords import Argon2Passwords
+from services.auth.providers.mail_folder import MailFolder
+from services.auth.providers.password_rules import JudgedPasswords
 from services.auth.providers.readiness import OwnReadiness, PeerReadiness
 from services.auth.providers.signing_key_file import SigningKeyFile
+from services.auth.providers.smtp import SmtpMailer
 from services.auth.settings import Settings
-from services.auth.storage.unit_of_work import SqlWork
+from services.auth.storage.personal_tokens import SqlPresentedTokens
+from services.auth.storage.unit_of_work import News, SqlWork
+from shared.background import running_beside
 from shared.clock import Clock, SystemClock
 from shared.db.database import Database, open_database
+from shared.errors import Unavailable
 from shared.http.app import Check
+from shared.identity import ServiceIdentity
+from shared.limits.admission import open_cache
+from shared.limits.current_tiers import CurrentTiers
+from shared.news.ended_sessions import EndedSessions
 from shared.settings import service_database_url
+
+log = structlog.get_logger(__name__)
+
+# A Valkey that lost its memory keeps sensitive routes waiting for so long at most.
+_REPEAT_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,66 +135,160 @@ class Wired:
 
 
 @asynccontextmanager
+async def wire_web(settings: Settings) -> AsyncIterator[Wired]:
+    """A replica that also keeps everybody's knowledge of ended sessions whole."""
+    async with wire(settings) as wired, running_beside(_repeat_ended_sessions(wired)):
+        yield wired
+
+
+@asynccontextmanager
 async def wire(settings: Settings) -> AsyncIterator[Wired]:
     """Open what the service needs and introduce the rooms to each other."""
     url = service_database_url(settings.database_url.get_secret_value(), "auth")
     keys = SigningKeyFile(settings.signing_keys_file)
+    rules = JudgedPasswords(settings.breached_passwords_file)
     passwords = _passwords(settings)
+    me = ServiceIdentity.from_file("auth", settings.identity_key_file)
     async with (
         open_database(
             url, connections=settings.database_connections, application="auth"
         ) as database,
+        open_cache(settings.cache_url.get_secret_value()) as cache,
         httpx.AsyncClient() as client,
     ):
         checks: dict[str, Check] = {"database": database.check, "signing_keys": keys.check}
         probes: dict[str, Probe] = {"auth": OwnReadiness(checks)}
         for name, address in settings.peers_health.items():
             probes[name] = PeerReadiness(client, address)
-        work = partial(SqlWork, database)
+        news = News(EndedSessions(cache), CurrentTiers(cache))
+        work = partial(SqlWork, database, news, keys)
         try:
             yield Wired(
-                build_actions(settings, work, passwords, keys, probes, SystemClock()),
+                build_actions(
+                    settings,
+                    work,
+                    passwords,
+                    rules,
+                    keys,
+                    probes,
+                    news.ended_sessions,
+                    SqlPresentedTokens(database),
+                    SystemClock(),
+                    collector=PeerCollector(client, settings.peers_internal, me),
+                ),
                 database,
                 checks,
             )
         finally:
             passwords.close()
+            rules.close()
 
 
 def build_actions(
     settings: Settings,
     work: NewUnitOfWork,
     passwords: Passwords,
+    rules: PasswordRules,
     keys: SigningKeyFile,
     probes: Mapping[str, Probe],
+    session_news: SessionNews,
+    presented: PresentedTokens,
     clock: Clock,
+    *,
+    collector: AccountCollector,
 ) -> Actions:
     """Every verb with its parts."""
     issuer = TokenIssuer(
         keys, settings.token_issuer, settings.token_audience, settings.access_lifetime
     )
-    limit = AttemptLimit(settings.login_failures, timedelta(minutes=settings.login_window_minutes))
+    limit = settings.guess_limits.account
     lifetimes = SignInLifetimes(
         idle=timedelta(days=settings.refresh_idle_days),
         absolute=timedelta(days=settings.refresh_absolute_days),
         grace=timedelta(seconds=settings.refresh_grace_seconds),
     )
-    register = Register(work, passwords, clock)
+    register = Register(work, passwords, rules, clock)
+    guesses = LimitGuesses(work, settings.guess_limits, clock)
+    second_factor = CheckSecondFactor(limit, clock)
+    prove = ProveIdentity(
+        work, passwords, guesses, second_factor, clock, settings.require_verified_email
+    )
+    confirm_password = ConfirmPassword(work, passwords, limit, clock)
+    begin = BeginSignIn(issuer, lifetimes, clock)
+    letters = WriteLetter(settings.public_url, settings.mails_per_hour, clock)
+    list_sign_ins, read_audit = ListSignIns(work, clock), ReadAudit(work)
+    list_personal_tokens = ListPersonalTokens(work, clock)
+    note_forgotten = NoteForgotten(work)
+    accept_invitation = AcceptInvitation(work, clock)
     return Actions(
         register=register,
-        sign_in_with_password=SignInWithPassword(work, passwords, issuer, limit, lifetimes, clock),
+        sign_in_with_password=SignInWithPassword(work, prove, begin),
+        step_up=StepUp(work, confirm_password, second_factor, issuer),
+        show_second_factor=ShowSecondFactor(work),
+        begin_totp=BeginTotp(work, settings.totp_issuer, clock),
+        confirm_totp=ConfirmTotp(work, limit, clock),
+        remove_totp=RemoveTotp(work, clock),
+        renew_recovery_codes=RenewRecoveryCodes(work, clock),
         refresh=Refresh(work, issuer, lifetimes, clock),
         sign_out=SignOut(work, clock),
         show_account=ShowAccount(work),
         rename_account=RenameAccount(work, clock),
-        change_password=ChangePassword(work, passwords, limit, clock),
-        list_sign_ins=ListSignIns(work, clock),
+        change_password=ChangePassword(work, confirm_password, rules),
+        request_email_change=RequestEmailChange(work, confirm_password),
+        request_password_reset=RequestPasswordReset(work, clock),
+        resend_verification=ResendVerification(work, clock),
+        reset_password=ResetPassword(work, passwords, rules, clock),
+        send_mails=SendMails(work, _mailer(settings, clock), letters, clock),
+        verify_email=VerifyEmail(work, clock),
+        list_sign_ins=list_sign_ins,
         end_sign_in=EndSignIn(work, clock),
+        issue_personal_token=IssuePersonalToken(work, clock),
+        list_personal_tokens=list_personal_tokens,
+        revoke_personal_token=RevokePersonalToken(work, clock),
+        exchange_personal_token=ExchangePersonalToken(presented, issuer, ExchangedTokens(), clock),
+        find_return_address=FindReturnAddress(work, settings.token_issuer),
+        authorize_client=AuthorizeClient(work, prove, clock),
+        carry_first_step=CarryFirstStep(keys, clock),
+        redeem_code=RedeemCode(work, begin, clock),
+        revoke_token=RevokeToken(work, keys, clock),
+        describe_server=DescribeServer(settings.token_issuer, settings.public_url),
+        register_client=RegisterClient(work, clock),
+        list_clients=ListClients(work),
+        disable_client=DisableClient(work, clock),
         create_operator=CreateOperator(register),
-        publish_signing_keys=PublishSigningKeys(keys),
+        publish_signing_keys=PublishSigningKeys(keys, settings.rotation_pace.kept, clock),
         look_up_user=LookUpUser(work),
+        create_organisation=CreateOrganisation(work, clock),
+        show_organisation=ShowOrganisation(work),
+        rename_organisation=RenameOrganisation(work, clock),
+        delete_organisation=DeleteOrganisation(work, clock),
+        list_members=ListMembers(work),
+        look_up_member=LookUpMember(work),
+        change_member=ChangeMember(work, clock),
+        remove_member=RemoveMember(work, clock),
+        invite_member=InviteMember(work, clock),
+        list_invitations=ListInvitations(work, clock),
+        withdraw_invitation=WithdrawInvitation(work, clock),
+        accept_invitation=accept_invitation,
+        accept_invitation_with_password=AcceptInvitationWithPassword(
+            work, prove, accept_invitation
+        ),
         follow_subscriptions=FollowSubscriptions(work, clock),
         forget_expired=ForgetExpired(work, clock),
+        repeat_ended_sessions=RepeatEndedSessions(work, session_news, clock),
+        read_audit=read_audit,
+        link_audit_events=LinkAuditEvents(work, keys),
+        verify_audit=VerifyAudit(work, keys),
+        watch_audit=WatchAudit(work, clock),
+        note_console_act=NoteConsoleAct(work, clock),
+        delete_account=DeleteAccount(work, clock),
+        forget_user=ForgetUser(work, note_forgotten, clock),
+        note_forgotten=note_forgotten,
+        remind_services=RemindServices(work, clock),
+        show_erasure=ShowErasure(work),
+        export_account=ExportAccount(
+            work, collector, list_sign_ins, list_personal_tokens, read_audit, clock
+        ),
         check_health=CheckHealth(probes),
     )
 
@@ -125,3 +302,22 @@ def _passwords(settings: Settings) -> Argon2Passwords:
     return Argon2Passwords(
         hasher, at_once=settings.passwords_at_once, waiting=settings.passwords_waiting
     )
+
+
+def _mailer(settings: Settings, clock: Clock) -> Mailer | None:
+    server = settings.mail_server
+    if server is not None:
+        return SmtpMailer(server, sender=settings.mail_from, clock=clock)
+    if settings.mail_folder is not None:
+        return MailFolder(settings.mail_folder, sender=settings.mail_from, clock=clock)
+    log.warning("mails_wait", reason="set AUTH_SMTP_URL or AUTH_MAIL_FOLDER")
+    return None
+
+
+async def _repeat_ended_sessions(wired: Wired) -> None:
+    while True:
+        try:
+            await wired.actions.repeat_ended_sessions()
+        except Unavailable as failure:
+            log.warning("ended_sessions_not_repeated", reason=failure.message)
+        await asyncio.sleep(_REPEAT_SECONDS)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from copy import copy
 from dataclasses import dataclass, field, replace
@@ -16,18 +16,58 @@ from uuid import UUID, uuid4
 
 import httpx
 
+from services.auth.actions.begin_sign_in import BeginSignIn
+from services.auth.actions.check_second_factor import CheckSecondFactor
+from services.auth.actions.limit_guesses import LimitGuesses
+from services.auth.actions.prove_identity import Credentials, ProveIdentity
+from services.auth.actions.sign_in_with_password import SignInWithPassword
 from services.auth.app import create_app
-from services.auth.domain.attempts import AttemptLimit, Failures
-from services.auth.domain.errors import AccountExists, SigningKeysUnavailable, UsernameTaken
+from services.auth.domain.attempts import (
+    AttemptLimit,
+    CeilingPerMinute,
+    Failures,
+    GuessLimits,
+)
+from services.auth.domain.audit import AuditEntry
+from services.auth.domain.audit_chain import Link
+from services.auth.domain.authorization import AuthorizationCode
+from services.auth.domain.erasure import Erasure
+from services.auth.domain.errors import AddressTaken, SigningKeysUnavailable, UsernameTaken
+from services.auth.domain.mail import Mail
+from services.auth.domain.mailed_proof import MailedProof
+from services.auth.domain.oauth_client import OAuthClient
+from services.auth.domain.organisation import (
+    Invitation,
+    InvitationId,
+    Organisation,
+    OrganisationId,
+)
+from services.auth.domain.origin import Origin
 from services.auth.domain.password import Password, PasswordHash
-from services.auth.domain.sign_in import EndReason, SignIn, SignInId, SignInLifetimes
+from services.auth.domain.personal_token import PersonalToken, PersonalTokenId
+from services.auth.domain.ports import NewUnitOfWork, Passwords
+from services.auth.domain.second_factor import Totp
+from services.auth.domain.sign_in import EndReason, Proof, SignIn, SignInId, SignInLifetimes
 from services.auth.domain.signing_keys import SigningKeys, new_signing_keys, parse_signing_keys
 from services.auth.domain.token_pair import TokenIssuer
 from services.auth.domain.user import EmailAddress, LoginName, User, Username
 from services.auth.settings import Settings
+from shared.clock import Clock
+from shared.erasure import ErasureId
 from shared.events import Event, Fact
 from shared.http.app import WebProcess
 from shared.ids import EventId, UserId
+from tests.support.auth_audit import MemoryAudit, MemoryAuditChain
+from tests.support.auth_erasure import MemoryErasures
+from tests.support.auth_mails import MemoryMailedProofs, MemoryMails
+from tests.support.auth_oauth import MemoryAuthorizationCodes, MemoryOAuthClients
+from tests.support.auth_organisations import (
+    MemoryInvitations,
+    MemoryMembers,
+    MemoryOrganisations,
+)
+from tests.support.auth_personal_tokens import MemoryPersonalTokens
+from tests.support.auth_second_factors import MemorySecondFactors
 from tests.support.tokens import AUDIENCE, ISSUER, serving, write_identities
 
 NOON = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
@@ -36,6 +76,7 @@ LIFETIMES = SignInLifetimes(
     idle=timedelta(days=14), absolute=timedelta(days=90), grace=timedelta(seconds=10)
 )
 LIMIT = AttemptLimit(failures=5, window=timedelta(minutes=15))
+LIMITS = GuessLimits(LIMIT, replace(LIMIT, failures=30), CeilingPerMinute(1000))
 
 
 class StoppedClock:
@@ -67,6 +108,9 @@ class PlainPasswords:
         self.verified.append(hash_)
         return hash_ is not None and hash_.encoded.partition(":")[2] == password.text
 
+    def refuse_if_full(self) -> None:
+        pass
+
     def is_outdated(self, hash_: PasswordHash) -> bool:
         return self.outdated
 
@@ -87,9 +131,21 @@ def a_user(name: str = "ada", *, password: str = PASSWORD, **parts: Any) -> User
 def a_sign_in(user: User, *, at: datetime = NOON, **parts: Any) -> SignIn:
     """A sign-in of the user, just begun."""
     sign_in = SignIn.begun(
-        user.id, device="a browser", pepper_version=1, at=at, lifetimes=LIFETIMES
+        user.id,
+        device="a browser",
+        pepper_version=1,
+        proof=Proof(at, frozenset({"pwd"})),
+        at=at,
+        lifetimes=LIFETIMES,
     )
     return replace(sign_in, **parts)
+
+
+def shown(
+    login: str, password: str = PASSWORD, *, otp: str | None = None, address: str = "192.0.2.7"
+) -> Credentials:
+    """What somebody shows to sign in, from one browser."""
+    return Credentials(login, Password(password), otp, Origin.of("a browser", address))
 
 
 @cache
@@ -117,6 +173,26 @@ def an_issuer(keys: HeldKeys | None = None) -> TokenIssuer:
     )
 
 
+def a_sign_in_action(
+    work: NewUnitOfWork,
+    passwords: Passwords | None = None,
+    issuer: TokenIssuer | None = None,
+    clock: Clock | None = None,
+    limits: GuessLimits = LIMITS,
+) -> SignInWithPassword:
+    """Signing in, put together as the service does it."""
+    clock = clock or StoppedClock()
+    prove = ProveIdentity(
+        work,
+        passwords or PlainPasswords(),
+        LimitGuesses(work, limits, clock),
+        CheckSecondFactor(limits.account, clock),
+        clock,
+    )
+    begin = BeginSignIn(issuer or an_issuer(), LIFETIMES, clock)
+    return SignInWithPassword(work, prove, begin)
+
+
 @dataclass
 class Memory:
     """What is kept, in dictionaries; `memory.work` is a `NewUnitOfWork`."""
@@ -127,6 +203,22 @@ class Memory:
     failures: dict[str, Failures] = field(default_factory=dict)
     handled: dict[EventId, datetime] = field(default_factory=dict)
     published: list[Fact[Any]] = field(default_factory=list)
+    ended: dict[UUID, datetime] = field(default_factory=dict)
+    personal_tokens: dict[PersonalTokenId, PersonalToken] = field(default_factory=dict)
+    authenticators: dict[UserId, Totp] = field(default_factory=dict)
+    recovery_codes: dict[tuple[UserId, bytes], datetime | None] = field(default_factory=dict)
+    audited: list[AuditEntry] = field(default_factory=list)
+    links: list[Link] = field(default_factory=list)
+    mails: list[Mail] = field(default_factory=list)
+    mails_due: dict[UUID, datetime] = field(default_factory=dict)
+    proofs: dict[bytes, MailedProof] = field(default_factory=dict)
+    used_proofs: set[bytes] = field(default_factory=set)
+    organisations: dict[OrganisationId, Organisation] = field(default_factory=dict)
+    erasures: dict[ErasureId, Erasure] = field(default_factory=dict)
+    invitations: dict[InvitationId, Invitation] = field(default_factory=dict)
+    retiered: list[UserId] = field(default_factory=list)
+    oauth_clients: dict[str, OAuthClient] = field(default_factory=dict)
+    codes: dict[bytes, AuthorizationCode] = field(default_factory=dict)
 
     def work(self) -> MemoryWork:
         return MemoryWork(self)
@@ -151,23 +243,27 @@ class MemoryUsers:
         return self._memory.accounts.get(user_id)
 
     async def named(self, name: LoginName) -> User | None:
-        for user in self._memory.accounts.values():
-            if name.email == user.email:
-                return user
-            if name.username is not None and name.username.key == user.username.key:
-                return user
-        return None
+        if name.username is not None:
+            key = name.username.key
+            return next((u for u in self._memory.accounts.values() if u.username.key == key), None)
+        claims = [u for u in self._memory.accounts.values() if u.email == name.email]
+        return max(claims, key=lambda user: (user.email_verified, user.id), default=None)
 
     async def add(self, user: User) -> None:
-        for other in self._memory.accounts.values():
-            if other.email == user.email or other.username.key == user.username.key:
-                raise AccountExists
+        if any(o.username.key == user.username.key for o in self._memory.accounts.values()):
+            raise UsernameTaken
+        proven = [o for o in self._memory.accounts.values() if o.email_verified]
+        if user.email_verified and any(other.email == user.email for other in proven):
+            raise AddressTaken
         self._memory.accounts[user.id] = user
 
     async def save(self, user: User) -> None:
         for other in self._memory.accounts.values():
             if other.id != user.id and other.username.key == user.username.key:
                 raise UsernameTaken
+            both_proven = other.email_verified and user.email_verified
+            if other.id != user.id and both_proven and other.email == user.email:
+                raise AddressTaken
         self._memory.accounts[user.id] = user
 
     async def set_tiers(self, tiers: Mapping[UserId, tuple[str, int]], at: datetime) -> None:
@@ -176,6 +272,20 @@ class MemoryUsers:
             if user is not None and user.tier_revision < revision:
                 changed = replace(user, tier=tier, tier_revision=revision, updated_at=at)
                 self._memory.accounts[user_id] = changed
+                await self.note_tiers([user_id])
+
+    async def note_tiers(self, user_ids: Collection[UserId]) -> None:
+        self._memory.retiered += user_ids
+
+    async def forget_unproven_before(self, at: datetime, *, most: int) -> int:
+        unproven = [
+            user.id
+            for user in self._memory.accounts.values()
+            if not user.email_verified and user.last_signed_in_at is None and user.created_at < at
+        ][:most]
+        for user_id in unproven:
+            del self._memory.accounts[user_id]
+        return len(unproven)
 
 
 class MemorySignIns:
@@ -207,18 +317,33 @@ class MemorySignIns:
         self._memory.devices[rotated.id] = rotated
         return True
 
-    async def end(self, sign_in_id: SignInId, reason: EndReason, at: datetime) -> None:
+    async def prove_again(self, proven: SignIn) -> None:
+        self._memory.devices[proven.id] = proven
+
+    async def end(self, sign_in_id: SignInId, reason: EndReason, at: datetime) -> bool:
         device = self._memory.devices.get(sign_in_id)
-        if device is not None and device.ended_at is None:
-            self._memory.devices[sign_in_id] = replace(device, ended_at=at)
-            self._memory.reasons[sign_in_id] = reason
+        if device is None or device.ended_at is not None:
+            return False
+        self._memory.devices[sign_in_id] = replace(device, ended_at=at)
+        self._memory.reasons[sign_in_id] = reason
+        self._memory.ended[sign_in_id] = at
+        return True
 
     async def end_all_of(
         self, user_id: UserId, reason: EndReason, at: datetime, *, but: SignInId | None = None
-    ) -> None:
+    ) -> int:
+        ended = 0
         for device in list(self._memory.devices.values()):
             if device.belongs_to(user_id) and device.id != but:
-                await self.end(device.id, reason, at)
+                ended += await self.end(device.id, reason, at)
+        return ended
+
+    async def end_all_of_client(self, client_id: str, reason: EndReason, at: datetime) -> int:
+        ended = 0
+        for device in list(self._memory.devices.values()):
+            if device.client_id == client_id:
+                ended += await self.end(device.id, reason, at)
+        return ended
 
     async def forget_before(self, at: datetime, *, most: int) -> int:
         over = [
@@ -238,6 +363,16 @@ class MemoryLoginFailures:
     async def of(self, subject: str) -> Failures | None:
         return self._memory.failures.get(subject)
 
+    async def of_all(self, subjects: Sequence[str]) -> Mapping[str, Failures]:
+        known = self._memory.failures
+        return {subject: known[subject] for subject in subjects if subject in known}
+
+    async def hold(self, subject: str) -> Failures | None:
+        return await self.of(subject)
+
+    async def save(self, subject: str, failures: Failures) -> None:
+        self._memory.failures[subject] = failures
+
     async def add(self, subject: str, at: datetime, *, window_ends_at: datetime) -> Failures:
         known = self._memory.failures.get(subject)
         if known is None or known.window_ends_at <= at:
@@ -255,6 +390,23 @@ class MemoryLoginFailures:
         return len(over)
 
 
+class MemoryEndedCredentials:
+    def __init__(self, memory: Memory) -> None:
+        self._memory = memory
+
+    async def add(self, ids: Collection[UUID], *, of: UserId, at: datetime) -> None:
+        self._memory.ended |= dict.fromkeys(ids, at)
+
+    async def since(self, at: datetime) -> Sequence[UUID]:
+        return [id_ for id_, ended_at in self._memory.ended.items() if ended_at >= at]
+
+    async def forget_before(self, at: datetime, *, most: int) -> int:
+        over = [id_ for id_, ended_at in self._memory.ended.items() if ended_at < at][:most]
+        for id_ in over:
+            del self._memory.ended[id_]
+        return len(over)
+
+
 class MemoryWork:
     """All or nothing, like the real one."""
 
@@ -264,6 +416,19 @@ class MemoryWork:
         self.users = MemoryUsers(memory)
         self.sign_ins = MemorySignIns(memory)
         self.login_failures = MemoryLoginFailures(memory)
+        self.second_factors = MemorySecondFactors(memory)
+        self.personal_tokens = MemoryPersonalTokens(memory)
+        self.ended_credentials = MemoryEndedCredentials(memory)
+        self.audit = MemoryAudit(memory.audited)
+        self.audit_chain = MemoryAuditChain(memory.audited, memory.links)
+        self.mails = MemoryMails(memory)
+        self.mailed_proofs = MemoryMailedProofs(memory)
+        self.oauth_clients = MemoryOAuthClients(memory)
+        self.authorization_codes = MemoryAuthorizationCodes(memory)
+        self.organisations = MemoryOrganisations(memory)
+        self.erasures = MemoryErasures(memory)
+        self.members = MemoryMembers(memory)
+        self.invitations = MemoryInvitations(memory)
 
     def publish(
         self, event: Event, *, subject: UUID, tier: str, id_: EventId | None = None
@@ -385,6 +550,9 @@ async def running_auth(
             "argon2_passes": 1,
             "argon2_memory_kib": 64,
             "argon2_lanes": 1,
+            # All tests call from one address.
+            "login_failures_network": 1_000_000,
+            "login_failures_global": 1_000_000,
             **settings,
         }
         if "signing_keys_file" not in values:

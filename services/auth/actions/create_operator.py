@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from services.auth.actions.register import Register
+from services.auth.domain.audit import AuditEntry
 from services.auth.domain.password import Password
 from services.auth.domain.user import Role, User
+from shared.ids import uuid7
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +24,9 @@ class CreateOperator:
     register: Register
 
     async def __call__(self, *, email: str, username: str, password: Password, role: Role) -> User:
-        """Raises AccountExists, InvalidEmail, InvalidUsername or PasswordRefused."""
+        """Raises UsernameTaken, AddressTaken, InvalidEmail, InvalidUsername or PasswordRefused."""
         user = (await self.register.draft(email, username, password)).as_staff(role)
-        await self.register.open(user)
+        facts = {"role": role.value}
+        entry = AuditEntry(uuid7(), user.created_at, "operator.created", user.id, None, facts=facts)
+        await self.register.open(user, entry)
         return user

@@ -1,30 +1,79 @@
-"""Let users' tiers follow what they have paid for."""
+"""Let tiers and seats follow what was paid for."""
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from services.auth.domain.ports import NewUnitOfWork
+from services.auth.actions.seats import take_seats
+from services.auth.domain.audit import AuditEntry
+from services.auth.domain.organisation import Organisation, OrganisationId, losing_their_seats
+from services.auth.domain.ports import NewUnitOfWork, UnitOfWork
 from shared.clock import Clock
 from shared.events import Fact
 from shared.events.subscription import SubscriptionChanged
 from shared.ids import UserId
 
+Facts = Sequence[Fact[SubscriptionChanged]]
+
 
 @dataclass(frozen=True, slots=True)
 class FollowSubscriptions:
-    """Take over tiers, whatever the order in which the facts arrive and however often."""
+    """Take over tiers and seats, in whatever order the facts arrive and however often."""
 
     unit_of_work: NewUnitOfWork
     clock: Clock
 
-    async def __call__(self, facts: Sequence[Fact[SubscriptionChanged]]) -> None:
+    async def __call__(self, facts: Facts) -> None:
+        of_users = [fact for fact in facts if fact.event.organisation_id is None]
+        if of_users:
+            await self._follow_users(of_users)
+        # One transaction each, so that nobody holds two organisations while waiting for a third.
+        for organisation_id, of_one in _by_organisation(facts).items():
+            await self._follow_organisation(organisation_id, of_one)
+
+    async def _follow_users(self, facts: Facts) -> None:
         async with self.unit_of_work() as work:
             unseen = await work.unseen(fact.id for fact in facts)
             newest = _newest(fact.event for fact in facts if fact.id in unseen)
             if newest:
                 await work.users.set_tiers(newest, self.clock.now())
+
+    async def _follow_organisation(self, organisation_id: OrganisationId, facts: Facts) -> None:
+        latest = max((fact.event for fact in facts), key=lambda event: event.revision)
+        async with self.unit_of_work() as work:
+            if not await work.unseen(fact.id for fact in facts):
+                return
+            present = await work.organisations.hold(organisation_id)
+            # One that was deleted meanwhile has nothing left to follow.
+            if present is not None:
+                await self._take_over(work, present, latest)
+
+    async def _take_over(
+        self, work: UnitOfWork, present: Organisation, change: SubscriptionChanged
+    ) -> None:
+        now = self.clock.now()
+        after = present.subscribed(change.tier_name, change.seats, change.revision, now)
+        if after == present:
+            return
+        await work.organisations.save(after)
+        seated = await work.members.seated(after.id)
+        losing = losing_their_seats(seated, after.seats)
+        await take_seats(work, after, losing)
+        if after.tier != present.tier:
+            await work.users.note_tiers([member.user_id for member in seated])
+        await work.audit.note(
+            AuditEntry.in_organisation(
+                "organisation.subscribed",
+                after.id,
+                now,
+                by=UserId(change.user_id),
+                tier=after.tier,
+                seats=after.seats,
+                seats_released=len(losing),
+            )
+        )
 
 
 def _newest(changes: Iterable[SubscriptionChanged]) -> Mapping[UserId, tuple[str, int]]:
@@ -32,3 +81,11 @@ def _newest(changes: Iterable[SubscriptionChanged]) -> Mapping[UserId, tuple[str
     for change in sorted(changes, key=lambda change: change.revision):
         newest[UserId(change.user_id)] = (change.tier_name, change.revision)
     return newest
+
+
+def _by_organisation(facts: Facts) -> Mapping[OrganisationId, Facts]:
+    by_organisation: dict[OrganisationId, list[Fact[SubscriptionChanged]]] = defaultdict(list)
+    for fact in facts:
+        if fact.event.organisation_id is not None:
+            by_organisation[OrganisationId(fact.event.organisation_id)].append(fact)
+    return by_organisation

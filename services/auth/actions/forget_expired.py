@@ -8,11 +8,22 @@ from datetime import datetime, timedelta
 from typing import Protocol
 
 from services.auth.domain.ports import NewUnitOfWork, UnitOfWork
+from services.auth.domain.sign_in import ACCESS_OUTLIVES_SESSION
 from shared.clock import Clock
 
 _BATCH = 5_000
 # So that an owner who asks what happened on their account last month can still be told.
 _SIGN_INS_KEPT = timedelta(days=30)
+# Accounts whose address nobody has proven, and to which nobody has signed in.
+_UNPROVEN_KEPT = timedelta(days=7)
+_PERSONAL_TOKENS_KEPT = timedelta(days=30)
+# For so long a second use of a code is noticed, and ends the sign-in that the first has begun.
+_CODES_KEPT = timedelta(days=1)
+
+# So that whoever has a receipt can ask for a year.
+_ERASURES_KEPT = timedelta(days=365)
+# From where somebody acted; that they did stays.
+_ORIGINS_KEPT = timedelta(days=365)
 
 
 class _Forgetful(Protocol):
@@ -29,10 +40,25 @@ class ForgetExpired:
     async def __call__(self) -> None:
         now = self.clock.now()
         await self._forget(lambda work: work.sign_ins, now - _SIGN_INS_KEPT)
+        await self._forget(lambda work: work.personal_tokens, now - _PERSONAL_TOKENS_KEPT)
+        await self._forget(lambda work: work.authorization_codes, now - _CODES_KEPT)
         await self._forget(lambda work: work.login_failures, now)
+        await self._forget(lambda work: work.mailed_proofs, now)
+        await self._forget_unproven(now - _UNPROVEN_KEPT)
+        await self._forget(lambda work: work.invitations, now)
+        await self._forget(lambda work: work.erasures, now - _ERASURES_KEPT)
+        await self._forget(lambda work: work.ended_credentials, now - ACCESS_OUTLIVES_SESSION)
+        await self._forget(lambda work: work.audit, now - _ORIGINS_KEPT)
 
     async def _forget(self, kept: Callable[[UnitOfWork], _Forgetful], before: datetime) -> None:
         forgotten = _BATCH
         while forgotten == _BATCH:
             async with self.unit_of_work() as work:
                 forgotten = await kept(work).forget_before(before, most=_BATCH)
+
+    async def _forget_unproven(self, before: datetime) -> None:
+        # No other service has ever heard of them: nobody had a token.
+        forgotten = _BATCH
+        while forgotten == _BATCH:
+            async with self.unit_of_work() as work:
+                forgotten = await work.users.forget_unproven_before(before, most=_BATCH)

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 from services.auth.domain.ports import SigningKeySource
+from shared.clock import Clock
 
 
 @dataclass(frozen=True, slots=True)
 class PublishSigningKeys:
-    """The public keys of every state but removed, as a JWKS."""
+    """The public keys that sign, will sign, or signed a short while ago, as a JWKS."""
 
     keys: SigningKeySource
+    kept: timedelta
+    clock: Clock
 
     def __call__(self) -> Mapping[str, Any]:
         """Raises SigningKeysUnavailable."""
-        return self.keys.current().public()
+        return self.keys.current().public(self.clock.now(), kept=self.kept)

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from services.auth.actions.find_client import find_client
+from services.auth.domain.audit import AuditEntry
 from services.auth.domain.errors import RefreshRefused, RefreshReused
+from services.auth.domain.mail import Mail, MailKind
+from services.auth.domain.origin import NOWHERE, Origin
 from services.auth.domain.ports import NewUnitOfWork, UnitOfWork
 from services.auth.domain.refresh_token import RefreshToken
 from services.auth.domain.sign_in import EndReason, SignIn, SignInLifetimes, Verdict
 from services.auth.domain.token_pair import TokenIssuer, TokenPair
 from services.auth.domain.user import User
 from shared.clock import Clock
+from shared.ids import uuid7
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,24 +27,33 @@ class Refresh:
     lifetimes: SignInLifetimes
     clock: Clock
 
-    async def __call__(self, refresh_token: str) -> TokenPair:
-        """Raises RefreshRefused, RefreshReused or SigningKeysUnavailable."""
+    async def __call__(
+        self, refresh_token: str, origin: Origin = NOWHERE, *, client_id: str | None = None
+    ) -> TokenPair:
+        """A sign-in goes on where it began: with the client that began it, or with none.
+
+        Raises RefreshRefused, RefreshReused, UnknownClient or SigningKeysUnavailable.
+        """
         self.issuer.keys.current()
         token = RefreshToken.parse(refresh_token)
         async with self.unit_of_work() as work:
-            pair = await self._exchange(work, token)
+            if client_id is not None:
+                await find_client(work, client_id)
+            pair = await self._exchange(work, token, origin, client_id)
         # Only now: an exception inside would have undone the end of the sign-in.
         if pair is None:
             raise RefreshReused
         return pair
 
-    async def _exchange(self, work: UnitOfWork, token: RefreshToken) -> TokenPair | None:
+    async def _exchange(
+        self, work: UnitOfWork, token: RefreshToken, origin: Origin, client_id: str | None
+    ) -> TokenPair | None:
         while True:
-            sign_in, user = await self._behind(work, token)
+            sign_in, user = await self._behind(work, token, client_id)
             now = self.clock.now()
             verdict = sign_in.verdict_on(token.counter, now, self.lifetimes)
             if verdict is Verdict.REUSED:
-                await work.sign_ins.end(sign_in.id, EndReason.REFRESH_REUSED, now)
+                await self._end_reused(work, sign_in, user, origin)
                 return None
             if verdict is Verdict.REPEAT:
                 return self.issuer.pair(user, sign_in, now)
@@ -48,12 +62,31 @@ class Refresh:
                 return self.issuer.pair(user, rotated, now)
             # Somebody was faster with the same token: judge it anew against what they left.
 
-    async def _behind(self, work: UnitOfWork, token: RefreshToken) -> tuple[SignIn, User]:
+    async def _end_reused(
+        self, work: UnitOfWork, sign_in: SignIn, user: User, origin: Origin
+    ) -> None:
+        now = self.clock.now()
+        if not await work.sign_ins.end(sign_in.id, EndReason.REFRESH_REUSED, now):
+            return
+        # Nobody can tell whether its owner or a thief came second.
+        nobody, facts = None, {"sign_in_id": str(sign_in.id)}
+        entry = AuditEntry(
+            uuid7(), now, "sign_in.reused", user.id, nobody, facts=facts, origin=origin
+        )
+        await work.audit.note(entry)
+        # Whoever claims an address of somebody else must not be able to fill its mailbox.
+        if user.email_verified:
+            mail = Mail.make(MailKind.REFRESH_REUSED, user.email, now, device=sign_in.device)
+            await work.mails.add(mail)
+
+    async def _behind(
+        self, work: UnitOfWork, token: RefreshToken, client_id: str | None
+    ) -> tuple[SignIn, User]:
         sign_in = await work.sign_ins.get(token.sign_in_id)
         if sign_in is None or not sign_in.is_live(self.clock.now()):
             raise RefreshRefused
         pepper = self.issuer.keys.current().pepper(sign_in.pepper_version)
-        if not token.is_genuine(sign_in, pepper):
+        if not token.is_genuine(sign_in, pepper) or sign_in.client_id != client_id:
             raise RefreshRefused
         user = await work.users.get(sign_in.user_id)
         if user is None or not user.is_active:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from services.auth.domain.audit import AuditEntry
 from services.auth.domain.errors import AccountGone
+from services.auth.domain.origin import NOWHERE, Origin
 from services.auth.domain.ports import NewUnitOfWork
 from services.auth.domain.user import User, Username
 from shared.clock import Clock
@@ -18,13 +20,14 @@ class RenameAccount:
     unit_of_work: NewUnitOfWork
     clock: Clock
 
-    async def __call__(self, user_id: UserId, username: str) -> User:
+    async def __call__(self, user_id: UserId, username: str, origin: Origin = NOWHERE) -> User:
         """Raises UsernameTaken, InvalidUsername or AccountGone."""
-        name = Username.parse(username)
+        name, now = Username.parse(username), self.clock.now()
         async with self.unit_of_work() as work:
             user = await work.users.hold(user_id)
             if user is None:
                 raise AccountGone
-            renamed = user.renamed(name, self.clock.now())
+            renamed = user.renamed(name, now)
             await work.users.save(renamed)
+            await work.audit.note(AuditEntry.of_user("account.renamed", user_id, now, origin))
         return renamed

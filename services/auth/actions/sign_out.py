@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from services.auth.domain.audit import AuditEntry
+from services.auth.domain.origin import NOWHERE, Origin
 from services.auth.domain.ports import NewUnitOfWork
 from services.auth.domain.sign_in import EndReason, SignInId
 from shared.clock import Clock
@@ -17,10 +19,29 @@ class SignOut:
     unit_of_work: NewUnitOfWork
     clock: Clock
 
-    async def __call__(self, sign_in_id: SignInId, *, of: UserId, everywhere: bool) -> None:
-        now = self.clock.now()
+    async def __call__(
+        self,
+        sign_in_id: SignInId,
+        *,
+        of: UserId,
+        everywhere: bool,
+        origin: Origin = NOWHERE,
+    ) -> None:
+        now, reason = self.clock.now(), EndReason.SIGNED_OUT
         async with self.unit_of_work() as work:
             if everywhere:
-                await work.sign_ins.end_all_of(of, EndReason.SIGNED_OUT, now)
+                ended = await work.sign_ins.end_all_of(of, reason, now)
             else:
-                await work.sign_ins.end(sign_in_id, EndReason.SIGNED_OUT, now)
+                ended = await work.sign_ins.end(sign_in_id, reason, now)
+            # Whoever signs out twice leaves one entry.
+            if ended:
+                entry = AuditEntry.of_user(
+                    "sign_in.ended",
+                    of,
+                    now,
+                    origin,
+                    sign_in_id=str(sign_in_id),
+                    reason=reason.value,
+                    everywhere=everywhere,
+                )
+                await work.audit.note(entry)

@@ -2,14 +2,45 @@
 
 from __future__ import annotations
 
-from services.auth.api import accounts, health, passwords, peers, sign_ins, tokens, well_known
+from services.auth.api import (
+    account_export,
+    accounts,
+    audit,
+    authorize,
+    emails,
+    erasures,
+    health,
+    invitation_page,
+    mail_pages,
+    mfa,
+    oauth_tokens,
+    organisations,
+    passwords,
+    peers,
+    personal_tokens,
+    sign_ins,
+    token_exchange,
+    tokens,
+    well_known,
+)
 
 ROUTERS = (
     accounts.router,
+    account_export.router,
+    erasures.router,
+    audit.router,
     tokens.router,
+    authorize.router,
+    oauth_tokens.router,
+    mail_pages.router,
+    invitation_page.router,
+    mfa.router,
     sign_ins.router,
+    personal_tokens.router,
+    organisations.router,
     passwords.router,
+    emails.router,
     well_known.router,
     health.router,
 )
-INTERNAL_ROUTERS = (peers.router,)
+INTERNAL_ROUTERS = (peers.router, token_exchange.router)

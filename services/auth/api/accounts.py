@@ -10,9 +10,11 @@ from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
 from services.auth.api.actions import ServiceActions
+from services.auth.api.origin import FromWhere
+from services.auth.domain.membership import OrganisationRole
 from services.auth.domain.password import LONGEST_PASSWORD, Password
 from services.auth.domain.user import LONGEST_EMAIL, LONGEST_USERNAME, Role, User
-from shared.http.caller import SignedIn
+from shared.http.caller import SignedIn, StillSignedIn
 from shared.http.problems import problems
 
 router = APIRouter(prefix="/auth", tags=["accounts"])
@@ -28,6 +30,7 @@ class UserBody(BaseModel):
     is_active: bool
     email_verified: bool
     organisation: UUID | None
+    organisation_role: OrganisationRole | None
     role: Role
     created_at: datetime
 
@@ -37,10 +40,11 @@ class UserBody(BaseModel):
             id=user.id,
             email=user.email.text,
             username=user.username.text,
-            tier=user.tier,
+            tier=user.effective_tier,
             is_active=user.is_active,
             email_verified=user.email_verified,
-            organisation=None,
+            organisation=user.membership.organisation_id if user.membership else None,
+            organisation_role=user.membership.role if user.membership else None,
             role=user.role,
             created_at=user.created_at,
         )
@@ -74,11 +78,13 @@ class AccountChange(BaseModel):
     "/register",
     status_code=201,
     response_model=Registered,
-    responses=problems(_409="account_exists", _422="password_refused, invalid_email, …"),
+    responses=problems(_409="username_taken", _422="password_refused, invalid_email, …"),
 )
-async def register(body: Registration, actions: ServiceActions) -> Registered:
-    """Open an account."""
+async def register(body: Registration, actions: ServiceActions, origin: FromWhere) -> Registered:
+    """Open an account. The answer is the same whether or not somebody has this address already;
+    what there is to say about that comes by mail."""
     user = await actions.register(
+        origin=origin,
         email=body.email,
         username=body.username,
         password=Password(body.password.get_secret_value()),
@@ -93,9 +99,11 @@ async def show(actions: ServiceActions, caller: SignedIn) -> UserBody:
 
 
 @router.patch("/me", response_model=UserBody, responses=problems(_409="username_taken"))
-async def change(body: AccountChange, actions: ServiceActions, caller: SignedIn) -> UserBody:
+async def change(
+    body: AccountChange, actions: ServiceActions, caller: StillSignedIn, origin: FromWhere
+) -> UserBody:
     """Change the caller's username."""
     if body.username is None:
         return UserBody.of(await actions.show_account(caller.identity.user_id))
-    renamed = await actions.rename_account(caller.identity.user_id, body.username)
+    renamed = await actions.rename_account(caller.identity.user_id, body.username, origin)
     return UserBody.of(renamed)

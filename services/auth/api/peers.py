@@ -9,6 +9,8 @@ from fastapi import APIRouter, Depends
 from pydantic import BaseModel
 
 from services.auth.api.actions import ServiceActions
+from services.auth.domain.membership import OrganisationRole
+from services.auth.domain.organisation import Act, OrganisationId
 from shared.http.caller import OnlyFrom
 from shared.http.problems import problems
 from shared.ids import UserId
@@ -16,14 +18,25 @@ from shared.ids import UserId
 router = APIRouter(prefix="/internal", tags=["peers"])
 
 Peer = Annotated[str, Depends(OnlyFrom("billing", "keyvault", "chat", "voice"))]
+# The only one that asks who decides in an organisation.
+Billing = Annotated[str, Depends(OnlyFrom("billing"))]
 
 
 class UserForPeers(BaseModel):
-    """What a peer needs to know about a user."""
+    """What a peer needs to know about a user. `tier`: the one that they may use."""
 
     id: UUID
     tier: str
     is_active: bool
+
+
+class MemberForPeers(BaseModel):
+    """Somebody's place in an organisation. `may_buy`: see and change its subscription."""
+
+    organisation_id: UUID
+    user_id: UUID
+    role: OrganisationRole
+    may_buy: bool
 
 
 @router.get(
@@ -32,4 +45,22 @@ class UserForPeers(BaseModel):
 async def look_up(user_id: UUID, actions: ServiceActions, _peer: Peer) -> UserForPeers:
     """Look up a user."""
     user = await actions.look_up_user(UserId(user_id))
-    return UserForPeers(id=user.id, tier=user.tier, is_active=user.is_active)
+    return UserForPeers(id=user.id, tier=user.effective_tier, is_active=user.is_active)
+
+
+@router.get(
+    "/organisations/{organisation_id}/members/{user_id}",
+    response_model=MemberForPeers,
+    responses=problems(_404="member_not_found"),
+)
+async def look_up_member(
+    organisation_id: UUID, user_id: UUID, actions: ServiceActions, _peer: Billing
+) -> MemberForPeers:
+    """Look up what a user is in an organisation now."""
+    member = await actions.look_up_member(OrganisationId(organisation_id), UserId(user_id))
+    return MemberForPeers(
+        organisation_id=member.organisation_id,
+        user_id=member.user_id,
+        role=member.role,
+        may_buy=member.may(Act.BUY),
+    )

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Literal, Self
 
-from fastapi import APIRouter, Header, Response
+from fastapi import APIRouter, Response
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
+from services.auth.actions.prove_identity import Credentials
 from services.auth.api.accounts import UserBody
 from services.auth.api.actions import ServiceActions
+from services.auth.api.origin import FromWhere
 from services.auth.domain.password import LONGEST_PASSWORD, Password
 from services.auth.domain.sign_in import SignInId
 from services.auth.domain.token_pair import TokenPair
@@ -26,6 +28,7 @@ class Login(BaseModel):
 
     login: str = Field(max_length=LONGEST_EMAIL)
     password: SecretStr = Field(max_length=LONGEST_PASSWORD)
+    otp: SecretStr | None = Field(None, max_length=64)
 
 
 class RefreshRequest(BaseModel):
@@ -59,21 +62,24 @@ class Tokens(BaseModel):
     "/login",
     response_model=Tokens,
     responses=problems(
-        _401="wrong_credentials",
-        _403="account_inactive",
+        _401="wrong_credentials, otp_refused",
+        _403="otp_required, account_inactive",
         _429="too_many_attempts",
         _503="signing_keys_unavailable, passwords_busy",
     ),
 )
 async def login(
-    body: Login,
-    response: Response,
-    actions: ServiceActions,
-    user_agent: Annotated[str, Header()] = "",
+    body: Login, response: Response, actions: ServiceActions, origin: FromWhere
 ) -> Tokens:
-    """Sign in with a password."""
-    password = Password(body.password.get_secret_value())
-    pair = await actions.sign_in_with_password(body.login, password, device=user_agent)
+    """Sign in with a password, and a code if the account has a second factor."""
+    pair = await actions.sign_in_with_password(
+        Credentials(
+            login=body.login,
+            password=Password(body.password.get_secret_value()),
+            otp=body.otp.get_secret_value() if body.otp else None,
+            origin=origin,
+        )
+    )
     _keep_out_of_caches(response)
     return Tokens.of(pair)
 
@@ -83,19 +89,23 @@ async def login(
     response_model=Tokens,
     responses=problems(_401="refresh_refused, refresh_reused", _503="signing_keys_unavailable"),
 )
-async def refresh(body: RefreshRequest, response: Response, actions: ServiceActions) -> Tokens:
+async def refresh(
+    body: RefreshRequest, response: Response, actions: ServiceActions, origin: FromWhere
+) -> Tokens:
     """Exchange a refresh token for the next pair."""
-    pair = await actions.refresh(body.refresh_token.get_secret_value())
+    pair = await actions.refresh(body.refresh_token.get_secret_value(), origin)
     _keep_out_of_caches(response)
     return Tokens.of(pair)
 
 
 @router.post("/logout", status_code=204)
-async def logout(actions: ServiceActions, caller: SignedIn, everywhere: bool = False) -> None:
+async def logout(
+    actions: ServiceActions, caller: SignedIn, origin: FromWhere, everywhere: bool = False
+) -> None:
     """Sign out on this device, or on all."""
     identity = caller.identity
     await actions.sign_out(
-        SignInId(identity.sign_in_id), of=identity.user_id, everywhere=everywhere
+        SignInId(identity.sign_in_id), of=identity.user_id, everywhere=everywhere, origin=origin
     )
 
 

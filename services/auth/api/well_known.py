@@ -9,6 +9,7 @@ from pydantic import BaseModel
 
 from services.auth.api.actions import ServiceActions
 from shared.http.problems import problems
+from shared.scopes import SIGN_IN_SCOPES
 
 router = APIRouter(prefix="/.well-known", tags=["well-known"])
 
@@ -32,6 +33,39 @@ class PublicKeys(BaseModel):
     """A JWKS (RFC 7517)."""
 
     keys: list[PublicKey]
+
+
+class ServerMetadata(BaseModel):
+    """How OAuth clients sign people in (RFC 8414)."""
+
+    issuer: str
+    authorization_endpoint: str
+    token_endpoint: str
+    revocation_endpoint: str
+    jwks_uri: str
+    response_types_supported: tuple[str, ...] = ("code",)
+    response_modes_supported: tuple[str, ...] = ("query",)
+    grant_types_supported: tuple[str, ...] = ("authorization_code", "refresh_token")
+    code_challenge_methods_supported: tuple[str, ...] = ("S256",)
+    token_endpoint_auth_methods_supported: tuple[str, ...] = ("none",)
+    revocation_endpoint_auth_methods_supported: tuple[str, ...] = ("none",)
+    scopes_supported: tuple[str, ...] = tuple(sorted(SIGN_IN_SCOPES))
+    authorization_response_iss_parameter_supported: bool = True
+    ui_locales_supported: tuple[str, ...] = ("en",)
+
+
+@router.get("/oauth-authorization-server", response_model=ServerMetadata)
+async def server_metadata(response: Response, actions: ServiceActions) -> ServerMetadata:
+    """How clients sign people in."""
+    response.headers["cache-control"] = "public, max-age=300"
+    server = actions.describe_server()
+    return ServerMetadata(
+        issuer=server.issuer,
+        authorization_endpoint=server.authorization_endpoint,
+        token_endpoint=server.token_endpoint,
+        revocation_endpoint=server.revocation_endpoint,
+        jwks_uri=server.jwks_uri,
+    )
 
 
 @router.get(

@@ -1,4 +1,4 @@
-"""How often a wrong password may be tried."""
+"""How often a secret may be guessed."""
 
 from __future__ import annotations
 
@@ -9,36 +9,84 @@ from services.auth.domain.errors import TooManyAttempts
 from services.auth.domain.user import LoginName, User
 from shared.ids import UserId
 
+EVERYBODY = "everybody"
+"""The subject under which all failures of this installation count."""
+
+_MINUTE = timedelta(minutes=1)
+# Doubling more often than this passes any longest delay.
+_MOST_DOUBLINGS = 20
+
 
 @dataclass(frozen=True, slots=True)
 class Failures:
-    """Wrong passwords for one subject since its window began."""
+    """Wrong guesses at one subject, until when they are remembered, and the wait they brought."""
 
     count: int
     window_ends_at: datetime
+    blocked_until: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class AttemptLimit:
-    """So many failures per window; the next attempt waits for the window's end."""
+    """So many failures per window are free; from the last of them on each brings a wait, twice as
+    long as the one before.
+
+    It is forgotten once nothing has failed for a window after the wait, or by a success. There is
+    no lock for good: whoever can guess could then shut out whomever they like.
+    """
 
     failures: int
     window: timedelta
+    first_delay: timedelta = timedelta(seconds=30)
+    longest_delay: timedelta = timedelta(minutes=15)
 
-    def check_before(self, failures: Failures | None, now: datetime) -> None:
-        """Raises TooManyAttempts when no further attempt is allowed."""
-        self._check(failures, now, allowed=self.failures - 1)
+    def check(self, failures: Failures | None, now: datetime) -> None:
+        """Raises TooManyAttempts while another guess has to wait."""
+        if failures and failures.blocked_until and failures.blocked_until > now:
+            raise TooManyAttempts(retry_after=failures.blocked_until - now)
 
-    def check_after(self, failures: Failures, now: datetime) -> None:
-        """Raises TooManyAttempts when this failure itself was one too many.
+    def after_one_more(self, failures: Failures | None, now: datetime) -> Failures:
+        """The count with this failure in it."""
+        if failures is None or failures.window_ends_at <= now:
+            failures = Failures(0, now + self.window)
+        count = failures.count + 1
+        if count < self.failures:
+            return Failures(count, failures.window_ends_at)
+        blocked_until = now + self._delay(count - self.failures)
+        return Failures(count, blocked_until + self.window, blocked_until)
 
-        Guesses that run in parallel all pass the check before; here the surplus learns nothing.
-        """
-        self._check(failures, now, allowed=self.failures)
+    def _delay(self, doublings: int) -> timedelta:
+        delay: timedelta = self.first_delay * 2 ** min(doublings, _MOST_DOUBLINGS)
+        return min(delay, self.longest_delay)
 
-    def _check(self, failures: Failures | None, now: datetime, *, allowed: int) -> None:
-        if failures and failures.window_ends_at > now and failures.count > allowed:
+
+@dataclass(frozen=True, slots=True)
+class CeilingPerMinute:
+    """So many failures of all together per minute; the next attempt waits for the minute's end.
+
+    A spray over many accounts from many networks meets no other limit. The price: whoever can
+    produce that many failures keeps everybody out, as long as they go on.
+    """
+
+    failures: int
+
+    def check(self, failures: Failures | None, now: datetime) -> None:
+        """Raises TooManyAttempts."""
+        if failures and failures.window_ends_at > now and failures.count >= self.failures:
             raise TooManyAttempts(retry_after=failures.window_ends_at - now)
+
+    def window_from(self, now: datetime) -> datetime:
+        """When a minute that begins now is over."""
+        return now + _MINUTE
+
+
+@dataclass(frozen=True, slots=True)
+class GuessLimits:
+    """How many failures strangers have: at one account, from one network, and all together."""
+
+    account: AttemptLimit
+    network: AttemptLimit
+    everybody: CeilingPerMinute
 
 
 def failures_at_login(name: LoginName, user: User | None) -> str:
@@ -54,6 +102,16 @@ def failures_of(user_id: UserId) -> str:
     return f"login:{user_id}"
 
 
+def failures_from(network: str) -> str:
+    """The subject of all logins from one network."""
+    return f"network:{network}"
+
+
 def failures_at_password_change(user_id: UserId) -> str:
     """Counted apart from logins, so that a stolen access token can't lock its owner out."""
     return f"password:{user_id}"
+
+
+def failures_at_second_factor(user_id: UserId) -> str:
+    """Counted apart from passwords: only who knows the password gets as far as this."""
+    return f"otp:{user_id}"

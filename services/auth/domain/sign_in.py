@@ -13,6 +13,11 @@ from shared.ids import UserId, uuid7
 
 SignInId = NewType("SignInId", UUID)
 
+# An access token lives for 15 minutes whatever becomes of its session; and clocks may differ.
+ACCESS_OUTLIVES_SESSION = timedelta(minutes=16)
+
+PASSWORD = "pwd"  # noqa: S105 - how somebody proved who they are
+
 _SALT_BYTES = 16
 _LONGEST_DEVICE = 200
 
@@ -24,6 +29,9 @@ class EndReason(StrEnum):
     ENDED_BY_OWNER = "ended_by_owner"
     PASSWORD_CHANGED = "password_changed"  # noqa: S105 - a reason
     REFRESH_REUSED = "refresh_reused"
+    CODE_REUSED = "code_reused"
+    CLIENT_DISABLED = "client_disabled"
+    SECOND_FACTOR_CHANGED = "second_factor_changed"
 
 
 class Verdict(Enum):
@@ -32,6 +40,14 @@ class Verdict(Enum):
     ROTATE = "rotate"
     REPEAT = "repeat"
     REUSED = "reused"
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """How and when a person proved who they are: `pwd`, `otp`, `recovery` (RFC 8176)."""
+
+    at: datetime
+    methods: frozenset[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +77,12 @@ class SignIn:
     rotated_at: datetime
     expires_at: datetime
     ended_at: datetime | None = None
+    # When and how the person last proved who they are (RFC 8176 names the ways).
+    authenticated_at: datetime = field(kw_only=True)
+    methods: frozenset[str] = field(kw_only=True)
+    client_id: str | None = field(default=None, kw_only=True)
+    # What the client asked for; None is all that its user may do.
+    scopes: frozenset[str] | None = field(default=None, kw_only=True)
 
     @classmethod
     def begun(
@@ -69,6 +91,9 @@ class SignIn:
         *,
         device: str,
         pepper_version: int,
+        proof: Proof,
+        client_id: str | None = None,
+        scopes: frozenset[str] | None = None,
         at: datetime,
         lifetimes: SignInLifetimes,
     ) -> Self:
@@ -84,6 +109,10 @@ class SignIn:
             created_at=at,
             rotated_at=at,
             expires_at=at + min(lifetimes.idle, lifetimes.absolute),
+            authenticated_at=proof.at,
+            methods=proof.methods,
+            client_id=client_id,
+            scopes=scopes,
         )
 
     def belongs_to(self, user_id: UserId) -> bool:
@@ -104,6 +133,10 @@ class SignIn:
         if counter == self.counter - 1 and at - self.rotated_at <= lifetimes.grace:
             return Verdict.REPEAT
         return Verdict.REUSED
+
+    def proven_again(self, proof: Proof) -> Self:
+        """The sign-in after its person has proven once more who they are."""
+        return replace(self, authenticated_at=proof.at, methods=proof.methods)
 
     def rotated(self, at: datetime, lifetimes: SignInLifetimes) -> Self:
         """The sign-in after its current token was exchanged."""

@@ -1,10 +1,14 @@
 """The keys that sign access tokens and the peppers of refresh tokens, as one file holds them.
 
-    {"keys": [<private JWK, EC P-256, with kid, use, alg and "state">],
-     "refresh_peppers": [{"version": 1, "pepper": "<base64, 32 bytes>"}]}
+    {"keys": [<private JWK, EC P-256, with kid, use, alg, "state", and since when in Unix seconds:
+               "published_at", "activated_at", "retired_at", "removed_at">],
+     "refresh_peppers": [{"version": 1, "pepper": "<base64, 32 bytes>"}],
+     "sealing_keys": [{"version": 1, "key": "<base64, 32 bytes>"}],
+     "audit_keys": [{"version": 1, "key": "<base64, 32 bytes>"}]}
 
 A key goes through standby (published, not yet used), active (signs), retiring (published until its
 last token has expired) and removed (not published: its tokens are void). Exactly one is active.
+How they follow each other is in `key_rotation.py`.
 """
 
 from __future__ import annotations
@@ -13,41 +17,35 @@ import binascii
 import json
 import secrets
 from base64 import b64decode, b64encode
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from enum import StrEnum
+from datetime import datetime, timedelta
 from typing import Any
 
 from joserfc.errors import JoseError
 from joserfc.jwk import ECKey
 
 from services.auth.domain.errors import RefreshRefused
-from shared.tokens import ALGORITHM
+from services.auth.domain.key_rotation import KeyLine
+from services.auth.domain.signing_key import KeyState, SigningKey, UnusableSigningKeys
+from shared.clock import SystemClock
 
-_CURVE = "P-256"
-_PEPPER_BYTES = 32
-
-
-class KeyState(StrEnum):
-    """Where a signing key is on its way."""
-
-    STANDBY = "standby"
-    ACTIVE = "active"
-    RETIRING = "retiring"
-    REMOVED = "removed"
-
-
-class UnusableSigningKeys(ValueError):
-    """The file can't be used; the message says why and holds nothing of its content."""
+_SECRET_BYTES = 32
 
 
 @dataclass(frozen=True, slots=True)
 class SigningKeys:
     """What the file says, checked."""
 
-    active: ECKey = field(repr=False)
-    published: Sequence[ECKey] = field(repr=False)
+    line: KeyLine
     peppers: Mapping[int, bytes] = field(repr=False)
+    sealing_keys: Mapping[int, bytes] = field(repr=False)
+    audit_keys: Mapping[int, bytes] = field(repr=False)
+
+    @property
+    def active(self) -> ECKey:
+        """The key that signs."""
+        return self.line.active.pair
 
     @property
     def newest_pepper(self) -> int:
@@ -60,37 +58,55 @@ class SigningKeys:
             raise RefreshRefused
         return self.peppers[version]
 
-    def public(self) -> dict[str, Any]:
-        """The JWKS that everyone verifies with."""
-        return {"keys": [key.as_dict(private=False) for key in self.published]}
+    def public(self, at: datetime, *, kept: timedelta) -> dict[str, Any]:
+        """The JWKS that everyone verifies with; a retiring key is in it until `kept` has passed."""
+        shown = [key.pair for key in self.line.keys if key.is_published(at, kept=kept)]
+        return {"keys": [pair.as_dict(private=False) for pair in shown]}
 
 
-def new_signing_keys() -> dict[str, Any]:
+def new_signing_keys(at: datetime | None = None) -> dict[str, Any]:
     """The content of a new file. Called by the explicit step that creates it, and by nobody else:
     a second file would sign everyone out and hide that the first one was lost."""
-    key = ECKey.generate_key(_CURVE, {"use": "sig", "alg": ALGORITHM})
-    entry = {**key.as_dict(private=True), "kid": key.thumbprint(), "state": KeyState.ACTIVE.value}
-    pepper = b64encode(secrets.token_bytes(_PEPPER_BYTES)).decode()
-    return {"keys": [entry], "refresh_peppers": [{"version": 1, "pepper": pepper}]}
+    line = KeyLine.new(at or SystemClock().now())
+    return {
+        "keys": [key.to_entry() for key in line.keys],
+        "refresh_peppers": [{"version": 1, "pepper": _new_secret()}],
+        "sealing_keys": [{"version": 1, "key": _new_secret()}],
+        "audit_keys": [{"version": 1, "key": _new_secret()}],
+    }
+
+
+def _new_secret() -> str:
+    return b64encode(secrets.token_bytes(_SECRET_BYTES)).decode()
 
 
 def parse_signing_keys(text: str) -> SigningKeys:
     """Read the file's text. Raises UnusableSigningKeys."""
     document = _read(text)
     try:
-        entries = [(_state_of(entry), _key_of(entry)) for entry in document["keys"]]
-        peppers = [_pepper_of(entry) for entry in document["refresh_peppers"]]
+        keys = tuple(SigningKey.from_entry(entry) for entry in document["keys"])
+        peppers = _versions(document["refresh_peppers"], "pepper", "refresh pepper")
+        sealing_keys = _versions(document["sealing_keys"], "key", "sealing key")
+        audit_keys = _versions(document["audit_keys"], "key", "audit key")
     except (JoseError, KeyError, TypeError, AttributeError) as error:
         raise UnusableSigningKeys("the file is not of the expected form") from error
-    active = [key for state, key in entries if state is KeyState.ACTIVE]
+    active = [key for key in keys if key.state is KeyState.ACTIVE]
     if len(active) != 1:
         raise UnusableSigningKeys(f"{len(active)} keys are active instead of one")
-    if len({key.kid for _, key in entries}) != len(entries):
+    if len({key.kid for key in keys}) != len(keys):
         raise UnusableSigningKeys("two keys have the same kid")
-    if not peppers or len(dict(peppers)) != len(peppers):
-        raise UnusableSigningKeys("each version of the refresh pepper is needed once")
-    published = [key for state, key in entries if state is not KeyState.REMOVED]
-    return SigningKeys(active[0], published, dict(peppers))
+    return SigningKeys(KeyLine(keys), peppers, sealing_keys, audit_keys)
+
+
+def with_other_keys(text: str, change: Callable[[KeyLine], KeyLine]) -> tuple[str, KeyLine]:
+    """The file's text after a change of its signing keys; all else in it stays as it is.
+
+    Raises UnusableSigningKeys, and what `change` raises.
+    """
+    line = change(parse_signing_keys(text).line)
+    before = _read(text)
+    after = {**before, "keys": [key.to_entry() for key in line.keys]}
+    return (text if after == before else json.dumps(after, indent=2) + "\n"), line
 
 
 def _read(text: str) -> Any:
@@ -100,39 +116,21 @@ def _read(text: str) -> Any:
         raise UnusableSigningKeys("the file is no JSON") from error
 
 
-def _state_of(entry: Mapping[str, Any]) -> KeyState:
-    try:
-        return KeyState(entry["state"])
-    except ValueError as error:
-        raise UnusableSigningKeys("a key has an unknown state") from error
+def _versions(entries: Sequence[Mapping[str, Any]], field: str, name: str) -> dict[int, bytes]:
+    secrets_ = dict(_version(entry, field, name) for entry in entries)
+    if not secrets_ or len(secrets_) != len(entries):
+        raise UnusableSigningKeys(f"each version of the {name} is needed once")
+    return secrets_
 
 
-def _key_of(entry: Mapping[str, Any]) -> ECKey:
-    kid = entry["kid"]
-    if not isinstance(kid, str) or not kid:
-        raise UnusableSigningKeys("a key has no kid")
-    if entry.get("use", "sig") != "sig" or entry.get("alg", ALGORITHM) != ALGORITHM:
-        raise UnusableSigningKeys("a key is meant for another purpose")
-    parts = {name: entry[name] for name in ("kty", "crv", "x", "y", "d")}
-    if (parts["kty"], parts["crv"]) != ("EC", _CURVE):
-        raise UnusableSigningKeys("a key is not of EC P-256")
-    try:
-        key = ECKey.import_key(parts, {"kid": kid, "use": "sig", "alg": ALGORITHM})
-        # Reads the numbers; a key whose halves don't belong together fails here, not at sign-in.
-        key.private_key  # noqa: B018
-    except ValueError as error:
-        raise UnusableSigningKeys("a key is damaged") from error
-    return key
-
-
-def _pepper_of(entry: Mapping[str, Any]) -> tuple[int, bytes]:
+def _version(entry: Mapping[str, Any], field: str, name: str) -> tuple[int, bytes]:
     version = entry["version"]
     if type(version) is not int or version < 1:
-        raise UnusableSigningKeys("a refresh pepper has no version")
+        raise UnusableSigningKeys(f"a {name} has no version")
     try:
-        pepper = b64decode(entry["pepper"], validate=True)
+        secret = b64decode(entry[field], validate=True)
     except binascii.Error as error:
-        raise UnusableSigningKeys("a refresh pepper is no base64") from error
-    if len(pepper) != _PEPPER_BYTES:
-        raise UnusableSigningKeys(f"a refresh pepper is not of {_PEPPER_BYTES} bytes")
-    return version, pepper
+        raise UnusableSigningKeys(f"a {name} is no base64") from error
+    if len(secret) != _SECRET_BYTES:
+        raise UnusableSigningKeys(f"a {name} is not of {_SECRET_BYTES} bytes")
+    return version, secret

@@ -11,9 +11,10 @@ from typing import Self
 import email_validator
 
 from services.auth.domain.errors import InvalidEmail, InvalidUsername
+from services.auth.domain.membership import Membership
 from services.auth.domain.password import PasswordHash
 from shared.ids import UserId, uuid7
-from shared.tiers import DEFAULT_TIER
+from shared.tiers import DEFAULT_TIER, tier_named
 
 LONGEST_EMAIL = 254
 LONGEST_USERNAME = 80
@@ -100,6 +101,17 @@ class User:
     role: Role = Role.MEMBER
     is_active: bool = True
     email_verified: bool = False
+    last_signed_in_at: datetime | None = None
+    # Read along with the user, kept elsewhere.
+    membership: Membership | None = None
+    has_second_factor: bool = False
+
+    @property
+    def effective_tier(self) -> str:
+        """The higher of what the user has paid for and what their organisation has."""
+        if self.membership is None or not self.membership.is_seated:
+            return self.tier
+        return max((self.tier, self.membership.tier), key=lambda name: tier_named(name).rank)
 
     @classmethod
     def registered(
@@ -112,8 +124,19 @@ class User:
         """The account of somebody who runs this installation, vouched for by its console."""
         return replace(self, role=role, email_verified=True)
 
+    def signed_in(self, at: datetime) -> Self:
+        return replace(self, last_signed_in_at=at)
+
     def renamed(self, username: Username, at: datetime) -> Self:
         return replace(self, username=username, updated_at=at)
+
+    def verified(self, at: datetime) -> Self:
+        """The account whose owner has proven to read the mail of its address."""
+        return replace(self, email_verified=True, updated_at=at)
+
+    def moved_to(self, email: EmailAddress, at: datetime) -> Self:
+        """The account with another address, which its owner has proven."""
+        return replace(self, email=email, email_verified=True, updated_at=at)
 
     def with_password(self, password: PasswordHash, at: datetime) -> Self:
         return replace(self, password=password, updated_at=at, password_changed_at=at)

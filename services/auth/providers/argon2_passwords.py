@@ -40,6 +40,11 @@ class Argon2Passwords:
         encoded = hash_.encoded if hash_ is not None else self._of_nobody
         return await self._run(lambda: self._fits(password, encoded))
 
+    def refuse_if_full(self) -> None:
+        """Raises PasswordsBusy."""
+        if self._under_way >= self._most:
+            raise PasswordsBusy
+
     def is_outdated(self, hash_: PasswordHash) -> bool:
         return self._hasher.check_needs_rehash(hash_.encoded)
 
@@ -54,8 +59,7 @@ class Argon2Passwords:
             return False
 
     async def _run(self, work: Callable[[], T]) -> T:
-        if self._under_way >= self._most:
-            raise PasswordsBusy
+        self.refuse_if_full()
         self._under_way += 1
         future = asyncio.get_running_loop().run_in_executor(self._threads, work)
         future.add_done_callback(self._one_less)

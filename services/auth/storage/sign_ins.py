@@ -7,12 +7,13 @@ from datetime import datetime
 from typing import Any
 
 from services.auth.domain.sign_in import EndReason, SignIn, SignInId
+from services.auth.storage.ended_credentials import SqlEndedCredentials
 from shared.db.database import Connection, Row
 from shared.ids import UserId
 
 _COLUMNS = (
     "id, user_id, device, salt, pepper_version, counter, created_at, rotated_at, expires_at,"
-    " ended_at"
+    " ended_at, authenticated_at, methods, client_id, scopes"
 )
 _GET = f"select {_COLUMNS} from sign_in where id = $1"  # noqa: S608 - constants only
 # Ids are made in time's order, so the newest has the highest.
@@ -22,7 +23,8 @@ where user_id = $1 and ended_at is null and expires_at > $2 and ($3::uuid is nul
 order by id desc limit $4
 """  # noqa: S608
 _ADD = f"""
-insert into sign_in ({_COLUMNS}) values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
+insert into sign_in ({_COLUMNS})
+values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
 """  # noqa: S608
 # The whole of the rotation: whoever comes second finds another counter and changes nothing.
 _ADVANCE = """
@@ -32,10 +34,18 @@ returning id
 """
 _END = """
 update sign_in set ended_at = $2, end_reason = $3 where id = $1 and ended_at is null
+returning id, user_id
 """
+_PROVE = "update sign_in set authenticated_at = $2, methods = $3 where id = $1"
 _END_ALL = """
 update sign_in set ended_at = $2, end_reason = $3
 where user_id = $1 and ended_at is null and ($4::uuid is null or id <> $4)
+returning id
+"""
+_END_ALL_OF_CLIENT = """
+update sign_in set ended_at = $2, end_reason = $3
+where client_id = $1 and ended_at is null
+returning id, user_id
 """
 _FORGET = """
 delete from sign_in where id in (
@@ -48,8 +58,9 @@ delete from sign_in where id in (
 class SqlSignIns:
     """The repository of sign-ins."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, ended: SqlEndedCredentials) -> None:
         self._connection = connection
+        self._ended = ended
 
     async def get(self, sign_in_id: SignInId) -> SignIn | None:
         row = await self._connection.fetchrow(_GET, sign_in_id)
@@ -68,13 +79,30 @@ class SqlSignIns:
         values = (rotated.id, rotated.counter, rotated.rotated_at, rotated.expires_at)
         return await self._connection.fetchrow(_ADVANCE, *values) is not None
 
-    async def end(self, sign_in_id: SignInId, reason: EndReason, at: datetime) -> None:
-        await self._connection.execute(_END, sign_in_id, at, reason.value)
+    async def prove_again(self, proven: SignIn) -> None:
+        await self._connection.execute(
+            _PROVE, proven.id, proven.authenticated_at, sorted(proven.methods)
+        )
+
+    async def end(self, sign_in_id: SignInId, reason: EndReason, at: datetime) -> bool:
+        row = await self._connection.fetchrow(_END, sign_in_id, at, reason.value)
+        if row is None:
+            return False
+        await self._ended.add([row["id"]], of=UserId(row["user_id"]), at=at)
+        return True
 
     async def end_all_of(
         self, user_id: UserId, reason: EndReason, at: datetime, *, but: SignInId | None = None
-    ) -> None:
-        await self._connection.execute(_END_ALL, user_id, at, reason.value, but)
+    ) -> int:
+        rows = await self._connection.fetch(_END_ALL, user_id, at, reason.value, but)
+        await self._ended.add([row["id"] for row in rows], of=user_id, at=at)
+        return len(rows)
+
+    async def end_all_of_client(self, client_id: str, reason: EndReason, at: datetime) -> int:
+        rows = await self._connection.fetch(_END_ALL_OF_CLIENT, client_id, at, reason.value)
+        for row in rows:
+            await self._ended.add([row["id"]], of=UserId(row["user_id"]), at=at)
+        return len(rows)
 
     async def forget_before(self, at: datetime, *, most: int) -> int:
         return len(await self._connection.fetch(_FORGET, at, most))
@@ -93,6 +121,10 @@ def from_row(row: Row) -> SignIn:
         rotated_at=row["rotated_at"],
         expires_at=row["expires_at"],
         ended_at=row["ended_at"],
+        authenticated_at=row["authenticated_at"],
+        methods=frozenset(row["methods"]),
+        client_id=row["client_id"],
+        scopes=None if row["scopes"] is None else frozenset(row["scopes"]),
     )
 
 
@@ -109,4 +141,8 @@ def to_row(sign_in: SignIn) -> tuple[Any, ...]:
         sign_in.rotated_at,
         sign_in.expires_at,
         sign_in.ended_at,
+        sign_in.authenticated_at,
+        sorted(sign_in.methods),
+        sign_in.client_id,
+        None if sign_in.scopes is None else sorted(sign_in.scopes),
     )

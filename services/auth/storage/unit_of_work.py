@@ -2,24 +2,90 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from types import TracebackType
 from typing import ClassVar
 
+from services.auth.domain.ports import SigningKeySource
+from services.auth.storage.audit import SqlAudit
+from services.auth.storage.audit_chain import SqlAuditChain
+from services.auth.storage.ended_credentials import SqlEndedCredentials
+from services.auth.storage.erasures import SqlErasures
 from services.auth.storage.login_failures import SqlLoginFailures
+from services.auth.storage.mailed_proofs import SqlMailedProofs
+from services.auth.storage.mails import SqlMails
+from services.auth.storage.oauth import SqlAuthorizationCodes, SqlOAuthClients
+from services.auth.storage.organisations import SqlInvitations, SqlMembers, SqlOrganisations
+from services.auth.storage.personal_tokens import SqlPersonalTokens
+from services.auth.storage.second_factors import SqlSecondFactors
 from services.auth.storage.sign_ins import SqlSignIns
 from services.auth.storage.users import SqlUsers
+from shared.db.database import Database
 from shared.db.unit_of_work import SqlUnitOfWork
+from shared.limits.current_tiers import CurrentTiers
+from shared.news.ended_sessions import EndedSessions
+
+
+@dataclass(frozen=True, slots=True)
+class News:
+    """Where everybody is told at once what can't wait until an access token expires."""
+
+    ended_sessions: EndedSessions
+    current_tiers: CurrentTiers
 
 
 class SqlWork(SqlUnitOfWork):
-    """The unit of work of auth."""
+    """The unit of work of auth. What has ended or has another tier is told after the commit."""
 
     service: ClassVar[str] = "auth"
 
     users: SqlUsers
     sign_ins: SqlSignIns
     login_failures: SqlLoginFailures
+    second_factors: SqlSecondFactors
+    ended_credentials: SqlEndedCredentials
+    personal_tokens: SqlPersonalTokens
+    oauth_clients: SqlOAuthClients
+    authorization_codes: SqlAuthorizationCodes
+    organisations: SqlOrganisations
+    members: SqlMembers
+    invitations: SqlInvitations
+    audit: SqlAudit
+    audit_chain: SqlAuditChain
+    mails: SqlMails
+    mailed_proofs: SqlMailedProofs
+    erasures: SqlErasures
+
+    def __init__(self, database: Database, news: News, keys: SigningKeySource) -> None:
+        super().__init__(database)
+        self._news = news
+        self._keys = keys
 
     def open_repositories(self) -> None:
         self.users = SqlUsers(self.connection)
-        self.sign_ins = SqlSignIns(self.connection)
+        self.ended_credentials = SqlEndedCredentials(self.connection)
+        self.sign_ins = SqlSignIns(self.connection, self.ended_credentials)
         self.login_failures = SqlLoginFailures(self.connection)
+        self.second_factors = SqlSecondFactors(self.connection, self._keys)
+        self.personal_tokens = SqlPersonalTokens(self.connection)
+        self.oauth_clients = SqlOAuthClients(self.connection)
+        self.authorization_codes = SqlAuthorizationCodes(self.connection)
+        self.organisations = SqlOrganisations(self.connection)
+        self.members = SqlMembers(self.connection)
+        self.invitations = SqlInvitations(self.connection)
+        self.audit = SqlAudit(self.connection)
+        self.audit_chain = SqlAuditChain(self.connection)
+        self.mails = SqlMails(self.connection, self._keys, self.publish)
+        self.mailed_proofs = SqlMailedProofs(self.connection)
+        self.erasures = SqlErasures(self.connection)
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await super().__aexit__(kind, error, trace)
+        if error is None:
+            await self._news.ended_sessions.tell(self.ended_credentials.fresh)
+            await self._news.current_tiers.tell(self.users.retiered)

@@ -2,35 +2,49 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import datetime
 from typing import Any
 
 import asyncpg
 
-from services.auth.domain.errors import AccountExists, UsernameTaken
+from services.auth.domain.errors import AddressTaken, UsernameTaken
+from services.auth.domain.membership import Membership, OrganisationRole
 from services.auth.domain.password import PasswordHash
 from services.auth.domain.user import EmailAddress, LoginName, Role, User, Username
 from shared.db.database import Connection, Row
 from shared.ids import UserId
+from shared.tiers import NO_TIER
 
 _COLUMNS = (
     "id, email, username, username_key, password_hash, password_changed_at, tier, tier_revision,"
-    " role, is_active, email_verified, created_at, updated_at"
+    " role, is_active, email_verified, created_at, updated_at, last_signed_in_at"
 )
-_GET = f"select {_COLUMNS} from user_account where id = $1"  # noqa: S608 - constants only
-_HOLD = f"{_GET} for no key update"
-_BY_EMAIL = f"select {_COLUMNS} from user_account where email = $1"  # noqa: S608
-_BY_USERNAME = f"select {_COLUMNS} from user_account where username_key = $1"  # noqa: S608
+_USER = f"""
+select {", ".join("u." + column.strip() for column in _COLUMNS.split(","))},
+    m.organisation_id, m.role as organisation_role, m.joined_at, m.seated_at,
+    o.tier as organisation_tier,
+    f.user_id is not null as has_totp
+from user_account u
+left join membership m on m.user_id = u.id
+left join organisation o on o.id = m.organisation_id
+-- A join: an `exists` was planned as a scan of the whole table while that was small.
+left join totp f on f.user_id = u.id and f.confirmed_at is not null
+"""  # noqa: S608 - constants only
+_GET = f"{_USER} where u.id = $1"
+_HOLD = f"{_GET} for no key update of u"
+# A proven address belongs to one account; else the latest claim to it counts.
+_BY_EMAIL = f"{_USER} where u.email = $1 order by u.email_verified desc, u.id desc limit 1"
+_BY_USERNAME = f"{_USER} where u.username_key = $1"
 _ADD = f"""
 insert into user_account ({_COLUMNS})
-values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
-on conflict do nothing returning id
+values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
+on conflict (username_key) do nothing returning id
 """  # noqa: S608
 _SAVE = """
 update user_account set
     email = $2, username = $3, username_key = $4, password_hash = $5, password_changed_at = $6,
-    role = $7, is_active = $8, email_verified = $9, updated_at = $10
+    role = $7, is_active = $8, email_verified = $9, updated_at = $10, last_signed_in_at = $11
 where id = $1
 """
 # Rows are locked in one order, so that two batches at once can't wait for each other.
@@ -43,6 +57,17 @@ with told as (
 )
 update user_account u set tier = held.tier, tier_revision = held.revision, updated_at = $4
 from held where u.id = held.id and u.tier_revision < held.revision
+returning u.id
+"""
+SELECT_USER = _USER  # for those who join users to what is theirs
+_EFFECTIVE_TIERS = f"{_USER} where u.id = any($1::uuid[])"
+
+_FORGET_UNPROVEN = """
+delete from user_account where id in (
+    select id from user_account
+    where not email_verified and last_signed_in_at is null and created_at < $1
+    limit $2 for update skip locked
+) returning id
 """
 
 
@@ -51,6 +76,7 @@ class SqlUsers:
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
+        self.retiered: dict[UserId, str] = {}
 
     async def get(self, user_id: UserId) -> User | None:
         return from_row(await self._connection.fetchrow(_GET, user_id))
@@ -67,12 +93,19 @@ class SqlUsers:
         return None
 
     async def add(self, user: User) -> None:
-        """Raises AccountExists; of two at once the second waits for the first and then raises."""
-        if await self._connection.fetchrow(_ADD, *to_row(user)) is None:
-            raise AccountExists
+        """Raises UsernameTaken, or AddressTaken for a proven address.
+
+        Of two at once the second waits for the first and then raises.
+        """
+        try:
+            added = await self._connection.fetchrow(_ADD, *to_row(user))
+        except asyncpg.UniqueViolationError as error:
+            raise AddressTaken from error
+        if added is None:
+            raise UsernameTaken
 
     async def save(self, user: User) -> None:
-        """Raises UsernameTaken, which leaves the transaction fit for a rollback only."""
+        """Raises UsernameTaken or AddressTaken; the transaction is then fit for a rollback only."""
         values = (
             user.id,
             user.email.text,
@@ -84,16 +117,32 @@ class SqlUsers:
             user.is_active,
             user.email_verified,
             user.updated_at,
+            user.last_signed_in_at,
         )
         try:
             await self._connection.execute(_SAVE, *values)
         except asyncpg.UniqueViolationError as error:
+            if error.constraint_name == "ux_user_account_verified_email":
+                raise AddressTaken from error
             raise UsernameTaken from error
 
     async def set_tiers(self, tiers: Mapping[UserId, tuple[str, int]], at: datetime) -> None:
         names = [tier for tier, _ in tiers.values()]
         revisions = [revision for _, revision in tiers.values()]
-        await self._connection.execute(_SET_TIERS, list(tiers), names, revisions, at)
+        rows = await self._connection.fetch(_SET_TIERS, list(tiers), names, revisions, at)
+        await self.note_tiers([UserId(row["id"]) for row in rows])
+
+    async def note_tiers(self, user_ids: Collection[UserId]) -> None:
+        """Their effective tier may have changed, or they are gone: everybody is told once this is
+        committed."""
+        if user_ids:
+            rows = await self._connection.fetch(_EFFECTIVE_TIERS, list(user_ids))
+            users = [user for user in map(from_row, rows) if user is not None]
+            self.retiered |= dict.fromkeys(user_ids, NO_TIER)
+            self.retiered |= {user.id: user.effective_tier for user in users}
+
+    async def forget_unproven_before(self, at: datetime, *, most: int) -> int:
+        return len(await self._connection.fetch(_FORGET_UNPROVEN, at, most))
 
 
 def from_row(row: Row | None) -> User | None:
@@ -113,6 +162,21 @@ def from_row(row: Row | None) -> User | None:
         email_verified=row["email_verified"],
         created_at=row["created_at"],
         updated_at=row["updated_at"],
+        last_signed_in_at=row["last_signed_in_at"],
+        membership=_membership(row),
+        has_second_factor=row["has_totp"],
+    )
+
+
+def _membership(row: Row) -> Membership | None:
+    if row["organisation_id"] is None:
+        return None
+    return Membership(
+        organisation_id=row["organisation_id"],
+        role=OrganisationRole(row["organisation_role"]),
+        tier=row["organisation_tier"],
+        joined_at=row["joined_at"],
+        seated_at=row["seated_at"],
     )
 
 
@@ -132,4 +196,5 @@ def to_row(user: User) -> tuple[Any, ...]:
         user.email_verified,
         user.created_at,
         user.updated_at,
+        user.last_signed_in_at,
     )

@@ -6,6 +6,7 @@ from datetime import timedelta
 
 from services.auth.actions import Actions
 from services.auth.tasks import listen
+from services.auth.tasks.on_mail import count
 
 
 # More often than daily, so that it runs even where the process restarts every day.
@@ -13,3 +14,21 @@ from services.auth.tasks import listen
 async def forget_expired(actions: Actions) -> None:
     """Delete sign-ins that are long over, and what else nobody needs any more."""
     await actions.forget_expired()
+
+
+@listen.every(timedelta(seconds=3))
+async def link_audit_events(actions: Actions) -> None:
+    """Take new audit events up into the chain: until then a change of one would go unseen."""
+    await actions.link_audit_events()
+
+
+@listen.every(timedelta(minutes=10))
+async def remind_services(actions: Actions) -> None:
+    """Ask again who has not said that it has forgotten a deleted user."""
+    await actions.remind_services()
+
+
+@listen.every(timedelta(seconds=30))
+async def send_due_mails(actions: Actions) -> None:
+    """Try again what could not be sent, and what was queued while nobody listened."""
+    count(await actions.send_mails.due())

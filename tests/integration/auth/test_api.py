@@ -17,7 +17,7 @@ from tests.support.tokens import AUDIENCE, ISSUER, identity_of
 NEW_PASSWORD = "eleven geese cross a bridge"
 USER_FIELDS = {
     *("id", "email", "username", "tier", "is_active", "email_verified", "organisation"),
-    *("role", "created_at"),
+    *("organisation_role", "role", "created_at"),
 }
 
 
@@ -35,20 +35,16 @@ async def test_a_registration_answers_with_the_public_user(auth: RunningAuth) ->
     assert UUID(user["id"]).version == 7
 
 
-@pytest.mark.parametrize("same", ["email", "username"])
-async def test_a_taken_name_gets_one_answer_whichever_it_is(auth: RunningAuth, same: str) -> None:
+async def test_a_taken_username_is_told(auth: RunningAuth) -> None:
     user = (await auth.register()).json()["user"]
-    answer = await auth.register(**{same: user[same].upper()})
-    assert answer.status_code == 409
-    problem = answer.json()
-    assert problem["code"] == "account_exists"
-    assert user[same] not in answer.text.lower()
-    assert set(problem) == {"type", "title", "status", "detail", "code", "request_id"}
+    answer = await auth.register(username=user["username"].upper())
+    assert (answer.status_code, answer.json()["code"]) == (409, "username_taken")
+    assert set(answer.json()) == {"type", "title", "status", "detail", "code", "request_id"}
 
 
 async def test_of_two_registrations_at_once_one_wins(auth: RunningAuth) -> None:
-    email = f"{uuid4().hex}@example.com"
-    answers = await asyncio.gather(*(auth.register(email=email) for _ in range(2)))
+    username = f"user{uuid4().hex[:12]}"
+    answers = await asyncio.gather(*(auth.register(username=username) for _ in range(2)))
     assert sorted(answer.status_code for answer in answers) == [201, 409]
 
 
@@ -90,7 +86,7 @@ async def test_the_sixth_wrong_password_has_to_wait(auth: RunningAuth) -> None:
     answer = await auth.login(user["email"])
     assert answer.status_code == 429
     assert answer.json()["code"] == "too_many_attempts"
-    assert 890 <= int(answer.headers["retry-after"]) <= 900
+    assert 25 <= int(answer.headers["retry-after"]) <= 30
 
 
 async def test_many_right_sign_ins_at_once_all_succeed(auth: RunningAuth) -> None:
@@ -253,12 +249,13 @@ async def test_a_wrong_current_password_is_no_reason_to_sign_out(auth: RunningAu
     [
         ("eleven char", 422, "too_short"),
         ("password1234", 422, "common"),
-        ("x1" * 128, 201, None),
+        ("x1" * 128, 422, "guessable"),
+        ("a lamp and nine rooms " * 11, 201, None),
         ("Ame\u0301lie goes 🦊", 201, None),
-        ("nul\0nul\0nul\0", 201, None),
+        ("nul\0 lamps light\0 rooms\0", 201, None),
     ],
 )
-async def test_passwords_are_judged_by_length_and_fame(
+async def test_passwords_are_judged_by_length_and_by_how_they_are_guessed(
     auth: RunningAuth, password: str, status: int, reason: str | None
 ) -> None:
     answer = await auth.register(password=password)
@@ -437,9 +434,11 @@ async def test_the_jwks_is_public_cacheable_and_enough_to_verify_with(auth: Runn
     answer = await auth.client.get("/.well-known/jwks.json")
     assert answer.status_code == 200
     assert answer.headers["cache-control"] == "public, max-age=60"
-    [key] = answer.json()["keys"]
-    assert set(key) == {"kty", "crv", "x", "y", "kid", "use", "alg"}
-    assert (key["kty"], key["crv"], key["use"], key["alg"]) == ("EC", "P-256", "sig", "ES256")
+    keys = answer.json()["keys"]
+    assert len(keys) == 2  # the one that signs, and the one that will
+    for key in keys:
+        assert set(key) == {"kty", "crv", "x", "y", "kid", "use", "alg"}
+        assert (key["kty"], key["crv"], key["use"], key["alg"]) == ("EC", "P-256", "sig", "ES256")
 
     class Fetched:
         version = 1

@@ -12,12 +12,15 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 from joserfc import jws
 from joserfc.jwk import ECKey
 
 from services.auth.domain.signing_keys import SigningKeys, parse_signing_keys
 from tests.support.auth import RunningAuth
 from tests.support.tokens import AUDIENCE, ISSUER
+
+P256_ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
 
 Claims = dict[str, Any]
 Forgery = Callable[[SigningKeys, Claims], str]
@@ -93,6 +96,11 @@ def of_a_key_elsewhere(keys: SigningKeys, claims: Claims) -> str:
     return signed(own, claims, {"jku": "http://127.0.0.1:1/jwks.json"})
 
 
+def of_a_certificate_elsewhere(keys: SigningKeys, claims: Claims) -> str:
+    own = ECKey.generate_key("P-256", {"kid": str(keys.active.kid)})
+    return signed(own, claims, {"x5u": "http://127.0.0.1:1/chain.pem", "x5c": ["AA=="]})
+
+
 def of_an_unknown_key(keys: SigningKeys, claims: Claims) -> str:
     return signed(ECKey.generate_key("P-256", auto_kid=True), claims)
 
@@ -117,9 +125,34 @@ def with_a_flipped_bit(keys: SigningKeys, claims: Claims) -> str:
     return f"{head}.{b64(bytes(raw))}"
 
 
-def with_a_role_twice(keys: SigningKeys, claims: Claims) -> str:
-    body = json.dumps({**claims, "sub": "nobody"})[:-1] + f', "sub": "{uuid4()}", "iss": "x"}}'
-    return signed(keys.active, claims, raw=body.encode())
+def claiming_twice(claim: str, first: Any) -> Forgery:
+    """The second one is good, which is the one that most parsers take."""
+
+    def forge(keys: SigningKeys, claims: Claims) -> str:
+        body = f"{{{json.dumps(claim)}: {json.dumps(first)}, {json.dumps(claims)[1:]}"
+        return signed(keys.active, claims, raw=body.encode())
+
+    return forge
+
+
+def with_two_key_ids(keys: SigningKeys, claims: Claims) -> str:
+    header = f'{{"kid": "x", "alg": "ES256", "typ": "at+jwt", "kid": "{keys.active.kid}"}}'
+    message = f"{b64(header.encode())}.{as_part(claims)}"
+    algorithm = jws.JWSRegistry.algorithms["ES256"]
+    return f"{message}.{b64(algorithm.sign(message.encode(), keys.active))}"
+
+
+def with_a_der_signature(keys: SigningKeys, claims: Claims) -> str:
+    """As OpenSSL writes signatures; a JWS has two numbers of 32 bytes each."""
+    head, _, signature = signed(keys.active, claims).rpartition(".")
+    raw = urlsafe_b64decode(signature + "==")
+    numbers = (int.from_bytes(raw[:32], "big"), int.from_bytes(raw[32:], "big"))
+    return f"{head}.{b64(encode_dss_signature(*numbers))}"
+
+
+def with_a_longer_signature(keys: SigningKeys, claims: Claims) -> str:
+    head, _, signature = signed(keys.active, claims).rpartition(".")
+    return f"{head}.{b64(urlsafe_b64decode(signature + '==') + bytes(8))}"
 
 
 def with_a_body_that_is_no_object(keys: SigningKeys, claims: Claims) -> str:
@@ -152,6 +185,9 @@ FORGERIES: dict[str, Forgery] = {
     "HS256 with the public JWK": of_public_key("jwk"),
     "alg ES384": headed(alg="ES384"),
     "alg EdDSA": headed(alg="EdDSA"),
+    "alg RS256": headed(alg="RS256"),
+    "alg es256": headed(alg="es256"),
+    "alg a list": headed(alg=["ES256"]),
     "alg missing": headed(alg=None),
     "alg no text": headed(alg=7),
     "typ JWT": headed(typ="JWT"),
@@ -164,8 +200,11 @@ FORGERIES: dict[str, Forgery] = {
     "kid no text": headed(kid={"a": 1}),
     "crit unknown": headed(crit=["exp", "x"], x=1),
     "crit b64": headed(crit=["b64"], b64=False),
+    "crit empty": headed(crit=[]),
+    "crit no list": headed(crit="exp"),
     "embedded jwk": of_an_embedded_key,
     "jku": of_a_key_elsewhere,
+    "x5u": of_a_certificate_elsewhere,
     "unknown key": of_an_unknown_key,
     **{
         f"no {claim}": without(claim)
@@ -181,6 +220,10 @@ FORGERIES: dict[str, Forgery] = {
     "issuer with a slash": claiming(iss=ISSUER + "/"),
     "other audience": claiming(aud="keyvault"),
     "list of audiences": claiming(aud=[AUDIENCE]),
+    "list of more audiences": claiming(aud=["keyvault", AUDIENCE]),
+    "empty list of audiences": claiming(aud=[]),
+    "empty audience": claiming(aud=""),
+    "audience null": claiming(aud=None),
     "sub no id": claiming(sub="root"),
     "sub a number": claiming(sub=7),
     "sub a list": claiming(sub=["x"]),
@@ -191,9 +234,17 @@ FORGERIES: dict[str, Forgery] = {
     "r zero": of_numbers(0, 1),
     "s zero": of_numbers(1, 0),
     "r and s huge": of_numbers(2**256 - 1, 2**256 - 1),
+    "r and s the order": of_numbers(P256_ORDER, P256_ORDER),
+    "r and s one": of_numbers(1, 1),
     "another body": with_another_body,
     "a flipped bit": with_a_flipped_bit,
-    "a claim twice": with_a_role_twice,
+    "two subjects": claiming_twice("sub", "00000000-0000-7000-8000-000000000000"),
+    "two audiences": claiming_twice("aud", "keyvault"),
+    "two roles": claiming_twice("role", "operator"),
+    "two scopes": claiming_twice("scope", "account keys"),
+    "two key ids": with_two_key_ids,
+    "a signature in DER": with_a_der_signature,
+    "a longer signature": with_a_longer_signature,
     "a list as body": with_a_body_that_is_no_object,
     "no JSON as body": with_a_body_that_is_no_json,
     "a deep body": with_a_deep_body,
@@ -207,6 +258,7 @@ FORGERIES: dict[str, Forgery] = {
     "no base64": of_text("%%%.%%%.%%%"),
     "an array as header": of_text(f"{as_part([])}.{as_part({})}.AA"),
     "Latin-1": of_text("é.é.é"),
+    "a personal token": of_text("ttc_" + "a" * 49),
 }
 
 
@@ -231,7 +283,10 @@ async def good_claims(auth: RunningAuth) -> Claims:
         "tier": "free",
         "role": "member",
         "org": None,
-        "scope": "",
+        "scope": "account",
+        "auth_time": now,
+        "amr": ["pwd"],
+        "mfa": False,
     }
 
 

@@ -14,8 +14,9 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
 from services.auth.actions.change_password import ChangePassword
-from services.auth.actions.sign_in_with_password import SignInWithPassword
-from services.auth.domain.errors import AccountExists, TooManyAttempts, UsernameTaken
+from services.auth.actions.confirm_password import ConfirmPassword
+from services.auth.domain.errors import AddressTaken, TooManyAttempts, UsernameTaken
+from services.auth.domain.origin import NOWHERE
 from services.auth.domain.password import Password, PasswordHash
 from services.auth.domain.sign_in import EndReason, SignInId
 from services.auth.domain.token_pair import TokenPair
@@ -35,9 +36,11 @@ from tests.support.auth import (
     PlainPasswords,
     StoppedClock,
     a_sign_in,
+    a_sign_in_action,
     a_user,
-    an_issuer,
+    shown,
 )
+from tests.support.auth_mails import PlainRules
 
 NewWork = Callable[[], SqlWork]
 DAY = timedelta(days=1)
@@ -85,21 +88,43 @@ async def test_a_user_comes_back_as_it_went(new_work: NewWork) -> None:
         assert await work.users.named(LoginName.parse("\0")) is None
 
 
-async def test_email_and_username_are_unique_without_regard_to_case(new_work: NewWork) -> None:
+async def test_a_username_is_unique_without_regard_to_case(new_work: NewWork) -> None:
     user = await kept(new_work, somebody())
     shouted = Username.parse(user.username.text.upper())
-    for twin in (replace(somebody(), email=user.email), replace(somebody(), username=shouted)):
-        with pytest.raises(AccountExists):
-            await kept(new_work, twin)
+    with pytest.raises(UsernameTaken):
+        await kept(new_work, replace(somebody(), username=shouted))
+
+
+async def test_an_address_may_be_claimed_by_many_and_proven_by_one(new_work: NewWork) -> None:
+    email = EmailAddress.parse(f"{uuid4().hex}@example.com")
+    claims = [await kept(new_work, somebody(email=email)) for _ in range(4)]
+    login = LoginName.parse(email.text)
+    async with new_work() as work:
+        assert await work.users.named(login) == claims[-1]
+
+    async def prove(user: User) -> User:
+        proven = replace(user, email_verified=True)
+        async with new_work() as work:
+            await work.users.save(proven)
+        return proven
+
+    results = await asyncio.gather(*map(prove, claims), return_exceptions=True)
+    [owner] = [result for result in results if isinstance(result, User)]
+    assert sum(isinstance(result, AddressTaken) for result in results) == 3
+    await kept(new_work, somebody(email=email))
+    async with new_work() as work:
+        assert await work.users.named(login) == owner
+    with pytest.raises(AddressTaken):
+        await kept(new_work, somebody(email=email, email_verified=True))
 
 
 async def test_of_two_registrations_at_once_one_wins(new_work: NewWork) -> None:
-    email = EmailAddress.parse(f"{uuid4().hex}@example.com")
+    name = Username.parse(f"user{uuid4().hex[:12]}")
     results = await asyncio.gather(
-        *(kept(new_work, somebody(email=email)) for _ in range(8)), return_exceptions=True
+        *(kept(new_work, somebody(username=name)) for _ in range(8)), return_exceptions=True
     )
     assert sum(isinstance(result, User) for result in results) == 1
-    assert sum(isinstance(result, AccountExists) for result in results) == 7
+    assert sum(isinstance(result, UsernameTaken) for result in results) == 7
 
 
 async def test_saving_leaves_the_tier_alone_and_refuses_a_taken_username(
@@ -128,7 +153,7 @@ async def test_a_fact_leaves_only_with_its_user(new_work: NewWork, database: Dat
             work.publish(UserRegistered(user_id=user.id), subject=user.id, tier="free")
 
     await register()
-    with pytest.raises(AccountExists):
+    with pytest.raises(UsernameTaken):
         await register()
     rows = await database.fetch(
         "select stream, envelope from outbox where envelope->>'subject' = $1", str(user.id)
@@ -325,12 +350,10 @@ async def test_text_that_cannot_be_stored_is_the_senders_mistake(new_work: NewWo
 
 async def test_of_many_guesses_at_once_no_more_than_five_are_answered(new_work: NewWork) -> None:
     user = await kept(new_work, somebody())
-    sign_in = SignInWithPassword(
-        new_work, PlainPasswords(), an_issuer(), LIMIT, LIFETIMES, StoppedClock()
-    )
+    sign_in = a_sign_in_action(new_work)
 
     async def guess(text: str) -> TokenPair:
-        return await sign_in(user.username.text, Password(text), device="")
+        return await sign_in(shown(user.username.text, text))
 
     guesses = [guess(f"guess number {n}") for n in range(40)]
     results = await asyncio.gather(*guesses, return_exceptions=True)
@@ -346,14 +369,16 @@ async def test_a_sign_in_and_a_change_of_password_at_once_leave_no_old_sign_in(
     clock = StoppedClock(NOON + DAY)
     passwords = PlainPasswords()
     user = await kept(new_work, somebody())
-    sign_in = SignInWithPassword(new_work, passwords, an_issuer(), LIMIT, LIFETIMES, clock)
-    change = ChangePassword(new_work, passwords, LIMIT, clock)
-    begun = [sign_in(user.username.text, Password(PASSWORD), device="") for _ in range(5)]
+    sign_in = a_sign_in_action(new_work, passwords, clock=clock)
+    confirm = ConfirmPassword(new_work, passwords, LIMIT, clock)
+    change = ChangePassword(new_work, confirm, PlainRules())
+    begun = [sign_in(shown(user.username.text)) for _ in range(5)]
     changed = change(
         user.id,
         current=Password(PASSWORD),
         new=Password("eleven geese cross a bridge"),
         keep=SignInId(uuid7()),
+        origin=NOWHERE,
     )
     results = await asyncio.gather(*begun[:3], changed, *begun[3:], return_exceptions=True)
     assert results[3] is None

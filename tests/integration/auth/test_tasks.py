@@ -21,6 +21,13 @@ from shared.messaging.consumer import Consumer
 from tests.support.auth import RunningAuth
 
 EPOCH = uuid4()
+JOBS = {
+    f"auth.jobs.{name}"
+    for name in (
+        *("forget_expired", "forget_old_events", "link_audit_events", "remind_services"),
+        "send_due_mails",
+    )
+}
 
 
 @pytest.fixture(scope="module")
@@ -51,8 +58,9 @@ async def tier_of(auth: RunningAuth, headers: dict[str, str]) -> str:
 def test_one_queue_per_tier_and_one_for_its_own_work() -> None:
     names = {queue.name for queue in listen.queues("redis://127.0.0.1:1/0")}
     tiers = ("free", "pro", "enterprise")
-    assert names == {*(f"auth.subscriptions.{tier}" for tier in tiers), "auth.jobs"}
-    assert set(listen.jobs) == {"auth.jobs.forget_expired", "auth.jobs.forget_old_events"}
+    queues = ("mails", "subscriptions", "users")
+    assert names == {f"auth.{queue}.{tier}" for queue in queues for tier in tiers} | {"auth.jobs"}
+    assert set(listen.jobs) == JOBS
 
 
 async def test_a_paid_tier_stands_in_the_next_token(auth: RunningAuth, consumer: Consumer) -> None:
@@ -127,8 +135,5 @@ def test_the_worker_knows_its_tasks(auth: RunningAuth) -> None:
         check=True,
         timeout=60,
     )
-    assert done.stdout.split() == [
-        "auth.jobs.forget_expired",
-        "auth.jobs.forget_old_events",
-        "subscription.changed",
-    ]
+    assert done.stdout.split() == sorted(JOBS | set(listen.subscriptions))
+    assert {"subscription.changed", "mail.queued", "user.deleted"} <= set(listen.subscriptions)

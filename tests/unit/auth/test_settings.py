@@ -57,6 +57,23 @@ def test_cheap_hashes_are_for_tests_only(
     assert known.argon2_memory_kib == int(memory_kib)
 
 
+def test_a_signing_key_is_kept_for_longer_than_its_tokens_live(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pace = settings(monkeypatch).rotation_pace
+    assert (pace.published_first, pace.kept) == (timedelta(minutes=5), timedelta(minutes=20))
+    for minutes, seconds, good in ((15, 930, True), (15, 929, False), (5, 330, True)):
+        values = {
+            "AUTH_ACCESS_TOKEN_MINUTES": str(minutes),
+            "AUTH_SIGNING_KEY_RETIRE_SECONDS": str(seconds),
+        }
+        if good:
+            assert settings(monkeypatch, **values).rotation_pace.kept.total_seconds() == seconds
+        else:
+            with pytest.raises(ValidationError):
+                settings(monkeypatch, **values)
+
+
 def test_peers_are_given_as_json(monkeypatch: pytest.MonkeyPatch) -> None:
     known = settings(monkeypatch, AUTH_PEERS_HEALTH='{"chat": "http://127.0.0.1:9/readyz"}')
     assert known.peers_health == {"chat": "http://127.0.0.1:9/readyz"}

@@ -5,6 +5,7 @@ from datetime import timedelta
 import pytest
 
 from services.auth.actions.change_password import ChangePassword
+from services.auth.actions.confirm_password import ConfirmPassword
 from services.auth.actions.look_up_user import LookUpUser
 from services.auth.actions.rename_account import RenameAccount
 from services.auth.actions.show_account import ShowAccount
@@ -17,6 +18,8 @@ from services.auth.domain.errors import (
     UserNotFound,
     WrongPassword,
 )
+from services.auth.domain.mail import MailKind
+from services.auth.domain.origin import Origin
 from services.auth.domain.password import Password, PasswordHash
 from services.auth.domain.sign_in import EndReason
 from services.auth.domain.user import User
@@ -31,8 +34,15 @@ from tests.support.auth import (
     a_user,
     hash_of,
 )
+from tests.support.auth_mails import PlainRules
 
+BROWSER = Origin("a browser", "192.0.2.7")
 NEW = "eleven geese cross a bridge"
+
+
+def changing(memory: Memory, passwords: PlainPasswords, clock: StoppedClock) -> ChangePassword:
+    confirm = ConfirmPassword(memory.work, passwords, LIMIT, clock)
+    return ChangePassword(memory.work, confirm, PlainRules())
 
 
 class Desk:
@@ -44,11 +54,15 @@ class Desk:
         self.memory = Memory().keep(user, self.here, self.there)
         self.passwords = passwords or PlainPasswords()
         self.clock = StoppedClock(NOON + timedelta(hours=1))
-        self._action = ChangePassword(self.memory.work, self.passwords, LIMIT, self.clock)
+        self._action = changing(self.memory, self.passwords, self.clock)
 
     async def change(self, current: str = PASSWORD, new: str = NEW) -> None:
         await self._action(
-            self.user.id, current=Password(current), new=Password(new), keep=self.here.id
+            self.user.id,
+            current=Password(current),
+            new=Password(new),
+            keep=self.here.id,
+            origin=BROWSER,
         )
 
 
@@ -59,6 +73,10 @@ async def test_a_changed_password_ends_every_other_device() -> None:
     assert kept.password == hash_of(NEW, made=1)
     assert not kept.has_password_of(desk.user)
     assert desk.memory.reasons == {desk.there.id: EndReason.PASSWORD_CHANGED}
+    [mail] = desk.memory.mails
+    assert (mail.kind, mail.recipient) == (MailKind.PASSWORD_CHANGED, desk.user.email)
+    assert mail.facts["address"] == BROWSER.address
+    assert [entry.action for entry in desk.memory.audited] == ["password.changed"]
 
 
 async def test_without_the_old_password_nothing_changes() -> None:
@@ -128,8 +146,12 @@ async def test_a_deleted_user_with_a_good_token_is_told_so() -> None:
     with pytest.raises(AccountGone):
         await RenameAccount(memory.work, StoppedClock())(user.id, "other")
     with pytest.raises(AccountGone):
-        await ChangePassword(memory.work, PlainPasswords(), LIMIT, StoppedClock())(
-            user.id, current=Password(PASSWORD), new=Password(NEW), keep=a_sign_in(user).id
+        await changing(memory, PlainPasswords(), StoppedClock())(
+            user.id,
+            current=Password(PASSWORD),
+            new=Password(NEW),
+            keep=a_sign_in(user).id,
+            origin=BROWSER,
         )
 
 

@@ -5,45 +5,56 @@ from datetime import timedelta
 
 import pytest
 
-from services.auth.actions.sign_in_with_password import SignInWithPassword
+from services.auth.actions.limit_guesses import count_failure
+from services.auth.domain.attempts import CeilingPerMinute, GuessLimits, failures_of
 from services.auth.domain.errors import (
     AccountInactive,
     PasswordsBusy,
     SigningKeysUnavailable,
     TooManyAttempts,
+    UnknownClientAddress,
     WrongCredentials,
 )
 from services.auth.domain.password import Password, PasswordHash
 from services.auth.domain.token_pair import TokenPair
 from tests.support.auth import (
-    LIFETIMES,
     LIMIT,
+    LIMITS,
     NOON,
     PASSWORD,
     HeldKeys,
     Memory,
     PlainPasswords,
     StoppedClock,
+    a_sign_in_action,
     a_user,
     an_issuer,
     hash_of,
+    shown,
 )
 
 
 class Door:
     """A sign-in action, with its parts in reach."""
 
-    def __init__(self, memory: Memory, passwords: PlainPasswords | None = None) -> None:
+    def __init__(
+        self,
+        memory: Memory,
+        passwords: PlainPasswords | None = None,
+        limits: GuessLimits = LIMITS,
+    ) -> None:
         self.memory = memory
         self.passwords = passwords or PlainPasswords()
         self.clock = StoppedClock()
         self.keys = HeldKeys(an_issuer().keys.current())
-        self._action = SignInWithPassword(
-            memory.work, self.passwords, an_issuer(self.keys), LIMIT, LIFETIMES, self.clock
+        self._action = a_sign_in_action(
+            memory.work, self.passwords, an_issuer(self.keys), self.clock, limits
         )
 
-    async def __call__(self, login: str, password: str = PASSWORD) -> TokenPair:
-        return await self._action(login, Password(password), device="a browser")
+    async def __call__(
+        self, login: str, password: str = PASSWORD, *, address: str = "192.0.2.7"
+    ) -> TokenPair:
+        return await self._action(shown(login, password, address=address))
 
 
 @pytest.mark.parametrize("login", ["ada@example.com", "ADA@Example.com ", "ada", " Ada"])
@@ -51,7 +62,7 @@ async def test_either_name_signs_in(login: str) -> None:
     user = a_user("ada")
     door = Door(Memory().keep(user))
     pair = await door(login)
-    assert pair.user == user
+    assert pair.user == replace(user, last_signed_in_at=NOON)
     [sign_in] = door.memory.devices.values()
     assert sign_in.belongs_to(user.id)
     assert sign_in.device == "a browser"
@@ -84,11 +95,73 @@ async def test_after_five_failures_even_the_right_password_waits(login: str) -> 
         with pytest.raises(WrongCredentials):
             await door(login, "a wrong password")
     looked_at = len(door.passwords.verified)
-    door.clock.forward(timedelta(minutes=5))
+    door.clock.forward(timedelta(seconds=10))
     with pytest.raises(TooManyAttempts) as refusal:
         await door(login)
-    assert refusal.value.retry_after == timedelta(minutes=10)
+    assert refusal.value.retry_after == timedelta(seconds=20)
     assert len(door.passwords.verified) == looked_at
+
+
+async def test_after_the_wait_one_more_guess_is_looked_at() -> None:
+    door = Door(Memory().keep(a_user("ada")))
+    for wait in (0, 0, 0, 0, 0, 30, 60, 120):
+        door.clock.forward(timedelta(seconds=wait))
+        with pytest.raises(WrongCredentials):
+            await door("ada", "a wrong password")
+        if wait:
+            with pytest.raises(TooManyAttempts) as refusal:
+                await door("ada", "a wrong password")
+            assert refusal.value.retry_after == timedelta(seconds=2 * wait)
+    door.clock.forward(timedelta(seconds=240))
+    assert (await door("ada")).user.username.text == "ada"
+
+
+async def test_one_network_has_thirty_failures_whatever_it_guesses_at() -> None:
+    door = Door(Memory().keep(a_user("ada")))
+    for number in range(30):
+        with pytest.raises(WrongCredentials):
+            await door(f"nobody{number}", "a wrong password", address=f"2001:db8:0:1::{number:x}")
+    with pytest.raises(TooManyAttempts):
+        await door("ada", address="2001:db8:0:1:ffff::1")
+    assert (await door("ada", address="2001:db8:0:2::1")).user.username.text == "ada"
+    assert (await door("ada")).user.username.text == "ada"
+
+
+async def test_successes_do_not_buy_a_network_more_failures() -> None:
+    door = Door(Memory().keep(a_user("ada")))
+    for number in range(30):
+        with pytest.raises(WrongCredentials):
+            await door(f"nobody{number}")
+        if number < 29:
+            await door("ada")
+    with pytest.raises(TooManyAttempts):
+        await door("ada")
+
+
+async def test_a_spray_from_everywhere_meets_the_ceiling_for_all() -> None:
+    limits = replace(LIMITS, everybody=CeilingPerMinute(12))
+    door = Door(Memory().keep(a_user("ada")), limits=limits)
+    for number in range(12):
+        with pytest.raises(WrongCredentials):
+            await door(f"nobody{number}", "a wrong password", address=f"198.51.100.{number}")
+    with pytest.raises(TooManyAttempts) as refusal:
+        await door("ada", address="203.0.113.1")
+    assert refusal.value.retry_after == timedelta(minutes=1)
+    door.clock.forward(timedelta(minutes=1))
+    assert (await door("ada", address="203.0.113.1")).user.username.text == "ada"
+
+
+async def test_a_success_writes_no_count() -> None:
+    door = Door(Memory().keep(a_user("ada")))
+    await door("ada")
+    assert door.memory.failures == {}
+
+
+async def test_from_nowhere_nobody_signs_in() -> None:
+    door = Door(Memory().keep(a_user("ada")))
+    with pytest.raises(UnknownClientAddress):
+        await door("ada", address="nonsense")
+    assert door.passwords.verified == []
 
 
 async def test_the_limit_ends_with_its_window() -> None:
@@ -124,7 +197,7 @@ async def test_a_success_forgets_the_failures_before_it() -> None:
             with pytest.raises(WrongCredentials):
                 await door("ada", "a wrong password")
         await door("ada")
-    assert door.memory.failures == {}
+    assert not any(subject.startswith("login:") for subject in door.memory.failures)
 
 
 async def test_an_inactive_account_is_told_so_only_with_its_password() -> None:
@@ -162,7 +235,7 @@ async def test_a_busy_gate_does_not_stop_a_sign_in_for_a_rehash() -> None:
     user = a_user("ada")
     door = Door(Memory().keep(user), NoRoomForMore())
     door.passwords.outdated = True
-    assert (await door("ada")).user == user
+    assert (await door("ada")).user.password == user.password
 
 
 async def test_a_password_changed_meanwhile_does_not_sign_in() -> None:
@@ -188,9 +261,7 @@ async def test_a_late_right_guess_among_many_at_once_is_not_told() -> None:
         async def verify(self, password: Password, hash_: PasswordHash | None) -> bool:
             async with memory.work() as work:
                 for _ in range(5):
-                    await work.login_failures.add(
-                        f"login:{user.id}", NOON, window_ends_at=NOON + LIMIT.window
-                    )
+                    await count_failure(work, failures_of(user.id), LIMIT, StoppedClock())
             return await super().verify(password, hash_)
 
     with pytest.raises(TooManyAttempts):

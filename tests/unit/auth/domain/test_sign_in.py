@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import pytest
 
-from services.auth.domain.sign_in import SignIn, Verdict
+from services.auth.domain.sign_in import Proof, SignIn, Verdict
 from tests.support.auth import LIFETIMES, NOON, a_sign_in, a_user
 
 SECOND = timedelta(seconds=1)
@@ -56,6 +56,11 @@ def test_an_expired_or_ended_sign_in_is_not_live() -> None:
 
 def test_a_device_says_something_printable_and_short() -> None:
     sign_in = SignIn.begun(
-        a_user().id, device="Bro\0wser\n" * 100, pepper_version=1, at=NOON, lifetimes=LIFETIMES
+        a_user().id,
+        device="Bro\0wser\n" * 100,
+        pepper_version=1,
+        proof=Proof(NOON, frozenset({"pwd"})),
+        at=NOON,
+        lifetimes=LIFETIMES,
     )
     assert sign_in.device == ("Browser" * 100)[:200]

@@ -2,16 +2,19 @@
 
 import json
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 from joserfc.jwk import ECKey, OKPKey, RSAKey
 
 from services.auth.domain.errors import RefreshRefused
+from services.auth.domain.key_rotation import KeyLine
+from services.auth.domain.signing_key import SigningKey, UnusableSigningKeys
 from services.auth.domain.signing_keys import (
-    UnusableSigningKeys,
     new_signing_keys,
     parse_signing_keys,
+    with_other_keys,
 )
 
 Document = dict[str, Any]
@@ -22,10 +25,19 @@ def a_key(state: str, kid: str) -> Document:
     return {**key.as_dict(private=True), "kid": kid, "state": state}
 
 
-def test_a_new_file_can_be_read_and_has_one_active_key_and_one_pepper() -> None:
-    document = new_signing_keys()
-    [entry] = document["keys"]
-    assert {"kid", "use", "alg", "state", "d"} <= set(entry)
+NOON = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
+KEPT = timedelta(minutes=20)
+
+
+def test_a_new_file_can_be_read_and_has_a_key_that_signs_one_that_waits_and_one_pepper() -> None:
+    document = new_signing_keys(NOON)
+    entry, waiting = document["keys"]
+    for key in (entry, waiting):
+        assert {"kid", "use", "alg", "state", "d"} <= set(key)
+        assert key["kid"] == ECKey.import_key(key).thumbprint()
+        assert key["published_at"] == int(NOON.timestamp())
+    assert (entry["state"], waiting["state"]) == ("active", "standby")
+    assert (entry["activated_at"], "activated_at" in waiting) == (int(NOON.timestamp()), False)
     keys = parse_signing_keys(json.dumps(document))
     assert keys.active.kid == entry["kid"]
     assert (keys.newest_pepper, len(keys.pepper(1))) == (1, 32)
@@ -41,9 +53,10 @@ def test_all_keys_but_removed_ones_are_published_without_their_private_half() ->
     document = new_signing_keys()
     states = ("standby", "retiring", "removed")
     document["keys"] += [a_key(state, f"key-{state}") for state in states]
-    public = parse_signing_keys(json.dumps(document)).public()
+    public = parse_signing_keys(json.dumps(document)).public(NOON, kept=KEPT)
     assert [key["kid"] for key in public["keys"]] == [
         document["keys"][0]["kid"],
+        document["keys"][1]["kid"],
         "key-standby",
         "key-retiring",
     ]
@@ -60,6 +73,33 @@ def test_new_sign_ins_use_the_newest_pepper_and_old_ones_keep_theirs() -> None:
     assert keys.pepper(1) != keys.pepper(2)
     with pytest.raises(RefreshRefused):
         keys.pepper(3)
+
+
+def test_a_retiring_key_leaves_by_time_alone() -> None:
+    document = new_signing_keys(NOON)
+    document["keys"] += [
+        {**a_key("retiring", "old"), "retired_at": int(NOON.timestamp())},
+        # Retired by hand, so nobody knows when: it stays until a command notes that.
+        a_key("retiring", "older"),
+    ]
+    keys = parse_signing_keys(json.dumps(document))
+
+    def shown(after: timedelta) -> set[str]:
+        return {key["kid"] for key in keys.public(NOON + after, kept=KEPT)["keys"][2:]}
+
+    assert shown(KEPT - timedelta(seconds=1)) == {"old", "older"}
+    assert shown(KEPT) == {"older"}
+
+
+def test_another_set_of_keys_leaves_all_else_in_the_file_as_it_is() -> None:
+    document = {**new_signing_keys(NOON), "of_a_later_version": [1]}
+    text, line = with_other_keys(
+        json.dumps(document), lambda line: KeyLine((*line.keys, SigningKey.made(NOON)))
+    )
+    after = json.loads(text)
+    assert after["keys"][:2] == document["keys"]
+    assert [key["kid"] for key in after["keys"]] == [key.kid for key in line.keys]
+    assert {**after, "keys": document["keys"]} == document
 
 
 def without_d(document: Document) -> None:
@@ -136,6 +176,18 @@ def with_a_pepper_of_no_version(document: Document) -> None:
     document["refresh_peppers"][0]["version"] = "1"
 
 
+def with_a_moment_that_is_text(document: Document) -> None:
+    document["keys"][0]["published_at"] = "2026-11-24"
+
+
+def with_a_moment_beyond_time(document: Document) -> None:
+    document["keys"][0]["retired_at"] = 10**20
+
+
+def with_a_moment_that_is_a_truth(document: Document) -> None:
+    document["keys"][0]["removed_at"] = True
+
+
 def with_keys_that_are_none(document: Document) -> None:
     document["keys"] = ["key"]
 
@@ -161,6 +213,9 @@ def with_keys_that_are_none(document: Document) -> None:
         with_a_pepper_that_is_no_text,
         with_a_pepper_twice,
         with_a_pepper_of_no_version,
+        with_a_moment_that_is_text,
+        with_a_moment_beyond_time,
+        with_a_moment_that_is_a_truth,
         with_keys_that_are_none,
     ],
 )

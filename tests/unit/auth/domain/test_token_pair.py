@@ -2,13 +2,16 @@
 
 import time
 from datetime import UTC, datetime
-from uuid import UUID
+from uuid import UUID, uuid4
 
+import pytest
 from joserfc import jwt
 from joserfc.jwk import KeySet
 
+from services.auth.domain.membership import Membership, OrganisationRole
+from shared.scopes import of_sign_in
 from shared.tokens import TokenVerifier
-from tests.support.auth import LIFETIMES, a_sign_in, a_user, an_issuer, some_signing_keys
+from tests.support.auth import LIFETIMES, NOON, a_sign_in, a_user, an_issuer, some_signing_keys
 from tests.support.tokens import AUDIENCE, ISSUER
 
 
@@ -16,7 +19,7 @@ class OurKeys:
     version = 1
 
     async def current(self) -> KeySet:
-        return KeySet(list(some_signing_keys().published))
+        return KeySet([some_signing_keys().active])
 
     async def refreshed_for(self, _key_id: str) -> KeySet:
         return await self.current()
@@ -31,7 +34,10 @@ async def test_everyone_accepts_our_access_token_and_reads_who_it_is() -> None:
     assert identity.user_id == user.id
     assert identity.sign_in_id == sign_in.id
     assert (identity.tier, identity.role) == ("pro", "member")
-    assert (identity.organisation_id, identity.scopes) == (None, frozenset())
+    assert (identity.organisation_id, identity.organisation_role) == (None, None)
+    assert identity.scopes == of_sign_in("member")
+    assert identity.authenticated_at == int(sign_in.authenticated_at.timestamp())
+    assert (identity.methods, identity.has_second_factor) == (frozenset({"pwd"}), False)
     assert identity.expires_at - time.time() <= 15 * 60
 
 
@@ -44,9 +50,38 @@ def test_an_access_token_has_exactly_the_agreed_claims() -> None:
         "kid": some_signing_keys().active.kid,
     }
     assert set(token.claims) == {
-        *("iss", "sub", "aud", "exp", "iat", "jti", "sid", "tier", "role", "org", "scope")
+        *("iss", "sub", "aud", "exp", "iat", "jti", "sid", "tier", "role", "org", "scope"),
+        *("org_role", "auth_time", "amr", "mfa"),
     }
     assert token.claims["exp"] - token.claims["iat"] == 15 * 60
+
+
+def test_a_role_in_an_organisation_never_becomes_a_role_of_the_operator() -> None:
+    membership = Membership(uuid4(), OrganisationRole.BILLING, "enterprise", NOON, NOON)
+    user = a_user(membership=membership)
+    pair = an_issuer().pair(user, a_sign_in(user), datetime.now(UTC))
+    token = jwt.decode(pair.access_token, some_signing_keys().active, algorithms=["ES256"])
+    assert (token.claims["role"], token.claims["org_role"]) == ("member", "billing")
+    assert token.claims["org"] == str(membership.organisation_id)
+    assert token.claims["tier"] == "enterprise"
+    assert "usage:write" not in token.claims["scope"]
+
+
+@pytest.mark.parametrize(
+    ("own", "theirs", "seated", "effective"),
+    [
+        ("free", "enterprise", True, "enterprise"),
+        ("free", "enterprise", False, "free"),
+        ("enterprise", "pro", True, "enterprise"),
+        ("pro", "free", True, "pro"),
+    ],
+)
+def test_the_higher_of_both_tiers_counts_for_whoever_has_a_seat(
+    own: str, theirs: str, seated: bool, effective: str
+) -> None:
+    seat = NOON if seated else None
+    membership = Membership(uuid4(), OrganisationRole.MEMBER, theirs, NOON, seat)
+    assert a_user(tier=own, membership=membership).effective_tier == effective
 
 
 def test_access_tokens_differ_while_the_refresh_token_stays_until_it_is_used() -> None:

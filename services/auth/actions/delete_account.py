@@ -1,0 +1,65 @@
+"""Delete an account, and have its user forgotten everywhere."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from services.auth.actions.remove_member import leave_for_good
+from services.auth.domain.audit import AuditEntry
+from services.auth.domain.erasure import Erasure, Receipt
+from services.auth.domain.errors import AccountBusy, AccountGone
+from services.auth.domain.origin import NOWHERE
+from services.auth.domain.ports import NewUnitOfWork
+from shared.clock import Clock
+from shared.events.user import UserDeleted
+from shared.ids import UserId
+
+
+@dataclass(frozen=True, slots=True)
+class DeletedAccount:
+    """What is left for the person: a receipt, which is shown this once."""
+
+    receipt: Receipt
+    erasure: Erasure
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteAccount:
+    """Delete the account at once and for good, end whatever was signed in, and tell every service.
+
+    No way back: whoever deletes an account has just proven who they are, and an account that waits
+    for a change of mind is one that is still there.
+    """
+
+    unit_of_work: NewUnitOfWork
+    clock: Clock
+
+    async def __call__(self, user_id: UserId) -> DeletedAccount:
+        """Raises AccountGone, LastOwner or AccountBusy."""
+        now, receipt = self.clock.now(), Receipt.fresh()
+        async with self.unit_of_work() as work:
+            user = await work.users.get(user_id)
+            if user is None:
+                raise AccountGone
+            # No origin, here and below: from where it was done would have to be forgotten too.
+            await leave_for_good(work, user, now, NOWHERE)
+            await work.erasures.hold_account(user_id)
+            user = await work.users.get(user_id)
+            if user is None:
+                raise AccountGone
+            if user.membership is not None:
+                # They joined another organisation in this very moment.
+                raise AccountBusy
+            credentials = await work.erasures.credentials_of(user_id)
+            await work.ended_credentials.add(credentials, of=user_id, at=now)
+            await work.erasures.delete_account(user)
+            await work.users.note_tiers([user_id])
+            erasure = Erasure.of(user, receipt, now)
+            await work.erasures.add(erasure)
+            await work.audit.note(AuditEntry.of_user("account.deleted", user_id, now))
+            work.publish(
+                UserDeleted(user_id=user_id, erasure_id=erasure.id),
+                subject=user_id,
+                tier=user.tier,
+            )
+        return DeletedAccount(receipt, erasure)

@@ -1,0 +1,36 @@
+"""Take a client out of service."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from services.auth.domain.audit import AuditEntry
+from services.auth.domain.errors import ClientNotFound
+from services.auth.domain.oauth_client import is_client_id
+from services.auth.domain.ports import NewUnitOfWork
+from services.auth.domain.sign_in import EndReason
+from shared.clock import Clock
+from shared.ids import uuid7
+
+
+@dataclass(frozen=True, slots=True)
+class DisableClient:
+    """Disable a client and end every sign-in that it has begun."""
+
+    unit_of_work: NewUnitOfWork
+    clock: Clock
+
+    async def __call__(self, client_id: str) -> int:
+        """Answers how many sign-ins have ended. Raises ClientNotFound."""
+        now = self.clock.now()
+        async with self.unit_of_work() as work:
+            client = await work.oauth_clients.get(client_id) if is_client_id(client_id) else None
+            if client is None:
+                raise ClientNotFound
+            await work.oauth_clients.disable(client.disabled(now))
+            ended = await work.sign_ins.end_all_of_client(client_id, EndReason.CLIENT_DISABLED, now)
+            facts = {"client_id": client_id, "sign_ins": ended}
+            await work.audit.note(
+                AuditEntry(uuid7(), now, "client.disabled", None, None, facts=facts)
+            )
+        return ended

@@ -1,0 +1,67 @@
+"""Everything that the suite keeps about a user, in one document."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+
+from services.auth.actions.list_personal_tokens import ListPersonalTokens
+from services.auth.actions.list_sign_ins import ListSignIns
+from services.auth.actions.read_audit import ReadAudit
+from services.auth.domain.audit import AuditEntry
+from services.auth.domain.personal_token import PersonalToken
+from services.auth.domain.ports import AccountCollector, CollectedAccount, NewUnitOfWork
+from services.auth.domain.sign_in import SignIn
+from shared.clock import Clock
+from shared.ids import UserId
+
+_PAGE = 500
+
+
+@dataclass(frozen=True, slots=True)
+class ExportAccount:
+    """Collect what each service keeps before a single byte is answered: whole or not at all.
+
+    What auth itself keeps is read page by page, so that no transaction waits for a slow reader.
+    """
+
+    unit_of_work: NewUnitOfWork
+    collector: AccountCollector
+    list_sign_ins: ListSignIns
+    list_personal_tokens: ListPersonalTokens
+    read_audit: ReadAudit
+    clock: Clock
+
+    async def __call__(self, user_id: UserId, own: AsyncIterator[bytes]) -> CollectedAccount:
+        """`own`: auth's part as JSON. Raises ExportUnavailable."""
+        collected = await self.collector.collect(user_id, own, at=self.clock.now())
+        async with self.unit_of_work() as work:
+            await work.audit.note(AuditEntry.of_user("account.exported", user_id, self.clock.now()))
+        return collected
+
+    async def sign_ins(self, user_id: UserId) -> AsyncIterator[Sequence[SignIn]]:
+        before = None
+        while True:
+            page = await self.list_sign_ins(user_id, before=before, most=_PAGE)
+            yield page
+            if len(page) < _PAGE:
+                return
+            before = page[-1].id
+
+    async def personal_tokens(self, user_id: UserId) -> AsyncIterator[Sequence[PersonalToken]]:
+        before = None
+        while True:
+            page = await self.list_personal_tokens(user_id, before=before, most=_PAGE)
+            yield page
+            if len(page) < _PAGE:
+                return
+            before = page[-1].id
+
+    async def trail(self, user_id: UserId) -> AsyncIterator[Sequence[AuditEntry]]:
+        before = None
+        while True:
+            page = await self.read_audit(user_id, before=before, most=_PAGE)
+            yield page
+            if len(page) < _PAGE:
+                return
+            before = page[-1].id

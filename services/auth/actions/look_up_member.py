@@ -1,0 +1,25 @@
+"""Answer other services' questions about somebody's place in an organisation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from services.auth.domain.errors import MemberNotFound
+from services.auth.domain.organisation import Member, OrganisationId
+from services.auth.domain.ports import NewUnitOfWork
+from shared.ids import UserId
+
+
+@dataclass(frozen=True, slots=True)
+class LookUpMember:
+    """A member as they are now: an access token may be minutes behind."""
+
+    unit_of_work: NewUnitOfWork
+
+    async def __call__(self, organisation_id: OrganisationId, user_id: UserId) -> Member:
+        """Raises MemberNotFound."""
+        async with self.unit_of_work() as work:
+            member = await work.members.get(organisation_id, user_id)
+        if member is None:
+            raise MemberNotFound(user_id)
+        return member

@@ -1,0 +1,79 @@
+"""Exchange a code for a token pair."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from services.auth.actions.begin_sign_in import BeginSignIn
+from services.auth.actions.find_client import find_client
+from services.auth.domain.audit import AuditEntry
+from services.auth.domain.authorization import AuthorizationCode, Redemption, hash_of_code
+from services.auth.domain.errors import CodeRefused
+from services.auth.domain.origin import Origin
+from services.auth.domain.ports import NewUnitOfWork, UnitOfWork
+from services.auth.domain.sign_in import EndReason, SignInId
+from services.auth.domain.token_pair import TokenPair
+from shared.clock import Clock
+from shared.ids import uuid7
+
+
+@dataclass(frozen=True, slots=True)
+class RedeemCode:
+    """Begin the sign-in that somebody has allowed on the login page.
+
+    A code is good for one try, right or wrong. When it comes again, two parties hold it, and nobody
+    can tell which of them has begun the sign-in: that ends.
+    """
+
+    unit_of_work: NewUnitOfWork
+    begin: BeginSignIn
+    clock: Clock
+
+    async def __call__(self, shown: Redemption, origin: Origin) -> TokenPair:
+        """Raises CodeRefused, UnknownClient or SigningKeysUnavailable."""
+        self.begin.issuer.keys.current()
+        code_hash = hash_of_code(shown.code)
+        if code_hash is None:
+            raise CodeRefused
+        async with self.unit_of_work() as work:
+            await find_client(work, shown.client_id)
+            code = await work.authorization_codes.hold(code_hash)
+            pair = await self._tokens_for(work, code, shown, origin) if code else None
+        # Only now: an exception inside would have undone that the code is used.
+        if pair is None:
+            raise CodeRefused
+        return pair
+
+    async def _tokens_for(
+        self, work: UnitOfWork, code: AuthorizationCode, shown: Redemption, origin: Origin
+    ) -> TokenPair | None:
+        now = self.clock.now()
+        if code.used_at is not None:
+            await self._end_what_it_began(work, code, origin)
+            return None
+        user = await work.users.hold(code.user_id)
+        if user is None or not code.is_met_by(shown, now) or not code.is_still_of(user):
+            await work.authorization_codes.use(code.used(now, None))
+            return None
+        pair = await self.begin(
+            work, user, code.proof, origin, client_id=code.client_id, scopes=code.scopes
+        )
+        await work.authorization_codes.use(code.used(now, pair.sign_in_id))
+        return pair
+
+    async def _end_what_it_began(
+        self, work: UnitOfWork, code: AuthorizationCode, origin: Origin
+    ) -> None:
+        now = self.clock.now()
+        if code.sign_in_id is None or not await work.sign_ins.end(
+            SignInId(code.sign_in_id), EndReason.CODE_REUSED, now
+        ):
+            return
+        facts = {"sign_in_id": str(code.sign_in_id), "client_id": code.client_id}
+        # Who shows a code again is not known: any client can be told by whoever has seen one.
+        nobody = None
+        await work.audit.note(
+            AuditEntry(
+                uuid7(), now, "code.reused", code.user_id, nobody, facts=facts, origin=origin
+            )
+        )

@@ -1,0 +1,39 @@
+"""Ask for a new password."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from services.auth.domain.audit import AuditEntry
+from services.auth.domain.mail import Mail, MailKind
+from services.auth.domain.origin import Origin
+from services.auth.domain.ports import NewUnitOfWork
+from services.auth.domain.user import EmailAddress
+from shared.clock import Clock
+from shared.ids import uuid7
+
+
+@dataclass(frozen=True, slots=True)
+class RequestPasswordReset:
+    """Note the wish. Whose address it is, if anybody's, is looked up when the mail is sent: so the
+    answer takes as long and says as much for an address that nobody has."""
+
+    unit_of_work: NewUnitOfWork
+    clock: Clock
+
+    async def __call__(self, email: str, origin: Origin) -> None:
+        """Raises InvalidEmail."""
+        address, now = EmailAddress.parse(email), self.clock.now()
+        async with self.unit_of_work() as work:
+            await work.mails.add(Mail.make(MailKind.RESET_PASSWORD, address, now))
+            # Of nobody: the trail must not need a look-up either, and holds no addresses.
+            await work.audit.note(
+                AuditEntry(
+                    id=uuid7(),
+                    at=now,
+                    action="password.reset_requested",
+                    user_id=None,
+                    actor_id=None,
+                    origin=origin,
+                )
+            )

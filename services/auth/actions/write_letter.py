@@ -1,0 +1,110 @@
+"""Make a mail into the letter that is sent."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from uuid import UUID
+
+from services.auth.domain import mail_texts
+from services.auth.domain.letter import Letter
+from services.auth.domain.mail import Mail, MailKind
+from services.auth.domain.mailed_proof import MailedProof, ProofPurpose, ProofToken
+from services.auth.domain.ports import UnitOfWork
+from services.auth.domain.user import LoginName, User
+from shared.clock import Clock
+from shared.ids import UserId
+
+_AN_HOUR = timedelta(hours=1)
+# What a stranger can have sent to any address.
+_ASKED_FOR_BY_ANYBODY = frozenset(
+    {MailKind.VERIFY_EMAIL, MailKind.CHANGE_EMAIL, MailKind.RESET_PASSWORD}
+)
+
+
+@dataclass(frozen=True, slots=True)
+class WriteLetter:
+    """Look up what a request must not look up, decide whether there is anything to send, and make
+    the token: it exists in the letter alone, and each attempt to send it makes another."""
+
+    public_url: str
+    most_per_hour: int
+    clock: Clock
+
+    async def __call__(self, work: UnitOfWork, mail: Mail) -> Letter | None:
+        """None when there is nothing to send."""
+        if mail.kind in _ASKED_FOR_BY_ANYBODY and await self._is_too_much(work, mail):
+            return None
+        if mail.kind is MailKind.RESET_PASSWORD:
+            return await self._reset(work, mail)
+        if mail.kind is MailKind.VERIFY_EMAIL:
+            return await self._verification(work, mail)
+        if mail.kind is MailKind.CHANGE_EMAIL:
+            return await self._change(work, mail)
+        return self._letter(mail)
+
+    async def _is_too_much(self, work: UnitOfWork, mail: Mail) -> bool:
+        if mail.attempts > 1:
+            return False  # It was counted.
+        now = self.clock.now()
+        subject = f"mail:{mail.kind.value}:{mail.recipient.text}"
+        sent = await work.login_failures.add(subject, now, window_ends_at=now + _AN_HOUR)
+        return sent.count > self.most_per_hour
+
+    async def _reset(self, work: UnitOfWork, mail: Mail) -> Letter | None:
+        user = await _with_address(work, mail)
+        if user is None or not user.is_active:
+            return None
+        return await self._with_token(work, mail, user, ProofPurpose.RESET_PASSWORD)
+
+    async def _verification(self, work: UnitOfWork, mail: Mail) -> Letter | None:
+        user = await work.users.get(_user_id(mail))
+        if user is None or user.email != mail.recipient or user.email_verified:
+            return None
+        if await self._was_sent_lately(work, mail, user):
+            return None
+        return await self._unless_somebody_has_it(work, mail, user, ProofPurpose.VERIFY_EMAIL)
+
+    async def _change(self, work: UnitOfWork, mail: Mail) -> Letter | None:
+        user = await work.users.get(_user_id(mail))
+        if user is None or (user.email == mail.recipient and user.email_verified):
+            return None
+        return await self._unless_somebody_has_it(work, mail, user, ProofPurpose.CHANGE_EMAIL)
+
+    async def _was_sent_lately(self, work: UnitOfWork, mail: Mail, user: User) -> bool:
+        pause = timedelta(seconds=int(mail.facts.get("not_within", "0")))
+        if not pause or mail.attempts > 1:
+            return False
+        newest = await work.mailed_proofs.newest_at(user.id, ProofPurpose.VERIFY_EMAIL)
+        return newest is not None and self.clock.now() - newest < pause
+
+    async def _unless_somebody_has_it(
+        self, work: UnitOfWork, mail: Mail, user: User, purpose: ProofPurpose
+    ) -> Letter:
+        owner = await _with_address(work, mail)
+        if owner is not None and owner.email_verified and owner.id != user.id:
+            return self._letter(mail, kind=MailKind.ACCOUNT_EXISTS)
+        return await self._with_token(work, mail, user, purpose)
+
+    async def _with_token(
+        self, work: UnitOfWork, mail: Mail, user: User, purpose: ProofPurpose
+    ) -> Letter:
+        token = ProofToken.new()
+        await work.mailed_proofs.add(
+            MailedProof.issued(token, purpose, user.id, mail.recipient, self.clock.now())
+        )
+        return self._letter(mail, token=token.text, username=user.username.text)
+
+    def _letter(self, mail: Mail, *, kind: MailKind | None = None, **facts: str) -> Letter:
+        known = {**mail.facts, **facts}
+        return mail_texts.letter(mail.id, kind or mail.kind, mail.recipient, known, self.public_url)
+
+
+def _user_id(mail: Mail) -> UserId:
+    return UserId(UUID(mail.facts["user_id"]))
+
+
+async def _with_address(work: UnitOfWork, mail: Mail) -> User | None:
+    return await work.users.named(
+        LoginName(email=mail.recipient, username=None, spelling=mail.recipient.text)
+    )

@@ -1,0 +1,64 @@
+"""Everything that the suite keeps about the caller, as one file."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+from fastapi import APIRouter
+from fastapi.responses import StreamingResponse
+
+from services.auth.actions import Actions
+from services.auth.api.accounts import UserBody
+from services.auth.api.actions import ServiceActions
+from services.auth.api.audit import AuditEntryBody
+from services.auth.api.organisations import OrganisationBody
+from services.auth.api.personal_tokens import PersonalTokenBody
+from services.auth.api.sign_ins import SignInBody
+from shared.http.caller import Caller, FreshlyProven
+from shared.http.export import json_pieces, pages_of
+from shared.http.problems import problems
+
+router = APIRouter(prefix="/auth", tags=["export"])
+
+
+@router.get(
+    "/me/export",
+    response_class=StreamingResponse,
+    responses={
+        200: {"content": {"application/json": {}}, "description": "One JSON document."},
+        **problems(401, _403="step_up_required", _503="export_unavailable"),
+    },
+)
+async def export(actions: ServiceActions, caller: FreshlyProven) -> StreamingResponse:
+    """Download all that is kept about the caller. No key, password or token is in it."""
+    collected = await actions.export_account(caller.identity.user_id, _own_part(actions, caller))
+    return StreamingResponse(
+        collected.chunks(),
+        media_type="application/json",
+        headers={
+            "content-disposition": 'attachment; filename="tooltip-companion.json"',
+            "cache-control": "no-store",
+        },
+    )
+
+
+async def _own_part(actions: Actions, caller: Caller) -> AsyncIterator[bytes]:
+    user_id, export_account = caller.identity.user_id, actions.export_account
+    account = UserBody.of(await actions.show_account(user_id))
+    organisation = await actions.show_organisation.of(user_id)
+
+    def sign_in_body(sign_in: Any) -> SignInBody:
+        return SignInBody.of(sign_in, current=caller.identity.sign_in_id)
+
+    document = {
+        "account": account.model_dump(mode="json"),
+        "organisation": (
+            OrganisationBody.of(*organisation).model_dump(mode="json") if organisation else None
+        ),
+        "sessions": pages_of(export_account.sign_ins(user_id), sign_in_body),
+        "personal_tokens": pages_of(export_account.personal_tokens(user_id), PersonalTokenBody.of),
+        "audit": pages_of(export_account.trail(user_id), AuditEntryBody.of),
+    }
+    async for piece in json_pieces(document):
+        yield piece

@@ -1,0 +1,220 @@
+"""What our mails say. Plain words, no pictures, nothing that tells us whether they were read."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from uuid import UUID
+
+from services.auth.domain.letter import Letter
+from services.auth.domain.mail import MailKind
+from services.auth.domain.user import EmailAddress
+
+_PRODUCT = "ToolTip Companion"
+_LONGEST_FACT = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """A subject, which is always ours alone, and paragraphs."""
+
+    subject: str
+    paragraphs: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What fills in a text. Whoever wrote them, they can't add lines or pretend to be ours."""
+
+    values: Mapping[str, str]
+    public_url: str
+
+    def __getitem__(self, name: str) -> str:
+        value = self.values.get(name, "")
+        return "".join(c if c.isprintable() else " " for c in value)[:_LONGEST_FACT]
+
+    def own_page(self, name: str) -> str:
+        """A page of ours. It has no script that could read what is after a #; our logs hold no
+        queries, and the page tells nobody where it was (Referrer-Policy)."""
+        return f"{self.public_url.rstrip('/')}/oauth/{name}?token={self['token']}"
+
+    @property
+    def token(self) -> str:
+        return f"If a form asks for the code instead, it is: {self['token']}"
+
+    @property
+    def origin(self) -> str:
+        """From where it was done, where that is known."""
+        known = [word for word in (self["device"], self["address"]) if word not in ("", "unknown")]
+        return f"It was done from: {', '.join(known)}." if known else ""
+
+
+def letter(
+    id_: UUID, kind: MailKind, recipient: EmailAddress, facts: Mapping[str, str], public_url: str
+) -> Letter:
+    """The mail, written out."""
+    text = _TEXTS[kind](Facts(facts, public_url))
+    paragraphs = [*(p for p in text.paragraphs if p), _closing()]
+    return Letter(
+        id=id_,
+        kind=kind.value,
+        recipient=recipient,
+        subject=text.subject,
+        text="\n\n".join(paragraphs) + "\n",
+        html="".join(f"<p>{_as_html(paragraph)}</p>" for paragraph in paragraphs),
+    )
+
+
+def _as_html(paragraph: str) -> str:
+    escaped = html.escape(paragraph).replace("\n", "<br>")
+    if paragraph.startswith(("https://", "http://")) and " " not in paragraph:
+        return f'<a href="{escaped}">{escaped}</a>'
+    return escaped
+
+
+def _closing() -> str:
+    return (
+        f"{_PRODUCT} sends mails like this by itself; nobody reads answers to them. For help, ask"
+        " whoever gave you access to it. We never ask for your password by mail."
+    )
+
+
+def _verify_email(facts: Facts) -> Text:
+    return Text(
+        "Confirm your e-mail address",
+        (
+            f"Somebody, probably you, opened the account “{facts['username']}” with this"
+            " address. To confirm that the address is yours, open this within three days:",
+            facts.own_page("verify-email"),
+            facts.token,
+            "If this was not you, do nothing: the account does not get your address.",
+        ),
+    )
+
+
+def _account_exists(_facts: Facts) -> Text:
+    return Text(
+        "You have an account already",
+        (
+            "Somebody, probably you, wanted to use this address for an account. You have one"
+            " with it already, and nothing about it has changed.",
+            "Sign in with this address. If you have forgotten your password, ask for a new one on"
+            " the page where you sign in.",
+            "If this was not you, do nothing: whoever it was did not learn that you have an"
+            " account.",
+        ),
+    )
+
+
+def _change_email(facts: Facts) -> Text:
+    return Text(
+        "Confirm your new e-mail address",
+        (
+            f"The account “{facts['username']}” is to have this address. To confirm that the"
+            " address is yours, open this within a day:",
+            facts.own_page("verify-email"),
+            facts.token,
+            "If this was not you, do nothing: the account does not get your address.",
+        ),
+    )
+
+
+def _email_changed(facts: Facts) -> Text:
+    return Text(
+        "Your e-mail address was changed",
+        (
+            f"The account “{facts['username']}” now has another e-mail address. This one does not"
+            " belong to it any more.",
+            facts.origin,
+            "If this was not you, somebody knows your password: ask for help at once.",
+        ),
+    )
+
+
+def _reset_password(facts: Facts) -> Text:
+    return Text(
+        "Choose a new password",
+        (
+            f"Somebody, probably you, has forgotten the password of the account"
+            f" “{facts['username']}”. To choose a new one, open this within twenty minutes:",
+            facts.own_page("reset-password"),
+            facts.token,
+            "All devices are then signed out. If this was not you, do nothing: your password"
+            " stays as it is.",
+        ),
+    )
+
+
+def _password_changed(facts: Facts) -> Text:
+    return Text(
+        "Your password was changed",
+        (
+            f"The password of the account “{facts['username']}” was changed, and other devices"
+            " were signed out.",
+            facts.origin,
+            "If this was not you, ask for a new password on the page where you sign in, at once.",
+        ),
+    )
+
+
+def _refresh_reused(facts: Facts) -> Text:
+    return Text(
+        "A device was signed out for your safety",
+        (
+            "The sign-in of one of your devices was used from two places, so that we ended it. One"
+            " of the two may have been somebody else.",
+            facts.origin,
+            "Sign in again. If you don't know the device, change your password too.",
+        ),
+    )
+
+
+def _invitation(facts: Facts) -> Text:
+    return Text(
+        "You are invited to an organisation",
+        (
+            f"{facts['inviter']} invites you to join the organisation “{facts['organisation']}”"
+            f" as {facts['role']}. Open this within three days and sign in there with the account"
+            " that has this address:",
+            facts.own_page("accept-invitation"),
+            facts.token,
+            "If you don't know who invites you, do nothing.",
+        ),
+    )
+
+
+def _new_factor(facts: Facts) -> Text:
+    return Text(
+        "Your account has a second factor now",
+        (
+            "From now on, signing in to your account needs a code of your authenticator app too.",
+            facts.origin,
+            "If this was not you, change your password at once and ask for help.",
+        ),
+    )
+
+
+def _factor_removed(facts: Facts) -> Text:
+    return Text(
+        "Your second factor was removed",
+        (
+            "From now on, your password alone is enough to sign in to your account.",
+            facts.origin,
+            "If this was not you, change your password at once and ask for help.",
+        ),
+    )
+
+
+_TEXTS: Mapping[MailKind, Callable[[Facts], Text]] = {
+    MailKind.VERIFY_EMAIL: _verify_email,
+    MailKind.ACCOUNT_EXISTS: _account_exists,
+    MailKind.CHANGE_EMAIL: _change_email,
+    MailKind.EMAIL_CHANGED: _email_changed,
+    MailKind.RESET_PASSWORD: _reset_password,
+    MailKind.PASSWORD_CHANGED: _password_changed,
+    MailKind.REFRESH_REUSED: _refresh_reused,
+    MailKind.INVITATION: _invitation,
+    MailKind.NEW_FACTOR: _new_factor,
+    MailKind.FACTOR_REMOVED: _factor_removed,
+}

@@ -1,0 +1,85 @@
+"""Two hundred sign-ins at once, on a process with the parameters of a deployment."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from pathlib import Path
+from statistics import median
+from uuid import uuid4
+
+import httpx
+import psutil
+
+from tests.support.auth import PASSWORD
+from tests.support.auth_process import AuthProcess, auth_process
+
+MEBIBYTE = 1 << 20
+AT_ONCE, WAITING, FLOOD = 2, 10, 200
+HASH_MIB = 64
+
+
+async def test_a_flood_of_sign_ins_is_bounded_and_shuts_nobody_else_out(
+    database_url: str, cache_url: str, tmp_path: Path
+) -> None:
+    with auth_process(
+        database_url, cache_url, tmp_path, AUTH_PASSWORDS_WAITING=str(WAITING)
+    ) as process:
+        async with httpx.AsyncClient(
+            base_url=process.url, timeout=30, limits=httpx.Limits(max_connections=FLOOD + 8)
+        ) as client:
+            email, token = await _somebody(client)
+            # As in any process that has been up for a moment, the keys of tokens are known.
+            await client.get("/auth/me", headers={"authorization": f"Bearer {token}"})
+            before = psutil.Process(process.pid).memory_info().rss
+            watch = asyncio.create_task(_watch(process, client, token))
+            await asyncio.sleep(0)
+            answers = await asyncio.gather(*(_login(client, email) for _ in range(FLOOD)))
+            watch.cancel()
+            peak, waits = await watch
+
+    by_status = Counter(answer.status_code for answer in answers)
+    assert set(by_status) == {200, 503}
+    assert by_status[200] >= AT_ONCE + WAITING
+    assert by_status[503] >= FLOOD // 2
+    for refused in answers:
+        if refused.status_code == 503:
+            assert refused.json()["code"] == "passwords_busy"
+            assert int(refused.headers["retry-after"]) >= 1
+    # More than one hash's memory was seen, so it was looked at often enough; three were never.
+    assert HASH_MIB * MEBIBYTE < peak - before < (AT_ONCE * HASH_MIB + 56) * MEBIBYTE
+    assert len(waits) > 10
+    assert median(waits) < 0.25
+    assert max(waits) < 5
+
+
+async def _somebody(client: httpx.AsyncClient) -> tuple[str, str]:
+    name = f"u{uuid4().hex[:12]}"
+    body = {"email": f"{name}@example.com", "username": name, "password": PASSWORD}
+    assert (await client.post("/auth/register", json=body)).status_code == 201
+    tokens = await _login(client, body["email"])
+    return body["email"], tokens.json()["access_token"]
+
+
+async def _login(client: httpx.AsyncClient, email: str) -> httpx.Response:
+    return await client.post("/auth/login", json={"login": email, "password": PASSWORD})
+
+
+async def _watch(
+    process: AuthProcess, client: httpx.AsyncClient, token: str
+) -> tuple[int, list[float]]:
+    """The most memory that was seen, and how long others waited, until cancelled."""
+    seen, waits = psutil.Process(process.pid), list[float]()
+    peak = 0
+    try:
+        while True:
+            for url in (f"{process.internal_url}/healthz", "/auth/me"):
+                began = time.monotonic()
+                answer = await client.get(url, headers={"authorization": f"Bearer {token}"})
+                waits.append(time.monotonic() - began)
+                assert answer.status_code == 200, answer.text
+                peak = max(peak, seen.memory_info().rss)
+                await asyncio.sleep(0.01)
+    except asyncio.CancelledError:
+        return peak, waits
