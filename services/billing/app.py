@@ -6,11 +6,12 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
 
-from services.billing.api import routers
+from services.billing.api import internal_routers, routers
 from services.billing.api.gauges import keep_gauges
 from services.billing.settings import Settings
 from services.billing.wiring import Wired, wire
 from shared.http.app import WebProcess, create_http_app
+from shared.scopes import BILLING_READ
 
 
 def create_app(settings: Settings | None = None) -> WebProcess:
@@ -20,7 +21,9 @@ def create_app(settings: Settings | None = None) -> WebProcess:
         "billing",
         settings,
         wire=partial(_wire_for_web, settings),
+        scope=BILLING_READ,
         routers=routers,
+        internal_routers=internal_routers,
         description="What was used, what it costs, and the tier that you have.",
     )
 

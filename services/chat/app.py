@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from functools import partial
 
-from services.chat.api import routers
+from services.chat.api import internal_routers, routers
 from services.chat.settings import Settings
 from services.chat.wiring import wire_web
 from shared.http.app import WebProcess, create_http_app
+from shared.scopes import CHAT
 
 LARGEST_BODY = 25 << 20
 
@@ -19,7 +20,9 @@ def create_app(settings: Settings | None = None) -> WebProcess:
         "chat",
         settings,
         wire=partial(wire_web, settings),
+        scope=CHAT,
         routers=routers,
+        internal_routers=internal_routers,
         largest_body=LARGEST_BODY,
         description="Conversations with the vendors' models, on your own keys.",
     )

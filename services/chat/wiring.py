@@ -14,6 +14,9 @@ from services.chat.actions import Actions
 from services.chat.actions.change_session import ChangeSession
 from services.chat.actions.delete_session import DeleteSession
 from services.chat.actions.drop_key import DropKey
+from services.chat.actions.drop_sign_in import DropSignIn
+from services.chat.actions.export_user import ExportUser
+from services.chat.actions.forget_user import ForgetUser
 from services.chat.actions.learn_keys import ForgetKeys, LearnKeys
 from services.chat.actions.list_models import ListModels
 from services.chat.actions.list_sessions import ListSessions
@@ -40,6 +43,7 @@ from shared.http.app import Check
 from shared.identity import ServiceIdentity
 from shared.limits.admission import Admissions, open_cache
 from shared.model_catalogue import ModelCatalogue
+from shared.news.ended_sessions import EndedSessions
 from shared.news.revocations import ValkeyRevocations, open_listener
 from shared.pricing import price
 from shared.settings import service_database_url
@@ -59,17 +63,21 @@ class Wired:
     running: RunningTurns
     turns: SqlTurns
     revocations: Revocations
+    ended_sessions: EndedSessions
 
 
 @asynccontextmanager
 async def wire_web(settings: Settings) -> AsyncIterator[Wired]:
-    """A replica that runs turns: it also keeps their leases, and hears of revoked keys."""
+    """A replica that runs turns: it also keeps their leases, and hears of revoked keys and
+    ended sessions."""
     async with wire(settings) as wired:
         # Loading the price list takes half a second, which no user should wait for.
         quote("openai", "gpt-6-luna", Usage(), SystemClock().now())
         lease = timedelta(seconds=settings.hold_lease_seconds)
         async with running_beside(
-            _renew_leases(wired.running, wired.turns, lease), _hear_revocations(wired)
+            _renew_leases(wired.running, wired.turns, lease),
+            _hear_revocations(wired),
+            _hear_ended_sessions(wired),
         ):
             yield wired
 
@@ -106,6 +114,7 @@ async def wire(settings: Settings) -> AsyncIterator[Wired]:
                 running=running,
                 turns=turns,
                 revocations=revocations,
+                ended_sessions=EndedSessions(cache, listener),
             )
         finally:
             await running.drained(settings.drain_seconds)
@@ -156,6 +165,9 @@ def _actions(
         learn_keys=LearnKeys(work),
         forget_keys=ForgetKeys(work, revocations),
         drop_key=DropKey(running),
+        drop_sign_in=DropSignIn(running),
+        forget_user=ForgetUser(work, clock, revocations),
+        export_user=ExportUser(work),
     )
 
 
@@ -177,6 +189,11 @@ async def _renew_leases(running: RunningTurns, turns: SqlTurns, lease: timedelta
             await turns.renew(progress, clock.now() + lease)
         except Unavailable:
             log.warning("leases_not_renewed", turns=len(progress))
+
+
+async def _hear_ended_sessions(wired: Wired) -> None:
+    async for sign_in_id in wired.ended_sessions.heard(wired.running.sign_ins):
+        await wired.actions.drop_sign_in(sign_in_id)
 
 
 async def _hear_revocations(wired: Wired) -> None:

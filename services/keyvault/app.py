@@ -8,6 +8,7 @@ from services.keyvault.api import internal_routers, routers
 from services.keyvault.settings import Settings
 from services.keyvault.wiring import wire_web
 from shared.http.app import WebProcess, create_http_app
+from shared.scopes import KEYS
 
 _LARGEST_BODY = 16 << 10  # a key has 512 characters at most
 
@@ -19,6 +20,7 @@ def create_app(settings: Settings | None = None) -> WebProcess:
         "keyvault",
         settings,
         wire=partial(wire_web, settings),
+        scope=KEYS,
         routers=routers,
         internal_routers=internal_routers,
         largest_body=_LARGEST_BODY,

@@ -13,6 +13,8 @@ import structlog
 from services.keyvault.actions import (
     Actions,
     ExamineVault,
+    ExportUser,
+    ForgetUser,
     ListKeys,
     ReadAudit,
     RequestDueValidations,
@@ -97,17 +99,20 @@ def _actions(
     new_work: NewUnitOfWork = unit_of_work
     clock, key_uses = SystemClock(), SqlKeyUses(database)
     examine_vault = ExamineVault(KeyringFile(settings.keyring_file), new_work, vault, may_begin)
+    list_keys, read_audit = ListKeys(new_work), ReadAudit(new_work)
     return Actions(
         store_key=StoreKey(new_work, vault, clock),
-        list_keys=ListKeys(new_work),
+        list_keys=list_keys,
         show_key=ShowKey(new_work),
         request_validation=RequestValidation(new_work, vault, clock),
         request_due_validations=RequestDueValidations(new_work, clock),
         validate_keys=ValidateKeys(new_work, key_uses, checker, examine_vault, vault, clock),
         revoke_key=RevokeKey(new_work, clock),
         use_key=UseKey(key_uses, vault, clock),
-        read_audit=ReadAudit(new_work),
+        read_audit=read_audit,
         examine_vault=examine_vault,
+        forget_user=ForgetUser(new_work, clock),
+        export_user=ExportUser(list_keys, read_audit),
     )
 
 

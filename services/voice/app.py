@@ -8,6 +8,7 @@ from services.voice import api
 from services.voice.settings import Settings
 from services.voice.wiring import wire_web
 from shared.http.app import WebProcess, create_http_app
+from shared.scopes import VOICE
 
 
 def create_app(settings: Settings | None = None) -> WebProcess:
@@ -17,6 +18,8 @@ def create_app(settings: Settings | None = None) -> WebProcess:
         "voice",
         settings,
         wire=partial(wire_web, settings),
+        scope=VOICE,
         routers=api.routers,
+        internal_routers=api.internal_routers,
         description="Text becomes speech, with your own key at the vendor.",
     )

@@ -14,6 +14,9 @@ import structlog
 from services.voice.actions import Actions
 from services.voice.actions.announce_revocations import AnnounceRevocations
 from services.voice.actions.drop_key import DropKey
+from services.voice.actions.drop_sign_in import DropSignIn
+from services.voice.actions.export_user import ExportUser
+from services.voice.actions.forget_user import ForgetUser
 from services.voice.actions.list_voices import ListVoices
 from services.voice.actions.read_voice import ReadVoice
 from services.voice.actions.read_voice_settings import ReadVoiceSettings
@@ -29,6 +32,7 @@ from services.voice.providers.remembered_voices import RememberedVoices
 from services.voice.settings import Settings
 from services.voice.storage.admission import ValkeyAdmission
 from services.voice.storage.speeches import SqlSpeeches
+from services.voice.storage.unit_of_work import SqlWork
 from shared.background import running_beside
 from shared.clients.egress import Egress, open_egress
 from shared.clock import SystemClock
@@ -38,6 +42,7 @@ from shared.http.app import Check
 from shared.identity import ServiceIdentity
 from shared.limits.admission import Admissions, open_cache
 from shared.model_catalogue import ModelCatalogue
+from shared.news.ended_sessions import EndedSessions
 from shared.news.revocations import ValkeyRevocations, open_listener
 from shared.settings import service_database_url
 
@@ -53,6 +58,7 @@ class Wired:
     checks: Mapping[str, Check]
     running: RunningSpeeches
     revocations: Revocations
+    ended_sessions: EndedSessions
 
 
 @asynccontextmanager
@@ -85,6 +91,7 @@ async def wire(settings: Settings) -> AsyncIterator[Wired]:
                 },
                 running=running,
                 revocations=revocations,
+                ended_sessions=EndedSessions(cache, listener),
             )
         finally:
             await running.drained(settings.drain_seconds)
@@ -92,13 +99,15 @@ async def wire(settings: Settings) -> AsyncIterator[Wired]:
 
 @asynccontextmanager
 async def wire_web(settings: Settings) -> AsyncIterator[Wired]:
-    """A replica that carries speeches: it also keeps their leases, and hears of revoked keys."""
+    """A replica that carries speeches: it also keeps their leases, and hears of revoked keys and
+    ended sessions."""
     async with wire(settings) as wired:
         # Three tries within a lease, so that one slow statement does not give a speech away.
         pause = settings.hold_lease_seconds / 3
         async with running_beside(
             _repeat(wired.actions.renew_leases, pause),
             _repeat(partial(_hear_revocations, wired), pause=1),
+            _repeat(partial(_hear_ended_sessions, wired), pause=1),
         ):
             yield wired
 
@@ -120,6 +129,7 @@ def _actions(
         silence=timedelta(seconds=settings.silence_seconds),
     )
     provider = RememberedVoices(ElevenLabs(egress, patience))
+    work = partial(SqlWork, database)
     return Actions(
         list_voices=ListVoices(provider),
         read_voice=ReadVoice(provider),
@@ -140,7 +150,15 @@ def _actions(
         settle_orphans=SettleOrphans(speeches, settle, clock),
         announce_revocations=AnnounceRevocations(revocations),
         drop_key=DropKey(running),
+        drop_sign_in=DropSignIn(running),
+        forget_user=ForgetUser(work, clock, revocations),
+        export_user=ExportUser(work),
     )
+
+
+async def _hear_ended_sessions(wired: Wired) -> None:
+    async for sign_in_id in wired.ended_sessions.heard(wired.running.sign_ins):
+        await wired.actions.drop_sign_in(sign_in_id)
 
 
 async def _hear_revocations(wired: Wired) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Collection, Iterable, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -22,6 +22,7 @@ from shared.events import Event, Fact
 from shared.events.usage import UsageManifest, UsageRecorded
 from shared.ids import EventId, UserId, uuid7
 from shared.money import MicroDollars
+from tests.support.erasure import MemoryForgottenUsers
 
 NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
 EPOCH = UUID("11111111-1111-4111-8111-111111111111")
@@ -167,6 +168,7 @@ class Memory:
     months: list[datetime] = field(default_factory=list)
     strays: int = 0
     dead: int = 0
+    forgotten: MemoryForgottenUsers = field(default_factory=MemoryForgottenUsers)
     cursors: dict[Model, EventId] = field(default_factory=dict)
     published: list[tuple[Event, UUID, str]] = field(default_factory=list)
     units_of_work: int = 0
@@ -196,6 +198,7 @@ class MemoryWork:
         self.subscriptions = _Subscriptions(memory)
         self.completeness = _Completeness(memory)
         self.upkeep = _Upkeep(memory)
+        self.forgotten = memory.forgotten
 
     def publish(
         self, event: Event, *, subject: UUID, tier: str, id_: EventId | None = None
@@ -295,12 +298,19 @@ class _Subscriptions:
     async def get(self, user_id: UserId) -> Subscription | None:
         return self._memory.kept.get(user_id)
 
-    async def hold(self, user_id: UserId) -> Subscription:
-        return self._memory.kept.setdefault(user_id, Subscription.initial(user_id))
+    async def hold(self, user_id: UserId, *, is_organisation: bool = False) -> Subscription:
+        new = Subscription.initial(user_id, is_organisation=is_organisation)
+        return self._memory.kept.setdefault(user_id, new)
 
     async def save(self, subscription: Subscription, *, by: UserId) -> None:
         self._memory.kept[subscription.user_id] = subscription
         self._memory.changes.append((subscription, by))
+
+    async def delete(self, user_id: UserId) -> None:
+        self._memory.kept.pop(user_id, None)
+
+    async def changes_of(self, user_id: UserId) -> Sequence[Subscription]:
+        return [change for change, _ in self._memory.changes if change.user_id == user_id]
 
 
 class _Completeness:
@@ -340,8 +350,12 @@ class _Upkeep:
 class FixedCounters:
     """Limit counters with given values; without any they are out of reach."""
 
-    def __init__(self, used: dict[str, int] | None) -> None:
+    def __init__(self, used: dict[str, int] | None, *, told: str | None = None) -> None:
         self._used = used
+        self._told = told
+
+    async def told_tier(self, _user_id: UserId) -> str | None:
+        return self._told
 
     async def standing(
         self, _user_id: UserId, rules: Sequence[LimitRule], now: datetime
@@ -350,3 +364,15 @@ class FixedCounters:
             raise DependencyUnavailable("cache")
         later = now + timedelta(minutes=1)
         return [LimitStanding(rule, self._used.get(rule.name, 0), later) for rule in rules]
+
+
+class FixedOrganisations:
+    """What auth says about who may buy for an organisation; without an answer it is away."""
+
+    def __init__(self, may_buy: Mapping[tuple[UUID, UserId], bool] | None = None) -> None:
+        self._may_buy = may_buy
+
+    async def may_buy(self, organisation_id: UUID, user_id: UserId) -> bool | None:
+        if self._may_buy is None:
+            raise DependencyUnavailable("account service")
+        return self._may_buy.get((organisation_id, user_id))

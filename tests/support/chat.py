@@ -30,7 +30,7 @@ from shared.identity import OnBehalfOf
 from shared.ids import UserId
 from shared.limit_state import LimitState
 from shared.model_catalogue import ModelCatalogue
-from shared.tiers import TIERS, Tier
+from shared.tiers import TIERS, Tier, TierChanged
 
 NOON = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
 ada = UserId(UUID("00000000-0000-7000-8000-00000000ada0"))
@@ -70,7 +70,7 @@ def a_question(session: ChatSession, content: str = "What is this?", **parts: ob
         session_id=session.id,
         content=content,
         tier=TIERS["free"],
-        by=OnBehalfOf(session.user_id, "request-1", "token"),
+        by=OnBehalfOf(session.user_id, "request-1", "token", UUID(int=9)),
     )
     return replace(question, **parts)  # type: ignore[arg-type]
 
@@ -166,15 +166,21 @@ class MemoryAdmission:
     """Lets a number of turns in."""
 
     places: int = 1_000
+    told: str | None = None
     reservations: list[MemoryReservation] = field(default_factory=list)
 
     async def admit(
         self, user_id: UserId, tier: Tier, provider: str, *, now: datetime, reservation: UUID
     ) -> MemoryReservation:
+        if self.told is not None and self.told != tier.name:
+            raise TierChanged(self.told)
         if len(self.reservations) >= self.places:
             raise LimitReached("Full.", retry_after=timedelta(seconds=30))
         self.reservations.append(MemoryReservation())
         return self.reservations[-1]
+
+    async def tier_told_of(self, user_id: UserId) -> str | None:
+        return self.told
 
 
 ScriptStep = Frame | BaseException | asyncio.Event

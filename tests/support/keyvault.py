@@ -15,6 +15,7 @@ from uuid import UUID
 
 from services.keyvault.actions import (
     ExamineVault,
+    ForgetUser,
     ListKeys,
     ReadAudit,
     RequestDueValidations,
@@ -38,6 +39,7 @@ from shared.events import Event
 from shared.identity import Grant
 from shared.ids import EventId, UserId, uuid7
 from shared.vendors import Check, KeyStatus
+from tests.support.erasure import MemoryForgottenUsers
 
 NOON = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
 ada = UserId(UUID("00000000-0000-7000-8000-00000000ada0"))
@@ -113,6 +115,7 @@ class MemoryStore:
     granted: set[UUID] = field(default_factory=set)
     seen: set[EventId] = field(default_factory=set)
     published: list[tuple[Event, UUID, str]] = field(default_factory=list)
+    forgotten: MemoryForgottenUsers = field(default_factory=MemoryForgottenUsers)
     is_down: bool = False
 
     def key(self, provider: str = "openai", *, of: UserId = ada) -> ProviderKey:
@@ -170,6 +173,10 @@ class MemoryWork:
     def canaries(self) -> MemoryCanaries:
         return MemoryCanaries(self._draft)
 
+    @property
+    def forgotten(self) -> MemoryForgottenUsers:
+        return self._draft.forgotten
+
     def publish(
         self, event: Event, *, subject: UUID, tier: str, id_: EventId | None = None
     ) -> None:
@@ -200,6 +207,11 @@ class MemoryKeys:
 
     async def save(self, key: ProviderKey) -> None:
         self.draft.keys[key.owner, key.provider] = key
+
+    async def delete_all(self, owner: Owner) -> None:
+        for whose, provider in list(self.draft.keys):
+            if whose == owner:
+                del self.draft.keys[whose, provider]
 
     async def claim_due(
         self, now: datetime, *, put_off_until: datetime, most: int
@@ -249,6 +261,11 @@ class MemoryTrail:
             reverse=True,
         )
         return [line for line in lines if before is None or line.id < before][:most]
+
+    async def erase(self, owner: Owner, *, most: int) -> int:
+        gone = [line for line in self.draft.trail if line.owner == owner][:most]
+        self.draft.trail = [line for line in self.draft.trail if line not in gone]
+        return len(gone)
 
 
 @dataclass
@@ -341,6 +358,7 @@ class Desk:
         self.revoke_key = RevokeKey(self.work, self.clock)
         self.use_key = UseKey(self.key_uses, self.vault, self.clock)
         self.read_audit = ReadAudit(self.work)
+        self.forget_user = ForgetUser(self.work, self.clock)
         self.validate_keys = ValidateKeys(
             self.work, self.key_uses, self.checker, self.examine_vault, self.vault, self.clock
         )

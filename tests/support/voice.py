@@ -27,7 +27,7 @@ from shared.ids import UserId
 from shared.limit_state import LimitState
 from shared.model_catalogue import ModelCatalogue
 from shared.revocation import Revocation
-from shared.tiers import Tier, tier_named
+from shared.tiers import Tier, TierChanged, tier_named
 from shared.vendors.failures import VendorFailed
 
 NOON = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
@@ -56,7 +56,10 @@ def a_user() -> UserId:
 
 def on_behalf_of(user_id: UserId | None = None) -> OnBehalfOf:
     return OnBehalfOf(
-        user_id=user_id or a_user(), request_id=f"req-{uuid4()}", access_token="a-token"
+        user_id=user_id or a_user(),
+        request_id=f"req-{uuid4()}",
+        access_token="a-token",
+        sign_in_id=uuid4(),
     )
 
 
@@ -188,12 +191,15 @@ class FakeAdmission:
     """Lets everybody in, unless told to refuse."""
 
     refuses: bool = False
+    told: str | None = None
     given: list[FakeReservation] = field(default_factory=list)
     characters: list[int] = field(default_factory=list)
 
     async def admit(
         self, user_id: UserId, tier: Tier, characters: int, *, now: datetime, reservation: UUID
     ) -> FakeReservation:
+        if self.told is not None and self.told != tier.name:
+            raise TierChanged(self.told)
         if self.refuses:
             raise LimitReached("The limit of your tier is reached.", retry_after=timedelta(1))
         self.characters.append(characters)
@@ -202,6 +208,9 @@ class FakeAdmission:
         )
         self.given.append(FakeReservation([window]))
         return self.given[-1]
+
+    async def tier_told_of(self, user_id: UserId) -> str | None:
+        return self.told
 
 
 class FakeAudio:

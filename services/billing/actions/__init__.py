@@ -4,8 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from services.billing.actions.change_organisation_subscription import (
+    ChangeOrganisationSubscription,
+)
 from services.billing.actions.change_subscription import ChangeSubscription, GrantSubscription
+from services.billing.actions.end_organisation_subscriptions import EndOrganisationSubscriptions
 from services.billing.actions.explain_usage import ExplainUsage
+from services.billing.actions.export_user import ExportUser
+from services.billing.actions.forget_user import ForgetUser
 from services.billing.actions.list_usage import ExportUsage, ListUsage
 from services.billing.actions.note_manifests import NoteManifests
 from services.billing.actions.prepare_ledger import PrepareLedger
@@ -16,6 +22,7 @@ from services.billing.actions.report_usage import ReportUsage
 from services.billing.actions.request_missing_usage import RequestMissingUsage
 from services.billing.actions.set_price import SetPrice
 from services.billing.actions.show_limits import ShowLimits
+from services.billing.actions.show_organisation_subscription import ShowOrganisationSubscription
 from services.billing.actions.show_subscription import ShowSubscription
 
 
@@ -36,5 +43,10 @@ class Actions:
     show_subscription: ShowSubscription
     change_subscription: ChangeSubscription
     grant_subscription: GrantSubscription
+    show_organisation_subscription: ShowOrganisationSubscription
+    change_organisation_subscription: ChangeOrganisationSubscription
+    end_organisation_subscriptions: EndOrganisationSubscriptions
     set_price: SetPrice
     reconcile: Reconcile
+    forget_user: ForgetUser
+    export_user: ExportUser

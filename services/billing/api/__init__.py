@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from services.billing.api import admin, limits, plans, records, subscription, usage
+from services.billing.api import account_export, admin, limits, plans, records, subscription, usage
 
 routers = [
     limits.router,
@@ -13,4 +13,6 @@ routers = [
     admin.router,
 ]
 
-__all__ = ["routers"]
+internal_routers = [account_export.router]
+
+__all__ = ["internal_routers", "routers"]

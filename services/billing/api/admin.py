@@ -91,6 +91,12 @@ class PriceBody(UnitPricesBody):
         )
 
 
+class GrantedSubscription(WantedSubscription):
+    """What to give; `organisation` says that the id is an organisation's."""
+
+    organisation: bool = Field(False, strict=True)
+
+
 class RangeBody(BaseModel):
     """Sequence numbers, both ends included."""
 
@@ -179,13 +185,19 @@ async def set_price(wanted: NewPrice, actions: ServiceActions, staff: BillingSta
     return PriceBody.of(price)
 
 
-@router.put("/subscriptions/{user_id}", responses=problems(401, 403, 422))
+@router.put(
+    "/subscriptions/{holder_id}", responses=problems(401, 403, 422, _404="subscription_not_found")
+)
 async def grant_subscription(
-    user_id: UUID, wanted: WantedSubscription, actions: ServiceActions, staff: BillingStaff
+    holder_id: UUID, wanted: GrantedSubscription, actions: ServiceActions, staff: BillingStaff
 ) -> SubscriptionBody:
-    """Give a user a tier, paid for or not."""
+    """Give a user or an organisation a tier, paid for or not."""
     subscription = await actions.grant_subscription(
-        UserId(user_id), wanted.tier, wanted.seats, by=staff.identity.user_id
+        UserId(holder_id),
+        wanted.tier,
+        wanted.seats,
+        by=staff.identity.user_id,
+        is_organisation=wanted.organisation,
     )
     return SubscriptionBody.of(subscription)
 

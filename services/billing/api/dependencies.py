@@ -11,7 +11,7 @@ from fastapi import Depends, Query, Request
 
 from services.billing.actions import Actions
 from services.billing.domain.errors import BadPeriod, NotBillingStaff
-from shared.http.caller import Caller, SignedIn
+from shared.http.caller import Caller, StillSignedIn
 
 _STAFF = frozenset({"billing", "operator"})
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}\Z")
@@ -22,7 +22,7 @@ async def _actions(request: Request) -> Actions:
     return actions
 
 
-async def _billing_staff(caller: SignedIn) -> Caller:
+async def _billing_staff(caller: StillSignedIn) -> Caller:
     if caller.identity.role not in _STAFF:
         raise NotBillingStaff
     return caller

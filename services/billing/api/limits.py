@@ -43,5 +43,5 @@ class LimitBody(BaseModel):
 @router.get("/limits", responses=problems(401))
 async def show_limits(actions: ServiceActions, caller: SignedIn) -> Page[LimitBody]:
     """Every window of your tier, with what is used of it. What is unlimited is not listed."""
-    standings = await actions.show_limits(caller.identity.user_id)
+    standings = await actions.show_limits(caller.identity.user_id, claimed=caller.tier)
     return Page(data=[LimitBody.of(standing) for standing in standings])

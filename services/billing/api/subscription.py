@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Annotated
+from uuid import UUID
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Query
 from pydantic import BaseModel, ConfigDict, Field
 
 from services.billing.api.dependencies import ServiceActions
 from services.billing.domain.subscription import Subscription
-from shared.http.caller import SignedIn
+from shared.http.caller import SignedIn, StillSignedIn
 from shared.http.problems import problems
 from shared.money import dollars_text
+from shared.scopes import BILLING
 
 router = APIRouter(prefix="/billing", tags=["subscription"])
+
+_NOT_THEIRS = "organisation_billing_required"
 
 
 class WantedSubscription(BaseModel):
@@ -25,9 +30,16 @@ class WantedSubscription(BaseModel):
     seats: int | None = Field(None, ge=1, le=100_000, strict=True)
 
 
-class SubscriptionBody(BaseModel):
-    """The tier that a user has, and what it costs."""
+class ChosenSubscription(WantedSubscription):
+    """What to choose, for oneself or for an organisation."""
 
+    organisation_id: UUID | None = None
+
+
+class SubscriptionBody(BaseModel):
+    """The tier that a user or an organisation has, and what it costs."""
+
+    organisation_id: UUID | None
     tier: str
     seats: int
     revision: int
@@ -39,6 +51,7 @@ class SubscriptionBody(BaseModel):
     def of(cls, subscription: Subscription) -> SubscriptionBody:
         price = subscription.price_microusd_per_month
         return cls(
+            organisation_id=subscription.organisation_id,
             tier=subscription.tier.name,
             seats=subscription.seats,
             revision=subscription.revision,
@@ -48,18 +61,39 @@ class SubscriptionBody(BaseModel):
         )
 
 
-@router.get("/subscription", responses=problems(401))
-async def show_subscription(actions: ServiceActions, caller: SignedIn) -> SubscriptionBody:
-    """The tier that you have now."""
-    return SubscriptionBody.of(await actions.show_subscription(caller.identity.user_id))
-
-
-@router.put("/subscription", responses=problems(401, 402, 422))
-async def change_subscription(
-    wanted: WantedSubscription, actions: ServiceActions, caller: SignedIn
+@router.get(
+    "/subscription",
+    responses=problems(401, _403=_NOT_THEIRS, _404="subscription_not_found"),
+)
+async def show_subscription(
+    actions: ServiceActions,
+    caller: SignedIn,
+    organisation_id: Annotated[UUID | None, Query(description="Yours, to see its own.")] = None,
 ) -> SubscriptionBody:
-    """Choose another tier, in effect at once."""
-    subscription = await actions.change_subscription(
-        caller.identity.user_id, wanted.tier, wanted.seats
-    )
+    """The subscription that you have now, or that your organisation has."""
+    user_id = caller.identity.user_id
+    if organisation_id is None:
+        return SubscriptionBody.of(await actions.show_subscription(user_id))
+    subscription = await actions.show_organisation_subscription(organisation_id, by=user_id)
+    return SubscriptionBody.of(subscription)
+
+
+@router.put(
+    "/subscription",
+    responses=problems(
+        401, 402, 422, _403=f"{_NOT_THEIRS}, scope_missing", _404="subscription_not_found"
+    ),
+)
+async def change_subscription(
+    wanted: ChosenSubscription, actions: ServiceActions, caller: StillSignedIn
+) -> SubscriptionBody:
+    """Choose another tier, for yourself or for your organisation, in effect at once."""
+    caller.require(BILLING)
+    user_id = caller.identity.user_id
+    if wanted.organisation_id is not None:
+        subscription = await actions.change_organisation_subscription(
+            wanted.organisation_id, wanted.tier, wanted.seats, by=user_id
+        )
+    else:
+        subscription = await actions.change_subscription(user_id, wanted.tier, wanted.seats)
     return SubscriptionBody.of(subscription)

@@ -117,3 +117,21 @@ class NotBillingStaff(Forbidden):
 
     def __init__(self) -> None:
         super().__init__("Only the operator's billing team may do this.")
+
+
+class SubscriptionNotFound(NotFound):
+    """No such organisation, or one that the caller does not belong to: ids can't be probed."""
+
+    code = "subscription_not_found"
+
+    def __init__(self, organisation_id: UUID) -> None:
+        super().__init__("No such organisation.", organisation_id=str(organisation_id))
+
+
+class OrganisationBillingRequired(Forbidden):
+    """The caller belongs to the organisation, but does not decide what it pays for."""
+
+    code = "organisation_billing_required"
+
+    def __init__(self) -> None:
+        super().__init__("Only an owner, an admin or a billing member may do this.")

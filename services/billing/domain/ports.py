@@ -16,6 +16,7 @@ from services.billing.domain.period import Period
 from services.billing.domain.price_book import Model, PriceOverride
 from services.billing.domain.subscription import Subscription
 from services.billing.domain.usage_report import Dimension, Group
+from shared.erasure import ForgottenUsers
 from shared.events import Event
 from shared.ids import EventId, UserId
 
@@ -81,11 +82,20 @@ class Subscriptions(Protocol):
 
     async def get(self, user_id: UserId) -> Subscription | None: ...
 
-    async def hold(self, user_id: UserId) -> Subscription:
-        """The user's subscription, which nobody else changes until the work ends."""
+    async def hold(self, user_id: UserId, *, is_organisation: bool = False) -> Subscription:
+        """The user's (or organisation's) subscription, which nobody else changes until the work
+        ends. One that is not there yet is made for that kind of holder."""
         ...
 
     async def save(self, subscription: Subscription, *, by: UserId) -> None: ...
+
+    async def delete(self, user_id: UserId) -> None:
+        """Drop it; the changes that it went through stay."""
+        ...
+
+    async def changes_of(self, user_id: UserId) -> Sequence[Subscription]:
+        """What it was after each change, the first one first."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +154,8 @@ class UnitOfWork(Protocol):
     def completeness(self) -> Completeness: ...
     @property
     def upkeep(self) -> Upkeep: ...
+    @property
+    def forgotten(self) -> ForgottenUsers: ...
 
     def publish(
         self, event: Event, *, subject: UUID, tier: str, id_: EventId | None = None
@@ -160,4 +172,20 @@ class LimitCounters(Protocol):
         self, user_id: UserId, rules: Sequence[LimitRule], now: datetime
     ) -> Sequence[LimitStanding]:
         """Raises DependencyUnavailable while they are out of reach."""
+        ...
+
+    async def told_tier(self, user_id: UserId) -> str | None:
+        """The tier that requests are admitted by whatever a token claims, where it has changed
+        lately. Raises DependencyUnavailable."""
+        ...
+
+
+class Organisations(Protocol):
+    """Organisations belong to auth, which knows at any moment who is what there."""
+
+    async def may_buy(self, organisation_id: UUID, user_id: UserId) -> bool | None:
+        """Whether the user decides about its subscription; None for who does not belong to it.
+
+        Raises DependencyUnavailable: an access token's claim may be minutes old, so is not asked.
+        """
         ...

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Self
+from uuid import UUID
 
 from services.billing.domain.errors import OneSeatOnly, UnknownTier
 from shared.ids import UserId
@@ -13,19 +14,25 @@ from shared.tiers import DEFAULT_TIER, TIERS, Tier, tier_named
 
 @dataclass(frozen=True, slots=True)
 class Subscription:
-    """A user's tier and seats. `revision` counts the changes, so that a listener who hears of two
-    keeps the later one."""
+    """A tier and its seats. `revision` counts the changes, so that a listener who hears of two
+    keeps the later one. An organisation's is kept like a user's, under the organisation's id."""
 
     user_id: UserId
     tier_name: str
     seats: int = 1
     revision: int = 0
     changed_at: datetime | None = None
+    is_organisation: bool = False
 
     @classmethod
-    def initial(cls, user_id: UserId) -> Self:
+    def initial(cls, user_id: UserId, *, is_organisation: bool = False) -> Self:
         """What everybody has who never chose."""
-        return cls(user_id, DEFAULT_TIER.name)
+        return cls(user_id, DEFAULT_TIER.name, is_organisation=is_organisation)
+
+    @property
+    def organisation_id(self) -> UUID | None:
+        """The organisation that has it; None for a user's own."""
+        return self.user_id if self.is_organisation else None
 
     @property
     def tier(self) -> Tier:

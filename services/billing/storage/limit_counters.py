@@ -12,7 +12,13 @@ from redis.exceptions import RedisError
 from services.billing.domain.limits import LimitRule, LimitStanding, Span
 from shared.errors import DependencyUnavailable
 from shared.ids import UserId
-from shared.limits.admission import Window, day_window, minute_window, month_window
+from shared.limits.admission import (
+    Window,
+    day_window,
+    minute_window,
+    month_window,
+    tier_key,
+)
 
 _WINDOWS: Mapping[Span, Callable[[str, int, datetime], Window]] = {
     "minute": minute_window,
@@ -35,11 +41,18 @@ class ValkeyLimitCounters:
         if not windows:
             return []
         keys = [window.key(str(user_id)) for window in windows]
-        try:
-            counts = await asyncio.wait_for(self._cache.mget(keys), _PATIENCE_SECONDS)
-        except (RedisError, OSError, TimeoutError) as error:
-            raise DependencyUnavailable("cache") from error
+        counts = await self._read(keys)
         return [
             LimitStanding(rule, max(0, int(count or 0)), window.ends_at)
             for rule, window, count in zip(rules, windows, counts, strict=True)
         ]
+
+    async def told_tier(self, user_id: UserId) -> str | None:
+        [told] = await self._read([tier_key(str(user_id))])
+        return told.decode() if isinstance(told, bytes) else told
+
+    async def _read(self, keys: list[str]) -> Sequence[bytes | str | None]:
+        try:
+            return await asyncio.wait_for(self._cache.mget(keys), _PATIENCE_SECONDS)
+        except (RedisError, OSError, TimeoutError) as error:
+            raise DependencyUnavailable("cache") from error

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from services.billing.domain.subscription import Subscription
 from shared.db.database import Connection, Row
 from shared.ids import UserId
 
 _GET = "select * from subscription where user_id = $1"
 
-# The row is made first, so that there is one to lock for a user who never chose.
+# The row is made first, so that there is one to lock for a user who never chose. Revisions count on
+# from those of a subscription that was dropped.
 _MAKE = """
-insert into subscription (user_id, tier, seats, revision) values ($1, $2, $3, $4)
+insert into subscription (user_id, tier, seats, revision, is_organisation)
+select $1, $2, $3, greatest($4, max(revision)), $5 from subscription_change where user_id = $1
 on conflict (user_id) do nothing
 """
 _HOLD = "select * from subscription where user_id = $1 for update"
@@ -24,6 +28,9 @@ insert into subscription_change (user_id, tier, seats, revision, changed_at, cha
 values ($1, $2, $3, $4, $5, $6)
 """
 
+_DELETE = "delete from subscription where user_id = $1"
+_CHANGES = "select * from subscription_change where user_id = $1 order by revision"
+
 
 class SqlSubscriptions:
     """Subscriptions on one connection."""
@@ -35,9 +42,11 @@ class SqlSubscriptions:
         row = await self._connection.fetchrow(_GET, user_id)
         return from_row(row) if row else None
 
-    async def hold(self, user_id: UserId) -> Subscription:
-        new = Subscription.initial(user_id)
-        await self._connection.execute(_MAKE, user_id, new.tier_name, new.seats, new.revision)
+    async def hold(self, user_id: UserId, *, is_organisation: bool = False) -> Subscription:
+        new = Subscription.initial(user_id, is_organisation=is_organisation)
+        await self._connection.execute(
+            _MAKE, user_id, new.tier_name, new.seats, new.revision, is_organisation
+        )
         row = await self._connection.fetchrow(_HOLD, user_id)
         assert row is not None
         return from_row(row)
@@ -53,6 +62,12 @@ class SqlSubscriptions:
             by,
         )
 
+    async def delete(self, user_id: UserId) -> None:
+        await self._connection.execute(_DELETE, user_id)
+
+    async def changes_of(self, user_id: UserId) -> Sequence[Subscription]:
+        return [from_row(row) for row in await self._connection.fetch(_CHANGES, user_id)]
+
 
 def from_row(row: Row) -> Subscription:
     """A subscription out of its row."""
@@ -62,4 +77,6 @@ def from_row(row: Row) -> Subscription:
         seats=row["seats"],
         revision=row["revision"],
         changed_at=row["changed_at"],
+        # A change in the books does not say it again.
+        is_organisation=row.get("is_organisation", False),
     )

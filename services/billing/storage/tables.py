@@ -22,9 +22,11 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import INT8MULTIRANGE, UUID
 
+from shared.db.forgotten import add_forgotten_user
 from shared.db.tables import new_metadata
 
 metadata = new_metadata()
+add_forgotten_user(metadata)
 
 _Id = UUID(as_uuid=True)
 _Moment = DateTime(timezone=True)
@@ -152,6 +154,8 @@ Table(
     Column("seats", Integer, nullable=False),
     Column("revision", BigInteger, nullable=False),
     Column("changed_at", _Moment),
+    # Then `user_id` is the organisation's id.
+    Column("is_organisation", Boolean, nullable=False, server_default=text("false")),
     CheckConstraint("seats >= 1", name="at_least_one_seat"),
 )
 

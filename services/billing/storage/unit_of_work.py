@@ -8,6 +8,7 @@ from services.billing.storage.prices import SqlPrices
 from services.billing.storage.subscriptions import SqlSubscriptions
 from services.billing.storage.unpriced import SqlUnpricedUsage
 from services.billing.storage.upkeep import SqlUpkeep
+from shared.db.forgotten import SqlForgottenUsers
 from shared.db.unit_of_work import SqlUnitOfWork
 
 
@@ -21,6 +22,7 @@ class SqlWork(SqlUnitOfWork):
     subscriptions: SqlSubscriptions
     completeness: SqlCompleteness
     upkeep: SqlUpkeep
+    forgotten: SqlForgottenUsers
 
     def open_repositories(self) -> None:
         self.ledger = SqlLedger(self.connection)
@@ -29,3 +31,4 @@ class SqlWork(SqlUnitOfWork):
         self.subscriptions = SqlSubscriptions(self.connection)
         self.completeness = SqlCompleteness(self.connection)
         self.upkeep = SqlUpkeep(self.connection)
+        self.forgotten = SqlForgottenUsers(self.connection)

@@ -8,6 +8,11 @@ from shared.messaging.upkeep import install_upkeep
 listen = Listen("billing")
 install_upkeep(listen)
 
-from services.billing.tasks import jobs, on_usage  # noqa: E402 - they register on `listen`
+from services.billing.tasks import (  # noqa: E402 - they register on `listen`
+    jobs,
+    on_organisation,
+    on_usage,
+    on_user,
+)
 
-__all__ = ["jobs", "listen", "on_usage"]
+__all__ = ["jobs", "listen", "on_organisation", "on_usage", "on_user"]

@@ -35,3 +35,15 @@ async def prepare_ledger(actions: Actions) -> None:
     if stray:
         # Some producer's clock is far off; the entries count, but no month holds them.
         log.error("ledger_has_stray_rows", rows=stray)
+
+
+@listen.every(timedelta(seconds=5))
+async def forget_users(actions: Actions) -> None:
+    """Go on forgetting deleted users of whom something was left."""
+    await actions.forget_user.go_on()
+
+
+@listen.every(timedelta(minutes=5))
+async def watch_forgotten_users(actions: Actions) -> None:
+    """Erase what has come late of users who were forgotten."""
+    await actions.forget_user.watch()

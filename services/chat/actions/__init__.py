@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from services.chat.actions.change_session import ChangeSession
 from services.chat.actions.delete_session import DeleteSession
 from services.chat.actions.drop_key import DropKey
+from services.chat.actions.drop_sign_in import DropSignIn
+from services.chat.actions.export_user import ExportUser
+from services.chat.actions.forget_user import ForgetUser
 from services.chat.actions.learn_keys import ForgetKeys, LearnKeys
 from services.chat.actions.list_models import ListModels
 from services.chat.actions.list_sessions import ListSessions
@@ -33,3 +36,6 @@ class Actions:
     learn_keys: LearnKeys
     forget_keys: ForgetKeys
     drop_key: DropKey
+    drop_sign_in: DropSignIn
+    forget_user: ForgetUser
+    export_user: ExportUser

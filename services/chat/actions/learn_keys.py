@@ -13,13 +13,14 @@ from shared.revocation import Revocation
 @dataclass(frozen=True, slots=True)
 class LearnKeys:
     """Remember the vendors' word on keys; of one key the highest version counts, so that facts
-    may come twice and in any order."""
+    may come twice and in any order. Nothing is remembered of a user who was deleted."""
 
     unit_of_work: NewUnitOfWork
 
     async def __call__(self, keys: Sequence[KnownKey]) -> None:
         async with self.unit_of_work() as work:
-            await work.known_keys.remember(keys)
+            gone = await work.forgotten.among([key.user_id for key in keys])
+            await work.known_keys.remember([key for key in keys if key.user_id not in gone])
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +33,8 @@ class ForgetKeys:
 
     async def __call__(self, keys: Sequence[RevokedKey]) -> None:
         async with self.unit_of_work() as work:
-            await work.known_keys.forget(keys)
+            gone = await work.forgotten.among([key.user_id for key in keys])
+            await work.known_keys.forget([key for key in keys if key.user_id not in gone])
         await self.revocations.announce(
             [Revocation(key.user_id, key.provider, key.at) for key in keys]
         )

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
+from uuid import UUID
 
 from services.chat.domain.conversation import Message
 from services.chat.domain.turn import Hold, Outcome, TurnId
@@ -45,6 +46,7 @@ class RunningTurn:
 
     hold: Hold
     limits: Sequence[LimitState]
+    sign_in_id: UUID
     events: list[TurnEvent] = field(default_factory=list)
     output_characters: int = 0
     provider_request_id: str | None = None
@@ -141,6 +143,17 @@ class RunningTurns:
     def end(self, outcome: Outcome, *, where: Callable[[Hold], bool]) -> int:
         """End those whose hold fits; answers how many."""
         chosen = [turn for turn in self._turns.values() if where(turn.hold)]
+        for turn in chosen:
+            turn.end(outcome)
+        return len(chosen)
+
+    def sign_ins(self) -> set[UUID]:
+        """For which sign-ins something runs."""
+        return {turn.sign_in_id for turn in self._turns.values()}
+
+    def end_of_sign_in(self, sign_in_id: UUID, outcome: Outcome) -> int:
+        """End those that were asked for with it; answers how many."""
+        chosen = [turn for turn in self._turns.values() if turn.sign_in_id == sign_in_id]
         for turn in chosen:
             turn.end(outcome)
         return len(chosen)

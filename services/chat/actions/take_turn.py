@@ -7,7 +7,7 @@ import hashlib
 import time
 from collections.abc import Mapping
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from uuid import UUID
 
@@ -30,12 +30,12 @@ from services.chat.domain.ports import Admission, ChatProvider, Reservation, Tur
 from services.chat.domain.turn import Hold, Outcome, Prompt, Settlement, TurnId
 from services.chat.domain.usage import Usage, estimated_input, estimated_usage
 from shared.clock import Clock
-from shared.errors import DependencyUnavailable, ExpectedFailure
+from shared.errors import DependencyUnavailable, ExpectedFailure, NotInTier
 from shared.idempotency import IdempotencyKeyReused, RequestInProgress
 from shared.identity import OnBehalfOf
 from shared.ids import EventId, UserId, uuid7
 from shared.model_catalogue import ModelCatalogue
-from shared.tiers import Tier
+from shared.tiers import Tier, TierChanged
 from shared.vendors.failures import VendorFailed
 
 log = structlog.get_logger(__name__)
@@ -98,9 +98,22 @@ class TakeTurn:
     async def __call__(self, question: Question) -> RunningTurn | Replayed:
         """The turn, running: admitted, held, and with the vendor being asked.
 
-        Raises SessionNotFound, NotInTier, LimitReached, Unavailable, RequestInProgress or
-        IdempotencyKeyReused; what the vendor has to say comes with the turn's events.
+        Raises SessionNotFound, SessionEnded, NotInTier, LimitReached, Unavailable,
+        RequestInProgress or IdempotencyKeyReused; what the vendor has to say comes with the turn's
+        events.
         """
+        try:
+            return await self._take(question)
+        except TierChanged as changed:
+            return await self._take(replace(question, tier=changed.tier))
+        except NotInTier:
+            # Refused by what the token claims; the user may have upgraded a moment ago.
+            told = await self.admission.tier_told_of(question.user_id)
+            if told is None or told == question.tier.name:
+                raise
+            return await self._take(replace(question, tier=TierChanged(told).tier))
+
+    async def _take(self, question: Question) -> RunningTurn | Replayed:
         beginning = await self.turns.begin(question.session_id, question.user_id)
         if beginning is None:
             raise SessionNotFound(question.session_id)
@@ -180,7 +193,7 @@ class TakeTurn:
     def _start(
         self, hold: Hold, prompt: Prompt, question: Question, reservation: Reservation
     ) -> RunningTurn:
-        turn = RunningTurn(hold, reservation.limits)
+        turn = RunningTurn(hold, reservation.limits, question.by.sign_in_id)
         self.running.start(turn, self._run(turn, prompt, question, reservation))
         return turn
 

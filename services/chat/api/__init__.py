@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from services.chat.api import messages, models, sessions
+from services.chat.api import account_export, messages, models, openai_models, sessions
 
-routers = [sessions.router, messages.router, models.router]
+routers = [sessions.router, messages.router, models.router, openai_models.router]
+internal_routers = [account_export.router]
 
-__all__ = ["routers"]
+__all__ = ["internal_routers", "routers"]

@@ -18,7 +18,7 @@ from services.chat.api.event_stream import EventStream
 from services.chat.api.message_body import MessageBody, UsageBody
 from services.chat.domain.conversation import Message, MessageId, SessionId
 from shared.events.base import current_request_id
-from shared.http.caller import SignedIn
+from shared.http.caller import SignedIn, refresh_hint
 from shared.http.pages import Page, cursor_of, read_cursor
 from shared.http.problems import problems
 from shared.http.ratelimit import rate_limit_headers
@@ -89,7 +89,12 @@ async def ask(
             session_id=SessionId(session_id),
             content=body.content,
             tier=caller.tier,
-            by=OnBehalfOf(caller.identity.user_id, current_request_id.get() or "", caller.token),
+            by=OnBehalfOf(
+                user_id=caller.identity.user_id,
+                request_id=current_request_id.get() or "",
+                access_token=caller.token,
+                sign_in_id=caller.identity.sign_in_id,
+            ),
             provider=body.provider,
             model=body.model,
             stream=body.stream,
@@ -99,7 +104,7 @@ async def ask(
     if isinstance(asked, Replayed):
         answer = AnswerBody.of(asked.message, "stop")
         return _json(answer, {"idempotency-replayed": "true"})
-    headers = _limit_headers(asked.limits)
+    headers = _limit_headers(asked.limits) | refresh_hint(caller, asked.hold.tier)
     if body.stream:
         return EventStream(asked, headers)
     return await _whole(asked, headers)

@@ -27,6 +27,15 @@ class UnknownProvider(Invalid):
         super().__init__("There is no such chat provider.", provider=provider)
 
 
+class ModelNotFound(NotFound):
+    """A model that this user can't use now: none of their tier's, or none that a key reaches."""
+
+    code = "model_not_found"
+
+    def __init__(self) -> None:
+        super().__init__("You can use no such model now.", param="model")
+
+
 class ProviderNotSpoken(Invalid):
     """A vendor of the tier table whose wire this deployment does not speak."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime
@@ -14,7 +14,8 @@ from services.chat.domain.frames import Frame
 from services.chat.domain.known_key import KnownKey, RevokedKey
 from services.chat.domain.turn import Hold, Orphan, Prompt, Settlement, TurnId
 from services.chat.domain.usage import Usage
-from shared.events import Fact
+from shared.erasure import ForgottenUsers
+from shared.events import Event, Fact
 from shared.events.usage import UsageRecorded
 from shared.identity import OnBehalfOf
 from shared.ids import EventId, UserId
@@ -31,6 +32,12 @@ class Sessions(Protocol):
     async def list(
         self, user_id: UserId, *, most: int, before: tuple[datetime, SessionId] | None
     ) -> Sequence[ChatSession]: ...
+    async def of_user(
+        self, user_id: UserId, *, after: SessionId | None, most: int
+    ) -> Sequence[ChatSession]:
+        """The oldest first, from the one after `after` on."""
+        ...
+
     async def save(self, session: ChatSession) -> None: ...
     async def delete(self, session_id: SessionId, user_id: UserId) -> bool: ...
     async def messages(
@@ -44,6 +51,18 @@ class KnownKeys(Protocol):
     async def remember(self, keys: Sequence[KnownKey]) -> None: ...
     async def forget(self, keys: Sequence[RevokedKey]) -> None: ...
     async def of_user(self, user_id: UserId) -> Sequence[KnownKey]: ...
+
+
+class Traces(Protocol):
+    """What is held of a user who is to be forgotten."""
+
+    async def erase(self, user_id: UserId, *, most: int) -> int:
+        """Delete some of it, but for running turns; answers how many rows, known keys aside."""
+        ...
+
+    async def running(self, user_id: UserId) -> Collection[str]:
+        """The providers that the user's running turns ask."""
+        ...
 
 
 class Revocations(Protocol):
@@ -60,6 +79,15 @@ class UnitOfWork(Protocol):
     def sessions(self) -> Sessions: ...
     @property
     def known_keys(self) -> KnownKeys: ...
+
+    @property
+    def traces(self) -> Traces: ...
+    @property
+    def forgotten(self) -> ForgottenUsers: ...
+
+    def publish(
+        self, event: Event, *, subject: UUID, tier: str, id_: EventId | None = None
+    ) -> None: ...
 
     async def unseen(self, ids: Sequence[EventId]) -> set[EventId]: ...
 
@@ -142,7 +170,13 @@ class Admission(Protocol):
 
     async def admit(
         self, user_id: UserId, tier: Tier, provider: str, *, now: datetime, reservation: UUID
-    ) -> Reservation: ...
+    ) -> Reservation:
+        """Raises TierChanged when the user has another tier than the one given."""
+        ...
+
+    async def tier_told_of(self, user_id: UserId) -> str | None:
+        """The tier that the user was given lately; None when it is as their token says."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)

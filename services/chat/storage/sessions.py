@@ -26,6 +26,10 @@ select {_COLUMNS} from chat_session
 where user_id = $1 and (updated_at, id) < ($3, $4)
 order by updated_at desc, id desc limit $2
 """  # noqa: S608
+# Ids are made in time's order.
+_OF_USER = f"""
+select {_COLUMNS} from chat_session where user_id = $1 and id > $2 order by id limit $3
+"""  # noqa: S608
 _SAVE = """
 update chat_session set name = $3, provider = $4, system_prompt = $5, updated_at = $6
 where id = $1 and user_id = $2
@@ -73,6 +77,12 @@ class SqlSessions:
     ) -> Sequence[ChatSession]:
         at, id_ = before or (_END_OF_TIME, SessionId(_LAST_ID))
         rows = await self._connection.fetch(_LIST, user_id, most, at, id_)
+        return [session_from_row(row) for row in rows]
+
+    async def of_user(
+        self, user_id: UserId, *, after: SessionId | None, most: int
+    ) -> Sequence[ChatSession]:
+        rows = await self._connection.fetch(_OF_USER, user_id, after or _FIRST_ID, most)
         return [session_from_row(row) for row in rows]
 
     async def save(self, session: ChatSession) -> None:

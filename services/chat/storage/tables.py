@@ -19,9 +19,11 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB, UUID
 
+from shared.db.forgotten import add_forgotten_user
 from shared.db.tables import new_metadata
 
 metadata = new_metadata()
+add_forgotten_user(metadata)
 
 _ID = UUID(as_uuid=True)
 _TIME = DateTime(timezone=True)
@@ -94,6 +96,7 @@ generation = Table(
         unique=True,
         postgresql_where=text("idempotency_key is not null"),
     ),
+    Index("ix_generation_user_id_id", "user_id", "id"),
     Index(
         "ix_generation_lease_expires_at",
         "lease_expires_at",

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from services.chat.storage.known_keys import SqlKnownKeys
 from services.chat.storage.sessions import SqlSessions
+from services.chat.storage.traces import SqlTraces
+from shared.db.forgotten import SqlForgottenUsers
 from shared.db.unit_of_work import SqlUnitOfWork
 
 
@@ -13,7 +15,11 @@ class SqlWork(SqlUnitOfWork):
     service = "chat"
     sessions: SqlSessions
     known_keys: SqlKnownKeys
+    traces: SqlTraces
+    forgotten: SqlForgottenUsers
 
     def open_repositories(self) -> None:
         self.sessions = SqlSessions(self.connection)
         self.known_keys = SqlKnownKeys(self.connection)
+        self.traces = SqlTraces(self.connection)
+        self.forgotten = SqlForgottenUsers(self.connection)

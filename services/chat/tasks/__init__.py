@@ -10,6 +10,6 @@ listen = Listen("chat")
 install_replay(listen)
 install_upkeep(listen)
 
-from services.chat.tasks import jobs, on_key  # noqa: E402 - they register themselves on `listen`
+from services.chat.tasks import jobs, on_key, on_user  # noqa: E402 - they register on `listen`
 
-__all__ = ["jobs", "listen", "on_key"]
+__all__ = ["jobs", "listen", "on_key", "on_user"]

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from services.keyvault.actions.examine_vault import ExamineVault
+from services.keyvault.actions.export_user import ExportUser
+from services.keyvault.actions.forget_user import ForgetUser
 from services.keyvault.actions.read_audit import ReadAudit
 from services.keyvault.actions.request_validation import RequestDueValidations, RequestValidation
 from services.keyvault.actions.revoke_key import RevokeKey
@@ -16,6 +18,8 @@ from services.keyvault.actions.validate_keys import ValidateKeys
 __all__ = [
     "Actions",
     "ExamineVault",
+    "ExportUser",
+    "ForgetUser",
     "ListKeys",
     "ReadAudit",
     "RequestDueValidations",
@@ -42,3 +46,5 @@ class Actions:
     use_key: UseKey
     read_audit: ReadAudit
     examine_vault: ExamineVault
+    forget_user: ForgetUser
+    export_user: ExportUser

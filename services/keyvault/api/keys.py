@@ -13,7 +13,7 @@ from pydantic_core import PydanticCustomError
 from services.keyvault.actions import Actions
 from services.keyvault.domain.audit import AuditEntry, Kind
 from services.keyvault.domain.provider_key import ProviderKey, Status
-from shared.http.caller import SignedIn
+from shared.http.caller import SignedIn, StillSignedIn
 from shared.http.pages import Page, cursor_of, read_cursor
 from shared.http.problems import problems
 
@@ -152,7 +152,7 @@ async def show_key(provider: str, actions: ServiceActions, caller: SignedIn) -> 
 
 @router.put("/{provider}", status_code=202, summary="Store a key", responses=_UNKNOWN)
 async def store_key(
-    provider: str, body: NewKey, actions: ServiceActions, caller: SignedIn
+    provider: str, body: NewKey, actions: ServiceActions, caller: StillSignedIn
 ) -> KeyView:
     """Seal the key, in place of the one before. Its check with the provider follows at once."""
     key = await actions.store_key(
@@ -167,7 +167,9 @@ async def store_key(
 @router.post(
     "/{provider}/validate", status_code=202, summary="Check a key again", responses=_ABSENT
 )
-async def request_validation(provider: str, actions: ServiceActions, caller: SignedIn) -> KeyView:
+async def request_validation(
+    provider: str, actions: ServiceActions, caller: StillSignedIn
+) -> KeyView:
     """Ask the provider once more. Until it has answered, what is known of the key stands."""
     key = await actions.request_validation(
         provider, by=caller.identity.user_id, tier=caller.tier.name
@@ -181,6 +183,6 @@ async def request_validation(provider: str, actions: ServiceActions, caller: Sig
     summary="Withdraw a key",
     responses=_ABSENT,
 )
-async def revoke_key(provider: str, actions: ServiceActions, caller: SignedIn) -> None:
+async def revoke_key(provider: str, actions: ServiceActions, caller: StillSignedIn) -> None:
     """Destroy the key. The next call with it fails; streams that run on it end."""
     await actions.revoke_key(provider, by=caller.identity.user_id, tier=caller.tier.name)

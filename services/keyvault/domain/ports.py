@@ -15,6 +15,7 @@ from services.keyvault.domain.keyring import Keyring
 from services.keyvault.domain.owner import Owner
 from services.keyvault.domain.provider_key import ProviderKey, Status
 from services.keyvault.domain.secret import DataKey
+from shared.erasure import ForgottenUsers
 from shared.events import Event
 from shared.ids import EventId
 from shared.vendors import Check
@@ -36,6 +37,10 @@ class Keys(Protocol):
         ...
 
     async def save(self, key: ProviderKey) -> None: ...
+
+    async def delete_all(self, owner: Owner) -> None:
+        """Delete the owner's keys, withdrawn ones included: not even their versions are left."""
+        ...
 
     async def claim_due(
         self, now: datetime, *, put_off_until: datetime, most: int
@@ -59,12 +64,16 @@ class DataKeys(Protocol):
 
 
 class AuditTrail(Protocol):
-    """Lines are added and read, never changed."""
+    """Lines are added and read, never changed; they go when their owner does."""
 
     async def add(self, entry: AuditEntry) -> None: ...
 
     async def page(self, owner: Owner, *, before: UUID | None, most: int) -> Sequence[AuditEntry]:
         """The owner's lines older than `before`, newest first."""
+        ...
+
+    async def erase(self, owner: Owner, *, most: int) -> int:
+        """Delete some lines of an owner who is to be forgotten; answers how many."""
         ...
 
 
@@ -108,6 +117,9 @@ class UnitOfWork(Protocol):
 
     @property
     def canaries(self) -> Canaries: ...
+
+    @property
+    def forgotten(self) -> ForgottenUsers: ...
 
     def publish(
         self, event: Event, *, subject: UUID, tier: str, id_: EventId | None = None

@@ -1,4 +1,4 @@
-"""The trail in PostgreSQL: inserts and reads, nothing else."""
+"""The trail in PostgreSQL: inserts and reads, until its owner is forgotten."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from uuid import UUID
 from services.keyvault.domain.audit import AuditEntry, Kind
 from services.keyvault.domain.owner import Owner
 from shared.db.database import Connection, Row
+from shared.db.forgotten import erased
 
 ADD = """
 insert into audit_entry
@@ -23,6 +24,12 @@ where owner_id = $1 and owner_type = $2 and ($3::uuid is null or id < $3)
 order by id desc limit $4
 """
 
+_ERASE = """
+delete from audit_entry where id in (
+    select id from audit_entry where owner_id = $1 and owner_type = $2 limit $3
+)
+"""
+
 
 class SqlAuditTrail:
     """The trail, seen through one connection."""
@@ -36,6 +43,9 @@ class SqlAuditTrail:
     async def page(self, owner: Owner, *, before: UUID | None, most: int) -> Sequence[AuditEntry]:
         rows = await self._connection.fetch(_PAGE, owner.id, owner.type, before, most)
         return [from_row(row) for row in rows]
+
+    async def erase(self, owner: Owner, *, most: int) -> int:
+        return erased(await self._connection.execute(_ERASE, owner.id, owner.type, most))
 
 
 def from_row(row: Row) -> AuditEntry:

@@ -43,6 +43,8 @@ on conflict (id) do update set
     updated_at = excluded.updated_at
 """  # noqa: S608 - built from constants
 
+_DELETE_ALL = "delete from provider_key where owner_id = $1 and owner_type = $2"
+
 _CLAIM_DUE = f"""
 with due as (
     select id as due_id from provider_key
@@ -74,6 +76,9 @@ class SqlKeys:
 
     async def save(self, key: ProviderKey) -> None:
         await self._connection.execute(_SAVE, *to_row(key))
+
+    async def delete_all(self, owner: Owner) -> None:
+        await self._connection.execute(_DELETE_ALL, owner.id, owner.type)
 
     async def claim_due(
         self, now: datetime, *, put_off_until: datetime, most: int

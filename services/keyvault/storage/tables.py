@@ -18,9 +18,11 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import ARRAY, UUID
 
+from shared.db.forgotten import add_forgotten_user
 from shared.db.tables import new_metadata
 
 metadata = new_metadata()
+add_forgotten_user(metadata)
 
 _EMPTY = text("'{}'")
 

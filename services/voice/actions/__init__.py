@@ -6,6 +6,9 @@ from dataclasses import dataclass
 
 from services.voice.actions.announce_revocations import AnnounceRevocations
 from services.voice.actions.drop_key import DropKey
+from services.voice.actions.drop_sign_in import DropSignIn
+from services.voice.actions.export_user import ExportUser
+from services.voice.actions.forget_user import ForgetUser
 from services.voice.actions.list_voices import ListVoices
 from services.voice.actions.read_voice import ReadVoice
 from services.voice.actions.read_voice_settings import ReadVoiceSettings
@@ -28,3 +31,6 @@ class Actions:
     settle_orphans: SettleOrphans
     announce_revocations: AnnounceRevocations
     drop_key: DropKey
+    drop_sign_in: DropSignIn
+    forget_user: ForgetUser
+    export_user: ExportUser

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import dataclass, field
 from typing import Any
+from uuid import UUID
 
 import structlog
 
@@ -28,6 +29,7 @@ class RunningSpeech:
     hold: Hold
     script: Script
     limits: Sequence[LimitState]
+    sign_in_id: UUID
     ended_as: Outcome | None = None
     _audio: Audio | None = None
     _first: bytes = b""
@@ -126,6 +128,17 @@ class RunningSpeeches:
     def end(self, outcome: Outcome, *, where: Callable[[Hold], bool]) -> int:
         """End those whose hold fits; answers how many."""
         chosen = [speech for speech in self._speeches.values() if where(speech.hold)]
+        for speech in chosen:
+            speech.end(outcome)
+        return len(chosen)
+
+    def sign_ins(self) -> set[UUID]:
+        """For which sign-ins something runs."""
+        return {speech.sign_in_id for speech in self._speeches.values()}
+
+    def end_of_sign_in(self, sign_in_id: UUID, outcome: Outcome) -> int:
+        """End those that were asked for with it; answers how many."""
+        chosen = [speech for speech in self._speeches.values() if speech.sign_in_id == sign_in_id]
         for speech in chosen:
             speech.end(outcome)
         return len(chosen)

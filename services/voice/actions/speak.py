@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 
 from services.voice.actions.running_speech import RunningSpeech, RunningSpeeches
@@ -25,10 +25,11 @@ from services.voice.domain.script import (
 )
 from services.voice.domain.speech import Hold, Outcome, Settlement
 from shared.clock import Clock
+from shared.errors import NotInTier
 from shared.idempotency import IdempotencyKeyReused, RequestInProgress
 from shared.identity import OnBehalfOf
 from shared.model_catalogue import ModelCatalogue
-from shared.tiers import Tier
+from shared.tiers import Tier, TierChanged
 from shared.vendors.failures import VendorFailed
 
 _SETTLE_PATIENCE_SECONDS = 2.0
@@ -65,9 +66,22 @@ class Speak:
     async def __call__(self, wish: Wish) -> RunningSpeech:
         """The speech with its audio begun; the caller relays it.
 
-        Raises Invalid, NotInTier, LimitReached, Unavailable, VoiceNotFound, RequestInProgress,
-        AlreadySpoken, IdempotencyKeyReused, and what the vendor or the egress says.
+        Raises Invalid, SessionEnded, NotInTier, LimitReached, Unavailable, VoiceNotFound,
+        RequestInProgress, AlreadySpoken, IdempotencyKeyReused, and what the vendor or the egress
+        says.
         """
+        try:
+            return await self._speak(wish)
+        except TierChanged as changed:
+            return await self._speak(replace(wish, tier=changed.tier))
+        except NotInTier:
+            # Refused by what the token claims; the user may have upgraded a moment ago.
+            told = await self.admission.tier_told_of(wish.by.user_id)
+            if told is None or told == wish.tier.name:
+                raise
+            return await self._speak(replace(wish, tier=TierChanged(told).tier))
+
+    async def _speak(self, wish: Wish) -> RunningSpeech:
         script = script_for(wish.order, wish.tier, self.catalogue)
         await self._refuse_repetition(wish)
         hold = self._hold(wish, script)
@@ -126,7 +140,7 @@ class Speak:
     async def _begin(
         self, hold: Hold, script: Script, reservation: Reservation, by: OnBehalfOf
     ) -> RunningSpeech:
-        speech = RunningSpeech(hold, script, reservation.limits)
+        speech = RunningSpeech(hold, script, reservation.limits, by.sign_in_id)
         self.running.add(speech)
         try:
             await speech.begin(self.provider.speak(script, by=by))

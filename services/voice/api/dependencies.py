@@ -22,6 +22,7 @@ async def _on_behalf_of(caller: SignedIn) -> OnBehalfOf:
         user_id=caller.identity.user_id,
         request_id=current_request_id.get() or "",
         access_token=caller.token,
+        sign_in_id=caller.identity.sign_in_id,
     )
 
 

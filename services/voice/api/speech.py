@@ -12,7 +12,7 @@ from services.voice.actions.speak import Wish
 from services.voice.api.answers import AudioAnswer, SpokenAnswer, SpokenBody
 from services.voice.api.dependencies import ForCaller, ServiceActions
 from services.voice.domain.script import LONGEST_TEXT, SettingsWish, SpeechOrder
-from shared.http.caller import SignedIn
+from shared.http.caller import SignedIn, refresh_hint
 from shared.http.problems import problems
 
 router = APIRouter(prefix="/voice", tags=["speech"])
@@ -108,8 +108,10 @@ async def speak(
     means that audio is missing; what the vendor was asked to say is charged all the same."""
     wish = Wish(body.to_order(), caller.tier, by, idempotency_key)
     speech = await actions.speak(wish)
-    answer = SpokenAnswer if _wants_json(accept) else AudioAnswer
-    return answer(speech, actions.relay_speech)
+    kind = SpokenAnswer if _wants_json(accept) else AudioAnswer
+    answer = kind(speech, actions.relay_speech)
+    answer.headers.update(refresh_hint(caller, speech.hold.tier))
+    return answer
 
 
 def _wants_json(accept: str) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime
@@ -10,12 +10,13 @@ from typing import Protocol
 from uuid import UUID
 
 from services.voice.domain.script import Script
-from services.voice.domain.speech import Hold, Settlement, SpeechId
+from services.voice.domain.speech import Hold, Settlement, SpeechId, SpeechRecord
 from services.voice.domain.voice import Voice, VoiceId, VoiceSettings
-from shared.events import Fact
+from shared.erasure import ForgottenUsers
+from shared.events import Event, Fact
 from shared.events.usage import UsageRecorded
 from shared.identity import OnBehalfOf
-from shared.ids import UserId
+from shared.ids import EventId, UserId
 from shared.limit_state import LimitState
 from shared.revocation import Revocation
 from shared.tiers import Tier
@@ -51,6 +52,38 @@ class Speeches(Protocol):
     async def orphans(self, now: datetime, *, most: int) -> Sequence[Hold]: ...
 
     async def earlier(self, user_id: UserId, idempotency_key: str) -> EarlierSpeech | None: ...
+
+
+class Traces(Protocol):
+    """What is held of a user: to show all of it, and to forget it."""
+
+    async def page(
+        self, user_id: UserId, *, after: SpeechId | None, most: int
+    ) -> Sequence[SpeechRecord]:
+        """The oldest first, from the one after `after` on."""
+        ...
+
+    async def erase(self, user_id: UserId, *, most: int) -> int:
+        """Delete some speeches that are not running; answers how many."""
+        ...
+
+    async def is_running(self, user_id: UserId) -> bool: ...
+
+
+class UnitOfWork(Protocol):
+    """One transaction."""
+
+    @property
+    def traces(self) -> Traces: ...
+    @property
+    def forgotten(self) -> ForgottenUsers: ...
+
+    def publish(
+        self, event: Event, *, subject: UUID, tier: str, id_: EventId | None = None
+    ) -> None: ...
+
+
+NewUnitOfWork = Callable[[], AbstractAsyncContextManager[UnitOfWork]]
 
 
 class Audio(Protocol):
@@ -101,7 +134,13 @@ class Admission(Protocol):
 
     async def admit(
         self, user_id: UserId, tier: Tier, characters: int, *, now: datetime, reservation: UUID
-    ) -> Reservation: ...
+    ) -> Reservation:
+        """Raises TierChanged when the user has another tier than the one given."""
+        ...
+
+    async def tier_told_of(self, user_id: UserId) -> str | None:
+        """The tier that the user was given lately; None when it is as their token says."""
+        ...
 
 
 class Revocations(Protocol):

@@ -66,6 +66,23 @@ class Settlement:
     provider_request_id: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class SpeechRecord:
+    """A speech as its user may look back on it; no outcome while it runs."""
+
+    id: SpeechId
+    provider: str
+    voice_id: str
+    model: str
+    format: str
+    characters: int
+    outcome: str | None
+    charged_characters: int | None
+    request_id: str
+    created_at: datetime
+    settled_at: datetime | None
+
+
 def used_by(script: Script, vendors_count: int | None) -> Used:
     """The vendor's own count where it told one, since that is what the user pays there. The whole
     text counts however much of it was heard: the vendor charges when it is asked."""

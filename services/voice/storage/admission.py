@@ -21,7 +21,8 @@ class ValkeyAdmission:
     async def admit(
         self, user_id: UserId, tier: Tier, characters: int, *, now: datetime, reservation: UUID
     ) -> ValkeyReservation:
-        """Raises LimitReached, or DependencyUnavailable while Valkey is gone for an unpaid tier."""
+        """Raises TierChanged, LimitReached, or DependencyUnavailable while Valkey is gone for an
+        unpaid tier."""
         return await admit_by_tier(
             self._admissions,
             user_id,
@@ -31,6 +32,9 @@ class ValkeyAdmission:
             now=now,
             reservation=reservation,
         )
+
+    async def tier_told_of(self, user_id: UserId) -> str | None:
+        return await self._admissions.tier_told_of(str(user_id))
 
 
 def _windows(tier: Tier, characters: int, now: datetime) -> list[Window]:

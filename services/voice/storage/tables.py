@@ -16,9 +16,11 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import UUID
 
+from shared.db.forgotten import add_forgotten_user
 from shared.db.tables import new_metadata
 
 metadata = new_metadata()
+add_forgotten_user(metadata)
 
 _ID = UUID(as_uuid=True)
 _TIME = DateTime(timezone=True)

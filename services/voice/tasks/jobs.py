@@ -12,3 +12,15 @@ from services.voice.tasks import listen
 async def settle_orphans(actions: Actions) -> None:
     """Settle the speeches of replicas that died."""
     await actions.settle_orphans()
+
+
+@listen.every(timedelta(seconds=5))
+async def forget_users(actions: Actions) -> None:
+    """Go on forgetting deleted users of whom something was left."""
+    await actions.forget_user.go_on()
+
+
+@listen.every(timedelta(minutes=5))
+async def watch_forgotten_users(actions: Actions) -> None:
+    """Erase what has come late of users who were forgotten."""
+    await actions.forget_user.watch()

@@ -23,8 +23,9 @@ from shared.events import Fact
 from shared.events.usage import UsageRecorded
 from shared.messaging.consumer import Consumer
 from tests.integration.billing.harness import Billing, a_message, running_billing
-from tests.support.billing import FixedCounters, StoppedClock
+from tests.support.billing import FixedCounters, FixedOrganisations, StoppedClock
 from tests.support.engines import PostgresServer, ValkeyServer
+from tests.support.sessions import know_ended_sessions
 from tests.support.tokens import TokenMint, write_identities
 
 
@@ -61,6 +62,7 @@ def actions(work: NewUnitOfWork, clock: StoppedClock, settings: Callable[..., Se
         work,
         list_prices=PublicPrices(),
         counters=FixedCounters({}),
+        organisations=FixedOrganisations(),
         clock=clock,
         settings=settings(),
     )
@@ -109,12 +111,13 @@ async def jwks_url(mint: TokenMint) -> AsyncIterator[str]:
         yield url
 
 
-@pytest.fixture(scope="session")
-def engines(
+@pytest_asyncio.fixture(scope="session")
+async def engines(
     migrated: Callable[[str], str], valkey_server: ValkeyServer, jwks_url: str
-) -> Iterator[dict[str, str]]:
+) -> AsyncIterator[dict[str, str]]:
     """The settings that name the real engines."""
     with valkey_server.fresh_database() as cache_url:
+        await know_ended_sessions(cache_url)
         yield {
             "database_url": migrated("billing"),
             "cache_url": cache_url,

@@ -28,7 +28,7 @@ from shared.messaging.consumer import Consumer
 from shared.messaging.replay import install_replay
 from shared.messaging.subscriptions import Listen
 from shared.settings import service_database_url
-from tests.support.billing import FixedCounters
+from tests.support.billing import FixedCounters, FixedOrganisations
 from tests.support.tokens import TokenMint
 
 # Every sum of the ledger beside what the hours say; nothing is left where they agree.
@@ -74,6 +74,7 @@ class Billing:
             lambda: SqlWork(self.database),
             list_prices=PublicPrices(),
             counters=FixedCounters({}),
+            organisations=FixedOrganisations(),
             clock=SystemClock(),
             settings=self.settings,
         ).record_usage(facts)

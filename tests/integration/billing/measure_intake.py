@@ -31,7 +31,7 @@ from shared.events import Fact
 from shared.events.usage import UsageRecorded
 from shared.messaging import batch as batches
 from shared.messaging.consumer import Consumer
-from tests.support.billing import EPOCH, FixedCounters, a_usage
+from tests.support.billing import EPOCH, FixedCounters, FixedOrganisations, a_usage
 
 MODELS = (
     ("openai", "gpt-6-luna"),
@@ -79,6 +79,7 @@ async def measure(url: str, rows: int) -> None:
             lambda: SqlWork(database),
             list_prices=PublicPrices(),
             counters=FixedCounters({}),
+            organisations=FixedOrganisations(),
             clock=SystemClock(),
             settings=settings,
         )

@@ -240,6 +240,7 @@ async def test_plans_are_those_of_the_tier_table(billing: Billing, ada: UUID) ->
 
 async def test_who_never_chose_has_the_free_tier(billing: Billing, ada: UUID) -> None:
     assert (await billing.get("subscription", ada)).json() == {
+        "organisation_id": None,
         "tier": "free",
         "seats": 1,
         "revision": 0,
@@ -266,6 +267,7 @@ async def test_in_a_sandbox_a_change_takes_effect_at_once_and_is_told(
         "tier_name": "pro",
         "seats": 1,
         "revision": 1,
+        "organisation_id": None,
     }
 
 
@@ -423,7 +425,7 @@ async def test_limits_are_those_that_chat_and_voice_count(
     ]
     admissions = Admissions(cache)
     for _ in range(2):
-        await admissions.admit(str(ada), windows, reservation=str(uuid4()))
+        await admissions.admit(str(ada), windows, reservation=str(uuid4()), claimed_tier="free")
     limits = (await billing.get("limits", ada)).json()["data"]
     await cache.aclose()
     by_name = {limit["name"]: limit for limit in limits}

@@ -19,6 +19,7 @@ from shared.db.engine import sync_engine
 from shared.events import Fact
 from shared.events.usage import UsageManifest, UsageRecorded, UsageReplayRequested
 from shared.messaging.consumer import Consumer
+from shared.tiers import TIERS
 from tests.integration.billing.harness import (
     Producer,
     a_message,
@@ -51,14 +52,12 @@ def billing_outbox(database_url: str) -> Iterator[Engine]:
     engine.dispose()
 
 
-def test_usage_has_a_queue_for_each_tier() -> None:
+def test_what_is_heard_has_a_queue_for_each_tier() -> None:
     names = {queue.name for queue in listen.queues("redis://127.0.0.1/0")}
-    assert names == {
-        "billing.usage.free",
-        "billing.usage.pro",
-        "billing.usage.enterprise",
-        "billing.jobs",
+    by_tier = {
+        f"billing.{heard}.{tier}" for heard in ("usage", "users", "organisations") for tier in TIERS
     }
+    assert names == by_tier | {"billing.jobs"}
 
 
 async def test_a_message_lands_in_the_ledger_once(consumer: Consumer, database: Database) -> None:
@@ -270,5 +269,7 @@ async def test_every_job_does_its_work(actions: Actions, database: Database) -> 
         "billing.jobs.rate_unpriced_usage",
         "billing.jobs.prepare_ledger",
         "billing.jobs.forget_old_events",
+        "billing.jobs.forget_users",
+        "billing.jobs.watch_forgotten_users",
     }
     assert await database.fetch("select * from outbox") == []

@@ -15,6 +15,7 @@ import pytest
 from services.chat.app import create_app
 from services.chat.settings import Settings
 from shared.db.database import Database, open_database
+from shared.http.app import WebProcess
 from shared.settings import service_database_url
 from tests.support.egress import EgressStandIn, egress_to
 from tests.support.engines import PostgresServer, ValkeyServer
@@ -50,6 +51,7 @@ class ChatSuite:
     egress: EgressStandIn
     simulator: RunningSimulator
     database: Database
+    process: WebProcess
 
     @asynccontextmanager
     async def user(self, *, tier: str = "free", key: str = "sim-key") -> AsyncIterator[ChatUser]:
@@ -120,4 +122,4 @@ async def chat(
             serving(process.public) as served,
             open_database(url, connections=4, application="test") as database,
         ):
-            yield ChatSuite(served, settings, mint, egress, simulator, database)
+            yield ChatSuite(served, settings, mint, egress, simulator, database, process)

@@ -16,6 +16,7 @@ from services.keyvault.settings import Settings
 from shared.http.app import WebProcess
 from shared.identity import ServiceIdentity
 from shared.ids import UserId
+from tests.support.sessions import know_ended_sessions
 from tests.support.tokens import TokenMint, identity_of
 
 SECRET = "marked0123456789abcdefghijklmnop"
@@ -117,6 +118,7 @@ class Keyvault:
 @asynccontextmanager
 async def running(around: Surroundings, **parts: Any) -> AsyncIterator[Keyvault]:
     """A keyvault from start to stop."""
+    await know_ended_sessions(around.broker_url)
     process = create_app(around.settings(**parts))
     async with (
         process.lifespan(),

@@ -229,8 +229,10 @@ async def test_other_queries_pass(keyvault: Keyvault) -> None:
 def forged(keyvault: Keyvault, user: Any, **parts: Any) -> str:
     """A grant that differs from a good one in the given parts."""
     now = int(time.time())
-    key = parts.pop("key", None) or keyvault.service("chat")._key
-    header = {"alg": "ES256", "typ": "grant+jwt", "kid": "chat"} | parts.pop("header", {})
+    own = keyvault.service("chat")._key.current()
+    assert own is not None
+    key = parts.pop("key", own)
+    header = {"alg": "ES256", "typ": "grant+jwt", "kid": own.kid} | parts.pop("header", {})
     claims = {
         "iss": "chat",
         "aud": "keyvault",

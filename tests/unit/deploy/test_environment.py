@@ -53,6 +53,20 @@ def test_only_auth_knows_the_signing_keys() -> None:
     assert {name for name in SERVICES if "AUTH_SIGNING_KEYS_FILE" in told(name)} == {"auth"}
 
 
+def test_mails_are_files_unless_there_is_a_mail_server() -> None:
+    for name in ("auth", "auth-worker"):
+        assert told(name)["AUTH_MAIL_FOLDER"] == "/data/mail"
+        assert "AUTH_MAIL_FOLDER" not in told(name, AUTH_SMTP_URL="smtps://mail.example.com")
+    assert told("auth", AUTH_MAIL_FOLDER="/elsewhere")["AUTH_MAIL_FOLDER"] == "/elsewhere"
+    assert "AUTH_MAIL_FOLDER" not in told("chat")
+
+
+def test_links_lead_to_the_gateway() -> None:
+    assert told("auth")["AUTH_PUBLIC_URL"].startswith("http://127.0.0.1:")
+    elsewhere = told("auth", AUTH_PUBLIC_URL="https://companion.example.com")
+    assert elsewhere["AUTH_PUBLIC_URL"] == "https://companion.example.com"
+
+
 def test_only_chat_and_voice_know_the_way_out() -> None:
     assert {name for name in SERVICES if "EGRESS_URL" in told(name)} == {"chat", "voice"}
 

@@ -10,14 +10,9 @@ from joserfc.jwk import ECKey
 
 from deploy.companion.data_dir import DataDir, replace_private, write_private
 from deploy.companion.errors import CompanionError
+from deploy.companion.identities import create_identities, missing_identities
 from deploy.companion.keyring import create_keyring_file
-from deploy.companion.prepare import (
-    create_identities,
-    create_secrets,
-    lost_secrets,
-    missing_identities,
-    read_passwords,
-)
+from deploy.companion.prepare import create_secrets, lost_secrets, read_passwords
 from deploy.companion.programs import SERVICES
 from shared.identity import Peers, ServiceIdentity
 
@@ -124,7 +119,8 @@ def test_services_know_each_other(data: DataDir) -> None:
 def test_the_trust_file_holds_no_private_key(data: DataDir) -> None:
     create_secrets(data.root)
     keys = json.loads(data.trusted_identities.read_text())["keys"]
-    assert {key["kid"] for key in keys} == set(SERVICES)
+    assert [key["kid"].partition(".")[0] for key in keys] == list(SERVICES)
+    assert all(len(key["kid"].partition(".")[2]) == 16 for key in keys)
     assert not any("d" in key for key in keys)
 
 
@@ -139,11 +135,13 @@ def test_a_new_service_gets_an_identity_and_the_others_keep_theirs(data: DataDir
 
 def test_the_signing_key_is_named_by_its_thumbprint(data: DataDir) -> None:
     create_secrets(data.root)
-    [entry] = json.loads(data.signing_keys.read_text())["keys"]
-    assert (entry["alg"], entry["use"], entry["state"]) == ("ES256", "sig", "active")
-    key = ECKey.import_key(entry)
-    assert key.is_private
-    assert entry["kid"] == key.thumbprint()
+    entries = json.loads(data.signing_keys.read_text())["keys"]
+    assert [entry["state"] for entry in entries] == ["active", "standby"]
+    for entry in entries:
+        assert (entry["alg"], entry["use"]) == ("ES256", "sig")
+        key = ECKey.import_key(entry)
+        assert key.is_private
+        assert entry["kid"] == key.thumbprint()
 
 
 def test_a_private_file_is_private_whatever_the_umask(tmp_path: Path) -> None:

@@ -11,10 +11,12 @@ from services.billing.actions.prepare_ledger import PrepareLedger
 from services.billing.actions.show_limits import ShowLimits
 from services.billing.actions.show_subscription import ShowSubscription
 from services.billing.domain.errors import OneSeatOnly, SubscriptionNotPaid
+from services.billing.domain.limits import rules_of
 from services.billing.domain.subscription import Subscription
 from shared.errors import DependencyUnavailable
 from shared.events.subscription import SubscriptionChanged
 from shared.ids import UserId
+from shared.tiers import TIERS
 from tests.support.billing import FixedCounters, Memory, StoppedClock
 
 ADA, STAFF = UserId(uuid4()), UserId(uuid4())
@@ -76,7 +78,8 @@ async def test_the_billing_team_grants_without_a_payment() -> None:
 async def test_limits_are_those_of_the_present_tier() -> None:
     memory = Memory(kept={ADA: Subscription(ADA, "pro", revision=1)})
     counters = FixedCounters({"openai.requests_per_day": 12, "openai.requests_per_minute": 999})
-    standings = await ShowLimits(ShowSubscription(memory.work), counters, StoppedClock())(ADA)
+    show = ShowLimits(ShowSubscription(memory.work), counters, StoppedClock())
+    standings = await show(ADA, claimed=TIERS["free"])
     by_name = {standing.rule.name: standing for standing in standings}
     day = by_name["openai.requests_per_day"]
     assert (day.rule.limit, day.used, day.remaining) == (500, 12, 488)
@@ -87,7 +90,27 @@ async def test_limits_are_those_of_the_present_tier() -> None:
 async def test_limits_are_not_guessed_while_their_counters_are_away() -> None:
     show = ShowLimits(ShowSubscription(Memory().work), FixedCounters(None), StoppedClock())
     with pytest.raises(DependencyUnavailable):
-        await show(ADA)
+        await show(ADA, claimed=TIERS["free"])
+
+
+@pytest.mark.parametrize(
+    ("own", "claimed", "told", "expected"),
+    [
+        ("free", "enterprise", None, "enterprise"),  # a seat that the token knows of
+        ("free", "free", "enterprise", "enterprise"),  # a seat given a moment ago
+        ("free", "enterprise", "free", "free"),  # a seat lost a moment ago
+        ("pro", "free", "free", "pro"),  # bought before auth has heard of it
+        ("pro", "enterprise", "-", "pro"),
+    ],
+)
+async def test_limits_are_those_that_requests_are_admitted_by(
+    own: str, claimed: str, told: str | None, expected: str
+) -> None:
+    memory = Memory(kept={ADA: Subscription(ADA, own, revision=1)})
+    counters = FixedCounters({}, told=told)
+    show = ShowLimits(ShowSubscription(memory.work), counters, StoppedClock())
+    standings = await show(ADA, claimed=TIERS[claimed])
+    assert [standing.rule for standing in standings] == list(rules_of(TIERS[expected]))
 
 
 async def test_room_is_made_for_this_month_and_three_more() -> None:

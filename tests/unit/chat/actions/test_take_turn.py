@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from uuid import UUID
 
 import pytest
 
+from services.chat.actions.drop_sign_in import DropSignIn
 from services.chat.actions.running_turn import Answered, Broken, Delta, RunningTurn
 from services.chat.actions.take_turn import Replayed
 from services.chat.domain.conversation import Role, Utterance
@@ -18,9 +20,9 @@ from services.chat.domain.errors import (
 from services.chat.domain.frames import Began, Text
 from services.chat.domain.turn import Outcome
 from services.chat.domain.usage import Usage
-from shared.errors import DependencyUnavailable, LimitReached
+from shared.errors import DependencyUnavailable, LimitReached, SessionEnded
 from shared.idempotency import IdempotencyKeyReused, RequestInProgress
-from shared.tiers import TIERS
+from shared.tiers import NO_TIER, TIERS
 from shared.vendors.failures import VendorFailed, VendorRateLimited
 from tests.support.chat import (
     Desk,
@@ -315,3 +317,51 @@ async def test_draining_ends_turns_that_outlast_it() -> None:
     await desk.running.drained(0.01)
 
     assert desk.outcome is Outcome.STOPPED
+
+
+async def test_a_tier_that_changed_a_moment_ago_counts_and_not_the_claim() -> None:
+    session = a_session()
+    desk = Desk(MemoryTurns(session), ScriptedProvider(*an_answer("x")))
+    desk.admission.told = "pro"
+
+    turn = await desk.take_turn(a_question(session, tier=TIERS["free"]))
+
+    await ended(turn)
+    (hold,) = desk.turns.holds.values()
+    assert hold.tier == "pro"
+
+
+async def test_what_the_claim_refuses_the_new_tier_may_allow() -> None:
+    session = a_session()
+    desk = Desk(MemoryTurns(session), ScriptedProvider(*an_answer("x")))
+    large = a_question(session, tier=TIERS["free"], model="openai.large")
+    with pytest.raises(ModelNotInTier):
+        await desk.take_turn(large)
+    desk.admission.told = "pro"
+    await ended(await desk.take_turn(large))
+    assert [hold.tier for hold in desk.turns.holds.values()] == ["pro"]
+
+
+async def test_an_account_that_is_gone_takes_no_turn() -> None:
+    session = a_session()
+    desk = Desk(MemoryTurns(session), ScriptedProvider(*an_answer("x")))
+    desk.admission.told = NO_TIER
+    with pytest.raises(SessionEnded):
+        await desk.take_turn(a_question(session))
+    assert desk.turns.holds == {}
+
+
+async def test_a_turn_ends_with_the_sign_in_that_asked_for_it() -> None:
+    session, gate = a_session(), asyncio.Event()
+    desk = Desk(MemoryTurns(session), ScriptedProvider(Began("c-1", "m"), Text("so far"), gate))
+    turn = await desk.take_turn(a_question(session))
+    assert isinstance(turn, RunningTurn)
+    [sign_in] = desk.running.sign_ins()
+    await anext(turn.follow())
+    assert await DropSignIn(desk.running)(UUID(int=0)) == 0
+    assert await DropSignIn(desk.running)(sign_in) == 1
+    result = await ended(turn)
+    assert isinstance(result, Answered)
+    assert result.message.content == "so far"
+    (settled,) = desk.turns.settled.values()
+    assert settled.outcome is Outcome.STOPPED

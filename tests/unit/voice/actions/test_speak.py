@@ -15,8 +15,9 @@ from services.voice.domain.errors import (
 )
 from services.voice.domain.speech import Outcome, Used
 from shared.clients.egress import NoUsableKey
-from shared.errors import ExpectedFailure, LimitReached
+from shared.errors import ExpectedFailure, LimitReached, SessionEnded
 from shared.idempotency import IdempotencyKeyReused, RequestInProgress
+from shared.tiers import NO_TIER
 from shared.vendors.failures import VendorFailed, VendorQuotaExhausted
 from tests.support.voice import (
     NOON,
@@ -189,3 +190,28 @@ async def test_the_vendors_count_is_what_is_charged() -> None:
     assert settlement is not None
     assert settlement.used == Used(6, "provider")
     assert [fact.event.characters for fact in studio.speeches.outbox] == [6]
+
+
+async def test_a_tier_that_changed_a_moment_ago_counts_and_not_the_claim() -> None:
+    studio = Studio()
+    studio.admission.told = "pro"
+    speech = await studio.speak(a_wish(tier="free"))
+    assert speech.hold.tier == "pro"
+
+
+async def test_what_the_claim_refuses_the_new_tier_may_allow() -> None:
+    studio = Studio()
+    fine = an_order(format="pcm_44100")
+    with pytest.raises(FormatNotInTier):
+        await studio.speak(a_wish(fine, tier="free"))
+    studio.admission.told = "enterprise"
+    speech = await studio.speak(a_wish(fine, tier="free"))
+    assert speech.hold.tier == "enterprise"
+
+
+async def test_an_account_that_is_gone_says_nothing() -> None:
+    studio = Studio()
+    studio.admission.told = NO_TIER
+    with pytest.raises(SessionEnded):
+        await studio.speak(a_wish())
+    assert not studio.speeches.kept

@@ -1,0 +1,32 @@
+"""Sell nothing any more to organisations that are gone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from uuid import UUID
+
+from services.billing.actions.change_subscription import keep
+from services.billing.domain.ports import NewUnitOfWork
+from shared.clock import Clock
+from shared.ids import UserId
+from shared.tiers import DEFAULT_TIER
+
+
+@dataclass(frozen=True, slots=True)
+class EndOrganisationSubscriptions:
+    """Let their subscriptions end like any other, so that a month is charged up to this day."""
+
+    unit_of_work: NewUnitOfWork
+    clock: Clock
+
+    async def __call__(self, deleted: Iterable[tuple[UUID, UserId]]) -> None:
+        """`deleted`: organisations, and who dissolved each."""
+        for organisation_id, by in deleted:
+            async with self.unit_of_work() as work:
+                found = await work.subscriptions.get(UserId(organisation_id))
+                if found is None or not found.is_organisation:
+                    continue
+                present = await work.subscriptions.hold(found.user_id, is_organisation=True)
+                ended = present.changed_to(DEFAULT_TIER.name, 1, self.clock.now())
+                await keep(work, present, ended, by=by)

@@ -1,0 +1,35 @@
+"""Forget a user: nothing is sold to them any more."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from services.billing.domain.ports import UnitOfWork
+from shared.erasure import Forget, Left
+from shared.ids import UserId
+from shared.tiers import DEFAULT_TIER
+
+
+@dataclass(frozen=True)
+class ForgetUser(Forget[UnitOfWork]):
+    """End the user's subscription, and drop it.
+
+    The ledger and the record of what they paid for stay: books are kept. They hold an id that no
+    longer leads to anybody, and nothing of what was said.
+    """
+
+    service: ClassVar[str] = "billing"
+
+    async def erase(self, work: UnitOfWork, user_id: UserId) -> Left:
+        """All of it at once."""
+        present = await work.subscriptions.get(user_id)
+        if present is None:
+            return Left.NOTHING
+        present = await work.subscriptions.hold(user_id)
+        ended = present.changed_to(DEFAULT_TIER.name, None, self.clock.now())
+        if ended != present:
+            # A change like any other, so that a month is charged up to this day and no further.
+            await work.subscriptions.save(ended, by=user_id)
+        await work.subscriptions.delete(user_id)
+        return Left.NOTHING

@@ -1,0 +1,38 @@
+"""The subscription that an organisation has."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from uuid import UUID
+
+from services.billing.domain.errors import OrganisationBillingRequired, SubscriptionNotFound
+from services.billing.domain.ports import NewUnitOfWork, Organisations
+from services.billing.domain.subscription import Subscription
+from shared.ids import UserId
+
+
+@dataclass(frozen=True, slots=True)
+class ShowOrganisationSubscription:
+    """For those who decide about it."""
+
+    unit_of_work: NewUnitOfWork
+    organisations: Organisations
+
+    async def __call__(self, organisation_id: UUID, *, by: UserId) -> Subscription:
+        """Raises SubscriptionNotFound, OrganisationBillingRequired or DependencyUnavailable."""
+        await ensure_may_buy(self.organisations, organisation_id, by)
+        holder = UserId(organisation_id)
+        async with self.unit_of_work() as work:
+            found = await work.subscriptions.get(holder)
+        return found or Subscription.initial(holder, is_organisation=True)
+
+
+async def ensure_may_buy(
+    organisations: Organisations, organisation_id: UUID, user_id: UserId
+) -> None:
+    """Raises SubscriptionNotFound, OrganisationBillingRequired or DependencyUnavailable."""
+    may_buy = await organisations.may_buy(organisation_id, user_id)
+    if may_buy is None:
+        raise SubscriptionNotFound(organisation_id)
+    if not may_buy:
+        raise OrganisationBillingRequired

@@ -1,0 +1,38 @@
+"""What auth collects for a user who asks for all their data; on the internal port only."""
+
+from __future__ import annotations
+
+from typing import Annotated
+from uuid import UUID
+
+from fastapi import APIRouter, Depends
+from fastapi.responses import StreamingResponse
+
+from services.billing.api.dependencies import ServiceActions
+from services.billing.api.record_body import RecordBody
+from services.billing.api.subscription import SubscriptionBody
+from shared.http.caller import OnlyFrom
+from shared.http.export import json_answer, pages_of
+from shared.http.problems import problems
+from shared.ids import UserId
+
+router = APIRouter(prefix="/internal", tags=["export"])
+
+
+@router.get(
+    "/users/{user_id}/export", response_class=StreamingResponse, responses=problems(401, 403)
+)
+async def export(
+    user_id: UUID, actions: ServiceActions, _auth: Annotated[str, Depends(OnlyFrom("auth"))]
+) -> StreamingResponse:
+    """All that is kept of a user: their subscription, its changes, and every paid call."""
+    user, export_user = UserId(user_id), actions.export_user
+    present = SubscriptionBody.of(await export_user.subscription(user))
+    changes = [SubscriptionBody.of(change) for change in await export_user.changes(user)]
+    return await json_answer(
+        {
+            "subscription": present.model_dump(mode="json"),
+            "subscription_changes": [change.model_dump(mode="json") for change in changes],
+            "usage_records": pages_of(export_user.records(user), RecordBody.of),
+        }
+    )

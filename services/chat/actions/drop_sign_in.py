@@ -1,0 +1,19 @@
+"""A sign-in or a personal token has ended: end what still runs for it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from uuid import UUID
+
+from services.chat.actions.running_turn import RunningTurns
+from services.chat.domain.turn import Outcome
+
+
+@dataclass(frozen=True, slots=True)
+class DropSignIn:
+    """End this replica's turns that were asked for with it; answers how many."""
+
+    running: RunningTurns
+
+    async def __call__(self, sign_in_id: UUID) -> int:
+        return self.running.end_of_sign_in(sign_in_id, Outcome.STOPPED)

@@ -1,0 +1,45 @@
+"""Everything a user has said here and was answered."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+
+from services.chat.domain.conversation import ChatSession, Message, SessionId
+from services.chat.domain.ports import NewUnitOfWork
+from shared.ids import UserId
+
+_SESSIONS = 100
+# Answers may be long, and a page is held in memory.
+_MESSAGES = 50
+
+
+@dataclass(frozen=True, slots=True)
+class ExportUser:
+    """What a user gets who asks for all their data.
+
+    Page by page, the oldest first: no transaction waits for a slow reader, and a session that is
+    used meanwhile is neither skipped nor repeated.
+    """
+
+    unit_of_work: NewUnitOfWork
+
+    async def sessions(self, user_id: UserId) -> AsyncIterator[Sequence[ChatSession]]:
+        after = None
+        while True:
+            async with self.unit_of_work() as work:
+                page = await work.sessions.of_user(user_id, after=after, most=_SESSIONS)
+            yield page
+            if len(page) < _SESSIONS:
+                return
+            after = page[-1].id
+
+    async def messages(self, session_id: SessionId) -> AsyncIterator[Sequence[Message]]:
+        after = None
+        while True:
+            async with self.unit_of_work() as work:
+                page = await work.sessions.messages(session_id, after=after, most=_MESSAGES)
+            yield page
+            if len(page) < _MESSAGES:
+                return
+            after = page[-1].id

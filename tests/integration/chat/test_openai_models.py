@@ -1,0 +1,119 @@
+"""The list of models as OpenAI's own SDK reads it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+from uuid import UUID, uuid4
+
+import httpx
+import openai
+import pytest
+
+from shared.scopes import VOICE
+from tests.integration.chat.conftest import ChatSuite
+
+KEEP_KEY = """
+insert into known_key (user_id, provider, key_version, status, models)
+values ($1, $2, 1, $3, $4)
+"""
+
+
+@asynccontextmanager
+async def sdk(chat: ChatSuite, user_id: UUID, **claims: Any) -> AsyncIterator[openai.AsyncOpenAI]:
+    async with openai.AsyncOpenAI(
+        base_url=f"{chat.url}/v1", api_key=chat.mint.token(user_id, **claims), max_retries=0
+    ) as client:
+        yield client
+
+
+async def know_key(
+    chat: ChatSuite,
+    user_id: UUID,
+    provider: str,
+    status: str = "valid",
+    models: tuple[str, ...] = (),
+) -> None:
+    await chat.database.execute(KEEP_KEY, user_id, provider, status, list(models))
+
+
+async def test_it_lists_what_the_user_can_use_now(chat: ChatSuite) -> None:
+    user_id = uuid4()
+    await know_key(chat, user_id, "openai")
+    await know_key(chat, user_id, "anthropic")
+    async with sdk(chat, user_id, tier="enterprise") as client:
+        listed = (await client.models.list()).data
+        shown = await client.models.retrieve(listed[0].id)
+    owners = {model.id: model.owned_by for model in listed}
+    assert set(owners.values()) == {"openai", "anthropic"}
+    assert all(model.object == "model" for model in listed)
+    assert shown == listed[0]
+    async with sdk(chat, user_id, tier="free") as client:
+        small = {model.id for model in (await client.models.list()).data}
+    assert small < owners.keys()
+
+
+async def test_a_model_is_listed_once_a_key_reaches_it(chat: ChatSuite) -> None:
+    for status, models, seen in (
+        ("valid", (), True),
+        ("valid", ("gpt-6-luna",), True),
+        ("valid", ("another",), False),
+        ("invalid", (), False),
+    ):
+        user_id = uuid4()
+        await know_key(chat, user_id, "openai", status, models)
+        async with sdk(chat, user_id) as client:
+            assert ("gpt-6-luna" in {m.id for m in (await client.models.list()).data}) == seen
+    async with sdk(chat, uuid4()) as client:
+        assert (await client.models.list()).data == []
+
+
+async def test_the_wire_is_openais(chat: ChatSuite) -> None:
+    user_id = uuid4()
+    await know_key(chat, user_id, "openai")
+    async with httpx.AsyncClient(
+        base_url=chat.url, headers=chat.mint.headers(user_id), trust_env=False
+    ) as client:
+        answer = await client.get("/v1/models")
+        assert answer.json() == {
+            "object": "list",
+            "data": [{"id": "gpt-6-luna", "object": "model", "created": 0, "owned_by": "openai"}],
+        }
+        missing = await client.get("/v1/models/gpt-2")
+        assert (missing.status_code, missing.json()) == (
+            404,
+            {
+                "error": {
+                    "message": "You can use no such model now.",
+                    "type": "invalid_request_error",
+                    "param": "model",
+                    "code": "model_not_found",
+                }
+            },
+        )
+        assert missing.headers["content-type"] == "application/json"
+        odd = await client.get(f"/v1/models/{'x' * 201}")
+        assert (odd.status_code, odd.json()["error"]["param"]) == (422, "model")
+        assert "xxx" not in odd.text
+
+
+async def test_its_errors_are_the_sdks_own(chat: ChatSuite) -> None:
+    async with sdk(chat, uuid4()) as client:
+        with pytest.raises(openai.NotFoundError) as missing:
+            await client.models.retrieve("gpt-2")
+        assert missing.value.code == "model_not_found"
+    async with sdk(chat, uuid4(), scope=VOICE) as client:
+        with pytest.raises(openai.PermissionDeniedError) as forbidden:
+            await client.models.list()
+        assert forbidden.value.code == "scope_missing"
+    async with openai.AsyncOpenAI(
+        base_url=f"{chat.url}/v1", api_key="sk-of-openai", max_retries=0
+    ) as client:
+        with pytest.raises(openai.AuthenticationError) as refused:
+            await client.models.list()
+        assert (refused.value.code, refused.value.type) == (
+            "unauthenticated",
+            "authentication_error",
+        )
+        assert refused.value.response.headers["www-authenticate"] == "Bearer"

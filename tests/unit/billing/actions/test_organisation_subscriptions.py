@@ -1,0 +1,115 @@
+"""An organisation's subscription: who decides about it, and how it ends."""
+
+from __future__ import annotations
+
+from uuid import uuid4
+
+import pytest
+
+from services.billing.actions.change_organisation_subscription import (
+    ChangeOrganisationSubscription,
+)
+from services.billing.actions.change_subscription import GrantSubscription
+from services.billing.actions.end_organisation_subscriptions import EndOrganisationSubscriptions
+from services.billing.actions.show_organisation_subscription import ShowOrganisationSubscription
+from services.billing.domain.errors import (
+    OneSeatOnly,
+    OrganisationBillingRequired,
+    SubscriptionNotFound,
+    SubscriptionNotPaid,
+)
+from services.billing.domain.subscription import Subscription
+from shared.errors import DependencyUnavailable
+from shared.events.subscription import SubscriptionChanged
+from shared.ids import UserId
+from tests.support.billing import FixedOrganisations, Memory, StoppedClock
+
+ADA, GRACE, STRANGER, STAFF = (UserId(uuid4()) for _ in range(4))
+FIRM = uuid4()
+AS_HOLDER = UserId(FIRM)
+KNOWN = FixedOrganisations({(FIRM, ADA): True, (FIRM, GRACE): False})
+
+
+def changing(
+    memory: Memory, organisations: FixedOrganisations = KNOWN, *, sandbox: bool = True
+) -> ChangeOrganisationSubscription:
+    return ChangeOrganisationSubscription(
+        memory.work, organisations, StoppedClock(), unpaid_changes=sandbox
+    )
+
+
+async def test_a_change_is_kept_for_the_organisation_and_told_in_its_name() -> None:
+    memory = Memory()
+    bought = await changing(memory)(FIRM, "enterprise", 12, by=ADA)
+    assert (bought.organisation_id, bought.seats) == (FIRM, 12)
+    assert await ShowOrganisationSubscription(memory.work, KNOWN)(FIRM, by=ADA) == bought
+    assert memory.changes == [(bought, ADA)]
+    told = SubscriptionChanged(
+        user_id=ADA, tier_name="enterprise", seats=12, revision=1, organisation_id=FIRM
+    )
+    assert memory.published == [(told, FIRM, "enterprise")]
+
+
+async def test_an_organisation_that_never_chose_has_the_free_tier() -> None:
+    shown = await ShowOrganisationSubscription(Memory().work, KNOWN)(FIRM, by=ADA)
+    assert (shown.tier_name, shown.seats, shown.organisation_id) == ("free", 1, FIRM)
+
+
+@pytest.mark.parametrize(
+    ("user", "refusal"),
+    [(GRACE, OrganisationBillingRequired), (STRANGER, SubscriptionNotFound)],
+)
+async def test_who_does_not_decide_neither_sees_nor_changes_it(
+    user: UserId, refusal: type[Exception]
+) -> None:
+    memory = Memory()
+    with pytest.raises(refusal):
+        await changing(memory)(FIRM, "free", None, by=user)
+    with pytest.raises(refusal):
+        await ShowOrganisationSubscription(memory.work, KNOWN)(FIRM, by=user)
+    assert memory.kept == {}
+
+
+async def test_while_auth_is_away_nobody_decides() -> None:
+    memory, away = Memory(), FixedOrganisations()
+    with pytest.raises(DependencyUnavailable):
+        await changing(memory, away)(FIRM, "free", None, by=ADA)
+    with pytest.raises(DependencyUnavailable):
+        await ShowOrganisationSubscription(memory.work, away)(FIRM, by=ADA)
+
+
+async def test_seats_cost_and_only_some_tiers_have_many() -> None:
+    memory = Memory()
+    with pytest.raises(SubscriptionNotPaid):
+        await changing(memory, sandbox=False)(FIRM, "enterprise", 2, by=ADA)
+    with pytest.raises(OneSeatOnly):
+        await changing(memory)(FIRM, "pro", 2, by=ADA)
+    assert memory.published == []
+
+
+async def test_the_billing_team_gives_to_either_kind_and_never_mixes_them_up() -> None:
+    memory = Memory()
+    grant = GrantSubscription(memory.work, StoppedClock())
+    given = await grant(AS_HOLDER, "enterprise", 5, by=STAFF, is_organisation=True)
+    assert given.organisation_id == FIRM
+    with pytest.raises(SubscriptionNotFound):
+        await grant(AS_HOLDER, "pro", None, by=STAFF)
+    await grant(ADA, "pro", None, by=STAFF)
+    with pytest.raises(SubscriptionNotFound):
+        await grant(ADA, "enterprise", 5, by=STAFF, is_organisation=True)
+
+
+async def test_nothing_is_sold_to_an_organisation_that_is_gone() -> None:
+    memory = Memory(
+        kept={
+            AS_HOLDER: Subscription(AS_HOLDER, "enterprise", 9, 3, is_organisation=True),
+            ADA: Subscription(ADA, "pro", revision=2),
+        }
+    )
+    end = EndOrganisationSubscriptions(memory.work, StoppedClock())
+    for _delivery in range(2):
+        await end([(FIRM, ADA), (uuid4(), ADA), (ADA, ADA)])
+    ended = memory.kept[AS_HOLDER]
+    assert (ended.tier_name, ended.seats, ended.revision) == ("free", 1, 4)
+    assert memory.changes == [(ended, ADA)]
+    assert memory.kept[ADA].tier_name == "pro"
