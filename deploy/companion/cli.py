@@ -31,6 +31,8 @@ COMMANDS = (
     "events",
     "ledger",
     "admin",
+    "auth",
+    "identities",
 )
 """In the order of `companion --help`. One whose module is not there is not shown."""
 

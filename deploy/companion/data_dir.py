@@ -30,6 +30,11 @@ class DataDir:
         return self.root / "logs"
 
     @property
+    def mail(self) -> Path:
+        """Where mails are written when no mail server is configured."""
+        return self.root / "mail"
+
+    @property
     def run(self) -> Path:
         """State of the current run; may be deleted while nothing runs."""
         return self.root / "run"
@@ -51,11 +56,15 @@ class DataDir:
         return self.secrets / "auth-signing-keys.json"
 
     @property
+    def identities(self) -> Path:
+        return self.secrets / "identity"
+
+    @property
     def trusted_identities(self) -> Path:
-        return self.secrets / "identity" / "trusted.json"
+        return self.identities / "trusted.json"
 
     def identity_key(self, service: str) -> Path:
-        return self.secrets / "identity" / f"{service}.pem"
+        return self.identities / f"{service}.pem"
 
     def log(self, process: str) -> Path:
         return self.logs / f"{process}.log"
@@ -77,7 +86,7 @@ class DataDir:
                 self.root.mkdir(parents=True)
                 # May be passed through, but not listed: PostgreSQL may run as another user.
                 self.root.chmod(0o711)
-            for path in (self.run, self.logs, self.valkey):
+            for path in (self.run, self.logs, self.mail, self.valkey):
                 path.mkdir(exist_ok=True)
                 path.chmod(0o700)
         except OSError as error:
@@ -101,6 +110,9 @@ def replace_private(path: Path, text: str) -> None:
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     draft.unlink(missing_ok=True)
     write_private(draft, text)
+    if path.exists() and os.geteuid() == 0:
+        # Called by root for a process that runs as somebody else, who must go on reading it.
+        os.chown(draft, path.stat().st_uid, path.stat().st_gid)
     draft.replace(path)
 
 

@@ -124,7 +124,15 @@ def _of_service(
         variables["AUTH_SIGNING_KEYS_FILE"] = str(data.signing_keys)
     # The service's own settings, which the operator names with the service's prefix.
     own = {k: v for k, v in settings.inherited.items() if k.startswith(f"{service.upper()}_")}
+    if service == "auth":
+        own = _mail(settings, data) | own
     return own | variables
+
+
+def _mail(settings: Settings, data: DataDir) -> dict[str, str]:
+    """Unless the operator has a mail server, mails are files beside the rest of our data."""
+    folder = {} if "AUTH_SMTP_URL" in settings.inherited else {"AUTH_MAIL_FOLDER": str(data.mail)}
+    return {"AUTH_PUBLIC_URL": f"http://{LOOPBACK}:{settings.port}", **folder}
 
 
 def _common(settings: Settings) -> dict[str, str]:

@@ -252,6 +252,8 @@ class Installation:
         sockets = self.socket_folder()
         at = {name: f"{LOOPBACK}:{port}" for name, port in addresses.ports.items()}
         pools = {f"GATEWAY_{name.upper()}": at[name] for name in SERVICES if name in at}
+        if internal("auth") in at:
+            pools["GATEWAY_AUTH_INTERNAL"] = at[internal("auth")]
         return {
             **self.settings.inherited,
             **vendor_urls(self.settings, addresses),

@@ -13,8 +13,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from deploy.companion.data_dir import DataDir, read_json, write_private
+from deploy.companion.data_dir import DataDir, write_private
 from deploy.companion.errors import CompanionError
+from deploy.companion.identities import create_identities
 from deploy.companion.keyring import create_keyring_file
 from deploy.companion.programs import SERVICES
 
@@ -61,34 +62,6 @@ def read_passwords(data: DataDir) -> Passwords:
         ) from error
 
 
-def missing_identities(data: DataDir, services: Sequence[str] = SERVICES) -> list[str]:
-    """The services that have no identity of their own yet."""
-    trusted = read_json(data.trusted_identities)
-    keys = trusted.get("keys", []) if isinstance(trusted, dict) else []
-    known = {key.get("kid") for key in keys if isinstance(key, dict)}
-    return [name for name in services if name not in known or not data.identity_key(name).exists()]
-
-
-def create_identities(data: DataDir, services: Sequence[str]) -> None:
-    """Give each service a key pair and let all trust it.
-
-    Nothing that is kept depends on these keys, so a lost one may be replaced while nothing runs.
-    """
-    from joserfc.jwk import ECKey
-
-    folder = data.trusted_identities.parent
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    trusted = read_json(data.trusted_identities) or {"keys": []}
-    keys = {key["kid"]: key for key in trusted["keys"]}
-    for service in services:
-        key = ECKey.generate_key("P-256", {"kid": service, "use": "sig", "alg": "ES256"})
-        data.identity_key(service).unlink(missing_ok=True)
-        write_private(data.identity_key(service), key.as_pem(private=True).decode())
-        keys[service] = key.as_dict(private=False)
-    data.trusted_identities.unlink(missing_ok=True)
-    write_private(data.trusted_identities, json.dumps({"keys": list(keys.values())}, indent=2))
-
-
 def lost_secrets(data: DataDir) -> list[str]:
     """One warning for each secret that a used data directory should have and has not."""
     warnings = []
@@ -100,7 +73,7 @@ def lost_secrets(data: DataDir) -> list[str]:
     if not data.signing_keys.exists():
         warnings.append(
             f"The signing keys {data.signing_keys} are missing; auth can't issue tokens until you "
-            "restore the file and restart."
+            "restore the file."
         )
     return warnings
 

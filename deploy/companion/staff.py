@@ -21,16 +21,23 @@ async def create_account(email: str, username: str, password: str, role: str) ->
     """
     if role not in _ROLES:
         raise CompanionError(f"There is no role {role}.", f"There are: {', '.join(_ROLES)}.")
-    async with wire(_auth_settings()) as wired:
+    async with wire(auth_settings()) as wired:
         await wired.actions.create_operator(
             email=email, username=username, password=Password(password), role=_ROLES[role]
         )
 
 
-def _auth_settings() -> Settings:
+def auth_settings() -> Settings:
+    """auth's settings, wherever this console runs."""
     # Inside auth's own container the environment says it all; beside `make run` we work it out.
     if "AUTH_SIGNING_KEYS_FILE" in os.environ:
         return Settings.from_environment()
     installation = Installation.open()
+    before = dict(os.environ)
     os.environ.update(installation.environment(installation.role("auth")))
-    return Settings.from_environment()
+    try:
+        return Settings.from_environment()
+    finally:
+        # What is auth's own is not for whatever else this process does.
+        os.environ.clear()
+        os.environ.update(before)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import NoReturn
 
-from deploy.companion import checks, prepare, previous_run
+from deploy.companion import checks, identities, prepare, previous_run
 from deploy.companion.console import Console
 from deploy.companion.data_dir import replace_private
 from deploy.companion.databases import database_name, existing_databases
@@ -110,10 +110,10 @@ class _Run:
                 # An outside server may hold what another keyring sealed: then none is made.
                 with_keyring = not self._server_has_vault()
                 prepare.create_secrets(self._data.root, with_keyring=with_keyring)
-        lost = prepare.missing_identities(self._data)
+        lost = identities.missing_identities(self._data)
         if lost:
             self._console.warn(f"New identity keys are made for {', '.join(lost)}.")
-            prepare.create_identities(self._data, lost)
+            identities.create_identities(self._data, lost)
         self._warnings = prepare.lost_secrets(self._data)
         for warning in self._warnings:
             self._console.warn(warning)

@@ -39,6 +39,11 @@ SDK_KEY_HEADERS: Mapping[str, str] = {
     "/elevenlabs": "xi-api-key",
 }
 
+# A personal access token, wherever in a header it stands. No access token and no key matches: what
+# is before the prefix is a character that they don't have.
+PERSONAL_TOKEN = r"(.*[^A-Za-z0-9_.-])?ttc_.*"  # noqa: S105 - what one looks like
+CREDENTIAL_HEADERS = ("authorization", *SDK_KEY_HEADERS.values())
+
 # A browser can't send Authorization with a WebSocket. Here a token may come as a subprotocol, and
 # is then checked, or in the first message, which only the service can check.
 SOCKET_PATHS = ("/chat/ws", "/voice/realtime")
@@ -67,10 +72,19 @@ PUBLIC_CALLS = (
     PublicCall("POST", "/auth/verify-email"),
     PublicCall("POST", "/auth/password/forgot"),
     PublicCall("POST", "/auth/password/reset"),
+    # Whoever asks has no account any more; the receipt of its deletion is their proof.
+    PublicCall("POST", "/auth/erasures/lookup"),
     # The code flow starts in a browser's address bar and its client has no secret and no token.
     PublicCall("GET", "/oauth/authorize"),
+    PublicCall("POST", "/oauth/authorize"),
     PublicCall("POST", "/oauth/token"),
     PublicCall("POST", "/oauth/revoke"),
+    # Pages for people who are not signed in, behind the links of our mails.
+    *(
+        PublicCall(method, f"/oauth/{page}")
+        for page in ("verify-email", "forgot-password", "reset-password", "accept-invitation")
+        for method in ("GET", "POST")
+    ),
     PublicCall("GET", "/.well-known/jwks.json"),
     PublicCall("GET", "/.well-known/oauth-authorization-server"),
     PublicCall("GET", "/health"),
@@ -98,6 +112,7 @@ class GatewaySettings:
     listen: Endpoint
     admin: Endpoint | Path
     auth: Endpoint
+    auth_internal: Endpoint  # where personal tokens are exchanged; nothing is routed there
     keyvault: Endpoint
     billing: Endpoint
     pools: tuple[Pool, ...]  # the first one also takes tokens whose tier has no pool
@@ -155,6 +170,7 @@ class GatewaySettings:
             ),
             admin=parse_admin(environ.get("GATEWAY_ADMIN") or "127.0.0.1:9901"),
             auth=required(environ, "GATEWAY_AUTH"),
+            auth_internal=required(environ, "GATEWAY_AUTH_INTERNAL"),
             keyvault=required(environ, "GATEWAY_KEYVAULT"),
             billing=required(environ, "GATEWAY_BILLING"),
             pools=tuple(

@@ -87,7 +87,20 @@ _COMMON = (
     ),
 )
 
+# Auth's refusals of a personal token are not in this table: they pass with auth's own body. This
+# is for when it gave no answer, or one that proves nothing.
+_EXCHANGE_FAILED = LocalReply(
+    answer=503,
+    code="unavailable",
+    title="The service is in trouble",
+    detail="Personal access tokens can't be checked at the moment.",
+    status=503,
+    flag="UAEX",
+    retry_after_seconds=2,
+)
+
 GATEWAY_REPLIES = (
+    _EXCHANGE_FAILED,
     _KEYS_MISSING,
     _BAD_TOKEN,
     *_COMMON,

@@ -40,7 +40,7 @@ class Workplace:
 
     async def gateway(self, directory: Path, **changes: Any) -> Gateway:
         key = a_key()
-        names = ["auth", "keyvault", "billing", "legacy"]
+        names = ["auth", "auth-internal", "keyvault", "billing", "legacy"]
         names += [f"{service}-{tier}" for service in ("chat", "voice") for tier in TIERS]
         servers = {
             name: await self.stack.enter_async_context(
@@ -53,6 +53,7 @@ class Workplace:
             "listen": free_endpoint(),
             "admin": directory / "admin.sock",
             "auth": at["auth"],
+            "auth_internal": at["auth-internal"],
             "keyvault": at["keyvault"],
             "billing": at["billing"],
             "pools": tuple(

@@ -34,6 +34,8 @@ async def test_no_line_holds_a_secret(gateway: Gateway) -> None:
         f"/auth/invitations/{secret}/accept?x={secret}",
         f"/auth//invitations/{secret}/accept",
         f"/keys/../auth/invitations/{secret}/accept",
+        f"/oauth/reset-password?token={secret}",
+        f"/oauth/accept-invitation?token={secret}",
     ]
     answers = [await gateway.send(target, headers=headers) for target in targets]
     ids = [answer.headers["x-request-id"] for answer in answers]

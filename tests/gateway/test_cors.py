@@ -22,6 +22,7 @@ EXPOSED_HEADERS = {
     "idempotency-replayed",
     "x-request-id",
     "x-sandbox",
+    "x-token-refresh",
 }
 STRANGERS = [
     "https://evil.example",
@@ -51,7 +52,9 @@ def words(text: str) -> set[str]:
 
 
 @pytest.mark.parametrize("origin", [ORIGIN, "https://app.example"])
-@pytest.mark.parametrize("path", ["/chat/sessions", "/auth/login", "/keys", "/v1/responses"])
+@pytest.mark.parametrize(
+    "path", ["/chat/sessions", "/auth/login", "/oauth/token", "/keys", "/v1/responses"]
+)
 async def test_a_known_page_may_ask(gateway: Gateway, origin: str, path: str) -> None:
     counts = sum(len(server.received) for server in gateway.servers.values())
     answer = await gateway.send(path, method="OPTIONS", headers=preflight(origin))

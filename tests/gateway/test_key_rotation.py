@@ -2,11 +2,15 @@
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 
+from services.auth.domain.key_rotation import KeyLine, RotationPace
 from tests.gateway.conftest import Gateway, a_workplace, room
 from tests.gateway.servers import free_endpoint, serving
 from tests.gateway.tokens import a_key, a_token, bearer, key_set
@@ -26,7 +30,9 @@ async def until(gateway: Gateway, token: str, status: int) -> None:
 async def curious(short_directory: Path) -> AsyncIterator[Gateway]:
     """A gateway that asks for the keys again every second."""
     async with a_workplace() as workplace:
-        yield await workplace.gateway(room(short_directory, "curious"), jwks_cache_seconds=1)
+        yield await workplace.gateway(
+            room(short_directory, f"curious-{uuid4().hex[:4]}"), jwks_cache_seconds=1
+        )
 
 
 async def test_keys_rotate_and_outlive_a_silent_auth(curious: Gateway) -> None:
@@ -83,3 +89,47 @@ async def test_a_gateway_that_finds_no_auth_starts_closed(short_directory: Path)
         assert await status_of(gateway, a_token(gateway.key)) == 503
         answer = await gateway.send("/health")
         assert (answer.status, answer.json["code"]) == (503, "unavailable")
+
+
+async def test_a_rotation_as_auth_does_it_turns_nobody_away_and_an_emergency_does(
+    curious: Gateway,
+) -> None:
+    """The gateway never asks for an unknown key: hence a key is shown before it signs."""
+    auth, now, cache_seconds = curious.servers["auth"], datetime.now(UTC), 1
+    pace = RotationPace(published_first=timedelta(0), kept=timedelta(minutes=20))
+    statuses: list[int] = []
+    tokens: list[str] = []
+
+    def show(line: KeyLine) -> None:
+        shown = [key.pair for key in line.keys if key.is_published(now, kept=pace.kept)]
+        auth.keys = key_set(*shown)
+        tokens.append(a_token(line.active.pair))
+
+    line = KeyLine.new(now)
+    show(line)
+    await until(curious, tokens[0], 200)
+    over = asyncio.Event()
+
+    async def load() -> None:
+        while not over.is_set():
+            statuses.extend([await status_of(curious, token) for token in (tokens[0], tokens[-1])])
+
+    async with asyncio.TaskGroup() as group:
+        group.create_task(load())
+        line = line.rotated(now, pace)
+        show(line)
+        # Longer than the gateway keeps keys: by then it knows the one that signs next.
+        await asyncio.sleep(cache_seconds + 0.5)
+        over.set()
+    assert len(statuses) > 20
+    assert set(statuses) == {200}
+
+    stolen = tokens[-1]
+    began = time.monotonic()
+    show(line.without(line.active.kid, now, pace))
+    # Its successor was shown for a while, so nobody else has to wait.
+    assert await status_of(curious, tokens[-1]) == 200
+    await until(curious, stolen, 401)
+    assert time.monotonic() - began < cache_seconds + 1
+    assert await status_of(curious, tokens[-1]) == 200
+    assert await status_of(curious, tokens[0]) == 200

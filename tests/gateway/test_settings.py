@@ -22,6 +22,7 @@ from deploy.envoy.render import (
 HERE = Endpoint("127.0.0.1", 9)
 ENVIRONMENT = {
     "GATEWAY_AUTH": "auth:8000",
+    "GATEWAY_AUTH_INTERNAL": "auth:8001",
     "GATEWAY_KEYVAULT": "keyvault:8000",
     "GATEWAY_BILLING": "billing:8000",
     "GATEWAY_CHAT": "chat:8000",
@@ -35,6 +36,7 @@ def a_gateway(**changes: Any) -> GatewaySettings:
         "listen": HERE,
         "admin": HERE,
         "auth": HERE,
+        "auth_internal": HERE,
         "keyvault": HERE,
         "billing": HERE,
         "pools": (Pool("free", HERE, HERE),),
