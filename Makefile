@@ -70,8 +70,9 @@ types: $(VENV)/.developing
 contracts: $(VENV)/.developing
 	@$(BIN)/lint-imports
 
-bench: $(VENV)/.developing ## the benchmark of a chat turn, as a table
+bench: $(VENV)/.developing ## the benchmarks of a chat turn and of signing in, as tables
 	@$(BIN)/python -m bench.turn
+	@$(BIN)/python -m bench.sign_in
 
 lock: $(BIN)/uv ## resolve the dependencies anew, with hashes
 	@$(LOCK) --all-extras pyproject.toml -o requirements/development.txt

@@ -1,0 +1,72 @@
+"""What changes while an access token lives: felt within a second where it matters."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import pytest
+
+from tests.support.suite import Person, Suite, a_person, eventually
+
+pytestmark = pytest.mark.e2e
+
+
+async def test_a_tier_counts_before_the_token_says_so(ada: Person) -> None:
+    """The old token asks; pro's limits answer, and the client is told to refresh."""
+    first = await ada.ask("hello")
+    assert "x-token-refresh" not in first.headers
+    old = ada.client.headers["authorization"]
+    changed = await ada.client.put("/billing/subscription", json={"tier": "pro"})
+    assert changed.status_code == 200, changed.text
+    began = time.monotonic()
+
+    async def refused_limit() -> int:
+        answer = await ada.client.get("/chat/models")
+        assert answer.status_code == 200
+        answer = await ada.ask("[[sim:chunks=1]] and now?")
+        policy = answer.headers.get("ratelimit-policy", "")
+        return 20 if "q=20" in policy else 5
+
+    await eventually(refused_limit, lambda limit: limit == 20, seconds=5)
+    assert time.monotonic() - began < 3  # about 0.2 s on a quiet machine
+    assert ada.client.headers["authorization"] == old
+    hinted = await ada.ask("[[sim:chunks=1]] once more")
+    assert hinted.headers["x-token-refresh"] == "tier"
+    assert (await ada.refresh())["tier"] == "pro"
+    fresh = await ada.ask("[[sim:chunks=1]] with a new token")
+    assert (fresh.status_code, "x-token-refresh" in fresh.headers) == (200, False)
+
+
+async def test_a_session_that_ends_is_out_at_once_and_takes_its_answers_along(
+    suite: Suite, ada: Person
+) -> None:
+    thief = a_person(suite)
+    thief.name, thief.password, thief.session_id = ada.name, ada.password, ada.session_id
+    await thief.sign_in()
+    path = f"/chat/sessions/{ada.session_id}/messages"
+    body = {"content": "[[sim:chunks=400,delay_ms=50]] on and on", "stream": True}
+    async with thief.client.stream("POST", path, json=body) as answer:
+        assert answer.status_code == 200
+        lines = answer.aiter_lines()
+        async for line in lines:
+            if line.startswith("event: delta"):
+                break
+        sessions = (await ada.client.get("/auth/sessions")).json()["data"]
+        [other] = [session for session in sessions if not session["current"]]
+        began = time.monotonic()
+        ended = await ada.client.delete(f"/auth/sessions/{other['id']}")
+        assert ended.status_code == 204, ended.text
+
+        async def key_change() -> str:
+            answer = await thief.client.put("/keys/openai", json={"api_key": "sk-" + "x" * 40})
+            return str(answer.json().get("code"))
+
+        await eventually(key_change, lambda code: code == "session_ended", seconds=5)
+        out_after = time.monotonic() - began
+        async with asyncio.timeout(10):
+            rest = [line async for line in lines]
+        assert any(line.startswith(("event: done", "event: interrupted")) for line in rest)
+    assert out_after < 3
+    assert (await ada.client.post("/keys/openai/validate")).status_code == 202
+    await thief.client.aclose()
