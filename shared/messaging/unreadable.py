@@ -1,9 +1,11 @@
-"""Messages that no task can be made of are kept; Celery would acknowledge or discard them."""
+"""Where Celery's consumer would lose something: messages that no task can be made of, and a worker
+that does not notice that its broker went away."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any, ClassVar
 
 import structlog
@@ -32,12 +34,14 @@ class CarefulConsumer(CeleryConsumer):
     """
 
     put_aside: ClassVar[PutAside]
+    task_consumer: Any  # Celery sets it while it is connected
 
     def create_task_handler(self, *arguments: Any, **options: Any) -> Callable[[Message], Any]:
         handle = super().create_task_handler(*arguments, **options)
 
         def read_first(message: Message) -> Any:
             if _is_readable(message):
+                vars(message)["ack_log_error"] = partial(self._acknowledge, message)
                 return handle(message)
             return self._put_aside(message, "undecodable")
 
@@ -54,6 +58,22 @@ class CarefulConsumer(CeleryConsumer):
 
     def on_invalid_task(self, _body: Any, message: Message, _error: Exception) -> None:
         self._put_aside(message, "invalid_task")
+
+    def _acknowledge(
+        self, message: Message, _logger: Any, errors: Any, multiple: bool = False
+    ) -> None:
+        """Acknowledge, and let the loop see when that fails: it then connects anew.
+
+        Celery's own way only logs it. With Valkey as broker the connection that tells of the
+        broker's end may be gone by then, and the worker would wait for messages for ever.
+        """
+        try:
+            message.ack(multiple=multiple)
+        except errors as error:
+            log.warning("message_not_acknowledged", reason=type(error).__name__)
+            # One of an earlier connection comes again anyhow; that is no reason to leave this one.
+            if self.task_consumer is not None and message.channel is self.task_consumer.channel:
+                raise
 
     def _put_aside(self, message: Message, reason: str) -> None:
         log.error("message_unreadable", task=_task_of(message), reason=reason)

@@ -49,9 +49,11 @@ class MemoryErasures:
     async def save(self, erasure: Erasure) -> None:
         self._memory.erasures[erasure.id] = erasure
 
-    async def unfinished(self, before: datetime, *, most: int) -> Sequence[Erasure]:
+    async def unfinished(
+        self, since: datetime, before: datetime, *, most: int
+    ) -> Sequence[Erasure]:
         found = self._memory.erasures.values()
-        late = [one for one in found if one.missing and one.requested_at < before]
+        late = [one for one in found if one.missing and since <= one.requested_at < before]
         return late[:most]
 
     async def latest(self, *, most: int) -> Sequence[Erasure]:

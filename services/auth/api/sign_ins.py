@@ -12,7 +12,7 @@ from pydantic import BaseModel
 from services.auth.api.actions import ServiceActions
 from services.auth.api.origin import FromWhere
 from services.auth.domain.sign_in import SignIn, SignInId
-from shared.http.caller import SignedIn
+from shared.http.caller import SignedIn, StillSignedIn
 from shared.http.problems import problems
 
 router = APIRouter(prefix="/auth/sessions", tags=["sessions"])
@@ -67,7 +67,7 @@ async def list_devices(
 
 @router.delete("/{sign_in_id}", status_code=204, responses=problems(_404="sign_in_not_found"))
 async def end(
-    sign_in_id: UUID, actions: ServiceActions, caller: SignedIn, origin: FromWhere
+    sign_in_id: UUID, actions: ServiceActions, caller: StillSignedIn, origin: FromWhere
 ) -> None:
     """End the sign-in on a device."""
     await actions.end_sign_in(SignInId(sign_in_id), by=caller.identity.user_id, origin=origin)

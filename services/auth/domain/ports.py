@@ -491,8 +491,10 @@ class Erasures(Protocol):
 
     async def save(self, erasure: Erasure) -> None: ...
 
-    async def unfinished(self, before: datetime, *, most: int) -> Sequence[Erasure]:
-        """Those that were asked for before then, the oldest first."""
+    async def unfinished(
+        self, since: datetime, before: datetime, *, most: int
+    ) -> Sequence[Erasure]:
+        """Those that were asked for between then and then, the oldest first."""
         ...
 
     async def latest(self, *, most: int) -> Sequence[Erasure]: ...

@@ -28,7 +28,8 @@ _FIND = f"{_ERASURE} where e.receipt_hash = $1"
 _LOCK = "select from erasure where id = $1 for update"
 _GET = f"{_ERASURE} where e.id = $1"
 _UNFINISHED = f"""
-{_ERASURE} where e.completed_at is null and e.requested_at < $1 order by e.requested_at limit $2
+{_ERASURE} where e.completed_at is null and e.requested_at >= $1 and e.requested_at < $2
+order by e.requested_at limit $3
 """
 _LATEST = f"{_ERASURE} order by e.requested_at desc limit $1"
 _SAVE = "update erasure set completed_at = $2 where id = $1"
@@ -97,8 +98,11 @@ class SqlErasures:
         )
         await self._connection.execute(_SAVE, erasure.id, erasure.completed_at)
 
-    async def unfinished(self, before: datetime, *, most: int) -> Sequence[Erasure]:
-        return [_from_row(row) for row in await self._connection.fetch(_UNFINISHED, before, most)]
+    async def unfinished(
+        self, since: datetime, before: datetime, *, most: int
+    ) -> Sequence[Erasure]:
+        rows = await self._connection.fetch(_UNFINISHED, since, before, most)
+        return [_from_row(row) for row in rows]
 
     async def latest(self, *, most: int) -> Sequence[Erasure]:
         return [_from_row(row) for row in await self._connection.fetch(_LATEST, most)]

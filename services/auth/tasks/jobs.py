@@ -22,10 +22,16 @@ async def link_audit_events(actions: Actions) -> None:
     await actions.link_audit_events()
 
 
-@listen.every(timedelta(minutes=10))
+@listen.every(timedelta(seconds=20))
 async def remind_services(actions: Actions) -> None:
-    """Ask again who has not said that it has forgotten a deleted user."""
-    await actions.remind_services()
+    """Ask again who has not said that it has forgotten a user who was deleted a moment ago."""
+    await actions.remind_services.late()
+
+
+@listen.every(timedelta(minutes=10))
+async def remind_silent_services(actions: Actions) -> None:
+    """The same for those that have been silent for longer."""
+    await actions.remind_services.very_late()
 
 
 @listen.every(timedelta(seconds=30))

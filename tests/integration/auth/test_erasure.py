@@ -176,7 +176,7 @@ async def test_a_silent_service_is_asked_again(
         def now(self) -> datetime:
             return datetime.now(UTC) + timedelta(minutes=11)
 
-    await RemindServices(new_work, Later())()
+    await RemindServices(new_work, Later()).very_late()
     assert len(await database.fetch(asked, str(account.id))) == 2
 
 

@@ -24,7 +24,13 @@ EPOCH = uuid4()
 JOBS = {
     f"auth.jobs.{name}"
     for name in (
-        *("forget_expired", "forget_old_events", "link_audit_events", "remind_services"),
+        *(
+            "forget_expired",
+            "forget_old_events",
+            "link_audit_events",
+            "remind_services",
+            "remind_silent_services",
+        ),
         "send_due_mails",
     )
 }

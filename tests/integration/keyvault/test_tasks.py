@@ -214,10 +214,14 @@ def test_the_worker_process_knows_its_tasks_and_queues(around: Surroundings) -> 
         check=True,
     )
     tasks, queues, schedule = json.loads(told.stdout.splitlines()[-1])
-    jobs = ["keyvault.jobs.forget_old_events", "keyvault.jobs.request_due_validations"]
-    assert tasks == ["key.validation_requested", *jobs]
+    names = ("forget_old_events", "forget_users", "request_due_validations")
+    jobs = [f"keyvault.jobs.{name}" for name in (*names, "watch_forgotten_users")]
+    assert tasks == ["key.validation_requested", *jobs, "user.deleted"]
     assert queues == [
         "keyvault.jobs",
+        "keyvault.users.enterprise",
+        "keyvault.users.free",
+        "keyvault.users.pro",
         "keyvault.validation.enterprise",
         "keyvault.validation.free",
         "keyvault.validation.pro",

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog
+from structlog.testing import capture_logs
 
 from shared import watched_file
 from shared.watched_file import UnusableFile, WatchedFile
@@ -117,16 +119,18 @@ def test_a_lost_file_leaves_it_and_a_restored_one_is_taken(
 
 
 def test_trouble_is_told_once_and_without_the_content(
-    file: WatchedFile[int], path: Path, clock: Clock, capsys: pytest.CaptureFixture[str]
+    file: WatchedFile[int], path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # A logger of its own: one that was used before keeps the processors of that time.
+    monkeypatch.setattr(watched_file, "log", structlog.get_logger())
     put(path, "secret")
-    for _ in range(5):
-        clock.now += 1
-        file.current()
-    told = capsys.readouterr().out
-    assert told.count("file_unusable") == 1
-    assert "not a number" in told
-    assert "secret" not in told
+    with capture_logs() as logs:
+        for _ in range(5):
+            clock.now += 1
+            file.current()
+    [told] = logs
+    assert (told["event"], told["reason"]) == ("file_unusable", "not a number")
+    assert "secret" not in str(told)
 
 
 def test_a_file_that_comes_late_is_taken(tmp_path: Path, clock: Clock) -> None:

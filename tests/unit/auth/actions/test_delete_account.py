@@ -115,14 +115,18 @@ async def test_strangers_and_unknown_erasures_are_not_noted() -> None:
     assert memory.erasures == {erasure.id: erasure}
 
 
-async def test_who_is_silent_for_long_is_asked_again() -> None:
-    memory, clock = Memory(), StoppedClock()
-    late = an_erasure(requested_at=NOON - timedelta(minutes=11))
-    for erasure in (late, an_erasure(requested_at=NOON - timedelta(minutes=9))):
+async def test_who_is_silent_is_asked_again_soon_and_then_now_and_then() -> None:
+    memory = Memory()
+    remind = RemindServices(memory.work, StoppedClock())
+    fresh, late, very_late = (
+        an_erasure(requested_at=NOON - timedelta(seconds=age)) for age in (10, 60, 900)
+    )
+    for erasure in (fresh, late, very_late):
         memory.erasures[erasure.id] = erasure
-    await RemindServices(memory.work, clock)()
+    await remind.late()
+    await remind.very_late()
     assert [fact.event for fact in memory.published] == [
-        UserDeleted(user_id=late.user_id, erasure_id=late.id)
+        UserDeleted(user_id=erasure.user_id, erasure_id=erasure.id) for erasure in (late, very_late)
     ]
 
 

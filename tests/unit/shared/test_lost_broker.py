@@ -1,0 +1,65 @@
+"""A worker whose broker goes away at the moment of an acknowledgement connects anew."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from kombu import Message
+from redis.exceptions import ConnectionError as RedisConnectionError
+
+from shared.messaging.unreadable import CarefulConsumer
+
+
+class Channel:
+    """Of a broker that is there, or that is gone."""
+
+    no_ack_consumers: frozenset[str] = frozenset()
+
+    def __init__(self, failure: Exception | None = None) -> None:
+        self.failure = failure
+        self.acknowledged: list[str] = []
+
+    def message_to_python(self, message: Message) -> Message:
+        return message
+
+    def basic_ack(self, delivery_tag: str, multiple: bool = False) -> None:
+        if self.failure is not None:
+            raise self.failure
+        self.acknowledged.append(delivery_tag)
+
+
+def consumer_on(channel: Channel | None) -> Any:
+    """A consumer of messages as it is while it listens on a channel."""
+    consumer = CarefulConsumer.__new__(CarefulConsumer)
+    listening = type("Listening", (), {"channel": channel})()
+    consumer.task_consumer = listening if channel is not None else None
+    return consumer
+
+
+def acknowledge(consumer: Any, channel: Channel) -> None:
+    message = Message(body="[[], {}, {}]", delivery_tag="7", channel=channel)
+    consumer._acknowledge(message, None, (RedisConnectionError,))
+
+
+def test_a_message_is_acknowledged() -> None:
+    channel = Channel()
+    acknowledge(consumer_on(channel), channel)
+    assert channel.acknowledged == ["7"]
+
+
+def test_a_broker_that_is_gone_is_no_secret() -> None:
+    channel = Channel(RedisConnectionError("gone"))
+    with pytest.raises(RedisConnectionError):
+        acknowledge(consumer_on(channel), channel)
+
+
+@pytest.mark.parametrize("present", [Channel(), None])
+def test_a_message_of_an_earlier_connection_does_not_end_this_one(present: Channel | None) -> None:
+    acknowledge(consumer_on(present), Channel(RedisConnectionError("gone")))
+
+
+def test_any_other_failure_is_not_hidden() -> None:
+    channel = Channel(ValueError("a bug"))
+    with pytest.raises(ValueError, match="a bug"):
+        acknowledge(consumer_on(Channel()), channel)
