@@ -11,6 +11,13 @@ from tests.support.suite import Person, Suite, a_person, eventually
 
 pytestmark = pytest.mark.e2e
 
+_SOMETHING = {
+    "/keys/openai": {"api_key": "sk-" + "x" * 40},
+    "/billing/subscription": {"tier": "pro"},
+    "/auth/me": {"username": "another name"},
+    "/auth/tokens": {"name": "a tool", "scopes": ["chat"], "expires_in_days": 1},
+}
+
 
 async def test_a_tier_counts_before_the_token_says_so(ada: Person) -> None:
     """The old token asks; pro's limits answer, and the client is told to refresh."""
@@ -70,3 +77,53 @@ async def test_a_session_that_ends_is_out_at_once_and_takes_its_answers_along(
     assert out_after < 3
     assert (await ada.client.post("/keys/openai/validate")).status_code == 202
     await thief.client.aclose()
+
+
+async def test_without_valkey_what_matters_waits_and_the_rest_goes_on(
+    suite: Suite, ada: Person
+) -> None:
+    await asyncio.to_thread(suite.running.stop, "valkey")
+    try:
+        for path in ("/auth/me", "/keys", "/chat/sessions", "/billing/usage", "/voice/voices"):
+            answer = await ada.client.get(path)
+            # No key for the voices' vendor; but nobody says that the token is bad.
+            assert answer.status_code in (200, 409), (path, answer.text)
+        for method, path in (
+            ("PUT", "/keys/openai"),
+            ("DELETE", "/keys/openai"),
+            ("PUT", "/billing/subscription"),
+            ("PATCH", "/auth/me"),
+            ("POST", "/auth/tokens"),
+            ("GET", "/auth/me/export"),
+        ):
+            answer = await ada.client.request(method, path, json=_SOMETHING.get(path, {}))
+            assert (answer.status_code, answer.json()["code"]) == (503, "dependency_unavailable")
+    finally:
+        await asyncio.to_thread(suite.running.start, "valkey")
+        await asyncio.to_thread(suite.running.wait_for, "valkey")
+
+    async def stored() -> int:
+        return (await ada.client.put("/keys/openai", json=_SOMETHING["/keys/openai"])).status_code
+
+    await eventually(stored, lambda status: status == 202)
+
+
+async def test_without_postgresql_tokens_still_verify_everywhere(suite: Suite, ada: Person) -> None:
+    paths = ("/auth/me", "/keys", "/chat/sessions", "/billing/usage")
+    await asyncio.to_thread(suite.running.stop, "postgres")
+    try:
+        for path in paths:
+            answer = await ada.client.get(path)
+            assert (answer.status_code, answer.json()["code"]) == (503, "dependency_unavailable")
+        assert (await ada.client.get("/billing/plans")).status_code == 200
+        forged = {"authorization": ada.client.headers["authorization"][:-4] + "AAAA"}
+        for path in (*paths, "/billing/plans"):
+            assert (await ada.client.get(path, headers=forged)).status_code == 401
+    finally:
+        await asyncio.to_thread(suite.running.start, "postgres")
+        await asyncio.to_thread(suite.running.wait_for, "postgres")
+
+    async def statuses() -> set[int]:
+        return {(await ada.client.get(path)).status_code for path in paths}
+
+    await eventually(statuses, lambda seen: seen == {200})
