@@ -1,4 +1,4 @@
-"""Accounts for those who run the installation, opened in auth's database directly."""
+"""What is done on accounts from the console, in auth's database directly."""
 
 from __future__ import annotations
 
@@ -25,6 +25,12 @@ async def create_account(email: str, username: str, password: str, role: str) ->
         await wired.actions.create_operator(
             email=email, username=username, password=Password(password), role=_ROLES[role]
         )
+
+
+async def reset_second_factor(login: str) -> None:
+    """Let somebody in by their password alone again. Raises ExpectedFailure."""
+    async with wire(auth_settings()) as wired:
+        await wired.actions.reset_second_factor(login)
 
 
 def auth_settings() -> Settings:

@@ -70,6 +70,7 @@ from services.auth.actions.request_email_change import RequestEmailChange
 from services.auth.actions.request_password_reset import RequestPasswordReset
 from services.auth.actions.resend_verification import ResendVerification
 from services.auth.actions.reset_password import ResetPassword
+from services.auth.actions.reset_second_factor import ResetSecondFactor
 from services.auth.actions.revoke_personal_token import RevokePersonalToken
 from services.auth.actions.revoke_token import RevokeToken
 from services.auth.actions.send_mails import SendMails
@@ -228,6 +229,7 @@ def build_actions(
         begin_totp=BeginTotp(work, settings.totp_issuer, clock),
         confirm_totp=ConfirmTotp(work, limit, clock),
         remove_totp=RemoveTotp(work, clock),
+        reset_second_factor=ResetSecondFactor(work, clock),
         renew_recovery_codes=RenewRecoveryCodes(work, clock),
         refresh=Refresh(work, issuer, lifetimes, clock),
         sign_out=SignOut(work, clock),

@@ -1,4 +1,4 @@
-"""`companion admin`: accounts of those who run the installation."""
+"""`companion admin`: accounts, from the console of the installation."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from typing import Annotated
 
 import typer
 
-app = typer.Typer(no_args_is_help=True, help="Accounts of those who run the installation.")
+app = typer.Typer(no_args_is_help=True, help="Accounts, from the console of the installation.")
 
 
 @app.callback()
 def admin() -> None:
-    """Accounts of those who run the installation."""
+    """Accounts, from the console of the installation."""
 
 
 @app.command()
@@ -42,3 +42,19 @@ def create(
     except ExpectedFailure as failure:
         raise CompanionError(failure.message) from failure
     typer.echo(f"Opened the account {name} ({role}).")
+
+
+@app.command(name="reset-second-factor")
+def reset_second_factor(
+    login: Annotated[str, typer.Argument(help="The e-mail address or the username.")],
+) -> None:
+    """Remove the second factor of somebody who lost it, after you made sure who asks."""
+    from deploy.companion.errors import CompanionError
+    from deploy.companion.staff import reset_second_factor as reset
+    from shared.errors import ExpectedFailure
+
+    try:
+        asyncio.run(reset(login))
+    except ExpectedFailure as failure:
+        raise CompanionError(failure.message) from failure
+    typer.echo("The second factor is removed, every sign-in has ended, and a mail tells the owner.")

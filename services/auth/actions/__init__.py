@@ -55,6 +55,7 @@ from services.auth.actions.request_email_change import RequestEmailChange
 from services.auth.actions.request_password_reset import RequestPasswordReset
 from services.auth.actions.resend_verification import ResendVerification
 from services.auth.actions.reset_password import ResetPassword
+from services.auth.actions.reset_second_factor import ResetSecondFactor
 from services.auth.actions.revoke_personal_token import RevokePersonalToken
 from services.auth.actions.revoke_token import RevokeToken
 from services.auth.actions.send_mails import SendMails
@@ -82,6 +83,7 @@ class Actions:
     begin_totp: BeginTotp
     confirm_totp: ConfirmTotp
     remove_totp: RemoveTotp
+    reset_second_factor: ResetSecondFactor
     renew_recovery_codes: RenewRecoveryCodes
     refresh: Refresh
     sign_out: SignOut

@@ -298,6 +298,15 @@ class ScopeNotGrantable(Invalid):
         )
 
 
+class NoSuchAccount(NotFound):
+    """Nobody has this login. Told on the console alone."""
+
+    code = "no_such_account"
+
+    def __init__(self) -> None:
+        super().__init__("There is no account with this address or username.")
+
+
 class SigningKeysUnavailable(Unavailable):
     """The file of signing keys is missing or unusable; an operator has to restore it."""
 

@@ -14,11 +14,13 @@ from services.auth.actions.confirm_totp import ConfirmTotp
 from services.auth.actions.limit_guesses import count_failure
 from services.auth.actions.remove_totp import RemoveTotp
 from services.auth.actions.renew_recovery_codes import RenewRecoveryCodes
+from services.auth.actions.reset_second_factor import ResetSecondFactor
 from services.auth.actions.show_second_factor import SecondFactorState, ShowSecondFactor
 from services.auth.actions.step_up import StepUp
 from services.auth.domain.attempts import failures_of
 from services.auth.domain.errors import (
     AccountInactive,
+    NoSuchAccount,
     OtpRefused,
     OtpRequired,
     TooManyAttempts,
@@ -336,6 +338,23 @@ async def test_new_recovery_codes_replace_the_old_ones() -> None:
         await house.sign_in(old[0])
     await house.sign_in(new[0])
     assert "recovery_codes.renewed" in house.noted()
+
+
+async def test_the_console_lets_somebody_in_who_lost_everything() -> None:
+    house = House()
+    reset = ResetSecondFactor(house.memory.work, house.clock)
+    with pytest.raises(NoSuchAccount):
+        await reset("nobody")
+    with pytest.raises(TotpNotActive):
+        await reset("ada")
+    await house.with_totp()
+    await reset("Ada@Example.com")
+    # Whoever asked may have been somebody else: nothing goes on that was begun before.
+    assert house.memory.reasons == {house.device.id: EndReason.SECOND_FACTOR_CHANGED}
+    assert house.memory.mails[-1].kind is MailKind.FACTOR_REMOVED
+    assert house.noted()[-1] == "second_factor.reset"
+    assert await house.state() == SecondFactorState(None, 0)
+    await house.sign_in()
 
 
 async def test_removing_it_ends_all_other_sign_ins_and_tells_the_owner() -> None:
