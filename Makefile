@@ -70,9 +70,11 @@ types: $(VENV)/.developing
 contracts: $(VENV)/.developing
 	@$(BIN)/lint-imports
 
-bench: $(VENV)/.developing ## the benchmarks of a chat turn and of signing in, as tables
+bench: $(VENV)/.developing ## the benchmarks of a chat turn, of signing in and of using a key, as tables
 	@$(BIN)/python -m bench.turn
 	@$(BIN)/python -m bench.sign_in
+	@$(BIN)/python -m bench.key_use
+	@$(BIN)/python -m bench.keyvault
 
 lock: $(BIN)/uv ## resolve the dependencies anew, with hashes
 	@$(LOCK) --all-extras pyproject.toml -o requirements/development.txt

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
 import structlog
 
 log = structlog.get_logger(__name__)
+
+_SAID_AGAIN_SECONDS = 1.0
 
 
 @asynccontextmanager
@@ -19,6 +21,15 @@ async def running_beside(*works: Coroutine[Any, Any, None]) -> AsyncIterator[Non
     try:
         yield
     finally:
-        for task in tasks:
+        await _ended(tasks)
+
+
+async def _ended(tasks: Sequence[asyncio.Task[None]]) -> None:
+    # Said again until it is heard: on Python 3.11 a cancellation is lost when it comes just as the
+    # call ends that `asyncio.wait_for` waits for, and a work without an end would go on for ever.
+    running = set(tasks)
+    while running:
+        for task in running:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        _, running = await asyncio.wait(running, timeout=_SAID_AGAIN_SECONDS)
+    await asyncio.gather(*tasks, return_exceptions=True)

@@ -54,6 +54,7 @@ class OnBehalfOf:
     request_id: str
     access_token: str = field(repr=False)
     sign_in_id: UUID
+    served_by: UUID | None = None  # the organisation whose key may be the one
 
 
 def key_id(service: str, key: ECKey) -> str:

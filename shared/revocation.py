@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
+from uuid import UUID
 
 from shared.ids import UserId
 
@@ -22,16 +23,18 @@ class KeyUser(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Revocation:
-    """A user's key at one vendor was withdrawn."""
+    """A key at one vendor was withdrawn: a user's, or an organisation's, whose id then stands for
+    a user's."""
 
     user_id: UserId
     provider: str
     at: datetime
 
-    def ends(self, running: KeyUser) -> bool:
-        """Whether it runs on that key. What began later runs on the key's successor."""
+    def ends(self, running: KeyUser, *, served_by: UUID | None = None) -> bool:
+        """Whether it runs on that key, or may: which of the two served them, a user's own or their
+        organisation's, is known to keyvault alone. What began later runs on the key's successor."""
         return (
-            running.user_id == self.user_id
+            self.user_id in (running.user_id, served_by)
             and running.provider == self.provider
             and running.created_at <= self.at
         )

@@ -48,6 +48,13 @@ class Identity:
     methods: frozenset[str] = frozenset()
     has_second_factor: bool = False
     organisation_role: str | None = None
+    # Whether they had one of its seats when the token was made.
+    has_seat: bool = False
+
+    @property
+    def served_by(self) -> UUID | None:
+        """The organisation whose keys they may use, where they have none of their own."""
+        return self.organisation_id if self.has_seat else None
 
 
 class VerificationKeys(Protocol):
@@ -202,6 +209,7 @@ def _identity(claims: Mapping[str, Any]) -> Identity:
         methods=frozenset(map(str, claims.get("amr") or ())),
         has_second_factor=claims.get("mfa") is True,
         organisation_role=str(role) if (role := claims.get("org_role")) else None,
+        has_seat=claims.get("org_seated") is True,
     )
 
 

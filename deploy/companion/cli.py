@@ -28,6 +28,7 @@ COMMANDS = (
     "migrate",
     "demo",
     "keyring",
+    "keyvault",
     "events",
     "ledger",
     "admin",

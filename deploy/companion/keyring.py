@@ -1,6 +1,7 @@
 """The keyring of keyvault: the keys that every stored provider key is sealed with.
 
 Made once, by an explicit step. Losing it loses what it sealed, and a second one would hide that.
+How its versions follow each other is in `key_rotation.py`.
 """
 
 from __future__ import annotations

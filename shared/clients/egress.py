@@ -15,13 +15,22 @@ from typing import Any
 import aiohttp
 import orjson
 
-from shared.errors import Conflict, DependencyUnavailable, ExpectedFailure, Forbidden, Unavailable
+from shared.errors import (
+    Conflict,
+    DependencyUnavailable,
+    ExpectedFailure,
+    Forbidden,
+    LimitReached,
+    Unavailable,
+)
 from shared.events.base import current_traceparent
 from shared.identity import OnBehalfOf, ServiceIdentity
 
 __all__ = [
     "Egress",
     "KeyRefused",
+    "KeyUsedTooOften",
+    "KeysWithheld",
     "NoUsableKey",
     "OnBehalfOf",
     "VendorConnectionLost",
@@ -31,6 +40,12 @@ __all__ = [
 GRANT_HEADER = "x-companion-grant"
 USER_HEADER = "x-companion-user"
 DETAIL_HEADER = "x-egress-detail"
+
+_WITHHELD = {
+    "service_stopped": timedelta(minutes=1),
+    "service_rate_reached": timedelta(seconds=1),
+}
+_TOO_OFTEN = timedelta(seconds=10)
 
 
 class KeyRefused(Forbidden):
@@ -47,6 +62,18 @@ class NoUsableKey(Conflict):
     """
 
     code = "no_usable_key"
+
+
+class KeysWithheld(Unavailable):
+    """Keyvault gives this service no key for the moment, whoever its user is."""
+
+    code = "keys_withheld"
+
+
+class KeyUsedTooOften(LimitReached):
+    """Keys were used for this user more often than anybody needs."""
+
+    code = "key_used_too_often"
 
 
 class VendorConnectionLost(Exception):
@@ -79,8 +106,9 @@ class Egress:
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         """The vendor's answer, whatever its status, once its head is here.
 
-        Raises NoUsableKey and KeyRefused when keyvault said no, Unavailable when keyvault or the
-        egress is in trouble, VendorConnectionLost when the vendor is.
+        Raises NoUsableKey, KeyUsedTooOften and KeyRefused when keyvault said no, KeysWithheld when
+        it says no to all of us, Unavailable when keyvault or the egress is in trouble,
+        VendorConnectionLost when the vendor is.
         """
         sent = {
             **(headers or {}),
@@ -154,6 +182,14 @@ def _refusal(document: Mapping[str, Any]) -> ExpectedFailure:
         return NoUsableKey(detail, reason=code)
     if code in {"vault_sealed", "dependency_unavailable", "unavailable"}:
         return DependencyUnavailable("keyvault")
+    if code in _WITHHELD:
+        # Why is for operators: a user can do nothing about it.
+        return KeysWithheld(
+            "Calls with users' keys are held back for the moment. Your keys are safe.",
+            retry_after=_WITHHELD[code],
+        )
+    if code == "user_rate_reached":
+        return KeyUsedTooOften(detail, retry_after=_TOO_OFTEN)
     return KeyRefused(detail, reason=code)
 
 

@@ -1,4 +1,8 @@
-"""`key.*`: what happens to users' provider keys. Published by keyvault."""
+"""`key.*`: what happens to provider keys. Published by keyvault.
+
+`user_id` is whose key it is. Of an organisation's key both `user_id` and `organisation_id` are the
+organisation's id: whoever knows of users alone takes it for a user whom nobody is.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +20,7 @@ class KeyValidationRequested(Event):
     key_id: UUID
     provider: str
     key_version: int
+    organisation_id: UUID | None = None
 
 
 class KeyValidated(Event):
@@ -30,6 +35,7 @@ class KeyValidated(Event):
     status: str
     capabilities: tuple[str, ...] = ()
     models: tuple[str, ...] = ()
+    organisation_id: UUID | None = None
 
 
 class KeyRevoked(Event):
@@ -41,3 +47,4 @@ class KeyRevoked(Event):
     key_id: UUID
     provider: str
     key_version: int
+    organisation_id: UUID | None = None

@@ -7,8 +7,8 @@ in that service's own `providers/`.
 from __future__ import annotations
 
 from shared.registry import discover
-from shared.vendors.base import Check, KeyStatus, Vendor, vendors
+from shared.vendors.base import Check, Detail, KeyStatus, Vendor, vendors
 
 discover("shared.vendors")
 
-__all__ = ["Check", "KeyStatus", "Vendor", "vendors"]
+__all__ = ["Check", "Detail", "KeyStatus", "Vendor", "vendors"]

@@ -12,6 +12,7 @@ from shared.vendors.base import (
     UNREACHABLE,
     Check,
     KeyStatus,
+    TellsAll,
     is_vendor_trouble,
     rows_of,
     vendors,
@@ -19,9 +20,12 @@ from shared.vendors.base import (
 
 API_VERSION = "2026-10-21"
 _MONEY_CODES = {"enforced_spend_limit_reached", "contract_spend_limit_reached"}
+# The owner's own limit comes as a 400 that only its words tell from a bad request.
+_OWN_LIMIT = "You have reached your specified"
+_LINES = ("haiku", "sonnet", "opus", "fable", "mythos")
 
 
-class Anthropic:
+class Anthropic(TellsAll):
     """https://api.anthropic.com"""
 
     name = "anthropic"
@@ -38,13 +42,19 @@ class Anthropic:
         detail_code = details.get("error_code") if isinstance(details, dict) else None
         if status == 200:
             return _found(body)
-        if status == 402 or detail_code in _MONEY_CODES:
+        if status == 402 or detail_code in _MONEY_CODES or _is_own_limit(status, error):
             return NO_QUOTA
+        if detail_code == "organization_on_hold":
+            return LIMITED
         if is_vendor_trouble(status):
             return UNREACHABLE
         if status == 401:
             return INVALID
         return LIMITED if status == 403 else UNREACHABLE
+
+
+def _is_own_limit(status: int, error: Mapping[str, Any]) -> bool:
+    return status == 400 and str(error.get("message")).startswith(_OWN_LIMIT)
 
 
 def _found(body: Any) -> Check:
@@ -58,7 +68,11 @@ def _found(body: Any) -> Check:
             and row.get("lifecycle", "active") != "retired"
         )
     )
-    capabilities = {"text_generation", "code_analysis", "ethical_reasoning"} if models else set()
+    capabilities = {f"claude_{line}" for line in _LINES if any(line in m for m in models)}
+    if models:
+        # The list has no flag for tools: every model of the present generations takes them.
+        general = {"text_generation", "code_analysis", "ethical_reasoning", "function_calling"}
+        capabilities |= general
     if any(_tokens_in(row) >= 200_000 for row in rows):
         capabilities.add("long_context")
     if any(_supports_images(row) for row in rows):

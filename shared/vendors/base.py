@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import timedelta
 from enum import StrEnum
 from typing import Any, Protocol
 
@@ -23,14 +24,32 @@ class KeyStatus(StrEnum):
     UNREACHABLE = "unreachable"
 
 
+Detail = bool | int | str
+
+
 @dataclass(frozen=True, slots=True)
 class Check:
-    """The result of asking a vendor about a key. `error` is our own words, never the vendor's."""
+    """The result of asking a vendor about a key. `error` is our own words, never the vendor's.
+
+    `details` are facts with a value, such as how many voices there are, under names of ours.
+    `retry_after`: how long a vendor that could not tell us wants to be left alone.
+    """
 
     status: KeyStatus
     models: tuple[str, ...] = ()
     capabilities: tuple[str, ...] = ()
     error: str | None = None
+    details: Mapping[str, Detail] = field(default_factory=dict)
+    retry_after: timedelta | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What came back from a call; `body` is parsed JSON, or None."""
+
+    status: int
+    body: Any
+    retry_after: timedelta | None = None
 
 
 class Vendor(Protocol):
@@ -39,6 +58,8 @@ class Vendor(Protocol):
     name: str
     base_url: str  # the default; operators replace it by the setting PROVIDER_<NAME>_URL
     check_path: str  # a free call, relative to the base URL, that only a good key can make
+    # More free calls, made for a key that is known to the vendor: what it can do, told elsewhere.
+    further_paths: tuple[str, ...]
 
     def key_headers(self, api_key: str) -> Mapping[str, str]:
         """The header that carries the key. Never the URL: those are logged."""
@@ -48,8 +69,25 @@ class Vendor(Protocol):
         """Tell the answers to the free call apart; `body` is parsed JSON, or None."""
         ...
 
+    def read_further(self, check: Check, answers: Mapping[str, Answer]) -> Check:
+        """The check, with what the further calls told; one that failed has no answer here."""
+        ...
+
 
 vendors: Registry[Vendor] = Registry("vendor")
+
+
+class TellsAll:
+    """A vendor whose one free call tells everything."""
+
+    further_paths: tuple[str, ...] = ()
+
+    def read_further(
+        self,
+        check: Check,
+        answers: Mapping[str, Answer],  # noqa: ARG002 - there are none
+    ) -> Check:
+        return check
 
 
 @dataclass(frozen=True, slots=True)

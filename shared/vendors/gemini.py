@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,6 +13,7 @@ from shared.vendors.base import (
     UNREACHABLE,
     Check,
     KeyStatus,
+    TellsAll,
     is_vendor_trouble,
     rows_of,
     vendors,
@@ -30,9 +32,10 @@ _NOT_CHAT = (
     "computer-use",
 )
 _BAD_KEY_REASONS = {"API_KEY_INVALID", "ACCESS_TOKEN_TYPE_UNSUPPORTED"}
+_GENERATION = re.compile(r"gemini-(\d{1,2})[.-]")
 
 
-class Gemini:
+class Gemini(TellsAll):
     """https://generativelanguage.googleapis.com"""
 
     name = "gemini"
@@ -56,7 +59,12 @@ class Gemini:
         # A bad key is a 400 here, told from a bad request by its reason alone.
         if reasons & _BAD_KEY_REASONS or status == 401:
             return INVALID
-        return LIMITED if status == 403 else UNREACHABLE
+        return LIMITED if status == 403 or _is_about_the_account(error) else UNREACHABLE
+
+
+def _is_about_the_account(error: Any) -> bool:
+    """The key is known, but not served where we are."""
+    return isinstance(error, dict) and error.get("status") == "FAILED_PRECONDITION"
 
 
 def _reasons(error: dict[str, Any]) -> set[str]:
@@ -67,8 +75,13 @@ def _reasons(error: dict[str, Any]) -> set[str]:
 
 def _found(body: Any) -> Check:
     models = tuple(sorted(filter(None, map(_chat_model, rows_of(body, "models")))))
-    capabilities = ("code_generation", "multimodal", "text_generation") if models else ()
-    return Check(KeyStatus.VALID, models=models, capabilities=capabilities)
+    capabilities = {f"gemini_{found[1]}" for m in models if (found := _GENERATION.match(m))}
+    if models:
+        capabilities |= {"code_generation", "text_generation"}
+    # The list names no abilities; open models of other names lie beside these.
+    if any(model.startswith("gemini-") for model in models):
+        capabilities |= {"function_calling", "multimodal"}
+    return Check(KeyStatus.VALID, models=models, capabilities=tuple(sorted(capabilities)))
 
 
 def _chat_model(row: Any) -> str | None:

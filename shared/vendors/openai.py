@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import UTC, date, datetime
 from typing import Any
 
 from shared.vendors.base import (
@@ -12,6 +13,7 @@ from shared.vendors.base import (
     UNREACHABLE,
     Check,
     KeyStatus,
+    TellsAll,
     is_vendor_trouble,
     rows_of,
     vendors,
@@ -34,14 +36,20 @@ _NOT_CHAT = (
     "embedding",
     "whisper",
     "dall-e",
-    "omni-moderation",
+    "moderation",
     "sora",
     "tts-",
+    "-instruct",
+    "babbage",
+    "davinci",
 )
 _FAMILIES = {"gpt-3.5": "gpt_3_5", "gpt-4": "gpt_4", "gpt-5": "gpt_5", "gpt-6": "gpt_6"}
+_SEES = ("gpt-4-turbo", "gpt-4o", "gpt-4.1", "gpt-5", "gpt-6", "o3", "o4")
+# The list names no abilities: these are known of all that go by such a name and are still served.
+_CALLS_FUNCTIONS = ("gpt-", "o1", "o3", "o4", "chatgpt-")
 
 
-class OpenAI:
+class OpenAI(TellsAll):
     """https://api.openai.com/v1"""
 
     name = "openai"
@@ -69,15 +77,32 @@ class OpenAI:
 
 
 def _found(body: Any) -> Check:
-    rows = rows_of(body, "data")
-    ids = [row["id"] for row in rows if isinstance(row, dict) and isinstance(row.get("id"), str)]
-    models = tuple(sorted(i for i in ids if not any(mark in i for mark in _NOT_CHAT)))
-    families = {
+    today = datetime.now(UTC).date()
+    found = {_chat_model(row, today) for row in rows_of(body, "data")}
+    models = tuple(sorted(filter(None, found)))
+    capabilities = {
         word for prefix, word in _FAMILIES.items() if any(m.startswith(prefix) for m in models)
     }
-    # Every chat model that is still served takes tools and reads code.
-    general = {"function_calling", "code_interpreter"} if models else set()
-    return Check(KeyStatus.VALID, models=models, capabilities=tuple(sorted(families | general)))
+    if any(model.startswith(_CALLS_FUNCTIONS) for model in models):
+        capabilities |= {"function_calling", "code_interpreter"}
+    if any(model.startswith(_SEES) for model in models):
+        capabilities.add("multimodal")
+    return Check(KeyStatus.VALID, models=models, capabilities=tuple(sorted(capabilities)))
+
+
+def _chat_model(row: Any, today: date) -> str | None:
+    name = row.get("id") if isinstance(row, dict) else None
+    if not isinstance(name, str) or any(mark in name for mark in _NOT_CHAT):
+        return None
+    return None if _is_past(row.get("shutdown_date"), today) else name
+
+
+def _is_past(shutdown: Any, today: date) -> bool:
+    """Models stay listed for a while after their last day."""
+    try:
+        return isinstance(shutdown, str) and date.fromisoformat(shutdown[:10]) < today
+    except ValueError:
+        return False
 
 
 vendors.register("openai")(OpenAI())

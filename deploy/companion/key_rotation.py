@@ -1,0 +1,132 @@
+"""The rotation of the keyvault's keyring, from the console: its verbs, run in this process."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import sys
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+import structlog
+
+from deploy.companion.errors import CompanionError
+from deploy.companion.installation import Installation
+from services.keyvault.actions import Actions
+from services.keyvault.actions.watch_rotation import RotationState
+from services.keyvault.domain.errors import VersionNotEverywhere
+from services.keyvault.domain.key_encryption import KekState
+from services.keyvault.domain.keyring import KeyringRefused
+from services.keyvault.domain.rotation import Progress
+from services.keyvault.settings import Settings
+from services.keyvault.wiring import wire
+from shared.errors import ExpectedFailure
+
+_LOOK_AGAIN_SECONDS = 0.5
+
+
+async def add() -> int:
+    """Put a new version on standby; the one that waits already, if one does."""
+    async with _desk() as actions:
+        return await actions.add_keyring_version()
+
+
+async def activate(version: int | None, *, wait_seconds: float, tell: Callable[[str], None]) -> int:
+    """Let a version wrap what is new, as soon as every running process knows it."""
+    async with _desk() as actions:
+        patience = _Patience(wait_seconds, tell)
+        while True:
+            try:
+                return await actions.activate_keyring_version(version)
+            except VersionNotEverywhere as failure:
+                await patience.after(failure)
+
+
+async def rewrap(tell: Callable[[Progress], None]) -> Progress:
+    """Bring all data keys under the active version."""
+    async with _desk() as actions:
+        return await actions.rewrap_data_keys(tell)
+
+
+async def retire(version: int, *, wait_seconds: float, tell: Callable[[str], None]) -> None:
+    """Close a version under which nothing is wrapped any more."""
+    async with _desk() as actions:
+        patience = _Patience(wait_seconds, tell)
+        while True:
+            try:
+                return await actions.retire_keyring_version(version)
+            except VersionNotEverywhere as failure:
+                await patience.after(failure)
+
+
+async def status() -> tuple[KekState, RotationState]:
+    """The versions, and how far a rotation is."""
+    async with _desk() as actions:
+        await actions.examine_vault()
+        vault = actions.examine_vault.vault
+        return await vault.roots.kek.state(), await actions.show_rotation()
+
+
+class _Patience:
+    """Waits for processes that have not taken a change yet, and says so once."""
+
+    def __init__(self, seconds: float, tell: Callable[[str], None]) -> None:
+        self._until = time.monotonic() + seconds
+        self._tell = tell
+        self._told = ""
+
+    async def after(self, failure: VersionNotEverywhere) -> None:
+        """Raises the failure once the time is over."""
+        if time.monotonic() >= self._until:
+            raise failure
+        if failure.message != self._told:
+            self._told = failure.message
+            self._tell(failure.message)
+        await asyncio.sleep(_LOOK_AGAIN_SECONDS)
+
+
+@asynccontextmanager
+async def _desk() -> AsyncIterator[Actions]:
+    """The keyvault's verbs in this process. Raises CompanionError for whatever goes wrong."""
+    _log_what_went_wrong()
+    try:
+        async with wire(keyvault_settings()) as wired:
+            yield wired.actions
+    except KeyringRefused as refused:
+        raise CompanionError(
+            f"The keyring can't be used: {refused.reason}.", "See the keyvault's README, Sealed."
+        ) from refused
+    except ExpectedFailure as failure:
+        raise CompanionError(failure.message) from failure
+    except OSError as error:
+        raise CompanionError(
+            f"The keyring can't be read or replaced: {error.strerror or error}."
+        ) from error
+
+
+def _log_what_went_wrong() -> None:
+    """Beside the output, not in it, and nothing that the output says anyway."""
+    if not structlog.is_configured():
+        structlog.configure(
+            wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING),
+            logger_factory=lambda *_: structlog.PrintLogger(sys.stderr),
+        )
+
+
+def keyvault_settings() -> Settings:
+    """The keyvault's settings, wherever this console runs."""
+    # Inside the keyvault's own container the environment says it all; beside `make run` we work it
+    # out.
+    if "KEYVAULT_KEYRING" in os.environ or "KEYVAULT_KEYRING_FILE" in os.environ:
+        return Settings.from_environment()
+    installation = Installation.open()
+    before = dict(os.environ)
+    os.environ.update(installation.environment(installation.role("keyvault")))
+    try:
+        return Settings.from_environment()
+    finally:
+        # What is the keyvault's own is not for whatever else this process does.
+        os.environ.clear()
+        os.environ.update(before)
