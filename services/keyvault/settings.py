@@ -5,12 +5,14 @@ from __future__ import annotations
 import ipaddress
 import os
 from collections.abc import Mapping
+from datetime import timedelta
 from pathlib import Path
-from typing import Self
+from typing import Any, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import Field, model_validator
+from pydantic import Field, SecretStr, model_validator
 
+from services.keyvault.domain.service_use import UseLimits
 from shared.settings import CommonSettings
 from shared.vendors import vendors
 
@@ -25,11 +27,103 @@ def _provider_urls() -> dict[str, str]:
 class Settings(CommonSettings):
     """What may differ per deployment of the keyvault."""
 
-    keyring_file: Path = Field(validation_alias="KEYVAULT_KEYRING_FILE")
+    # Where the key-encryption keys are; each place has its own settings below.
+    keyring: Literal["file", "env", "vault-transit", "aws-kms"] = Field(
+        "file", validation_alias="KEYVAULT_KEYRING"
+    )
+    keyring_file: Path | None = Field(None, validation_alias="KEYVAULT_KEYRING_FILE")
+    keyring_json: SecretStr | None = Field(None, validation_alias="KEYVAULT_KEYRING_JSON")
+    # Bound into every seal when a key service holds the keys; a file has such a name inside.
+    installation: str = Field(
+        "", validation_alias="KEYVAULT_INSTALLATION", pattern=r"^([A-Za-z0-9._-]{1,64})?$"
+    )
+    transit_url: str = Field("", validation_alias="KEYVAULT_TRANSIT_URL")
+    transit_token_file: Path | None = Field(None, validation_alias="KEYVAULT_TRANSIT_TOKEN_FILE")
+    transit_key: str = Field("companion", validation_alias="KEYVAULT_TRANSIT_KEY")
+    transit_mount: str = Field("transit", validation_alias="KEYVAULT_TRANSIT_MOUNT")
+    transit_namespace: str | None = Field(None, validation_alias="KEYVAULT_TRANSIT_NAMESPACE")
+    transit_ca_file: Path | None = Field(None, validation_alias="KEYVAULT_TRANSIT_CA_FILE")
+    # version=key id, comma separated; the active version wraps what is new, the highest by default.
+    kms_keys: str = Field("", validation_alias="KEYVAULT_KMS_KEYS")
+    kms_active: int | None = Field(None, validation_alias="KEYVAULT_KMS_ACTIVE", ge=1)
+    kms_region: str | None = Field(None, validation_alias="KEYVAULT_KMS_REGION")
+    kms_endpoint: str | None = Field(None, validation_alias="KEYVAULT_KMS_ENDPOINT")
+    # Nobody waits longer for a key service, and no data key stays unwrapped for longer than this.
+    kek_timeout_seconds: float = Field(
+        3.0, validation_alias="KEYVAULT_KEK_TIMEOUT_SECONDS", gt=0, le=30
+    )
+    data_key_seconds: float = Field(60.0, validation_alias="KEYVAULT_DATA_KEY_SECONDS", ge=0, le=60)
     # How often the keyring is looked at again; a mended one opens the vault within this time.
     examine_seconds: float = Field(5.0, validation_alias="KEYVAULT_EXAMINE_SECONDS", gt=0, le=300)
+    # Asked who decides about an organisation's keys; without it nobody does.
+    auth_internal_url: str | None = Field(None, validation_alias="AUTH_INTERNAL_URL")
+    # What is usual, of all processes together; 0 lifts a limit. More than this is refused.
+    uses_per_second: int = Field(
+        1000, validation_alias="KEYVAULT_USES_PER_SECOND", ge=0, le=1_000_000
+    )
+    uses_per_user_minute: int = Field(
+        600, validation_alias="KEYVAULT_USES_PER_USER_MINUTE", ge=0, le=100_000
+    )
+    # A service that uses the keys of more users than this within the window is stopped.
+    users_per_window: int = Field(
+        10_000, validation_alias="KEYVAULT_USERS_PER_WINDOW", ge=0, le=100_000_000
+    )
+    users_window_minutes: int = Field(
+        10, validation_alias="KEYVAULT_USERS_WINDOW_MINUTES", ge=1, le=60
+    )
+    # How often the processes tell each other of their uses.
+    watch_seconds: float = Field(1.0, validation_alias="KEYVAULT_WATCH_SECONDS", gt=0, le=2)
     # Where each vendor is, from PROVIDER_<NAME>_URL; a new vendor needs no line here.
     provider_urls: Mapping[str, str] = Field(default_factory=_provider_urls)
+
+    @property
+    def report_good_for(self) -> timedelta:
+        """How long a process counts as running with the keyring that it last told of."""
+        return timedelta(seconds=3 * self.examine_seconds + 5)
+
+    @property
+    def kms_key_ids(self) -> dict[int, str]:
+        """The keys at KMS by version. Raises ValueError."""
+        pairs = [pair.partition("=") for pair in self.kms_keys.split(",") if pair.strip()]
+        keys = {int(version): key.strip() for version, _, key in pairs}
+        if len(keys) != len(pairs) or not all(keys.values()) or min(keys, default=0) < 1:
+            raise ValueError("KEYVAULT_KMS_KEYS is not of the form 1=key,2=key")
+        return keys
+
+    @model_validator(mode="after")
+    def _whole_keyring(self) -> Self:
+        """What the chosen place needs is there. What is wrong with it seals the vault, later."""
+        needed: dict[str, dict[str, Any]] = {
+            "file": {"KEYVAULT_KEYRING_FILE": self.keyring_file},
+            "env": {"KEYVAULT_KEYRING_JSON": self.keyring_json},
+            "vault-transit": {
+                "KEYVAULT_INSTALLATION": self.installation,
+                "KEYVAULT_TRANSIT_URL": self.transit_url,
+                "KEYVAULT_TRANSIT_TOKEN_FILE": self.transit_token_file,
+            },
+            "aws-kms": {
+                "KEYVAULT_INSTALLATION": self.installation,
+                "KEYVAULT_KMS_KEYS": self.kms_keys,
+            },
+        }
+        missing = [name for name, value in needed[self.keyring].items() if not value]
+        if missing:
+            raise ValueError(f"KEYVAULT_KEYRING={self.keyring} needs {', '.join(missing)}")
+        if self.keyring == "aws-kms" and self.kms_active not in {None, *self.kms_key_ids}:
+            raise ValueError("KEYVAULT_KMS_ACTIVE is none of the versions in KEYVAULT_KMS_KEYS")
+        for url in filter(None, (self.transit_url, self.kms_endpoint)):
+            if not _is_safe(url):
+                raise ValueError("data keys would cross the network in clear; use https")
+        return self
+
+    @property
+    def use_limits(self) -> UseLimits:
+        return UseLimits(
+            uses_per_second=self.uses_per_second,
+            uses_per_user_minute=self.uses_per_user_minute,
+            users_per_window=self.users_per_window,
+            window=timedelta(minutes=self.users_window_minutes),
+        )
 
     @model_validator(mode="after")
     def _no_key_in_clear(self) -> Self:

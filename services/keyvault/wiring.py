@@ -3,39 +3,70 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import resource
+import secrets
+import socket
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 
 import structlog
 
 from services.keyvault.actions import (
     Actions,
+    ActivateKeyringVersion,
+    AddKeyringVersion,
+    DropOldSeats,
+    EndOrganisation,
+    EnterOrganisation,
     ExamineVault,
     ExportUser,
     ForgetUser,
     ListKeys,
+    NoteSeats,
     ReadAudit,
+    ReportKeyring,
     RequestDueValidations,
     RequestValidation,
+    ResumeService,
+    RetireKeyringVersion,
     RevokeKey,
+    RewrapDataKeys,
     ShowKey,
+    ShowRotation,
+    ShowServices,
+    StopService,
     StoreKey,
     UseKey,
     ValidateKeys,
+    WatchUses,
 )
-from services.keyvault.domain.ports import KeyChecker, NewUnitOfWork
+from services.keyvault.api.rotation_gauges import showing_rotation
+from services.keyvault.api.uses import watching_uses
+from services.keyvault.domain.ports import KeyAdmins, KeyChecker, KeyEncryptionSource, NewUnitOfWork
+from services.keyvault.domain.service_use import UseMeter
 from services.keyvault.domain.vault import Vault
+from services.keyvault.providers.auth_organisations import open_auth
+from services.keyvault.providers.aws_kms import AwsKms
+from services.keyvault.providers.key_encryption import open_key_service
+from services.keyvault.providers.keyring_book import KeyringBook
+from services.keyvault.providers.keyring_environment import KeyringEnvironment
 from services.keyvault.providers.keyring_file import KeyringFile
+from services.keyvault.providers.vault_transit import TransitKey, VaultTransit
 from services.keyvault.providers.vendor_check import open_vendor_check
 from services.keyvault.settings import Settings
 from services.keyvault.storage.key_uses import SqlKeyUses
+from services.keyvault.storage.service_uses import SqlServiceUses
 from services.keyvault.storage.unit_of_work import SqlWork
+from shared.background import running_beside
 from shared.clock import SystemClock
 from shared.db.database import Database, open_database
 from shared.errors import Unavailable
 from shared.http.app import Check
+from shared.identity import ServiceIdentity
 from shared.settings import service_database_url
 
 log = structlog.get_logger(__name__)
@@ -54,15 +85,18 @@ class Wired:
 async def wire(settings: Settings, *, may_begin: bool = False) -> AsyncIterator[Wired]:
     """The parts that web and worker share. The vault is sealed until it is examined."""
     keep_memory_private()
+    me = ServiceIdentity.from_file("keyvault", settings.identity_key_file)
     url = service_database_url(settings.database_url.get_secret_value(), "keyvault")
     async with (
         open_database(
             url, connections=settings.database_connections, application="keyvault"
         ) as database,
         open_vendor_check(settings.provider_urls) as checker,
+        open_auth(settings.auth_internal_url, me) as auth,
+        _open_key_encryption(settings) as keys,
     ):
         vault = Vault()
-        actions = _actions(settings, database, checker, vault, may_begin=may_begin)
+        actions = _actions(settings, database, checker, auth, keys, vault, may_begin=may_begin)
         yield Wired(actions, database, {"database": database.check, "vault": vault.check})
 
 
@@ -70,14 +104,59 @@ async def wire(settings: Settings, *, may_begin: bool = False) -> AsyncIterator[
 async def wire_web(settings: Settings) -> AsyncIterator[Wired]:
     """The web process: it also watches the vault, and begins it in a fresh database."""
     async with wire(settings, may_begin=True) as wired:
-        await _examine(wired.actions.examine_vault)
-        watch = asyncio.create_task(_keep_watch(wired.actions.examine_vault, settings))
+        name = f"web {socket.gethostname()} {os.getpid()} {secrets.token_hex(3)}"
+        await _examine(wired.actions, settings, name)
         try:
-            yield wired
+            async with (
+                running_beside(_keep_watch(wired.actions, settings, name)),
+                watching_uses(wired.actions.watch_uses, settings.watch_seconds),
+                showing_rotation(wired.actions.show_rotation),
+            ):
+                yield wired
         finally:
-            watch.cancel()
-            with suppress(asyncio.CancelledError):
-                await watch
+            with suppress(Unavailable):
+                await wired.actions.report_keyring.leave(name)
+
+
+@asynccontextmanager
+async def _open_key_encryption(settings: Settings) -> AsyncIterator[KeyEncryptionSource]:
+    if settings.keyring == "file" and settings.keyring_file is not None:
+        yield KeyringFile(settings.keyring_file)
+        return
+    if settings.keyring in ("file", "env"):
+        content = settings.keyring_json.get_secret_value() if settings.keyring_json else None
+        yield KeyringEnvironment(content, environment=settings.environment)
+        return
+    make = partial(_transit if settings.keyring == "vault-transit" else _kms, settings)
+    async with open_key_service(
+        make,
+        installation=settings.installation,
+        timeout_seconds=settings.kek_timeout_seconds,
+        cache_seconds=settings.data_key_seconds,
+    ) as keys:
+        yield keys
+
+
+def _transit(settings: Settings) -> VaultTransit:
+    key = TransitKey(
+        url=settings.transit_url,
+        token_file=settings.transit_token_file or Path(),
+        key=settings.transit_key,
+        mount=settings.transit_mount,
+        namespace=settings.transit_namespace,
+        ca_file=settings.transit_ca_file,
+    )
+    return VaultTransit(key, timeout_seconds=settings.kek_timeout_seconds)
+
+
+def _kms(settings: Settings) -> AwsKms:
+    return AwsKms(
+        settings.kms_key_ids,
+        timeout_seconds=settings.kek_timeout_seconds,
+        region=settings.kms_region,
+        endpoint=settings.kms_endpoint,
+        active=settings.kms_active,
+    )
 
 
 def keep_memory_private() -> None:
@@ -89,6 +168,8 @@ def _actions(
     settings: Settings,
     database: Database,
     checker: KeyChecker,
+    key_admins: KeyAdmins,
+    keys: KeyEncryptionSource,
     vault: Vault,
     *,
     may_begin: bool,
@@ -98,8 +179,13 @@ def _actions(
 
     new_work: NewUnitOfWork = unit_of_work
     clock, key_uses = SystemClock(), SqlKeyUses(database)
-    examine_vault = ExamineVault(KeyringFile(settings.keyring_file), new_work, vault, may_begin)
+    service_uses, limits = SqlServiceUses(database), settings.use_limits
+    meter = UseMeter(limits, clock.now())
+    examine_vault = ExamineVault(keys, new_work, vault, may_begin)
     list_keys, read_audit = ListKeys(new_work), ReadAudit(new_work)
+    book = None
+    if settings.keyring == "file" and settings.keyring_file is not None:
+        book = KeyringBook(settings.keyring_file)
     return Actions(
         store_key=StoreKey(new_work, vault, clock),
         list_keys=list_keys,
@@ -107,24 +193,39 @@ def _actions(
         request_validation=RequestValidation(new_work, vault, clock),
         request_due_validations=RequestDueValidations(new_work, clock),
         validate_keys=ValidateKeys(new_work, key_uses, checker, examine_vault, vault, clock),
-        revoke_key=RevokeKey(new_work, clock),
-        use_key=UseKey(key_uses, vault, clock),
+        revoke_key=RevokeKey(new_work, clock, vault),
+        use_key=UseKey(key_uses, vault, clock, meter, settings.uses_per_user_minute),
+        watch_uses=WatchUses(service_uses, meter, limits, clock),
+        stop_service=StopService(service_uses, clock),
+        resume_service=ResumeService(service_uses, clock),
+        show_services=ShowServices(service_uses, limits),
         read_audit=read_audit,
         examine_vault=examine_vault,
-        forget_user=ForgetUser(new_work, clock),
+        add_keyring_version=AddKeyringVersion(book),
+        activate_keyring_version=ActivateKeyringVersion(book, new_work, examine_vault, vault),
+        rewrap_data_keys=RewrapDataKeys(new_work, examine_vault, vault),
+        retire_keyring_version=RetireKeyringVersion(book, new_work, examine_vault, vault),
+        report_keyring=ReportKeyring(new_work, vault),
+        show_rotation=ShowRotation(new_work),
+        forget_user=ForgetUser(new_work, clock, vault),
         export_user=ExportUser(list_keys, read_audit),
+        enter_organisation=EnterOrganisation(key_admins),
+        note_seats=NoteSeats(new_work),
+        drop_old_seats=DropOldSeats(new_work, clock),
+        end_organisation=EndOrganisation(new_work, clock, vault),
     )
 
 
-async def _keep_watch(examine_vault: ExamineVault, settings: Settings) -> None:
+async def _keep_watch(actions: Actions, settings: Settings, name: str) -> None:
     while True:
         await asyncio.sleep(settings.examine_seconds)
-        await _examine(examine_vault)
+        await _examine(actions, settings, name)
 
 
-async def _examine(examine_vault: ExamineVault) -> None:
+async def _examine(actions: Actions, settings: Settings, name: str) -> None:
     try:
-        await examine_vault()
+        await actions.examine_vault()
+        await actions.report_keyring(name, good_for=settings.report_good_for)
     except Unavailable as failure:
         log.warning("vault_not_examined", reason=failure.code)
     except Exception:

@@ -65,6 +65,7 @@ class EgressStandIn:
     mint: TokenMint
     keys: dict[tuple[UUID, str], str] = field(default_factory=dict)
     keyvault_is_down: bool = False
+    refusal: tuple[int, str] | None = None
     calls: list[EgressCall] = field(default_factory=list)
     url: str = ""
     _session: aiohttp.ClientSession | None = None
@@ -95,6 +96,8 @@ class EgressStandIn:
             return web.Response(status=404)
         if self.keyvault_is_down:
             return web.Response(status=503, headers={DETAIL_HEADER: "ext_authz_error"})
+        if self.refusal is not None:
+            return _denied(*self.refusal)
         try:
             grant = self._granted(request, provider)
         except (Unauthenticated, JoseError, ValueError, KeyError):

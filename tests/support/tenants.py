@@ -69,6 +69,7 @@ class Belongings:
             *("/keys", "/chat/sessions", f"/chat/sessions/{ids['session_id']}/messages"),
             *("/billing/subscription", f"/billing/usage/records/{ids['event_id']}"),
             f"/billing/subscription?organisation_id={ids['organisation_id']}",
+            f"/keys/organisations/{ids['organisation_id']}",
         )
         answers = await together(client.get(path) for path in paths)
         for answer in answers:
@@ -102,6 +103,15 @@ async def everything_of(owner: Person) -> Belongings:
     organisation = await _made(client.post("/auth/organisations", json={"name": f"{mark} org"}))
     path = f"/auth/organisations/{organisation['id']}/invitations"
     invitation = await _made(client.post(path, json={"email": f"{mark}@example.com"}))
+    shared_key = f"marked-shared-{uuid4().hex}"
+    keys = f"/keys/organisations/{organisation['id']}"
+    stored = await client.put(f"{keys}/openai", json={"api_key": shared_key})
+    assert stored.status_code == 202, stored.text
+
+    async def state() -> str:
+        return str((await client.get(f"{keys}/openai")).json()["status"])
+
+    await eventually(state, lambda seen: seen == "valid")
     await owner.refresh()
     [sign_in] = (await client.get("/auth/sessions")).json()["data"]
 
@@ -119,7 +129,7 @@ async def everything_of(owner: Person) -> Belongings:
         "holder_id": owner.id,
         "invitation_id": invitation["id"],
     }
-    secrets = {owner.name, owner.api_key, voice_key, token["token"], mark}
+    secrets = {owner.name, owner.api_key, voice_key, shared_key, token["token"], mark}
     return Belongings(owner, ids, frozenset(secrets | set(ids.values())), token["token"])
 
 

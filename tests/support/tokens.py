@@ -46,6 +46,7 @@ class TokenMint:
             "org": None,
             "scope": " ".join(sorted(of_sign_in(str(claims.get("role", "member"))))),
             "org_role": None,
+            "org_seated": False,
             "auth_time": int(time.time()),
             "amr": ["pwd"],
             **claims,

@@ -7,6 +7,7 @@ from typing import ClassVar
 
 from services.keyvault.domain.owner import Owner
 from services.keyvault.domain.ports import UnitOfWork
+from services.keyvault.domain.vault import Vault
 from shared.erasure import BATCH, Forget, Left
 from shared.events.key import KeyRevoked
 from shared.ids import UserId
@@ -15,10 +16,13 @@ from shared.ids import UserId
 @dataclass(frozen=True)
 class ForgetUser(Forget[UnitOfWork]):
     """Shred the user's data key, delete their keys and their trail, and end what runs on the keys.
+    Their organisation's trail keeps what was done, and no more who did it.
 
     Works while the vault is sealed: nothing needs to be opened to be destroyed. The trail goes too,
     since it is kept for its owner, who is gone.
     """
+
+    vault: Vault
 
     service: ClassVar[str] = "keyvault"
 
@@ -33,5 +37,8 @@ class ForgetUser(Forget[UnitOfWork]):
             work.publish(told, subject=user_id, tier=key.tier)
         await work.keys.delete_all(owner)
         await work.data_keys.shred(owner)
+        self.vault.forget(user_id)
+        await work.organisations.forget(user_id)
         erased = await work.audit.erase(owner, most=BATCH)
-        return Left.MORE if erased == BATCH else Left.NOTHING
+        unnamed = await work.audit.unname(user_id, most=BATCH)
+        return Left.MORE if BATCH in (erased, unnamed) else Left.NOTHING

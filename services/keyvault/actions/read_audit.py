@@ -14,11 +14,16 @@ from shared.ids import UserId
 
 @dataclass(frozen=True, slots=True)
 class ReadAudit:
-    """Show an owner who used which of their keys, when, and for which request."""
+    """Show who used which of an owner's keys, when, and for which request.
+
+    A user also sees what they did with their organisation's keys.
+    """
 
     unit_of_work: NewUnitOfWork
 
-    async def __call__(self, *, by: UserId, before: UUID | None, most: int) -> Sequence[AuditEntry]:
+    async def __call__(
+        self, *, by: UserId, before: UUID | None, most: int, of: Owner | None = None
+    ) -> Sequence[AuditEntry]:
         """The lines older than `before`, newest first."""
         async with self.unit_of_work() as work:
-            return await work.audit.page(Owner.user(by), before=before, most=most)
+            return await work.audit.page(of or Owner.user(by), before=before, most=most)

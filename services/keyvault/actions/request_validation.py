@@ -20,16 +20,18 @@ _MOST_AT_ONCE = 500
 
 @dataclass(frozen=True, slots=True)
 class RequestValidation:
-    """Let a user's key be checked again. Until the answer, what is known of it stands."""
+    """Let a key be checked again. Until the answer, what is known of it stands."""
 
     unit_of_work: NewUnitOfWork
     vault: Vault
     clock: Clock
 
-    async def __call__(self, provider: str, *, by: UserId, tier: str) -> ProviderKey:
+    async def __call__(
+        self, provider: str, *, by: UserId, tier: str, of: Owner | None = None
+    ) -> ProviderKey:
         require_provider(provider)
         await self.vault.check()
-        owner = Owner.user(by)
+        owner = of or Owner.user(by)
         async with self.unit_of_work() as work:
             key = await work.keys.find(owner, provider)
             if key is None or not key.is_live:

@@ -9,6 +9,8 @@ from services.keyvault.domain.errors import KeyNotFound
 from services.keyvault.domain.owner import Owner
 from services.keyvault.domain.policy import require_provider
 from services.keyvault.domain.ports import NewUnitOfWork
+from services.keyvault.domain.provider_key import ProviderKey
+from services.keyvault.domain.vault import Vault
 from shared.clock import Clock
 from shared.events.base import current_request_id
 from shared.events.key import KeyRevoked
@@ -25,10 +27,14 @@ class RevokeKey:
 
     unit_of_work: NewUnitOfWork
     clock: Clock
+    vault: Vault
 
-    async def __call__(self, provider: str, *, by: UserId, tier: str) -> None:
+    async def __call__(
+        self, provider: str, *, by: UserId, tier: str, of: Owner | None = None
+    ) -> None:
+        """`of` an organisation whose key admin they are; their own otherwise."""
         require_provider(provider)
-        owner, now = Owner.user(by), self.clock.now()
+        owner, now = of or Owner.user(by), self.clock.now()
         async with self.unit_of_work() as work:
             await work.keys.lock(owner)
             key = await work.keys.find(owner, provider)
@@ -38,12 +44,18 @@ class RevokeKey:
             if not await work.keys.of(owner):
                 await work.data_keys.shred(owner)
             await work.audit.add(
-                entry_about(key, Kind.DELETED, now, request_id=current_request_id.get())
+                entry_about(key, Kind.DELETED, now, by=by, request_id=current_request_id.get())
             )
-            told = KeyRevoked(
-                user_id=owner.id,
-                key_id=key.id,
-                provider=key.provider,
-                key_version=key.version,
-            )
-            work.publish(told, subject=owner.id, tier=tier)
+            work.publish(revocation_of(key), subject=owner.id, tier=tier)
+        self.vault.forget(owner.id)
+
+
+def revocation_of(key: ProviderKey) -> KeyRevoked:
+    """The news that the key as it is now must not be used any more."""
+    return KeyRevoked(
+        user_id=key.owner.id,
+        organisation_id=key.owner.organisation_id,
+        key_id=key.id,
+        provider=key.provider,
+        key_version=key.version,
+    )

@@ -15,25 +15,25 @@ from shared.ids import UserId
 
 @dataclass(frozen=True, slots=True)
 class ListKeys:
-    """All keys that a user has stored."""
+    """All keys that a user has stored, or their organisation."""
 
     unit_of_work: NewUnitOfWork
 
-    async def __call__(self, *, by: UserId) -> Sequence[ProviderKey]:
+    async def __call__(self, *, by: UserId, of: Owner | None = None) -> Sequence[ProviderKey]:
         async with self.unit_of_work() as work:
-            return await work.keys.of(Owner.user(by))
+            return await work.keys.of(of or Owner.user(by))
 
 
 @dataclass(frozen=True, slots=True)
 class ShowKey:
-    """What is known of a user's key for one provider."""
+    """What is known of a user's or an organisation's key for one provider."""
 
     unit_of_work: NewUnitOfWork
 
-    async def __call__(self, provider: str, *, by: UserId) -> ProviderKey:
+    async def __call__(self, provider: str, *, by: UserId, of: Owner | None = None) -> ProviderKey:
         require_provider(provider)
         async with self.unit_of_work() as work:
-            keys = await work.keys.of(Owner.user(by))
+            keys = await work.keys.of(of or Owner.user(by))
         for key in keys:
             if key.provider == provider:
                 return key

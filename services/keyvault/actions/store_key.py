@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from services.keyvault.actions.revoke_key import revocation_of
 from services.keyvault.domain.audit import Kind, entry_about
-from services.keyvault.domain.keyring import Keyring
+from services.keyvault.domain.errors import OrganisationKeysNotFound
 from services.keyvault.domain.owner import Owner
 from services.keyvault.domain.policy import require_provider
 from services.keyvault.domain.ports import NewUnitOfWork, UnitOfWork
 from services.keyvault.domain.provider_key import ProviderKey, hint_of, new_key
+from services.keyvault.domain.roots import Roots
 from services.keyvault.domain.secret import (
     DataKey,
     fingerprint_for,
     new_data_key,
+    opened_data_key,
     seal_secret,
 )
 from services.keyvault.domain.vault import Vault
@@ -34,44 +37,71 @@ class StoreKey:
     vault: Vault
     clock: Clock
 
-    async def __call__(self, provider: str, api_key: str, *, by: UserId, tier: str) -> ProviderKey:
+    async def __call__(
+        self, provider: str, api_key: str, *, by: UserId, tier: str, of: Owner | None = None
+    ) -> ProviderKey:
+        """`of` an organisation whose key admin they are; their own otherwise."""
         require_provider(provider)
-        keyring, owner, now = self.vault.keyring, Owner.user(by), self.clock.now()
+        roots, owner, now = self.vault.roots, of or Owner.user(by), self.clock.now()
+        made = await self._asked_before(roots, owner) if roots.kek.is_remote else None
         async with self.unit_of_work() as work:
             await work.keys.lock(owner)
+            if owner.organisation_id and await work.organisations.has_ended(owner.organisation_id):
+                raise OrganisationKeysNotFound
             key = await work.keys.find(owner, provider)
             key = key or new_key(owner, provider, tier=tier, at=now)
-            if _holds(keyring, key, api_key):
+            if _holds(roots, key, api_key):
                 key = key.stored_again(tier=tier, at=now)
             else:
-                data_key = await _data_key_of(work, keyring, owner)
-                secret = seal_secret(keyring, data_key, key.next_name, api_key)
+                if key.secret is not None:
+                    # What runs on the secret before this one ends, as if that were withdrawn.
+                    work.publish(revocation_of(key), subject=owner.id, tier=tier)
+                data_key = await _data_key_of(work, roots, owner, made)
+                secret = await seal_secret(roots, data_key, key.next_name, api_key)
                 key = key.holding(secret, hint=hint_of(api_key), tier=tier, at=now)
             await work.keys.save(key)
             await work.audit.add(
-                entry_about(key, Kind.STORED, now, request_id=current_request_id.get())
+                entry_about(key, Kind.STORED, now, by=by, request_id=current_request_id.get())
             )
             work.publish(validation_of(key), subject=owner.id, tier=tier)
         return key
+
+    async def _asked_before(self, roots: Roots, owner: Owner) -> DataKey | None:
+        """Ask the key service now, not while the owner is locked and a connection is taken.
+
+        What it says is kept for a minute, so that the answer is there when it is needed.
+        """
+        async with self.unit_of_work() as work:
+            known = await work.data_keys.of(owner)
+        if known is None:
+            return await new_data_key(roots, owner)
+        async with opened_data_key(roots, known):
+            return None
 
 
 def validation_of(key: ProviderKey) -> KeyValidationRequested:
     """The request to check the key as it is now."""
     return KeyValidationRequested(
-        user_id=key.owner.id, key_id=key.id, provider=key.provider, key_version=key.version
+        user_id=key.owner.id,
+        organisation_id=key.owner.organisation_id,
+        key_id=key.id,
+        provider=key.provider,
+        key_version=key.version,
     )
 
 
-def _holds(keyring: Keyring, key: ProviderKey, api_key: str) -> bool:
+def _holds(roots: Roots, key: ProviderKey, api_key: str) -> bool:
     if key.secret is None:
         return False
-    return key.secret.fingerprint.equals(fingerprint_for(keyring, key.name, api_key))
+    return key.secret.fingerprint.equals(fingerprint_for(roots, key.name, api_key))
 
 
-async def _data_key_of(work: UnitOfWork, keyring: Keyring, owner: Owner) -> DataKey:
+async def _data_key_of(
+    work: UnitOfWork, roots: Roots, owner: Owner, made: DataKey | None
+) -> DataKey:
     known = await work.data_keys.of(owner)
     if known is not None:
         return known
-    made = new_data_key(keyring, owner)
+    made = made or await new_data_key(roots, owner)
     await work.data_keys.add(made)
     return made

@@ -15,10 +15,12 @@ from services.keyvault.domain.errors import (
     ProviderNotAllowed,
 )
 from services.keyvault.domain.key_use import FoundKey, KeyUse
+from services.keyvault.domain.organisation import ClaimedSeat
 from services.keyvault.domain.owner import Owner
 from services.keyvault.domain.policy import may_use
 from services.keyvault.domain.ports import KeyUses
 from services.keyvault.domain.provider_key import USABLE
+from services.keyvault.domain.service_use import UseMeter
 from services.keyvault.domain.vault import Vault
 from shared.clock import Clock
 from shared.identity import Grant
@@ -37,25 +39,35 @@ class UseKey:
     key_uses: KeyUses
     vault: Vault
     clock: Clock
+    meter: UseMeter
+    most_per_user_minute: int
 
-    async def __call__(self, grant: Grant, *, caller: UserId, provider: str) -> Mapping[str, str]:
+    async def __call__(
+        self, grant: Grant, *, caller: UserId, provider: str, seat: ClaimedSeat | None = None
+    ) -> Mapping[str, str]:
+        """`seat` is what the user's token says of their place in an organisation: where they have
+        no usable key of their own, that organisation's serves them."""
         if grant.user_id != caller:
             raise NotYourKey
         if provider != grant.provider or not may_use(grant.service, provider):
             raise ProviderNotAllowed
-        keyring = self.vault.keyring
+        roots, now = self.vault.roots, self.clock.now()
+        self.meter.admit(grant.service, now)
         use = KeyUse(
             Kind.USED,
             Owner.user(grant.user_id),
             provider,
             grant.service,
             grant.request_id,
-            self.clock.now(),
+            now,
             grant_id=grant.grant_id,
+            seat=seat,
         )
-        found = _usable(await self.key_uses.note(use, if_status=USABLE), provider)
+        noted = await self.key_uses.note(use, if_status=USABLE, most=self.most_per_user_minute)
+        found = _usable(noted, provider)
+        self.meter.served(grant.service, grant.user_id)
         try:
-            with found.opened(keyring) as secret:
+            async with found.opened(roots) as secret:
                 return _key_header(provider, secret.decode("ascii"))
         except NotAuthentic:
             await self.key_uses.note_broken(found.broken(use))

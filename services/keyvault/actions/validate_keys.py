@@ -89,7 +89,7 @@ class ValidateKeys:
             raise
 
     async def _check(self, found: FoundKey, provider: str) -> Check:
-        with found.opened(self.vault.keyring) as secret:
+        async with found.opened(self.vault.roots) as secret:
             return await self.checker.check(provider, secret.decode("ascii"))
 
     async def _save(self, request: ValidationRequest, check: Check) -> None:
@@ -107,6 +107,7 @@ class ValidateKeys:
 def _told(key: ProviderKey) -> KeyValidated:
     return KeyValidated(
         user_id=key.owner.id,
+        organisation_id=key.owner.organisation_id,
         key_id=key.id,
         provider=key.provider,
         key_version=key.version,

@@ -1,6 +1,6 @@
 """The door for HTTP: users' keys outside, the check of the egress inside."""
 
-from services.keyvault.api import account_export, egress, keys
+from services.keyvault.api import account_export, egress, keys, organisation_keys
 
-routers = (keys.router,)
+routers = (organisation_keys.router, keys.router)
 internal_routers = (egress.router, account_export.router)

@@ -7,6 +7,7 @@ injection. The proxy sends the call's own method and path under our prefix, with
 from __future__ import annotations
 
 import re
+from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -14,11 +15,14 @@ from fastapi import APIRouter
 from starlette.routing import Route
 
 from services.keyvault.actions import Actions
+from services.keyvault.api.uses import count_use
 from services.keyvault.domain.errors import GrantInvalid, KeyInUrl, ProviderNotAllowed
+from services.keyvault.domain.organisation import ClaimedSeat
 from shared.errors import ExpectedFailure, Unauthenticated
 from shared.http.door import Receive, Scope, Send
 from shared.http.errors import respond
 from shared.identity import Grant
+from shared.tokens import Identity
 
 _PREFIX = b"/internal/egress/"
 _GRANT, _USER = b"x-companion-grant", b"x-companion-user"
@@ -53,11 +57,28 @@ class EgressCheck:
         state: Any = scope["app"].state
         headers = dict(scope["headers"])
         grant = _grant(state.peers, headers)
+        outcome = "failed"
+        try:
+            header = await self._allowed(state, grant, scope, headers)
+            outcome = "given"
+        except ExpectedFailure as failure:
+            outcome = failure.code
+            raise
+        finally:
+            count_use(grant.service, grant.provider, outcome)
+        return header
+
+    async def _allowed(
+        self, state: Any, grant: Grant, scope: Scope, headers: dict[bytes, bytes]
+    ) -> tuple[bytes, bytes]:
         caller = await state.verifier.verify(_text(headers.get(_USER)))
         _refuse_credentials(scope["query_string"])
         actions: Actions = state.actions
         carried = await actions.use_key(
-            grant, caller=caller.user_id, provider=_provider(scope["raw_path"])
+            grant,
+            caller=caller.user_id,
+            provider=_provider(scope["raw_path"]),
+            seat=_seat(caller),
         )
         ((name, value),) = carried.items()
         return name.encode(), value.encode()
@@ -69,6 +90,13 @@ def _grant(peers: Any, headers: dict[bytes, bytes]) -> Grant:
     except Unauthenticated as error:
         raise GrantInvalid from error
     return grant
+
+
+def _seat(caller: Identity) -> ClaimedSeat | None:
+    if caller.organisation_id is None:
+        return None
+    as_of = datetime.fromtimestamp(caller.issued_at, UTC)
+    return ClaimedSeat(caller.organisation_id, caller.has_seat, as_of)
 
 
 def _text(header: bytes | None) -> str:

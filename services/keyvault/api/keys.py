@@ -67,6 +67,9 @@ class KeyView(BaseModel):
     version: int
     capabilities: tuple[str, ...]
     models: tuple[str, ...]
+    details: dict[str, bool | int | str] = Field(
+        description="What else the provider tells, such as the plan's limits and how much is used."
+    )
     last_validated_at: datetime | None
     last_error: str | None
     created_at: datetime
@@ -81,6 +84,7 @@ class KeyView(BaseModel):
             version=key.version,
             capabilities=key.capabilities,
             models=key.models,
+            details=dict(key.details),
             last_validated_at=key.last_validated_at,
             last_error=key.last_error,
             created_at=key.created_at,
@@ -89,13 +93,16 @@ class KeyView(BaseModel):
 
 
 class AuditLine(BaseModel):
-    """One line of the trail."""
+    """One line of the trail. `organisation_id`: whose key it was, unless it was yours;
+    `user_id`: who asked for it, or for whom it was."""
 
     id: UUID
     kind: Kind
     provider: str
     key_version: int
     service: str
+    organisation_id: UUID | None
+    user_id: UUID | None
     request_id: str | None
     at: datetime
 
@@ -107,6 +114,8 @@ class AuditLine(BaseModel):
             provider=entry.provider,
             key_version=entry.key_version,
             service=entry.service,
+            organisation_id=entry.owner.organisation_id,
+            user_id=entry.user_id,
             request_id=entry.request_id,
             at=entry.at,
         )
@@ -137,7 +146,8 @@ async def read_audit(
     limit: Annotated[int, Query(ge=1, le=200)] = 50,
     cursor: Annotated[str | None, Query(max_length=100)] = None,
 ) -> Page[AuditLine]:
-    """Each time one of your keys was stored, opened or withdrawn, newest first."""
+    """Each time one of your keys was stored, opened or withdrawn, newest first, with what was done
+    with your organisation's keys for you."""
     before = read_cursor(cursor, UUID)[0] if cursor else None
     entries = await actions.read_audit(by=caller.identity.user_id, before=before, most=limit + 1)
     lines = [AuditLine.of(entry) for entry in entries]

@@ -9,7 +9,7 @@ from uuid import UUID
 
 from services.keyvault.domain.owner import Owner
 from services.keyvault.domain.provider_key import ProviderKey
-from shared.ids import uuid7
+from shared.ids import UserId, uuid7
 
 US = "keyvault"
 
@@ -36,11 +36,21 @@ class AuditEntry:
     at: datetime
     service: str = US
     request_id: str | None = None
+    user_id: UserId | None = None  # who asked for it, or for whom it was
     id: UUID = field(default_factory=uuid7)
 
 
 def entry_about(
-    key: ProviderKey, kind: Kind, at: datetime, *, request_id: str | None
+    key: ProviderKey, kind: Kind, at: datetime, *, by: UserId, request_id: str | None
 ) -> AuditEntry:
-    """A line about what we did with a key ourselves."""
-    return AuditEntry(kind, key.owner, key.provider, key.id, key.version, at, request_id=request_id)
+    """A line about what we did with a key ourselves, because somebody asked for it."""
+    return AuditEntry(
+        kind,
+        key.owner,
+        key.provider,
+        key.id,
+        key.version,
+        at,
+        request_id=request_id,
+        user_id=by,
+    )

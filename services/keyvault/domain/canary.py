@@ -1,16 +1,18 @@
-"""Canaries: what proves that a keyring is the one which sealed the data in this database."""
+"""Canaries: what proves that keys are the ones which sealed the data in this database."""
 
 from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from services.keyvault.domain.envelope import CanaryPlace, NotAuthentic, seal, unseal
+from services.keyvault.domain.envelope import CanaryPlace, NotAuthentic
 from services.keyvault.domain.fields import encode_fields
-from services.keyvault.domain.keyring import Keyring, KeyringRefused
+from services.keyvault.domain.key_encryption import KekState
+from services.keyvault.domain.keyring import KeyringRefused
+from services.keyvault.domain.roots import Roots
 
 _SONG = b"the keyvault of this database"
 
@@ -24,66 +26,77 @@ class Purpose(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Canary:
-    """What one version of the keyring made when it came into use."""
+    """What one version of a key made when it came into use."""
 
     purpose: Purpose
     version: int
     proof: bytes
 
 
-def canaries_of(keyring: Keyring) -> list[Canary]:
-    """A canary for each key of the keyring."""
+async def canaries_of(roots: Roots) -> list[Canary]:
+    """A canary for each key."""
+    state = await roots.kek.state()
     return [
+        *[await wrapping_canary(roots, version) for version in state.usable],
         *(
-            Canary(Purpose.WRAPPING, version, seal(key, _place(keyring, version), _SONG))
-            for version, key in keyring.keys.items()
-        ),
-        *(
-            Canary(Purpose.FINGERPRINT, version, _tag(keyring, version))
-            for version in keyring.fingerprint_keys
+            Canary(Purpose.FINGERPRINT, version, _tag(roots, version))
+            for version in roots.fingerprints.by_version
         ),
     ]
 
 
-def prove(keyring: Keyring, canaries: Sequence[Canary]) -> None:
-    """Check the keyring against every canary.
+async def wrapping_canary(roots: Roots, version: int) -> Canary:
+    """The canary of one version of the key-encryption key."""
+    wrapped = await roots.kek.wrap(
+        _SONG, lambda version: CanaryPlace(roots.environment, version), version=version
+    )
+    return Canary(Purpose.WRAPPING, version, wrapped.envelope)
 
-    Raises KeyringRefused when it lacks a version, when a key is another than it was, or when the
-    keys for new seals have no canary yet.
+
+async def prove(roots: Roots, canaries: Sequence[Canary]) -> None:
+    """Check the keys against every canary.
+
+    Raises KeyringRefused when a version is lacking, when a key is another than it was, or when the
+    keys for new seals have no canary yet; DependencyUnavailable when nobody could tell.
     """
-    for canary in canaries:
-        _check(keyring, canary)
+    state = await prove_known(roots, canaries)
     known = {(canary.purpose, canary.version) for canary in canaries}
     in_use = {
-        (Purpose.WRAPPING, keyring.active),
-        (Purpose.FINGERPRINT, keyring.active_fingerprint),
+        (Purpose.WRAPPING, state.active),
+        (Purpose.FINGERPRINT, roots.fingerprints.active),
     }
     if not in_use <= known:
         raise KeyringRefused("canary_missing")
 
 
-def _check(keyring: Keyring, canary: Canary) -> None:
-    keys = keyring.keys if canary.purpose is Purpose.WRAPPING else keyring.fingerprint_keys
-    if canary.version not in keys:
+async def prove_known(roots: Roots, canaries: Iterable[Canary]) -> KekState:
+    """Check the keys against these canaries, and nothing else. Raises as `prove` does."""
+    state = await roots.kek.state()
+    for canary in canaries:
+        # A version that was closed opens nothing any more, its canary neither.
+        if canary.purpose is Purpose.FINGERPRINT or not state.is_closed(canary.version):
+            await _check(roots, canary, state)
+    return state
+
+
+async def _check(roots: Roots, canary: Canary, state: KekState) -> None:
+    is_wrapping = canary.purpose is Purpose.WRAPPING
+    if canary.version not in (state.usable if is_wrapping else roots.fingerprints.by_version):
         raise KeyringRefused("keyring_lacks_a_version")
-    if not _fits(keyring, canary):
+    if not await _fits(roots, canary):
         raise KeyringRefused("keyring_of_another_database")
 
 
-def _fits(keyring: Keyring, canary: Canary) -> bool:
+async def _fits(roots: Roots, canary: Canary) -> bool:
     if canary.purpose is Purpose.FINGERPRINT:
-        return hmac.compare_digest(_tag(keyring, canary.version), canary.proof)
-    key = keyring.keys[canary.version]
+        return hmac.compare_digest(_tag(roots, canary.version), canary.proof)
+    place = CanaryPlace(roots.environment, canary.version)
     try:
-        return unseal(key, _place(keyring, canary.version), canary.proof) == _SONG
+        return await roots.kek.unwrap(canary.version, canary.proof, place) == _SONG
     except NotAuthentic:
         return False
 
 
-def _place(keyring: Keyring, version: int) -> CanaryPlace:
-    return CanaryPlace(keyring.environment, version)
-
-
-def _tag(keyring: Keyring, version: int) -> bytes:
-    message = encode_fields("kv1.fp-canary", keyring.environment, version)
-    return hmac.new(keyring.fingerprint_keys[version], message, hashlib.sha256).digest()
+def _tag(roots: Roots, version: int) -> bytes:
+    message = encode_fields("kv1.fp-canary", roots.environment, version)
+    return hmac.new(roots.fingerprints.by_version[version], message, hashlib.sha256).digest()

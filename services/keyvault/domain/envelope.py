@@ -10,7 +10,7 @@ for ever: a new layout gets a new format name beside this one.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol
@@ -71,6 +71,18 @@ class DataKeyPlace:
             self.kek_version,
         )
 
+    @property
+    def context(self) -> Mapping[str, str]:
+        """The parts by name, in the order in which they are bound."""
+        return {
+            "purpose": "kv1.dek",
+            "environment": self.environment,
+            "owner_type": self.owner_type,
+            "owner_id": str(self.owner_id),
+            "data_key_id": str(self.data_key_id),
+            "kek_version": str(self.kek_version),
+        }
+
 
 @dataclass(frozen=True, slots=True)
 class SecretPlace:
@@ -113,7 +125,45 @@ class CanaryPlace:
 
     @property
     def bound_to(self) -> bytes:
-        return encode_fields("kv1.canary", self.environment, self.kek_version)
+        return encode_fields(*self.context.values())
+
+    @property
+    def context(self) -> Mapping[str, str]:
+        """The parts by name, in the order in which they are bound."""
+        return {
+            "purpose": "kv1.canary",
+            "environment": self.environment,
+            "kek_version": str(self.kek_version),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class RootPlace:
+    """Where a root lies that is kept in the database, wrapped by a key service."""
+
+    environment: str
+    purpose: str
+    version: int
+    kek_version: int
+
+    @property
+    def key_name(self) -> bytes:
+        return self.kek_version.to_bytes(4, "big")
+
+    @property
+    def bound_to(self) -> bytes:
+        return encode_fields(*self.context.values())
+
+    @property
+    def context(self) -> Mapping[str, str]:
+        """The parts by name, in the order in which they are bound."""
+        return {
+            "purpose": "kv1.root",
+            "environment": self.environment,
+            "root": self.purpose,
+            "root_version": str(self.version),
+            "kek_version": str(self.kek_version),
+        }
 
 
 def seal(key: bytes | bytearray, place: Place, content: bytes | bytearray) -> bytes:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+from collections.abc import Mapping
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -26,6 +27,20 @@ class Fingerprint:
     def equals(self, other: Fingerprint) -> bool:
         """Whether both are of one secret, compared in constant time."""
         return self.version == other.version and hmac.compare_digest(self.digest, other.digest)
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class FingerprintKeys:
+    """The keys of fingerprints by version; the newest makes new ones."""
+
+    by_version: Mapping[int, bytes]
+
+    @property
+    def active(self) -> int:
+        return max(self.by_version)
+
+    def __repr__(self) -> str:
+        return f"<FingerprintKeys with versions {sorted(self.by_version)}>"
 
 
 def fingerprint_of(

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from uuid import UUID
 
 from services.keyvault.domain.audit import AuditEntry, Kind
-from services.keyvault.domain.keyring import Keyring
+from services.keyvault.domain.organisation import ClaimedSeat
 from services.keyvault.domain.owner import Owner
 from services.keyvault.domain.provider_key import USABLE, Status
+from services.keyvault.domain.roots import Roots
 from services.keyvault.domain.secret import DataKey, SecretName, opened_secret
 from shared.ids import uuid7
 
@@ -20,7 +21,8 @@ from shared.ids import uuid7
 class KeyUse:
     """What a key is wanted for. A grant is honoured once; our own checks carry none.
 
-    `version` asks for that version of the key and no other.
+    `version` asks for that version of the key and no other; `seat` lets the key of the organisation
+    in where there is none of the owner's own that fits.
     """
 
     kind: Kind
@@ -31,6 +33,7 @@ class KeyUse:
     at: datetime
     grant_id: UUID | None = None
     version: int | None = None
+    seat: ClaimedSeat | None = None
     id: UUID = field(default_factory=uuid7)
 
 
@@ -52,26 +55,27 @@ class FoundKey:
     def is_usable(self) -> bool:
         return self.status in USABLE
 
-    @contextmanager
-    def opened(self, keyring: Keyring) -> Iterator[bytearray]:
+    @asynccontextmanager
+    async def opened(self, roots: Roots) -> AsyncIterator[bytearray]:
         """The secret for the length of a block; never without a line in the trail.
 
         Raises NotAuthentic when it was not sealed by us for this place.
         """
         if not self.is_noted or self.data_key is None or self.envelope is None:
             raise ValueError("a key is opened only once its use is noted")
-        with opened_secret(keyring, self.data_key, self.name, self.envelope) as secret:
+        async with opened_secret(roots, self.data_key, self.name, self.envelope) as secret:
             yield secret
 
     def broken(self, use: KeyUse) -> AuditEntry:
         """The line that says that its seal was broken."""
         return AuditEntry(
             Kind.NOT_OPENED,
-            use.owner,
+            self.name.owner,
             use.provider,
             self.name.id,
             self.name.version,
             use.at,
             service=use.service,
             request_id=use.request_id,
+            user_id=use.owner.user_id,
         )

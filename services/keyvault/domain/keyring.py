@@ -47,11 +47,15 @@ class KeyState(StrEnum):
     STANDBY = "standby"  # known to all replicas, not used yet
     ACTIVE = "active"  # wraps new data keys
     RETIRED = "retired"  # opens what it wrapped before
+    CLOSED = "closed"  # opens nothing more; may leave the file once no backup needs it
 
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Keyring:
-    """The keys by version. `active` wraps what is new; all open what they wrapped."""
+    """The keys by version. `active` wraps what is new; all open what they wrapped.
+
+    A closed version is among the states, but its key is not here.
+    """
 
     environment: str
     active: int
@@ -78,9 +82,14 @@ def new_keyring_document() -> dict[str, Any]:
         # Bound into every seal, so that data of one installation can't be moved into another.
         "environment": secrets.token_hex(16),
         "active": 1,
-        "keys": [{"version": 1, "key": _new_key(), "state": KeyState.ACTIVE.value}],
+        "keys": [new_key_entry(1, KeyState.ACTIVE)],
         "fingerprint_keys": [{"version": 1, "key": _new_key()}],
     }
+
+
+def new_key_entry(version: int, state: KeyState) -> dict[str, Any]:
+    """A fresh key that wraps data keys, as the file holds it."""
+    return {"version": version, "key": _new_key(), "state": state.value}
 
 
 def read_keyring(document: Any) -> Keyring:
@@ -101,7 +110,8 @@ def read_keyring(document: Any) -> Keyring:
     if list(states.values()).count(KeyState.ACTIVE) > 1:
         raise KeyringRefused("keyring_malformed")
     _refuse_shared([*keys.values(), *fingerprint_keys.values()])
-    return Keyring(environment, active, keys, fingerprint_keys, states)
+    usable = {v: key for v, key in keys.items() if states[v] is not KeyState.CLOSED}
+    return Keyring(environment, active, usable, fingerprint_keys, states)
 
 
 def _by_version(rows: Iterable[Any]) -> dict[int, bytes]:

@@ -14,6 +14,7 @@ _PROVIDERS_OF: Mapping[str, frozenset[str]] = MappingProxyType(
         "voice": frozenset({"elevenlabs", "openai"}),
     }
 )
+SERVICES = tuple(sorted(_PROVIDERS_OF))
 
 
 def may_use(service: str, provider: str) -> bool:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import NewType
@@ -12,12 +13,13 @@ from uuid import UUID
 from services.keyvault.domain.owner import Owner
 from services.keyvault.domain.secret import SealedSecret, SecretName
 from shared.ids import uuid7
-from shared.vendors import Check, KeyStatus
+from shared.vendors import Check, Detail, KeyStatus
 
 KeyId = NewType("KeyId", UUID)
 
 _DAY = timedelta(days=1)
 _FIRST_RETRY = timedelta(seconds=30)
+_NO_TIME = timedelta()
 _LONGEST_RETRY = timedelta(hours=1)
 # How long an answer to a check may take before we ask for another one.
 ANSWER_WITHIN = timedelta(minutes=10)
@@ -59,6 +61,7 @@ class ProviderKey:
     secret: SealedSecret | None = None
     capabilities: tuple[str, ...] = ()
     models: tuple[str, ...] = ()
+    details: Mapping[str, Detail] = field(default_factory=dict)
     last_validated_at: datetime | None = None
     last_error: str | None = None
     next_check_at: datetime | None = None
@@ -88,6 +91,7 @@ class ProviderKey:
             hint=hint,
             capabilities=(),
             models=(),
+            details={},
             last_validated_at=None,
         ).stored_again(tier=tier, at=at)
 
@@ -123,7 +127,9 @@ class ProviderKey:
         # A limited key is often one that may not list models; what it listed before still holds.
         if check.status is KeyStatus.LIMITED and not check.models and not check.capabilities:
             return told
-        return replace(told, models=check.models, capabilities=check.capabilities)
+        return replace(
+            told, models=check.models, capabilities=check.capabilities, details=check.details
+        )
 
     def revoked(self, at: datetime) -> ProviderKey:
         """What is left of a withdrawn key: that it existed, and its version."""
@@ -134,6 +140,7 @@ class ProviderKey:
             hint="",
             capabilities=(),
             models=(),
+            details={},
             last_error=None,
             next_check_at=None,
             failed_checks=0,
@@ -149,7 +156,7 @@ class ProviderKey:
             last_error=check.error,
             updated_at=at,
             failed_checks=self.failed_checks + 1,
-            next_check_at=at + retry_after(self.failed_checks),
+            next_check_at=at + max(retry_after(self.failed_checks), check.retry_after or _NO_TIME),
         )
 
     def _tomorrow(self, at: datetime) -> datetime:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -14,16 +14,19 @@ from services.keyvault.domain.envelope import (
     SecretPlace,
     seal,
     unsealed,
+    wipe,
 )
+from services.keyvault.domain.errors import VaultSealed
 from services.keyvault.domain.fingerprint import Fingerprint, fingerprint_of
-from services.keyvault.domain.keyring import Keyring
+from services.keyvault.domain.keyring import KeyringRefused
 from services.keyvault.domain.owner import Owner
+from services.keyvault.domain.roots import Roots
 from shared.ids import uuid7
 
 
 @dataclass(frozen=True, slots=True)
 class DataKey:
-    """An owner's own key, wrapped by a version of the keyring."""
+    """An owner's own key, wrapped by a version of the key-encryption key."""
 
     id: UUID
     owner: Owner
@@ -50,63 +53,88 @@ class SealedSecret:
     fingerprint: Fingerprint
 
 
-def new_data_key(keyring: Keyring, owner: Owner) -> DataKey:
-    """Make a data key for an owner, wrapped by the keyring's active version."""
+async def new_data_key(roots: Roots, owner: Owner) -> DataKey:
+    """Make a data key for an owner, wrapped by the active version."""
     id_ = uuid7()
-    place = _data_key_place(keyring, id_, owner, keyring.active)
-    wrapped = seal(keyring.active_key, place, secrets.token_bytes(KEY_BYTES))
-    return DataKey(id_, owner, keyring.active, wrapped)
+
+    def place_for(version: int) -> DataKeyPlace:
+        return DataKeyPlace(roots.environment, owner.type, owner.id, id_, version)
+
+    content = bytearray(secrets.token_bytes(KEY_BYTES))
+    try:
+        wrapped = await roots.kek.wrap(content, place_for)
+    except KeyringRefused as refused:
+        raise VaultSealed from refused
+    finally:
+        wipe(content)
+    return DataKey(id_, owner, wrapped.version, wrapped.envelope)
 
 
-def seal_secret(
-    keyring: Keyring, data_key: DataKey, name: SecretName, content: str
+async def seal_secret(
+    roots: Roots, data_key: DataKey, name: SecretName, content: str
 ) -> SealedSecret:
     """Seal a secret under its owner's data key. Raises NotAuthentic for a data key not ours."""
-    place = _secret_place(keyring, data_key, name)
-    with _opened_data_key(keyring, data_key) as key:
+    place = _secret_place(roots, data_key, name)
+    async with opened_data_key(roots, data_key) as key:
         envelope = seal(key, place, content.encode("ascii"))
-    return SealedSecret(data_key.id, envelope, fingerprint_for(keyring, name, content))
+    return SealedSecret(data_key.id, envelope, fingerprint_for(roots, name, content))
 
 
-@contextmanager
-def opened_secret(
-    keyring: Keyring, data_key: DataKey, name: SecretName, envelope: bytes
-) -> Iterator[bytearray]:
+@asynccontextmanager
+async def opened_secret(
+    roots: Roots, data_key: DataKey, name: SecretName, envelope: bytes
+) -> AsyncIterator[bytearray]:
     """The secret for the length of a block. Raises NotAuthentic."""
-    place = _secret_place(keyring, data_key, name)
-    with (
-        _opened_data_key(keyring, data_key) as key,
-        unsealed(key, place, envelope) as content,
-    ):
-        yield content
+    place = _secret_place(roots, data_key, name)
+    key = await _unwrapped(roots, data_key)
+    try:
+        with unsealed(key, place, envelope) as content:
+            yield content
+    finally:
+        wipe(key)
 
 
-def fingerprint_for(keyring: Keyring, name: SecretName, content: str) -> Fingerprint:
+def fingerprint_for(roots: Roots, name: SecretName, content: str) -> Fingerprint:
     """The newest kind of fingerprint of this content."""
-    version = keyring.active_fingerprint
+    version = roots.fingerprints.active
     return fingerprint_of(
         content,
         owner_id=name.owner.id,
         provider=name.provider,
-        key=keyring.fingerprint_keys[version],
+        key=roots.fingerprints.by_version[version],
         version=version,
     )
 
 
-@contextmanager
-def _opened_data_key(keyring: Keyring, data_key: DataKey) -> Iterator[bytearray]:
-    place = _data_key_place(keyring, data_key.id, data_key.owner, data_key.kek_version)
-    with unsealed(keyring.keys[data_key.kek_version], place, data_key.wrapped) as key:
+@asynccontextmanager
+async def opened_data_key(roots: Roots, data_key: DataKey) -> AsyncIterator[bytearray]:
+    """The data key for the length of a block, wiped at its end. Raises NotAuthentic."""
+    key = await _unwrapped(roots, data_key)
+    try:
         yield key
+    finally:
+        wipe(key)
 
 
-def _data_key_place(keyring: Keyring, id_: UUID, owner: Owner, version: int) -> DataKeyPlace:
-    return DataKeyPlace(keyring.environment, owner.type, owner.id, id_, version)
+async def _unwrapped(roots: Roots, data_key: DataKey) -> bytearray:
+    # A version that this process does not know answers VaultSealed: it may have been activated a
+    # moment ago, and the next look at the keys tells.
+    place = data_key_place(roots.environment, data_key, data_key.kek_version)
+    try:
+        return await roots.kek.unwrap(data_key.kek_version, data_key.wrapped, place)
+    except KeyringRefused as refused:
+        raise VaultSealed from refused
 
 
-def _secret_place(keyring: Keyring, data_key: DataKey, name: SecretName) -> SecretPlace:
+def data_key_place(environment: str, data_key: DataKey, version: int) -> DataKeyPlace:
+    """Where a data key lies while this version wraps it."""
+    owner = data_key.owner
+    return DataKeyPlace(environment, owner.type, owner.id, data_key.id, version)
+
+
+def _secret_place(roots: Roots, data_key: DataKey, name: SecretName) -> SecretPlace:
     return SecretPlace(
-        environment=keyring.environment,
+        environment=roots.environment,
         owner_id=name.owner.id,
         data_key_id=data_key.id,
         secret_id=name.id,

@@ -8,6 +8,7 @@ import os
 import stat
 from pathlib import Path
 
+from services.keyvault.domain.key_encryption import KeyringEncryption
 from services.keyvault.domain.keyring import Keyring, KeyringRefused, read_keyring
 
 _LARGEST_BYTES = 1 << 16
@@ -19,13 +20,13 @@ class KeyringFile:
     def __init__(self, path: Path) -> None:
         self._path = path
 
-    async def read(self) -> Keyring:
+    async def read(self) -> KeyringEncryption:
         """Raises KeyringRefused."""
-        return await asyncio.to_thread(self._read)
+        return KeyringEncryption(await asyncio.to_thread(self._read))
 
     def _read(self) -> Keyring:
         try:
-            return read_keyring(_parsed(self._content()))
+            return read_keyring(parsed(self._content()))
         except FileNotFoundError as error:
             raise KeyringRefused("keyring_missing") from error
         except OSError as error:
@@ -51,7 +52,8 @@ def _refuse_unsafe(found: os.stat_result) -> None:
         raise KeyringRefused("keyring_open_to_others")
 
 
-def _parsed(content: bytes) -> object:
+def parsed(content: bytes | str) -> object:
+    """The document of a keyring. Raises KeyringRefused, which does not quote it."""
     try:
         return json.loads(content)
     except (ValueError, RecursionError) as error:

@@ -9,19 +9,35 @@ from services.keyvault.domain.audit import AuditEntry, Kind
 from services.keyvault.domain.owner import Owner
 from shared.db.database import Connection, Row
 from shared.db.forgotten import erased
+from shared.ids import UserId
 
 ADD = """
 insert into audit_entry
-    (id, kind, owner_type, owner_id, provider, key_id, key_version, service, request_id, at)
-values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
+    (id, kind, owner_type, owner_id, provider, key_id, key_version, service, request_id, at,
+     user_id)
+values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
 """
 
 # Ids are made in the order of time, so they are the order of the trail and its cursor.
+# A member's own share of their organisation's trail stands in theirs.
 _PAGE = """
-select id, kind, owner_type, owner_id, provider, key_id, key_version, service, request_id, at
-from audit_entry
-where owner_id = $1 and owner_type = $2 and ($3::uuid is null or id < $3)
+select * from (
+    (select * from audit_entry
+     where owner_id = $1 and owner_type = $2 and ($3::uuid is null or id < $3)
+     order by id desc limit $4)
+    union all
+    (select * from audit_entry
+     where $2 = 'user' and owner_type = 'organisation' and user_id = $1
+         and ($3::uuid is null or id < $3)
+     order by id desc limit $4)
+) line
 order by id desc limit $4
+"""
+
+_UNNAME = """
+update audit_entry set user_id = null where id in (
+    select id from audit_entry where owner_type = 'organisation' and user_id = $1 limit $2
+)
 """
 
 _ERASE = """
@@ -47,6 +63,9 @@ class SqlAuditTrail:
     async def erase(self, owner: Owner, *, most: int) -> int:
         return erased(await self._connection.execute(_ERASE, owner.id, owner.type, most))
 
+    async def unname(self, member: UserId, *, most: int) -> int:
+        return erased(await self._connection.execute(_UNNAME, member, most))
+
 
 def from_row(row: Row) -> AuditEntry:
     """A row as the line it stands for."""
@@ -59,6 +78,7 @@ def from_row(row: Row) -> AuditEntry:
         at=row["at"],
         service=row["service"],
         request_id=row["request_id"],
+        user_id=row["user_id"],
         id=row["id"],
     )
 
@@ -76,4 +96,5 @@ def to_row(entry: AuditEntry) -> tuple[object, ...]:
         entry.service,
         entry.request_id,
         entry.at,
+        entry.user_id,
     )

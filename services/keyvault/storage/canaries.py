@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 from services.keyvault.domain.canary import Canary, Purpose
+from services.keyvault.domain.errors import VersionClosed
 from shared.db.database import Connection
 
 _ALL = "select purpose, version, proof from keyring_canary order by purpose, version"
@@ -14,7 +16,17 @@ _ADD_FIRST = """
 insert into keyring_canary (purpose, version, proof)
 select * from unnest($1::text[], $2::int[], $3::bytea[])
 where not exists (select from keyring_canary)
+returning version
 """
+_ADD = """
+insert into keyring_canary (purpose, version, proof)
+select * from unnest($1::text[], $2::int[], $3::bytea[])
+on conflict do nothing
+"""
+_HOLD = """
+select from keyring_canary where purpose = 'wrapping' and version = $1 for key share
+"""
+_REMOVE = "delete from keyring_canary where purpose = 'wrapping' and version = $1"
 
 
 class SqlCanaries:
@@ -27,7 +39,21 @@ class SqlCanaries:
         rows = await self._connection.fetch(_ALL)
         return [Canary(Purpose(row["purpose"]), row["version"], row["proof"]) for row in rows]
 
-    async def add_first(self, canaries: Iterable[Canary]) -> None:
-        rows = [(canary.purpose.value, canary.version, canary.proof) for canary in canaries]
+    async def add_first(self, canaries: Iterable[Canary]) -> bool:
         await self._connection.execute(_LOCK)
-        await self._connection.execute(_ADD_FIRST, *map(list, zip(*rows, strict=True)))
+        return bool(await self._connection.fetch(_ADD_FIRST, *_columns(canaries)))
+
+    async def add(self, canaries: Iterable[Canary]) -> None:
+        await self._connection.execute(_ADD, *_columns(canaries))
+
+    async def hold(self, version: int) -> None:
+        if await self._connection.fetchrow(_HOLD, version) is None:
+            raise VersionClosed(version)
+
+    async def remove(self, version: int) -> None:
+        await self._connection.execute(_REMOVE, version)
+
+
+def _columns(canaries: Iterable[Canary]) -> list[list[Any]]:
+    rows = [(canary.purpose.value, canary.version, canary.proof) for canary in canaries]
+    return [list(column) for column in zip(*rows, strict=True)]

@@ -6,30 +6,68 @@ Every call to a vendor waits for this, hence one round trip and no unit of work 
 from __future__ import annotations
 
 from collections.abc import Collection
+from datetime import datetime, timedelta
+from uuid import UUID
 
 from services.keyvault.domain.audit import AuditEntry
+from services.keyvault.domain.errors import ServiceStopped, UserRateReached
 from services.keyvault.domain.key_use import FoundKey, KeyUse
+from services.keyvault.domain.organisation import ClaimedSeat
+from services.keyvault.domain.owner import Owner
 from services.keyvault.domain.provider_key import Status
 from services.keyvault.domain.secret import DataKey, SecretName
 from services.keyvault.storage import audit
 from shared.db.database import Database, Row
+from shared.ids import first_id_at
 
+# Beside the key, it looks whether the service is stopped, and counts the user's last uses up to the
+# limit: in the trail itself, so that all processes count alike and no counter is fought over.
 _NOTE = """
-with found as (
-    select k.id, k.version, k.status, k.envelope, d.id as data_key_id, d.kek_version, d.wrapped
-    from provider_key k left join data_key d on d.id = k.data_key_id
-    where k.owner_id = $4 and k.owner_type = $3 and k.provider = $5
+with gate as (
+    select
+        exists (select from service_stop where service = $6 and resumed_at is null) as is_stopped,
+        $17 > 0 and $17 <= (
+            select count(*) from (
+                (select from audit_entry
+                 where owner_id = $4 and owner_type = 'user' and id >= $16 and kind = 'used'
+                 limit $17)
+                union all
+                (select from audit_entry
+                 where owner_type = 'organisation' and user_id = $4 and id >= $16
+                     and kind = 'used'
+                 limit $17)
+            ) lately
+        ) as is_too_fast
+), found as (
+    select k.owner_type, k.owner_id, k.id, k.version, k.status, k.envelope,
+           d.id as data_key_id, d.kek_version, d.wrapped
+    from (
+        select * from provider_key
+        where owner_id = $4 and owner_type = $3 and provider = $5
+        union all
+        -- The token or later news of the seat, whichever is newer, decides.
+        select * from provider_key
+        where owner_id = $12 and owner_type = 'organisation' and provider = $5 and coalesce(
+            (select is_taken from seat
+             where user_id = $4 and organisation_id = $12 and at >= $14), $13)
+            -- An access token outlives its account.
+            and not exists (select from forgotten_user where user_id = $4)
+    ) k left join data_key d on d.id = k.data_key_id
+    order by k.status = any($10) desc, k.status <> 'revoked' desc, k.owner_type = $3 desc
+    limit 1
 ), noted as (
     insert into audit_entry
         (id, kind, owner_type, owner_id, provider, key_id, key_version, service, request_id,
-         grant_id, at)
-    select $1, $2, $3, $4, $5, id, version, $6, $7, $8, $9 from found
-    where status = any($10) and ($11::int is null or version = $11)
+         grant_id, at, user_id)
+    select $1, $2, owner_type, owner_id, $5, id, version, $6, $7, $8, $9, $15 from found, gate
+    where not is_stopped and not is_too_fast
+        and status = any($10) and ($11::int is null or version = $11)
     on conflict (grant_id) do nothing
     returning id
 )
-select found.*, exists (select from noted) as is_noted from found
+select gate.*, found.*, exists (select from noted) as is_noted from gate left join found on true
 """
+_MINUTE = timedelta(minutes=1)
 
 
 class SqlKeyUses:
@@ -38,7 +76,9 @@ class SqlKeyUses:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def note(self, use: KeyUse, *, if_status: Collection[Status]) -> FoundKey | None:
+    async def note(
+        self, use: KeyUse, *, if_status: Collection[Status], most: int = 0
+    ) -> FoundKey | None:
         row = await self._database.fetchrow(
             _NOTE,
             use.id,
@@ -52,19 +92,34 @@ class SqlKeyUses:
             use.at,
             if_status,
             use.version,
+            *_seat(use.seat),
+            use.owner.user_id,
+            first_id_at(use.at - _MINUTE),
+            most,
         )
-        return _found(row, use) if row else None
+        assert row is not None
+        if row["is_stopped"]:
+            raise ServiceStopped
+        if row["is_too_fast"]:
+            raise UserRateReached
+        return _found(row, use) if row["id"] is not None else None
 
     async def note_broken(self, entry: AuditEntry) -> None:
         await self._database.execute(audit.ADD, *audit.to_row(entry))
 
 
+def _seat(seat: ClaimedSeat | None) -> tuple[UUID | None, bool, datetime | None]:
+    if seat is None:
+        return None, False, None
+    return seat.organisation_id, seat.is_taken, seat.news_counts_from
+
+
 def _found(row: Row, use: KeyUse) -> FoundKey:
-    data_key = None
+    data_key, owner = None, Owner(row["owner_type"], row["owner_id"])
     if row["data_key_id"] is not None:
-        data_key = DataKey(row["data_key_id"], use.owner, row["kek_version"], row["wrapped"])
+        data_key = DataKey(row["data_key_id"], owner, row["kek_version"], row["wrapped"])
     return FoundKey(
-        name=SecretName(row["id"], use.owner, use.provider, row["version"]),
+        name=SecretName(row["id"], owner, use.provider, row["version"]),
         status=Status(row["status"]),
         data_key=data_key,
         envelope=row["envelope"],

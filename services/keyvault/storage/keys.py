@@ -14,7 +14,7 @@ from shared.db.database import Connection, Row
 
 _COLUMNS = """
 id, owner_type, owner_id, provider, version, status, hint, tier, data_key_id, envelope, fingerprint,
-fingerprint_version, capabilities, models, last_validated_at, last_error, next_check_at,
+fingerprint_version, capabilities, models, details, last_validated_at, last_error, next_check_at,
 failed_checks, created_at, updated_at
 """
 
@@ -32,12 +32,13 @@ where owner_id = $1 and owner_type = $2 and provider = $3 for update
 
 _SAVE = f"""
 insert into provider_key ({_COLUMNS})
-values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20)
+values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20,
+    $21)
 on conflict (id) do update set
     version = excluded.version, status = excluded.status, hint = excluded.hint,
     tier = excluded.tier, data_key_id = excluded.data_key_id, envelope = excluded.envelope,
     fingerprint = excluded.fingerprint, fingerprint_version = excluded.fingerprint_version,
-    capabilities = excluded.capabilities, models = excluded.models,
+    capabilities = excluded.capabilities, models = excluded.models, details = excluded.details,
     last_validated_at = excluded.last_validated_at, last_error = excluded.last_error,
     next_check_at = excluded.next_check_at, failed_checks = excluded.failed_checks,
     updated_at = excluded.updated_at
@@ -100,6 +101,7 @@ def from_row(row: Row) -> ProviderKey:
         secret=_secret_from(row),
         capabilities=tuple(row["capabilities"]),
         models=tuple(row["models"]),
+        details=row["details"],
         last_validated_at=row["last_validated_at"],
         last_error=row["last_error"],
         next_check_at=row["next_check_at"],
@@ -134,6 +136,7 @@ def to_row(key: ProviderKey) -> tuple[Any, ...]:
         secret.fingerprint.version if secret else None,
         list(key.capabilities),
         list(key.models),
+        dict(key.details),
         key.last_validated_at,
         key.last_error,
         key.next_check_at,

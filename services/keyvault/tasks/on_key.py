@@ -27,9 +27,15 @@ def _subject_of(fact: Fact[KeyValidationRequested]) -> tuple[object, ...]:
 def _request_of(fact: Fact[KeyValidationRequested]) -> ValidationRequest:
     return ValidationRequest(
         event_id=fact.id,
-        owner=Owner.user(UserId(fact.event.user_id)),
+        owner=_owner_of(fact.event),
         provider=fact.event.provider,
         key_version=fact.event.key_version,
         tier=fact.tier,
         request_id=fact.request_id,
     )
+
+
+def _owner_of(event: KeyValidationRequested) -> Owner:
+    if event.organisation_id is not None:
+        return Owner.organisation(event.organisation_id)
+    return Owner.user(UserId(event.user_id))

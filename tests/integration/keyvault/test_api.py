@@ -31,6 +31,7 @@ async def test_a_stored_key_is_told_but_never_shown(keyvault: Keyvault) -> None:
         "version": 1,
         "capabilities": [],
         "models": [],
+        "details": {},
         "last_validated_at": None,
         "last_error": None,
         "created_at": None,
@@ -251,9 +252,12 @@ async def test_the_trail_tells_its_owner_who_used_what_when(keyvault: Keyvault) 
         "provider",
         "key_version",
         "service",
+        "organisation_id",
+        "user_id",
         "request_id",
         "at",
     }
+    assert {(line["organisation_id"], line["user_id"]) for line in lines} == {(None, str(user))}
 
 
 async def test_the_trail_comes_in_pages_without_gap_or_repetition(keyvault: Keyvault) -> None:
@@ -289,6 +293,10 @@ async def test_every_route_is_described(keyvault: Keyvault) -> None:
         "/keys/audit",
         "/keys/{provider}",
         "/keys/{provider}/validate",
+        "/keys/organisations/{organisation_id}",
+        "/keys/organisations/{organisation_id}/audit",
+        "/keys/organisations/{organisation_id}/{provider}",
+        "/keys/organisations/{organisation_id}/{provider}/validate",
     }
     operations = [op for path in document["paths"].values() for op in path.values()]
     assert all(operation["summary"] and operation["description"] for operation in operations)

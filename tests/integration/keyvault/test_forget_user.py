@@ -5,6 +5,7 @@ from __future__ import annotations
 from uuid import uuid4
 
 from services.keyvault.actions import ForgetUser
+from services.keyvault.domain.vault import Vault
 from services.keyvault.storage.unit_of_work import SqlWork
 from shared.clock import SystemClock
 from shared.db.database import Database
@@ -39,7 +40,9 @@ async def test_keys_data_key_and_a_long_trail_are_gone(
             assert (await keyvault.put(user, provider=provider)).status_code == 202
     await database.execute(_AUDIT, ada)
 
-    await ForgetUser(lambda: SqlWork(database), SystemClock()).begin([(ada, ErasureId(uuid4()))])
+    await ForgetUser(lambda: SqlWork(database), SystemClock(), Vault()).begin(
+        [(ada, ErasureId(uuid4()))]
+    )
 
     assert await traces_of(database, ada) == (0, 0, 0)
     assert await traces_of(database, grace) == (2, 1, 2)

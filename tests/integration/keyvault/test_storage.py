@@ -28,11 +28,11 @@ from shared.clock import SystemClock
 from shared.db.database import Database
 from shared.db.engine import sync_engine
 from shared.db.migrations import upgrade
-from shared.ids import uuid7
+from shared.ids import UserId, uuid7
 from shared.settings import service_database_url
 from shared.vendors.base import LIMITED
 from tests.integration.keyvault.harness import Surroundings, a_user
-from tests.support.keyvault import NOON, VALID, a_keyring
+from tests.support.keyvault import NOON, VALID, a_keyring, roots_of
 
 
 def a_key(owner: Owner, data_key: DataKey, provider: str = "openai") -> ProviderKey:
@@ -47,9 +47,11 @@ async def stored(
 ) -> tuple[Owner, ProviderKey]:
     """A key of somebody new."""
     owner = Owner.user(a_user())
-    data_key = new_data_key(a_keyring(), owner)
+    data_key = await new_data_key(roots_of(a_keyring()), owner)
     key = replace(a_key(owner, data_key, provider), **parts)  # type: ignore[arg-type]
     async with SqlWork(database) as work:
+        # Where a vault has begun, there is one already.
+        await work.canaries.add(await canaries_of(roots_of(a_keyring())))
         await work.data_keys.add(data_key)
         await work.keys.save(key)
     return owner, key
@@ -92,7 +94,7 @@ async def test_a_withdrawn_key_is_found_but_not_listed(database: Database) -> No
 
 async def test_a_data_key_comes_back_as_it_was_added(database: Database) -> None:
     owner = Owner.user(a_user())
-    data_key = new_data_key(a_keyring(), owner)
+    data_key = await new_data_key(roots_of(a_keyring()), owner)
     async with SqlWork(database) as work:
         assert await work.data_keys.of(owner) is None
         await work.data_keys.add(data_key)
@@ -117,7 +119,7 @@ async def test_the_database_itself_refuses_half_a_secret(database: Database) -> 
 
 async def test_two_first_keys_at_once_share_one_data_key(database: Database) -> None:
     vault = Vault()
-    vault.open(a_keyring())
+    vault.open(roots_of(a_keyring()))
     store, user = StoreKey(lambda: SqlWork(database), vault, SystemClock()), a_user()
 
     await asyncio.gather(
@@ -170,7 +172,8 @@ async def test_each_due_key_is_claimed_by_one_of_many(fresh_database: Database) 
 async def test_the_trail_is_paged_by_owner(database: Database) -> None:
     owner, key = await stored(database)
     other, _ = await stored(database)
-    entries = [entry_about(key, Kind.STORED, NOON, request_id=f"r{n}") for n in range(5)]
+    by = UserId(owner.id)
+    entries = [entry_about(key, Kind.STORED, NOON, by=by, request_id=f"r{n}") for n in range(5)]
     async with SqlWork(database) as work:
         for entry in entries:
             await work.audit.add(entry)
@@ -184,7 +187,8 @@ async def test_the_trail_is_paged_by_owner(database: Database) -> None:
 
 
 async def test_first_canaries_go_in_once(fresh_database: Database) -> None:
-    one, other = canaries_of(a_keyring(1)), canaries_of(a_keyring(1, environment="other"))
+    one = await canaries_of(roots_of(a_keyring(1)))
+    other = await canaries_of(roots_of(a_keyring(1, environment="other")))
 
     async def begin(canaries: object) -> None:
         async with SqlWork(fresh_database) as work:

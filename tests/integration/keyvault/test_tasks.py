@@ -10,6 +10,7 @@ import sys
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from typing import Any
+from uuid import uuid4
 
 import pytest
 import redis
@@ -97,6 +98,35 @@ async def test_each_vendors_word_is_understood(
         user, f"{provider}/v1/x", provider=provider, service=service
     )
     assert answer.status_code == (409 if status == "invalid" else 200)
+
+
+async def test_a_voice_key_tells_its_plan_and_its_voices(worker: Worker) -> None:
+    user = a_user()
+    await worker.keyvault.put(user, "sim-good-0123456789", provider="elevenlabs")
+    await worker.work()
+    key = await worker.key(user, "elevenlabs")
+    assert {"text_to_speech", "voice_cloning", "realtime"} <= set(key["capabilities"])
+    assert "eleven_flash_v2_5" in key["models"]
+    assert key["details"] | {"voices": 0} == {
+        "plan": "pro",
+        "plan_status": "active",
+        "characters_used": 1000,
+        "characters_limit": 600_000,
+        "voice_slots": 30,
+        "voice_slots_used": 0,
+        "voices": 0,
+        "cloned_voices": 0,
+    }
+    assert key["details"]["voices"] > 1
+
+
+async def test_a_check_costs_its_owner_nothing(worker: Worker, simulator: RunningSimulator) -> None:
+    for provider in VENDORS:
+        secret = f"sim-good-{uuid4().hex}"
+        await worker.keyvault.put(a_user(), secret, provider=provider)
+        await worker.work()
+        assert simulator.last_headers(provider)
+        assert simulator.served(key=secret) == []  # nothing was generated
 
 
 async def test_a_valid_key_tells_its_models(worker: Worker) -> None:
@@ -214,11 +244,16 @@ def test_the_worker_process_knows_its_tasks_and_queues(around: Surroundings) -> 
         check=True,
     )
     tasks, queues, schedule = json.loads(told.stdout.splitlines()[-1])
-    names = ("forget_old_events", "forget_users", "request_due_validations")
-    jobs = [f"keyvault.jobs.{name}" for name in (*names, "watch_forgotten_users")]
-    assert tasks == ["key.validation_requested", *jobs, "user.deleted"]
+    names = ["drop_old_seats", "drop_old_uses", "forget_old_events", "forget_users"]
+    names += ["report_keyring", "request_due_validations", "watch_forgotten_users"]
+    jobs = [f"keyvault.jobs.{name}" for name in names]
+    heard = ("organisation.deleted", "seat.assigned", "seat.released", "user.deleted")
+    assert tasks == ["key.validation_requested", *jobs, *heard]
     assert queues == [
         "keyvault.jobs",
+        "keyvault.organisations.enterprise",
+        "keyvault.organisations.free",
+        "keyvault.organisations.pro",
         "keyvault.users.enterprise",
         "keyvault.users.free",
         "keyvault.users.pro",

@@ -53,3 +53,76 @@ def test_the_keyring_has_no_default(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("KEYVAULT_KEYRING_FILE")
     with pytest.raises(ValidationError, match="KEYVAULT_KEYRING_FILE"):
         Settings.from_environment()
+
+
+def test_a_file_is_the_default_place_of_the_keyring() -> None:
+    assert Settings.from_environment().keyring == "file"
+
+
+COMPLETE = {
+    "env": {"KEYVAULT_KEYRING_JSON": "{}"},
+    "vault-transit": {
+        "KEYVAULT_INSTALLATION": "berlin-1",
+        "KEYVAULT_TRANSIT_URL": "https://vault.test:8200",
+        "KEYVAULT_TRANSIT_TOKEN_FILE": "/token",
+    },
+    "aws-kms": {
+        "KEYVAULT_INSTALLATION": "berlin-1",
+        "KEYVAULT_KMS_KEYS": "1=alias/old,2=arn:aws:kms:eu-central-1:1:key/2",
+    },
+}
+
+
+@pytest.mark.parametrize("keyring", COMPLETE)
+def test_each_place_of_keys_says_what_it_needs(
+    monkeypatch: pytest.MonkeyPatch, keyring: str
+) -> None:
+    monkeypatch.delenv("KEYVAULT_KEYRING_FILE")
+    monkeypatch.setenv("KEYVAULT_KEYRING", keyring)
+    for name, value in COMPLETE[keyring].items():
+        monkeypatch.setenv(name, value)
+    assert Settings.from_environment().keyring == keyring
+    for name, value in COMPLETE[keyring].items():
+        monkeypatch.delenv(name)
+        with pytest.raises(ValidationError, match=name):
+            Settings.from_environment()
+        monkeypatch.setenv(name, value)
+
+
+def test_a_keyring_in_the_environment_is_never_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KEYVAULT_KEYRING_JSON", "marked-keyring")
+    assert "marked" not in repr(Settings.from_environment())
+
+
+@pytest.mark.parametrize("name", ["KEYVAULT_TRANSIT_URL", "KEYVAULT_KMS_ENDPOINT"])
+def test_no_data_key_crosses_a_network_in_clear(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setenv(name, "http://vault.test:8200")
+    with pytest.raises(ValidationError, match="in clear"):
+        Settings.from_environment()
+
+
+@pytest.mark.parametrize("keys", ["1", "1=", "x=key", "0=key", "1=a,1=b", "=key", ","])
+def test_keys_of_kms_have_a_version_each(monkeypatch: pytest.MonkeyPatch, keys: str) -> None:
+    for name, value in (COMPLETE["aws-kms"] | {"KEYVAULT_KMS_KEYS": keys}).items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("KEYVAULT_KEYRING", "aws-kms")
+    with pytest.raises(ValidationError):
+        Settings.from_environment()
+
+
+def test_the_active_key_of_kms_is_one_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in COMPLETE["aws-kms"].items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("KEYVAULT_KEYRING", "aws-kms")
+    monkeypatch.setenv("KEYVAULT_KMS_ACTIVE", "1")
+    assert Settings.from_environment().kms_active == 1
+    monkeypatch.setenv("KEYVAULT_KMS_ACTIVE", "3")
+    with pytest.raises(ValidationError, match="KEYVAULT_KMS_ACTIVE"):
+        Settings.from_environment()
+
+
+@pytest.mark.parametrize("name", ["nowhere", "FILE", ""])
+def test_an_unknown_place_of_keys_is_refused(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setenv("KEYVAULT_KEYRING", name)
+    with pytest.raises(ValidationError):
+        Settings.from_environment()

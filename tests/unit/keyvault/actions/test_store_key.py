@@ -10,17 +10,18 @@ from services.keyvault.domain.owner import Owner
 from services.keyvault.domain.provider_key import Status
 from services.keyvault.domain.secret import opened_secret
 from services.keyvault.domain.vault import Vault
-from shared.events.key import KeyValidationRequested
-from tests.support.keyvault import NOON, VALID, Desk, a_keyring, ada, an_open_desk, grace
+from shared.events.key import KeyRevoked, KeyValidationRequested
+from tests.support.keyvault import NOON, VALID, Desk, a_keyring, ada, an_open_desk, grace, roots_of
 
 SECRET = "sk-marked-0123456789-abcd"
 
 
-def stored_secret(desk: Desk, provider: str = "openai") -> str:
+async def stored_secret(desk: Desk, provider: str = "openai") -> str:
     key = desk.store.key(provider)
     assert key.secret is not None
     data_key = desk.store.data_keys[key.owner]
-    with opened_secret(a_keyring(), data_key, key.name, key.secret.envelope) as secret:
+    roots = roots_of(a_keyring())
+    async with opened_secret(roots, data_key, key.name, key.secret.envelope) as secret:
         return secret.decode()
 
 
@@ -30,7 +31,7 @@ async def test_a_key_is_stored_sealed_and_waits_for_its_check() -> None:
     key = await desk.store_key("openai", SECRET, by=ada, tier="pro")
 
     assert (key.status, key.hint, key.version) == (Status.PENDING, "…abcd", 1)
-    assert stored_secret(desk) == SECRET
+    assert await stored_secret(desk) == SECRET
     assert SECRET not in repr(vars(desk.store))
 
 
@@ -69,7 +70,24 @@ async def test_another_key_takes_the_place_of_the_first_under_a_higher_version()
     second = await desk.store_key("openai", f"{SECRET}-other", by=ada, tier="free")
 
     assert (second.id, second.version) == (first.id, 2)
-    assert stored_secret(desk) == f"{SECRET}-other"
+    assert await stored_secret(desk) == f"{SECRET}-other"
+
+
+async def test_what_runs_on_a_replaced_key_is_told_to_end_and_nothing_else_is() -> None:
+    desk = await an_open_desk()
+    await desk.store_key("openai", SECRET, by=ada, tier="free")
+    await desk.store_key("openai", SECRET, by=ada, tier="free")
+    assert desk.store.events(KeyRevoked) == []
+
+    await desk.store_key("openai", f"{SECRET}-other", by=ada, tier="free")
+    await desk.revoke_key("openai", by=ada, tier="free")
+    await desk.store_key("openai", SECRET, by=ada, tier="free")
+
+    told = [event for event in desk.store.events(KeyRevoked) if isinstance(event, KeyRevoked)]
+    assert [(event.user_id, event.provider, event.key_version) for event in told] == [
+        (ada, "openai", 1),  # replaced
+        (ada, "openai", 2),  # withdrawn
+    ]
 
 
 async def test_the_same_key_again_keeps_its_version_and_what_is_known_of_it() -> None:

@@ -8,14 +8,14 @@ import pytest
 
 from services.keyvault.domain.canary import Purpose, canaries_of, prove
 from services.keyvault.domain.keyring import KeyringRefused
-from tests.support.keyvault import a_keyring, example_key
+from tests.support.keyvault import a_keyring, example_key, roots_of
 
 
-def test_a_keyring_passes_its_own_canaries() -> None:
+async def test_a_keyring_passes_its_own_canaries() -> None:
     keyring = a_keyring(1, 2, 3)
-    canaries = canaries_of(keyring)
+    canaries = await canaries_of(roots_of(keyring))
 
-    prove(keyring, canaries)
+    await prove(roots_of(keyring), canaries)
 
     assert {(c.purpose, c.version) for c in canaries} == {
         (Purpose.WRAPPING, 1),
@@ -25,43 +25,45 @@ def test_a_keyring_passes_its_own_canaries() -> None:
     }
 
 
-def test_another_key_under_the_same_version_is_noticed() -> None:
-    canaries = canaries_of(a_keyring(1))
+async def test_another_key_under_the_same_version_is_noticed() -> None:
+    canaries = await canaries_of(roots_of(a_keyring(1)))
     wrong = replace(a_keyring(1), keys={1: example_key(77)})
     with pytest.raises(KeyringRefused, match="keyring_of_another_database"):
-        prove(wrong, canaries)
+        await prove(roots_of(wrong), canaries)
 
 
-def test_keys_that_changed_places_are_noticed() -> None:
+async def test_keys_that_changed_places_are_noticed() -> None:
     keyring = a_keyring(1, 2)
     swapped = replace(keyring, keys={1: keyring.keys[2], 2: keyring.keys[1]})
     with pytest.raises(KeyringRefused, match="keyring_of_another_database"):
-        prove(swapped, canaries_of(keyring))
+        await prove(roots_of(swapped), await canaries_of(roots_of(keyring)))
 
 
-def test_another_environment_is_noticed() -> None:
+async def test_another_environment_is_noticed() -> None:
     with pytest.raises(KeyringRefused, match="keyring_of_another_database"):
-        prove(a_keyring(1, environment="other"), canaries_of(a_keyring(1)))
+        await prove(
+            roots_of(a_keyring(1, environment="other")), await canaries_of(roots_of(a_keyring(1)))
+        )
 
 
-def test_another_fingerprint_key_is_noticed() -> None:
+async def test_another_fingerprint_key_is_noticed() -> None:
     wrong = replace(a_keyring(1), fingerprint_keys={1: example_key(77)})
     with pytest.raises(KeyringRefused, match="keyring_of_another_database"):
-        prove(wrong, canaries_of(a_keyring(1)))
+        await prove(roots_of(wrong), await canaries_of(roots_of(a_keyring(1))))
 
 
-def test_a_missing_old_version_is_noticed() -> None:
+async def test_a_missing_old_version_is_noticed() -> None:
     with pytest.raises(KeyringRefused, match="keyring_lacks_a_version"):
-        prove(a_keyring(2), canaries_of(a_keyring(1, 2)))
+        await prove(roots_of(a_keyring(2)), await canaries_of(roots_of(a_keyring(1, 2))))
 
 
-def test_a_new_version_waits_on_standby_until_it_has_a_canary() -> None:
-    canaries = canaries_of(a_keyring(1))
-    prove(a_keyring(1, 2, active=1), canaries)
+async def test_a_new_version_waits_on_standby_until_it_has_a_canary() -> None:
+    canaries = await canaries_of(roots_of(a_keyring(1)))
+    await prove(roots_of(a_keyring(1, 2, active=1)), canaries)
     with pytest.raises(KeyringRefused, match="canary_missing"):
-        prove(a_keyring(1, 2, active=2), canaries)
+        await prove(roots_of(a_keyring(1, 2, active=2)), canaries)
 
 
-def test_without_any_canary_nothing_is_proven() -> None:
+async def test_without_any_canary_nothing_is_proven() -> None:
     with pytest.raises(KeyringRefused, match="canary_missing"):
-        prove(a_keyring(1), [])
+        await prove(roots_of(a_keyring(1)), [])

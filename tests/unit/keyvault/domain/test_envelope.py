@@ -15,6 +15,7 @@ from services.keyvault.domain.envelope import (
     DataKeyPlace,
     NotAuthentic,
     Place,
+    RootPlace,
     SecretPlace,
     seal,
     unseal,
@@ -29,6 +30,7 @@ DATA_KEY_ID = UUID("22222222-2222-7222-8222-222222222222")
 SECRET_ID = UUID("33333333-3333-7333-8333-333333333333")
 SECRET = SecretPlace("prod", OWNER, DATA_KEY_ID, SECRET_ID, "openai", 7)
 DATA_KEY = DataKeyPlace("prod", "user", OWNER, DATA_KEY_ID, 3)
+ROOT = RootPlace("prod", "fingerprint", 2, 4)
 
 texts = some.text(some.characters(codec="utf-8"), max_size=12)
 secrets = some.builds(
@@ -51,7 +53,14 @@ data_keys = some.builds(
 canaries = some.builds(
     CanaryPlace, environment=some.sampled_from(["prod", "test"]), kek_version=some.integers(1, 3)
 )
-places = secrets | data_keys | canaries
+roots = some.builds(
+    RootPlace,
+    environment=some.sampled_from(["prod", "test"]),
+    purpose=some.sampled_from(["fingerprint", "audit"]),
+    version=some.integers(1, 3),
+    kek_version=some.integers(1, 3),
+)
+places = secrets | data_keys | canaries | roots
 
 
 # Sealed once, by the first version of this code. They must open for ever.
@@ -69,6 +78,20 @@ VECTORS: list[tuple[bytes, Place, str, bytes]] = [
         "6b763101000000035b8d38da8667e5f6c770098ac50642485f1d23fbcbc785f5be7295d0f56f6fd8"
         "5c5a6ad07593bfab6db4b178e69c782a336c8c4beb739bfcdf90ccd5",
         example_key(9),
+    ),
+    (
+        example_key(3),
+        DataKeyPlace("prod", "organisation", OWNER, DATA_KEY_ID, 2**31 - 1),
+        "6b7631017fffffff39b46008c655d14e57c9d9b5432bb065f8d1781f5267547776807f4b9376e8d7"
+        "7015bf1180f4366d957b9e73f95ad4515ce56369d34c769a7571b7a4",
+        example_key(9),
+    ),
+    (
+        example_key(5),
+        ROOT,
+        "6b7631010000000420346e2b42d73b2f977b6479d5308ea12c6c3c05fadfb518d9a3bc057618b6f6"
+        "4ab85bbcc62267824bb75058f30fb0ede56586a442829d363bba01c3",
+        example_key(10),
     ),
     (
         example_key(200),
@@ -175,8 +198,14 @@ def test_an_envelope_opens_at_its_place_alone(sealed_for: Place, opened_as: Plac
         unseal(KEY, opened_as, seal(KEY, sealed_for, b"a secret"))
 
 
-@pytest.mark.parametrize("place", [SECRET, DATA_KEY], ids=["secret", "data key"])
-def test_each_part_of_a_place_is_bound(place: SecretPlace | DataKeyPlace) -> None:
+@pytest.mark.parametrize(
+    "place",
+    [SECRET, DATA_KEY, ROOT, CanaryPlace("prod", 4)],
+    ids=["secret", "data key", "root", "canary"],
+)
+def test_each_part_of_a_place_is_bound(
+    place: SecretPlace | DataKeyPlace | RootPlace | CanaryPlace,
+) -> None:
     envelope = seal(KEY, place, b"a secret")
     for part in fields(place):
         value = getattr(place, part.name)
@@ -196,6 +225,16 @@ def test_no_two_lists_of_fields_are_encoded_alike(one: list[str], other: list[st
 
 def test_neighbouring_fields_can_not_trade_letters() -> None:
     assert encode_fields("user1", "0openai") != encode_fields("user10", "openai")
+
+
+@given(places, places)
+def test_no_two_places_are_bound_alike(one: Place, other: Place) -> None:
+    assert (one.bound_to == other.bound_to) == (one == other)
+
+
+def test_every_kind_of_place_has_a_vector() -> None:
+    kinds = {type(place) for _, place, _, _ in VECTORS}
+    assert kinds == {SecretPlace, DataKeyPlace, CanaryPlace, RootPlace}
 
 
 def test_another_key_opens_nothing() -> None:

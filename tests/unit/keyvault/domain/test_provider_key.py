@@ -105,6 +105,19 @@ def test_retries_slow_down_to_one_an_hour() -> None:
     assert waits == [30, 60, 120, 240, 480, 960, 1920, 3600, 3600, 3600]
 
 
+@pytest.mark.parametrize(("asked", "waits"), [(5, 30), (7200, 7200)])
+def test_a_vendor_that_asks_for_more_time_gets_it(asked: int, waits: int) -> None:
+    check = replace(UNREACHABLE, retry_after=timedelta(seconds=asked))
+    assert a_key().judged(check, LATER).next_check_at == LATER + timedelta(seconds=waits)
+
+
+def test_what_a_vendor_told_in_numbers_stands_until_it_tells_otherwise() -> None:
+    key = a_key().judged(replace(VALID, details={"voices": 3}), NOON)
+    assert key.judged(UNREACHABLE, LATER).details == {"voices": 3}
+    assert key.judged(VALID, LATER).details == {}
+    assert key.revoked(LATER).details == {}
+
+
 def test_the_first_good_answer_forgets_the_failures() -> None:
     key = a_key().judged(UNREACHABLE, NOON).judged(UNREACHABLE, NOON).judged(VALID, LATER)
     assert key.failed_checks == 0

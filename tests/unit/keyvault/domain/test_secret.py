@@ -18,9 +18,9 @@ from services.keyvault.domain.secret import (
     opened_secret,
     seal_secret,
 )
-from tests.support.keyvault import a_keyring, ada, grace
+from tests.support.keyvault import a_keyring, ada, grace, roots_of
 
-KEYRING = a_keyring(1)
+ROOTS = roots_of(a_keyring(1))
 ADA, GRACE = Owner.user(ada), Owner.user(grace)
 printable = some.text(some.characters(min_codepoint=0x21, max_codepoint=0x7E), min_size=8)
 
@@ -31,29 +31,29 @@ def a_name(owner: Owner = ADA, provider: str = "openai", version: int = 1) -> Se
 
 @given(printable)
 @settings(max_examples=50)
-def test_a_sealed_secret_opens_to_itself(content: str) -> None:
-    data_key, name = new_data_key(KEYRING, ADA), a_name()
-    sealed = seal_secret(KEYRING, data_key, name, content)
-    with opened_secret(KEYRING, data_key, name, sealed.envelope) as secret:
+async def test_a_sealed_secret_opens_to_itself(content: str) -> None:
+    data_key, name = await new_data_key(ROOTS, ADA), a_name()
+    sealed = await seal_secret(ROOTS, data_key, name, content)
+    async with opened_secret(ROOTS, data_key, name, sealed.envelope) as secret:
         assert secret.decode() == content
 
 
-def test_a_sealed_secret_shows_nothing_of_itself() -> None:
-    data_key = new_data_key(KEYRING, ADA)
-    sealed = seal_secret(KEYRING, data_key, a_name(), "marked-secret-0123456789")
+async def test_a_sealed_secret_shows_nothing_of_itself() -> None:
+    data_key = await new_data_key(ROOTS, ADA)
+    sealed = await seal_secret(ROOTS, data_key, a_name(), "marked-secret-0123456789")
     stored = sealed.envelope + sealed.fingerprint.digest + data_key.wrapped
     assert b"marked" not in stored
 
 
-def test_what_one_version_wrapped_opens_after_another_became_active() -> None:
-    data_key, name = new_data_key(KEYRING, ADA), a_name()
-    sealed = seal_secret(KEYRING, data_key, name, "sk-long-ago")
-    with opened_secret(a_keyring(1, 2), data_key, name, sealed.envelope) as secret:
+async def test_what_one_version_wrapped_opens_after_another_became_active() -> None:
+    data_key, name = await new_data_key(ROOTS, ADA), a_name()
+    sealed = await seal_secret(ROOTS, data_key, name, "sk-long-ago")
+    async with opened_secret(roots_of(a_keyring(1, 2)), data_key, name, sealed.envelope) as secret:
         assert secret == b"sk-long-ago"
 
 
-def test_secrets_can_not_change_places() -> None:
-    ada_key, grace_key = new_data_key(KEYRING, ADA), new_data_key(KEYRING, GRACE)
+async def test_secrets_can_not_change_places() -> None:
+    ada_key, grace_key = await new_data_key(ROOTS, ADA), await new_data_key(ROOTS, GRACE)
     names = [
         a_name(ADA),
         a_name(GRACE),
@@ -62,27 +62,24 @@ def test_secrets_can_not_change_places() -> None:
     ]
     keys = [ada_key if name.owner == ADA else grace_key for name in names]
     sealed = [
-        seal_secret(KEYRING, key, name, "sk-secret").envelope
+        (await seal_secret(ROOTS, key, name, "sk-secret")).envelope
         for key, name in zip(keys, names, strict=True)
     ]
     for here, there in permutations(range(len(names)), 2):
-        with (
-            pytest.raises(NotAuthentic),
-            opened_secret(KEYRING, keys[there], names[there], sealed[here]),
-        ):
+        with pytest.raises(NotAuthentic):
+            async with opened_secret(ROOTS, keys[there], names[there], sealed[here]):
+                pass
+
+
+async def test_a_data_key_moved_to_another_owner_opens_nothing() -> None:
+    data_key, name = await new_data_key(ROOTS, ADA), a_name()
+    sealed = await seal_secret(ROOTS, data_key, name, "sk-secret")
+    stolen = replace(data_key, owner=GRACE)
+    with pytest.raises(NotAuthentic):
+        async with opened_secret(ROOTS, stolen, replace(name, owner=GRACE), sealed.envelope):
             pass
 
 
-def test_a_data_key_moved_to_another_owner_opens_nothing() -> None:
-    data_key, name = new_data_key(KEYRING, ADA), a_name()
-    sealed = seal_secret(KEYRING, data_key, name, "sk-secret")
-    stolen = replace(data_key, owner=GRACE)
-    with (
-        pytest.raises(NotAuthentic),
-        opened_secret(KEYRING, stolen, replace(name, owner=GRACE), sealed.envelope),
-    ):
-        pass
-
-
-def test_each_owner_has_a_data_key_of_their_own() -> None:
-    assert new_data_key(KEYRING, ADA).wrapped != new_data_key(KEYRING, ADA).wrapped
+async def test_each_owner_has_a_data_key_of_their_own() -> None:
+    one, other = await new_data_key(ROOTS, ADA), await new_data_key(ROOTS, ADA)
+    assert one.wrapped != other.wrapped

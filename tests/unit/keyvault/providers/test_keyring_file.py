@@ -20,12 +20,12 @@ async def refusal(path: Path) -> str:
 
 async def test_a_private_file_is_read(tmp_path: Path) -> None:
     path = write_keyring(tmp_path / "keyring.json", new_keyring_document())
-    assert (await KeyringFile(path).read()).active == 1
+    assert (await (await KeyringFile(path).read()).state()).active == 1
 
 
 async def test_a_read_only_file_is_as_good(tmp_path: Path) -> None:
     path = write_keyring(tmp_path / "keyring.json", new_keyring_document(), mode=0o400)
-    assert (await KeyringFile(path).read()).active == 1
+    assert (await (await KeyringFile(path).read()).state()).active == 1
 
 
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o660, 0o666, 0o700, 0o644])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from datetime import timedelta
 
 import httpx
 import pytest
@@ -16,10 +17,10 @@ from shared.vendors.base import UNREACHABLE
 KEY = "marked0123456789abcdefmarked"
 URLS = {name: f"https://{name}.test/base/" for name in vendors}
 PATHS = {
-    "openai": "/base/models",
-    "anthropic": "/base/v1/models?limit=1000",
-    "gemini": "/base/v1/models?pageSize=1000",
-    "elevenlabs": "/base/v1/user/subscription",
+    "openai": ["/base/models"],
+    "anthropic": ["/base/v1/models?limit=1000"],
+    "gemini": ["/base/v1/models?pageSize=1000"],
+    "elevenlabs": ["/base/v1/user/subscription", "/base/v1/voices", "/base/v1/models"],
 }
 HEADERS = {
     "openai": ("authorization", f"Bearer {KEY}"),
@@ -46,13 +47,14 @@ async def test_the_key_goes_out_in_one_header_and_nowhere_else(provider: str) ->
 
     await ask(provider, answer)
 
-    (request,) = asked
     name, value = HEADERS[provider]
-    assert request.method == "GET"
-    assert request.url.raw_path.decode() == PATHS[provider]
-    assert request.headers[name] == value
-    assert KEY not in str(request.url)
-    assert [n for n, v in request.headers.items() if KEY in v] == [name]
+    assert [request.url.raw_path.decode() for request in asked] == PATHS[provider]
+    for request in asked:
+        # A call that only reads costs nothing, at any of them.
+        assert request.method == "GET"
+        assert request.headers[name] == value
+        assert KEY not in str(request.url)
+        assert [n for n, v in request.headers.items() if KEY in v] == [name]
 
 
 @pytest.mark.parametrize(
@@ -148,6 +150,71 @@ async def test_an_answer_that_drips_is_given_up(monkeypatch: pytest.MonkeyPatch)
 
     check = await ask("openai", lambda _request: httpx.Response(200, content=dripping()))
     assert check is UNREACHABLE
+
+
+@pytest.mark.parametrize("status", [401, 500])
+async def test_a_key_that_is_bad_or_unknown_is_asked_about_once(status: int) -> None:
+    asked: list[str] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        asked.append(request.url.path)
+        return httpx.Response(status, json={"detail": {"status": "invalid_api_key"}})
+
+    await ask("elevenlabs", answer)
+    assert asked == ["/base/v1/user/subscription"]
+
+
+def elevenlabs_that(
+    voices: httpx.Response | Exception,
+) -> Callable[[httpx.Request], httpx.Response]:
+    def answer(request: httpx.Request) -> httpx.Response:
+        if request.url.path.endswith("/voices"):
+            if isinstance(voices, Exception):
+                raise voices
+            return voices
+        if request.url.path.endswith("/models"):
+            return httpx.Response(200, json=[{"model_id": "e1", "can_do_text_to_speech": True}])
+        plan = {"tier": "pro", "character_limit": 9, "status": f"x{KEY}", "character_count": -1}
+        return httpx.Response(200, json=plan)
+
+    return answer
+
+
+async def test_what_several_calls_told_comes_together_and_odd_facts_do_not() -> None:
+    voices = httpx.Response(200, json={"voices": [{"category": "cloned"}]})
+    check = await ask("elevenlabs", elevenlabs_that(voices))
+    assert check.models == ("e1",)
+    assert check.details == {
+        "plan": "pro",
+        "characters_limit": 9,
+        "voices": 1,
+        "cloned_voices": 1,
+    }
+
+
+async def test_one_of_several_calls_that_fails_takes_only_its_own_away() -> None:
+    check = await ask("elevenlabs", elevenlabs_that(httpx.ReadTimeout("slow")))
+    assert (check.status, check.models) == (KeyStatus.VALID, ("e1",))
+    assert "voices" not in check.details
+
+
+@pytest.mark.parametrize(
+    ("provider", "headers", "body", "wait"),
+    [
+        ("openai", {"retry-after": "120"}, {}, timedelta(minutes=2)),
+        ("openai", {"retry-after-ms": "1500", "retry-after": "9"}, {}, timedelta(seconds=1.5)),
+        ("anthropic", {"retry-after": "1e9"}, {}, timedelta(days=1)),
+        ("elevenlabs", {"retry-after": "soon"}, {}, None),
+        ("elevenlabs", {"retry-after": "-5"}, {}, None),
+        ("gemini", {}, {"error": {"details": [{"retryDelay": "31.5s"}]}}, timedelta(seconds=31.5)),
+        ("gemini", {}, [{"error": {"details": [{"retryDelay": "nan s"}, 3]}}], None),
+    ],
+)
+async def test_a_vendor_that_asks_for_time_gets_it(
+    provider: str, headers: dict[str, str], body: object, wait: timedelta | None
+) -> None:
+    check = await ask(provider, lambda _r: httpx.Response(429, json=body, headers=headers))
+    assert (check.status, check.retry_after) == (KeyStatus.UNREACHABLE, wait)
 
 
 async def test_a_key_that_comes_back_in_a_name_is_not_kept() -> None:

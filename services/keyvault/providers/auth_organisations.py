@@ -1,0 +1,71 @@
+"""auth, asked on its internal port who decides about an organisation's keys."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from uuid import UUID
+
+import httpx
+import structlog
+
+from shared.errors import DependencyUnavailable
+from shared.identity import ServiceIdentity
+from shared.ids import UserId
+
+log = structlog.get_logger(__name__)
+
+# Somebody waits for the answer, and auth only looks at one row.
+_TIMEOUT_SECONDS = 2.0
+_AUDIENCE = "auth"
+
+
+class AuthOrganisations:
+    """Asks auth each time: what somebody is in an organisation may have changed a second ago."""
+
+    def __init__(
+        self, client: httpx.AsyncClient, base_url: str | None, me: ServiceIdentity
+    ) -> None:
+        """Without a URL no organisation can be asked about."""
+        self._client = client
+        self._base_url = base_url
+        self._me = me
+
+    async def may_manage_keys(self, organisation_id: UUID, user_id: UserId) -> bool | None:
+        """Raises DependencyUnavailable."""
+        answer = await self._ask(f"/internal/organisations/{organisation_id}/members/{user_id}")
+        body = _body_of(answer)
+        # Any 404 but auth's own (a wrong address, a proxy) says nothing about members.
+        if answer.status_code == 404 and body.get("code") == "member_not_found":
+            return None
+        if answer.status_code != 200:
+            log.warning("auth_did_not_answer", status=answer.status_code)
+            raise DependencyUnavailable("account service")
+        return body.get("may_manage_keys") is True
+
+    async def _ask(self, path: str) -> httpx.Response:
+        if self._base_url is None:
+            raise DependencyUnavailable("account service")
+        headers = {"authorization": f"Bearer {self._me.token_for(_AUDIENCE)}"}
+        try:
+            return await self._client.get(
+                self._base_url.rstrip("/") + path, headers=headers, timeout=_TIMEOUT_SECONDS
+            )
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            log.warning("auth_unreachable", reason=type(error).__name__)
+            raise DependencyUnavailable("account service") from error
+
+
+def _body_of(answer: httpx.Response) -> dict[str, object]:
+    try:
+        body = answer.json()
+    except ValueError:
+        return {}
+    return body if isinstance(body, dict) else {}
+
+
+@asynccontextmanager
+async def open_auth(base_url: str | None, me: ServiceIdentity) -> AsyncIterator[AuthOrganisations]:
+    """The client: no proxy from the environment, no redirects."""
+    async with httpx.AsyncClient(trust_env=False, follow_redirects=False) as client:
+        yield AuthOrganisations(client, base_url, me)
