@@ -25,6 +25,7 @@ async def test_no_line_holds_a_secret(gateway: Gateway) -> None:
         "x-goog-api-key": secret,
         "Cookie": secret,
         "Sec-WebSocket-Protocol": secret,
+        "traceparent": secret,
     }
     targets = [
         f"/keys?access_token={secret}",
@@ -33,6 +34,9 @@ async def test_no_line_holds_a_secret(gateway: Gateway) -> None:
         f"/chat/openapi.json?{secret}",
         f"/auth/invitations/{secret}/accept?x={secret}",
         f"/auth//invitations/{secret}/accept",
+        f"/keys/{secret}",
+        f"/keys/{secret}/validate?x={secret}",
+        f"/keys/openai/{secret}",
         f"/keys/../auth/invitations/{secret}/accept",
         f"/oauth/reset-password?token={secret}",
         f"/oauth/accept-invitation?token={secret}",
@@ -46,3 +50,18 @@ async def test_no_line_holds_a_secret(gateway: Gateway) -> None:
     assert token not in text
     (invitation,) = await gateway.proxy.logged(ids[4])
     assert invitation["path"] == "/auth/invitations/…"
+    (key,) = await gateway.proxy.logged(ids[targets.index(f"/keys/{secret}")])
+    assert key["path"] == "/keys/…"
+
+
+async def test_a_line_about_keys_tells_which(gateway: Gateway) -> None:
+    headers = bearer(a_token(gateway.key))
+    for path in (
+        "/keys/openai",
+        "/keys/openai/validate",
+        "/keys/audit",
+        f"/keys/organisations/{ADA}/openai",
+    ):
+        answer = await gateway.send(f"{path}?x=1", headers=headers)
+        (line,) = await gateway.proxy.logged(answer.headers["x-request-id"])
+        assert line["path"] == path

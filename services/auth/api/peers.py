@@ -18,8 +18,8 @@ from shared.ids import UserId
 router = APIRouter(prefix="/internal", tags=["peers"])
 
 Peer = Annotated[str, Depends(OnlyFrom("billing", "keyvault", "chat", "voice"))]
-# The only one that asks who decides in an organisation.
-Billing = Annotated[str, Depends(OnlyFrom("billing"))]
+# Those who ask who decides in an organisation.
+Asker = Annotated[str, Depends(OnlyFrom("billing", "keyvault"))]
 
 
 class UserForPeers(BaseModel):
@@ -31,12 +31,15 @@ class UserForPeers(BaseModel):
 
 
 class MemberForPeers(BaseModel):
-    """Somebody's place in an organisation. `may_buy`: see and change its subscription."""
+    """Somebody's place in an organisation. `may_buy`: see and change its subscription;
+    `may_manage_keys`: its keys for vendors."""
 
     organisation_id: UUID
     user_id: UUID
     role: OrganisationRole
+    is_seated: bool
     may_buy: bool
+    may_manage_keys: bool
 
 
 @router.get(
@@ -54,7 +57,7 @@ async def look_up(user_id: UUID, actions: ServiceActions, _peer: Peer) -> UserFo
     responses=problems(_404="member_not_found"),
 )
 async def look_up_member(
-    organisation_id: UUID, user_id: UUID, actions: ServiceActions, _peer: Billing
+    organisation_id: UUID, user_id: UUID, actions: ServiceActions, _peer: Asker
 ) -> MemberForPeers:
     """Look up what a user is in an organisation now."""
     member = await actions.look_up_member(OrganisationId(organisation_id), UserId(user_id))
@@ -62,5 +65,7 @@ async def look_up_member(
         organisation_id=member.organisation_id,
         user_id=member.user_id,
         role=member.role,
+        is_seated=member.is_seated,
         may_buy=member.may(Act.BUY),
+        may_manage_keys=member.may(Act.MANAGE_KEYS),
     )

@@ -46,6 +46,7 @@ class Act(Enum):
     RENAME = "rename it"
     SEE_AUDIT = "see what happened in it"
     BUY = "see and change its subscription"
+    MANAGE_KEYS = "see and change its keys"
     DELETE = "delete it"
 
 
@@ -63,6 +64,7 @@ MAY: Mapping[Act, frozenset[OrganisationRole]] = MappingProxyType(
         Act.RENAME: _MANAGERS,
         Act.SEE_AUDIT: _MANAGERS,
         Act.BUY: _MANAGERS | {_BILLING},
+        Act.MANAGE_KEYS: _MANAGERS,
         Act.DELETE: frozenset({_OWNER}),
     }
 )

@@ -89,6 +89,7 @@ class TokenIssuer:
             "role": role.value,
             "org": str(user.membership.organisation_id) if user.membership else None,
             "org_role": user.membership.role.value if user.membership else None,
+            "org_seated": user.membership.is_seated if user.membership else False,
             "scope": " ".join(sorted(scopes)),
             "auth_time": int(authenticated_at.timestamp()),
             "amr": sorted(methods),

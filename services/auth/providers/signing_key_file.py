@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
-import os
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import structlog
@@ -15,11 +11,10 @@ from services.auth.domain.errors import SigningKeysUnavailable
 from services.auth.domain.key_rotation import KeyLine
 from services.auth.domain.signing_key import UnusableSigningKeys
 from services.auth.domain.signing_keys import SigningKeys, parse_signing_keys, with_other_keys
+from shared.locked_file import alone_with, replace_whole
 from shared.watched_file import UnusableFile, WatchedFile
 
 log = structlog.get_logger(__name__)
-
-_LOCK_SECONDS = 10.0
 
 
 class SigningKeyFile:
@@ -66,11 +61,11 @@ class SigningKeyBook:
         A file that is missing or unusable is left alone. Raises OSError (TimeoutError when another
         command holds the file), UnusableSigningKeys, and what `change` raises.
         """
-        with self._alone():
+        with alone_with(self._path):
             before = self._text()
             after, line = with_other_keys(before, change)
             if after != before:
-                _replace(self._path, after)
+                replace_whole(self._path, after)
             return line
 
     def _text(self) -> str:
@@ -79,61 +74,9 @@ class SigningKeyBook:
         except UnicodeDecodeError as error:
             raise UnusableSigningKeys("the file is no text") from error
 
-    @contextlib.contextmanager
-    def _alone(self) -> Iterator[None]:
-        if not self._path.exists():
-            raise FileNotFoundError(2, "No such file", str(self._path))
-        # Beside the file, since the file itself is replaced. Stays there: whoever deleted it would
-        # let two commands lock two different files.
-        lock = os.open(
-            self._path.with_name(f".{self._path.name}.lock"),
-            os.O_RDWR | os.O_CREAT | os.O_CLOEXEC,
-            0o600,
-        )
-        try:
-            _lock(lock)
-            yield
-        finally:
-            os.close(lock)
-
 
 def _parsed(text: str) -> SigningKeys:
     try:
         return parse_signing_keys(text)
     except UnusableSigningKeys as error:
         raise UnusableFile(str(error)) from error
-
-
-def _lock(file: int) -> None:
-    deadline = time.monotonic() + _LOCK_SECONDS
-    while True:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            if time.monotonic() > deadline:
-                raise TimeoutError("another command holds the file") from error
-            time.sleep(0.02)
-        else:
-            return
-
-
-def _replace(path: Path, text: str) -> None:
-    """Put a whole file in the old one's place; after a crash at any moment one of both is there."""
-    owner = path.stat()
-    draft = path.with_name(f".{path.name}.new")
-    draft.unlink(missing_ok=True)
-    file = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    with os.fdopen(file, "w", encoding="utf-8") as stream:
-        os.fchmod(file, 0o600)
-        if (owner.st_uid, owner.st_gid) != (os.geteuid(), os.getegid()):
-            # Called by root for a service that runs as somebody else, who must read it.
-            os.fchown(file, owner.st_uid, owner.st_gid)
-        stream.write(text)
-        stream.flush()
-        os.fsync(file)
-    draft.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)

@@ -16,4 +16,4 @@ class DropKey:
     running: RunningTurns
 
     async def __call__(self, revocation: Revocation) -> int:
-        return self.running.end(Outcome.STOPPED, where=revocation.ends)
+        return self.running.end_on_key(revocation, Outcome.STOPPED)

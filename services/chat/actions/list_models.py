@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from uuid import UUID
 
 from services.chat.domain.model_choice import CHAT_PROVIDERS, models_of
 from services.chat.domain.ports import NewUnitOfWork
@@ -26,14 +27,20 @@ class OfferedModel:
 
 @dataclass(frozen=True, slots=True)
 class ListModels:
-    """What the tier offers, marked by what the user's valid keys can reach."""
+    """What the tier offers, marked by what the user's valid keys can reach; where they have none,
+    those of the organisation in which they have a seat."""
 
     unit_of_work: NewUnitOfWork
     catalogue: ModelCatalogue
 
-    async def __call__(self, user_id: UserId, tier: Tier) -> Sequence[OfferedModel]:
+    async def __call__(
+        self, user_id: UserId, tier: Tier, *, organisation_id: UUID | None = None
+    ) -> Sequence[OfferedModel]:
         async with self.unit_of_work() as work:
-            keys = {key.provider: key for key in await work.known_keys.of_user(user_id)}
+            known = await work.known_keys.of_user(user_id, organisation_id=organisation_id)
+        # The key that keyvault would choose comes last, and stays.
+        known = sorted(known, key=lambda key: (key.usable, key.user_id == user_id))
+        keys = {key.provider: key for key in known}
         offered = []
         for provider in CHAT_PROVIDERS:
             allowance = tier.allowance(provider)

@@ -12,6 +12,7 @@ from services.chat.domain.conversation import Message
 from services.chat.domain.turn import Hold, Outcome, TurnId
 from shared.errors import ExpectedFailure
 from shared.limit_state import LimitState
+from shared.revocation import Revocation
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +48,7 @@ class RunningTurn:
     hold: Hold
     limits: Sequence[LimitState]
     sign_in_id: UUID
+    served_by: UUID | None = None
     events: list[TurnEvent] = field(default_factory=list)
     output_characters: int = 0
     provider_request_id: str | None = None
@@ -143,6 +145,17 @@ class RunningTurns:
     def end(self, outcome: Outcome, *, where: Callable[[Hold], bool]) -> int:
         """End those whose hold fits; answers how many."""
         chosen = [turn for turn in self._turns.values() if where(turn.hold)]
+        for turn in chosen:
+            turn.end(outcome)
+        return len(chosen)
+
+    def end_on_key(self, revocation: Revocation, outcome: Outcome) -> int:
+        """End those that may run on a withdrawn key; answers how many."""
+        chosen = [
+            turn
+            for turn in self._turns.values()
+            if revocation.ends(turn.hold, served_by=turn.served_by)
+        ]
         for turn in chosen:
             turn.end(outcome)
         return len(chosen)

@@ -193,7 +193,7 @@ class TakeTurn:
     def _start(
         self, hold: Hold, prompt: Prompt, question: Question, reservation: Reservation
     ) -> RunningTurn:
-        turn = RunningTurn(hold, reservation.limits, question.by.sign_in_id)
+        turn = RunningTurn(hold, reservation.limits, question.by.sign_in_id, question.by.served_by)
         self.running.start(turn, self._run(turn, prompt, question, reservation))
         return turn
 

@@ -94,6 +94,7 @@ async def ask(
                 request_id=current_request_id.get() or "",
                 access_token=caller.token,
                 sign_in_id=caller.identity.sign_in_id,
+                served_by=caller.identity.served_by,
             ),
             provider=body.provider,
             model=body.model,

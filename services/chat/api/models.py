@@ -13,7 +13,8 @@ router = APIRouter(prefix="/chat/models", tags=["models"])
 
 
 class ModelBody(BaseModel):
-    """A model of your tier; `usable` tells whether a working key of yours reaches it."""
+    """A model of your tier; `usable` tells whether a working key reaches it, yours or that of your
+    organisation."""
 
     provider: str
     model: str
@@ -32,7 +33,10 @@ class ModelsBody(BaseModel):
 @router.get("", responses=problems(401, 503))
 async def list_all(actions: ServiceActions, caller: SignedIn) -> ModelsBody:
     """What you may use now, by your tier and by your valid keys."""
-    offered = await actions.list_models(caller.identity.user_id, caller.tier)
+    identity = caller.identity
+    offered = await actions.list_models(
+        identity.user_id, caller.tier, organisation_id=identity.served_by
+    )
     return ModelsBody(
         data=[
             ModelBody(

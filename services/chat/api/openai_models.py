@@ -51,7 +51,10 @@ async def show(
 
 
 async def _usable(actions: ServiceActions, caller: Caller) -> Sequence[OfferedModel]:
-    offered = await actions.list_models(caller.identity.user_id, caller.tier)
+    identity = caller.identity
+    offered = await actions.list_models(
+        identity.user_id, caller.tier, organisation_id=identity.served_by
+    )
     return [model for model in offered if model.usable]
 
 

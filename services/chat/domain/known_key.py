@@ -13,7 +13,8 @@ _USABLE = frozenset({"valid", "limited"})
 
 @dataclass(frozen=True, slots=True)
 class KnownKey:
-    """The vendor's last word on a key, as keyvault passed it on."""
+    """The vendor's last word on a key, as keyvault passed it on. An organisation's has the
+    organisation's id in place of a user's."""
 
     user_id: UserId
     provider: str
@@ -28,7 +29,7 @@ class KnownKey:
 
 @dataclass(frozen=True, slots=True)
 class RevokedKey:
-    """A key that is gone, up to and including a version."""
+    """A key that is gone, up to and including a version; `user_id` as in KnownKey."""
 
     user_id: UserId
     provider: str

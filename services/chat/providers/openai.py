@@ -21,7 +21,7 @@ from services.chat.domain.errors import (
 from services.chat.domain.frames import Began, Ended, FinishReason, Frame, Text
 from services.chat.domain.turn import Prompt
 from services.chat.domain.usage import Usage
-from services.chat.providers._http import json_body, retry_after
+from services.chat.providers._http import json_body
 from services.chat.providers._registry import Patience, chat_providers
 from services.chat.providers._sse import data_lines
 from shared.clients.egress import Egress, NoUsableKey, VendorConnectionLost
@@ -33,6 +33,7 @@ from shared.vendors.failures import (
     VendorRateLimited,
     VendorRefused,
 )
+from shared.vendors.waiting import retry_after
 
 _PATH = "/v1/chat/completions"
 _DONE = b"[DONE]"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from uuid import UUID
 
 from services.chat.domain.known_key import KnownKey, RevokedKey
 from shared.db.database import Connection
@@ -34,7 +35,8 @@ on conflict (user_id, provider) do update set
 where known_key.key_version < excluded.key_version
 """
 
-_OF_USER = "select * from known_key where user_id = $1"
+# An organisation's keys stand here under its id.
+_OF_USER = "select * from known_key where user_id in ($1, $2)"
 
 
 class SqlKnownKeys:
@@ -61,8 +63,10 @@ class SqlKnownKeys:
             [key.key_version for key in keys],
         )
 
-    async def of_user(self, user_id: UserId) -> Sequence[KnownKey]:
-        rows = await self._connection.fetch(_OF_USER, user_id)
+    async def of_user(
+        self, user_id: UserId, *, organisation_id: UUID | None = None
+    ) -> Sequence[KnownKey]:
+        rows = await self._connection.fetch(_OF_USER, user_id, organisation_id)
         return [
             KnownKey(
                 user_id=UserId(row["user_id"]),

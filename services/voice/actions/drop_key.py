@@ -20,7 +20,7 @@ class DropKey:
     running: RunningSpeeches
 
     async def __call__(self, revocation: Revocation) -> int:
-        ended = self.running.end(Outcome.STOPPED, where=revocation.ends)
+        ended = self.running.end_on_key(revocation, Outcome.STOPPED)
         if ended:
             log.info("speeches_stopped", provider=revocation.provider, count=ended)
         return ended

@@ -15,6 +15,7 @@ from services.voice.domain.ports import Audio
 from services.voice.domain.script import Script
 from services.voice.domain.speech import Hold, Outcome, Settlement, SpeechId, used_by
 from shared.limit_state import LimitState
+from shared.revocation import Revocation
 from shared.vendors.failures import VendorFailed
 
 log = structlog.get_logger(__name__)
@@ -30,6 +31,7 @@ class RunningSpeech:
     script: Script
     limits: Sequence[LimitState]
     sign_in_id: UUID
+    served_by: UUID | None = None
     ended_as: Outcome | None = None
     _audio: Audio | None = None
     _first: bytes = b""
@@ -125,9 +127,13 @@ class RunningSpeeches:
     def ids(self) -> list[SpeechId]:
         return list(self._speeches)
 
-    def end(self, outcome: Outcome, *, where: Callable[[Hold], bool]) -> int:
-        """End those whose hold fits; answers how many."""
-        chosen = [speech for speech in self._speeches.values() if where(speech.hold)]
+    def end_on_key(self, revocation: Revocation, outcome: Outcome) -> int:
+        """End those that may run on a withdrawn key; answers how many."""
+        chosen = [
+            speech
+            for speech in self._speeches.values()
+            if revocation.ends(speech.hold, served_by=speech.served_by)
+        ]
         for speech in chosen:
             speech.end(outcome)
         return len(chosen)

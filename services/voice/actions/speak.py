@@ -140,7 +140,7 @@ class Speak:
     async def _begin(
         self, hold: Hold, script: Script, reservation: Reservation, by: OnBehalfOf
     ) -> RunningSpeech:
-        speech = RunningSpeech(hold, script, reservation.limits, by.sign_in_id)
+        speech = RunningSpeech(hold, script, reservation.limits, by.sign_in_id, by.served_by)
         self.running.add(speech)
         try:
             await speech.begin(self.provider.speak(script, by=by))

@@ -23,6 +23,7 @@ async def _on_behalf_of(caller: SignedIn) -> OnBehalfOf:
         request_id=current_request_id.get() or "",
         access_token=caller.token,
         sign_in_id=caller.identity.sign_in_id,
+        served_by=caller.identity.served_by,
     )
 
 

@@ -390,9 +390,13 @@ async def test_billing_hears_what_somebody_is_now(door: Door) -> None:
         "organisation_id": firm,
         "user_id": str(ben.id),
         "role": "billing",
+        "is_seated": True,
         "may_buy": True,
+        "may_manage_keys": False,
     }
     assert (await ask(mel)).json()["may_buy"] is False
+    assert (await ask(ada, "keyvault")).json()["may_manage_keys"] is True
+    assert code_of(await ask(ada, "chat")) == (403, "forbidden")
     assert code_of(await ask(olga)) == (404, "member_not_found")
     await door.call(ada, "DELETE", f"organisations/{firm}/members/{ben.id}")
     assert code_of(await ask(ben)) == (404, "member_not_found")

@@ -54,13 +54,15 @@ class ChatSuite:
     process: WebProcess
 
     @asynccontextmanager
-    async def user(self, *, tier: str = "free", key: str = "sim-key") -> AsyncIterator[ChatUser]:
+    async def user(
+        self, *, tier: str = "free", key: str = "sim-key", **claims: Any
+    ) -> AsyncIterator[ChatUser]:
         """A new user with a stored key and a chat session."""
         user_id = uuid4()
         if key:
             for provider in ("openai", "anthropic", "gemini"):
                 self.egress.keys[(user_id, provider)] = key
-        headers = self.mint.headers(user_id, tier=tier)
+        headers = self.mint.headers(user_id, tier=tier, **claims)
         async with httpx.AsyncClient(
             base_url=self.url, headers=headers, timeout=20, trust_env=False
         ) as client:

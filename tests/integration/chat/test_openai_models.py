@@ -54,6 +54,27 @@ async def test_it_lists_what_the_user_can_use_now(chat: ChatSuite) -> None:
     assert small < owners.keys()
 
 
+async def test_a_seat_brings_the_models_that_the_organisations_key_reaches(
+    chat: ChatSuite,
+) -> None:
+    user_id, firm, other = uuid4(), uuid4(), uuid4()
+    await know_key(chat, firm, "openai")
+    await know_key(chat, other, "anthropic")
+    await know_key(chat, user_id, "openai", "invalid")
+
+    async def owners(**claims: Any) -> set[str]:
+        async with sdk(chat, user_id, tier="enterprise", **claims) as client:
+            return {model.owned_by for model in (await client.models.list()).data}
+
+    assert await owners(org=str(firm), org_seated=True) == {"openai"}
+    assert await owners(org=str(firm), org_seated=False) == set()
+    assert await owners() == set()
+    # One's own key says what can be reached, where it works.
+    await know_key(chat, user_id, "anthropic", models=("no-such-model",))
+    await know_key(chat, firm, "anthropic")
+    assert await owners(org=str(firm), org_seated=True) == {"openai"}
+
+
 async def test_a_model_is_listed_once_a_key_reaches_it(chat: ChatSuite) -> None:
     for status, models, seen in (
         ("valid", (), True),

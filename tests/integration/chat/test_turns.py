@@ -7,6 +7,7 @@ import json
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Any
+from uuid import uuid4
 
 import httpx
 import pytest
@@ -182,6 +183,22 @@ async def test_a_revoked_key_ends_the_answers_that_run_on_it(chat: ChatSuite) ->
         assert event["data"]["outcome"] == "stopped"
 
 
+async def test_an_organisations_revoked_key_ends_its_members_answers(chat: ChatSuite) -> None:
+    firm = uuid4()
+    async with chat.user(org=str(firm), org_seated=True) as user:
+        asking = asyncio.create_task(
+            user.ask("[[sim:chunks=200,delay_ms=50]] on and on", stream=True)
+        )
+        await eventually(lambda: chat.holds(user.id), bool)
+        async with wire(chat.settings) as worker:
+            gone = RevokedKey(UserId(firm), "openai", 1, datetime.now(UTC))
+            await worker.actions.forget_keys([gone])
+        answer = await asyncio.wait_for(asking, 5)
+        assert frames(answer.text)[-1][0] == "done"
+        (event,) = await chat.usage_events(user.id)
+        assert event["data"]["outcome"] == "stopped"
+
+
 @pytest.mark.parametrize("how", ["cut", "reset", "truncate", "stall", "stream_error"])
 async def test_an_answer_that_breaks_off_is_interrupted_kept_and_billed_once(
     chat: ChatSuite, how: str
@@ -263,6 +280,30 @@ async def test_while_keyvault_is_down_new_turns_wait(chat: ChatSuite) -> None:
         assert answer.status_code == 503
         assert answer.json()["dependency"] == "keyvault"
         assert int(answer.headers["retry-after"]) > 0
+        assert await chat.usage_events(user.id) == []
+
+
+@pytest.mark.parametrize(
+    ("refusal", "status", "code"),
+    [
+        ((403, "service_stopped"), 503, "keys_withheld"),
+        ((429, "service_rate_reached"), 503, "keys_withheld"),
+        ((429, "user_rate_reached"), 429, "key_used_too_often"),
+        ((403, "grant_replayed"), 403, "key_refused"),
+    ],
+)
+async def test_what_keyvault_refuses_says_whether_to_come_back(
+    chat: ChatSuite, refusal: tuple[int, str], status: int, code: str
+) -> None:
+    async with chat.user() as user:
+        chat.egress.refusal = refusal
+        try:
+            answer = await user.ask("hello")
+        finally:
+            chat.egress.refusal = None
+        assert (answer.status_code, answer.json()["code"]) == (status, code)
+        assert ("retry-after" in answer.headers) is (status != 403)
+        assert "stopped" not in answer.text
         assert await chat.usage_events(user.id) == []
 
 

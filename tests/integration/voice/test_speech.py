@@ -314,6 +314,18 @@ async def test_a_keyvault_that_is_gone_is_our_trouble(voice: Voice) -> None:
     assert await voice.usage(person) == []
 
 
+async def test_keys_that_are_withheld_from_voice_are_our_trouble(voice: Voice) -> None:
+    voice.surroundings.egress.refusal = (403, "service_stopped")
+    try:
+        person = voice.person()
+        answer = await voice.say(person)
+    finally:
+        voice.surroundings.egress.refusal = None
+    assert (answer.status_code, problem(answer)["code"]) == (503, "keys_withheld")
+    assert int(answer.headers["retry-after"]) > 0
+    assert await voice.usage(person) == []
+
+
 async def test_an_egress_that_is_gone_is_our_trouble(surroundings: Surroundings) -> None:
     async with running_voice(surroundings, egress_url="http://127.0.0.1:1") as voice:
         answer = await voice.say(voice.person())

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.vendors import KeyStatus, vendors
-from shared.vendors.base import LIMITED, NO_QUOTA
+from shared.vendors.base import LIMITED, NO_QUOTA, Answer, Check
+from shared.vendors.elevenlabs import MODELS, VOICES
 
 
 def openai(code: str | None = None, message: str = "", type_: str | None = None) -> Any:
@@ -40,7 +41,17 @@ ANSWERS: list[tuple[str, int, Any, KeyStatus]] = [
     ("openai", 403, openai(None, MISSING_SCOPES), LIMITED_),
     ("openai", 403, openai("unsupported_country_region_territory"), LIMITED_),
     ("openai", 401, openai("account_deactivated"), LIMITED_),
+    ("openai", 401, openai(None, "You must be a member of an organization"), LIMITED_),
+    ("openai", 401, openai("ip_not_authorized"), LIMITED_),
+    ("openai", 404, openai("model_not_found"), UNREACHABLE),
+    ("openai", 400, openai(None, type_="invalid_request_error"), UNREACHABLE),
     ("openai", 429, openai("rate_limit_exceeded"), UNREACHABLE),
+    ("openai", 429, openai("slow_down"), UNREACHABLE),
+    ("openai", 429, openai("credit_balance_exhausted"), LIMITED_),
+    ("openai", 429, openai("organization_spend_limit_exceeded"), LIMITED_),
+    ("openai", 429, openai("project_spend_limit_exceeded"), LIMITED_),
+    ("openai", 429, openai("organization_usage_limit_exceeded"), LIMITED_),
+    ("openai", 503, openai("server_is_overloaded"), UNREACHABLE),
     ("openai", 429, openai("insufficient_quota"), LIMITED_),
     ("openai", 429, openai(None, type_="insufficient_quota"), LIMITED_),
     ("anthropic", 200, {"data": []}, VALID),
@@ -54,11 +65,29 @@ ANSWERS: list[tuple[str, int, Any, KeyStatus]] = [
         anthropic("rate_limit_error", "enforced_spend_limit_reached"),
         LIMITED_,
     ),
+    ("anthropic", 429, anthropic("rate_limit_error", "contract_spend_limit_reached"), LIMITED_),
+    ("anthropic", 429, anthropic("rate_limit_error", "ramp_limit_exceeded"), UNREACHABLE),
+    ("anthropic", 400, anthropic("invalid_request_error"), UNREACHABLE),
+    ("anthropic", 400, anthropic("invalid_request_error", "organization_on_hold"), LIMITED_),
+    (
+        "anthropic",
+        400,
+        {"error": {"message": "You have reached your specified workspace API usage limits."}},
+        LIMITED_,
+    ),
+    ("anthropic", 404, anthropic("not_found_error"), UNREACHABLE),
+    ("anthropic", 500, anthropic("api_error"), UNREACHABLE),
+    ("anthropic", 504, anthropic("timeout_error"), UNREACHABLE),
     ("anthropic", 529, anthropic("overloaded_error"), UNREACHABLE),
     ("gemini", 200, {"models": []}, VALID),
     ("gemini", 400, gemini("API_KEY_INVALID"), INVALID),
     ("gemini", 400, [gemini("API_KEY_INVALID")], INVALID),
     ("gemini", 401, gemini(None), INVALID),
+    ("gemini", 401, gemini("ACCESS_TOKEN_TYPE_UNSUPPORTED"), INVALID),
+    ("gemini", 400, {"error": {"status": "FAILED_PRECONDITION"}}, LIMITED_),
+    ("gemini", 403, gemini("CONSUMER_SUSPENDED"), LIMITED_),
+    ("gemini", 403, gemini("SERVICE_DISABLED"), LIMITED_),
+    ("gemini", 404, gemini(None), UNREACHABLE),
     ("gemini", 400, gemini("SOMETHING_ELSE"), UNREACHABLE),
     ("gemini", 403, gemini("API_KEY_SERVICE_BLOCKED"), LIMITED_),
     ("gemini", 402, gemini(None), LIMITED_),
@@ -69,7 +98,14 @@ ANSWERS: list[tuple[str, int, Any, KeyStatus]] = [
     ("elevenlabs", 401, elevenlabs("missing_permissions"), LIMITED_),
     ("elevenlabs", 403, elevenlabs("missing_permissions"), LIMITED_),
     ("elevenlabs", 401, elevenlabs("quota_exceeded"), LIMITED_),
+    ("elevenlabs", 401, elevenlabs("detected_unusual_activity"), LIMITED_),
+    ("elevenlabs", 401, {"detail": {"status": "missing_permissions", "code": "x"}}, LIMITED_),
+    ("elevenlabs", 402, elevenlabs("paid_plan_required", "code"), LIMITED_),
+    ("elevenlabs", 403, elevenlabs("only_for_creator+"), LIMITED_),
+    ("elevenlabs", 404, {"detail": "Not Found"}, UNREACHABLE),
+    ("elevenlabs", 422, {"detail": [{"loc": ["body"], "type": "missing"}]}, UNREACHABLE),
     ("elevenlabs", 429, elevenlabs("too_many_concurrent_requests"), UNREACHABLE),
+    ("elevenlabs", 429, elevenlabs("system_busy"), UNREACHABLE),
     *[
         (name, status, None, UNREACHABLE)
         for name in ("openai", "anthropic", "gemini", "elevenlabs")
@@ -106,17 +142,33 @@ def test_openais_models_say_what_a_key_can_do() -> None:
     assert check.capabilities == ("code_interpreter", "function_calling", "gpt_3_5", "gpt_4")
 
 
+def test_openais_newer_models_see() -> None:
+    check = vendors["openai"].read_check(200, {"data": [{"id": "gpt-6-luna"}, {"id": "o3"}]})
+    assert set(check.capabilities) >= {"gpt_6", "multimodal", "function_calling"}
+
+
+def test_openais_models_past_their_last_day_are_left_out() -> None:
+    days = {"gone": "2024-01-31", "going": "9999-12-31", "odd": "soon", "stays": None}
+    rows = [{"id": name, "shutdown_date": day} for name, day in days.items()]
+    check = vendors["openai"].read_check(200, {"data": rows})
+    assert check.models == ("going", "odd", "stays")
+    assert check.capabilities == ()
+
+
 def test_anthropics_models_say_what_a_key_can_do() -> None:
     rows = [
-        {"id": "claude-b", "max_input_tokens": 200_000},
-        {"id": "claude-a", "capabilities": {"image_input": {"supported": True}}},
+        {"id": "claude-opus-b", "max_input_tokens": 200_000},
+        {"id": "claude-haiku-a", "capabilities": {"image_input": {"supported": True}}},
         {"id": "claude-old", "lifecycle": "retired"},
     ]
     check = vendors["anthropic"].read_check(200, {"data": rows})
-    assert check.models == ("claude-a", "claude-b")
+    assert check.models == ("claude-haiku-a", "claude-opus-b")
     assert check.capabilities == (
+        "claude_haiku",
+        "claude_opus",
         "code_analysis",
         "ethical_reasoning",
+        "function_calling",
         "long_context",
         "multimodal",
         "text_generation",
@@ -126,14 +178,26 @@ def test_anthropics_models_say_what_a_key_can_do() -> None:
 def test_geminis_models_say_what_a_key_can_do() -> None:
     generates = {"supportedGenerationMethods": ["generateContent"]}
     rows = [
-        {"name": "models/gemini-b", **generates},
+        {"name": "models/gemini-4-b", **generates},
         {"name": "models/gemini-a", **generates},
         {"name": "models/gemini-a-tts", **generates},
         {"name": "models/text-embedding", "supportedGenerationMethods": ["embedContent"]},
     ]
     check = vendors["gemini"].read_check(200, {"models": rows})
-    assert check.models == ("gemini-a", "gemini-b")
-    assert check.capabilities == ("code_generation", "multimodal", "text_generation")
+    assert check.models == ("gemini-4-b", "gemini-a")
+    assert check.capabilities == (
+        "code_generation",
+        "function_calling",
+        "gemini_4",
+        "multimodal",
+        "text_generation",
+    )
+
+
+def test_geminis_open_models_are_credited_with_nothing_they_may_lack() -> None:
+    row = {"name": "models/gemma-9", "supportedGenerationMethods": ["generateContent"]}
+    check = vendors["gemini"].read_check(200, {"models": [row]})
+    assert check.capabilities == ("code_generation", "text_generation")
 
 
 def test_elevenlabs_subscription_says_what_a_key_can_do() -> None:
@@ -142,12 +206,66 @@ def test_elevenlabs_subscription_says_what_a_key_can_do() -> None:
     assert check.capabilities == ("realtime", "text_to_speech", "voice_cloning")
 
 
+PLAN = {
+    "tier": "creator",
+    "status": "active",
+    "character_count": 1200,
+    "character_limit": 100_000,
+    "voice_slots_used": 3,
+    "voice_limit": 30,
+}
+HER_VOICES = {"voices": [{"category": "premade"}, {"category": "cloned"}, {"category": "cloned"}]}
+HIS_MODELS = [
+    {"model_id": "eleven_v4", "can_do_text_to_speech": True},
+    {"model_id": "eleven_sts", "can_do_text_to_speech": False},
+]
+
+
+def further(check: Check, **answers: tuple[int, Any]) -> Check:
+    paths = {"voices": VOICES, "models": MODELS}
+    given = {paths[name]: Answer(*answer) for name, answer in answers.items()}
+    return vendors["elevenlabs"].read_further(check, given)
+
+
+def test_elevenlabs_further_answers_say_how_much_there_is() -> None:
+    check = vendors["elevenlabs"].read_check(200, PLAN)
+    told = further(check, voices=(200, HER_VOICES), models=(200, HIS_MODELS))
+    assert told.status is VALID
+    assert told.models == ("eleven_v4",)
+    assert told.details == {
+        "plan": "creator",
+        "plan_status": "active",
+        "characters_used": 1200,
+        "characters_limit": 100_000,
+        "voice_slots_used": 3,
+        "voice_slots": 30,
+        "voices": 3,
+        "cloned_voices": 2,
+    }
+
+
+@pytest.mark.parametrize("refused", [401, 403, 500])
+def test_a_further_call_that_is_refused_takes_nothing_back(refused: int) -> None:
+    check = vendors["elevenlabs"].read_check(200, PLAN)
+    told = further(check, voices=(refused, elevenlabs("missing_permissions")))
+    assert (told.status, told.details) == (VALID, check.details)
+
+
+def test_a_key_that_may_not_read_its_plan_is_limited_and_still_says_what_it_can() -> None:
+    check = vendors["elevenlabs"].read_check(401, elevenlabs("missing_permissions"))
+    told = further(check, voices=(200, HER_VOICES), models=(200, HIS_MODELS))
+    assert told.status is LIMITED_
+    assert told.error == LIMITED.error
+    assert told.capabilities == ("realtime", "text_to_speech")
+    assert told.details == {"voices": 3, "cloned_voices": 2}
+
+
 @pytest.mark.parametrize("name", vendors)
 def test_a_key_travels_in_a_header_alone(name: str) -> None:
     vendor = vendors[name]
     headers = vendor.key_headers("the-key")
     assert any("the-key" in value for value in headers.values())
-    assert "key" not in vendor.check_path.lower()
+    assert all("key" not in path.lower() for path in (vendor.check_path, *vendor.further_paths))
     assert vendor.base_url.startswith("https://")
     assert all(header == header.lower() for header in headers)
 
@@ -207,4 +325,6 @@ JSON = st.recursive(
 )
 def test_any_body_is_read(name: str, status: int, body: Any) -> None:
     check = vendors[name].read_check(status, body)
+    answers = {path: Answer(200, body) for path in vendors[name].further_paths}
+    assert vendors[name].read_further(check, answers).status is check.status
     assert (check.status == VALID) == (status == 200)

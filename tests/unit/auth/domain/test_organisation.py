@@ -45,6 +45,7 @@ def test_the_rules_are_these() -> None:
         "RENAME": "ao",
         "SEE_AUDIT": "ao",
         "BUY": "abo",
+        "MANAGE_KEYS": "ao",
         "DELETE": "o",
     }
 

@@ -51,7 +51,7 @@ def test_an_access_token_has_exactly_the_agreed_claims() -> None:
     }
     assert set(token.claims) == {
         *("iss", "sub", "aud", "exp", "iat", "jti", "sid", "tier", "role", "org", "scope"),
-        *("org_role", "auth_time", "amr", "mfa"),
+        *("org_role", "org_seated", "auth_time", "amr", "mfa"),
     }
     assert token.claims["exp"] - token.claims["iat"] == 15 * 60
 

@@ -19,9 +19,8 @@ from services.auth.domain.errors import SigningKeysUnavailable
 from services.auth.domain.key_rotation import KeyLine, RotationPace, StandbyTooYoung
 from services.auth.domain.signing_key import UnusableSigningKeys
 from services.auth.domain.signing_keys import new_signing_keys
-from services.auth.providers import signing_key_file
 from services.auth.providers.signing_key_file import SigningKeyBook, SigningKeyFile
-from shared import watched_file
+from shared import locked_file, watched_file
 from shared.clock import SystemClock
 
 PACE = RotationPace(published_first=timedelta(minutes=5), kept=timedelta(minutes=20))
@@ -203,8 +202,8 @@ def test_two_processes_never_overwrite_each_other(path: Path) -> None:
 def test_a_command_that_holds_on_is_not_waited_for_forever(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(signing_key_file, "_LOCK_SECONDS", 0.05)
-    with SigningKeyBook(path)._alone(), pytest.raises(TimeoutError):
+    monkeypatch.setattr(locked_file, "_LOCK_SECONDS", 0.05)
+    with locked_file.alone_with(path), pytest.raises(TimeoutError):
         rotate(path)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from datetime import timedelta
+from uuid import uuid4
 
 import pytest
 
@@ -13,6 +14,7 @@ from services.voice.actions.running_speech import RunningSpeech
 from services.voice.actions.settle_orphans import SettleOrphans
 from services.voice.actions.settle_speech import SettleSpeech
 from services.voice.domain.speech import Outcome, Used
+from shared.ids import UserId
 from shared.revocation import Revocation
 from tests.support.voice import NOON, FakeAudio, Studio, a_wish, cut
 
@@ -160,3 +162,13 @@ async def test_a_revoked_key_ends_its_speeches_and_no_others() -> None:
     assert await drop_key(Revocation(mine.hold.user_id, "elevenlabs", NOON)) == 1
     assert (mine.ended_as, others.ended_as) == (Outcome.STOPPED, None)
     assert await drop_key(Revocation(mine.hold.user_id, "openai", NOON)) == 0
+
+
+async def test_an_organisations_revoked_key_ends_the_speeches_that_it_may_serve() -> None:
+    studio, firm = Studio(), UserId(uuid4())
+    served, others = await begun(studio), await begun(studio)
+    served.served_by = firm
+    drop_key = DropKey(studio.running)
+    assert await drop_key(Revocation(firm, "openai", NOON)) == 0
+    assert await drop_key(Revocation(firm, "elevenlabs", NOON)) == 1
+    assert (served.ended_as, others.ended_as) == (Outcome.STOPPED, None)

@@ -1,0 +1,218 @@
+"""What the keyvault costs: authorising the use of a key, asked as the egress asks.
+
+    python -m bench.key_use [--beside CHECKOUT]
+
+A whole keyvault runs as a process of its own on a PostgreSQL that keeps what it commits; the
+question goes to its internal port with two proofs, and each use leaves its line in the trail. With
+`--beside`, another checkout's keyvault is measured in alternating rounds of the same run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import itertools
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from uuid import uuid4
+
+import httpx
+
+from bench.load import Call, NextCall, Outcome, at_rate, in_flight
+from bench.processes import Meter
+from deploy.companion.ports import free_port
+from services.keyvault.domain.keyring import new_keyring_document
+from shared.db.migrations import upgrade
+from shared.identity import ServiceIdentity
+from shared.ids import UserId
+from shared.settings import service_database_url
+from tests.support.engines import PostgresServer, ValkeyServer, running_postgres, running_valkey
+from tests.support.keyvault import write_keyring
+from tests.support.sessions import know_ended_sessions
+from tests.support.tokens import TokenMint, identity_of, write_identities
+
+_USERS = 200
+_OURS = Path(__file__).parent.parent
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How much is measured."""
+
+    rounds: int
+    uses: int
+    at_once: int
+    rate: float
+
+
+@dataclass(frozen=True, slots=True)
+class Keyvault:
+    """A keyvault in a process of its own."""
+
+    name: str
+    pid: int
+    public: str
+    internal: str
+
+    def uses(
+        self, users: Sequence[tuple[UserId, str]], count: int, me: ServiceIdentity
+    ) -> NextCall:
+        """Questions whose grants are signed beforehand: that is chat's work, not the vault's."""
+        turns = itertools.islice(itertools.cycle(users), count)
+        ready = iter([self._question(user, token, me) for user, token in turns])
+        return lambda: next(ready)
+
+    def _question(self, user: UserId, token: str, me: ServiceIdentity) -> Call:
+        grant = me.grant(user_id=user, provider="openai", request_id=str(uuid4()))
+        headers = {"x-companion-grant": grant, "x-companion-user": token}
+        return Call(f"{self.internal}/internal/egress/openai/v1/chat/completions", b"", headers)
+
+
+def main() -> None:
+    """Run it and print the table."""
+    parser = argparse.ArgumentParser(prog="python -m bench.key_use", description=__doc__)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--uses", type=int, default=2000, help="a round")
+    parser.add_argument("--at-once", type=int, default=8)
+    parser.add_argument("--rate", type=float, default=150, help="uses a second, steady")
+    parser.add_argument("--beside", type=Path, help="another checkout to measure in the same run")
+    arguments = parser.parse_args()
+    plan = Plan(arguments.rounds, arguments.uses, arguments.at_once, arguments.rate)
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        with (
+            running_postgres(Path(folder), hasty=False) as postgres,
+            running_valkey(Path(folder)) as valkey,
+        ):
+            postgres.create_database("companion_keyvault")
+            upgrade("keyvault", service_database_url(postgres.url, "keyvault"))
+            print(asyncio.run(_authorising(Path(folder), postgres, valkey, plan, arguments.beside)))
+
+
+async def _authorising(
+    folder: Path, postgres: PostgresServer, valkey: ValkeyServer, plan: Plan, beside: Path | None
+) -> str:
+    write_identities(folder)
+    write_keyring(folder / "keyring.json", new_keyring_document())
+    await know_ended_sessions(valkey.url)
+    mint, me = TokenMint(), identity_of(folder, "chat")
+    async with mint.served() as jwks_url:
+        environment = {
+            **os.environ,
+            "DATABASE_URL": postgres.url,
+            "CACHE_URL": valkey.url,
+            "BROKER_URL": valkey.url,
+            "JWKS_URL": jwks_url,
+            "IDENTITY_KEY_FILE": str(folder / "keyvault.pem"),
+            "IDENTITY_TRUST_FILE": str(folder / "trusted.json"),
+            "KEYVAULT_KEYRING_FILE": str(folder / "keyring.json"),
+            "LOG_LEVEL": "warning",
+        }
+        # Both run all the time, on one database, and each rests while the other is asked: one after
+        # the other would compare two moments of a busy machine.
+        with _running("ours", _OURS, environment) as ours, ExitStack() as others:
+            keyvaults = [ours]
+            if beside:
+                keyvaults.append(others.enter_context(_running("beside", beside, environment)))
+            users = await _users(ours, mint)
+            return await _measured(keyvaults, users, me, plan)
+
+
+async def _measured(
+    keyvaults: Sequence[Keyvault],
+    users: Sequence[tuple[UserId, str]],
+    me: ServiceIdentity,
+    plan: Plan,
+) -> str:
+    saturated: dict[str, list[tuple[Outcome, float]]] = {k.name: [] for k in keyvaults}
+    steady: dict[str, list[Outcome]] = {k.name: [] for k in keyvaults}
+    for keyvault in keyvaults:
+        await in_flight(keyvault.uses(users, 500, me), requests=500, at_once=plan.at_once)
+    for number in range(plan.rounds):
+        print(f"round {number + 1} of {plan.rounds} ...", file=sys.stderr)
+        for keyvault in keyvaults if number % 2 else keyvaults[::-1]:
+            calls = keyvault.uses(users, plan.uses, me)
+            meter = Meter({"it": keyvault.pid})
+            outcome = await in_flight(calls, requests=plan.uses, at_once=plan.at_once)
+            saturated[keyvault.name].append((outcome, meter.spent()["it"]))
+            count = int(plan.rate * 4)
+            calls = keyvault.uses(users, count, me)
+            steady[keyvault.name].append(await at_rate(calls, requests=count, per_second=plan.rate))
+    titles = [f"authorise use, {plan.at_once} in flight", "per second", "p50 ms", "p95 ms"]
+    titles += ["CPU-ms a use", f"p95 ms at {plan.rate:.0f}/s", "failed"]
+    return _table(titles, [_row(k.name, saturated[k.name], steady[k.name]) for k in keyvaults])
+
+
+def _row(
+    name: str, saturated: Sequence[tuple[Outcome, float]], steady: Sequence[Outcome]
+) -> list[str]:
+    outcomes = [outcome for outcome, _ in saturated]
+    failed = sum(len(outcome.failures) for outcome in (*outcomes, *steady))
+    return [
+        name,
+        f"{median(outcome.rate for outcome in outcomes):.0f}",
+        f"{median(outcome.percentile_ms(50) for outcome in outcomes):.1f}",
+        f"{median(outcome.percentile_ms(95) for outcome in outcomes):.1f}",
+        f"{median(cpu * 1000 / outcome.done for outcome, cpu in saturated):.2f}",
+        f"{median(outcome.percentile_ms(95) for outcome in steady):.1f}",
+        str(failed),
+    ]
+
+
+@contextmanager
+def _running(name: str, where: Path, environment: Mapping[str, str]) -> Iterator[Keyvault]:
+    """The keyvault of a checkout, from start to stop."""
+    port, internal_port = free_port(), free_port()
+    words = [sys.executable, "-m", "shared.http.serve", "services.keyvault.app"]
+    words += ["--port", str(port), "--internal-port", str(internal_port)]
+    with subprocess.Popen(
+        words, cwd=where, env={**environment, "PYTHONPATH": str(where)}
+    ) as process:
+        try:
+            internal = f"http://127.0.0.1:{internal_port}"
+            _wait_until_ready(internal)
+            yield Keyvault(name, process.pid, f"http://127.0.0.1:{port}", internal)
+        finally:
+            process.terminate()
+
+
+def _wait_until_ready(internal: str) -> None:
+    until = time.monotonic() + 30
+    while time.monotonic() < until:
+        with suppress(httpx.HTTPError):
+            if httpx.get(f"{internal}/readyz", trust_env=False).status_code == 200:
+                return
+        time.sleep(0.1)
+    raise RuntimeError("the keyvault did not become ready")
+
+
+async def _users(keyvault: Keyvault, mint: TokenMint) -> list[tuple[UserId, str]]:
+    """People with a key of their own, and the token that says they are here."""
+    people = [(UserId(uuid4()), "") for _ in range(_USERS)]
+    people = [(user, mint.token(user)) for user, _ in people]
+    async with httpx.AsyncClient(base_url=keyvault.public, trust_env=False) as client:
+        for user, token in people:
+            answer = await client.put(
+                "/keys/openai",
+                json={"api_key": f"sk-of-{user.hex}"},
+                headers={"authorization": f"Bearer {token}"},
+            )
+            answer.raise_for_status()
+    return people
+
+
+def _table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [titles, ["---"] * len(titles), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,87 @@
+"""`companion keyring …`, as an operator calls it while no database is within reach."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from deploy.companion.cli import app
+from deploy.companion.errors import CompanionError
+from deploy.companion.ports import free_port
+from services.keyvault.domain.keyring import new_keyring_document
+from tests.support.keyvault import write_keyring
+from tests.support.tokens import write_identities
+
+Companion = Callable[..., Any]
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return write_keyring(tmp_path / "keyring.json", new_keyring_document())
+
+
+@pytest.fixture
+def companion(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Companion:
+    write_identities(tmp_path)
+    nowhere = f"127.0.0.1:{free_port()}"
+    for name, value in {
+        "DATABASE_URL": f"postgresql://companion:pw@{nowhere}",
+        "CACHE_URL": f"redis://{nowhere}/0",
+        "BROKER_URL": f"redis://{nowhere}/1",
+        "JWKS_URL": f"http://{nowhere}/jwks.json",
+        "IDENTITY_KEY_FILE": str(tmp_path / "keyvault.pem"),
+        "IDENTITY_TRUST_FILE": str(tmp_path / "trusted.json"),
+        "KEYVAULT_KEYRING_FILE": str(path),
+    }.items():
+        monkeypatch.setenv(name, value)
+    return lambda *words: CliRunner().invoke(app, ["keyring", *words])
+
+
+def told(result: Any) -> str:
+    """What a failed command says."""
+    assert result.exit_code == 1
+    assert isinstance(result.exception, CompanionError)
+    return result.exception.message
+
+
+def test_a_version_is_added_once_and_no_key_is_shown(companion: Companion, path: Path) -> None:
+    first, second = companion("add"), companion("add")
+    assert "Version 2 is on standby." in first.output
+    assert first.output == second.output
+    keys = json.loads(path.read_text())["keys"]
+    assert [(key["version"], key["state"]) for key in keys] == [(1, "active"), (2, "standby")]
+    assert not any(key["key"] in first.output for key in keys)
+
+
+@pytest.mark.parametrize("words", [("activate",), ("rewrap",), ("retire", "1"), ("status",)])
+def test_without_a_database_nothing_is_changed(
+    companion: Companion, path: Path, words: tuple[str, ...]
+) -> None:
+    companion("add")
+    before = path.read_bytes()
+    assert "database" in told(companion(*words))
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("content", [None, "{}"])
+def test_a_lost_or_spoiled_keyring_is_told_and_not_made_anew(
+    companion: Companion, path: Path, content: str | None
+) -> None:
+    path.unlink()
+    if content is not None:
+        path.write_text(content)
+    assert "keyring can't be" in told(companion("add"))
+    assert (path.read_text() if path.exists() else None) == content
+
+
+def test_at_a_key_service_versions_are_not_made_here(
+    companion: Companion, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KEYVAULT_KEYRING", "env")
+    monkeypatch.setenv("KEYVAULT_KEYRING_JSON", json.dumps(new_keyring_document()))
+    assert "versions are made there where it lies" in told(companion("add"))

@@ -1,0 +1,31 @@
+"""Work beside what a process is for."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from shared import background
+from shared.background import running_beside
+
+
+async def test_a_work_that_misses_its_first_cancellation_ends_all_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(background, "_SAID_AGAIN_SECONDS", 0.01)
+    missed = 0
+
+    async def work() -> None:
+        nonlocal missed
+        while True:
+            try:
+                await asyncio.sleep(60)
+            except asyncio.CancelledError:
+                if missed:
+                    raise
+                missed += 1
+
+    async with asyncio.timeout(5), running_beside(work()):
+        await asyncio.sleep(0)
+    assert missed == 1
