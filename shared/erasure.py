@@ -6,6 +6,7 @@ token outlives its account by minutes, and facts may come late.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
@@ -91,7 +92,7 @@ W = TypeVar("W", bound=ForgettingWork)
 
 
 @dataclass(frozen=True)
-class Forget(Generic[W]):
+class Forget(ABC, Generic[W]):
     """Forget users. Services say in `erase` what there is to forget.
 
     Safe to repeat and to run in several workers: the row of a user is locked while they are erased,
@@ -103,9 +104,9 @@ class Forget(Generic[W]):
     unit_of_work: Callable[[], AbstractAsyncContextManager[W]]
     clock: Clock
 
+    @abstractmethod
     async def erase(self, work: W, user_id: UserId) -> Left:
         """Delete up to `BATCH` rows of the user."""
-        raise NotImplementedError
 
     async def begin(self, deleted: Sequence[tuple[UserId, ErasureId]]) -> None:
         """Write down whom to forget, then do at once what can be done."""

@@ -34,11 +34,11 @@ from services.billing.domain.ports import (
     Organisations,
 )
 from services.billing.domain.price_book import ListPrices
-from services.billing.providers.auth_organisations import open_auth
 from services.billing.providers.list_prices import PublicPrices
 from services.billing.settings import Settings
 from services.billing.storage.limit_counters import ValkeyLimitCounters
 from services.billing.storage.unit_of_work import SqlWork
+from shared.clients.auth import open_auth
 from shared.clock import Clock, SystemClock
 from shared.db.database import Database, open_database
 from shared.http.app import Check

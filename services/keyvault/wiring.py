@@ -49,7 +49,6 @@ from services.keyvault.api.uses import watching_uses
 from services.keyvault.domain.ports import KeyAdmins, KeyChecker, KeyEncryptionSource, NewUnitOfWork
 from services.keyvault.domain.service_use import UseMeter
 from services.keyvault.domain.vault import Vault
-from services.keyvault.providers.auth_organisations import open_auth
 from services.keyvault.providers.aws_kms import AwsKms
 from services.keyvault.providers.key_encryption import open_key_service
 from services.keyvault.providers.keyring_book import KeyringBook
@@ -62,6 +61,7 @@ from services.keyvault.storage.key_uses import SqlKeyUses
 from services.keyvault.storage.service_uses import SqlServiceUses
 from services.keyvault.storage.unit_of_work import SqlWork
 from shared.background import running_beside
+from shared.clients.auth import open_auth
 from shared.clock import SystemClock
 from shared.db.database import Database, open_database
 from shared.errors import Unavailable

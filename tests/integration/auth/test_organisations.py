@@ -15,7 +15,7 @@ import pytest
 
 from services.auth.providers.signing_key_file import SigningKeyFile
 from services.auth.storage.unit_of_work import News, SqlWork
-from services.billing.providers.auth_organisations import AuthOrganisations
+from shared.clients.auth import AuthOrganisations
 from shared.db.database import Database
 from shared.errors import DependencyUnavailable
 from shared.ids import UserId

@@ -15,11 +15,11 @@ import pytest
 
 from services.keyvault.actions import Actions
 from services.keyvault.domain.organisation import SeatNews
-from services.keyvault.providers.auth_organisations import AuthOrganisations
 from services.keyvault.storage.unit_of_work import SqlWork
 from services.keyvault.tasks.on_organisation import end
 from services.keyvault.tasks.on_seat import assigned, released
 from services.keyvault.wiring import wire
+from shared.clients.auth import AuthOrganisations
 from shared.db.database import Database
 from shared.erasure import ErasureId
 from shared.errors import DependencyUnavailable
