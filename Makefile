@@ -53,8 +53,8 @@ status: $(VENV)/.running ## what runs, on which ports
 demo: $(VENV)/.running ## the tour, against a running suite
 	@$(BIN)/companion demo
 
-test: $(VENV)/.developing ## every test, on real engines
-	@$(BIN)/python -m pytest
+test: $(VENV)/.developing ## every test, on real engines, in two processes
+	@$(BIN)/python -m pytest -n 2 --dist loadgroup
 
 check: lint types contracts ## format, lint, types, import contracts
 
@@ -70,11 +70,14 @@ types: $(VENV)/.developing
 contracts: $(VENV)/.developing
 	@$(BIN)/lint-imports
 
-bench: $(VENV)/.developing ## the benchmarks of a chat turn, of signing in and of using a key, as tables
+bench: $(VENV)/.developing ## the benchmarks of a turn, signing in, key use and tier pools, as tables
 	@$(BIN)/python -m bench.turn
+	@$(BIN)/python -m bench.streams
 	@$(BIN)/python -m bench.sign_in
 	@$(BIN)/python -m bench.key_use
 	@$(BIN)/python -m bench.keyvault
+	@$(BIN)/python -m bench.ledger
+	@$(BIN)/python -m bench.pools
 
 lock: $(BIN)/uv ## resolve the dependencies anew, with hashes
 	@$(LOCK) --all-extras pyproject.toml -o requirements/development.txt

@@ -114,7 +114,11 @@ async def _authorising(
             "IDENTITY_KEY_FILE": str(folder / "keyvault.pem"),
             "IDENTITY_TRUST_FILE": str(folder / "trusted.json"),
             "KEYVAULT_KEYRING_FILE": str(folder / "keyring.json"),
-            "LOG_LEVEL": "warning",
+            "LOG_LEVEL": "info",  # its line is a part of what a use costs
+            # More than a user is let do by default: the rounds are long.
+            "KEYVAULT_USES_PER_USER_MINUTE": "2000",
+            "KEYVAULT_USES_PER_SECOND": "0",
+            "KEYVAULT_USERS_PER_WINDOW": "0",
         }
         # Both run all the time, on one database, and each rests while the other is asked: one after
         # the other would compare two moments of a busy machine.
@@ -174,7 +178,10 @@ def _running(name: str, where: Path, environment: Mapping[str, str]) -> Iterator
     words = [sys.executable, "-m", "shared.http.serve", "services.keyvault.app"]
     words += ["--port", str(port), "--internal-port", str(internal_port)]
     with subprocess.Popen(
-        words, cwd=where, env={**environment, "PYTHONPATH": str(where)}
+        words,
+        cwd=where,
+        env={**environment, "PYTHONPATH": str(where)},
+        stdout=subprocess.DEVNULL,
     ) as process:
         try:
             internal = f"http://127.0.0.1:{internal_port}"

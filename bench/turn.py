@@ -17,6 +17,7 @@ import json
 import os
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -163,8 +164,7 @@ def _signing_key(suite: Suite) -> ECKey:
 
 
 async def _a_user(client: httpx.AsyncClient, key: ECKey) -> tuple[str, str]:
-    import time
-
+    now = int(time.time())
     claims = {
         "iss": "https://companion.invalid/auth",
         "aud": "companion",
@@ -174,9 +174,10 @@ async def _a_user(client: httpx.AsyncClient, key: ECKey) -> tuple[str, str]:
         "tier": "enterprise",
         "role": "member",
         "org": None,
-        "scope": "",
+        "scope": "chat keys",
+        "auth_time": now,
+        "amr": ["pwd"],
     }
-    now = int(time.time())
     token = sign_access_token(key, claims, issued_at=now, lifetime_seconds=900)
     headers = {"authorization": f"Bearer {token}"}
     stored = await client.put("/keys/openai", json={"api_key": "bench-key-1"}, headers=headers)

@@ -16,12 +16,21 @@ _SAID_AGAIN_SECONDS = 1.0
 
 @asynccontextmanager
 async def running_beside(*works: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
-    """Run the works beside what happens within, and end them with it."""
-    tasks = [asyncio.create_task(work) for work in works]
+    """Run the works beside what happens within, and end them with it. One that fails is not begun
+    again, but it is told at once and not only when all ends."""
+    tasks = [asyncio.create_task(work, name=getattr(work, "__qualname__", None)) for work in works]
+    for task in tasks:
+        task.add_done_callback(_told)
     try:
         yield
     finally:
         await _ended(tasks)
+
+
+def _told(task: asyncio.Task[None]) -> None:
+    error = None if task.cancelled() else task.exception()
+    if error is not None:
+        log.error("background_work_failed", work=task.get_name(), exc_info=error)
 
 
 async def _ended(tasks: Sequence[asyncio.Task[None]]) -> None:

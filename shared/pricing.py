@@ -92,7 +92,10 @@ class _Rate:
     steps: tuple[tuple[int, Decimal], ...] = ()  # the highest threshold first
 
     def at(self, input_tokens: int) -> Decimal:
-        return next((rate for start, rate in self.steps if input_tokens > start), self.base)
+        for start, rate in self.steps:
+            if input_tokens > start:
+                return rate
+        return self.base
 
 
 @dataclass(frozen=True, slots=True)

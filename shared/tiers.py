@@ -11,6 +11,12 @@ from types import MappingProxyType
 
 from shared.errors import SessionEnded
 
+COMPATIBLE = "compatible"
+"""An operator's own server that speaks OpenAI's wire."""
+
+# It is limited like the vendor in whose place it stands; which models it has, the operator says.
+_GRANTED_AS: Mapping[str, str] = MappingProxyType({COMPATIBLE: "openai"})
+
 
 @dataclass(frozen=True, slots=True)
 class Allowance:
@@ -20,6 +26,8 @@ class Allowance:
     max_output_tokens: int = 0
     requests_per_day: int | None = None
     requests_per_minute: int | None = None
+    tokens_per_minute: int | None = None
+    context_tokens: int = 0  # most that one request may carry, history included
     characters_per_month: int | None = None
     quality: str = "standard"
     voice_categories: frozenset[str] = frozenset()
@@ -33,24 +41,28 @@ class Tier:
     name: str
     rank: int
     price_microusd_per_seat_month: int
+    concurrent_streams: int  # answers being written at once, over all vendors
     many_seats: bool = False  # whether one subscription may hold more than one seat
     allowances: Mapping[str, Allowance] = field(default_factory=dict)
 
     def allows(self, vendor: str, feature: str | None = None) -> bool:
         """Whether this tier includes the vendor (and the feature there)."""
-        allowance = self.allowances.get(vendor)
+        allowance = self.allowance(vendor)
         return allowance is not None and (feature is None or feature in allowance.features)
 
     def allowance(self, vendor: str) -> Allowance | None:
         """What is granted at this vendor; None when it is not offered."""
-        return self.allowances.get(vendor)
+        return self.allowances.get(_GRANTED_AS.get(vendor, vendor))
 
 
 _CHAT = frozenset({"text_generation"})
 _CODE = _CHAT | {"code_analysis"}
+_TOOLS = frozenset({"multimodal", "function_calling"})
 
 # The numbers are the specification's. OpenAI's rate for Gemini and Claude is not given there; the
-# rate of the same tier's OpenAI row holds for them too, so that no vendor is an open door.
+# rate of the same tier's OpenAI row holds for them too, so that no vendor is an open door. Of
+# tokens a minute, streams at once and context the specification says nothing; nor of images and
+# tools at Claude, which has what OpenAI's row of the same tier has.
 TIERS: Mapping[str, Tier] = MappingProxyType(
     {
         tier.name: tier
@@ -59,12 +71,15 @@ TIERS: Mapping[str, Tier] = MappingProxyType(
                 name="free",
                 rank=0,
                 price_microusd_per_seat_month=0,
+                concurrent_streams=5,
                 allowances={
                     "openai": Allowance(
                         model_classes=("openai.small",),
                         max_output_tokens=1_000,
                         requests_per_day=50,
                         requests_per_minute=5,
+                        tokens_per_minute=100_000,
+                        context_tokens=16_000,
                         features=_CHAT,
                     ),
                     "elevenlabs": Allowance(
@@ -81,19 +96,24 @@ TIERS: Mapping[str, Tier] = MappingProxyType(
                 name="pro",
                 rank=1,
                 price_microusd_per_seat_month=9_000_000,
+                concurrent_streams=20,
                 allowances={
                     "openai": Allowance(
-                        model_classes=("openai.large", "openai.small"),
+                        model_classes=("openai.large", "openai.medium", "openai.small"),
                         max_output_tokens=4_000,
                         requests_per_day=500,
                         requests_per_minute=20,
-                        features=_CODE | {"multimodal", "function_calling"},
+                        tokens_per_minute=1_000_000,
+                        context_tokens=128_000,
+                        features=_CODE | _TOOLS,
                     ),
                     "gemini": Allowance(
                         model_classes=("gemini.standard",),
                         max_output_tokens=8_000,
                         requests_per_day=1_000,
                         requests_per_minute=20,
+                        tokens_per_minute=1_000_000,
+                        context_tokens=128_000,
                         features=_CODE,
                     ),
                     "anthropic": Allowance(
@@ -101,7 +121,9 @@ TIERS: Mapping[str, Tier] = MappingProxyType(
                         max_output_tokens=4_000,
                         requests_per_day=500,
                         requests_per_minute=20,
-                        features=_CODE | {"long_context"},
+                        tokens_per_minute=1_000_000,
+                        context_tokens=128_000,
+                        features=_CODE | _TOOLS | {"long_context"},
                     ),
                     "elevenlabs": Allowance(
                         model_classes=("elevenlabs.high", "elevenlabs.standard"),
@@ -119,25 +141,41 @@ TIERS: Mapping[str, Tier] = MappingProxyType(
                 name="enterprise",
                 rank=2,
                 price_microusd_per_seat_month=15_000_000,
+                concurrent_streams=100,
                 many_seats=True,
                 allowances={
                     "openai": Allowance(
-                        model_classes=("openai.large", "openai.small"),
+                        model_classes=(
+                            "openai.large",
+                            "openai.medium",
+                            "openai.small",
+                            "openai.frontier",
+                        ),
                         max_output_tokens=8_000,
                         requests_per_minute=100,
-                        features=_CODE | {"multimodal", "function_calling"},
+                        tokens_per_minute=10_000_000,
+                        context_tokens=400_000,
+                        features=_CODE | _TOOLS,
                     ),
                     "gemini": Allowance(
-                        model_classes=("gemini.standard",),
+                        model_classes=("gemini.standard", "gemini.frontier"),
                         max_output_tokens=32_000,
                         requests_per_minute=100,
-                        features=_CODE | {"multimodal", "function_calling"},
+                        tokens_per_minute=10_000_000,
+                        context_tokens=400_000,
+                        features=_CODE | _TOOLS,
                     ),
                     "anthropic": Allowance(
-                        model_classes=("anthropic.opus", "anthropic.sonnet"),
+                        model_classes=(
+                            "anthropic.opus",
+                            "anthropic.sonnet",
+                            "anthropic.frontier",
+                        ),
                         max_output_tokens=8_000,
                         requests_per_minute=100,
-                        features=_CODE | {"long_context", "advanced_reasoning"},
+                        tokens_per_minute=10_000_000,
+                        context_tokens=400_000,
+                        features=_CODE | _TOOLS | {"long_context", "advanced_reasoning"},
                     ),
                     "elevenlabs": Allowance(
                         model_classes=("elevenlabs.high", "elevenlabs.standard"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,8 +21,19 @@ from tests.support.engines import (
 
 __all__ = ["postgres_server", "rabbitmq_server", "valkey_server"]
 
+_TESTS = Path(__file__).parent
+
 # A developer's own keys and settings must neither help nor hurt a test.
 _FOREIGN = ("_API_KEY", "_BASE_URL", "DATABASE_URL", "CACHE_URL", "BROKER_URL", "PROVIDER_")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests that share servers run in one process, where tests run in several: those of the whole
+    suite, of the gateway, and those of each folder of integration tests."""
+    for item in items:
+        rooms = item.path.relative_to(_TESTS).parts[:-1]
+        if rooms[0] != "unit":
+            item.add_marker(pytest.mark.xdist_group("-".join(rooms[:2])))
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from deploy.companion.data_dir import DataDir
 from deploy.companion.ports import LOOPBACK
-from deploy.companion.programs import SERVICES, Kind, Role, internal
-from deploy.companion.settings import Settings
+from deploy.companion.programs import SERVICES, Kind, Role, instances, internal
+from deploy.companion.settings import COMPATIBLE_URL, Settings
 
 # What any program may want to know about the machine and the person it runs for.
 _OF_THE_MACHINE = (
@@ -30,7 +30,15 @@ _OF_THE_MACHINE = (
 )
 
 # What an operator may set for all services at once.
-_OF_ALL_SERVICES = ("COMPANION_ENVIRONMENT", "DATABASE_CONNECTIONS", "MODEL_OVERRIDES")
+_OF_ALL_SERVICES = (
+    "COMPANION_ENVIRONMENT",
+    "DATABASE_CONNECTIONS",
+    "MODEL_CONTEXTS",
+    "MODEL_OVERRIDES",
+)
+_OWN_MODELS, _OWN_KEY = "COMPATIBLE_MODELS", "COMPATIBLE_API_KEY"
+# What the simulator, which wants a key, gets in place of the operator's.
+_SIMULATED_KEY = "sim-compatible"
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +94,9 @@ def vendor_urls(settings: Settings, addresses: Addresses) -> dict[str, str]:
     if not settings.sandbox or "simulator" not in addresses.ports:
         return dict(settings.vendor_urls)
     simulator = addresses.of("simulator")
+    has_own = COMPATIBLE_URL in settings.vendor_urls
     return {
+        **({COMPATIBLE_URL: f"{simulator}/openai/v1"} if has_own else {}),
         "PROVIDER_OPENAI_URL": f"{simulator}/openai/v1",
         "PROVIDER_ANTHROPIC_URL": f"{simulator}/anthropic",
         "PROVIDER_GEMINI_URL": f"{simulator}/gemini",
@@ -110,15 +120,19 @@ def _of_service(
     }
     if service in ("chat", "voice") and "egress" in addresses.ports:
         variables["EGRESS_URL"] = addresses.of("egress")
+    if service == "chat":
+        variables |= _own_models(settings, addresses)
     if service == "keyvault":
         variables |= vendor_urls(settings, addresses)
+        variables |= _own_key(settings, addresses)
         variables["KEYVAULT_KEYRING_FILE"] = str(data.keyring)
     if service == "auth":
         variables["AUTH_PEERS_HEALTH"] = json.dumps(
             {
                 name: addresses.of(internal(name)) + "/readyz"
-                for name in SERVICES
-                if name != "auth" and internal(name) in addresses.ports
+                for service in SERVICES
+                for name in instances(service, addresses.ports)
+                if name != "auth"
             }
         )
         variables["AUTH_SIGNING_KEYS_FILE"] = str(data.signing_keys)
@@ -126,7 +140,22 @@ def _of_service(
     own = {k: v for k, v in settings.inherited.items() if k.startswith(f"{service.upper()}_")}
     if service == "auth":
         own = _mail(settings, data) | own
+    if service == "billing":
+        own |= {k: v for k, v in settings.inherited.items() if k.startswith("STRIPE_")}
     return own | variables
+
+
+def _own_models(settings: Settings, addresses: Addresses) -> dict[str, str]:
+    """What chat knows of the operator's own server: that there is one, and what it has."""
+    told = {**settings.inherited, **vendor_urls(settings, addresses)}
+    return {name: told[name] for name in (COMPATIBLE_URL, _OWN_MODELS) if name in told}
+
+
+def _own_key(settings: Settings, addresses: Addresses) -> dict[str, str]:
+    """The operator's key for that server, which the simulator never sees."""
+    simulated = settings.sandbox and "simulator" in addresses.ports
+    key = _SIMULATED_KEY if simulated else settings.inherited.get(_OWN_KEY)
+    return {_OWN_KEY: key} if key else {}
 
 
 def _mail(settings: Settings, data: DataDir) -> dict[str, str]:
@@ -142,10 +171,11 @@ def _common(settings: Settings) -> dict[str, str]:
 
 
 def _peers(addresses: Addresses) -> dict[str, str]:
+    # Whichever instance: they are alike but for whom they serve.
     urls = {
-        f"{service.upper()}_INTERNAL_URL": addresses.of(internal(service))
+        f"{service.upper()}_INTERNAL_URL": addresses.of(internal(names[0]))
         for service in SERVICES
-        if internal(service) in addresses.ports
+        if (names := instances(service, addresses.ports))
     }
     if "auth" in addresses.ports:
         urls["JWKS_URL"] = addresses.of("auth") + "/.well-known/jwks.json"

@@ -31,7 +31,7 @@ from deploy.companion.ports import LOOPBACK, assign_ports, read_ports
 from deploy.companion.prepare import read_passwords
 from deploy.companion.previous_run import running
 from deploy.companion.procfile import expand, read_procfile
-from deploy.companion.programs import SERVICES, Kind, Role, internal
+from deploy.companion.programs import SERVICES, Kind, Role, instances, internal
 from deploy.companion.settings import ROOT, Settings
 from deploy.companion.supervision.configuration import Program, Supervisor
 
@@ -73,8 +73,13 @@ class Installation:
     @property
     def services(self) -> list[str]:
         """The services whose code runs here, and so need databases and queues."""
-        webs = [role.name for role in self.roles if role.kind is Kind.WEB]
-        return [name for name in webs if f"services.{name}." in self.commands[name]]
+        webs = [role for role in self.roles if role.kind is Kind.WEB]
+        found = [
+            role.service
+            for role in webs
+            if role.service is not None and f"services.{role.service}." in self.commands[role.name]
+        ]
+        return list(dict.fromkeys(found))
 
     def role(self, name: str) -> Role:
         """The process of this name. Raises CompanionError."""
@@ -251,7 +256,11 @@ class Installation:
         addresses = self.addresses()
         sockets = self.socket_folder()
         at = {name: f"{LOOPBACK}:{port}" for name, port in addresses.ports.items()}
-        pools = {f"GATEWAY_{name.upper()}": at[name] for name in SERVICES if name in at}
+        pools = {
+            f"GATEWAY_{name.upper().replace('-', '_')}": at[name]
+            for service in SERVICES
+            for name in instances(service, at)
+        }
         if internal("auth") in at:
             pools["GATEWAY_AUTH_INTERNAL"] = at[internal("auth")]
         return {

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from enum import IntEnum
 
+from shared.tiers import TIERS
+
 SERVICES = ("auth", "keyvault", "chat", "voice", "billing")
+POOLED = ("chat", "voice")
+"""Services that may run as a pool for each tier: `chat-pro` serves the users of that tier alone."""
+
 PROXIES = ("egress", "gateway")
 
 
@@ -66,6 +72,9 @@ class Role:
             return cls(name, Kind.PROXY)
         if name in SERVICES:
             return cls(name, Kind.WEB, name)
+        service, _, pool = name.partition("-")
+        if service in POOLED and pool in TIERS:
+            return cls(name, Kind.WEB, service)
         service = name.removesuffix("-worker")
         if service in SERVICES:
             return cls(name, Kind.WORKER, service)
@@ -100,3 +109,10 @@ class Role:
 def internal(service: str) -> str:
     """The name of a service's internal port."""
     return f"{service}-internal"
+
+
+def instances(service: str, ports: Collection[str]) -> list[str]:
+    """The processes that serve as this service, by the names of their ports: itself, or its
+    pools."""
+    pools = [f"{service}-{tier}" for tier in TIERS] if service in POOLED else []
+    return [name for name in (service, *pools) if name in ports]

@@ -20,6 +20,9 @@ VENDOR_URLS = {
 }
 """The vendors' base URLs as their official SDKs take them."""
 
+COMPATIBLE_URL = "PROVIDER_COMPATIBLE_URL"
+"""An operator's own server in OpenAI's manner; there is none by default."""
+
 _CHOICES = (
     "PORT",
     "COMPANION_PROCFILE",
@@ -32,6 +35,7 @@ _CHOICES = (
     "TOKEN_ISSUER",
     "TOKEN_AUDIENCE",
     *VENDOR_URLS,
+    COMPATIBLE_URL,
 )
 
 _TRUE = {"1", "true", "yes", "on"}
@@ -69,7 +73,10 @@ class Settings:
             cache_url=_url(env, "CACHE_URL", "redis", "rediss"),
             broker_url=_url(env, "BROKER_URL", "redis", "rediss", "amqp", "amqps"),
             sandbox=_flag(env, "SANDBOX"),
-            vendor_urls={name: env.get(name, url) for name, url in VENDOR_URLS.items()},
+            vendor_urls={
+                **{name: env.get(name, url) for name, url in VENDOR_URLS.items()},
+                **{name: env[name] for name in (COMPATIBLE_URL,) if name in env},
+            },
             cors_origins=env.get("CORS_ORIGINS", ""),
             log_level=env.get("LOG_LEVEL", "info"),
             token_issuer=env.get("TOKEN_ISSUER", "https://companion.invalid/auth"),

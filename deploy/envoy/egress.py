@@ -77,7 +77,13 @@ VENDOR_CALLS: Mapping[str, tuple[VendorCall, ...]] = {
         VendorCall("POST", "/v1/voices/{voice}/settings/edit"),
         VendorCall("GET", "/v1/models"),
     ),
+    # An operator's own server in OpenAI's manner; keyvault gives the operator's key, or none.
+    "compatible": (
+        VendorCall("POST", "/v1/chat/completions"),
+        VendorCall("GET", "/v1/models"),
+    ),
 }
+_OPTIONAL = {"compatible"}
 
 DEFAULT_URLS: Mapping[str, str] = {
     "openai": "https://api.openai.com/v1",
@@ -87,7 +93,7 @@ DEFAULT_URLS: Mapping[str, str] = {
 }
 
 # What each vendor's base URL already contains, and so what the rewrite must not repeat.
-_IN_BASE_URL: Mapping[str, str] = {"openai": "/v1"}
+_IN_BASE_URL: Mapping[str, str] = {"openai": "/v1", "compatible": "/v1"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,8 +137,8 @@ class EgressSettings:
 
     def __post_init__(self) -> None:
         refuse_open_admin(self.admin)
-        if self.urls.keys() != VENDOR_CALLS.keys():
-            raise ConfigurationRefused(f"one base URL for each of {sorted(VENDOR_CALLS)}")
+        if self.urls.keys() | _OPTIONAL != VENDOR_CALLS.keys():
+            raise ConfigurationRefused(f"one base URL for each of {sorted(DEFAULT_URLS)}")
         for vendor in self.vendors:
             self._refuse_unsafe(vendor)
 
@@ -168,8 +174,9 @@ class EgressSettings:
             admin=parse_admin(environ.get("EGRESS_ADMIN") or "127.0.0.1:9902"),
             keyvault=required(environ, "EGRESS_KEYVAULT"),
             urls={
-                name: environ.get(f"PROVIDER_{name.upper()}_URL") or default
-                for name, default in DEFAULT_URLS.items()
+                name: url
+                for name in VENDOR_CALLS
+                if (url := environ.get(f"PROVIDER_{name.upper()}_URL") or DEFAULT_URLS.get(name))
             },
             ca_bundle=find_ca_bundle(environ),
             allow_plain_http=flag(environ, "EGRESS_ALLOW_PLAIN_HTTP") or flag(environ, "SANDBOX"),

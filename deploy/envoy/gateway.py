@@ -23,7 +23,7 @@ MEBIBYTE = 1024 * 1024
 _TIER = re.compile(r"[a-z][a-z0-9-]*")
 
 # Prefixes of each service. Those of chat and voice lead to the pool of the caller's tier; the
-# longer ones are tried first.
+# longer ones are tried first, and the first of chat's before all others.
 AUTH_PREFIXES = ("/auth", "/oauth", "/.well-known")
 KEYVAULT_PREFIXES = ("/keys",)
 BILLING_PREFIXES = ("/billing",)
@@ -85,12 +85,22 @@ PUBLIC_CALLS = (
         for page in ("verify-email", "forgot-password", "reset-password", "accept-invitation")
         for method in ("GET", "POST")
     ),
+    # Stripe has no token of ours: billing checks its signature over the body.
+    PublicCall("POST", "/billing/stripe/webhook"),
     PublicCall("GET", "/.well-known/jwks.json"),
     PublicCall("GET", "/.well-known/oauth-authorization-server"),
     PublicCall("GET", "/health"),
     PublicCall("GET", "/docs"),
     *(PublicCall("GET", f"/{service}/openapi.json") for service in SERVICES),
 )
+
+# Where turns are made. Each of these prefixes has a token rule of its own, tried before the public
+# calls of all other prefixes.
+TURN_PREFIXES = tuple(dict.fromkeys((*CHAT_PREFIXES, *VOICE_PREFIXES)))
+PUBLIC_AMONG_TURNS = tuple(
+    call for call in PUBLIC_CALLS if call.path.startswith(tuple(f"{p}/" for p in TURN_PREFIXES))
+)
+PUBLIC_ELSEWHERE = tuple(call for call in PUBLIC_CALLS if call not in PUBLIC_AMONG_TURNS)
 
 
 @dataclass(frozen=True, slots=True)

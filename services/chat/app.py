@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from services.chat.api import internal_routers, routers
+from services.chat.api import hot_routes, internal_routers, routers
 from services.chat.settings import Settings
 from services.chat.wiring import wire_web
 from shared.http.app import WebProcess, create_http_app
@@ -23,6 +23,7 @@ def create_app(settings: Settings | None = None) -> WebProcess:
         scope=CHAT,
         routers=routers,
         internal_routers=internal_routers,
+        hot_routes=hot_routes,
         largest_body=LARGEST_BODY,
         description="Conversations with the vendors' models, on your own keys.",
     )

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+from typing import Self
 
+from pydantic import Field, model_validator
+
+from shared.model_catalogue import ModelCatalogue
 from shared.settings import CommonSettings
+from shared.tiers import TIERS
 
 
 class Settings(CommonSettings):
@@ -12,10 +16,32 @@ class Settings(CommonSettings):
 
     egress_url: str = Field(validation_alias="EGRESS_URL")
     model_overrides: str = Field("", validation_alias="MODEL_OVERRIDES")
+    model_contexts: str = Field("", validation_alias="MODEL_CONTEXTS")
+    # An operator's own server; without its URL it is not offered.
+    compatible_url: str = Field("", validation_alias="PROVIDER_COMPATIBLE_URL")
+    compatible_models: str = Field("", validation_alias="COMPATIBLE_MODELS")
     hold_lease_seconds: int = Field(30, validation_alias="CHAT_HOLD_LEASE_SECONDS", ge=5, le=600)
     first_byte_seconds: int = Field(60, validation_alias="CHAT_FIRST_BYTE_SECONDS", ge=1, le=600)
     silence_seconds: int = Field(120, validation_alias="CHAT_SILENCE_SECONDS", ge=1, le=600)
-    history_characters: int = Field(
-        24_000, validation_alias="CHAT_HISTORY_CHARACTERS", ge=1_000, le=2_000_000
+    history_tokens: int = Field(
+        24_000, validation_alias="CHAT_HISTORY_TOKENS", ge=1_000, le=1_000_000
     )
+    image_bytes: int = Field(5 << 20, validation_alias="CHAT_IMAGE_BYTES", ge=1_000, le=20 << 20)
+    retries: int = Field(2, validation_alias="CHAT_RETRIES", ge=0, le=5)
+    retry_seconds: int = Field(30, validation_alias="CHAT_RETRY_SECONDS", ge=0, le=300)
     drain_seconds: int = Field(20, validation_alias="CHAT_DRAIN_SECONDS", ge=0, le=600)
+
+    @property
+    def catalogue(self) -> ModelCatalogue:
+        """The models of this deployment. Raises ValueError."""
+        own = self.compatible_models if self.compatible_url else ""
+        return ModelCatalogue.from_json(self.model_overrides, self.model_contexts, own)
+
+    @model_validator(mode="after")
+    def _models_can_be_read(self) -> Self:
+        catalogue = self.catalogue
+        if self.compatible_url and not catalogue.has_own_server:
+            raise ValueError("PROVIDER_COMPATIBLE_URL needs COMPATIBLE_MODELS")
+        if strangers := catalogue.own_tiers - set(TIERS):
+            raise ValueError(f"no such tier: {', '.join(sorted(strangers))}")
+        return self

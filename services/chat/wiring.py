@@ -7,42 +7,69 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from uuid import UUID
 
 import structlog
+from redis.asyncio import Redis
 
 from services.chat.actions import Actions
+from services.chat.actions.answer_call import AnswerCall
+from services.chat.actions.ask_live import AskLive
+from services.chat.actions.ask_vendors import AskVendors
 from services.chat.actions.change_session import ChangeSession
+from services.chat.actions.compose_prompt import ComposePrompt
 from services.chat.actions.delete_session import DeleteSession
+from services.chat.actions.devices import Devices
 from services.chat.actions.drop_key import DropKey
 from services.chat.actions.drop_sign_in import DropSignIn
+from services.chat.actions.emit_to_room import EmitToRoom
 from services.chat.actions.export_user import ExportUser
+from services.chat.actions.find_model import FindModel
+from services.chat.actions.follow_turn import CloseSilentTurns, FollowTurn
+from services.chat.actions.forget_answers import ForgetAnswers
 from services.chat.actions.forget_user import ForgetUser
+from services.chat.actions.hear_live_news import HearLiveNews
 from services.chat.actions.learn_keys import ForgetKeys, LearnKeys
 from services.chat.actions.list_models import ListModels
 from services.chat.actions.list_sessions import ListSessions
+from services.chat.actions.open_turn import OpenTurn
+from services.chat.actions.preferences import ReadPreference, SavePreference
+from services.chat.actions.read_limits import ReadLimits
 from services.chat.actions.read_messages import ReadMessages
 from services.chat.actions.read_session import ReadSession
-from services.chat.actions.running_turn import RunningTurns
+from services.chat.actions.relay_call import RelayCall
+from services.chat.actions.relay_free_call import CountFreeCall, RelayFreeCall
+from services.chat.actions.run_turn import RunTurn
+from services.chat.actions.running_turn import RunningTurn, RunningTurns
+from services.chat.actions.search_sessions import SearchSessions
 from services.chat.actions.settle_orphans import SettleOrphans
 from services.chat.actions.settle_turn import SettleTurn
 from services.chat.actions.start_session import StartSession
-from services.chat.actions.take_turn import Policy, TakeTurn
-from services.chat.domain.ports import Quote, Revocations
+from services.chat.actions.stop_turn import StopTurn
+from services.chat.actions.switch_branch import SwitchBranch
+from services.chat.actions.take_turn import TakeTurn
+from services.chat.api.live_events import live_event
+from services.chat.domain.attempts import AttemptPolicy
+from services.chat.domain.ports import Admission, Quote, Revocations
 from services.chat.domain.usage import Usage
-from services.chat.providers import Patience, chat_providers
+from services.chat.providers import Patience, RawEgress, speaking
 from services.chat.settings import Settings
 from services.chat.storage.admission import ValkeyAdmission
-from services.chat.storage.turns import SqlTurns
+from services.chat.storage.kept_thoughts import ValkeyThoughts
+from services.chat.storage.live_channel import ValkeyLiveChannel
+from services.chat.storage.turn_log import ValkeyTurnLog
+from services.chat.storage.turns import Memory, SqlTurns
 from services.chat.storage.unit_of_work import SqlWork
+from services.chat.storage.written_text import WrittenInLog
 from shared.background import running_beside
 from shared.clients.egress import Egress, open_egress
 from shared.clock import SystemClock
 from shared.db.database import Database, open_database
-from shared.errors import Unavailable
+from shared.errors import ExpectedFailure, Unavailable
 from shared.http.app import Check
 from shared.identity import ServiceIdentity
 from shared.limits.admission import Admissions, open_cache
-from shared.model_catalogue import ModelCatalogue
+from shared.limits.current_tiers import CurrentTiers
 from shared.news.ended_sessions import EndedSessions
 from shared.news.revocations import ValkeyRevocations, open_listener
 from shared.pricing import price
@@ -53,6 +80,28 @@ log = structlog.get_logger(__name__)
 _RENEW_SECONDS = 2.0
 
 
+class Live:
+    """What is followed while it happens: the turns of this replica, the log that others follow them
+    by, and the devices that are connected here; and what turns leave for the next one."""
+
+    def __init__(self, cache: Redis, listener: Redis) -> None:
+        self.log = ValkeyTurnLog(cache, listener)
+        self.channel = ValkeyLiveChannel(cache, listener)
+        self.thoughts = ValkeyThoughts(cache)
+        self.devices = Devices(self.channel)
+        self.running = RunningTurns(live_event, (self._keep, self.devices.turn_began))
+        self.tiers = CurrentTiers(cache, listener)
+
+    def _keep(self, turn: RunningTurn) -> None:
+        # Without a session nobody can come back for it.
+        if turn.session_id is not None:
+            self.log.keep(turn)
+
+    def sign_ins(self) -> set[UUID]:
+        """For which sign-ins something runs or is open."""
+        return self.running.sign_ins() | self.devices.sign_ins()
+
+
 @dataclass(frozen=True, slots=True)
 class Wired:
     """Chat, put together."""
@@ -61,9 +110,15 @@ class Wired:
     database: Database
     checks: Mapping[str, Check]
     running: RunningTurns
+    live: Live
     turns: SqlTurns
+    admission: Admission
     revocations: Revocations
     ended_sessions: EndedSessions
+
+    def stopping(self) -> None:
+        """This replica is about to go: its devices had better go elsewhere."""
+        self.live.devices.drain()
 
 
 @asynccontextmanager
@@ -75,16 +130,27 @@ async def wire_web(settings: Settings) -> AsyncIterator[Wired]:
         quote("openai", "gpt-6-luna", Usage(), SystemClock().now())
         lease = timedelta(seconds=settings.hold_lease_seconds)
         async with running_beside(
-            _renew_leases(wired.running, wired.turns, lease),
+            _renew_leases(wired, lease),
+            _renew_places(wired),
             _hear_revocations(wired),
             _hear_ended_sessions(wired),
+            _hear_tiers(wired),
+            _hear_live_news(wired),
+            _look_around(wired),
+            wired.live.log.write(),
+            wired.live.log.read(),
         ):
-            yield wired
+            try:
+                yield wired
+            finally:
+                # While they end, their leases are kept and what ends them is heard.
+                await wired.running.drained(settings.drain_seconds)
+                await wired.live.log.flush()
 
 
 @asynccontextmanager
 async def wire(settings: Settings) -> AsyncIterator[Wired]:
-    """Open what chat needs and put it together; close it, once its turns have ended."""
+    """Open what chat needs and put it together, and close it."""
     me = ServiceIdentity.from_file("chat", settings.identity_key_file)
     url = service_database_url(settings.database_url.get_secret_value(), "chat")
     cache_url = settings.cache_url.get_secret_value()
@@ -97,75 +163,108 @@ async def wire(settings: Settings) -> AsyncIterator[Wired]:
         open_egress(settings.egress_url, me) as egress,
     ):
         admissions = Admissions(cache)
-        running = RunningTurns()
-        turns = SqlTurns(database)
+        admission = ValkeyAdmission(admissions)
+        live = Live(cache, listener)
+        running = live.running
+        turns = SqlTurns(database, Memory.for_tokens(settings.history_tokens))
         revocations = ValkeyRevocations("chat", cache, listener)
-        try:
-            yield Wired(
-                actions=_actions(
-                    settings, database, turns, running, admissions, egress, revocations
-                ),
-                database=database,
-                checks={
-                    "database": database.check,
-                    "cache": admissions.check,
-                    "egress": egress.check,
-                },
-                running=running,
-                turns=turns,
-                revocations=revocations,
-                ended_sessions=EndedSessions(cache, listener),
-            )
-        finally:
-            await running.drained(settings.drain_seconds)
+        yield Wired(
+            actions=_actions(settings, database, turns, live, admission, egress, revocations),
+            database=database,
+            checks={
+                "database": database.check,
+                "cache": admissions.check,
+                "egress": egress.check,
+            },
+            running=running,
+            live=live,
+            turns=turns,
+            admission=admission,
+            revocations=revocations,
+            ended_sessions=EndedSessions(cache, listener),
+        )
 
 
 def _actions(
     settings: Settings,
     database: Database,
     turns: SqlTurns,
-    running: RunningTurns,
-    admissions: Admissions,
+    live: Live,
+    admission: Admission,
     egress: Egress,
     revocations: Revocations,
 ) -> Actions:
-    clock = SystemClock()
-    catalogue = ModelCatalogue.from_json(settings.model_overrides)
+    clock, running = SystemClock(), live.running
+    catalogue = settings.catalogue
     patience = Patience(
         first_byte=timedelta(seconds=settings.first_byte_seconds),
         silence=timedelta(seconds=settings.silence_seconds),
     )
     settle = SettleTurn(turns, quote, clock, sandbox=settings.sandbox)
+    providers = speaking(egress, patience)
+    opening = OpenTurn(
+        turns=turns,
+        admission=admission,
+        price=quote,
+        clock=clock,
+        lease=timedelta(seconds=settings.hold_lease_seconds),
+        sandbox=settings.sandbox,
+    )
 
     def work() -> SqlWork:
         return SqlWork(database)
 
+    attempts = AttemptPolicy(settings.retries, timedelta(seconds=settings.retry_seconds))
+    ask = AskVendors(providers, opening, work, catalogue, policy=attempts)
+    run = RunTurn(ask, settle, running)
+
+    take_turn = TakeTurn(
+        turns=turns,
+        open=opening,
+        run=run,
+        providers=providers,
+        catalogue=catalogue,
+        compose=ComposePrompt(providers, catalogue, settings.history_tokens, settings.image_bytes),
+    )
+    list_models = ListModels(work, catalogue)
+    raw = RawEgress(providers)
+    count_free_call = CountFreeCall(opening, admission, clock)
+    follow = FollowTurn(turns, running, live.log, live_event, clock)
+
     return Actions(
-        start_session=StartSession(work, clock),
+        start_session=StartSession(work, clock, catalogue),
         list_sessions=ListSessions(work),
+        search_sessions=SearchSessions(work),
         read_session=ReadSession(work),
-        change_session=ChangeSession(work, clock),
-        delete_session=DeleteSession(work),
+        change_session=ChangeSession(work, clock, catalogue),
+        delete_session=DeleteSession(work, running, live.channel),
+        switch_branch=SwitchBranch(work),
         read_messages=ReadMessages(work),
-        list_models=ListModels(work, catalogue),
-        take_turn=TakeTurn(
-            turns=turns,
-            admission=ValkeyAdmission(admissions),
-            providers={name: make(egress, patience) for name, make in chat_providers.items()},
-            settle=settle,
-            running=running,
-            catalogue=catalogue,
-            clock=clock,
-            policy=Policy(
-                hold_lease=timedelta(seconds=settings.hold_lease_seconds),
-                history_characters=settings.history_characters,
-            ),
+        read_preference=ReadPreference(work),
+        save_preference=SavePreference(work, catalogue),
+        read_limits=ReadLimits(turns, admission, clock),
+        list_models=list_models,
+        take_turn=take_turn,
+        ask_live=AskLive(take_turn, turns, follow),
+        follow_turn=follow,
+        stop_turn=StopTurn(turns, running, live.channel),
+        emit=EmitToRoom(live.channel),
+        devices=live.devices,
+        hear_live_news=HearLiveNews(running, live.devices, follow),
+        close_silent_turns=CloseSilentTurns(turns, live.log, live_event),
+        answer_call=AnswerCall(
+            turns, opening, run, providers, catalogue, live.thoughts, settings.image_bytes
         ),
-        settle_orphans=SettleOrphans(turns, settle, clock),
+        find_model=FindModel(list_models, catalogue),
+        relay_call=RelayCall(turns, opening, settle, running, raw, catalogue, run.drains),
+        relay_free_call=RelayFreeCall(count_free_call, raw, catalogue),
+        count_free_call=count_free_call,
+        settle_orphans=SettleOrphans(turns, settle, clock, WrittenInLog(live.log)),
+        forget_answers=ForgetAnswers(turns, clock),
         learn_keys=LearnKeys(work),
         forget_keys=ForgetKeys(work, revocations),
         drop_key=DropKey(running),
-        drop_sign_in=DropSignIn(running),
+        drop_sign_in=DropSignIn(running, live.devices),
         forget_user=ForgetUser(work, clock, revocations),
         export_user=ExportUser(work),
     )
@@ -177,23 +276,67 @@ def quote(provider: str, model: str, usage: Usage, at: datetime) -> Quote | None
     return Quote(priced.cost, priced.version) if priced else None
 
 
-async def _renew_leases(running: RunningTurns, turns: SqlTurns, lease: timedelta) -> None:
+async def _renew_leases(wired: Wired, lease: timedelta) -> None:
     """Keep this replica's holds alive, and note how far each answer has come."""
-    clock = SystemClock()
+    clock, running = SystemClock(), wired.running
     while True:
         await asyncio.sleep(_RENEW_SECONDS)
         progress = running.progress()
         if not progress:
             continue
         try:
-            await turns.renew(progress, clock.now() + lease)
+            await wired.turns.renew(progress, clock.now() + lease)
         except Unavailable:
             log.warning("leases_not_renewed", turns=len(progress))
+        except Exception:
+            # Without renewal a worker would settle what still runs.
+            log.exception("leases_not_renewed", turns=len(progress))
+
+
+async def _renew_places(wired: Wired) -> None:
+    """Keep the places in the limits. Apart from the holds, which must not wait for a slow Valkey
+    and all that it has yet to be told."""
+    while True:
+        await asyncio.sleep(_RENEW_SECONDS)
+        reservations = wired.running.reservations()
+        if not reservations:
+            continue
+        try:
+            await wired.admission.renew(reservations)
+        except Exception:
+            log.exception("places_not_renewed", turns=len(reservations))
 
 
 async def _hear_ended_sessions(wired: Wired) -> None:
-    async for sign_in_id in wired.ended_sessions.heard(wired.running.sign_ins):
+    async for sign_in_id in wired.ended_sessions.heard(wired.live.sign_ins):
         await wired.actions.drop_sign_in(sign_in_id)
+
+
+async def _hear_tiers(wired: Wired) -> None:
+    async for user_id, tier in wired.live.tiers.heard():
+        wired.live.devices.tier_changed(user_id, tier)
+
+
+async def _hear_live_news(wired: Wired) -> None:
+    async for news in wired.live.channel.heard():
+        try:
+            await wired.actions.hear_live_news(news)
+        except Exception:
+            # One that can't be acted on must not make us deaf to the next.
+            log.exception("live_news_failed", kind=type(news).__name__)
+
+
+async def _look_around(wired: Wired) -> None:
+    """Once a second: at sockets whose time is over, and at turns of which nothing is heard."""
+    while True:
+        await asyncio.sleep(1)
+        try:
+            wired.live.devices.look()
+            await wired.actions.close_silent_turns()
+        except ExpectedFailure as failure:
+            log.warning("silent_turns_not_looked_up", reason=failure.code)
+        except Exception:
+            log.exception("looking_around_failed")
 
 
 async def _hear_revocations(wired: Wired) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from services.keyvault.api import internal_routers, routers
+from services.keyvault.api import internal_hot_routes, internal_routers, routers
 from services.keyvault.settings import Settings
 from services.keyvault.wiring import wire_web
 from shared.http.app import WebProcess, create_http_app
@@ -23,6 +23,7 @@ def create_app(settings: Settings | None = None) -> WebProcess:
         scope=KEYS,
         routers=routers,
         internal_routers=internal_routers,
+        internal_hot_routes=internal_hot_routes,
         largest_body=_LARGEST_BODY,
         description="Users' keys for AI vendors: stored sealed, checked, never given back.",
     )

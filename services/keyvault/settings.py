@@ -12,8 +12,10 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, model_validator
 
+from services.keyvault.domain.own_server import OwnServer
 from services.keyvault.domain.service_use import UseLimits
 from shared.settings import CommonSettings
+from shared.tiers import COMPATIBLE
 from shared.vendors import vendors
 
 
@@ -73,6 +75,9 @@ class Settings(CommonSettings):
     )
     # How often the processes tell each other of their uses.
     watch_seconds: float = Field(1.0, validation_alias="KEYVAULT_WATCH_SECONDS", gt=0, le=2)
+    # An operator's own server in OpenAI's manner, and their key for it, if it wants one.
+    compatible_url: str = Field("", validation_alias="PROVIDER_COMPATIBLE_URL")
+    compatible_api_key: SecretStr | None = Field(None, validation_alias="COMPATIBLE_API_KEY")
     # Where each vendor is, from PROVIDER_<NAME>_URL; a new vendor needs no line here.
     provider_urls: Mapping[str, str] = Field(default_factory=_provider_urls)
 
@@ -114,6 +119,21 @@ class Settings(CommonSettings):
         for url in filter(None, (self.transit_url, self.kms_endpoint)):
             if not _is_safe(url):
                 raise ValueError("data keys would cross the network in clear; use https")
+        return self
+
+    @property
+    def own_server(self) -> OwnServer | None:
+        """None where the operator has no server of their own."""
+        if not self.compatible_url:
+            return None
+        key = self.compatible_api_key
+        return OwnServer(COMPATIBLE, key.get_secret_value() if key else None)
+
+    @model_validator(mode="after")
+    def _key_fits_a_header(self) -> Self:
+        key = self.compatible_api_key
+        if key and not all("!" <= character <= "~" for character in key.get_secret_value()):
+            raise ValueError("COMPATIBLE_API_KEY holds a character that no key has")
         return self
 
     @property

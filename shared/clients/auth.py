@@ -45,7 +45,17 @@ class AuthOrganisations:
         """Whether the user decides about the organisation's keys."""
         return await self._may("may_manage_keys", organisation_id, user_id)
 
+    async def seats_taken(self, organisation_id: UUID, user_id: UserId) -> int | None:
+        """How many people sit there; None when auth does not say (an older one)."""
+        body = await self._member(organisation_id, user_id)
+        taken = body.get("seats_taken") if body is not None else None
+        return taken if isinstance(taken, int) else None
+
     async def _may(self, what: str, organisation_id: UUID, user_id: UserId) -> bool | None:
+        body = await self._member(organisation_id, user_id)
+        return None if body is None else body.get(what) is True
+
+    async def _member(self, organisation_id: UUID, user_id: UserId) -> dict[str, object] | None:
         answer = await self._ask(f"/internal/organisations/{organisation_id}/members/{user_id}")
         body = _body_of(answer)
         # Any 404 but auth's own (a wrong address, a proxy) says nothing about members.
@@ -54,7 +64,7 @@ class AuthOrganisations:
         if answer.status_code != 200:
             log.warning("auth_did_not_answer", status=answer.status_code)
             raise DependencyUnavailable("account service")
-        return body.get(what) is True
+        return body
 
     async def _ask(self, path: str) -> httpx.Response:
         if self._base_url is None:

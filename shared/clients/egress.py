@@ -7,16 +7,18 @@ egress swaps them for the key on its way out.
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from datetime import timedelta
-from typing import Any
+from typing import Any, NoReturn, Protocol
+from urllib.parse import quote, urlsplit
 
 import aiohttp
 import orjson
 
+from shared.clients.http1 import Answer, ConnectionLost, Http1Pool, NotReached, TooLarge
 from shared.errors import (
-    Conflict,
     DependencyUnavailable,
     ExpectedFailure,
     Forbidden,
@@ -25,6 +27,7 @@ from shared.errors import (
 )
 from shared.events.base import current_traceparent
 from shared.identity import OnBehalfOf, ServiceIdentity
+from shared.vendors.failures import NoUsableKey
 
 __all__ = [
     "Egress",
@@ -33,13 +36,26 @@ __all__ = [
     "KeysWithheld",
     "NoUsableKey",
     "OnBehalfOf",
+    "VendorAnswer",
     "VendorConnectionLost",
+    "may_have_been_sent",
     "open_egress",
 ]
 
 GRANT_HEADER = "x-companion-grant"
 USER_HEADER = "x-companion-user"
 DETAIL_HEADER = "x-egress-detail"
+_FROM_VENDOR = "via_upstream"
+# Envoy's words for it; those that can be brought about are pinned by tests with a real one.
+_NEVER_SENT = re.compile(
+    r"upstream_reset_before_response_started"
+    r"\{(remote_connection_failure|local_connection_failure|connection_timeout|overflow)\b"
+    r"|(no_healthy_upstream|cluster_not_found)\b"
+)
+
+_WHOLE_BODY_WITHIN = timedelta(seconds=120)
+_LARGEST_BODY = 64 << 20
+_PLAIN = re.compile(r"[!-~]+\Z")
 
 _WITHHELD = {
     "service_stopped": timedelta(minutes=1),
@@ -52,16 +68,6 @@ class KeyRefused(Forbidden):
     """Keyvault did not let this call use the user's key; `code` facts say why."""
 
     code = "key_refused"
-
-
-class NoUsableKey(Conflict):
-    """The user has stored no key for this vendor, or the vendor refuses the one they stored.
-
-    A conflict with what is stored, which its user can mend: never a 401, since that would be about
-    our own token, and no failure of the vendor.
-    """
-
-    code = "no_usable_key"
 
 
 class KeysWithheld(Unavailable):
@@ -84,12 +90,61 @@ class VendorConnectionLost(Exception):
         self.sent = sent
 
 
-class Egress:
-    """A pool of connections to the egress."""
+class VendorAnswer:
+    """A vendor's answer, once its head is here."""
 
-    def __init__(self, session: aiohttp.ClientSession, base_url: str, me: ServiceIdentity) -> None:
+    __slots__ = ("_answer", "headers", "status")
+
+    def __init__(self, answer: Answer) -> None:
+        self.status = answer.status
+        self.headers: Mapping[str, str] = answer.headers  # by name, whatever the case
+        self._answer = answer
+
+    async def read(self, *, within: timedelta = _WHOLE_BODY_WITHIN) -> bytes:
+        """The whole body. Raises VendorConnectionLost when it was cut or did not come in time."""
+        with _losses():
+            return await self._answer.read(within=within.total_seconds(), most=_LARGEST_BODY)
+
+    async def read_some(self, *, within: timedelta) -> bytes:
+        """What has come, as soon as something has; empty at the end.
+
+        Raises VendorConnectionLost when the body was cut or nothing came in time.
+        """
+        with _losses():
+            return await self._answer.read_some(within=within.total_seconds())
+
+
+class _losses:  # noqa: N801 - reads as what it does
+    """Turns what ends a call under way into VendorConnectionLost; a class, since it stands around
+    every piece of a stream."""
+
+    __slots__ = ()
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, TimeoutError):
+            raise VendorConnectionLost("no answer in time", sent=True) from error
+        if isinstance(error, ConnectionLost):
+            raise VendorConnectionLost(str(error), sent=True) from error
+        if isinstance(error, TooLarge):
+            raise VendorConnectionLost("too large a body", sent=True) from error
+
+
+class Egress:
+    """Two pools of connections to the egress: the lean one of every turn, and one for the rest."""
+
+    def __init__(
+        self,
+        pool: Http1Pool,
+        session: aiohttp.ClientSession,
+        base_url: str,
+        me: ServiceIdentity,
+    ) -> None:
+        self._pool = pool
         self._session = session
         self._base_url = base_url.rstrip("/")
+        self._base_path = urlsplit(self._base_url).path
         self._me = me
 
     @asynccontextmanager
@@ -110,7 +165,64 @@ class Egress:
         it says no to all of us, Unavailable when keyvault or the egress is in trouble,
         VendorConnectionLost when the vendor is.
         """
-        sent = {
+        sent = self._proofs(provider, by, headers)
+        data = None
+        if body is not None:
+            data, sent["content-type"] = orjson.dumps(body), "application/json"
+        url = f"{self._base_url}/{provider}{path}"
+        response = await self._send(method, url, data, sent, first_byte_within)
+        try:
+            if response.headers.get(DETAIL_HEADER) != _FROM_VENDOR:
+                await _refuse(response.status, response.headers, response)
+            yield response
+        finally:
+            # Closing a response that was not read to its end also tells the vendor to stop.
+            response.close() if not response.content.at_eof() else response.release()
+
+    @asynccontextmanager
+    async def call(
+        self,
+        method: str,
+        provider: str,
+        path: str,
+        *,
+        by: OnBehalfOf,
+        body: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+        first_byte_within: timedelta = timedelta(seconds=60),
+    ) -> AsyncIterator[VendorAnswer]:
+        """As `request`, for a JSON body that is encoded already."""
+        sent = self._proofs(provider, by, headers)
+        if body is not None:
+            sent["content-type"] = "application/json"
+        target = _as_sent(f"{self._base_path}/{provider}{path}")
+        answer = await self._asked(method, target, sent, body or b"", first_byte_within)
+        in_peace = False
+        try:
+            if answer.headers.get(DETAIL_HEADER) != _FROM_VENDOR:
+                await _refuse(answer.status, answer.headers, VendorAnswer(answer))
+            if answer.headers.get("content-encoding", "identity") != "identity":
+                raise VendorConnectionLost("an encoding that was not asked for", sent=True)
+            yield VendorAnswer(answer)
+            in_peace = True
+        finally:
+            answer.leave(in_peace=in_peace)
+
+    async def _asked(
+        self, method: str, target: str, headers: Mapping[str, str], body: bytes, within: timedelta
+    ) -> Answer:
+        try:
+            with _losses():
+                return await self._pool.request(
+                    method, target, headers, body, head_within=within.total_seconds()
+                )
+        except NotReached as error:
+            raise DependencyUnavailable("egress") from error
+
+    def _proofs(
+        self, provider: str, by: OnBehalfOf, headers: Mapping[str, str] | None
+    ) -> dict[str, str]:
+        return {
             **(headers or {}),
             GRANT_HEADER: self._me.grant(
                 user_id=by.user_id, provider=provider, request_id=by.request_id
@@ -119,17 +231,6 @@ class Egress:
             "x-request-id": by.request_id,
             "traceparent": current_traceparent.get() or "",
         }
-        data = None
-        if body is not None:
-            data, sent["content-type"] = orjson.dumps(body), "application/json"
-        url = f"{self._base_url}/{provider}{path}"
-        response = await self._send(method, url, data, sent, first_byte_within)
-        try:
-            await _refuse_ours(response)
-            yield response
-        finally:
-            # Closing a response that was not read to its end also tells the vendor to stop.
-            response.close() if not response.content.at_eof() else response.release()
 
     async def _send(
         self,
@@ -154,25 +255,32 @@ class Egress:
     async def check(self) -> None:
         """Raises DependencyUnavailable unless the egress accepts connections."""
         try:
-            async with asyncio.timeout(1):
-                async with self._session.get(f"{self._base_url}/", allow_redirects=False):
-                    return
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            await self._pool.reach()
+        except NotReached as error:
             raise DependencyUnavailable("egress") from error
 
 
-async def _refuse_ours(response: aiohttp.ClientResponse) -> None:
-    """Tell our own refusals from the vendor's: the egress marks whose answer it is."""
-    detail = response.headers.get(DETAIL_HEADER, "")
-    if detail == "via_upstream":
-        return
+class _Body(Protocol):
+    async def read(self) -> bytes: ...
+
+
+async def _refuse(status: int, headers: Mapping[str, str], body: _Body) -> NoReturn:
+    """An answer that is not the vendor's: the egress marks whose it is."""
+    detail = headers.get(DETAIL_HEADER, "")
     if detail == "ext_authz_denied":
-        raise _refusal(await _document(response))
+        raise _refusal(await _document(body))
     if detail.startswith("ext_authz_error"):
         raise DependencyUnavailable("keyvault")
-    if response.status == 404:
+    if status == 404:
         raise Unavailable("The egress does not know this call.")
-    raise VendorConnectionLost(f"egress answered {response.status}", sent=response.status == 504)
+    raise VendorConnectionLost(f"egress answered {status}", sent=may_have_been_sent(status, detail))
+
+
+def may_have_been_sent(status: int, detail: str) -> bool:
+    """Whether the vendor may have heard of a call that the egress answered itself: not when it
+    declined the call, and not when its detail says that there was no connection to send it on. A
+    connection that ended says nothing of when it did."""
+    return status >= 500 and _NEVER_SENT.match(detail) is None
 
 
 def _refusal(document: Mapping[str, Any]) -> ExpectedFailure:
@@ -193,12 +301,16 @@ def _refusal(document: Mapping[str, Any]) -> ExpectedFailure:
     return KeyRefused(detail, reason=code)
 
 
-async def _document(response: aiohttp.ClientResponse) -> Mapping[str, Any]:
+async def _document(body: _Body) -> Mapping[str, Any]:
     try:
-        parsed = orjson.loads(await response.read())
-    except (orjson.JSONDecodeError, aiohttp.ClientError):
+        parsed = orjson.loads(await body.read())
+    except (orjson.JSONDecodeError, aiohttp.ClientError, VendorConnectionLost):
         return {}
     return parsed if isinstance(parsed, dict) else {}
+
+
+def _as_sent(target: str) -> str:
+    return target if _PLAIN.match(target) else quote(target, safe="/?:@!$&'()*+,;=%[]")
 
 
 @asynccontextmanager
@@ -216,4 +328,16 @@ async def open_egress(base_url: str, me: ServiceIdentity) -> AsyncIterator[Egres
         read_bufsize=1 << 16,
         trust_env=False,
     ) as session:
-        yield Egress(session, base_url, me)
+        pool = Http1Pool(*_origin_of(base_url))
+        try:
+            yield Egress(pool, session, base_url, me)
+        finally:
+            await pool.close()
+
+
+def _origin_of(base_url: str) -> tuple[str, int]:
+    """The egress stands beside its service, so that nothing in between needs TLS."""
+    parts = urlsplit(base_url)
+    if parts.scheme != "http" or not parts.hostname:
+        raise ValueError("EGRESS_URL is not of the form http://host:port")
+    return parts.hostname, parts.port or 80

@@ -1,18 +1,21 @@
-"""One asyncpg pool per process, and the translation of its failures into ours."""
+"""A service's own database, and the translation of the driver's failures into ours."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from types import TracebackType
 from typing import Any, TypeAlias
 
 import asyncpg
 import orjson
 
+from shared.db.connections import Connection, Connections
 from shared.errors import DependencyUnavailable, Invalid
 
-Connection: TypeAlias = "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"
+__all__ = ["Connection", "Database", "Row", "UnstorableText", "open_database", "plain_dsn"]
+
 Row: TypeAlias = "asyncpg.Record"
 
 _UNREACHABLE = (
@@ -38,50 +41,74 @@ _UNREACHABLE = (
 )
 
 
+_LEAVES_BEHIND = (asyncio.CancelledError, TimeoutError)
+_UNSTORABLE = (asyncpg.CharacterNotInRepertoireError, asyncpg.UntranslatableCharacterError)
+
+
 class UnstorableText(Invalid):
     """PostgreSQL's text holds any character but NUL."""
 
     code = "unstorable_text"
 
 
-@contextmanager
-def database_failures() -> Iterator[None]:
-    """Turn the driver's failures into DependencyUnavailable, text it can't store into Invalid."""
-    try:
-        yield
-    except (asyncpg.CharacterNotInRepertoireError, asyncpg.UntranslatableCharacterError) as error:
+class _Loan:
+    """A connection for the length of a block, whose failures are ours outside of it."""
+
+    __slots__ = ("_connection", "_connections")
+
+    def __init__(self, connections: Connections) -> None:
+        self._connections = connections
+        self._connection: Connection
+
+    async def __aenter__(self) -> Connection:
+        try:
+            self._connection = await self._connections.lend()
+        except Exception as error:
+            _raise_as_ours(error)
+            raise
+        return self._connection
+
+    async def __aexit__(
+        self,
+        _kind: type[BaseException] | None,
+        error: BaseException | None,
+        _trace: TracebackType | None,
+    ) -> None:
+        # Whoever was cancelled or ran out of time may have left a statement behind.
+        left_behind = isinstance(error, _LEAVES_BEHIND)
+        self._connections.give_back(self._connection, is_sound=not left_behind)
+        if isinstance(error, asyncpg.PostgresError):
+            # It holds the values of the row, and would be written to the log along with the error.
+            error.detail = None
+        if error is not None:
+            _raise_as_ours(error)
+
+
+def _raise_as_ours(error: BaseException) -> None:
+    if isinstance(error, _UNSTORABLE):
         raise UnstorableText("A text holds a character that can't be stored (NUL).") from error
-    except _UNREACHABLE as error:
+    if isinstance(error, _UNREACHABLE):
         raise DependencyUnavailable("database") from error
 
 
 class Database:
-    """A service's own database. Methods raise DependencyUnavailable while it is out of reach."""
+    """A service's own database. Methods raise DependencyUnavailable while it is out of reach, and
+    UnstorableText for a text that it can't hold."""
 
-    def __init__(self, pool: asyncpg.Pool[asyncpg.Record]) -> None:
-        self._pool = pool
+    def __init__(self, connections: Connections) -> None:
+        self._connections = connections
 
-    @asynccontextmanager
-    async def connection(self) -> AsyncIterator[Connection]:
-        """A connection of the pool, given back afterwards."""
-        with database_failures():
-            connection = await self._pool.acquire(timeout=2)
-        try:
-            with database_failures():
-                yield connection
-        finally:
-            await self._release(connection)
+    def connection(self) -> AbstractAsyncContextManager[Connection]:
+        """A connection for the length of a block; nothing may use it afterwards."""
+        return _Loan(self._connections)
 
-    async def _release(self, connection: Connection) -> None:
-        # What the statement brought stands already. A connection whose server died can't be reset,
-        # and may have left the pool by itself; either way the pool makes another.
-        with suppress(asyncpg.InternalClientError, *_UNREACHABLE):
-            await self._pool.release(connection, timeout=2)
-
-    async def fetchrow(self, sql: str, *values: Any) -> Row | None:
-        """The first row of one statement in a transaction of its own."""
+    async def fetchrow(
+        self, sql: str, *values: Any, within_seconds: float | None = None
+    ) -> Row | None:
+        """The first row of one statement in a transaction of its own. `within_seconds`: how long it
+        may take, where the general limit is too long for who waits."""
         async with self.connection() as connection:
-            return await connection.fetchrow(sql, *values)
+            return await connection.fetchrow(sql, *values, timeout=within_seconds)
 
     async def fetch(self, sql: str, *values: Any) -> list[Row]:
         """All rows of one statement in a transaction of its own."""
@@ -100,39 +127,34 @@ class Database:
 
 @asynccontextmanager
 async def open_database(url: str, *, connections: int, application: str) -> AsyncIterator[Database]:
-    """The pool, opened lazily: a service starts (and says it is not ready) without its database."""
-    pool = asyncpg.create_pool(
-        dsn=plain_dsn(url),
-        min_size=0,
-        max_size=connections,
-        timeout=3,
-        command_timeout=10,
-        max_inactive_connection_lifetime=300,
-        init=_prepare,
-        reset=_keep_session,
-        server_settings={
-            "application_name": application,
-            # Nobody may keep a transaction open over a slow network call.
-            "idle_in_transaction_session_timeout": "15000",
-            "timezone": "UTC",
-            # Short statements gain nothing from the JIT and pay for its compiler.
-            "jit": "off",
-        },
-    )
-    with database_failures():
-        await pool
+    """Connected to lazily: a service starts (and says it is not ready) without its database."""
+
+    async def connect() -> Connection:
+        connection = await asyncpg.connect(
+            dsn=plain_dsn(url),
+            timeout=3,
+            command_timeout=10,
+            server_settings={
+                "application_name": application,
+                # Nobody may keep a transaction open over a slow network call.
+                "idle_in_transaction_session_timeout": "15000",
+                "timezone": "UTC",
+                # Short statements gain nothing from the JIT and pay for its compiler.
+                "jit": "off",
+            },
+        )
+        try:
+            await _prepare(connection)
+        except BaseException:
+            connection.terminate()
+            raise
+        return connection
+
+    pool = Connections(connect, most=connections)
     try:
         yield Database(pool)
     finally:
-        try:
-            await asyncio.wait_for(pool.close(), 5)
-        except (TimeoutError, *_UNREACHABLE):
-            pool.terminate()
-
-
-async def _keep_session(_connection: Connection) -> None:
-    """Nothing in the suite changes a session, so nothing needs to be reset: the pool's own reset
-    costs a round trip each time a connection is given back. It still ends open transactions."""
+        await pool.close()
 
 
 async def _prepare(connection: Connection) -> None:

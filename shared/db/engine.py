@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import orjson
 from sqlalchemy import Engine, create_engine
 from sqlalchemy.engine import make_url
 
 
-def sync_engine(database_url: str, *, connections: int = 1) -> Engine:
-    """A psycopg2 engine for what is not on a request's path: migrations, the relay, tools."""
+def sync_engine(database_url: str, *, connections: int = 1, ask_first: bool = True) -> Engine:
+    """A psycopg2 engine for what is not on a request's path: migrations, the relay, tools.
+
+    `ask_first` finds a connection that has died before it is used, for a round trip each time.
+    """
     url = make_url(database_url).set(drivername="postgresql+psycopg2")
     return create_engine(
         url,
         pool_size=connections,
         max_overflow=0,
-        pool_pre_ping=True,
+        pool_pre_ping=ask_first,
+        json_deserializer=orjson.loads,
         connect_args={"connect_timeout": 3, "options": "-c timezone=UTC"},
     )

@@ -15,7 +15,7 @@ from uuid import UUID
 from sqlalchemy import Connection, Engine, text
 
 _STREAMS = text("""
-select stream from outbox
+select stream, count(*) as waiting from outbox
 where leased_until is null or leased_until < now()
 group by stream order by min(created_at)
 """)
@@ -118,10 +118,10 @@ class Backlog:
     oldest_seconds: float
 
 
-def waiting_streams(engine: Engine) -> list[str]:
-    """Streams with something to send, the one that waits longest first."""
+def waiting_streams(engine: Engine) -> dict[str, int]:
+    """Streams with something to send and how much that is, the one that waits longest first."""
     with engine.begin() as connection:
-        return list(connection.execute(_STREAMS).scalars())
+        return {row.stream: row.waiting for row in connection.execute(_STREAMS)}
 
 
 def claim(engine: Engine, stream: str, *, most: int, lease: timedelta) -> Batch | None:

@@ -13,6 +13,10 @@ from shared.db.database import Connection, Database
 from shared.events import Event, Fact
 from shared.ids import EventId
 
+_INSERT_ONE = """
+insert into outbox (event_id, stream, envelope, created_at) values ($1, $2, $3, $4)
+"""
+
 INSERT_OUTBOX = """
 insert into outbox (event_id, stream, envelope, created_at)
 select * from unnest($1::uuid[], $2::text[], $3::jsonb[], $4::timestamptz[])
@@ -60,6 +64,13 @@ class SqlUnitOfWork:
         rows = await self.connection.fetch(_INSERT_INBOX, sorted(set(ids)))
         return {EventId(row["event_id"]) for row in rows}
 
+    async def _tell(self) -> None:
+        # Nearly always it is one, and arrays cost the driver more than the row itself.
+        if len(self._facts) == 1:
+            await self.connection.execute(_INSERT_ONE, *outbox_row(self._facts[0]))
+        elif self._facts:
+            await self.connection.execute(INSERT_OUTBOX, *outbox_columns(self._facts))
+
     async def __aexit__(
         self,
         kind: type[BaseException] | None,
@@ -70,15 +81,19 @@ class SqlUnitOfWork:
             await self._stack.__aexit__(kind, error, trace)
             return
         try:
-            if self._facts:
-                await self.connection.execute(INSERT_OUTBOX, *outbox_columns(self._facts))
+            await self._tell()
         except BaseException as failure:
             await self._stack.__aexit__(type(failure), failure, failure.__traceback__)
             raise
         await self._stack.__aexit__(None, None, None)
 
 
+def outbox_row(fact: Fact[Any]) -> tuple[Any, ...]:
+    """The fact in the order of the outbox's columns."""
+    return fact.id, fact.stream, fact.to_wire(), fact.time
+
+
 def outbox_columns(facts: Iterable[Fact[Any]]) -> tuple[list[Any], ...]:
     """The facts as the arrays that `INSERT_OUTBOX` takes."""
-    rows = [(fact.id, fact.stream, fact.to_wire(), fact.time) for fact in facts]
+    rows = map(outbox_row, facts)
     return tuple([list(column) for column in zip(*rows, strict=True)])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextvars
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, ClassVar, Generic, Literal, TypeVar
 from uuid import UUID
 
@@ -40,6 +40,8 @@ class Event(BaseModel):
     version: ClassVar[int] = 1
     # Whether a publish that reaches no queue is an error. False for facts that nobody may need yet.
     needs_listener: ClassVar[bool] = True
+    # How long the relay may wait for more of the kind, so that one message carries many.
+    may_wait: ClassVar[timedelta] = timedelta(0)
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)

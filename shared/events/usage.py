@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta
 from typing import Literal
 from uuid import UUID
 
-from pydantic import Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from shared.events.base import Event
 
 Operation = Literal["chat", "voice", "screenshot"]
 Source = Literal["provider", "counted", "estimated"]
-Outcome = Literal["done", "stopped", "client_gone", "provider_failed", "replica_lost"]
+Outcome = Literal[
+    "done", "content_blocked", "stopped", "client_gone", "provider_failed", "replica_lost"
+]
 
 
 class UsageRecorded(Event):
@@ -22,6 +25,8 @@ class UsageRecorded(Event):
     """
 
     type = "usage.recorded"
+    # A message costs its worker some milliseconds whatever it carries, and nobody waits for this.
+    may_wait = timedelta(milliseconds=500)
 
     user_id: UUID
     operation: Operation
@@ -42,8 +47,28 @@ class UsageRecorded(Event):
     sandbox: bool = False
 
 
+class UsageSums(BaseModel):
+    """What lies in a stream, added up. `ids` is the exclusive or of the ids' digests (MD5, as 32
+    hexadecimal digits): equal sums over other events show there."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
+
+    events: int = Field(ge=0)
+    input_tokens: int = Field(0, ge=0)
+    cache_read_tokens: int = Field(0, ge=0)
+    cache_write_tokens: int = Field(0, ge=0)
+    output_tokens: int = Field(0, ge=0)
+    output_reasoning_tokens: int = Field(0, ge=0)
+    characters: int = Field(0, ge=0)
+    ids: str = Field(pattern=r"^[0-9a-f]{32}$")
+
+
 class UsageManifest(Event):
-    """How far a producer's streams have come, so that a consumer sees a loss at the tail too."""
+    """How far a producer's streams have come, so that a consumer sees a loss at the tail too.
+
+    With an `hour` it also says what happened in that hour of its clock, which is over; said again
+    it takes the place of what was said before.
+    """
 
     type = "usage.manifest"
 
@@ -51,6 +76,8 @@ class UsageManifest(Event):
     stream: str
     epoch: UUID
     last_sequence: int = Field(ge=0)
+    hour: datetime | None = None
+    sums: UsageSums | None = None
 
 
 class UsageReplayRequested(Event):
@@ -63,3 +90,31 @@ class UsageReplayRequested(Event):
     epoch: UUID
     first_sequence: int = Field(ge=1)
     last_sequence: int = Field(ge=1)
+
+
+class UsageVoided(Event):
+    """A call that was reported is not to be charged at all. The event's id is the correction's
+    identity; what it refers to is never edited."""
+
+    type = "usage.voided"
+
+    user_id: UUID
+    event_id: UUID
+    reason: str = Field(min_length=1, max_length=300)
+
+
+class UsageAdjusted(Event):
+    """A call that was reported was another amount: what is added to its numbers, or taken away."""
+
+    type = "usage.adjusted"
+
+    user_id: UUID
+    event_id: UUID
+    reason: str = Field(min_length=1, max_length=300)
+    input_tokens: int = 0
+    cache_read_tokens: int = 0
+    cache_write_tokens: int = 0
+    output_tokens: int = 0
+    output_reasoning_tokens: int = 0
+    characters: int = 0
+    cost_microusd: int = 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
@@ -9,12 +10,14 @@ from typing import Any, Protocol
 
 import httpx
 from fastapi import APIRouter, FastAPI, Request, Response
+from fastapi.routing import APIRoute
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from shared.errors import ExpectedFailure
 from shared.http.caller import RemoteKeys
 from shared.http.door import App, Door
 from shared.http.errors import install_error_handlers
+from shared.http.hot import HotRoute, HotRoutes, document_hot_routes
 from shared.http.problems import problems
 from shared.identity import Peers
 from shared.limits.admission import open_cache
@@ -40,11 +43,13 @@ class Wired(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class WebProcess:
-    """What `shared.http.serve` runs: one application per port, started and stopped together."""
+    """What `shared.http.serve` runs: one application per port, started and stopped together.
+    `stopping` is called when it is asked to stop, while everything is still open."""
 
     public: App
     internal: App
     lifespan: Callable[[], AbstractAsyncContextManager[None]]
+    stopping: Callable[[], None]
 
 
 def create_http_app(
@@ -55,10 +60,13 @@ def create_http_app(
     scope: str,
     routers: Sequence[APIRouter],
     internal_routers: Sequence[APIRouter] = (),
+    hot_routes: Sequence[HotRoute] = (),
+    internal_hot_routes: Sequence[HotRoute] = (),
     largest_body: int = ONE_MEBIBYTE,
     description: str = "",
 ) -> WebProcess:
-    """Build the web process. `scope`: what a token must be good for on the public routes.
+    """Build the web process. `scope`: what a token must be good for on the public routes. Hot
+    routes are tried before the routers and stand behind the same door.
 
     `app.state` of both applications holds `actions`, `verifier`, `ended_sessions`, `peers`, `scope`
     and `settings` once the lifespan has begun.
@@ -67,10 +75,18 @@ def create_http_app(
     public = _application(service, description)
     internal = _application(f"{service} (internal)", "")
     for router in routers:
+        _give_headlines(router)
         public.include_router(router)
+    document_hot_routes(public, hot_routes)
     for router in internal_routers:
         internal.include_router(router)
     internal.include_router(_health())
+
+    stoppers: list[Callable[[], None]] = []
+
+    def stopping() -> None:
+        for stopper in stoppers:
+            stopper()
 
     @asynccontextmanager
     async def lifespan() -> AsyncIterator[None]:
@@ -92,14 +108,26 @@ def create_http_app(
                 app.state.scope = scope
                 app.state.peers = peers
                 app.state.settings = settings
+            # Only a service that holds connections open has something to say.
+            stopper = getattr(wired, "stopping", None)
+            stoppers[:] = [stopper] if stopper is not None else []
             yield
 
     return WebProcess(
-        public=Door(public, service=service, largest_body=largest_body, sandbox=settings.sandbox),
+        public=Door(
+            HotRoutes(public, hot_routes),
+            service=service,
+            largest_body=largest_body,
+            sandbox=settings.sandbox,
+        ),
         internal=Door(
-            internal, service=service, largest_body=ONE_MEBIBYTE, sandbox=settings.sandbox
+            HotRoutes(internal, internal_hot_routes),
+            service=service,
+            largest_body=ONE_MEBIBYTE,
+            sandbox=settings.sandbox,
         ),
         lifespan=lifespan,
+        stopping=stopping,
     )
 
 
@@ -112,11 +140,19 @@ def _application(title: str, description: str) -> FastAPI:
         redoc_url=None,
         # A path is right or wrong; a redirect would lose the body and show internal hosts.
         redirect_slashes=False,
-        # Any route may be asked badly, and may meet a dependency that is away.
-        responses=problems(422, 503),
+        # Any route may be asked badly or by whom it is not for, and meet a dependency that is away.
+        responses=problems(400, 403, 422, 503),
     )
     install_error_handlers(app)
     return app
+
+
+def _give_headlines(router: APIRouter) -> None:
+    """In the documentation a route is called by its docstring's first sentence, where it has no
+    headline of its own; FastAPI would take the function's name."""
+    for route in router.routes:
+        if isinstance(route, APIRoute) and route.summary is None and route.description:
+            route.summary = " ".join(re.split(r"[.:;](?:\s|$)", route.description)[0].split())
 
 
 def _health() -> APIRouter:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import httpx
 import structlog
@@ -15,7 +16,8 @@ from joserfc.errors import JoseError
 from joserfc.jwk import KeySet
 
 from shared.errors import DependencyUnavailable, Forbidden, Unauthenticated
-from shared.identity import Peers
+from shared.events.base import current_request_id
+from shared.identity import OnBehalfOf, Peers
 from shared.news.ended_sessions import EndedSessions
 from shared.tiers import Tier, tier_named
 from shared.tokens import Identity, TokenVerifier
@@ -48,6 +50,17 @@ class Caller:
         """Raises ScopeMissing unless the token may be used for this."""
         if scope not in self.identity.scopes:
             raise ScopeMissing(scope)
+
+
+def on_behalf_of(caller: Caller) -> OnBehalfOf:
+    """Whose key a vendor is to be asked with, for this request."""
+    return OnBehalfOf(
+        user_id=caller.identity.user_id,
+        request_id=current_request_id.get() or "",
+        access_token=caller.token,
+        sign_in_id=caller.identity.sign_in_id,
+        served_by=caller.identity.served_by,
+    )
 
 
 def refresh_hint(caller: Caller, tier: str) -> dict[str, str]:
@@ -151,11 +164,43 @@ async def signed_in(request: Request) -> Caller:
 
     Raises Unauthenticated, or ScopeMissing.
     """
-    token = bearer_token(request.headers.get("authorization"))
-    verifier: TokenVerifier = request.app.state.verifier
+    return await caller_with(request.app, bearer_token(request.headers.get("authorization")))
+
+
+async def caller_with(app: Any, token: str) -> Caller:
+    """Whose token it is, for `app`'s routes. Raises Unauthenticated, or ScopeMissing."""
+    verifier: TokenVerifier = app.state.verifier
     caller = Caller(await verifier.verify(token), token)
-    caller.require(request.app.state.scope)
+    caller.require(app.state.scope)
     return caller
+
+
+async def caller_of(scope: Mapping[str, Any]) -> Caller:
+    """`signed_in` for a route that is plain ASGI."""
+    for name, value in scope["headers"]:
+        if name == b"authorization":
+            return await caller_with(scope["app"], bearer_token(value.decode("latin-1")))
+    return await caller_with(scope["app"], bearer_token(None))
+
+
+class Holding:
+    """A dependency for a route that needs a scope of its own, in place of its service's: the
+    caller, whose session has not ended.
+
+    Raises Unauthenticated, ScopeMissing, SessionEnded or DependencyUnavailable.
+    """
+
+    def __init__(self, scope: str) -> None:
+        self._scope = scope
+
+    async def __call__(self, request: Request) -> Caller:
+        verifier: TokenVerifier = request.app.state.verifier
+        token = bearer_token(request.headers.get("authorization"))
+        caller = Caller(await verifier.verify(token), token)
+        caller.require(self._scope)
+        ended: EndedSessions = request.app.state.ended_sessions
+        await ended.check(caller.identity.sign_in_id)
+        return caller
 
 
 SignedIn = Annotated[Caller, Depends(signed_in)]

@@ -9,7 +9,7 @@ import re
 import secrets
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import structlog
 
@@ -17,7 +17,8 @@ from shared.errors import TooLarge
 from shared.events.base import current_request_id, current_traceparent
 from shared.http.errors import bug_response, respond
 from shared.ids import uuid7
-from shared.telemetry.metrics import REQUEST_SECONDS, REQUESTS, REQUESTS_IN_FLIGHT
+from shared.telemetry.metrics import RequestMetrics
+from shared.telemetry.request_log import RequestLog
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -36,36 +37,47 @@ class Door:
 
     def __init__(self, app: App, *, service: str, largest_body: int, sandbox: bool) -> None:
         self._app = app
-        self._service = service
         self._largest_body = largest_body
         self._extra = [(b"x-sandbox", b"true")] if sandbox else []
-        self._in_flight = REQUESTS_IN_FLIGHT.labels(service)
+        self._log = RequestLog(service)
+        self._metrics = RequestMetrics(service)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] not in {"http", "websocket"}:
             await self._app(scope, receive, send)
             return
         headers = dict(scope["headers"])
-        request_id = _known_or_new_id(headers.get(b"x-request-id"))
-        current_request_id.set(request_id)
-        current_traceparent.set(_known_or_new_trace(headers.get(b"traceparent")))
-        structlog.contextvars.clear_contextvars()
+        request = _Request(
+            _known_or_new_id(headers.get(b"x-request-id")),
+            _known_or_new_trace(headers.get(b"traceparent")),
+            _declared_length(headers),
+        )
+        current_request_id.set(request.id)
+        current_traceparent.set(request.trace)
         if scope["type"] == "websocket":
-            await self._app(scope, receive, send)
+            await self._socket(scope, receive, send, request)
             return
-        await self._http(scope, receive, send, headers, request_id.encode())
+        await self._http(scope, receive, send, request)
 
-    async def _http(
-        self,
-        scope: Scope,
-        receive: Receive,
-        send: Send,
-        headers: dict[bytes, bytes],
-        request_id: bytes,
-    ) -> None:
+    async def _socket(self, scope: Scope, receive: Receive, send: Send, request: _Request) -> None:
+        marks = [(b"x-request-id", request.id.encode()), *self._extra]
+
+        async def send_marked(message: Message) -> None:
+            if message["type"] in {"websocket.accept", "websocket.http.response.start"}:
+                message["headers"] = [*message.get("headers", ()), *marks]
+            await send(message)
+
+        self._metrics.open_sockets.inc()
+        try:
+            await self._app(scope, receive, send_marked)
+        finally:
+            self._metrics.open_sockets.dec()
+
+    async def _http(self, scope: Scope, receive: Receive, send: Send, request: _Request) -> None:
         started = time.perf_counter()
         status = 0
         body = _Counted(receive, self._largest_body)
+        marks = [(b"x-request-id", request.id.encode()), *self._extra]
 
         async def send_marked(message: Message) -> None:
             nonlocal status
@@ -73,21 +85,18 @@ class Door:
                 # Whatever the application makes of a body that broke off, this is the reason.
                 body.complain_once()
                 status = message["status"]
-                message["headers"] = [
-                    *message.get("headers", ()),
-                    (b"x-request-id", request_id),
-                    *self._extra,
-                ]
+                message["headers"] = [*message.get("headers", ()), *marks]
             await send(message)
 
-        self._in_flight.inc()
+        self._metrics.in_flight.inc()
         try:
-            if _declared_length(headers) > self._largest_body:
+            if request.length > self._largest_body:
                 refusal = respond(self._too_large())
                 await refusal(scope, receive, send_marked)
             else:
                 await self._app(scope, body, send_marked)
         except _BodyTooLarge:
+            body.complained()
             if status == 0:
                 await respond(self._too_large())(scope, receive, send_marked)
         except Exception:
@@ -95,8 +104,8 @@ class Door:
             if status == 0:
                 await bug_response()(scope, receive, send_marked)
         finally:
-            self._in_flight.dec()
-            self._record(scope, status, time.perf_counter() - started)
+            self._metrics.in_flight.dec()
+            self._record(scope, status, time.perf_counter() - started, request)
 
     def _too_large(self) -> TooLarge:
         return TooLarge(
@@ -104,17 +113,25 @@ class Door:
             largest_body_bytes=self._largest_body,
         )
 
-    def _record(self, scope: Scope, status: int, seconds: float) -> None:
-        route = _route(scope)
-        REQUESTS.labels(self._service, scope["method"], route, str(status)).inc()
-        REQUEST_SECONDS.labels(self._service, route).observe(seconds)
-        log.info(
-            "request",
-            method=scope["method"],
+    def _record(self, scope: Scope, status: int, seconds: float, request: _Request) -> None:
+        method, route = scope["method"], _route(scope)
+        self._metrics.answered(method, route, status, seconds)
+        self._log.write(
+            method=method,
             route=route,
             status=status,
-            ms=round(seconds * 1000, 2),
+            seconds=seconds,
+            request_id=request.id,
+            traceparent=request.trace,
         )
+
+
+class _Request(NamedTuple):
+    """What the door reads of a request's head."""
+
+    id: str
+    trace: str
+    length: int
 
 
 class _BodyTooLarge(Exception):
@@ -137,6 +154,10 @@ class _Counted:
                 self._complaint = _BodyTooLarge()
                 raise self._complaint
         return message
+
+    def complained(self) -> None:
+        """The complaint has been heard."""
+        self._complaint = None
 
     def complain_once(self) -> None:
         """Raise again what an application may have taken for a failure of its own."""

@@ -35,7 +35,7 @@ STATUS: Mapping[type[errors.ExpectedFailure], tuple[int, str]] = {
     errors.Unavailable: (503, "The service is in trouble"),
 }
 
-_PLAIN = {
+PLAIN = {
     400: ("malformed_request", "The request can't be read"),
     404: ("route_not_found", "Not found"),
     405: ("method_not_allowed", "This method is not allowed here"),
@@ -112,7 +112,7 @@ def install_error_handlers(app: FastAPI) -> None:
 
     async def plain(_request: Request, failure: Exception) -> Response:
         assert isinstance(failure, HTTPException)
-        code, title = _PLAIN.get(failure.status_code, ("http_error", "The request failed"))
+        code, title = PLAIN.get(failure.status_code, ("http_error", "The request failed"))
         document = _document(failure.status_code, code, title, title + ".", {})
         return problem_response(failure.status_code, document, failure.headers)
 

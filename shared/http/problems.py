@@ -6,11 +6,12 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from shared.http.errors import PROBLEM, STATUS
+from shared.http.errors import PLAIN, PROBLEM, STATUS
 
 Responses = dict[int | str, dict[str, Any]]
 
-_WORDS = {status: f"{title}." for status, title in STATUS.values()}
+_TITLES = {status: title for status, (_, title) in PLAIN.items()} | dict(STATUS.values())
+_WORDS = {status: f"{title}." for status, title in _TITLES.items()}
 
 
 class Problem(BaseModel):

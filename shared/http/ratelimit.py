@@ -1,7 +1,7 @@
 """`RateLimit` and `RateLimit-Policy`: what is left, said in every answer that a limit governs.
 
 Structured fields of draft-ietf-httpapi-ratelimit-headers: `"name";q=quota;w=window seconds` and
-`"name";r=remaining;t=seconds to the reset`.
+`"name";r=remaining;t=seconds to the reset`. A limit of how many at once has no window, so no `w`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ class Limit(Protocol):
     @property
     def limit(self) -> int: ...
     @property
-    def used(self) -> int: ...
+    def remaining(self) -> int: ...
     @property
     def window(self) -> timedelta: ...
     @property
@@ -38,12 +38,12 @@ def rate_limit_headers(limits: Sequence[Limit], now: datetime) -> dict[str, str]
 
 
 def _policy(limit: Limit) -> str:
-    return f'"{limit.name}";q={limit.limit};w={_seconds(limit.window)}'
+    window = f";w={_seconds(limit.window)}" if limit.window else ""
+    return f'"{limit.name}";q={limit.limit}{window}'
 
 
 def _state(limit: Limit, now: datetime) -> str:
-    remaining = max(0, limit.limit - limit.used)
-    return f'"{limit.name}";r={remaining};t={_seconds(limit.resets_at - now)}'
+    return f'"{limit.name}";r={limit.remaining};t={_seconds(limit.resets_at - now)}'
 
 
 def _seconds(span: timedelta) -> int:

@@ -18,9 +18,16 @@ import structlog
 import uvicorn
 import uvloop
 
+from shared.background import running_beside
 from shared.http.app import WebProcess
 
 log = structlog.get_logger("serve")
+
+# Services take less, and can say so to whoever sends a little more; beyond this the connection
+# breaks under the sender.
+LARGEST_FRAME_BYTES = 2 << 20
+
+_COLLECT_SECONDS = 60.0
 
 
 class _Listener(uvicorn.Server):
@@ -39,6 +46,12 @@ def _listener(app: object, host: str, port: int, drain_seconds: int) -> _Listene
         loop="uvloop",
         http="httptools",
         ws="websockets-sansio",
+        # What a device hears is compressed by nobody: for each piece of an answer it costs more
+        # time than it saves.
+        ws_max_size=LARGEST_FRAME_BYTES,
+        ws_per_message_deflate=False,
+        ws_ping_interval=20,
+        ws_ping_timeout=20,
         lifespan="off",
         log_config=None,
         access_log=False,
@@ -61,6 +74,7 @@ async def serve(process: WebProcess, *, host: str, port: int, internal_port: int
     )
 
     def stop() -> None:
+        process.stopping()
         for listener in listeners:
             listener.should_exit = True
 
@@ -69,7 +83,8 @@ async def serve(process: WebProcess, *, host: str, port: int, internal_port: int
         loop.add_signal_handler(number, stop)
     async with process.lifespan():
         _settle_memory()
-        await asyncio.gather(*(listener.serve() for listener in listeners))
+        async with running_beside(_collect_now_and_then()):
+            await asyncio.gather(*(listener.serve() for listener in listeners))
 
 
 def _settle_memory() -> None:
@@ -78,6 +93,15 @@ def _settle_memory() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(20_000, 50, 1_000)
+
+
+async def _collect_now_and_then() -> None:
+    # With these thresholds the collector hardly ever looks at what has lived for a while, and
+    # circles among it (a failure and the frames that it came through) would stay for ever. By the
+    # clock, the little that was not frozen takes some milliseconds.
+    while True:
+        await asyncio.sleep(_COLLECT_SECONDS)
+        gc.collect()
 
 
 def main() -> None:

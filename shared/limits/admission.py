@@ -1,62 +1,79 @@
 """Admission: one script checks and reserves every window of a request, or none of them.
 
 While Valkey is out of reach, whoever has no `fallback_limit` is refused (fail closed); the others
-get a bounded local limit per replica, so that paid use goes on without an open door.
+get bounded local limits per replica, so that paid use goes on without an open door.
 """
 
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import time
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from importlib.resources import files
-from typing import Any
+from typing import Any, TypeAlias
 
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import NoScriptError, RedisError
-from redis.exceptions import TimeoutError as RedisTimeout
 
 from shared.errors import DependencyUnavailable
+from shared.limits.line import BROKEN, Line, packed
+from shared.limits.local import LocalLimit, LocalStreams
+from shared.limits.windows import Window, day_window, minute_window, month_window, spend_window
 from shared.tiers import TierChanged
 
+__all__ = [
+    "Admission",
+    "Admissions",
+    "LocalLimit",
+    "LocalStreams",
+    "Spent",
+    "Window",
+    "WindowState",
+    "day_window",
+    "minute_window",
+    "month_window",
+    "open_cache",
+    "spend_window",
+    "streams_at_once",
+    "tier_key",
+]
+
+STREAMS = "concurrent_streams"
+LEASE_SECONDS = 30.0
+
+_LEASE_MILLISECONDS = int(LEASE_SECONDS * 1000)
 _MARKER_SECONDS = 3600
+_LONGER_SECONDS = 60  # that a counter is kept after its window, for replicas whose clocks differ
 _OPEN_SECONDS = 1.0  # how long the breaker keeps away from a Valkey that failed
-# More would not be faster: opening many at once is what takes longer than a stalled server may.
 _CONNECTIONS = 32
-_AT_ONCE = 8
 _TIMEOUT_SECONDS = 0.1
-_LATE_SECONDS = 0.13
+# A stream can end at any moment; whoever asks again after this long is no burden.
+_STREAM_WAIT = timedelta(seconds=3)
+_MOST_UNTOLD = 10_000
+# Lua counts in doubles: up to here they are exact.
+MOST = 2**52
 
-# uvloop raises RuntimeError for a write to a connection that is closed already.
-_BROKEN = (RedisConnectionError, RuntimeError)
+_TROUBLE = (*BROKEN, RedisError, OSError, TimeoutError)
 
-
-@dataclass(frozen=True, slots=True)
-class Window:
-    """A limit over a span of time. The span's start is part of the counter's key."""
-
-    name: str
-    limit: int
-    starts_at: datetime
-    ends_at: datetime
-    amount: int = 1
-
-    def key(self, subject: str) -> str:
-        # The braces keep a subject's counters on one node of a cluster.
-        return f"limit:{{{subject}}}:{self.name}:{int(self.starts_at.timestamp())}"
+_Told: TypeAlias = "tuple[_Script, list[str], list[str | int]]"
+Spent = Callable[[], Awaitable[int]]
+"""Asks the database what a seeded counter has to start from."""
 
 
 @dataclass(frozen=True, slots=True)
 class WindowState:
-    """A window and what is used of it."""
+    """A window and what is used of it; `reserved` is the part that running requests may yet give
+    back, where that was looked at."""
 
     window: Window
     used: int
+    reserved: int = 0
 
     @property
     def remaining(self) -> int:
@@ -70,24 +87,14 @@ class Admission:
     reservation: str
     states: tuple[WindowState, ...]
     refused: WindowState | None = None
+    # What was asked for, where this replica decided alone because no answer came from Valkey.
+    locally: tuple[Window, ...] | None = None
 
 
-def minute_window(name: str, limit: int, now: datetime, amount: int = 1) -> Window:
-    """The clock minute that `now` lies in."""
-    start = now.replace(second=0, microsecond=0)
-    return Window(name, limit, start, start + timedelta(minutes=1), amount)
-
-
-def day_window(name: str, limit: int, now: datetime, amount: int = 1) -> Window:
-    """The UTC day that `now` lies in."""
-    start = now.replace(hour=0, minute=0, second=0, microsecond=0)
-    return Window(name, limit, start, start + timedelta(days=1), amount)
-
-
-def month_window(name: str, limit: int, now: datetime, amount: int = 1) -> Window:
-    """The UTC month that `now` lies in."""
-    start = now.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
-    return Window(name, limit, start, (start + timedelta(days=32)).replace(day=1), amount)
+def streams_at_once(most: int, now: datetime) -> Window:
+    """The bound of streams that run at the same time. It has no span of time; it "ends" when it
+    is worth asking again."""
+    return Window(STREAMS, most, now, now + _STREAM_WAIT)
 
 
 def open_cache(url: str) -> Redis:
@@ -110,15 +117,18 @@ def open_cache(url: str) -> Redis:
 
 
 class Admissions:
-    """Admits requests and gives reservations back."""
+    """Admits requests, gives reservations back, and settles them."""
 
     def __init__(self, cache: Redis) -> None:
         self._cache = cache
-        self._admit = cache.register_script(_script("admission.lua"))
-        self._refund = cache.register_script(_script("refund.lua"))
+        self._line = Line(cache.connection_pool, timeout=_TIMEOUT_SECONDS)
         self._closed_until = 0.0
-        self._turns = asyncio.Semaphore(_AT_ONCE)
         self._local = LocalLimit()
+        self._local_streams = LocalStreams(LEASE_SECONDS)
+        # What Valkey has to be told once it is back; all of it may be told twice.
+        self._untold: deque[_Told] = deque(maxlen=_MOST_UNTOLD)
+        # The event loop keeps only weak references to tasks; these must live until they end.
+        self._seen_to: set[asyncio.Task[None]] = set()
 
     async def admit(
         self,
@@ -127,41 +137,109 @@ class Admissions:
         *,
         reservation: str,
         claimed_tier: str,
+        streams: Window | None = None,
+        spent: Spent | None = None,
         fallback_limit: int | None = None,
     ) -> Admission:
-        """Reserve every window or none.
+        """Reserve every window and a place among the `streams`, or nothing.
 
+        `spent`: what the counter of a seeded window starts from when it is missing.
         `fallback_limit`: requests a minute and replica while Valkey is out of reach; None refuses.
         Raises TierChanged when auth has told of another tier than the claimed one; and
         DependencyUnavailable when Valkey is out of reach and nothing else may decide.
         """
-        try:
-            answer = await self._run(
-                self._admit, *_call(subject, windows, reservation, claimed_tier)
-            )
-        except DependencyUnavailable:
-            if fallback_limit is None or not self._local.take(subject, fallback_limit):
+        keys = _keys(subject, reservation, windows)
+        seed: str | int = "?"
+        while True:
+            arguments = _arguments(windows, reservation, claimed_tier, streams, seed)
+            try:
+                answer = await self._run(_ADMIT, keys, arguments)
+            except asyncio.CancelledError:
+                # It may have been made; whoever asked for it will not give it back.
+                self._see_to(self._tell(_REFUND, *_refund(subject, reservation, windows)))
                 raise
-            return Admission(reservation, ())
-        if isinstance(answer, bytes):
-            raise TierChanged(answer.decode())
-        states = tuple(
-            WindowState(window, int(used)) for window, used in zip(windows, answer[1:], strict=True)
-        )
-        index = int(answer[0])
-        return Admission(reservation, states, states[index - 1] if index else None)
+            except DependencyUnavailable as error:
+                here = None
+                try:
+                    here = await self._admit_here(
+                        subject, windows, reservation, streams, spent, fallback_limit
+                    )
+                    return here
+                finally:
+                    # A failure with a cause is a command that Valkey may yet carry out.
+                    if error.__cause__ and (here is None or here.refused):
+                        self._untold.append((_REFUND, *_refund(subject, reservation, windows)))
+            if self._untold:
+                self._see_to(self._tell_the_untold())
+            if answer != -1:
+                admission = _admission(answer, reservation, windows, streams)
+                if streams is not None and admission.refused is None:
+                    # What this replica runs counts here too, should Valkey be gone for the next.
+                    self._local_streams.enter(subject, reservation)
+                return admission
+            assert spent is not None, "Somebody must know what a seeded window starts from."
+            seed = min(max(0, await spent()), MOST)
 
     async def refund(self, subject: str, admission: Admission) -> None:
-        """Give a reservation back; a second call does nothing. Silent while Valkey is gone: the
-        user then keeps a used-up request, never a second one."""
-        if not admission.states:
-            return
-        keys = [_marker(subject, admission.reservation)]
-        keys += [state.window.key(subject) for state in admission.states]
+        """Give a reservation back; a second call does nothing, nor does one after `settle`. Silent
+        while Valkey is gone: the user then keeps a used-up request, never a second one."""
+        self._local_streams.leave(subject, admission.reservation)
+        windows = admission.locally
+        if windows is None:
+            windows = tuple(s.window for s in admission.states if s.window.name != STREAMS)
+        if admission.states or windows:
+            await self._tell(_REFUND, *_refund(subject, admission.reservation, windows))
+
+    async def settle(
+        self,
+        subject: str,
+        reservation: str,
+        used: Sequence[tuple[Window, int]],
+        *,
+        locally: bool = False,
+    ) -> None:
+        """Put what was used in the place of what was reserved, and free the place among the
+        streams. Only the first call for a reservation does anything. Silent while Valkey is gone.
+
+        Windows that are not named keep what was reserved in them; one in which nothing was
+        reserved is charged if it is counted at all. `locally`: see `Admission`.
+        """
+        self._local_streams.leave(subject, reservation)
+        keys = [_marker(subject, reservation), _streams_key(subject)]
+        keys += [window.key(subject) for window, _ in used]
+        arguments: list[str | int] = [reservation, _MARKER_SECONDS if locally else ""]
+        arguments += [min(max(0, amount), MOST) for _, amount in used]
+        await self._tell(_SETTLE, keys, arguments)
+
+    async def renew(self, reservations: Mapping[str, Collection[str]]) -> None:
+        """Lease the streams of these reservations, by subject, for longer; in one round trip.
+        Those that were not made here, or have ended, are left alone. Silent while Valkey is gone;
+        what it forgot is counted again once it is back."""
         try:
-            await self._run(self._refund, keys, [])
+            await asyncio.gather(
+                *(self._renew(subject, ids) for subject, ids in reservations.items())
+            )
         except DependencyUnavailable:
             return
+        await self._tell_the_untold()
+
+    async def standing(
+        self, subject: str, windows: Sequence[Window], streams: Window | None = None
+    ) -> Sequence[WindowState]:
+        """What is used and what is reserved of each window; a seeded one is left out while its
+        counter is missing. Raises DependencyUnavailable."""
+        counters = [window.key(subject) for window in windows]
+        running, *counts = await self._run(_STANDING, [_streams_key(subject), *counters], [])
+        reserved = await self._reserved(subject, running, counters)
+        states = [
+            WindowState(window, used, min(used, held))
+            for window, count, held in zip(windows, counts, reserved, strict=True)
+            if count is not None or not window.seeded
+            for used in [max(0, int(count or 0))]
+        ]
+        if streams is not None:
+            states.append(WindowState(streams, len(running)))
+        return states
 
     async def check(self) -> None:
         """Raises DependencyUnavailable unless Valkey answers."""
@@ -173,72 +251,173 @@ class Admissions:
     async def tier_told_of(self, subject: str) -> str | None:
         """The tier that auth told of this user lately; None also while Valkey is out of reach."""
         try:
-            told = await self._cache.get(tier_key(subject))
-        except (*_BROKEN, RedisError, OSError, TimeoutError):
+            told: bytes | None = await self._ask(packed("GET", tier_key(subject)))
+        except DependencyUnavailable:
             return None
-        return told.decode() if isinstance(told, bytes) else told
+        return told.decode() if told is not None else None
 
-    async def _run(self, script: Any, keys: list[str], arguments: list[str | int]) -> Any:
-        # Whoever waited for a turn while Valkey failed is told so at once.
-        async with self._turns:
-            if time.monotonic() < self._closed_until:
-                raise DependencyUnavailable("cache")
-            try:
-                return await self._evaluate(script, keys, arguments)
-            except (*_BROKEN, RedisError, OSError, TimeoutError) as error:
-                self._closed_until = time.monotonic() + _OPEN_SECONDS
-                raise DependencyUnavailable("cache") from error
+    async def _admit_here(
+        self,
+        subject: str,
+        windows: Sequence[Window],
+        reservation: str,
+        streams: Window | None,
+        spent: Spent | None,
+        limit: int | None,
+    ) -> Admission:
+        if limit is None:
+            raise DependencyUnavailable("cache")
+        # What the user set themselves holds here too: the database knows it as well.
+        for window in windows:
+            if window.seeded and spent is not None:
+                used = await spent()
+                if used + window.needed > window.limit:
+                    return Admission(reservation, (), WindowState(window, used))
+        if streams is not None and not self._local_streams.has_place(subject, streams.limit):
+            raise DependencyUnavailable("cache")
+        if not self._local.take(subject, limit):
+            raise DependencyUnavailable("cache")
+        if streams is not None:
+            self._local_streams.enter(subject, reservation)
+        return Admission(reservation, (), locally=tuple(windows))
 
-    async def _evaluate(self, script: Any, keys: list[str], arguments: list[str | int]) -> Any:
-        # Both scripts may be repeated: the reservation's marker keeps them from counting twice.
-        began = time.monotonic()
+    async def _renew(self, subject: str, reservations: Collection[str]) -> None:
+        # Looked up in the step that sends it: what ends after that is also told after that.
+        running = self._local_streams.renew(subject, reservations)
+        if running:
+            keys = [_streams_key(subject), *(_marker(subject, id_) for id_ in running)]
+            await self._run(_RENEW, keys, [_LEASE_MILLISECONDS, _MARKER_SECONDS, *running])
+            # A script that Valkey did not know, or a connection that broke, was sent once more and
+            # may have come after the end of a stream.
+            still = self._local_streams.renew(subject, running)
+            if ended := [id_ for id_ in running if id_ not in still]:
+                await self._ask(packed("ZREM", _streams_key(subject), *ended))
+
+    async def _reserved(
+        self, subject: str, running: Sequence[bytes], counters: Sequence[str]
+    ) -> Sequence[int]:
+        """What the running streams hold of each counter. Their markers tell it, so that keeping
+        it apart costs the hot path nothing."""
+        if not counters:
+            return []
+        held = await asyncio.gather(
+            *(
+                self._ask(packed("HMGET", _marker(subject, id_.decode()), *counters))
+                for id_ in running
+            )
+        )
+        nothing = [0] * len(counters)
+        return [sum(int(n or 0) for n in amounts) for amounts in zip(nothing, *held, strict=True)]
+
+    async def _tell(self, script: _Script, keys: list[str], arguments: list[str | int]) -> None:
         try:
-            return await self._evalsha(script, keys, arguments)
-        except _BROKEN:
-            # A pooled connection that Valkey closed (a restart) shows it on its next use.
-            return await self._evalsha(script, keys, arguments)
-        except RedisTimeout:
-            # One that comes late tells that our own loop was busy, not that Valkey is gone.
-            if time.monotonic() - began < _LATE_SECONDS:
-                raise
-            return await self._evalsha(script, keys, arguments)
+            await self._run(script, keys, arguments)
+        except DependencyUnavailable:
+            self._untold.append((script, keys, arguments))
 
-    async def _evalsha(self, script: Any, keys: list[str], arguments: list[str | int]) -> Any:
+    async def _tell_the_untold(self) -> None:
+        for _ in range(len(self._untold)):
+            if self._untold and time.monotonic() >= self._closed_until:
+                await self._tell(*self._untold.popleft())
+
+    def _see_to(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.ensure_future(work)
+        self._seen_to.add(task)
+        task.add_done_callback(self._seen_to.discard)
+
+    async def _run(self, script: _Script, keys: list[str], arguments: list[str | int]) -> Any:
         try:
-            return await self._cache.evalsha(script.sha, len(keys), *keys, *arguments)
+            return await self._ask(script.call(keys, arguments))
         except NoScriptError:
-            return await self._cache.eval(script.script, len(keys), *keys, *arguments)
+            return await self._ask(script.in_full(keys, arguments))
+
+    async def _ask(self, command: bytes) -> Any:
+        if self._closed_until:
+            now = time.monotonic()
+            if now < self._closed_until:
+                raise DependencyUnavailable("cache")
+            # One of them tries again; the others need not wait to hear what it finds.
+            self._closed_until = now + _OPEN_SECONDS
+        try:
+            answer = await self._line.ask(command)
+        except NoScriptError:
+            self._closed_until = 0.0
+            raise
+        except _TROUBLE as error:
+            self._closed_until = time.monotonic() + _OPEN_SECONDS
+            raise DependencyUnavailable("cache") from error
+        self._closed_until = 0.0
+        return answer
 
 
-class LocalLimit:
-    """A bounded count per minute inside one replica, for when nothing shared can be asked."""
+class _Script:
+    """A script, named by its digest where Valkey knows it already."""
 
-    def __init__(self) -> None:
-        self._minute = 0
-        self._taken: dict[str, int] = {}
+    def __init__(self, name: str) -> None:
+        source = files("shared.limits").joinpath(f"{name}.lua").read_bytes()
+        self._by_digest = (b"EVALSHA", hashlib.sha1(source, usedforsecurity=False).hexdigest())
+        self._whole = (b"EVAL", source)
 
-    def take(self, subject: str, limit: int) -> bool:
-        minute = int(time.time() // 60)
-        if minute != self._minute:
-            self._minute, self._taken = minute, {}
-        taken = self._taken.get(subject, 0)
-        if taken >= limit:
-            return False
-        self._taken[subject] = taken + 1
-        return True
+    def call(self, keys: Sequence[str], arguments: Sequence[str | int]) -> bytes:
+        return packed(*self._by_digest, len(keys), *keys, *arguments)
+
+    def in_full(self, keys: Sequence[str], arguments: Sequence[str | int]) -> bytes:
+        return packed(*self._whole, len(keys), *keys, *arguments)
 
 
-def _call(
-    subject: str, windows: Sequence[Window], reservation: str, claimed_tier: str
-) -> tuple[list[str], list[str | int]]:
-    now = datetime.now(UTC)
-    keys = [_marker(subject, reservation), tier_key(subject)]
-    arguments: list[str | int] = [_MARKER_SECONDS, claimed_tier]
+_ADMIT = _Script("admission")
+_REFUND = _Script("refund")
+_SETTLE = _Script("settle")
+_RENEW = _Script("renew")
+_STANDING = _Script("standing")
+
+
+def _keys(subject: str, reservation: str, windows: Sequence[Window]) -> list[str]:
+    keys = [_marker(subject, reservation), tier_key(subject), _streams_key(subject)]
+    keys += [window.key(subject) for window in windows]
+    return keys
+
+
+def _arguments(
+    windows: Sequence[Window],
+    reservation: str,
+    claimed_tier: str,
+    streams: Window | None,
+    seed: str | int,
+) -> list[str | int]:
+    most: str | int = "" if streams is None else streams.limit
+    arguments: list[str | int]
+    arguments = [_MARKER_SECONDS, claimed_tier, reservation, most, _LEASE_MILLISECONDS]
+    now = time.time()
     for window in windows:
-        keys.append(window.key(subject))
-        lives = max(1, int((window.ends_at - now).total_seconds()) + 60)
-        arguments += [window.limit, window.amount, lives]
-    return keys, arguments
+        lives = max(1, int(window.ends_at.timestamp() - now) + _LONGER_SECONDS)
+        start = seed if window.seeded else ""
+        arguments += (window.limit, window.amount, window.needed, lives, start)
+    return arguments
+
+
+def _admission(
+    answer: Any, reservation: str, windows: Sequence[Window], streams: Window | None
+) -> Admission:
+    if isinstance(answer, bytes):
+        raise TierChanged(answer.decode())
+    index, running, *used = answer
+    # A refusal does not tell of a counter that was missing.
+    states = [WindowState(window, count) for window, count in zip(windows, used, strict=False)]
+    refused = states[index - 1] if 0 < index <= len(windows) else None
+    if streams is not None:
+        states.append(WindowState(streams, running))
+        if index > len(windows):
+            refused = states[-1]
+    return Admission(reservation, tuple(states), refused)
+
+
+def _refund(
+    subject: str, reservation: str, windows: Sequence[Window]
+) -> tuple[list[str], list[str | int]]:
+    keys = [_marker(subject, reservation), _streams_key(subject)]
+    keys += [window.key(subject) for window in windows]
+    return keys, [reservation]
 
 
 def tier_key(subject: str) -> str:
@@ -246,9 +425,9 @@ def tier_key(subject: str) -> str:
     return f"tier:{{{subject}}}"
 
 
+def _streams_key(subject: str) -> str:
+    return f"limit:{{{subject}}}:{STREAMS}"
+
+
 def _marker(subject: str, reservation: str) -> str:
     return f"reservation:{{{subject}}}:{reservation}"
-
-
-def _script(name: str) -> str:
-    return files("shared.limits").joinpath(name).read_text()

@@ -1,14 +1,20 @@
 """Which users have another tier now than their access tokens may still claim.
 
 auth tells it to Valkey, where the admission of chat and voice looks at it in the same step as at
-the limits. It is told again for as long as a token with the old claim may live.
+the limits. It is told again for as long as a token with the old claim may live. Whoever has an open
+connection hears of it at once.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import suppress
 from datetime import timedelta
+from typing import Any
+from uuid import UUID
 
+import orjson
 import structlog
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
@@ -21,14 +27,19 @@ log = structlog.get_logger(__name__)
 # Longer than any access token lives.
 REMEMBERED = timedelta(minutes=20)
 
-_FAILURES = (RedisError, OSError, TimeoutError)
+_CHANNEL = "companion.tiers"
+# uvloop raises RuntimeError for a write to a connection that is closed already.
+_FAILURES = (RedisError, OSError, TimeoutError, RuntimeError)
+_WAIT_SECONDS = 1.0
 
 
 class CurrentTiers:
     """What auth tells."""
 
-    def __init__(self, cache: Redis) -> None:
+    def __init__(self, cache: Redis, listener: Redis | None = None) -> None:
+        """`cache` has hard timeouts; `listener` may wait for as long as nothing happens."""
         self._cache = cache
+        self._listener = listener
 
     async def tell(self, tiers: Mapping[UserId, str]) -> None:
         """A failure is only logged: the next access token carries the tier anyhow."""
@@ -36,6 +47,36 @@ class CurrentTiers:
             pipe = self._cache.pipeline(transaction=False)
             for user_id, tier in tiers.items():
                 pipe.set(tier_key(str(user_id)), tier, ex=REMEMBERED)
+                pipe.publish(_CHANNEL, orjson.dumps({"user_id": str(user_id), "tier": tier}))
             await pipe.execute()
         except _FAILURES as error:
             log.warning("current_tiers_not_told", reason=type(error).__name__)
+
+    async def heard(self) -> AsyncIterator[tuple[UserId, str]]:
+        """Whose tier is told from now on, and which; goes on by itself once a lost Valkey is back.
+
+        It may be missed, and may be the tier that they had before: it is a hint to look again.
+        """
+        assert self._listener is not None, "made without a listener"
+        while True:
+            try:
+                async with self._listener.pubsub() as channel:
+                    await channel.subscribe(_CHANNEL)
+                    while True:
+                        message = await channel.get_message(
+                            ignore_subscribe_messages=True, timeout=5
+                        )
+                        told = _from_wire(message["data"]) if message else None
+                        if told is not None:
+                            yield told
+            except _FAILURES as error:
+                log.warning("current_tiers_unheard", reason=type(error).__name__)
+            await asyncio.sleep(_WAIT_SECONDS)
+
+
+def _from_wire(data: Any) -> tuple[UserId, str] | None:
+    """None for what can't be read: anybody who reaches this Valkey may write to the channel."""
+    with suppress(ValueError, KeyError, TypeError):
+        wire = orjson.loads(data)
+        return UserId(UUID(str(wire["user_id"]))), str(wire["tier"])
+    return None

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from uuid import UUID
 
 from shared.errors import LimitReached
 from shared.ids import UserId
 from shared.limit_state import LimitState
-from shared.limits.admission import Admission, Admissions, Window, WindowState
+from shared.limits.admission import STREAMS, Admission, Admissions, Spent, Window, WindowState
 from shared.tiers import Tier, upgrade_from
+
+SPENDING = "monthly_spend"
+
+_SPENT = "The limit that you set for this month's spending is reached."
+_BUSY = "As many answers as your tier allows at once are being given already."
+_REACHED = "The limit of your tier is reached."
 
 
 class ValkeyReservation:
@@ -24,11 +30,21 @@ class ValkeyReservation:
     @property
     def limits(self) -> Sequence[LimitState]:
         """The windows as they are after this reservation."""
-        return _states(self._admission)
+        return limit_states(self._admission.states)
 
     async def refund(self) -> None:
         """Give the place back; a second call does nothing."""
         await self._admissions.refund(self._subject, self._admission)
+
+    async def settle(self, used: Sequence[tuple[Window, int]]) -> None:
+        """Put what was used in the place of what was reserved; see `Admissions.settle`."""
+        admission = self._admission
+        await self._admissions.settle(
+            self._subject,
+            admission.reservation,
+            used,
+            locally=admission.locally is not None,
+        )
 
 
 async def admit_by_tier(
@@ -40,6 +56,8 @@ async def admit_by_tier(
     *,
     now: datetime,
     reservation: UUID,
+    streams: Window | None = None,
+    spent: Spent | None = None,
 ) -> ValkeyReservation:
     """Reserve all windows or none.
 
@@ -54,6 +72,8 @@ async def admit_by_tier(
         windows,
         reservation=str(reservation),
         claimed_tier=tier.name,
+        streams=streams,
+        spent=spent,
         fallback_limit=allowance.requests_per_minute if allowance and paid else None,
     )
     if admission.refused is not None:
@@ -61,30 +81,38 @@ async def admit_by_tier(
     return ValkeyReservation(admissions, subject, admission)
 
 
-def _states(admission: Admission) -> list[LimitState]:
+def limit_states(states: Sequence[WindowState]) -> list[LimitState]:
+    """As their user is told about them."""
     return [
         LimitState(
             name=state.window.name,
             limit=state.window.limit,
-            used=state.used,
-            window=state.window.ends_at - state.window.starts_at,
+            used=state.used - state.reserved,
+            reserved=state.reserved,
+            window=_span(state.window),
             resets_at=state.window.ends_at,
         )
-        for state in admission.states
+        for state in states
     ]
+
+
+def _span(window: Window) -> timedelta:
+    return timedelta() if window.name == STREAMS else window.ends_at - window.starts_at
 
 
 def _limit_reached(
     admission: Admission, full: WindowState, tier: Tier, vendor: str, now: datetime
 ) -> LimitReached:
-    larger = upgrade_from(tier, vendor)
+    scope = full.window.name
+    # What users set themselves no larger tier lifts.
+    larger = None if scope == SPENDING else upgrade_from(tier, vendor)
     return LimitReached(
-        "The limit of your tier is reached.",
+        {SPENDING: _SPENT, STREAMS: _BUSY}.get(scope, _REACHED),
         retry_after=full.window.ends_at - now,
-        limits=_states(admission),
+        limits=limit_states(admission.states),
         limit=full.window.limit,
         used=full.used,
-        scope=full.window.name,
+        scope=scope,
         resets_at=full.window.ends_at,
         upgrade_tier=larger.name if larger else None,
     )

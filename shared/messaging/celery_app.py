@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import sys
 import time
 from collections.abc import Callable, Coroutine, Mapping
@@ -128,6 +129,10 @@ class _Process:
         self._runner = asyncio.Runner(loop_factory=uvloop.new_event_loop)
         try:
             self._runner.run(self._open())
+            # All that is there now stays: the collector need not walk through it while it works
+            # through batches, whose objects are many and short-lived.
+            gc.collect()
+            gc.freeze()
         except Exception:
             # Celery would only log this, and every task of this child would fail.
             log.exception("worker_not_wired")

@@ -10,7 +10,7 @@ import argparse
 import signal
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 
@@ -49,16 +49,32 @@ class Relay:
         self._publisher = publisher
         self._gauged_at = float("-inf")
         self._gauged: set[str] = set()
+        self._waits = Waits()
 
     def run_once(self) -> int:
-        """Send a batch of every stream that waits; answers how many events were sent.
+        """Send a batch of every stream that has something; answers how many events were sent.
 
         A stream without a queue keeps its events and holds up no other. Raises NotSent when the
         broker is in trouble, SQLAlchemyError when the database is.
         """
+        return self._send(self._waiting())
+
+    def run_due(self) -> int:
+        """The same for the streams that may not wait any longer for more of their kind."""
+        return self._send(self._waits.over(self._waiting()))
+
+    @property
+    def due_in(self) -> float:
+        """Seconds until the next stream may not wait any longer, of those that do."""
+        return self._waits.next_over_in
+
+    def _waiting(self) -> Mapping[str, int]:
         # First, so that the numbers to alarm on are fresh just when nothing can be sent.
         self._gauge()
-        return sum(self._send_stream(stream) for stream in outbox.waiting_streams(self._engine))
+        return outbox.waiting_streams(self._engine)
+
+    def _send(self, streams: Iterable[str]) -> int:
+        return sum(self._send_stream(stream) for stream in streams)
 
     def _send_stream(self, stream: str) -> int:
         claimed = outbox.claim(self._engine, stream, most=BATCH_SIZE, lease=LEASE)
@@ -83,7 +99,7 @@ class Relay:
             {**event.envelope, "producerepoch": str(claimed.epoch), "producerseq": event.sequence}
             for event in claimed.events
         ]
-        type_ = claimed.stream.rpartition(".")[0]
+        type_ = _type_of(claimed.stream)
         wire = batches.to_wire(self._service, claimed.epoch, envelopes)
         event_class = CATALOGUE.get(type_)
         routed = event_class is None or event_class.needs_listener
@@ -106,12 +122,47 @@ class Relay:
         OUTBOX_OLDEST_SECONDS.labels(self._service, stream).set(oldest_seconds)
 
 
+class Waits:
+    """Since when the streams of one outbox wait for company; by our own clock, since a producer's
+    may be wrong."""
+
+    def __init__(self) -> None:
+        self._since: dict[str, float] = {}
+
+    def over(self, waiting: Mapping[str, int]) -> list[str]:
+        """Those that have waited long enough, or for enough."""
+        now = time.monotonic()
+        self._since = {stream: self._since.get(stream, now) for stream in waiting}
+        over = [
+            stream
+            for stream, count in waiting.items()
+            if count >= BATCH_SIZE or now >= self._since[stream] + _may_wait(stream)
+        ]
+        for stream in over:
+            del self._since[stream]
+        return over
+
+    @property
+    def next_over_in(self) -> float:
+        ends = [since + _may_wait(stream) for stream, since in self._since.items()]
+        return max(0.0, min(ends) - time.monotonic()) if ends else float("inf")
+
+
+def _type_of(stream: str) -> str:
+    return stream.rpartition(".")[0]
+
+
+def _may_wait(stream: str) -> float:
+    event_class = CATALOGUE.get(_type_of(stream))
+    return event_class.may_wait.total_seconds() if event_class else 0.0
+
+
 def keep_running(relay: Relay, stop: threading.Event, service: str) -> None:
     """Relay until told to stop, with a pause that grows while there is nothing to do."""
     pause = _SHORTEST_PAUSE
     while not stop.is_set():
         try:
-            sent = relay.run_once()
+            sent = relay.run_due()
         except (NotSent, SQLAlchemyError) as error:
             log.warning("relay_waits", outbox=service, reason=type(error).__name__)
             stop.wait(_PAUSE_IN_TROUBLE)
@@ -123,7 +174,7 @@ def keep_running(relay: Relay, stop: threading.Event, service: str) -> None:
             continue
         pause = _SHORTEST_PAUSE if sent else min(pause * 1.5, _LONGEST_PAUSE)
         if sent < BATCH_SIZE:
-            stop.wait(pause)
+            stop.wait(min(pause, relay.due_in))
 
 
 def run(
@@ -135,7 +186,8 @@ def run(
         signal.signal(number, lambda *_: stop.set())
     threads = []
     for service in services:
-        engine = sync_engine(service_database_url(database_url, service))
+        # It asks some times a second: a connection that has died is a warning and another try.
+        engine = sync_engine(service_database_url(database_url, service), ask_first=False)
         relay = Relay(service, engine, Publisher(broker_url))
         thread = threading.Thread(
             target=keep_running, args=(relay, stop, service), name=f"relay-{service}"

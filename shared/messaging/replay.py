@@ -6,7 +6,7 @@ A service that publishes `usage.recorded` calls `install_replay(listen)` in `tas
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 import structlog
@@ -15,15 +15,21 @@ from shared.db import archive
 from shared.db.database import Database
 from shared.db.unit_of_work import INSERT_OUTBOX, outbox_columns
 from shared.events import Fact
-from shared.events.usage import UsageManifest, UsageRecorded, UsageReplayRequested
+from shared.events.usage import UsageManifest, UsageRecorded, UsageReplayRequested, UsageSums
 from shared.messaging.subscriptions import Listen
-from shared.tiers import tier_named
+from shared.tiers import DEFAULT_TIER, TIERS, tier_named
 
 log = structlog.get_logger(__name__)
 
 MANIFEST_INTERVAL = timedelta(seconds=15)
+HOURS_INTERVAL = timedelta(minutes=5)
 _USAGE_STREAMS = f"{UsageRecorded.type}."
+_MANIFEST_STREAMS = [f"{UsageManifest.type}.{tier}" for tier in TIERS]
 _NOBODY = UUID(int=0)  # a manifest is about no user
+_A_DAY = timedelta(days=1)
+_CLOCKS_DIFFER = timedelta(minutes=1)
+_MOST_HOURS = 200
+_NOTHING = UsageSums(events=0, ids="0" * 32)
 
 
 def install_replay(listen: Listen) -> None:
@@ -41,10 +47,42 @@ def install_replay(listen: Listen) -> None:
     # Also while nothing new was used: silence would look like an outage.
     @listen.every(MANIFEST_INTERVAL, given="database")
     async def announce_usage(database: Database) -> None:
+        await archive.begin_stream(database, f"{_USAGE_STREAMS}{DEFAULT_TIER.name}")
         ends = await archive.stream_ends(database, _USAGE_STREAMS)
         manifests = [_manifest(listen.service, end) for end in ends]
         if manifests:
             await database.execute(INSERT_OUTBOX, *outbox_columns(manifests))
+
+    @listen.every(HOURS_INTERVAL, given="database")
+    async def announce_closed_hours(database: Database) -> None:
+        manifests = await _of_closed_hours(listen.service, database, datetime.now(UTC))
+        if manifests:
+            await database.execute(INSERT_OUTBOX, *outbox_columns(manifests))
+
+
+async def _of_closed_hours(
+    service: str, database: Database, now: datetime
+) -> list[Fact[UsageManifest]]:
+    """What happened in the hours that are over and were not told of, and in any to which something
+    was added since they were, such as a call that was settled late."""
+    ends = {e.stream: e for e in await archive.stream_ends(database, _USAGE_STREAMS)}
+    this_hour = now.replace(minute=0, second=0, microsecond=0)
+    told = await archive.hours_told(database, _MANIFEST_STREAMS)
+    since = max([now - _A_DAY, *([max(told.values()) - _CLOCKS_DIFFER] if told else [])])
+    touched = await archive.hours_touched(database, _USAGE_STREAMS, since=since, most=_MOST_HOURS)
+    due = {
+        hour for hour, at in touched.items() if hour not in told or at > told[hour] - _CLOCKS_DIFFER
+    }
+    past = [this_hour - timedelta(hours=back) for back in range(1, 24)]
+    due |= {(stream, hour) for stream in ends for hour in past} - told.keys()
+    hours = sorted(one for one in due if one[0] in ends and one[1] < this_hour)
+    if not hours:
+        return []
+    sums = await archive.sums_by_hour(database, hours)
+    return [
+        _manifest(service, ends[stream], hour, sums.get((stream, hour), _NOTHING))
+        for stream, hour in hours
+    ]
 
 
 async def _send_again(asked: UsageReplayRequested, database: Database) -> None:
@@ -66,12 +104,19 @@ async def _send_again(asked: UsageReplayRequested, database: Database) -> None:
     )
 
 
-def _manifest(service: str, end: archive.StreamEnd) -> Fact[UsageManifest]:
+def _manifest(
+    service: str,
+    end: archive.StreamEnd,
+    hour: datetime | None = None,
+    sums: UsageSums | None = None,
+) -> Fact[UsageManifest]:
     manifest = UsageManifest(
         producer=service,
         stream=end.stream,
         epoch=end.epoch,
         last_sequence=end.last_sequence,
+        hour=hour,
+        sums=sums,
     )
     # A tier that no longer exists has no queue; the default one's carries its last manifests.
     tier = tier_named(end.stream.removeprefix(_USAGE_STREAMS)).name

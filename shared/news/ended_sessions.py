@@ -27,7 +27,8 @@ REMEMBERED = timedelta(minutes=16)
 _PREFIX = "companion:ended_session:"
 _COMPLETE = "companion:ended_sessions_complete"
 _CHANNEL = "companion.ended_sessions"
-_FAILURES = (RedisError, OSError, TimeoutError)
+# uvloop raises RuntimeError for a write to a connection that is closed already.
+_FAILURES = (RedisError, OSError, TimeoutError, RuntimeError)
 _WAIT_SECONDS = 1.0
 _LOOK_AGAIN_SECONDS = 30.0
 

@@ -19,7 +19,8 @@ from shared.revocation import Revocation
 
 log = structlog.get_logger(__name__)
 
-_FAILURES = (RedisError, OSError, TimeoutError)
+# uvloop raises RuntimeError for a write to a connection that is closed already.
+_FAILURES = (RedisError, OSError, TimeoutError, RuntimeError)
 _WAIT_SECONDS = 1.0
 
 

@@ -51,10 +51,13 @@ def configure_logging(service: str, level: str = "info") -> None:
     for name in ("uvicorn", "uvicorn.error", "uvicorn.access", "celery", "kombu", "alembic"):
         logger = logging.getLogger(name)
         logger.handlers, logger.propagate = [], True
-    # These write URLs with their query, or one line per request that our own door already writes.
-    for name in ("httpx", "httpcore", "uvicorn.access", "asyncio"):
+    # These write URLs with their query, or a line per request or message beside our own.
+    # uvicorn.error does so for sockets.
+    for name in ("httpx", "httpcore", "uvicorn.access", "uvicorn.error", "asyncio", *_TALKATIVE):
         logging.getLogger(name).setLevel(logging.WARNING)
 
+
+_TALKATIVE = ("celery.worker.strategy", "celery.app.trace")
 
 # Set by the processors above and nobody else, hence not searched for secrets in every line. The
 # first two are ProcessorFormatter's: it keeps the original record there until it renders.

@@ -18,6 +18,7 @@ REQUEST_SECONDS = Histogram(
 REQUESTS_IN_FLIGHT = Gauge(
     "companion_http_requests_in_flight", "Requests being answered.", ["service"]
 )
+OPEN_SOCKETS = Gauge("companion_open_sockets", "WebSockets that are open.", ["service"])
 EVENTS_SENT = Counter(
     "companion_events_sent", "Events that the broker has confirmed.", ["service", "stream"]
 )
@@ -33,3 +34,29 @@ OUTBOX_OLDEST_SECONDS = Gauge(
     "Age of the oldest event not yet sent: the number to alarm on.",
     ["service", "stream"],
 )
+
+
+class RequestMetrics:
+    """The three metrics of one service's requests, with the labels that it has met resolved once.
+
+    Looking a label up costs more than counting. How many there are is bounded by what the labels
+    may be: methods, route templates and statuses.
+    """
+
+    def __init__(self, service: str) -> None:
+        self.in_flight = REQUESTS_IN_FLIGHT.labels(service)
+        self.open_sockets = OPEN_SOCKETS.labels(service)
+        self._service = service
+        self._known: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
+
+    def answered(self, method: str, route: str, status: int, seconds: float) -> None:
+        """Count one request."""
+        known = self._known.get((method, route, status))
+        if known is None:
+            known = self._known[method, route, status] = (
+                REQUESTS.labels(self._service, method, route, str(status)),
+                REQUEST_SECONDS.labels(self._service, route),
+            )
+        requests, durations = known
+        requests.inc()
+        durations.observe(seconds)

@@ -19,9 +19,11 @@ from shared.vendors.base import (
 )
 
 API_VERSION = "2026-10-21"
-_MONEY_CODES = {"enforced_spend_limit_reached", "contract_spend_limit_reached"}
+# The one before, the last that takes sampling fields.
+OLD_API_VERSION = "2023-06-01"
+MONEY_CODES = {"enforced_spend_limit_reached", "contract_spend_limit_reached"}
 # The owner's own limit comes as a 400 that only its words tell from a bad request.
-_OWN_LIMIT = "You have reached your specified"
+OWN_LIMIT = "You have reached your specified"
 _LINES = ("haiku", "sonnet", "opus", "fable", "mythos")
 
 
@@ -42,7 +44,7 @@ class Anthropic(TellsAll):
         detail_code = details.get("error_code") if isinstance(details, dict) else None
         if status == 200:
             return _found(body)
-        if status == 402 or detail_code in _MONEY_CODES or _is_own_limit(status, error):
+        if status == 402 or detail_code in MONEY_CODES or _is_own_limit(status, error):
             return NO_QUOTA
         if detail_code == "organization_on_hold":
             return LIMITED
@@ -54,7 +56,7 @@ class Anthropic(TellsAll):
 
 
 def _is_own_limit(status: int, error: Mapping[str, Any]) -> bool:
-    return status == 400 and str(error.get("message")).startswith(_OWN_LIMIT)
+    return status == 400 and str(error.get("message")).startswith(OWN_LIMIT)
 
 
 def _found(body: Any) -> Check:

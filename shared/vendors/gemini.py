@@ -31,7 +31,7 @@ _NOT_CHAT = (
     "lyria",
     "computer-use",
 )
-_BAD_KEY_REASONS = {"API_KEY_INVALID", "ACCESS_TOKEN_TYPE_UNSUPPORTED"}
+BAD_KEY_REASONS = {"API_KEY_INVALID", "ACCESS_TOKEN_TYPE_UNSUPPORTED"}
 _GENERATION = re.compile(r"gemini-(\d{1,2})[.-]")
 
 
@@ -57,7 +57,7 @@ class Gemini(TellsAll):
         if is_vendor_trouble(status):
             return UNREACHABLE
         # A bad key is a 400 here, told from a bad request by its reason alone.
-        if reasons & _BAD_KEY_REASONS or status == 401:
+        if reasons & BAD_KEY_REASONS or status == 401:
             return INVALID
         return LIMITED if status == 403 or _is_about_the_account(error) else UNREACHABLE
 

@@ -18,6 +18,12 @@ def retry_after(headers: Mapping[str, str]) -> timedelta | None:
     return _sensible(wait)
 
 
+def should_retry(headers: Mapping[str, str]) -> bool | None:
+    """`x-should-retry`, by which OpenAI and Anthropic overrule what a status means; None without
+    it."""
+    return {"true": True, "false": False}.get(headers.get("x-should-retry", "").strip().lower())
+
+
 def retry_delay(body: Any) -> timedelta | None:
     """Google's `RetryInfo`, which stands in the error's body: `"31.2s"`."""
     body = body[0] if isinstance(body, list) and body else body

@@ -13,9 +13,10 @@ ROOMS = ("domain", "actions", "storage", "providers", "api", "tasks")
 FILES = (
     *("__init__.py", "settings.py", "wiring.py", "app.py", "worker.py", "README.md"),
     *(f"{room}/__init__.py" for room in ROOMS),
-    *("domain/ports.py", "domain/errors.py", "storage/tables.py"),
-    *("storage/migrations/env.py", "storage/migrations/script.py.mako"),
+    *("storage/tables.py", "storage/migrations/env.py", "storage/migrations/script.py.mako"),
 )
+# A module each, or a package of modules by topic once it has grown.
+MODULES = ("domain/ports", "domain/errors")
 
 
 def services() -> list[str]:
@@ -27,6 +28,9 @@ def services() -> list[str]:
 def missing_files(service: str) -> Iterator[str]:
     folder = ROOT / "services" / service
     yield from (f"services/{service}/{name}" for name in FILES if not (folder / name).is_file())
+    for name in MODULES:
+        if not any((folder / f"{name}{end}").is_file() for end in (".py", "/__init__.py")):
+            yield f"services/{service}/{name}.py"
     if not list(folder.glob("storage/migrations/versions/0001_*.py")):
         yield f"services/{service}/storage/migrations/versions/0001_….py"
     for package in sorted(folder.rglob("*.py")):

@@ -12,7 +12,13 @@ from tests.support.suite import Person, Suite, a_person, running_suite
 @pytest.fixture(scope="session")
 def suite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Suite]:
     directory = tmp_path_factory.mktemp("suite")
-    with running_suite(directory, CHAT_HOLD_LEASE_SECONDS="6") as running:
+    # The simulator takes the place of this server too, and its key is never used.
+    own_server = {
+        "PROVIDER_COMPATIBLE_URL": "http://127.0.0.1:9/v1",
+        "COMPATIBLE_MODELS": '{"*": ["gpt-4o"]}',
+        "COMPATIBLE_API_KEY": "marked-key-of-the-operator",
+    }
+    with running_suite(directory, CHAT_HOLD_LEASE_SECONDS="6", **own_server) as running:
         yield running
 
 

@@ -18,10 +18,10 @@ from tests.support.suite import Person, Suite, a_person, eventually
 pytestmark = pytest.mark.e2e
 
 PEOPLE = 3
-QUESTIONS = 14
+QUESTIONS = 10
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 async def crowd(suite: Suite) -> AsyncIterator[list[Person]]:
     """People of the largest tier, whose limits do not stand in the way."""
     people = [a_person(suite) for _ in range(PEOPLE)]
@@ -112,7 +112,9 @@ async def test_a_killed_database_costs_errors_but_no_usage(
     statuses = await ask_while(crowd, lambda: suite.kill("postgres"))
 
     assert statuses[200] > 0
-    assert set(statuses) <= {200, 503}
+    # A session takes its next question once the last answer is settled, which tries again until
+    # the database is back.
+    assert set(statuses) <= {200, 409, 503}
     await everything_works_again(suite, crowd[0])
     await the_ledger_is_exact(suite, crowd)
 

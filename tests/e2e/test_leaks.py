@@ -9,7 +9,7 @@ import asyncio
 import json
 import re
 from base64 import b64encode
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 from uuid import uuid4
 
@@ -96,6 +96,7 @@ async def test_no_key_is_ever_found_outside(
 
     await every_kind_of_key_at_every_vendor(suite, hunt)
     await calls_that_use_a_key(suite, ada, hunt)
+    await asyncio.gather(*(refusals_that_repeat_a_key(suite, name, hunt) for name in QUESTIONS))
     for door, found in documents:
         await keys_to_where_none_belongs(ada, door, found, hunt)
 
@@ -162,6 +163,70 @@ async def calls_that_use_a_key(suite: Suite, ada: Person, hunt: Hunt) -> None:
     voices = hunt.hear(await ada.client.get("/voice/voices")).json()["data"]
     speech = {"text": "hello", "voice_id": voices[0]["voice_id"]}
     hunt.hear(await ada.client.post("/voice/speech", json=speech))
+
+
+# The last one is the word against the key.
+REPEATED = (400, 500, 401)
+# How each vendor's own interface asks: where, with what, and where it streams.
+QUESTIONS: dict[str, Callable[[str], list[tuple[str, dict[str, Any]]]]] = {
+    "openai": lambda text: [
+        (path, {"model": "gpt-4", **asked, "stream": stream})
+        for path, asked in (
+            ("/openai/v1/chat/completions", {"messages": [{"role": "user", "content": text}]}),
+            ("/openai/v1/responses", {"input": text}),
+        )
+        for stream in (False, True)
+    ],
+    "anthropic": lambda text: [
+        (
+            "/anthropic/v1/messages",
+            {
+                "model": "claude-3-opus",
+                "max_tokens": 9,
+                "messages": [{"role": "user", "content": text}],
+                "stream": stream,
+            },
+        )
+        for stream in (False, True)
+    ],
+    "gemini": lambda text: [
+        (f"/gemini/v1beta/models/gemini-pro:{call}", {"contents": [{"parts": [{"text": text}]}]})
+        for call in ("generateContent", "streamGenerateContent?alt=sse")
+    ],
+}
+
+
+async def refusals_that_repeat_a_key(suite: Suite, provider: str, hunt: Hunt) -> None:
+    """Through every door of chat: a vendor whose errors quote the key that they are about."""
+    person = a_person(suite)
+    await person.register()
+    await person.become("enterprise")
+    await person.start_session()
+
+    def doors(text: str) -> list[tuple[str, dict[str, Any]]]:
+        native = {"content": text, "provider": provider}
+        over_all = {"model": f"{provider}/", "messages": [{"role": "user", "content": text}]}
+        return [
+            (f"/chat/sessions/{person.session_id}/messages", native),
+            (f"/chat/sessions/{person.session_id}/messages", {**native, "stream": True}),
+            ("/v1/chat/completions", over_all),
+            ("/v1/chat/completions", {**over_all, "stream": True}),
+            ("/v1/responses", {"model": f"{provider}/", "input": text}),
+            *QUESTIONS[provider](text),
+        ]
+
+    faults = [f"echo_{status}" for status in REPEATED]
+    try:
+        for number in range(len(doors(""))):
+            # A new one for each door: after the vendor's word against a key, nobody asks with it.
+            await person.store_key(provider, new_key(hunt))
+            for fault in faults:
+                path, body = doors(f"[[sim:fault={fault}]] hello")[number]
+                hunt.hear(await person.client.post(path, json=body))
+            served = suite.simulator.served(key=person.api_key)
+            assert {one["fault"] for one in served} == set(faults), path
+    finally:
+        await person.client.aclose()
 
 
 def misplaced(key: str) -> list[Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 import anthropic
@@ -68,15 +69,15 @@ async def test_openais_sdk_takes_it_for_its_key(ada: Person, tool: Tool) -> None
 
 
 async def test_anthropics_sdk_gets_past_the_gateway_with_it(ada: Person, tool: Tool) -> None:
-    """Chat has no such route yet, and it is chat that says so: the token was good."""
+    """The tier has no such vendor, and it is chat that says so: the token was good."""
     async with anthropic.AsyncAnthropic(
         base_url=f"{ada.suite.url}/anthropic", api_key=tool.token, max_retries=0
     ) as client:
-        with pytest.raises(anthropic.NotFoundError) as absent:
+        with pytest.raises(anthropic.PermissionDeniedError) as refused_by_tier:
             await client.messages.create(
                 model="m", max_tokens=1, messages=[{"role": "user", "content": "hi"}]
             )
-        assert absent.value.response.headers["content-type"] == "application/problem+json"
+        assert refused_by_tier.value.error_code == "provider_not_in_tier"
         with pytest.raises(anthropic.AuthenticationError) as refused:
             await client.with_options(api_key=tool.token[:-1] + "!").models.list()
         assert refused.value.response.json()["code"] == "personal_token_refused"
@@ -166,3 +167,34 @@ async def test_while_auth_is_away_it_is_not_called_bad(ada: Person, tool: Tool) 
     refused = next(answer for answer in answers if answer.status_code == 503)
     assert refused.json()["code"] == "unavailable"
     assert refused.headers["retry-after"]
+
+
+async def test_a_service_outside_tells_usage_with_a_token_of_the_operators(
+    ada: Person, grace: Person
+) -> None:
+    """The screenshot service has no account of the user's, and no key."""
+    sql = "update user_account set role = 'operator' where id = %s returning role"
+    assert ada.suite.rows("auth", sql, ada.id) == [("operator",)]
+    await ada.refresh()
+    service = await a_tool(ada, "usage:write")
+    event = {
+        "specversion": "1.0",
+        "id": f"shot-{service.id}",
+        "source": "/screenshots",
+        "type": "usage.reported",
+        "subject": grace.id,
+        "time": datetime.now(UTC).isoformat(),
+        "data": {"meter": "screenshot", "quantity": 3},
+    }
+    for counts in ((1, 0), (0, 1)):
+        answer = await service.call("/billing/usage/events", "POST", json=[event])
+        assert answer.status_code == 202, answer.text
+        assert (answer.json()["accepted"], answer.json()["duplicates"]) == counts
+    [record] = (await grace.client.get("/billing/usage/records")).json()["data"]
+    assert (record["operation"], record["units"], record["cost_microusd"]) == (
+        "screenshot",
+        3,
+        None,
+    )
+    refused = await service.call("/billing/usage")
+    assert (refused.status_code, refused.json()["code"]) == (403, "scope_missing")

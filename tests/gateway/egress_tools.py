@@ -21,9 +21,16 @@ KEY_HEADERS = {
     "anthropic": ("x-api-key", "key-of-ada"),
     "gemini": ("x-goog-api-key", "key-of-ada"),
     "elevenlabs": ("xi-api-key", "key-of-ada"),
+    "compatible": ("authorization", "Bearer key-of-the-operator"),
 }
 # Base paths as the SDKs have them: OpenAI's alone holds the version.
-BASE_PATHS = {"openai": "/sim/openai/v1", "anthropic": "/sim", "gemini": "", "elevenlabs": "/e"}
+BASE_PATHS = {
+    "openai": "/sim/openai/v1",
+    "anthropic": "/sim",
+    "gemini": "",
+    "elevenlabs": "/e",
+    "compatible": "/own/v1",
+}
 
 Decision = Callable[[web.BaseRequest], Awaitable[web.Response]]
 

@@ -13,7 +13,20 @@ ALLOWED_HEADERS = {
     "x-api-key",
     "x-goog-api-key",
     "xi-api-key",
+    # What official SDKs send of their own in a browser.
     "anthropic-version",
+    "anthropic-beta",
+    "anthropic-dangerous-direct-browser-access",
+    "x-goog-api-client",
+    "x-stainless-arch",
+    "x-stainless-helper-method",
+    "x-stainless-lang",
+    "x-stainless-os",
+    "x-stainless-package-version",
+    "x-stainless-retry-count",
+    "x-stainless-runtime",
+    "x-stainless-runtime-version",
+    "x-stainless-timeout",
 }
 EXPOSED_HEADERS = {
     "ratelimit",
@@ -23,6 +36,11 @@ EXPOSED_HEADERS = {
     "x-request-id",
     "x-sandbox",
     "x-token-refresh",
+    "x-should-retry",
+    "request-id",
+    "x-companion-provider",
+    "x-companion-fallback-from",
+    "x-companion-cost-microusd",
 }
 STRANGERS = [
     "https://evil.example",

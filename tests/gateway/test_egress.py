@@ -1,8 +1,11 @@
 """Egress: keyvault decides, Envoy injects, and nothing else goes out or comes in."""
 
 import asyncio
+import socket
+import struct
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack, ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import aiohttp
@@ -10,6 +13,7 @@ import pytest
 from aiohttp import web
 
 from deploy.envoy.egress import VENDOR_CALLS
+from shared.clients.egress import may_have_been_sent
 from tests.gateway.conftest import room
 from tests.gateway.egress_tools import BASE_PATHS, KEY_HEADERS, PROOFS, Egress, an_egress, grant
 from tests.gateway.servers import free_endpoint
@@ -53,6 +57,8 @@ AGREED = [
             ("GET", "/v1/models"),
         )
     ),
+    ("POST", "/compatible/v1/chat/completions", "/chat/completions"),
+    ("GET", "/compatible/v1/models", "/models"),
 ]
 CHAT = "/openai/v1/chat/completions"
 FORGED = {
@@ -387,6 +393,82 @@ async def test_a_vendor_that_hangs_up_is_a_503_of_ours(egress: Egress) -> None:
     assert (answer.status, answer.json["code"]) == (503, "vendor_unreachable")
     assert answer.json["request_id"] == "of-this-call"
     assert answer.headers["x-egress-detail"].startswith("upstream_reset")
+    assert may_have_been_sent(answer.status, answer.headers["x-egress-detail"])
+
+
+def hanging_up(how: str) -> Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]:
+    """A vendor that ends the connection, before or after it has read the request."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if how != "at once":
+            await reader.readuntil(b"\r\n\r\n")
+        if how == "with garbage":
+            writer.write(b"what?\r\n\r\n")
+        if how == "with a reset":
+            linger = struct.pack("ii", 1, 0)
+            writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+            writer.transport.abort()
+        writer.close()
+
+    return serve
+
+
+@contextmanager
+def a_deaf_port() -> Iterator[int]:
+    """One at which no handshake is ever answered, since those who wait for it are too many."""
+    with ExitStack() as stack:
+        deaf = stack.enter_context(socket.socket())
+        deaf.bind(("127.0.0.1", 0))
+        deaf.listen(0)
+        for _ in range(4):
+            waiting = stack.enter_context(socket.socket())
+            waiting.setblocking(False)
+            with suppress(BlockingIOError):
+                waiting.connect(deaf.getsockname())
+        yield deaf.getsockname()[1]
+
+
+async def test_what_was_never_sent_is_told_from_what_the_vendor_may_have_heard(
+    short_directory: Path,
+) -> None:
+    """Only the former may be tried again: the latter may be charged."""
+    calls = {
+        "openai": ("POST", CHAT),
+        "anthropic": ("POST", "/anthropic/v1/messages"),
+        "gemini": ("GET", "/gemini/v1/models"),
+        "elevenlabs": ("GET", "/elevenlabs/v1/voices"),
+        "compatible": ("POST", "/compatible/v1/chat/completions"),
+    }
+    async with AsyncExitStack() as stack:
+        ports = {}
+        for vendor, how in [
+            ("openai", "after reading"),
+            ("anthropic", "with a reset"),
+            ("gemini", "with garbage"),
+        ]:
+            server = await asyncio.start_server(hanging_up(how), "127.0.0.1", 0)
+            await stack.enter_async_context(server)
+            ports[vendor] = server.sockets[0].getsockname()[1]
+        ports["elevenlabs"] = free_endpoint().port
+        ports["compatible"] = stack.enter_context(a_deaf_port())
+        urls = {vendor: f"http://127.0.0.1:{port}/base" for vendor, port in ports.items()}
+        egress = await stack.enter_async_context(
+            an_egress(room(short_directory, "lost"), urls=urls)
+        )
+        answers = await asyncio.gather(
+            *(egress.send(target, method=method) for method, target in calls.values())
+        )
+    told = {
+        vendor: (answer.status, answer.headers["x-egress-detail"])
+        for vendor, answer in zip(calls, answers, strict=True)
+    }
+    assert {vendor: may_have_been_sent(*said) for vendor, said in told.items()} == {
+        "openai": True,
+        "anthropic": True,
+        "gemini": True,
+        "elevenlabs": False,  # it refuses connections
+        "compatible": False,  # it never answers the handshake
+    }, told
 
 
 async def test_a_vendor_that_falls_silent_is_given_up(egress: Egress) -> None:

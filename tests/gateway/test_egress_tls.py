@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from deploy.envoy.egress import VENDOR_CALLS
+from shared.clients.egress import may_have_been_sent
 from tests.gateway.conftest import room
 from tests.gateway.egress_tools import PROOFS, an_egress
 from tests.gateway.servers import serving
@@ -106,6 +107,8 @@ async def test_a_vendor_proves_who_it_is(
             assert answer.status == status
             if status != 200:
                 assert answer.json["code"] == "vendor_unreachable"
+                detail = answer.headers["x-egress-detail"]
+                assert not may_have_been_sent(answer.status, detail), detail
                 assert vendor.received == []
                 return
             assert vendor.last.path == "/base/v1/voices"

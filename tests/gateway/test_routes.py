@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from deploy.envoy.gateway import PUBLIC_CALLS, PublicCall
+from deploy.envoy.gateway import PUBLIC_CALLS, PUBLIC_ELSEWHERE, TURN_PREFIXES, PublicCall
 from tests.gateway.conftest import Gateway
 from tests.gateway.tokens import a_token, bearer
 from tests.gateway.wire import send
@@ -31,6 +31,7 @@ AGREED_PUBLIC = {
     ("POST", "/oauth/reset-password"),
     ("GET", "/oauth/accept-invitation"),
     ("POST", "/oauth/accept-invitation"),
+    ("POST", "/billing/stripe/webhook"),
     ("GET", "/.well-known/jwks.json"),
     ("GET", "/.well-known/oauth-authorization-server"),
     ("GET", "/health"),
@@ -86,6 +87,32 @@ async def test_a_public_path_is_public_with_its_method_alone(
     assert sum(len(server.received) for server in gateway.servers.values()) == before
 
 
+def test_no_rule_of_turns_hides_a_public_call() -> None:
+    """Their prefixes are tried before the public calls of all others."""
+    hidden = [
+        call.path
+        for call in PUBLIC_ELSEWHERE
+        if any(
+            call.path == prefix or call.path.startswith(f"{prefix}/") for prefix in TURN_PREFIXES
+        )
+    ]
+    assert hidden == []
+
+
+@pytest.mark.parametrize("prefix", TURN_PREFIXES)
+@pytest.mark.parametrize(
+    ("suffix", "status"), [("", 401), ("/", 401), ("/openapi.jsonx", 401), ("-x", 404), ("x", 404)]
+)
+async def test_where_turns_are_made_a_token_is_needed(
+    gateway: Gateway, prefix: str, suffix: str, status: int
+) -> None:
+    below_another = any(prefix.startswith(f"{other}/") for other in TURN_PREFIXES)
+    before = sum(len(server.received) for server in gateway.servers.values())
+    answer = await gateway.send(prefix + suffix, method="POST", body=b"{}")
+    assert answer.status == (401 if below_another else status)
+    assert sum(len(server.received) for server in gateway.servers.values()) == before
+
+
 @pytest.mark.parametrize("call", PUBLIC_CALLS, ids=str)
 @pytest.mark.parametrize("suffix", ["/", "/more", "x", "//", "/.", ";x", "%2f", "%20"])
 async def test_no_neighbour_of_a_public_path_is_public(
@@ -95,6 +122,16 @@ async def test_no_neighbour_of_a_public_path_is_public(
     answer = await gateway.send(call.path + suffix, method=call.method)
     assert answer.status in (400, 401, 404)
     assert sum(len(server.received) for server in gateway.servers.values()) == before
+
+
+async def test_a_signed_webhook_arrives_whole_with_its_signature(gateway: Gateway) -> None:
+    body = b'{ "id": "evt_1",\n  "object": "event", "spaces":  "count" }'
+    headers = {"stripe-signature": "t=1,v1=ab", "content-type": "application/json"}
+    path = "/billing/stripe/webhook"
+    answer = await gateway.send(path, method="POST", headers=headers, body=body)
+    assert (answer.status, answer.json["server"]) == (200, "billing")
+    received = gateway.servers["billing"].last
+    assert (received.body_bytes, received.header("stripe-signature")) == (len(body), "t=1,v1=ab")
 
 
 @pytest.mark.parametrize(("method", "path", "server"), WITH_TOKEN)

@@ -86,6 +86,7 @@ def test_an_unsafe_gateway_is_refused(changes: dict[str, Any]) -> None:
         {"admin": Endpoint("10.0.0.1", 9901)},
         {"urls": {"openai": "https://api.openai.com/v1"}},
         {"urls": {**DEFAULT_URLS, "other": "https://api.other.example"}},
+        {"urls": {**DEFAULT_URLS, "compatible": "http://models.example/v1"}},
         {"urls": {**DEFAULT_URLS, "openai": "http://api.openai.com/v1"}},
         {"urls": {**DEFAULT_URLS, "openai": "https://user:secret@api.openai.com/v1"}},
         {"urls": {**DEFAULT_URLS, "openai": "https://api.openai.com/v1?key=x"}},
@@ -174,6 +175,20 @@ def test_the_environment_names_the_vendors() -> None:
     text = render_egress(settings)
     assert 'sni: "api.openai.com"' in text
     assert 'filename: "/etc/authorities.pem"' in text
+
+
+def test_an_operators_own_server_is_reached_only_where_there_is_one() -> None:
+    given = {"EGRESS_KEYVAULT": "keyvault:8001", "EGRESS_CA_BUNDLE": "/etc/authorities.pem"}
+    assert "compatible" not in render_egress(EgressSettings.from_environment(given))
+    for url, base in (
+        ("http://127.0.0.1:11434/v1", "/v1/"),
+        ("https://llm.example/a/v1", "/a/v1/"),
+    ):
+        settings = EgressSettings.from_environment(given | {"PROVIDER_COMPATIBLE_URL": url})
+        assert settings.urls == {**DEFAULT_URLS, "compatible": url}
+        text = render_egress(settings)
+        assert "/compatible/v1/chat/completions" in text
+        assert f'pattern: {{regex: "^/compatible/v1/"}}, substitution: "{base}"' in text
 
 
 def test_some_certificate_authorities_are_found() -> None:

@@ -9,19 +9,36 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
+from services.billing.domain.charge import Charge
+from services.billing.domain.closing import ClosedPeriod, Finding, LateUsage, Month, Totals
 from services.billing.domain.completeness import Gap, Progress
 from services.billing.domain.ledger import Entry, Rating
-from services.billing.domain.limits import LimitRule, LimitStanding
+from services.billing.domain.ledger_ports import ChainLag
+from services.billing.domain.limits import AlertRule, Approach, LimitStanding
+from services.billing.domain.manifest import HourManifest, ProducerHours
+from services.billing.domain.outside_usage import HeldCount, OutsideEvent, Trouble
 from services.billing.domain.period import Period
+from services.billing.domain.plan_price import PlanPrice
 from services.billing.domain.ports import Announcement, Position
 from services.billing.domain.price_book import Model, PriceId, PriceOverride, UnitPrices
+from services.billing.domain.price_preview import PriceEffect
+from services.billing.domain.rerating import Rerating
+from services.billing.domain.rollup import Drift
 from services.billing.domain.subscription import Subscription
 from services.billing.domain.usage_report import Dimension, Group
 from shared.errors import DependencyUnavailable
 from shared.events import Event, Fact
 from shared.events.usage import UsageManifest, UsageRecorded
 from shared.ids import EventId, UserId, uuid7
+from shared.limits.tier_windows import tier_windows, vendor_of
 from shared.money import MicroDollars
+from shared.tiers import Tier
+from tests.support.billing_plans import (
+    MemoryCharges,
+    MemoryPayments,
+    MemoryPlanPrices,
+    MemorySubscriptions,
+)
 from tests.support.erasure import MemoryForgottenUsers
 
 NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
@@ -162,6 +179,9 @@ class Memory:
     overrides: list[PriceOverride] = field(default_factory=list)
     kept: dict[UserId, Subscription] = field(default_factory=dict)
     changes: list[tuple[Subscription, UserId]] = field(default_factory=list)
+    plan_prices: list[PlanPrice] = field(default_factory=list)
+    charges: list[Charge] = field(default_factory=list)
+    payments: MemoryPayments = field(default_factory=MemoryPayments)
     streams: list[Progress] = field(default_factory=list)
     announced: list[Announcement] = field(default_factory=list)
     gap_list: list[Gap] = field(default_factory=list)
@@ -172,6 +192,14 @@ class Memory:
     cursors: dict[Model, EventId] = field(default_factory=dict)
     published: list[tuple[Event, UUID, str]] = field(default_factory=list)
     units_of_work: int = 0
+    outside_digests: dict[tuple[UserId, str, str], bytes] = field(default_factory=dict)
+    held_usage: dict[tuple[UserId, str, str], tuple[OutsideEvent, Trouble]] = field(
+        default_factory=dict
+    )
+    hour_manifests: list[HourManifest] = field(default_factory=list)
+    hours_off: list[tuple[str, bool, int]] = field(default_factory=list)
+    closed: dict[Month, ClosedPeriod] = field(default_factory=dict)
+    approaches: list[Approach] = field(default_factory=list)
 
     def work(self) -> AbstractAsyncContextManager[MemoryWork]:
         """A unit of work; what it published counts only if it ends well."""
@@ -189,15 +217,29 @@ async def _memory_work(memory: Memory) -> AsyncIterator[MemoryWork]:
 class MemoryWork:
     """One transaction on a Memory."""
 
+    # Met on the real database alone.
+    corrections: Any
+    archive: Any
+
     def __init__(self, memory: Memory) -> None:
         self._memory = memory
         self.facts: list[tuple[Event, UUID, str]] = []
         self.ledger = _Ledger(memory)
+        self.chain: Any = _Chain()
+        self.rollups: Any = _Rollups()
         self.unpriced = _Unpriced(memory)
         self.prices = _Prices(memory)
-        self.subscriptions = _Subscriptions(memory)
+        self.subscriptions = MemorySubscriptions(memory)
+        self.plan_prices = MemoryPlanPrices(memory)
+        self.charges = MemoryCharges(memory)
+        self.payments = memory.payments
         self.completeness = _Completeness(memory)
         self.upkeep = _Upkeep(memory)
+        self.outside = _Outside(memory)
+        self.manifests = _Manifests(memory)
+        self.periods = _Periods(memory)
+        self.alerts = _Alerts(memory)
+        self.effects = _Effects()
         self.forgotten = memory.forgotten
 
     def publish(
@@ -239,6 +281,19 @@ class _Ledger:
         *,
         sandbox: bool | None,
     ) -> Sequence[Group]:
+        return []
+
+
+class _Chain:
+    async def lag(self) -> ChainLag:
+        return ChainLag()
+
+
+class _Rollups:
+    async def last_check(self) -> None:
+        return None
+
+    async def open_drifts(self, *, most: int) -> Sequence[Drift]:
         return []
 
 
@@ -291,28 +346,6 @@ class _Prices:
         return True
 
 
-class _Subscriptions:
-    def __init__(self, memory: Memory) -> None:
-        self._memory = memory
-
-    async def get(self, user_id: UserId) -> Subscription | None:
-        return self._memory.kept.get(user_id)
-
-    async def hold(self, user_id: UserId, *, is_organisation: bool = False) -> Subscription:
-        new = Subscription.initial(user_id, is_organisation=is_organisation)
-        return self._memory.kept.setdefault(user_id, new)
-
-    async def save(self, subscription: Subscription, *, by: UserId) -> None:
-        self._memory.kept[subscription.user_id] = subscription
-        self._memory.changes.append((subscription, by))
-
-    async def delete(self, user_id: UserId) -> None:
-        self._memory.kept.pop(user_id, None)
-
-    async def changes_of(self, user_id: UserId) -> Sequence[Subscription]:
-        return [change for change, _ in self._memory.changes if change.user_id == user_id]
-
-
 class _Completeness:
     def __init__(self, memory: Memory) -> None:
         self._memory = memory
@@ -340,11 +373,129 @@ class _Upkeep:
     async def prepare_months(self, months: Sequence[datetime]) -> None:
         self._memory.months += months
 
+    async def prepare_days(self, today: datetime, *, ahead: int) -> None:
+        self._memory.months += [today + timedelta(days=step) for step in range(-1, ahead + 1)]
+
     async def stray_rows(self) -> int:
         return self._memory.strays
 
     async def dead_events(self) -> int:
         return self._memory.dead
+
+
+class _Outside:
+    def __init__(self, memory: Memory) -> None:
+        self._memory = memory
+
+    async def note(
+        self, reporter: UserId, events: Sequence[OutsideEvent]
+    ) -> Mapping[tuple[str, str], bytes]:
+        known = {}
+        for event in events:
+            key = (reporter, *event.key)
+            self._memory.held_usage.pop(key, None)
+            if key in self._memory.outside_digests:
+                known[event.key] = self._memory.outside_digests[key]
+            else:
+                self._memory.outside_digests[key] = event.digest
+        return known
+
+    async def hold(
+        self, reporter: UserId, held: Sequence[tuple[OutsideEvent, Trouble, Mapping[str, Any]]]
+    ) -> None:
+        for event, trouble, _ in held:
+            self._memory.held_usage[(reporter, *event.key)] = (event, trouble)
+
+    async def held(self) -> Sequence[HeldCount]:
+        return [HeldCount(t.code, e.meter, 1) for e, t in self._memory.held_usage.values()]
+
+    async def held_between(self, begins: datetime, ends: datetime) -> int:
+        held = self._memory.held_usage.values()
+        return sum(1 for event, _ in held if begins <= event.occurred_at < ends)
+
+    async def tiers_of(self, users: Sequence[UserId]) -> Mapping[UserId, str]:
+        kept = self._memory.kept
+        return {user: kept[user].tier_name for user in users if user in kept}
+
+
+class _Manifests:
+    def __init__(self, memory: Memory) -> None:
+        self._memory = memory
+
+    async def note(self, manifests: Sequence[HourManifest]) -> None:
+        self._memory.hour_manifests += manifests
+
+    async def compare(self, *, most: int) -> tuple[int, int]:
+        due = [one for one in self._memory.hour_manifests if not one.matches][:most]
+        return len(due), len(due)
+
+    async def by_producer(self, period: Period) -> Sequence[ProducerHours]:
+        return []
+
+    async def mismatched(self, period: Period, *, most: int) -> Sequence[HourManifest]:
+        return [one for one in self._memory.hour_manifests if not one.matches][:most]
+
+    async def hours_off(self, period: Period) -> Sequence[tuple[str, bool, int]]:
+        return self._memory.hours_off
+
+
+class _Periods:
+    def __init__(self, memory: Memory) -> None:
+        self._memory = memory
+
+    async def halt(self) -> datetime:
+        return NOON
+
+    async def get(self, month: Month) -> ClosedPeriod | None:
+        return self._memory.closed.get(month)
+
+    async def newest(self, *, most: int) -> Sequence[ClosedPeriod]:
+        return sorted(self._memory.closed.values(), key=lambda p: p.month, reverse=True)[:most]
+
+    async def add(self, period: ClosedPeriod) -> bool:
+        return self._memory.closed.setdefault(period.month, period) is period
+
+    async def totals(self, month: Month) -> Totals:
+        return Totals(len(self._memory.entries), "0" * 32, [])
+
+    async def unpriced(self, month: Month) -> Sequence[Finding]:
+        waiting = sum(1 for entry in self._memory.entries.values() if entry.rating is None)
+        return [Finding("unpriced", "", waiting)] if waiting else []
+
+    async def late(self, closed: ClosedPeriod, *, most: int) -> LateUsage:
+        return LateUsage()
+
+
+class _Alerts:
+    def __init__(self, memory: Memory) -> None:
+        self._memory = memory
+
+    async def approached(
+        self, rules: Sequence[AlertRule], *, since: datetime, until: datetime
+    ) -> Sequence[Approach]:
+        return self._memory.approaches
+
+    async def forget(self, *, before: datetime) -> None:
+        return None
+
+
+class _Effects:
+    async def of(self, price: PriceOverride) -> Sequence[PriceEffect]:
+        return []
+
+    async def ask_rerating(self, price: PriceOverride) -> None:
+        return None
+
+    async def next_rerating(self, *, asked_before: datetime) -> Rerating | None:
+        return None
+
+    async def rated_entries(self, rerating: Rerating, *, most: int) -> Sequence[EventId]:
+        return []
+
+    async def went_on(
+        self, rerating: Rerating, *, after: EventId | None, corrected: int, done: bool
+    ) -> None:
+        return None
 
 
 class FixedCounters:
@@ -358,19 +509,33 @@ class FixedCounters:
         return self._told
 
     async def standing(
-        self, _user_id: UserId, rules: Sequence[LimitRule], now: datetime
+        self, _user_id: UserId, tier: Tier, now: datetime
     ) -> Sequence[LimitStanding]:
         if self._used is None:
             raise DependencyUnavailable("cache")
-        later = now + timedelta(minutes=1)
-        return [LimitStanding(rule, self._used.get(rule.name, 0), later) for rule in rules]
+        return [
+            LimitStanding(
+                window.name,
+                vendor_of(window),
+                window.limit,
+                self._used.get(window.name, 0),
+                now + timedelta(minutes=1),
+            )
+            for window in tier_windows(tier, now)
+        ]
 
 
 class FixedOrganisations:
     """What auth says about who may buy for an organisation; without an answer it is away."""
 
-    def __init__(self, may_buy: Mapping[tuple[UUID, UserId], bool] | None = None) -> None:
+    def __init__(
+        self, may_buy: Mapping[tuple[UUID, UserId], bool] | None = None, *, seats_taken: int = 0
+    ) -> None:
         self._may_buy = may_buy
+        self._seats_taken = seats_taken
+
+    async def seats_taken(self, organisation_id: UUID, user_id: UserId) -> int | None:
+        return self._seats_taken
 
     async def may_buy(self, organisation_id: UUID, user_id: UserId) -> bool | None:
         if self._may_buy is None:

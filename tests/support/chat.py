@@ -3,24 +3,44 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
 
+from services.chat.actions.ask_vendors import AskVendors
+from services.chat.actions.compose_prompt import ComposePrompt
+from services.chat.actions.open_turn import OpenTurn
+from services.chat.actions.read_answer import Drains
+from services.chat.actions.run_turn import RunTurn
 from services.chat.actions.running_turn import RunningTurns
 from services.chat.actions.settle_turn import SettleTurn
-from services.chat.actions.take_turn import Question, TakeTurn
+from services.chat.actions.take_turn import TakeTurn
+from services.chat.domain.breaker import Breakers
+from services.chat.domain.capabilities import Capabilities
+from services.chat.domain.content import Role, Utterance
 from services.chat.domain.conversation import (
     ChatSession,
     Message,
-    MessageStatus,
-    Role,
+    MessageId,
     SessionId,
-    Utterance,
 )
+from services.chat.domain.errors import SessionNotFound, TurnRunning
 from services.chat.domain.frames import Began, Ended, Frame, Text
-from services.chat.domain.ports import Beginning, ChatProvider, EarlierTurn, Pricer, Quote
+from services.chat.domain.known_key import KnownKey
+from services.chat.domain.ports import (
+    AdmissionRequest,
+    Asked,
+    AskedBefore,
+    Beginning,
+    ChatProvider,
+    EarlierTurn,
+    Pricer,
+    Quote,
+)
+from services.chat.domain.preference import Preference
+from services.chat.domain.question import Question
 from services.chat.domain.turn import Hold, Orphan, Outcome, Prompt, Settlement, TurnId
 from services.chat.domain.usage import Usage
 from shared.errors import DependencyUnavailable, LimitReached
@@ -85,32 +105,58 @@ class MemoryTurns:
         self.settled: dict[TurnId, Settlement] = {}
         self.facts: list[Fact[UsageRecorded]] = []
         self.progress: dict[TurnId, int] = {}
+        self.asked: list[Asked] = []
+        self.asked_before: AskedBefore | None = None
+        self.cap: int | None = None
         self.failing = 0  # how many settlements the database will refuse
 
     async def begin(self, session_id: SessionId, user_id: UserId) -> Beginning | None:
         session = self.sessions.get(session_id)
         if session is None or session.user_id != user_id:
             return None
-        return Beginning(session, tuple(self.history))
+        return Beginning(session, tuple(self.history), self.cap)
 
-    async def hold(self, hold: Hold, question: str, *, sandbox: bool) -> bool:
+    async def begin_at(
+        self, session_id: SessionId, user_id: UserId, message_id: MessageId
+    ) -> Beginning | None:
+        beginning = await self.begin(session_id, user_id)
+        return beginning and replace(beginning, asked_before=self.asked_before)
+
+    async def hold(self, hold: Hold, question: Asked | None, *, sandbox: bool) -> bool:
         taken = {(h.user_id, h.idempotency_key) for h in self.holds.values() if h.idempotency_key}
-        if (hold.user_id, hold.idempotency_key) in taken or hold.session_id not in self.sessions:
+        if (hold.user_id, hold.idempotency_key) in taken:
             return False
+        if hold.session_id is not None:
+            self._check_session(hold.session_id)
         self.holds[hold.id] = hold
+        if question is not None:
+            self.asked.append(question)
         return True
 
+    def _check_session(self, session_id: SessionId) -> None:
+        if session_id not in self.sessions:
+            raise SessionNotFound(session_id)
+        running = [h for id_, h in self.holds.items() if id_ not in self.settled]
+        if session_id in {h.session_id for h in running}:
+            raise TurnRunning(session_id)
+
+    async def redirect(self, turn_id: TurnId, *, provider: str, model: str) -> None:
+        self.holds[turn_id] = replace(self.holds[turn_id], provider=provider, model=model)
+
     async def settle(
-        self, hold: Hold, settlement: Settlement, usage: Fact[UsageRecorded] | None
+        self, hold: Hold, settlement: Settlement, facts: Sequence[Fact[UsageRecorded]]
     ) -> bool:
         if self.failing:
             self.failing -= 1
             raise DependencyUnavailable("database")
+        await asyncio.sleep(0)
         if hold.id in self.settled:
             return False
         self.settled[hold.id] = settlement
-        if usage is not None:
-            self.facts.append(usage)
+        is_kept = hold.session_id is not None or settlement.stored_answer is not None
+        if not (is_kept and settlement.can_be_repeated):
+            self.holds[hold.id] = replace(self.holds[hold.id], idempotency_key=None)
+        self.facts.extend(facts)
         return True
 
     async def renew(
@@ -133,20 +179,37 @@ class MemoryTurns:
                 return EarlierTurn(
                     request_hash=hold.request_hash or b"",
                     settled=settlement is not None,
+                    fallback_from=settlement.fallback_from if settlement else None,
                     outcome=settlement.outcome.value if settlement else None,
-                    answer=_answer(hold, settlement) if settlement else None,
+                    answer=_answer(hold, settlement) if settlement and hold.session_id else None,
+                    hold=hold,
+                    stored_answer=settlement.stored_answer if settlement else None,
                 )
         return None
+
+    async def cap_of(self, user_id: UserId) -> int | None:
+        return self.cap
+
+    async def spent_since(self, user_id: UserId, since: datetime) -> int:
+        return sum(s.whole_cost_microusd or 0 for s in self.settled.values())
+
+    async def forget_answers(self, before: datetime, *, most: int) -> int:
+        old = [h for h in self.holds.values() if h.idempotency_key and h.created_at < before]
+        for hold in old[:most]:
+            self.holds[hold.id] = replace(hold, idempotency_key=None)
+        return len(old[:most])
 
 
 def _answer(hold: Hold, settlement: Settlement) -> Message:
     return Message(
         id=hold.answer_id,
-        session_id=hold.session_id,
+        session_id=hold.session_id or SessionId(UUID(int=0)),
         role=Role.ASSISTANT,
         content=settlement.text,
-        status=MessageStatus.DONE,
+        status=settlement.outcome.answer_status,
         created_at=NOON,
+        tool_calls=settlement.tool_calls,
+        finish_reason=settlement.finish_reason,
     )
 
 
@@ -156,9 +219,21 @@ class MemoryReservation:
 
     limits: Sequence[LimitState] = ()
     refunds: int = 0
+    settled: list[tuple[int, int | None]] = field(default_factory=list)
+
+    @property
+    def times_given_back(self) -> int:
+        return self.refunds + len(self.settled)
 
     async def refund(self) -> None:
-        self.refunds += 1
+        await asyncio.sleep(0)
+        if not self.times_given_back:
+            self.refunds += 1
+
+    async def settle(self, *, tokens: int, cost_microusd: int | None) -> None:
+        await asyncio.sleep(0)
+        if not self.times_given_back:
+            self.settled.append((tokens, cost_microusd))
 
 
 @dataclass
@@ -167,39 +242,125 @@ class MemoryAdmission:
 
     places: int = 1_000
     told: str | None = None
+    full: Collection[str] = ()  # providers whose windows are full
     reservations: list[MemoryReservation] = field(default_factory=list)
+    requests: list[AdmissionRequest] = field(default_factory=list)
 
     async def admit(
-        self, user_id: UserId, tier: Tier, provider: str, *, now: datetime, reservation: UUID
+        self, request: AdmissionRequest, *, spent: Callable[[], Awaitable[int]]
     ) -> MemoryReservation:
+        if self.told is not None and self.told != request.tier.name:
+            raise TierChanged(self.told)
+        if len(self.reservations) >= self.places or request.provider in self.full:
+            raise LimitReached("Full.", retry_after=timedelta(seconds=30))
+        self.requests.append(request)
+        self.reservations.append(reservation := MemoryReservation())
+        await asyncio.sleep(0)  # whoever is cancelled here has a place all the same
+        return reservation
+
+    async def renew(self, reservations: Collection[tuple[UserId, UUID]]) -> None:
+        """Nothing expires here."""
+
+    async def states(
+        self, user_id: UserId, tier: Tier, *, now: datetime, cap_microusd: int | None
+    ) -> Sequence[LimitState]:
+        return ()
+
+    async def count_free_call(self, user_id: UserId, tier: Tier, *, now: datetime) -> None:
         if self.told is not None and self.told != tier.name:
             raise TierChanged(self.told)
-        if len(self.reservations) >= self.places:
-            raise LimitReached("Full.", retry_after=timedelta(seconds=30))
-        self.reservations.append(MemoryReservation())
-        return self.reservations[-1]
 
     async def tier_told_of(self, user_id: UserId) -> str | None:
         return self.told
+
+
+class MemoryPreferences:
+    """What users have chosen."""
+
+    def __init__(self, *fallback: str) -> None:
+        self.fallback = fallback
+
+    async def of_user(self, user_id: UserId) -> Preference:
+        return Preference(self.fallback)
+
+
+class MemoryKnownKeys:
+    """Keys of which chat was told."""
+
+    def __init__(self, *keys: KnownKey) -> None:
+        self.keys = list(keys)
+        self.looks = 0
+
+    async def of_user(
+        self, user_id: UserId, *, organisation_id: UUID | None = None
+    ) -> Sequence[KnownKey]:
+        self.looks += 1
+        return [key for key in self.keys if key.user_id in (user_id, organisation_id)]
+
+
+@dataclass
+class MemoryWork:
+    """A transaction over what users chose and which keys they have."""
+
+    preferences: MemoryPreferences = field(default_factory=MemoryPreferences)
+    known_keys: MemoryKnownKeys = field(default_factory=MemoryKnownKeys)
+    is_away: bool = False
+
+    @asynccontextmanager
+    async def begin(self) -> AsyncIterator[MemoryWork]:
+        await asyncio.sleep(0)
+        if self.is_away:
+            raise DependencyUnavailable("database")
+        yield self
+
+
+def falling_back(*providers: str, owner: UUID = ada) -> MemoryWork:
+    """A user who wants these providers to answer when another can't, and has a key for each."""
+    keys = [KnownKey(UserId(owner), name, 1, "valid") for name in providers]
+    return MemoryWork(MemoryPreferences(*providers), MemoryKnownKeys(*keys))
+
+
+@dataclass
+class MemoryTime:
+    """A clock that only sleeping moves."""
+
+    now: float = 1_000.0
+    slept: list[float] = field(default_factory=list)
+
+    def monotonic(self) -> float:
+        return self.now
+
+    async def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        await asyncio.sleep(0)
+        self.now += seconds
 
 
 ScriptStep = Frame | BaseException | asyncio.Event
 
 
 class ScriptedProvider:
-    """Answers by a script: frames, failures to raise, and events to wait for."""
+    """Answers by a script: frames, failures to raise, and events to wait for. With several scripts
+    each attempt has its own, and the last one those after it."""
 
-    name = "openai"
+    capabilities = Capabilities()
 
-    def __init__(self, *script: ScriptStep) -> None:
-        self.script = script
+    def __init__(
+        self,
+        *script: ScriptStep,
+        then: Sequence[Sequence[ScriptStep]] = (),
+        name: str = "openai",
+    ) -> None:
+        self.name = name
+        self.scripts = [script, *then]
         self.prompts: list[Prompt] = []
         self.closed = 0
 
     async def answer(self, prompt: Prompt, *, by: OnBehalfOf, stream: bool) -> AsyncIterator[Frame]:
+        script = self.scripts[min(len(self.prompts), len(self.scripts) - 1)]
         self.prompts.append(prompt)
         try:
-            for step in self.script:
+            for step in script:
                 if isinstance(step, BaseException):
                     raise step
                 if isinstance(step, asyncio.Event):
@@ -234,6 +395,14 @@ class Desk:
     running: RunningTurns = field(default_factory=RunningTurns)
     clock: StoppedClock = field(default_factory=StoppedClock)
     price: Pricer = field(default_factory=lambda: seven)
+    others: Mapping[str, ChatProvider] = field(default_factory=dict)
+    work: MemoryWork = field(default_factory=MemoryWork)
+    time: MemoryTime = field(default_factory=MemoryTime)
+    breakers: Breakers = field(init=False)
+    drains: Drains = field(default_factory=Drains)
+
+    def __post_init__(self) -> None:
+        self.breakers = Breakers(monotonic=self.time.monotonic)
 
     @property
     def settle(self) -> SettleTurn:
@@ -243,12 +412,44 @@ class Desk:
     def take_turn(self) -> TakeTurn:
         return TakeTurn(
             turns=self.turns,
-            admission=self.admission,
-            providers=dict.fromkeys(("openai", "gemini", "anthropic"), self.provider),
-            settle=self.settle,
-            running=self.running,
+            open=self.open,
+            run=self.run,
+            providers=self.providers,
             catalogue=ModelCatalogue(),
+            compose=ComposePrompt(self.providers, ModelCatalogue(), history_tokens=24_000),
+        )
+
+    @property
+    def providers(self) -> Mapping[str, ChatProvider]:
+        all_three = dict.fromkeys(("openai", "gemini", "anthropic"), self.provider)
+        return {**all_three, **self.others}
+
+    @property
+    def ask(self) -> AskVendors:
+        return AskVendors(
+            self.providers,
+            self.open,
+            self.work.begin,  # type: ignore[arg-type]
+            ModelCatalogue(),
+            breakers=self.breakers,
+            sleep=self.time.sleep,
+            monotonic=self.time.monotonic,
+            luck=lambda: 0.0,
+        )
+
+    @property
+    def run(self) -> RunTurn:
+        return RunTurn(self.ask, self.settle, self.running, self.drains)
+
+    @property
+    def open(self) -> OpenTurn:
+        return OpenTurn(
+            turns=self.turns,
+            admission=self.admission,
+            price=self.price,
             clock=self.clock,
+            lease=timedelta(seconds=30),
+            sandbox=True,
         )
 
     @property

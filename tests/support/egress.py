@@ -22,12 +22,13 @@ from joserfc.jwk import KeySet
 from shared.clients.egress import DETAIL_HEADER, GRANT_HEADER, USER_HEADER
 from shared.errors import Unauthenticated
 from shared.identity import Grant, Peers
+from shared.tiers import COMPATIBLE
 from shared.vendors import vendors
 from tests.support.simulator.process import RunningSimulator
 from tests.support.tokens import TokenMint
 
 # What a vendor's base URL already holds of the path, as the SDKs take that URL.
-_IN_BASE_URL = {"openai": "/v1"}
+_IN_BASE_URL = {"openai": "/v1", COMPATIBLE: "/v1"}
 _NOT_PASSED_ON = frozenset(
     {
         "host",
@@ -58,15 +59,19 @@ class EgressCall:
 
 @dataclass(slots=True)
 class EgressStandIn:
-    """`keys` holds the users' keys by user and vendor; a test may change all of it at any time."""
+    """`keys` holds the users' keys by user and vendor, `own_server_key` is the operator's; a test
+    may change all of it at any time."""
 
     vendor_urls: Mapping[str, str]
     peers: Peers
     mint: TokenMint
     keys: dict[tuple[UUID, str], str] = field(default_factory=dict)
+    own_server_key: str = "sim-operator"
     keyvault_is_down: bool = False
     refusal: tuple[int, str] | None = None
     calls: list[EgressCall] = field(default_factory=list)
+    # How many calls of a user find no connection to their vendor.
+    out_of_reach: dict[UUID, int] = field(default_factory=dict)
     url: str = ""
     _session: aiohttp.ClientSession | None = None
 
@@ -103,9 +108,14 @@ class EgressStandIn:
         except (Unauthenticated, JoseError, ValueError, KeyError):
             return _denied(403, "grant_refused")
         key = self.keys.get((grant.user_id, provider))
+        if provider == COMPATIBLE:
+            key = self.own_server_key
         if key is None:
             return _denied(404, "key_not_found")
         self.calls.append(EgressCall(grant, request.method, request.path))
+        if self.out_of_reach.get(grant.user_id):
+            self.out_of_reach[grant.user_id] -= 1
+            return _lost("remote_connection_failure|delayed_connect_error:_Connection_refused")
         return await self._forward(request, provider, key)
 
     def _granted(self, request: web.Request, provider: str) -> Grant:
@@ -129,7 +139,9 @@ class EgressStandIn:
             for name, value in request.headers.items()
             if name.lower() not in _NOT_PASSED_ON
         }
-        headers.update(vendors[provider].key_headers(key))
+        # As keyvault does: the vendor's other headers are the caller's.
+        carried = vendors.get(provider, vendors["openai"]).key_headers(key)
+        headers.update({name: value for name, value in carried.items() if key in value})
         try:
             async with self._session.request(
                 request.method,
@@ -139,9 +151,15 @@ class EgressStandIn:
                 allow_redirects=False,
             ) as answer:
                 return await _pass_back(request, answer)
+        except aiohttp.ClientConnectorError:
+            return _lost("remote_connection_failure|delayed_connect_error:_Connection_refused")
         except aiohttp.ClientError:
-            detail = "upstream_reset_before_response_started{connection_termination}"
-            return web.Response(status=503, headers={DETAIL_HEADER: detail})
+            return _lost("connection_termination")
+
+
+def _lost(how: str) -> web.Response:
+    detail = f"upstream_reset_before_response_started{{{how}}}"
+    return web.Response(status=503, headers={DETAIL_HEADER: detail})
 
 
 async def _pass_back(request: web.Request, answer: aiohttp.ClientResponse) -> web.StreamResponse:
@@ -181,6 +199,7 @@ def egress_to(
             "anthropic": simulator.anthropic,
             "gemini": simulator.gemini,
             "elevenlabs": simulator.elevenlabs,
+            COMPATIBLE: simulator.openai,
         },
         peers=Peers.from_file("keyvault", trusted_identities),
         mint=mint,

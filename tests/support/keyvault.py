@@ -43,6 +43,7 @@ from services.keyvault.domain.key_encryption import KeyringEncryption
 from services.keyvault.domain.key_use import FoundKey, KeyUse
 from services.keyvault.domain.keyring import Keyring, KeyringRefused
 from services.keyvault.domain.organisation import ClaimedSeat, SeatNews
+from services.keyvault.domain.own_server import OwnServer
 from services.keyvault.domain.owner import Owner
 from services.keyvault.domain.policy import SERVICES
 from services.keyvault.domain.provider_key import ProviderKey, Status
@@ -482,13 +483,7 @@ class MemoryKeyUses:
     async def note(
         self, use: KeyUse, *, if_status: Collection[Status], most: int = 0
     ) -> FoundKey | None:
-        if self.store.is_down:
-            raise DependencyUnavailable("database")
-        if self.store.stop_of(use.service):
-            raise ServiceStopped
-        lately = [n for n in self.noted if n.owner == use.owner and n.at > use.at - A_MINUTE]
-        if 0 < most <= len(lately):
-            raise UserRateReached
+        self._let_through(use, most)
         key = self._chosen(use, if_status)
         if key is None:
             return None
@@ -504,6 +499,23 @@ class MemoryKeyUses:
             envelope=key.secret.envelope if key.secret else None,
             is_noted=is_noted,
         )
+
+    async def note_keyless(self, use: KeyUse, *, most: int = 0) -> bool:
+        self._let_through(use, most)
+        if use.grant_id in self.store.granted or use.owner.user_id in self.store.forgotten.rows:
+            return False
+        self.noted.append(use)
+        self.store.granted |= {use.grant_id} if use.grant_id else set()
+        return True
+
+    def _let_through(self, use: KeyUse, most: int) -> None:
+        if self.store.is_down:
+            raise DependencyUnavailable("database")
+        if self.store.stop_of(use.service):
+            raise ServiceStopped
+        lately = [n for n in self.noted if n.owner == use.owner and n.at > use.at - A_MINUTE]
+        if 0 < most <= len(lately):
+            raise UserRateReached
 
     def _chosen(self, use: KeyUse, if_status: Collection[Status]) -> ProviderKey | None:
         """The owner's own before the organisation's, but one that fits before one that doesn't."""
@@ -608,6 +620,7 @@ class Desk:
     vault: Vault = field(default_factory=Vault)
     limits: UseLimits = field(default_factory=UseLimits)
     key_admins: FixedKeyAdmins = field(default_factory=FixedKeyAdmins)
+    own_server: OwnServer | None = None
 
     def __post_init__(self) -> None:
         self.key_uses = MemoryKeyUses(self.store)
@@ -621,7 +634,12 @@ class Desk:
         self.service_uses = MemoryServiceUses(self.store)
         self.meter = UseMeter(self.limits, self.clock.now())
         self.use_key = UseKey(
-            self.key_uses, self.vault, self.clock, self.meter, self.limits.uses_per_user_minute
+            self.key_uses,
+            self.vault,
+            self.clock,
+            self.meter,
+            self.limits.uses_per_user_minute,
+            self.own_server,
         )
         self.watch_uses = WatchUses(self.service_uses, self.meter, self.limits, self.clock)
         self.stop_service = StopService(self.service_uses, self.clock)

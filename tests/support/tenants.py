@@ -27,7 +27,8 @@ SERVICES = ("auth", "keyvault", "chat", "voice", "billing")
 # goes into `OWNED`: `everything_of` makes one, and nobody else may see that it exists.
 OWNED = frozenset(
     {
-        *("session_id", "sign_in_id", "token_id", "event_id"),
+        *("session_id", "sign_in_id", "token_id", "event_id", "message_id"),
+        "turn_id",
         *("organisation_id", "user_id", "invitation_id", "holder_id"),
     }
 )
@@ -35,10 +36,17 @@ OWNED = frozenset(
 SHARED: Mapping[str, str] = {
     "provider": "openai",
     "model": "gpt-4o-mini",
+    "version": "v1",
+    "after_id": "claude-sonnet-5-5",
+    "before_id": "claude-sonnet-5-5",
     "voice_id": "21m00Tcm4TlvDq8ikWAM",
     # Of 256 random bits, and known to whoever reads a mail alone.
     "token": "nobody-has-ever-been-sent-this-one",
+    "month": "2026-10",  # of the operator's books
+    "drift_id": "7",
     "cursor": "0198c0de-0000-7000-8000-00000000ada0",
+    # In a sandbox nobody pays, and only the billing team could name one.
+    "payment_id": "0198c0de-0000-7000-8000-00000000ada1",
 }
 # What else bodies need in order to be more than well-formed.
 VALUES: Mapping[str, Any] = {
@@ -97,7 +105,8 @@ async def everything_of(owner: Person) -> Belongings:
     await owner.store_key()
     session = await _made(client.post("/chat/sessions", json={"name": f"{mark} session"}))
     owner.session_id = session["id"]
-    assert (await owner.ask(f"{mark} message")).status_code == 200
+    answer = await owner.ask(f"{mark} message")
+    assert answer.status_code == 200, answer.text
     wish = {"name": f"{mark} token", "scopes": ["chat"], "expires_in_days": 1}
     token = await _made(client.post("/auth/tokens", json=wish))
     organisation = await _made(client.post("/auth/organisations", json={"name": f"{mark} org"}))
@@ -119,8 +128,13 @@ async def everything_of(owner: Person) -> Belongings:
         return list((await client.get("/billing/usage/records")).json()["data"])
 
     record = (await eventually(records, bool))[0]
+    [(turn_id,)] = owner.suite.rows(
+        "chat", "select id::text from generation where user_id = %s", owner.id
+    )
     ids = {
         "session_id": session["id"],
+        "turn_id": turn_id,
+        "message_id": answer.json()["message"]["id"],
         "sign_in_id": sign_in["id"],
         "token_id": token["id"],
         "event_id": record["event_id"],

@@ -76,12 +76,15 @@ class TokenMint:
 
 
 @asynccontextmanager
-async def serving(app: Any) -> AsyncIterator[str]:
-    """The URL of an ASGI application served on a free loopback port."""
+async def serving(app: Any, *, send_buffer: int | None = None) -> AsyncIterator[str]:
+    """The URL of an ASGI application served on a free loopback port. With a small `send_buffer` the
+    kernel does not hide a client that reads nothing."""
     import asyncio
     import socket
 
     listener = socket.socket()
+    if send_buffer is not None:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer)
     listener.bind(("127.0.0.1", 0))
     config = uvicorn.Config(app, log_config=None, lifespan="off", access_log=False)
     server = uvicorn.Server(config)

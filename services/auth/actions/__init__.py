@@ -36,6 +36,7 @@ from services.auth.actions.list_personal_tokens import ListPersonalTokens
 from services.auth.actions.list_sign_ins import ListSignIns
 from services.auth.actions.look_up_member import LookUpMember
 from services.auth.actions.look_up_user import LookUpUser
+from services.auth.actions.mail_limits import MailLimits
 from services.auth.actions.note_console_act import NoteConsoleAct
 from services.auth.actions.note_forgotten import NoteForgotten
 from services.auth.actions.publish_signing_keys import PublishSigningKeys
@@ -95,6 +96,7 @@ class Actions:
     resend_verification: ResendVerification
     reset_password: ResetPassword
     send_mails: SendMails
+    mail_limits: MailLimits
     verify_email: VerifyEmail
     list_sign_ins: ListSignIns
     end_sign_in: EndSignIn

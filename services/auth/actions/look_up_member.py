@@ -23,3 +23,8 @@ class LookUpMember:
         if member is None:
             raise MemberNotFound(user_id)
         return member
+
+    async def seats_taken(self, organisation_id: OrganisationId) -> int:
+        """How many people sit there now."""
+        async with self.unit_of_work() as work:
+            return (await work.members.headcount(organisation_id)).seated

@@ -32,7 +32,7 @@ class UserForPeers(BaseModel):
 
 class MemberForPeers(BaseModel):
     """Somebody's place in an organisation. `may_buy`: see and change its subscription;
-    `may_manage_keys`: its keys for vendors."""
+    `may_manage_keys`: its keys for vendors; `seats_taken`: how many people sit there."""
 
     organisation_id: UUID
     user_id: UUID
@@ -40,6 +40,7 @@ class MemberForPeers(BaseModel):
     is_seated: bool
     may_buy: bool
     may_manage_keys: bool
+    seats_taken: int
 
 
 @router.get(
@@ -68,4 +69,5 @@ async def look_up_member(
         is_seated=member.is_seated,
         may_buy=member.may(Act.BUY),
         may_manage_keys=member.may(Act.MANAGE_KEYS),
+        seats_taken=await actions.look_up_member.seats_taken(member.organisation_id),
     )

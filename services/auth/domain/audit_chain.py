@@ -10,19 +10,18 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Self
 from uuid import UUID
+
+from shared import chain
 
 GENESIS = hashlib.sha256(b"companion auth audit: before the first link").digest()
 """What the first link follows."""
 
 _FORMAT = b"companion.auth.audit.1"
 _EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
-_HEAD = re.compile(r"(0|[1-9]\d{0,18}):([0-9a-f]{64})")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +51,7 @@ class ChainedEvent:
             *(_id(one) for one in (self.user_id, self.actor_id, self.organisation_id)),
             self.facts.encode(),
         )
-        return b"".join(len(field).to_bytes(4, "big") + field for field in fields)
+        return chain.joined(fields)
 
     def mac(self, previous: bytes, key: bytes) -> bytes:
         """The MAC of the link that ties this event to the one before."""
@@ -74,25 +73,11 @@ class Link:
 
 
 @dataclass(frozen=True, slots=True)
-class Head:
-    """The last link, to be kept where nobody can write who writes to the database."""
+class Head(chain.Head):
+    """The last link of the trail; before there is any, what the first one follows."""
 
     sequence: int = 0
     mac: bytes = GENESIS
-
-    def __str__(self) -> str:
-        return f"{self.sequence}:{self.mac.hex()}"
-
-    @classmethod
-    def parse(cls, text: str) -> Self:
-        """Raises ValueError."""
-        match = _HEAD.fullmatch(text.strip())
-        if match is None:
-            raise ValueError("a head is SEQUENCE:MAC, with a MAC of 64 hexadecimal digits")
-        return cls(int(match[1]), bytes.fromhex(match[2]))
-
-    def is_same_place(self, other: Head) -> bool:
-        return self.sequence == other.sequence and hmac.compare_digest(self.mac, other.mac)
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,6 +27,7 @@ class MailKind(StrEnum):
     INVITATION = "invitation"
     NEW_FACTOR = "new_factor"
     FACTOR_REMOVED = "factor_removed"
+    LIMIT_REACHED = "limit_reached"
 
 
 class UnreadableMail(Exception):

@@ -206,6 +206,20 @@ def _factor_removed(facts: Facts) -> Text:
     )
 
 
+def _limit_reached(facts: Facts) -> Text:
+    is_full = facts["percent"] == "100"
+    return Text(
+        "A limit of your plan is reached" if is_full else "A limit of your plan is near",
+        (
+            f"You have used {facts['used']} of {facts['limit']} ({facts['window']}), which is"
+            f" {facts['percent']} percent or more.",
+            f"It begins anew at {facts['resets_at']}."
+            + (" Until then requests that need it are refused." if is_full else ""),
+            "A larger plan has larger limits; GET /billing/limits shows all of yours.",
+        ),
+    )
+
+
 _TEXTS: Mapping[MailKind, Callable[[Facts], Text]] = {
     MailKind.VERIFY_EMAIL: _verify_email,
     MailKind.ACCOUNT_EXISTS: _account_exists,
@@ -217,4 +231,5 @@ _TEXTS: Mapping[MailKind, Callable[[Facts], Text]] = {
     MailKind.INVITATION: _invitation,
     MailKind.NEW_FACTOR: _new_factor,
     MailKind.FACTOR_REMOVED: _factor_removed,
+    MailKind.LIMIT_REACHED: _limit_reached,
 }

@@ -4,26 +4,43 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from services.billing.actions.change_organisation_subscription import (
-    ChangeOrganisationSubscription,
-)
+from services.billing.actions.advance_subscriptions import AdvanceSubscriptions
+from services.billing.actions.archive_ledger import ArchiveLedger, VerifyArchive
+from services.billing.actions.cancel_subscription import CancelSubscription, ResumeSubscription
 from services.billing.actions.change_subscription import ChangeSubscription, GrantSubscription
+from services.billing.actions.check_rollups import CheckRollups, RepairDrift
+from services.billing.actions.close_period import ClosePeriod, ListPeriods, ShowPeriod
+from services.billing.actions.compare_manifests import CompareManifests
+from services.billing.actions.correct_usage import ApplyCorrections, CorrectUsage
 from services.billing.actions.end_organisation_subscriptions import EndOrganisationSubscriptions
 from services.billing.actions.explain_usage import ExplainUsage
 from services.billing.actions.export_user import ExportUser
 from services.billing.actions.forget_user import ForgetUser
+from services.billing.actions.link_ledger import LinkLedger
+from services.billing.actions.list_charges import ListCharges
+from services.billing.actions.list_past_due import ListPastDue, ListUnusedPayments
 from services.billing.actions.list_usage import ExportUsage, ListUsage
 from services.billing.actions.note_manifests import NoteManifests
+from services.billing.actions.open_portal import OpenPortal
 from services.billing.actions.prepare_ledger import PrepareLedger
+from services.billing.actions.preview_price import PreviewPrice
 from services.billing.actions.rate_unpriced_usage import RateUnpricedUsage
+from services.billing.actions.receive_payment_news import CatchUpOnPayments, ReceiveWebhook
 from services.billing.actions.reconcile import Reconcile
 from services.billing.actions.record_usage import RecordUsage
+from services.billing.actions.report_outside_usage import ReportOutsideUsage
 from services.billing.actions.report_usage import ReportUsage
 from services.billing.actions.request_missing_usage import RequestMissingUsage
+from services.billing.actions.rerate_usage import RerateUsage
+from services.billing.actions.set_plan_price import SetPlanPrice, ShowPlanPrices
 from services.billing.actions.set_price import SetPrice
+from services.billing.actions.settle_payment import MarkPaid
 from services.billing.actions.show_limits import ShowLimits
 from services.billing.actions.show_organisation_subscription import ShowOrganisationSubscription
 from services.billing.actions.show_subscription import ShowSubscription
+from services.billing.actions.tell_limits import TellLimits
+from services.billing.actions.tell_payers import TellPayers
+from services.billing.actions.verify_ledger import ShowLedger, VerifyLedger
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,9 +61,38 @@ class Actions:
     change_subscription: ChangeSubscription
     grant_subscription: GrantSubscription
     show_organisation_subscription: ShowOrganisationSubscription
-    change_organisation_subscription: ChangeOrganisationSubscription
+    cancel_subscription: CancelSubscription
+    resume_subscription: ResumeSubscription
+    advance_subscriptions: AdvanceSubscriptions
+    mark_paid: MarkPaid
+    receive_webhook: ReceiveWebhook
+    catch_up_on_payments: CatchUpOnPayments
+    tell_payers: TellPayers
+    open_portal: OpenPortal
+    list_charges: ListCharges
+    list_past_due: ListPastDue
+    list_unused_payments: ListUnusedPayments
+    set_plan_price: SetPlanPrice
+    show_plan_prices: ShowPlanPrices
     end_organisation_subscriptions: EndOrganisationSubscriptions
     set_price: SetPrice
+    preview_price: PreviewPrice
+    rerate_usage: RerateUsage
+    report_outside_usage: ReportOutsideUsage
+    compare_manifests: CompareManifests
+    tell_limits: TellLimits
+    close_period: ClosePeriod
+    show_period: ShowPeriod
+    list_periods: ListPeriods
     reconcile: Reconcile
     forget_user: ForgetUser
     export_user: ExportUser
+    link_ledger: LinkLedger
+    verify_ledger: VerifyLedger
+    show_ledger: ShowLedger
+    correct_usage: CorrectUsage
+    apply_corrections: ApplyCorrections
+    check_rollups: CheckRollups
+    repair_drift: RepairDrift
+    archive_ledger: ArchiveLedger
+    verify_archive: VerifyArchive

@@ -2,36 +2,260 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 
-from services.billing.domain.errors import SubscriptionNotFound, SubscriptionNotPaid
-from services.billing.domain.ports import NewUnitOfWork, UnitOfWork
-from services.billing.domain.subscription import Subscription
+from services.billing.actions.keep_subscription import keep_step, look_up, take_up
+from services.billing.actions.settle_payment import settle_order
+from services.billing.actions.show_organisation_subscription import ensure_may_decide
+from services.billing.domain.billing_cycle import (
+    Course,
+    Rules,
+    Step,
+    bought,
+    course_of,
+    granted,
+    scheduled,
+    tried,
+    unit_price,
+    upgraded,
+)
+from services.billing.domain.charge import Charge
+from services.billing.domain.errors import (
+    PaymentDeclined,
+    PaymentsUnavailable,
+    SeatsAssigned,
+    SubscriptionNotFound,
+    SubscriptionNotPaid,
+)
+from services.billing.domain.payment import (
+    Payer,
+    Payment,
+    PaymentId,
+    PaymentKind,
+    PaymentState,
+    Wish,
+)
+from services.billing.domain.plan_price import PlanPrices, UnitPrice
+from services.billing.domain.ports import NewUnitOfWork, Organisations, Payments, UnitOfWork
+from services.billing.domain.subscription import Holder, Subscription
 from shared.clock import Clock
-from shared.events.subscription import SubscriptionChanged
-from shared.ids import UserId
+from shared.ids import UserId, uuid7
+from shared.tiers import DEFAULT_TIER, Tier
+
+# Shorter than the day that a provider's checkout page lives.
+_AN_ORDER_STANDS = timedelta(hours=12)
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What somebody chooses; without `seats` they stay as they are."""
+
+    tier_name: str
+    seats: int | None = None
+    trial: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became, or would become, of a choice: the subscription then, from when on, and what is
+    charged for it. With a `checkout_url` it waits for somebody to pay there."""
+
+    subscription: Subscription
+    effective_at: datetime
+    charges: tuple[Charge, ...] = ()
+    checkout_url: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """How a choice is fulfilled."""
+
+    step: Step
+    effective_at: datetime
+    unit: UnitPrice
+    course: Course = Course.FREELY
+
+    @property
+    def has_a_price(self) -> bool:
+        return self.course in (Course.BUY, Course.UPGRADE) and self.step.amount_microusd > 0
+
+    @property
+    def outcome(self) -> Outcome:
+        return Outcome(self.step.subscription, self.effective_at, self.step.charges)
 
 
 @dataclass(frozen=True, slots=True)
 class ChangeSubscription:
-    """The user's own choice, in effect at once.
+    """Choose a tier and seats, for oneself or for an organisation.
 
-    Raises UnknownTier or OneSeatOnly, and SubscriptionNotPaid when it costs more than before,
-    unless `unpaid_changes` (a sandbox) lets everything through.
+    More takes effect at once, against payment; less from the next period on.
     """
 
     unit_of_work: NewUnitOfWork
     clock: Clock
-    unpaid_changes: bool
+    organisations: Organisations
+    payments: Payments
+    rules: Rules
 
-    async def __call__(self, user_id: UserId, tier_name: str, seats: int | None) -> Subscription:
+    async def preview(self, holder: Holder, wanted: Wanted, *, by: UserId) -> Outcome:
+        """What the choice would do and cost now; nothing is written.
+
+        Raises what the choice itself would raise, but for payments.
+        """
+        taken = await self._ensure_allowed(holder, by)
+        now = self.clock.now()
         async with self.unit_of_work() as work:
-            present = await work.subscriptions.hold(user_id)
-            wanted = present.changed_to(tier_name, seats, self.clock.now())
-            if not self.unpaid_changes:
-                ensure_paid(present, wanted)
-            await keep(work, present, wanted, by=user_id)
-        return wanted
+            present, prices = await look_up(work, holder, now, self.rules)
+        return self._plan(present, wanted, now, prices, taken).outcome
+
+    async def __call__(self, holder: Holder, wanted: Wanted, *, by: UserId) -> Outcome:
+        """Raises UnknownTier, OneSeatOnly, SeatsAssigned, TrialUsed, TrialNotOffered,
+        PaymentOutstanding, SubscriptionNotPaid, PaymentDeclined, PaymentsUnavailable, and for an
+        organisation SubscriptionNotFound, OrganisationBillingRequired or DependencyUnavailable."""
+        taken = await self._ensure_allowed(holder, by)
+        now = self.clock.now()
+        async with self.unit_of_work() as work:
+            present, prices = await take_up(work, holder, now, self.rules)
+            plan = self._plan(present, wanted, now, prices, taken)
+            if not plan.has_a_price:
+                await keep_step(work, present, plan.step, by=by)
+                return plan.outcome
+            order, replaced = await self._ordered(work, plan, by, now)
+            payer = await work.payments.payer(holder.id)
+        if replaced is not None and replaced.reference is not None:
+            # Should the provider be away: whoever pays there as well is found by `UNUSED`.
+            with suppress(PaymentsUnavailable):
+                await self.payments.withdraw(replaced)
+        return await self._collect(plan, order, payer, by)
+
+    async def _ensure_allowed(self, holder: Holder, by: UserId) -> int:
+        """Answers how many seats are taken, as far as that bounds anything."""
+        await ensure_may_decide(self.organisations, holder, by)
+        if not (holder.is_organisation and self.payments.asks_first):
+            return 0
+        return await self.organisations.seats_taken(holder.id, by) or 0
+
+    def _plan(
+        self, present: Subscription, wanted: Wanted, now: datetime, prices: PlanPrices, taken: int
+    ) -> _Plan:
+        tier, seats = present.wanted(wanted.tier_name, wanted.seats)
+        if tier != DEFAULT_TIER and seats < taken:
+            raise SeatsAssigned(taken)
+        unit = unit_price(present, tier, now, prices)
+        if wanted.trial:
+            return _Plan(tried(present, tier, seats, self.rules, now), now, unit)
+        if not self.payments.asks_first:
+            return _Plan(granted(present, tier.name, seats, now), now, unit)
+        course = course_of(present, tier, seats, unit)
+        later = present.period_ends or now
+        return _Plan(
+            _fulfilled(course, present, tier, seats, unit, now),
+            later if course is Course.LATER else now,
+            unit,
+            course,
+        )
+
+    async def _ordered(
+        self, work: UnitOfWork, plan: _Plan, by: UserId, now: datetime
+    ) -> tuple[Payment, Payment | None]:
+        """The order that waits for its payment, and the one whose place it took. The same wish
+        again is the same order."""
+        wanted = plan.step.subscription
+        known = await work.payments.open_of(wanted.user_id, PaymentKind.ORDER)
+        terms = (wanted.tier_name, wanted.seats, plan.unit.version, self.payments.name)
+        if known is not None:
+            same = (known.tier_name, known.seats, known.price_version, known.provider) == terms
+            if same and now - known.created_at < _AN_ORDER_STANDS:
+                return known, None
+            await work.payments.void_open(wanted.user_id, now)
+        order = Payment(
+            id=PaymentId(uuid7()),
+            holder=wanted.user_id,
+            is_organisation=wanted.is_organisation,
+            kind=PaymentKind.ORDER,
+            state=PaymentState.OPEN,
+            provider=self.payments.name,
+            amount_microusd=plan.step.amount_microusd,
+            asked_by=by,
+            created_at=now,
+            tier_name=wanted.tier_name,
+            seats=wanted.seats,
+            unit_price_microusd=plan.unit.microusd,
+            price_version=plan.unit.version,
+        )
+        await work.payments.add(order)
+        return order, known
+
+    async def _collect(
+        self, plan: _Plan, order: Payment, payer: Payer | None, by: UserId
+    ) -> Outcome:
+        # Nothing is held meanwhile: the provider is asked over the network, and takes its time.
+        pays_already = (
+            payer is not None
+            and payer.provider == self.payments.name
+            and payer.subscription is not None
+        )
+        if plan.course is Course.UPGRADE and payer is not None and pays_already:
+            return await self._collect_change(order, payer, by)
+        if plan.course is Course.BUY and self.payments.has_checkout:
+            return await self._check_out(plan, order, payer)
+        wanted = plan.step.subscription
+        raise SubscriptionNotPaid(
+            wanted.tier_name,
+            wanted.seats,
+            wanted.price_microusd_per_month,
+            payment_id=str(order.id),
+            amount_microusd=order.amount_microusd,
+        )
+
+    async def _collect_change(self, order: Payment, payer: Payer, by: UserId) -> Outcome:
+        try:
+            await self.payments.collect_change(order, payer)
+        except PaymentDeclined:
+            async with self.unit_of_work() as work:
+                await work.payments.void_open(order.holder, self.clock.now())
+            raise
+        now = self.clock.now()
+        async with self.unit_of_work() as work:
+            step = await settle_order(work, order.id, now, self.rules, by=by)
+            told = Wish(order.tier_name or "", order.seats or 1, ending=False)
+            await work.payments.keep_payer(replace(payer, told=told))
+            return Outcome(step.subscription, now, step.charges)
+
+    async def _check_out(self, plan: _Plan, order: Payment, payer: Payer | None) -> Outcome:
+        if order.checkout_url is None:
+            checkout = await self.payments.checkout(order, payer)
+            async with self.unit_of_work() as work:
+                held = await work.payments.hold(order.id)
+                # A fast payer may have paid before we came to write this down.
+                if held is not None and held.state is PaymentState.OPEN:
+                    await work.payments.save(held.at_checkout(checkout))
+            order = order.at_checkout(checkout)
+        outcome = plan.outcome
+        return Outcome(
+            outcome.subscription, outcome.effective_at, outcome.charges, order.checkout_url
+        )
+
+
+def _fulfilled(
+    course: Course,
+    present: Subscription,
+    tier: Tier,
+    seats: int,
+    unit: UnitPrice,
+    now: datetime,
+) -> Step:
+    if course is Course.NOTHING:
+        return Step(present)
+    if course is Course.FREELY:
+        return granted(present, tier.name, seats, now)
+    if course is Course.BUY:
+        return bought(present, tier, seats, unit, now)
+    if course is Course.UPGRADE:
+        return upgraded(present, tier, seats, unit, now)
+    return scheduled(present, tier, seats, now)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +267,7 @@ class GrantSubscription:
 
     unit_of_work: NewUnitOfWork
     clock: Clock
+    rules: Rules = Rules()  # noqa: RUF009 - frozen, and the operator's own come from wiring
 
     async def __call__(
         self,
@@ -53,31 +278,12 @@ class GrantSubscription:
         by: UserId,
         is_organisation: bool = False,
     ) -> Subscription:
+        now = self.clock.now()
+        wanted = Holder(holder, is_organisation)
         async with self.unit_of_work() as work:
-            present = await work.subscriptions.hold(holder, is_organisation=is_organisation)
+            present, _prices = await take_up(work, wanted, now, self.rules)
             if present.is_organisation is not is_organisation:
                 raise SubscriptionNotFound(holder)
-            granted = present.changed_to(tier_name, seats, self.clock.now())
-            await keep(work, present, granted, by=by)
-        return granted
-
-
-def ensure_paid(before: Subscription, after: Subscription) -> None:
-    """Raises SubscriptionNotPaid when somebody has to pay for this first."""
-    if after.costs_more_than(before):
-        raise SubscriptionNotPaid(after.tier_name, after.seats, after.price_microusd_per_month)
-
-
-async def keep(work: UnitOfWork, before: Subscription, after: Subscription, *, by: UserId) -> None:
-    """Write a change down and tell it; nothing when there is none."""
-    if after == before:
-        return
-    await work.subscriptions.save(after, by=by)
-    event = SubscriptionChanged(
-        user_id=by if after.is_organisation else after.user_id,
-        tier_name=after.tier_name,
-        seats=after.seats,
-        revision=after.revision,
-        organisation_id=after.organisation_id,
-    )
-    work.publish(event, subject=after.user_id, tier=after.tier_name)
+            step = granted(present, tier_name, seats, now)
+            await keep_step(work, present, step, by=by)
+        return step.subscription

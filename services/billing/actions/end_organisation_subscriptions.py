@@ -6,7 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from uuid import UUID
 
-from services.billing.actions.change_subscription import keep
+from services.billing.actions.keep_subscription import keep_step
+from services.billing.domain.billing_cycle import granted
 from services.billing.domain.ports import NewUnitOfWork
 from shared.clock import Clock
 from shared.ids import UserId
@@ -28,5 +29,5 @@ class EndOrganisationSubscriptions:
                 if found is None or not found.is_organisation:
                     continue
                 present = await work.subscriptions.hold(found.user_id, is_organisation=True)
-                ended = present.changed_to(DEFAULT_TIER.name, 1, self.clock.now())
-                await keep(work, present, ended, by=by)
+                ended = granted(present, DEFAULT_TIER.name, 1, self.clock.now())
+                await keep_step(work, present, ended, by=by)

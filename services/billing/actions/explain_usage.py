@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from services.billing.domain.correction import Corrected
 from services.billing.domain.errors import UsageRecordNotFound
 from services.billing.domain.ledger import Entry
 from services.billing.domain.ports import NewUnitOfWork
@@ -23,3 +24,9 @@ class ExplainUsage:
         if entry is None or entry.user_id != by:
             raise UsageRecordNotFound(event_id)
         return entry
+
+    async def with_corrections(self, event_id: EventId, *, by: UserId) -> Corrected:
+        """The same with all that was said about it later."""
+        entry = await self(event_id, by=by)
+        async with self.unit_of_work() as work:
+            return Corrected(entry, await work.corrections.of(event_id))

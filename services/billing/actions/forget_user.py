@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+from services.billing.domain.billing_cycle import granted
 from services.billing.domain.ports import UnitOfWork
 from shared.erasure import Forget, Left
 from shared.ids import UserId
@@ -27,9 +28,10 @@ class ForgetUser(Forget[UnitOfWork]):
         if present is None:
             return Left.NOTHING
         present = await work.subscriptions.hold(user_id)
-        ended = present.changed_to(DEFAULT_TIER.name, None, self.clock.now())
-        if ended != present:
+        ended = granted(present, DEFAULT_TIER.name, None, self.clock.now())
+        if ended.subscription != present:
             # A change like any other, so that a month is charged up to this day and no further.
-            await work.subscriptions.save(ended, by=user_id)
+            await work.charges.add(ended.charges)
+            await work.subscriptions.save(ended.subscription, by=user_id)
         await work.subscriptions.delete(user_id)
         return Left.NOTHING

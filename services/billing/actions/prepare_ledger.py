@@ -1,4 +1,4 @@
-"""Room in the ledger for the months to come."""
+"""Room in the ledger for the time to come."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from services.billing.domain.ports import NewUnitOfWork
 from shared.clock import Clock
 
 MONTHS_AHEAD = 3
+DAYS_AHEAD = 14
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,9 +18,16 @@ class PrepareLedger:
 
     unit_of_work: NewUnitOfWork
     clock: Clock
+    in_days: bool = False
+    """A partition for each day, as what is to be archived needs it; otherwise for each month, since
+    every partition has its price where all of them are searched."""
 
     async def __call__(self) -> int:
         """Answers how many rows are astray: more than none is worth a look."""
+        if self.in_days:
+            async with self.unit_of_work() as work:
+                await work.upkeep.prepare_days(self.clock.now(), ahead=DAYS_AHEAD)
+                return await work.upkeep.stray_rows()
         month = _first_of_month(self.clock.now())
         months = [month]
         for _ in range(MONTHS_AHEAD):

@@ -16,15 +16,21 @@ from shared.ids import UserId, uuid7
 class SetPrice:
     """Add a price that holds from a moment on, past or future.
 
-    It rates what comes and what waits for a price; a rating that was given stays. Raises
-    PriceNotAcceptable or PriceExists.
+    It rates what comes and what waits for a price; a rating that was given stays, and with
+    `rerate` gets a correction that makes the difference. Raises PriceNotAcceptable or PriceExists.
     """
 
     unit_of_work: NewUnitOfWork
     clock: Clock
 
     async def __call__(
-        self, model: Model, prices: UnitPrices, *, effective_from: datetime | None, by: UserId
+        self,
+        model: Model,
+        prices: UnitPrices,
+        *,
+        effective_from: datetime | None,
+        by: UserId,
+        rerate: bool = False,
     ) -> PriceOverride:
         now = self.clock.now()
         price = PriceOverride.set(
@@ -33,4 +39,6 @@ class SetPrice:
         async with self.unit_of_work() as work:
             if not await work.prices.add(price):
                 raise PriceExists(*model, price.effective_from)
+            if rerate:
+                await work.effects.ask_rerating(price)
         return price

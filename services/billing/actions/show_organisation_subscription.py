@@ -7,7 +7,7 @@ from uuid import UUID
 
 from services.billing.domain.errors import OrganisationBillingRequired, SubscriptionNotFound
 from services.billing.domain.ports import NewUnitOfWork, Organisations
-from services.billing.domain.subscription import Subscription
+from services.billing.domain.subscription import Holder, Subscription
 from shared.ids import UserId
 
 
@@ -36,3 +36,12 @@ async def ensure_may_buy(
         raise SubscriptionNotFound(organisation_id)
     if not may_buy:
         raise OrganisationBillingRequired
+
+
+async def ensure_may_decide(organisations: Organisations, holder: Holder, user_id: UserId) -> None:
+    """Raises the same, and SubscriptionNotFound for another user's: everybody decides about their
+    own."""
+    if holder.is_organisation:
+        await ensure_may_buy(organisations, holder.id, user_id)
+    elif holder.id != user_id:
+        raise SubscriptionNotFound(holder.id)

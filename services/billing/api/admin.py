@@ -11,14 +11,19 @@ from fastapi import APIRouter
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from services.billing.actions.reconcile import Reconciliation
+from services.billing.api.corrections import DriftBody, RollupCheckBody
 from services.billing.api.dependencies import BillingStaff, ServiceActions
 from services.billing.api.subscription import SubscriptionBody, WantedSubscription
 from services.billing.domain.completeness import Gap, Progress
+from services.billing.domain.manifest import HourManifest
 from services.billing.domain.price_book import (
     MOST_MICROUSD_PER_MILLION,
+    MOST_UNIT_MICROUSD,
     PriceOverride,
     UnitPrices,
 )
+from services.billing.domain.price_preview import PriceEffect
+from shared.events.usage import UsageSums
 from shared.http.problems import problems
 from shared.ids import UserId
 
@@ -43,6 +48,15 @@ class UnitPricesBody(BaseModel):
     cache_write_microusd_per_million: UnitPrice = None
     output_microusd_per_million: UnitPrice = None
     characters_microusd_per_million: UnitPrice = None
+    unit_microusd: Annotated[
+        int | None,
+        Field(
+            ge=0,
+            le=MOST_UNIT_MICROUSD,
+            strict=True,
+            description="Micro-dollars for one unit of a meter outside the suite.",
+        ),
+    ] = None
 
 
 class NewPrice(UnitPricesBody):
@@ -53,6 +67,12 @@ class NewPrice(UnitPricesBody):
     provider: str = Field(min_length=1, max_length=100)
     model: str = Field(min_length=1, max_length=300)
     effective_from: Effective | None = None
+    rerate: bool = Field(
+        False,
+        strict=True,
+        description="Whether entries that were rated by another price get a correction. "
+        "See `/billing/admin/prices/preview` first.",
+    )
 
     def unit_prices(self) -> UnitPrices:
         return UnitPrices(
@@ -61,6 +81,7 @@ class NewPrice(UnitPricesBody):
             cache_write=self.cache_write_microusd_per_million,
             output=self.output_microusd_per_million,
             characters=self.characters_microusd_per_million,
+            unit=self.unit_microusd,
         )
 
 
@@ -88,6 +109,7 @@ class PriceBody(UnitPricesBody):
             cache_write_microusd_per_million=price.prices.cache_write,
             output_microusd_per_million=price.prices.output,
             characters_microusd_per_million=price.prices.characters,
+            unit_microusd=price.prices.unit,
         )
 
 
@@ -145,6 +167,48 @@ class UnpricedBody(BaseModel):
     requests: int
 
 
+class ProducerBody(BaseModel):
+    """A producer: when it was heard of last (it says so when nothing was used, too), and how many
+    hours of the last five weeks stand in the ledger as it told them."""
+
+    producer: str
+    last_heard_at: datetime
+    silent: bool
+    hours_matched: int
+    hours_mismatched: int
+
+
+class HourBody(BaseModel):
+    """An hour that differs: what the producer told, and what the ledger has (null: not compared
+    yet)."""
+
+    producer: str
+    stream: str
+    epoch: UUID
+    hour: datetime
+    announced: UsageSums
+    recorded: UsageSums | None
+
+    @classmethod
+    def of(cls, hour: HourManifest) -> HourBody:
+        return cls(
+            producer=hour.stream.producer,
+            stream=hour.stream.name,
+            epoch=hour.stream.epoch,
+            hour=hour.hour,
+            announced=hour.announced,
+            recorded=hour.recorded,
+        )
+
+
+class HeldBody(BaseModel):
+    """What services outside the suite told that can't be counted as it is."""
+
+    code: str
+    meter: str
+    events: int
+
+
 class ReconciliationBody(BaseModel):
     """Whether the ledger is complete. `default_partition_rows` are entries whose id tells a time
     that no month was prepared for; `dead_events` could not be handled."""
@@ -154,6 +218,12 @@ class ReconciliationBody(BaseModel):
     unpriced_requests: int
     default_partition_rows: int
     dead_events: int
+    producers: list[ProducerBody]
+    mismatched_hours: list[HourBody]  # the first hundred
+    held_usage: list[HeldBody]
+    unlinked_records: int = Field(description="Not in the ledger's chain yet.")
+    rollup_check: RollupCheckBody | None
+    rollup_drifts: list[DriftBody]  # the first hundred that nobody has repaired
 
     @classmethod
     def of(cls, state: Reconciliation) -> ReconciliationBody:
@@ -169,7 +239,27 @@ class ReconciliationBody(BaseModel):
             unpriced_requests=sum(waiting for _, waiting in state.unpriced),
             default_partition_rows=state.stray_rows,
             dead_events=state.dead_events,
+            producers=_producers(state),
+            mismatched_hours=[HourBody.of(hour) for hour in state.mismatched],
+            held_usage=[HeldBody(code=h.code, meter=h.meter, events=h.events) for h in state.held],
+            unlinked_records=state.chain.waiting,
+            rollup_check=RollupCheckBody.of(state.check),
+            rollup_drifts=[DriftBody.of(drift) for drift in state.drifts],
         )
+
+
+def _producers(state: Reconciliation) -> list[ProducerBody]:
+    hours = {one.producer: one for one in state.hours}
+    return [
+        ProducerBody(
+            producer=name,
+            last_heard_at=heard,
+            silent=name in state.silent,
+            hours_matched=hours[name].matched if name in hours else 0,
+            hours_mismatched=hours[name].mismatched if name in hours else 0,
+        )
+        for name, heard in sorted(state.last_heard.items())
+    ]
 
 
 @router.post("/prices", status_code=201, responses=problems(401, 403, 409, 422))
@@ -181,8 +271,65 @@ async def set_price(wanted: NewPrice, actions: ServiceActions, staff: BillingSta
         wanted.unit_prices(),
         effective_from=since,
         by=staff.identity.user_id,
+        rerate=wanted.rerate,
     )
     return PriceBody.of(price)
+
+
+class PriceEffectBody(BaseModel):
+    """What a price would change in one tier. What waits is rated by it once it is set; a rating
+    that was given stands, and `difference_microusd` is what its correction would come to."""
+
+    tier: str
+    waiting: int
+    waiting_cost_microusd: int
+    still_waiting: int
+    rated: int
+    cost_now_microusd: int
+    cost_then_microusd: int
+    difference_microusd: int
+    not_priced_then: int
+
+    @classmethod
+    def of(cls, effect: PriceEffect) -> PriceEffectBody:
+        return cls(
+            tier=effect.tier,
+            waiting=effect.waiting,
+            waiting_cost_microusd=effect.waiting_cost,
+            still_waiting=effect.still_waiting,
+            rated=effect.rated,
+            cost_now_microusd=effect.cost_now,
+            cost_then_microusd=effect.cost_then,
+            difference_microusd=effect.difference,
+            not_priced_then=effect.not_priced_then,
+        )
+
+
+class PricePreviewBody(BaseModel):
+    """What a price would change, by tier; nothing was written."""
+
+    provider: str
+    model: str
+    data: list[PriceEffectBody]
+
+
+@router.post("/prices/preview", responses=problems(401, 403, 422))
+async def preview_price(
+    wanted: NewPrice, actions: ServiceActions, staff: BillingStaff
+) -> PricePreviewBody:
+    """See which entries a price would hold for and what would change, before it is set."""
+    since = wanted.effective_from.astimezone(UTC) if wanted.effective_from else None
+    effects = await actions.preview_price(
+        (wanted.provider, wanted.model),
+        wanted.unit_prices(),
+        effective_from=since,
+        by=staff.identity.user_id,
+    )
+    return PricePreviewBody(
+        provider=wanted.provider,
+        model=wanted.model,
+        data=[PriceEffectBody.of(effect) for effect in effects],
+    )
 
 
 @router.put(

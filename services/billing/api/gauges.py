@@ -35,6 +35,33 @@ SILENCE = Gauge(
     ["producer"],
 )
 
+HELD = Gauge(
+    "companion_billing_held_usage_events",
+    "What services outside the suite told that can't be counted as it is, by reason.",
+    ["code"],
+)
+MISMATCHED = Gauge(
+    "companion_billing_mismatched_hours",
+    "Hours of the last five weeks in which the ledger and a producer differ.",
+    ["producer"],
+)
+SILENT = Gauge(
+    "companion_billing_silent_producers",
+    "Producers of whom nothing was heard for a minute, not even that nothing was used.",
+)
+
+UNLINKED = Gauge(
+    "companion_billing_unlinked_records",
+    "Records of the ledger that are not in its chain yet: a change of one would go unseen.",
+)
+UNLINKED_SECONDS = Gauge(
+    "companion_billing_oldest_unlinked_seconds", "How long the oldest of them has waited."
+)
+DRIFTS = Gauge(
+    "companion_billing_rollup_drifts",
+    "Kept sums that are not what the ledger says and that nobody has repaired (100 at most).",
+)
+
 
 @asynccontextmanager
 async def keep_gauges(actions: Actions) -> AsyncIterator[None]:
@@ -63,6 +90,18 @@ def show(state: Reconciliation, now: datetime) -> None:
     STRAY_ROWS.set(state.stray_rows)
     UNPRICED.set(sum(waiting for _, waiting in state.unpriced))
     DEAD.set(state.dead_events)
+    SILENT.set(len(state.silent))
+    HELD.clear()
+    held: dict[str, int] = {}
+    for one in state.held:
+        held[one.code] = held.get(one.code, 0) + one.events
+    for code, events in held.items():
+        HELD.labels(code).set(events)
+    for hours in state.hours:
+        MISMATCHED.labels(hours.producer).set(hours.mismatched)
+    UNLINKED.set(state.chain.waiting)
+    UNLINKED_SECONDS.set((now - (state.chain.since or now)).total_seconds())
+    DRIFTS.set(len(state.drifts))
     missing: dict[str, int] = {}
     seen: dict[str, datetime] = {}
     for progress in state.progress:

@@ -20,21 +20,21 @@ class LimitBody(BaseModel):
     """One window of a limit."""
 
     name: str
-    provider: str
-    limit: int
+    provider: str | None  # null: over all of them
+    limit: int | None  # null: your own cap on spending, which your settings in chat tell
     used: int
-    reserved: int = 0  # a request is counted as used from its admission on
-    remaining: int
+    reserved: int  # held by requests that still run, and may yet come back
+    remaining: int | None
     resets_at: datetime
 
     @classmethod
     def of(cls, standing: LimitStanding) -> LimitBody:
-        rule = standing.rule
         return cls(
-            name=rule.name,
-            provider=rule.provider,
-            limit=rule.limit,
+            name=standing.name,
+            provider=standing.provider,
+            limit=standing.limit,
             used=standing.used,
+            reserved=standing.reserved,
             remaining=standing.remaining,
             resets_at=standing.resets_at,
         )
@@ -42,6 +42,7 @@ class LimitBody(BaseModel):
 
 @router.get("/limits", responses=problems(401))
 async def show_limits(actions: ServiceActions, caller: SignedIn) -> Page[LimitBody]:
-    """Every window of your tier, with what is used of it. What is unlimited is not listed."""
+    """Every window of your tier, with what is used of it and what running requests hold. What is
+    unlimited is not listed; the month's spending is, in micro-dollars."""
     standings = await actions.show_limits(caller.identity.user_id, claimed=caller.tier)
     return Page(data=[LimitBody.of(standing) for standing in standings])

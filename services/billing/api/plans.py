@@ -5,6 +5,8 @@ from __future__ import annotations
 from fastapi import APIRouter
 from pydantic import BaseModel
 
+from services.billing.api.dependencies import ServiceActions
+from services.billing.domain.plan_price import UnitPrice
 from shared.http.caller import SignedIn
 from shared.http.pages import Page
 from shared.http.problems import problems
@@ -47,24 +49,27 @@ class PlanBody(BaseModel):
     rank: int
     price_microusd_per_seat_month: int
     price_usd_per_seat_month: str | None
+    price_version: str
     many_seats: bool
     allowances: dict[str, AllowanceBody]
 
     @classmethod
-    def of(cls, tier: Tier) -> PlanBody:
-        price = tier.price_microusd_per_seat_month
+    def of(cls, tier: Tier, unit: UnitPrice) -> PlanBody:
+        price = unit.microusd
         return cls(
             tier=tier.name,
             rank=tier.rank,
             price_microusd_per_seat_month=price,
             price_usd_per_seat_month=dollars_text(price),
+            price_version=unit.version,
             many_seats=tier.many_seats,
             allowances={name: AllowanceBody.of(a) for name, a in tier.allowances.items()},
         )
 
 
 @router.get("/plans", responses=problems(401))
-async def list_plans(_caller: SignedIn) -> Page[PlanBody]:
-    """The tiers, from the smallest to the largest."""
+async def list_plans(actions: ServiceActions, _caller: SignedIn) -> Page[PlanBody]:
+    """The tiers, from the smallest to the largest, at the prices of this moment."""
+    prices, now = await actions.show_plan_prices()
     tiers = sorted(TIERS.values(), key=lambda tier: tier.rank)
-    return Page(data=[PlanBody.of(tier) for tier in tiers])
+    return Page(data=[PlanBody.of(tier, prices.at(tier.name, now)) for tier in tiers])

@@ -29,6 +29,8 @@ class RecordBody(BaseModel):
     output_tokens: int
     output_reasoning_tokens: int
     characters: int
+    units: int
+    unit: str | None
     service_tier: str | None
     request_id: str
     provider_request_id: str | None
@@ -58,6 +60,8 @@ class RecordBody(BaseModel):
             output_tokens=counts.output_tokens,
             output_reasoning_tokens=counts.output_reasoning_tokens,
             characters=counts.characters,
+            units=counts.units,
+            unit=entry.unit,
             service_tier=entry.service_tier,
             request_id=entry.request_id,
             provider_request_id=entry.provider_request_id,

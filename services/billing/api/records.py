@@ -9,9 +9,11 @@ from uuid import UUID
 from fastapi import APIRouter, Header, Query, Response
 from pydantic import BaseModel
 
+from services.billing.api.corrections import DeltasBody, deltas_body
 from services.billing.api.dependencies import AskedPeriod, Cursor, ServiceActions
 from services.billing.api.export import CSV, JSON, NDJSON, export, wanted_type
 from services.billing.api.record_body import RecordBody
+from services.billing.domain.correction import Corrected, Correction
 from services.billing.domain.ledger import Entry
 from services.billing.domain.period import Period
 from services.billing.domain.ports import Position
@@ -31,6 +33,8 @@ class StepBody(BaseModel):
     step: str
     at: datetime
     price_version: str | None = None
+    reason: str | None = None
+    deltas: DeltasBody | None = None
 
 
 class RecordLifeBody(RecordBody):
@@ -40,9 +44,11 @@ class RecordLifeBody(RecordBody):
     life: list[StepBody]
 
     @classmethod
-    def telling(cls, entry: Entry) -> RecordLifeBody:
+    def telling(cls, corrected: Corrected) -> RecordLifeBody:
+        entry = corrected.entry
         record = RecordBody.of(entry).model_dump()
-        return cls(**record, producer=entry.producer, life=_life(entry))
+        life = [*_life(entry), *map(_correction, corrected.corrections)]
+        return cls(**record, producer=entry.producer, life=life)
 
 
 @router.get(
@@ -79,9 +85,12 @@ async def list_records(
 async def explain_record(
     event_id: UUID, actions: ServiceActions, caller: SignedIn
 ) -> RecordLifeBody:
-    """The life of one event: when it happened, came here, and was rated by which price."""
-    entry = await actions.explain_usage(EventId(event_id), by=caller.identity.user_id)
-    return RecordLifeBody.telling(entry)
+    """The life of one event: when it happened, came here, was rated and by which price, and what
+    was corrected later."""
+    corrected = await actions.explain_usage.with_corrections(
+        EventId(event_id), by=caller.identity.user_id
+    )
+    return RecordLifeBody.telling(corrected)
 
 
 def _life(entry: Entry) -> list[StepBody]:
@@ -93,6 +102,15 @@ def _life(entry: Entry) -> list[StepBody]:
             StepBody(step="rated", at=entry.rated_at, price_version=entry.rating.price_version)
         )
     return steps
+
+
+def _correction(correction: Correction) -> StepBody:
+    return StepBody(
+        step=correction.kind,
+        at=correction.made_at,
+        reason=correction.reason,
+        deltas=deltas_body(correction.deltas),
+    )
 
 
 def _position(cursor: str) -> Position:

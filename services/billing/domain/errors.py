@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from datetime import datetime
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any
 from uuid import UUID
 
-from shared.errors import Conflict, Forbidden, Invalid, NotFound, PaymentRequired
+from shared.errors import (
+    Conflict,
+    Forbidden,
+    Invalid,
+    LimitReached,
+    NotFound,
+    PaymentRequired,
+    Unavailable,
+)
 
 
 class UsageNotAcceptable(Invalid):
@@ -101,12 +110,88 @@ class SubscriptionNotPaid(PaymentRequired):
 
     code = "subscription_not_paid"
 
-    def __init__(self, tier: str, seats: int, price_microusd_per_month: int) -> None:
+    def __init__(
+        self, tier: str, seats: int, price_microusd_per_month: int, **facts: str | int
+    ) -> None:
         super().__init__(
             "This subscription has to be paid for first.",
             tier=tier,
             seats=seats,
             price_microusd_per_month=price_microusd_per_month,
+            **facts,
+        )
+
+
+class BadMonth(Invalid):
+    """A month that can't be read."""
+
+    code = "bad_month"
+
+    def __init__(self) -> None:
+        super().__init__("A month is written like `2026-11`.")
+
+
+class PeriodNotOver(Conflict):
+    """The month, or the time for what comes late, is not over."""
+
+    code = "period_not_over"
+
+    def __init__(self, month: str, closes_from: datetime) -> None:
+        super().__init__(
+            "This month can't be closed yet.", month=month, closes_from=closes_from.isoformat()
+        )
+
+
+class PeriodClosed(Conflict):
+    """A month is closed once."""
+
+    code = "period_closed"
+
+    def __init__(self, month: str) -> None:
+        super().__init__("This month is closed already, and stays so.", month=month)
+
+
+class PeriodNotComplete(Conflict):
+    """Something is missing or waits; a named person may waive it, with a reason."""
+
+    code = "period_not_complete"
+
+    def __init__(self, month: str, findings: Sequence[Mapping[str, Any]]) -> None:
+        super().__init__(
+            "Not everything of this month is there and priced.",
+            month=month,
+            findings=list(findings),
+        )
+
+
+class PeriodNotFound(NotFound):
+    """This month was not closed."""
+
+    code = "period_not_found"
+
+    def __init__(self, month: str) -> None:
+        super().__init__("This month is not closed.", month=month)
+
+
+class UsageNotReadable(Invalid):
+    """A report of usage that is no CloudEvent and no list of them."""
+
+    code = "usage_not_readable"
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+
+
+class TooManyReports(LimitReached):
+    """A reporter that sends single events in a flood: batches carry five hundred."""
+
+    code = "too_many_reports"
+
+    def __init__(self, a_minute: int, retry_after: timedelta) -> None:
+        super().__init__(
+            f"At most {a_minute} reports a minute; a batch carries up to 500 events.",
+            retry_after=retry_after,
+            limit=a_minute,
         )
 
 
@@ -135,3 +220,178 @@ class OrganisationBillingRequired(Forbidden):
 
     def __init__(self) -> None:
         super().__init__("Only an owner, an admin or a billing member may do this.")
+
+
+class NothingToCancel(Conflict):
+    """There is no subscription, or it ends already."""
+
+    code = "nothing_to_cancel"
+
+    def __init__(self) -> None:
+        super().__init__("There is no subscription that could be cancelled.")
+
+
+class NothingToResume(Conflict):
+    """Nothing was cancelled, or it has ended meanwhile."""
+
+    code = "nothing_to_resume"
+
+    def __init__(self) -> None:
+        super().__init__("There is no cancellation that could be taken back.")
+
+
+class TrialUsed(Conflict):
+    """Everybody has one trial, and none beside a subscription."""
+
+    code = "trial_used"
+
+    def __init__(self) -> None:
+        super().__init__("The trial was used already, or there is a subscription.")
+
+
+class TrialNotOffered(Invalid):
+    """Nothing to try: this tier costs nothing, or there are no trials here."""
+
+    code = "trial_not_offered"
+
+    def __init__(self) -> None:
+        super().__init__("There is no trial of this.")
+
+
+class PaymentOutstanding(Conflict):
+    """What is owed has to be paid before more is bought."""
+
+    code = "payment_outstanding"
+
+    def __init__(self, owed_microusd: int) -> None:
+        super().__init__("Pay what is owed first.", owed_microusd=owed_microusd)
+
+
+class PaymentDeclined(PaymentRequired):
+    """The provider could not collect the money; nothing was changed."""
+
+    code = "payment_declined"
+
+    def __init__(self) -> None:
+        super().__init__("The payment was declined. Nothing was changed.")
+
+
+class PaymentsUnavailable(Unavailable):
+    """The payment provider does not answer, or not as agreed. The same can be asked again."""
+
+    code = "payments_unavailable"
+
+    def __init__(self, retry_after: timedelta = timedelta(seconds=5)) -> None:
+        super().__init__("The payment provider does not answer.", retry_after=retry_after)
+
+
+class PaymentNotFound(NotFound):
+    """No such payment, or one that is settled."""
+
+    code = "payment_not_found"
+
+    def __init__(self, payment_id: UUID) -> None:
+        super().__init__("No such open payment.", payment_id=str(payment_id))
+
+
+class NoPortal(Conflict):
+    """Who pays without a provider has no page of one."""
+
+    code = "no_payment_portal"
+
+    def __init__(self) -> None:
+        super().__init__("There is no payment page for this subscription.")
+
+
+class SeatsAssigned(Conflict):
+    """More people have seats than would be left."""
+
+    code = "seats_assigned"
+
+    def __init__(self, assigned: int) -> None:
+        super().__init__("Free some seats first.", assigned=assigned)
+
+
+class PlanPriceExists(Conflict):
+    """Prices are never changed: a correction is a new one, with a later time of effect."""
+
+    code = "plan_price_exists"
+
+    def __init__(self, tier: str, effective_from: datetime) -> None:
+        super().__init__(
+            "This tier already has a price from that moment on.",
+            tier=tier,
+            effective_from=effective_from.isoformat(),
+        )
+
+
+class BadWebhookSignature(Invalid):
+    """Nothing was signed with a secret of ours, lately, over these bytes."""
+
+    code = "bad_webhook_signature"
+
+    def __init__(self) -> None:
+        super().__init__("The signature does not match.")
+
+
+class UsageVoidedAlready(Conflict):
+    """What was voided can't be corrected any more."""
+
+    code = "usage_voided_already"
+
+    def __init__(self, event_id: UUID) -> None:
+        super().__init__("This usage is voided.", event_id=str(event_id))
+
+
+class UsageNotPriced(Conflict):
+    """An amount of unknown price can't be adjusted; it can be voided."""
+
+    code = "usage_not_priced"
+
+    def __init__(self, event_id: UUID) -> None:
+        super().__init__("The price of this usage is not known yet.", event_id=str(event_id))
+
+
+class AdjustmentNotAcceptable(Invalid):
+    """An adjustment that changes nothing, or after which less than nothing would be left."""
+
+    code = "adjustment_not_acceptable"
+
+    def __init__(self) -> None:
+        super().__init__("An adjustment changes something and leaves nothing below zero.")
+
+
+class CorrectionNotAllowed(Forbidden):
+    """A producer corrects its own usage only."""
+
+    code = "correction_not_allowed"
+
+    def __init__(self, event_id: UUID) -> None:
+        super().__init__("A producer corrects its own usage only.", event_id=str(event_id))
+
+
+class DriftNotFound(NotFound):
+    """No such drift, or one that was repaired."""
+
+    code = "drift_not_found"
+
+    def __init__(self, drift_id: int) -> None:
+        super().__init__("There is no such drift to repair.", drift_id=drift_id)
+
+
+class ArchiveUnreadable(Conflict):
+    """An archived partition's file is not there or can't be read."""
+
+    code = "archive_unreadable"
+
+    def __init__(self, partition: str) -> None:
+        super().__init__("The archive's file can't be read.", partition=partition)
+
+
+class WebhooksNotOffered(NotFound):
+    """No payment provider that would send any."""
+
+    code = "webhooks_not_offered"
+
+    def __init__(self) -> None:
+        super().__init__("No payment provider is set up here.")

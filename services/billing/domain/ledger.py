@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Self
 from uuid import UUID
@@ -30,6 +30,7 @@ class Counts:
     output_tokens: int = 0
     output_reasoning_tokens: int = 0
     characters: int = 0
+    units: int = 0  # of a meter outside the suite; `Entry.unit` says of what
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +78,7 @@ class Entry:
     rating: Rating | None = None
     received_at: datetime | None = None
     rated_at: datetime | None = None
+    unit: str | None = None
 
     @classmethod
     def reported(cls, fact: Fact[UsageRecorded]) -> Self:
@@ -107,7 +109,33 @@ class Entry:
 
     def rated(self, rating: Rating | None) -> Self:
         """The same line with its rating; None leaves it unknown."""
-        return self if rating is None else replace(self, rating=rating)
+        if rating is None:
+            return self
+        # By place, in the order of the fields above: `replace` takes four times as long, which
+        # is a tenth of an event's way into the ledger.
+        return type(self)(
+            self.event_id,
+            self.user_id,
+            self.tier,
+            self.operation,
+            self.provider,
+            self.model,
+            self.source,
+            self.outcome,
+            self.counts,
+            self.service_tier,
+            self.request_id,
+            self.provider_request_id,
+            self.session_id,
+            self.sandbox,
+            self.producer,
+            self.occurred_at,
+            self.place,
+            rating,
+            self.received_at,
+            self.rated_at,
+            self.unit,
+        )
 
 
 def _counts(usage: UsageRecorded) -> Counts:
@@ -139,7 +167,7 @@ def _refusal(fact: Fact[UsageRecorded]) -> str | None:
         return "its sequence number is out of range"
     if max(_numbers(usage)) > MOST_UNITS:
         return "a count is beyond what one call can use"
-    if any(len(text) > _LONGEST_TEXT for text in _texts(fact) if text):
+    if max([len(text or "") for text in _texts(fact)]) > _LONGEST_TEXT:
         return "a text is too long"
     return None
 

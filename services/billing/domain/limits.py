@@ -1,52 +1,83 @@
-"""The limits of a tier, window by window."""
+"""The limits of a tier, window by window, and who comes near to them."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
-from shared.tiers import Tier
+from shared.ids import UserId
+from shared.tiers import TIERS, Tier
 
-Span = Literal["minute", "day", "month"]
+Counted = Literal["requests", "characters"]
 
-
-@dataclass(frozen=True, slots=True)
-class LimitRule:
-    """A limit that a tier sets at a vendor; chat and voice count under the same name."""
-
-    name: str
-    provider: str
-    limit: int
-    span: Span
+SPENDING = "monthly_spend"
+THRESHOLDS = (80, 100)
+"""Percent of a window at which its user is told."""
 
 
 @dataclass(frozen=True, slots=True)
 class LimitStanding:
-    """What is used of a limit in the present window."""
+    """What is used of a limit in the present window, and what running requests hold of it.
 
-    rule: LimitRule
+    `limit` is None where billing does not know it: what a user caps their own spending at is
+    between them and chat.
+    """
+
+    name: str
+    provider: str | None
+    limit: int | None
+    used: int
+    resets_at: datetime
+    reserved: int = 0
+
+    @property
+    def remaining(self) -> int | None:
+        """Never less than none, also after a change to a smaller tier."""
+        return None if self.limit is None else max(0, self.limit - self.used - self.reserved)
+
+
+@dataclass(frozen=True, slots=True)
+class AlertRule:
+    """A window of a tier that is worth a word before it is full: one that lasts."""
+
+    tier: str
+    name: str
+    provider: str
+    counted: Counted
+    limit: int
+    starts_at: datetime
+    ends_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Approach:
+    """A user has come to a threshold of a window."""
+
+    user_id: UserId
+    tier: str
+    window: str
+    percent: int
+    limit: int
     used: int
     resets_at: datetime
 
-    @property
-    def remaining(self) -> int:
-        """Never less than none, also after a change to a smaller tier."""
-        return max(0, self.rule.limit - self.used)
+
+def alert_rules(
+    day: tuple[datetime, datetime], month: tuple[datetime, datetime]
+) -> list[AlertRule]:
+    """Those of all tiers, for this day and this month."""
+    return [rule for tier in TIERS.values() for rule in _rules_of(tier, day, month)]
 
 
-def rules_of(tier: Tier) -> tuple[LimitRule, ...]:
-    """Every limit of the tier; what is unlimited has none."""
-    rules = []
+def _rules_of(
+    tier: Tier, day: tuple[datetime, datetime], month: tuple[datetime, datetime]
+) -> Iterator[AlertRule]:
     for provider, allowance in tier.allowances.items():
-        limits: tuple[tuple[str, int | None, Span], ...] = (
-            ("requests_per_minute", allowance.requests_per_minute, "minute"),
-            ("requests_per_day", allowance.requests_per_day, "day"),
-            ("characters_per_month", allowance.characters_per_month, "month"),
-        )
-        rules += [
-            LimitRule(f"{provider}.{name}", provider, limit, span)
-            for name, limit, span in limits
-            if limit is not None
-        ]
-    return tuple(rules)
+        if (most := allowance.requests_per_day) is not None:
+            name = f"{provider}.requests_per_day"
+            yield AlertRule(tier.name, name, provider, "requests", most, *day)
+        if (most := allowance.characters_per_month) is not None:
+            name = f"{provider}.characters_per_month"
+            yield AlertRule(tier.name, name, provider, "characters", most, *month)

@@ -2,23 +2,48 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 from uuid import UUID
 
+from services.billing.domain.charge import Charge, ChargeId
 from services.billing.domain.completeness import Gap, Progress, Stream
+from services.billing.domain.completeness_ports import (
+    LimitAlerts,
+    Manifests,
+    OutsideUsage,
+    Periods,
+    PriceEffects,
+)
 from services.billing.domain.ledger import Entry
-from services.billing.domain.limits import LimitRule, LimitStanding
+from services.billing.domain.ledger_ports import (
+    Corrections,
+    LedgerArchive,
+    LedgerChain,
+    Rollups,
+)
+from services.billing.domain.limits import LimitStanding
+from services.billing.domain.payment import (
+    Checkout,
+    News,
+    Payer,
+    Payment,
+    PaymentId,
+    PaymentKind,
+    Wish,
+)
 from services.billing.domain.period import Period
+from services.billing.domain.plan_price import PlanPrice, PlanPrices
 from services.billing.domain.price_book import Model, PriceOverride
 from services.billing.domain.subscription import Subscription
 from services.billing.domain.usage_report import Dimension, Group
 from shared.erasure import ForgottenUsers
 from shared.events import Event
 from shared.ids import EventId, UserId
+from shared.tiers import Tier
 
 Position = tuple[datetime, EventId]  # where a page of a user's entries ends
 
@@ -89,6 +114,18 @@ class Subscriptions(Protocol):
 
     async def save(self, subscription: Subscription, *, by: UserId) -> None: ...
 
+    async def keep_terms(self, subscriptions: Sequence[Subscription]) -> None:
+        """What the clock and payments change: periods, what is owed. No revision, and no change
+        in the books."""
+        ...
+
+    async def due(self, now: datetime, *, most: int) -> Sequence[Subscription]:
+        """Those for which the clock has something to do, the longest due first; nobody else
+        changes them until the work ends, and those that others hold are left out."""
+        ...
+
+    async def past_due(self, *, after: UserId | None, most: int) -> Sequence[Subscription]: ...
+
     async def delete(self, user_id: UserId) -> None:
         """Drop it; the changes that it went through stay."""
         ...
@@ -96,6 +133,67 @@ class Subscriptions(Protocol):
     async def changes_of(self, user_id: UserId) -> Sequence[Subscription]:
         """What it was after each change, the first one first."""
         ...
+
+
+class PlanPriceBook(Protocol):
+    """The operator's own prices of tiers."""
+
+    async def all(self) -> PlanPrices: ...
+
+    async def add(self, price: PlanPrice) -> bool:
+        """False when the tier has a price from that moment on."""
+        ...
+
+
+class Charges(Protocol):
+    """What was charged: appended, never changed."""
+
+    async def add(self, charges: Sequence[Charge]) -> None:
+        """Each effect once: one that is there already fails the whole work."""
+        ...
+
+    async def of(self, holder: UserId, *, after: ChargeId | None, most: int) -> Sequence[Charge]:
+        """The newest first."""
+        ...
+
+
+class PaymentBook(Protocol):
+    """What was asked for and paid, who pays by which provider, and what providers told."""
+
+    async def get(self, payment_id: PaymentId) -> Payment | None:
+        """To see whose it is: the subscription is held first, so that nobody waits in a circle."""
+        ...
+
+    async def hold(self, payment_id: PaymentId) -> Payment | None: ...
+    async def open_of(self, holder: UserId, kind: PaymentKind) -> Payment | None: ...
+
+    async def by_reference(self, provider: str, reference: str) -> Payment | None:
+        """Held until the work ends."""
+        ...
+
+    async def add(self, payment: Payment) -> None: ...
+    async def save(self, payment: Payment) -> None: ...
+    async def void_open(self, holder: UserId, at: datetime) -> None: ...
+
+    async def unused(self, *, after: PaymentId | None, most: int) -> Sequence[Payment]:
+        """Paid, and nothing was left to change: by id."""
+        ...
+
+    async def payer(self, holder: UserId) -> Payer | None: ...
+    async def payer_of(self, provider: str, customer: str) -> Payer | None: ...
+    async def keep_payer(self, payer: Payer) -> None: ...
+
+    async def payers_to_tell(self, *, most: int) -> Sequence[tuple[Payer, Wish]]:
+        """Those whose provider collects for something else than what is held, with what it should
+        collect for."""
+        ...
+
+    async def note(self, news: News) -> bool:
+        """False when this was told before."""
+        ...
+
+    async def cursor(self, provider: str) -> str | None: ...
+    async def move_cursor(self, provider: str, event_id: str, at: datetime) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +230,10 @@ class Upkeep(Protocol):
         """Make room for months to come; does nothing for those that have it."""
         ...
 
+    async def prepare_days(self, today: datetime, *, ahead: int) -> None:
+        """The same for days, yesterday and today among them. Months that have begun stay."""
+        ...
+
     async def stray_rows(self) -> int:
         """Entries whose id tells a time that no month's room was made for."""
         ...
@@ -145,15 +247,39 @@ class UnitOfWork(Protocol):
     @property
     def ledger(self) -> Ledger: ...
     @property
+    def chain(self) -> LedgerChain: ...
+    @property
+    def corrections(self) -> Corrections: ...
+    @property
+    def rollups(self) -> Rollups: ...
+    @property
+    def archive(self) -> LedgerArchive: ...
+    @property
     def unpriced(self) -> UnpricedUsage: ...
     @property
     def prices(self) -> Prices: ...
     @property
     def subscriptions(self) -> Subscriptions: ...
     @property
+    def plan_prices(self) -> PlanPriceBook: ...
+    @property
+    def charges(self) -> Charges: ...
+    @property
+    def payments(self) -> PaymentBook: ...
+    @property
     def completeness(self) -> Completeness: ...
     @property
     def upkeep(self) -> Upkeep: ...
+    @property
+    def outside(self) -> OutsideUsage: ...
+    @property
+    def manifests(self) -> Manifests: ...
+    @property
+    def periods(self) -> Periods: ...
+    @property
+    def alerts(self) -> LimitAlerts: ...
+    @property
+    def effects(self) -> PriceEffects: ...
     @property
     def forgotten(self) -> ForgottenUsers: ...
 
@@ -168,15 +294,63 @@ NewUnitOfWork = Callable[[], AbstractAsyncContextManager[UnitOfWork]]
 class LimitCounters(Protocol):
     """The counters that chat and voice admit requests by."""
 
-    async def standing(
-        self, user_id: UserId, rules: Sequence[LimitRule], now: datetime
-    ) -> Sequence[LimitStanding]:
-        """Raises DependencyUnavailable while they are out of reach."""
+    async def standing(self, user_id: UserId, tier: Tier, now: datetime) -> Sequence[LimitStanding]:
+        """Every window of the tier with what running requests hold of it; the month's money only
+        where it is counted. Raises DependencyUnavailable while they are out of reach."""
         ...
 
     async def told_tier(self, user_id: UserId) -> str | None:
         """The tier that requests are admitted by whatever a token claims, where it has changed
         lately. Raises DependencyUnavailable."""
+        ...
+
+
+class Payments(Protocol):
+    """Whoever collects money for us. Methods that reach out raise PaymentsUnavailable, and may be
+    called again with the same: the provider does each thing once.
+
+    `asks_first`: a change that costs waits for its payment. `has_checkout`: somebody can pay by
+    themselves.
+    """
+
+    name: str
+    asks_first: bool
+    has_checkout: bool
+
+    async def checkout(self, order: Payment, payer: Payer | None) -> Checkout:
+        """Where to pay for a first subscription. Raises PaymentsUnavailable."""
+        ...
+
+    async def withdraw(self, order: Payment) -> None:
+        """Nobody should pay at this order's page any more. Who has paid already, has."""
+        ...
+
+    async def collect_change(self, order: Payment, payer: Payer) -> None:
+        """Take the difference from who pays already. Raises PaymentDeclined."""
+        ...
+
+    async def tell(self, payer: Payer, wish: Wish) -> None:
+        """What to collect for from the next period on."""
+        ...
+
+    async def collect_again(self, payer: Payer, attempt: str) -> None:
+        """Try once more to collect what is open. Raises PaymentDeclined."""
+        ...
+
+    async def portal(self, payer: Payer) -> str:
+        """A page where the payer changes how they pay."""
+        ...
+
+    async def read(self, body: bytes, signature: str | None) -> News | None:
+        """What the provider delivered to our door; None when it means nothing to us.
+
+        Raises BadWebhookSignature, or WebhooksNotOffered.
+        """
+        ...
+
+    def news_since(self, cursor: str | None) -> AsyncIterator[tuple[str, datetime, News | None]]:
+        """What happened after an event, oldest first: each event's id, time and meaning (None: none
+        for us)."""
         ...
 
 
@@ -187,5 +361,12 @@ class Organisations(Protocol):
         """Whether the user decides about its subscription; None for who does not belong to it.
 
         Raises DependencyUnavailable: an access token's claim may be minutes old, so is not asked.
+        """
+        ...
+
+    async def seats_taken(self, organisation_id: UUID, user_id: UserId) -> int | None:
+        """How many people sit there, asked in the name of a member; None when auth does not say.
+
+        Raises DependencyUnavailable.
         """
         ...

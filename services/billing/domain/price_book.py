@@ -18,12 +18,14 @@ PriceId = NewType("PriceId", UUID)
 Model = tuple[str, str]  # provider and the vendor's id of the model
 
 MOST_MICROUSD_PER_MILLION = 10**10
+MOST_UNIT_MICROUSD = 10**9
 _MILLION = Decimal(1_000_000)
 
 
 @dataclass(frozen=True, slots=True)
 class UnitPrices:
-    """Micro-dollars per million tokens of a class, and per million characters.
+    """Micro-dollars per million tokens of a class, per million characters, and per single unit of
+    a meter outside the suite.
 
     Cached input without a price of its own costs what plain input costs. Any other class without a
     price is unknown.
@@ -34,6 +36,7 @@ class UnitPrices:
     cache_write: int | None = None
     output: int | None = None
     characters: int | None = None
+    unit: int | None = None
 
     def cost(self, counts: Counts) -> MicroDollars | None:
         """None when a class was used that has no price, or when the counts contradict."""
@@ -51,8 +54,11 @@ class UnitPrices:
             if count and price is None:
                 return None
             total += count * (price or 0)
+        if counts.units and self.unit is None:
+            return None
+        units = counts.units * (self.unit or 0)
         cost = (Decimal(total) / _MILLION).quantize(Decimal(1), rounding=ROUND_HALF_EVEN)
-        return MicroDollars(int(cost))
+        return MicroDollars(int(cost) + units)
 
 
 def _either(own: int | None, other: int | None) -> int | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from operator import itemgetter
 from typing import Any
 
 from services.billing.domain.ledger import Counts, Entry, Place, Rating
@@ -38,6 +39,8 @@ _FACTS = {
     "stream": "text",
     "sequence": "bigint",
     "occurred_at": "timestamptz",
+    "units": "bigint",
+    "unit": "text",
     "cost_microusd": "bigint",
     "price_version": "text",
 }
@@ -49,6 +52,33 @@ _COUNTS = (
     "output_reasoning_tokens",
     "characters",
 )
+# What many entries of a batch have in common is sent once for all of them: giving a value to the
+# driver costs as much as storing it.
+_SHARED = (
+    "tier",
+    "operation",
+    "provider",
+    "model",
+    "source",
+    "outcome",
+    "service_tier",
+    "sandbox",
+    "producer",
+    "producer_epoch",
+    "stream",
+    "unit",
+    "price_version",
+)
+_OWN = tuple(name for name in _FACTS if name not in _SHARED)
+_PLACE_OF = {name: place for place, name in enumerate(_FACTS)}
+_shared_values = itemgetter(*(_PLACE_OF[name] for name in _SHARED))
+_own_values = itemgetter(*(_PLACE_OF[name] for name in _OWN))
+
+
+def _arrays(names: Sequence[str], first: int) -> str:
+    return ", ".join(f"${i}::{_FACTS[name]}[]" for i, name in enumerate(names, first))
+
+
 _HOUR_KEY = "user_id, hour, provider, model, operation, sandbox"
 
 # Rows in the order of their ids and sums in the order of their keys: two batches that share some
@@ -56,14 +86,16 @@ _HOUR_KEY = "user_id, hour, provider, model, operation, sandbox"
 _RECORD = f"""
 with fresh as (
     insert into ledger_entry ({", ".join(_FACTS)}, pricing_status, rated_at)
-    select *,
+    select {", ".join(_FACTS)},
            case when cost_microusd is null then 'unknown_price' else 'rated' end,
            case when cost_microusd is null then null else now() end
-    from unnest({", ".join(f"${i}::{kind}[]" for i, kind in enumerate(_FACTS.values(), 1))})
-         as given ({", ".join(_FACTS)})
+    from unnest($1::int[], {_arrays(_OWN, 2)}) as own (shared, {", ".join(_OWN)})
+    join unnest({_arrays(_SHARED, 2 + len(_OWN))}) with ordinality
+         as given ({", ".join(_SHARED)}, number) on number = shared
     order by event_id
     on conflict (event_id) do nothing
-    returning *
+    returning event_id, user_id, occurred_at, provider, model, operation, sandbox,
+              {", ".join(_COUNTS)}, cost_microusd
 ), counted as (
     insert into usage_hour as known
         ({_HOUR_KEY}, requests, unpriced_requests, {", ".join(_COUNTS)}, cost_microusd)
@@ -79,6 +111,9 @@ with fresh as (
         unpriced_requests = known.unpriced_requests + excluded.unpriced_requests,
         {", ".join(f"{name} = known.{name} + excluded.{name}" for name in _COUNTS)},
         cost_microusd = known.cost_microusd + excluded.cost_microusd
+), noted as (
+    insert into ledger_unlinked (kind, ids)
+    select 'entry', array_agg(event_id) from fresh having count(*) > 0
 )
 select count(*) as added from fresh
 """  # noqa: S608 - made of the names above
@@ -128,7 +163,7 @@ class SqlLedger:
     async def record(self, entries: Sequence[Entry]) -> int:
         if not entries:
             return 0
-        row = await self._connection.fetchrow(_RECORD, *_columns(map(to_row, entries)))
+        row = await self._connection.fetchrow(_RECORD, *_record_values(entries))
         places = [entry.place for entry in entries if entry.place is not None]
         if places:
             await self._connection.execute(_NOTE_PLACES, *_columns(map(_place_row, places)))
@@ -188,6 +223,17 @@ def _columns(rows: Iterable[tuple[Any, ...]]) -> tuple[list[Any], ...]:
     return tuple(list(column) for column in zip(*rows, strict=True))
 
 
+def _record_values(entries: Sequence[Entry]) -> list[list[Any]]:
+    """Which of the shared values each entry has, its own values, and the shared ones."""
+    shared: dict[tuple[Any, ...], int] = {}
+    numbers, own = [], []
+    for entry in entries:
+        row = to_row(entry)
+        numbers.append(shared.setdefault(_shared_values(row), len(shared) + 1))
+        own.append(_own_values(row))
+    return [numbers, *_columns(own), *_columns(shared)]
+
+
 def to_row(entry: Entry) -> tuple[Any, ...]:
     """An entry's values in the order of `_FACTS`."""
     counts, place, rating = entry.counts, entry.place, entry.rating
@@ -216,6 +262,8 @@ def to_row(entry: Entry) -> tuple[Any, ...]:
         place.stream if place else None,
         place.sequence if place else None,
         entry.occurred_at,
+        counts.units,
+        entry.unit,
         rating.cost if rating else None,
         rating.price_version if rating else None,
     )
@@ -236,7 +284,8 @@ def from_row(row: Row) -> Entry:
         model=row["model"],
         source=row["source"],
         outcome=row["outcome"],
-        counts=Counts(**{name: row[name] for name in _COUNTS}),
+        counts=Counts(**{name: row[name] for name in _COUNTS}, units=row["units"]),
+        unit=row["unit"],
         service_tier=row["service_tier"],
         request_id=row["request_id"],
         provider_request_id=row["provider_request_id"],

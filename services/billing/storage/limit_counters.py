@@ -3,56 +3,64 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from services.billing.domain.limits import LimitRule, LimitStanding, Span
+from services.billing.domain.limits import SPENDING, LimitStanding
 from shared.errors import DependencyUnavailable
 from shared.ids import UserId
 from shared.limits.admission import (
-    Window,
-    day_window,
-    minute_window,
-    month_window,
+    MOST,
+    Admissions,
+    WindowState,
+    spend_window,
+    streams_at_once,
     tier_key,
 )
+from shared.limits.tier_windows import tier_windows, vendor_of
+from shared.tiers import COMPATIBLE, Tier
 
-_WINDOWS: Mapping[Span, Callable[[str, int, datetime], Window]] = {
-    "minute": minute_window,
-    "day": day_window,
-    "month": month_window,
-}
 _PATIENCE_SECONDS = 1.0
 
 
 class ValkeyLimitCounters:
-    """Reads counters under the keys that admission writes."""
+    """Reads what admission writes, by admission's own means."""
 
     def __init__(self, cache: Redis) -> None:
         self._cache = cache
+        self._admissions = Admissions(cache)
 
-    async def standing(
-        self, user_id: UserId, rules: Sequence[LimitRule], now: datetime
-    ) -> Sequence[LimitStanding]:
-        windows = [_WINDOWS[rule.span](rule.name, rule.limit, now) for rule in rules]
-        if not windows:
-            return []
-        keys = [window.key(str(user_id)) for window in windows]
-        counts = await self._read(keys)
-        return [
-            LimitStanding(rule, max(0, int(count or 0)), window.ends_at)
-            for rule, window, count in zip(rules, windows, counts, strict=True)
-        ]
+    async def standing(self, user_id: UserId, tier: Tier, now: datetime) -> Sequence[LimitStanding]:
+        windows = [*tier_windows(tier, now), spend_window(SPENDING, MOST, now, 0)]
+        streams = streams_at_once(tier.concurrent_streams, now)
+        states = await self._admissions.standing(str(user_id), windows, streams)
+        return [_standing(state) for state in states if _is_worth_showing(state)]
 
     async def told_tier(self, user_id: UserId) -> str | None:
-        [told] = await self._read([tier_key(str(user_id))])
-        return told.decode() if isinstance(told, bytes) else told
-
-    async def _read(self, keys: list[str]) -> Sequence[bytes | str | None]:
         try:
-            return await asyncio.wait_for(self._cache.mget(keys), _PATIENCE_SECONDS)
+            told = await asyncio.wait_for(
+                self._cache.get(tier_key(str(user_id))), _PATIENCE_SECONDS
+            )
         except (RedisError, OSError, TimeoutError) as error:
             raise DependencyUnavailable("cache") from error
+        return told.decode() if isinstance(told, bytes) else told
+
+
+def _standing(state: WindowState) -> LimitStanding:
+    window = state.window
+    return LimitStanding(
+        name=window.name,
+        provider=vendor_of(window),
+        limit=None if window.seeded else window.limit,
+        used=state.used - state.reserved,
+        reserved=state.reserved,
+        resets_at=window.ends_at,
+    )
+
+
+def _is_worth_showing(state: WindowState) -> bool:
+    # Few installations have a server of their own; its windows are told to those who use it.
+    return bool(state.used) or vendor_of(state.window) != COMPATIBLE

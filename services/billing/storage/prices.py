@@ -17,8 +17,9 @@ _ADD = """
 insert into price_override
     (id, provider, model, effective_from, input_microusd_per_million,
      cache_read_microusd_per_million, cache_write_microusd_per_million,
-     output_microusd_per_million, characters_microusd_per_million, set_by, set_at)
-values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
+     output_microusd_per_million, characters_microusd_per_million, set_by, set_at,
+     unit_microusd)
+values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
 on conflict (provider, model, effective_from) do nothing
 returning id
 """
@@ -51,6 +52,7 @@ class SqlPrices:
             prices.characters,
             price.set_by,
             price.set_at,
+            prices.unit,
         )
         return row is not None
 
@@ -68,6 +70,7 @@ def from_row(row: Row) -> PriceOverride:
             cache_write=row["cache_write_microusd_per_million"],
             output=row["output_microusd_per_million"],
             characters=row["characters_microusd_per_million"],
+            unit=row["unit_microusd"],
         ),
         set_by=UserId(row["set_by"]),
         set_at=row["set_at"],

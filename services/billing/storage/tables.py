@@ -5,14 +5,19 @@ What Alembic does not model (partitions, the guard of the ledger) stands in the 
 
 from __future__ import annotations
 
+from typing import Any
+
 from sqlalchemy import (
     BigInteger,
     Boolean,
     CheckConstraint,
     Column,
+    Date,
     DateTime,
+    Identity,
     Index,
     Integer,
+    LargeBinary,
     Numeric,
     PrimaryKeyConstraint,
     Table,
@@ -20,7 +25,7 @@ from sqlalchemy import (
     UniqueConstraint,
     text,
 )
-from sqlalchemy.dialects.postgresql import INT8MULTIRANGE, UUID
+from sqlalchemy.dialects.postgresql import ARRAY, BYTEA, INT8MULTIRANGE, JSONB, UUID
 
 from shared.db.forgotten import add_forgotten_user
 from shared.db.tables import new_metadata
@@ -64,11 +69,15 @@ Table(
     Column("stream", Text),
     Column("sequence", BigInteger),
     Column("occurred_at", _Moment, nullable=False),
-    Column("received_at", _Moment, nullable=False, server_default=_NOW),
+    Column("received_at", _Moment, nullable=False, server_default=text("clock_timestamp()")),
     Column("pricing_status", Text, nullable=False),
     Column("cost_microusd", BigInteger),
     Column("price_version", Text),
     Column("rated_at", _Moment),
+    # What a meter of a service outside the suite has counted, such as screenshots.
+    Column("units", BigInteger, nullable=False, server_default=text("0")),
+    Column("unit", Text),
+    CheckConstraint("units >= 0", name="units_are_not_negative"),
     PrimaryKeyConstraint("event_id"),
     CheckConstraint("get_byte(uuid_send(event_id), 6) >> 4 = 7", name="id_is_version_7"),
     CheckConstraint(
@@ -84,6 +93,7 @@ Table(
         name="rated_or_unknown",
     ),
     Index("ix_ledger_entry_user_id_occurred_at", "user_id", "occurred_at", "event_id"),
+    Index("ix_ledger_entry_occurred_at", "occurred_at", postgresql_using="brin"),
     Index(
         "ix_ledger_entry_unpriced",
         "provider",
@@ -119,6 +129,159 @@ Table(
     ),
 )
 
+
+def _sums() -> list[Column[Any]]:
+    return [
+        Column("requests", BigInteger, nullable=False),
+        Column("unpriced_requests", BigInteger, nullable=False),
+        *(Column(name, Numeric(38, 0), nullable=False) for name in (*_COUNTS, "cost_microusd")),
+    ]
+
+
+def _of_whom() -> list[Column[Any]]:
+    return [
+        Column("provider", Text, nullable=False),
+        Column("model", Text, nullable=False),
+        Column("operation", Text, nullable=False),
+        Column("sandbox", Boolean, nullable=False),
+    ]
+
+
+# What waits for its link in the chain: one row for each batch that added something, in the same
+# transaction.
+Table(
+    "ledger_unlinked",
+    metadata,
+    Column("id", BigInteger, Identity(), primary_key=True),
+    Column("kind", Text, nullable=False),
+    Column("ids", ARRAY(_Id), nullable=False),
+    Column("noted_at", _Moment, nullable=False, server_default=_NOW),
+    CheckConstraint("kind in ('entry', 'rating', 'correction')", name="known_kind"),
+)
+
+# A run of links of one chain; `links` has 32 bytes for each. Added to and never changed.
+Table(
+    "ledger_link",
+    metadata,
+    Column("chain", Integer, nullable=False),
+    Column("first_sequence", BigInteger, nullable=False),
+    Column("last_sequence", BigInteger, nullable=False),
+    Column("kinds", Text, nullable=False),
+    Column("ids", ARRAY(_Id), nullable=False),
+    Column("links", LargeBinary, nullable=False),
+    Column("linked_at", _Moment, nullable=False, server_default=_NOW),
+    PrimaryKeyConstraint("chain", "first_sequence"),
+)
+
+# What has to be taken away from an entry or added to it, signed. Appended and never changed.
+Table(
+    "ledger_correction",
+    metadata,
+    Column("id", _Id, primary_key=True),
+    Column("event_id", _Id, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("user_id", _Id, nullable=False),
+    Column("requests", BigInteger, nullable=False),
+    Column("unpriced_requests", BigInteger, nullable=False),
+    *(Column(name, BigInteger, nullable=False) for name in (*_COUNTS, "cost_microusd")),
+    Column("reason", Text, nullable=False),
+    Column("made_by", _Id),
+    Column("source", Text, nullable=False),
+    Column("made_at", _Moment, nullable=False),
+    *_of_whom(),
+    Column("occurred_at", _Moment, nullable=False),
+    CheckConstraint("kind in ('voided', 'adjusted')", name="known_kind"),
+    Index("ix_ledger_correction_event_id", "event_id"),
+    Index(
+        "uq_ledger_correction_voided_once",
+        "event_id",
+        unique=True,
+        postgresql_where=text("kind = 'voided'"),
+    ),
+)
+
+# Sums of all that has its link, changed in the transaction that links it.
+Table(
+    "usage_day",
+    metadata,
+    Column("user_id", _Id, nullable=False),
+    Column("day", Date, nullable=False),
+    *_of_whom(),
+    *_sums(),
+    PrimaryKeyConstraint("user_id", "day", "provider", "model", "operation", "sandbox"),
+)
+
+# What archived partitions held, so that hours can still be compared with all there ever was.
+Table(
+    "usage_archived_hour",
+    metadata,
+    Column("partition", Text, nullable=False),
+    Column("user_id", _Id, nullable=False),
+    Column("hour", _Moment, nullable=False),
+    *_of_whom(),
+    *_sums(),
+    PrimaryKeyConstraint(
+        "partition", "user_id", "hour", "provider", "model", "operation", "sandbox"
+    ),
+)
+
+Table(
+    "rollup_check",
+    metadata,
+    Column("id", BigInteger, Identity(), primary_key=True),
+    Column("checked_at", _Moment, nullable=False),
+    Column("up_to", _Moment, nullable=False),
+    Column("compared", BigInteger, nullable=False),
+    Column("drifts", BigInteger, nullable=False),
+)
+
+# Sums that were not what the ledger says, and how each was put right.
+Table(
+    "rollup_drift",
+    metadata,
+    Column("id", BigInteger, Identity(), primary_key=True),
+    Column("rollup", Text, nullable=False),
+    Column("user_id", _Id, nullable=False),
+    Column("begins", _Moment, nullable=False),
+    *_of_whom(),
+    Column("kept", JSONB, nullable=False),
+    Column("due", JSONB, nullable=False),
+    Column("found_at", _Moment, nullable=False),
+    Column("repaired_at", _Moment),
+    Column("repaired_by", _Id),
+    Column("reason", Text),
+    CheckConstraint("rollup in ('hour', 'day')", name="known_rollup"),
+    Index(
+        "uq_rollup_drift_open",
+        "rollup",
+        "user_id",
+        "begins",
+        "provider",
+        "model",
+        "operation",
+        "sandbox",
+        unique=True,
+        postgresql_where=text("repaired_at is null"),
+    ),
+)
+
+# How far a partition is on its way into a file.
+Table(
+    "ledger_archive",
+    metadata,
+    Column("partition", Text, primary_key=True),
+    Column("begins", _Id, nullable=False),
+    Column("ends", _Id, nullable=False),
+    Column("first_chain", Integer, nullable=False),
+    Column("last_chain", Integer, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("summary", JSONB),
+    Column("changed_at", _Moment, nullable=False),
+    CheckConstraint(
+        "state in ('exporting', 'exported', 'verified', 'dropped')", name="known_state"
+    ),
+)
+
 Table(
     "price_override",
     metadata,
@@ -133,6 +296,7 @@ Table(
     Column("characters_microusd_per_million", BigInteger),
     Column("set_by", _Id, nullable=False),
     Column("set_at", _Moment, nullable=False),
+    Column("unit_microusd", BigInteger),  # of one unit of a meter outside the suite
     UniqueConstraint("provider", "model", "effective_from"),
 )
 
@@ -156,7 +320,139 @@ Table(
     Column("changed_at", _Moment),
     # Then `user_id` is the organisation's id.
     Column("is_organisation", Boolean, nullable=False, server_default=text("false")),
+    Column("state", Text, nullable=False, server_default=text("'none'")),
+    # Periods begin so many months after the anchor. Without a period nobody pays.
+    Column("anchor", _Moment),
+    Column("period_begins", _Moment),
+    Column("period_ends", _Moment),
+    Column("unit_price_microusd", BigInteger),
+    Column("price_version", Text),
+    Column("next_tier", Text),
+    Column("next_seats", Integer),
+    Column("cancels", Boolean, nullable=False, server_default=text("false")),
+    Column("trial_used_at", _Moment),
+    Column("paid_ahead", Integer, nullable=False, server_default=text("0")),
+    Column("owed_microusd", BigInteger, nullable=False, server_default=text("0")),
+    Column("unpaid_since", _Moment),
+    Column("dunning_step", Integer, nullable=False, server_default=text("0")),
+    Column("next_step_at", _Moment),
     CheckConstraint("seats >= 1", name="at_least_one_seat"),
+    CheckConstraint(
+        "(period_begins is null) = (period_ends is null) and period_begins < period_ends",
+        name="whole_period",
+    ),
+    CheckConstraint("(owed_microusd > 0) = (unpaid_since is not null)", name="owed_since"),
+    Index(
+        "ix_subscription_next_step_at",
+        "next_step_at",
+        postgresql_where=text("next_step_at is not null"),
+    ),
+    Index("ix_subscription_past_due", "user_id", postgresql_where=text("state = 'past_due'")),
+)
+
+# The operator's own prices of tiers; those of the tier table stand behind them.
+Table(
+    "plan_price",
+    metadata,
+    Column("tier", Text, nullable=False),
+    Column("effective_from", _Moment, nullable=False),
+    Column("microusd_per_seat_month", BigInteger, nullable=False),
+    Column("set_by", _Id, nullable=False),
+    Column("set_at", _Moment, nullable=False),
+    PrimaryKeyConstraint("tier", "effective_from"),
+    CheckConstraint("microusd_per_seat_month >= 0", name="not_negative"),
+)
+
+# What was charged, appended and never changed: the lines that an invoice is made of.
+Table(
+    "charge",
+    metadata,
+    Column("id", _Id, primary_key=True),
+    Column("holder_id", _Id, nullable=False),
+    Column("is_organisation", Boolean, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("tier", Text, nullable=False),
+    Column("seats", Integer, nullable=False),
+    Column("unit_price_microusd", BigInteger, nullable=False),
+    Column("price_version", Text, nullable=False),
+    Column("begins", _Moment, nullable=False),
+    Column("ends", _Moment, nullable=False),
+    Column("amount_microusd", BigInteger, nullable=False),
+    # What this is the charge for: nothing is charged twice.
+    Column("effect_key", Text, nullable=False),
+    Column("revision", BigInteger, nullable=False),
+    Column("charged_at", _Moment, nullable=False),
+    UniqueConstraint("effect_key"),
+    Index("ix_charge_holder_id", "holder_id", "id"),
+)
+
+Table(
+    "payment",
+    metadata,
+    Column("id", _Id, primary_key=True),
+    Column("holder_id", _Id, nullable=False),
+    Column("is_organisation", Boolean, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("provider", Text, nullable=False),
+    Column("amount_microusd", BigInteger, nullable=False),
+    Column("asked_by", _Id, nullable=False),
+    Column("created_at", _Moment, nullable=False),
+    Column("tier", Text),
+    Column("seats", Integer),
+    Column("unit_price_microusd", BigInteger),
+    Column("price_version", Text),
+    Column("reference", Text),
+    Column("checkout_url", Text),
+    Column("settled_at", _Moment),
+    UniqueConstraint("provider", "reference"),
+    Index("ix_payment_holder_id", "holder_id", "id"),
+    Index("ix_payment_unused", "id", postgresql_where=text("state = 'unused'")),
+    # A new wish takes the place of the one before.
+    Index(
+        "uq_payment_open_order",
+        "holder_id",
+        unique=True,
+        postgresql_where=text("kind = 'order' and state = 'open'"),
+    ),
+)
+
+# The payment provider's side of a holder, and what it was told last.
+Table(
+    "payer",
+    metadata,
+    Column("holder_id", _Id, primary_key=True),
+    Column("is_organisation", Boolean, nullable=False),
+    Column("provider", Text, nullable=False),
+    Column("customer", Text, nullable=False),
+    Column("subscription", Text),
+    Column("item", Text),
+    Column("told_tier", Text),
+    Column("told_seats", Integer),
+    Column("told_ending", Boolean),
+    Column("last_told_at", _Moment),
+    UniqueConstraint("provider", "customer"),
+)
+
+# What providers told, each event once.
+Table(
+    "payment_event",
+    metadata,
+    Column("provider", Text, nullable=False),
+    Column("event_id", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("happened_at", _Moment, nullable=False),
+    Column("received_at", _Moment, nullable=False, server_default=_NOW),
+    PrimaryKeyConstraint("provider", "event_id"),
+)
+
+# How far a provider's list of events was read.
+Table(
+    "payment_cursor",
+    metadata,
+    Column("provider", Text, primary_key=True),
+    Column("event_id", Text, nullable=False),
+    Column("moved_to", _Moment, nullable=False),
 )
 
 # Every change, so that a month can be charged by what held when.
@@ -169,6 +465,7 @@ Table(
     Column("seats", Integer, nullable=False),
     Column("changed_at", _Moment, nullable=False),
     Column("changed_by", _Id, nullable=False),
+    Column("state", Text),
     PrimaryKeyConstraint("user_id", "revision"),
 )
 
@@ -198,4 +495,96 @@ Table(
     Column("requests", Integer, nullable=False),
     Column("next_request_at", _Moment, nullable=False),
     PrimaryKeyConstraint("producer", "epoch", "stream", "first_sequence"),
+)
+
+# Whom an event of a service outside the suite was told by, and as which entry it stands.
+Table(
+    "outside_event",
+    metadata,
+    Column("reporter_id", _Id, nullable=False),
+    Column("source", Text, nullable=False),
+    Column("external_id", Text, nullable=False),
+    Column("event_id", _Id, nullable=False),
+    Column("digest", BYTEA, nullable=False),
+    Column("reported_at", _Moment, nullable=False, server_default=_NOW),
+    PrimaryKeyConstraint("reporter_id", "source", "external_id"),
+)
+
+# What such a service told that can't be counted as it is: kept until it is told again, well.
+Table(
+    "held_usage",
+    metadata,
+    Column("reporter_id", _Id, nullable=False),
+    Column("source", Text, nullable=False),
+    Column("external_id", Text, nullable=False),
+    Column("code", Text, nullable=False),
+    Column("meter", Text, nullable=False),
+    Column("body", JSONB, nullable=False),
+    Column("occurred_at", _Moment, nullable=False),
+    Column("held_at", _Moment, nullable=False, server_default=_NOW),
+    Column("settled_at", _Moment),
+    PrimaryKeyConstraint("reporter_id", "source", "external_id"),
+)
+
+# What a producer says it sent in an hour, and what of it stands in the ledger.
+Table(
+    "usage_manifest",
+    metadata,
+    Column("producer", Text, nullable=False),
+    Column("epoch", _Id, nullable=False),
+    Column("stream", Text, nullable=False),
+    Column("hour", _Moment, nullable=False),
+    Column("announced", JSONB, nullable=False),
+    Column("announced_at", _Moment, nullable=False),
+    Column("recorded", JSONB),
+    Column("compared_at", _Moment),
+    PrimaryKeyConstraint("producer", "epoch", "stream", "hour"),
+    Index(
+        "ix_usage_manifest_unmatched",
+        "compared_at",
+        postgresql_where=text("recorded is distinct from announced"),
+    ),
+)
+
+# A month that is closed for good; the database refuses to open it again.
+Table(
+    "period",
+    metadata,
+    Column("month", Date, primary_key=True),
+    Column("closed_at", _Moment, nullable=False),
+    Column("closed_by", _Id, nullable=False),
+    Column("waived", JSONB, nullable=False),
+    Column("reason", Text),
+    Column("totals", JSONB, nullable=False),
+    Column("digest", Text, nullable=False),
+    CheckConstraint("waived = '[]'::jsonb or reason is not null", name="waived_with_reason"),
+)
+
+# Prices that are to hold for what was rated already, and how far that has come.
+Table(
+    "rerating",
+    metadata,
+    Column("price_id", _Id, primary_key=True),
+    Column("asked_by", _Id, nullable=False),
+    Column("asked_at", _Moment, nullable=False),
+    Column(
+        "after_event_id",
+        _Id,
+        nullable=False,
+        server_default=text("'00000000-0000-0000-0000-000000000000'"),
+    ),
+    Column("corrected", BigInteger, nullable=False, server_default=text("0")),
+    Column("done_at", _Moment),
+)
+
+# Which thresholds of a limit their user was told of, once each.
+Table(
+    "limit_alert",
+    metadata,
+    Column("user_id", _Id, nullable=False),
+    Column("window_name", Text, nullable=False),
+    Column("starts_at", _Moment, nullable=False),
+    Column("percent", Integer, nullable=False),
+    Column("told_at", _Moment, nullable=False, server_default=_NOW),
+    PrimaryKeyConstraint("user_id", "window_name", "starts_at", "percent"),
 )

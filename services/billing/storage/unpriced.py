@@ -23,9 +23,13 @@ _PAGE = """
 select * from ledger_entry
 where pricing_status = 'unknown_price' and provider = $1 and model = $2 and event_id > $3
   and ($4::timestamptz is null or occurred_at >= $4)
+  and not exists (
+    select 1 from ledger_correction c
+    where c.event_id = ledger_entry.event_id and c.kind = 'voided'
+  )
 order by event_id
 limit $5
-for update skip locked
+for update of ledger_entry skip locked
 """
 
 _MOVE_CURSOR = """
@@ -38,10 +42,18 @@ _RATE = """
 with rated as (
     update ledger_entry e set
         cost_microusd = given.cost, price_version = given.version,
-        pricing_status = 'rated', rated_at = now()
+        pricing_status = 'rated',
+        -- Later than the row, whatever clocks do: that is what tells it from a rating on arrival.
+        rated_at = greatest(clock_timestamp(), e.received_at + interval '1 microsecond')
     from unnest($1::uuid[], $2::bigint[], $3::text[]) as given (event_id, cost, version)
     where e.event_id = given.event_id and e.pricing_status = 'unknown_price'
+      and not exists (
+        select 1 from ledger_correction c where c.event_id = e.event_id and c.kind = 'voided'
+      )
     returning e.*
+), noted as (
+    insert into ledger_unlinked (kind, ids)
+    select 'rating', array_agg(event_id) from rated having count(*) > 0
 )
 insert into usage_hour as known
     (user_id, hour, provider, model, operation, sandbox, requests, unpriced_requests,

@@ -11,6 +11,9 @@ from shared.db.database import Connection
 # it, so it gives up soon and is tried again by the clock.
 _BRIEFLY = "set local lock_timeout = '2s'"
 _PREPARE = "select prepare_ledger_month($1)"
+_PREPARE_DAYS = """
+select prepare_ledger_day($1::date + step, $1::date) from generate_series(-1, $2::int) as step
+"""
 _STRAY_ROWS = "select count(*) as rows from ledger_entry_default"
 _DEAD_EVENTS = "select count(*) as events from dead_event where replayed_at is null"
 
@@ -25,6 +28,10 @@ class SqlUpkeep:
         await self._connection.execute(_BRIEFLY)
         for month in months:
             await self._connection.execute(_PREPARE, month.date())
+
+    async def prepare_days(self, today: datetime, *, ahead: int) -> None:
+        await self._connection.execute(_BRIEFLY)
+        await self._connection.execute(_PREPARE_DAYS, today.date(), ahead)
 
     async def stray_rows(self) -> int:
         row = await self._connection.fetchrow(_STRAY_ROWS)

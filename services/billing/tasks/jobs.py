@@ -21,6 +21,38 @@ async def request_missing_usage(actions: Actions) -> None:
 
 
 @listen.every(timedelta(minutes=1))
+async def compare_manifests(actions: Actions) -> None:
+    """Compare the hours that producers told of with the ledger."""
+    differing = await actions.compare_manifests()
+    if differing:
+        log.error("usage_hours_differ", hours=differing)
+
+
+@listen.every(timedelta(seconds=30))
+async def watch_producers(actions: Actions) -> None:
+    """Nothing used is told too; from whom nothing at all is heard is broken."""
+    state = await actions.reconcile()
+    for producer in state.silent:
+        log.error("producer_is_silent", producer=producer, since=str(state.last_heard[producer]))
+
+
+@listen.every(timedelta(minutes=1))
+async def rerate_usage(actions: Actions) -> None:
+    """Correct what was rated by another price than the one that is to hold for it."""
+    corrected = await actions.rerate_usage()
+    if corrected:
+        log.info("usage_rated_anew", entries=corrected)
+
+
+@listen.every(timedelta(minutes=1))
+async def tell_limits(actions: Actions) -> None:
+    """Tell users that a limit is near, or reached."""
+    told = await actions.tell_limits()
+    if told:
+        log.info("limits_told", users=told)
+
+
+@listen.every(timedelta(minutes=1))
 async def rate_unpriced_usage(actions: Actions) -> None:
     """Rate what waited for a price that there is now."""
     rated = await actions.rate_unpriced_usage()
@@ -47,3 +79,45 @@ async def forget_users(actions: Actions) -> None:
 async def watch_forgotten_users(actions: Actions) -> None:
     """Erase what has come late of users who were forgotten."""
     await actions.forget_user.watch()
+
+
+@listen.every(timedelta(seconds=2))
+async def link_ledger(actions: Actions) -> None:
+    """Take what is new up into the ledger's chains: until then a change of it would go unseen."""
+    await actions.link_ledger()
+
+
+@listen.every(timedelta(minutes=10))
+async def check_rollups(actions: Actions) -> None:
+    """Work the sums out again, once a night."""
+    check = await actions.check_rollups.nightly()
+    if check is not None and check.drifts:
+        log.error("rollups_have_drifted", drifts=check.drifts, compared=check.compared)
+
+
+@listen.every(timedelta(hours=1))
+async def archive_ledger(actions: Actions) -> None:
+    """Old partitions into files, where the operator wants that."""
+    await actions.archive_ledger()
+
+
+@listen.every(timedelta(seconds=30))
+async def advance_subscriptions(actions: Actions) -> None:
+    """Renew periods, apply what was planned for their end, dun, and end trials."""
+    moved = await actions.advance_subscriptions()
+    if moved:
+        log.info("subscriptions_advanced", subscriptions=moved)
+
+
+@listen.every(timedelta(minutes=1))
+async def tell_payers(actions: Actions) -> None:
+    """Let the payment provider collect for what is held."""
+    await actions.tell_payers()
+
+
+@listen.every(timedelta(minutes=1))
+async def catch_up_on_payments(actions: Actions) -> None:
+    """Find payments whose news were lost."""
+    found = await actions.catch_up_on_payments()
+    if found:
+        log.warning("payment_news_were_lost", events=found)

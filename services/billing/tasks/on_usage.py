@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from services.billing.actions import Actions
 from services.billing.tasks import listen
 from shared.events import Fact
-from shared.events.usage import UsageManifest, UsageRecorded
+from shared.events.usage import UsageAdjusted, UsageManifest, UsageRecorded, UsageVoided
 
 
 @listen.to(UsageRecorded, queue="usage")
@@ -20,3 +20,15 @@ async def record_usage(facts: Sequence[Fact[UsageRecorded]], actions: Actions) -
 async def note_manifests(facts: Sequence[Fact[UsageManifest]], actions: Actions) -> None:
     """Remember the ends of the streams."""
     await actions.note_manifests(facts)
+
+
+@listen.to(UsageVoided, queue="usage")
+async def void_usage(facts: Sequence[Fact[UsageVoided]], actions: Actions) -> None:
+    """Take back what was not to be charged."""
+    await actions.apply_corrections(facts)
+
+
+@listen.to(UsageAdjusted, queue="usage")
+async def adjust_usage(facts: Sequence[Fact[UsageAdjusted]], actions: Actions) -> None:
+    """Make it the amount that it was."""
+    await actions.apply_corrections(facts)

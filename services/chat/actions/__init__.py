@@ -4,19 +4,34 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from services.chat.actions.answer_call import AnswerCall
+from services.chat.actions.ask_live import AskLive
 from services.chat.actions.change_session import ChangeSession
 from services.chat.actions.delete_session import DeleteSession
+from services.chat.actions.devices import Devices
 from services.chat.actions.drop_key import DropKey
 from services.chat.actions.drop_sign_in import DropSignIn
+from services.chat.actions.emit_to_room import EmitToRoom
 from services.chat.actions.export_user import ExportUser
+from services.chat.actions.find_model import FindModel
+from services.chat.actions.follow_turn import CloseSilentTurns, FollowTurn
+from services.chat.actions.forget_answers import ForgetAnswers
 from services.chat.actions.forget_user import ForgetUser
+from services.chat.actions.hear_live_news import HearLiveNews
 from services.chat.actions.learn_keys import ForgetKeys, LearnKeys
 from services.chat.actions.list_models import ListModels
 from services.chat.actions.list_sessions import ListSessions
+from services.chat.actions.preferences import ReadPreference, SavePreference
+from services.chat.actions.read_limits import ReadLimits
 from services.chat.actions.read_messages import ReadMessages
 from services.chat.actions.read_session import ReadSession
+from services.chat.actions.relay_call import RelayCall
+from services.chat.actions.relay_free_call import CountFreeCall, RelayFreeCall
+from services.chat.actions.search_sessions import SearchSessions
 from services.chat.actions.settle_orphans import SettleOrphans
 from services.chat.actions.start_session import StartSession
+from services.chat.actions.stop_turn import StopTurn
+from services.chat.actions.switch_branch import SwitchBranch
 from services.chat.actions.take_turn import TakeTurn
 
 
@@ -26,13 +41,31 @@ class Actions:
 
     start_session: StartSession
     list_sessions: ListSessions
+    search_sessions: SearchSessions
     read_session: ReadSession
     change_session: ChangeSession
     delete_session: DeleteSession
+    switch_branch: SwitchBranch
     read_messages: ReadMessages
+    read_preference: ReadPreference
+    save_preference: SavePreference
+    read_limits: ReadLimits
     list_models: ListModels
+    find_model: FindModel
     take_turn: TakeTurn
+    ask_live: AskLive
+    follow_turn: FollowTurn
+    stop_turn: StopTurn
+    emit: EmitToRoom
+    devices: Devices
+    hear_live_news: HearLiveNews
+    close_silent_turns: CloseSilentTurns
+    answer_call: AnswerCall
+    relay_call: RelayCall
+    relay_free_call: RelayFreeCall
+    count_free_call: CountFreeCall
     settle_orphans: SettleOrphans
+    forget_answers: ForgetAnswers
     learn_keys: LearnKeys
     forget_keys: ForgetKeys
     drop_key: DropKey

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 
 from services.chat.domain.conversation import ChatSession, SessionId
 from services.chat.domain.errors import SessionNotFound, UnknownProvider
-from services.chat.domain.model_choice import CHAT_PROVIDERS
+from services.chat.domain.model_choice import providers_of
 from services.chat.domain.ports import NewUnitOfWork
 from shared.clock import Clock
 from shared.ids import UserId
+from shared.model_catalogue import ModelCatalogue
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +19,7 @@ class ChangeSession:
 
     unit_of_work: NewUnitOfWork
     clock: Clock
+    catalogue: ModelCatalogue
 
     async def __call__(
         self,
@@ -29,7 +31,7 @@ class ChangeSession:
         system_prompt: str | None,
     ) -> ChatSession:
         """Raises SessionNotFound or UnknownProvider."""
-        if provider is not None and provider not in CHAT_PROVIDERS:
+        if provider is not None and provider not in providers_of(self.catalogue):
             raise UnknownProvider(provider)
         async with self.unit_of_work() as work:
             session = await work.sessions.get(session_id, by)

@@ -5,15 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 from uuid import UUID
 
+from services.chat.actions.devices import Devices
 from services.chat.actions.running_turn import RunningTurns
 from services.chat.domain.turn import Outcome
 
 
 @dataclass(frozen=True, slots=True)
 class DropSignIn:
-    """End this replica's turns that were asked for with it; answers how many."""
+    """End this replica's turns that were asked for with it, and close its sockets; answers how many
+    it were."""
 
     running: RunningTurns
+    devices: Devices
 
     async def __call__(self, sign_in_id: UUID) -> int:
-        return self.running.end_of_sign_in(sign_in_id, Outcome.STOPPED)
+        turns = self.running.end_of_sign_in(sign_in_id, Outcome.STOPPED)
+        return turns + self.devices.end_of_sign_in(sign_in_id)

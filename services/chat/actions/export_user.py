@@ -5,13 +5,22 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 
-from services.chat.domain.conversation import ChatSession, Message, SessionId
+from services.chat.domain.conversation import Attachment, ChatSession, Message, SessionId
 from services.chat.domain.ports import NewUnitOfWork
+from services.chat.domain.preference import Preference
 from shared.ids import UserId
 
 _SESSIONS = 100
 # Answers may be long, and a page is held in memory.
 _MESSAGES = 50
+
+
+@dataclass(frozen=True, slots=True)
+class ExportedImage:
+    """An image with its bytes, unless those are at its URL."""
+
+    attachment: Attachment
+    data: bytes | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,12 +43,30 @@ class ExportUser:
                 return
             after = page[-1].id
 
-    async def messages(self, session_id: SessionId) -> AsyncIterator[Sequence[Message]]:
+    async def messages(
+        self, session_id: SessionId, *, every_branch: bool = True
+    ) -> AsyncIterator[Sequence[Message]]:
         after = None
         while True:
             async with self.unit_of_work() as work:
-                page = await work.sessions.messages(session_id, after=after, most=_MESSAGES)
+                page = await work.sessions.messages(
+                    session_id, after=after, most=_MESSAGES, every_branch=every_branch
+                )
             yield page
             if len(page) < _MESSAGES:
                 return
             after = page[-1].id
+
+    async def images(self, message: Message) -> AsyncIterator[Sequence[ExportedImage]]:
+        """What was sent along with a message, one at a time: it may be large."""
+        for attachment in message.attachments:
+            data = None
+            if attachment.url is None:
+                async with self.unit_of_work() as work:
+                    data = await work.sessions.image(attachment.id)
+            yield [ExportedImage(attachment, data)]
+
+    async def preference(self, user_id: UserId) -> Preference:
+        """What the user has chosen for all their turns."""
+        async with self.unit_of_work() as work:
+            return await work.preferences.of_user(user_id)

@@ -6,21 +6,25 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
-from services.chat.domain.model_choice import CHAT_PROVIDERS, models_of
+from services.chat.domain.context_window import context_of
+from services.chat.domain.known_key import KnownKey
+from services.chat.domain.model_choice import models_of, providers_of
 from services.chat.domain.ports import NewUnitOfWork
 from shared.ids import UserId
 from shared.model_catalogue import ModelCatalogue
-from shared.tiers import Tier
+from shared.tiers import COMPATIBLE, Tier
 
 
 @dataclass(frozen=True, slots=True)
 class OfferedModel:
     """A model of the user's tier; `usable` tells whether a working key for it is stored and the
-    vendor lists the model for that key."""
+    vendor lists the model for that key. An operator's own server needs no key of the user.
+    `context_tokens`: of prompt and answer together."""
 
     provider: str
     model: str
     max_output_tokens: int
+    context_tokens: int
     features: Sequence[str]
     usable: bool
 
@@ -41,21 +45,22 @@ class ListModels:
         # The key that keyvault would choose comes last, and stays.
         known = sorted(known, key=lambda key: (key.usable, key.user_id == user_id))
         keys = {key.provider: key for key in known}
-        offered = []
-        for provider in CHAT_PROVIDERS:
-            allowance = tier.allowance(provider)
-            if allowance is None:
-                continue
-            key = keys.get(provider)
-            for model in models_of(allowance, self.catalogue):
-                listed = key is not None and (not key.models or model in key.models)
-                offered.append(
-                    OfferedModel(
-                        provider=provider,
-                        model=model,
-                        max_output_tokens=allowance.max_output_tokens,
-                        features=sorted(allowance.features),
-                        usable=listed and key is not None and key.usable,
-                    )
-                )
-        return offered
+        return [
+            OfferedModel(
+                provider=provider,
+                model=model,
+                max_output_tokens=allowance.max_output_tokens,
+                context_tokens=context_of(
+                    self.catalogue.context_of(model), allowance.context_tokens
+                ),
+                features=sorted(allowance.features),
+                usable=provider == COMPATIBLE or _reaches(keys.get(provider), model),
+            )
+            for provider in providers_of(self.catalogue)
+            if (allowance := tier.allowance(provider)) is not None
+            for model in models_of(tier, provider, self.catalogue)
+        ]
+
+
+def _reaches(key: KnownKey | None, model: str) -> bool:
+    return key is not None and key.usable and (not key.models or model in key.models)

@@ -18,7 +18,12 @@ class ListSessions:
     unit_of_work: NewUnitOfWork
 
     async def __call__(
-        self, user_id: UserId, *, most: int, before: tuple[datetime, SessionId] | None
+        self,
+        user_id: UserId,
+        *,
+        most: int,
+        before: tuple[datetime, SessionId] | None,
+        provider: str | None = None,
     ) -> Sequence[ChatSession]:
         async with self.unit_of_work() as work:
-            return await work.sessions.list(user_id, most=most, before=before)
+            return await work.sessions.list(user_id, most=most, before=before, provider=provider)

@@ -13,15 +13,23 @@ from shared.ids import UserId
 
 @dataclass(frozen=True, slots=True)
 class ReadMessages:
-    """What was said in a conversation, oldest first."""
+    """What was said in a conversation, oldest first: on the active branch, or on every one."""
 
     unit_of_work: NewUnitOfWork
 
     async def __call__(
-        self, session_id: SessionId, *, by: UserId, most: int, after: MessageId | None
+        self,
+        session_id: SessionId,
+        *,
+        by: UserId,
+        most: int,
+        after: MessageId | None,
+        every_branch: bool = False,
     ) -> Sequence[Message]:
         """Raises SessionNotFound."""
         async with self.unit_of_work() as work:
             if await work.sessions.get(session_id, by) is None:
                 raise SessionNotFound(session_id)
-            return await work.sessions.messages(session_id, most=most, after=after)
+            return await work.sessions.messages(
+                session_id, most=most, after=after, every_branch=every_branch
+            )

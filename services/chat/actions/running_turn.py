@@ -5,113 +5,163 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, TypeAlias
 from uuid import UUID
 
-from services.chat.domain.conversation import Message
+import structlog
+
+from services.chat.domain.bell import Bell
+from services.chat.domain.conversation import SessionId
+from services.chat.domain.live import Encode, LiveEvent
 from services.chat.domain.turn import Hold, Outcome, TurnId
-from shared.errors import ExpectedFailure
+from services.chat.domain.turn_events import Answered, Broken, Started, TurnEvent
+from shared.ids import UserId
 from shared.limit_state import LimitState
 from shared.revocation import Revocation
 
+log = structlog.get_logger(__name__)
 
-@dataclass(frozen=True, slots=True)
-class Delta:
-    """A piece of the answer."""
+_SETTLE_SECONDS = 10.0
 
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
-class Answered:
-    """The turn is settled: its message, with usage and cost."""
-
-    message: Message
-    finish_reason: str
+Leave: TypeAlias = Callable[[bool], object]
+"""Leave a vendor's answer; True: at once, without learning what it used."""
 
 
-@dataclass(frozen=True, slots=True)
-class Broken:
-    """The turn failed; `message` is what was written before, None when nothing was."""
-
-    failure: ExpectedFailure
-    message: Message | None
-
-
-TurnEvent: TypeAlias = Delta | Answered | Broken
-
-
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, weakref_slot=True)
 class RunningTurn:
-    """Decoupled from whoever listens: a client that goes away does not end it by itself."""
+    """Decoupled from whoever listens: in a chat session the answer is written to its end whether or
+    not anybody is there. Events are numbered from 1 in the order in which they were said.
+
+    Its memory is bounded by the answer's length, however slowly it is followed: a follower holds a
+    position and no queue.
+    """
 
     hold: Hold
     limits: Sequence[LimitState]
     sign_in_id: UUID
     served_by: UUID | None = None
+    provider: str = ""
+    reservation_id: UUID | None = None
+    left_out: int | None = None
     events: list[TurnEvent] = field(default_factory=list)
     output_characters: int = 0
     provider_request_id: str | None = None
     ended_as: Outcome | None = None
+    bell: Bell = field(default_factory=Bell)
+    encode: Encode | None = None
+    _encoded: list[LiveEvent] = field(default_factory=list)
     _over: bool = False
-    _waiters: list[asyncio.Future[None]] = field(default_factory=list)
-    _reader: asyncio.Task[Any] | None = None
+    _leave: Leave | None = None
+
+    def __post_init__(self) -> None:
+        self.provider = self.provider or self.hold.provider
+        self.events.append(Started(self.hold, self.left_out))
+
+    @property
+    def user_id(self) -> UserId:
+        return self.hold.user_id
+
+    @property
+    def turn_id(self) -> TurnId:
+        return self.hold.id
+
+    @property
+    def session_id(self) -> SessionId | None:
+        return self.hold.session_id
+
+    @property
+    def created_at(self) -> datetime:
+        return self.hold.created_at
+
+    @property
+    def is_over(self) -> bool:
+        return self._over
 
     def say(self, event: TurnEvent) -> None:
         """Add an event and wake whoever follows."""
         self.events.append(event)
-        self._wake()
+        if isinstance(event, Broken) and self.encode is not None:
+            # Its problem document names the request, which is known here and not to a follower.
+            self.said(len(self.events))
+        self.bell.ring()
 
     def over(self) -> None:
         """Nothing more will be said."""
         self._over = True
-        self._wake()
+        self.bell.ring()
 
-    def read_by(self, reader: asyncio.Task[Any]) -> None:
-        """The task that reads the vendor's answer; ending the turn cancels it."""
-        self._reader = reader
-        if self.ended_as is not None:
-            reader.cancel()
+    def said(self, after: int) -> Sequence[LiveEvent]:
+        """What was said after the event of that number, as clients see it; each event is encoded
+        once, however many follow."""
+        assert self.encode is not None, "not started"
+        encoded = self._encoded
+        if len(encoded) < len(self.events):
+            encoded.extend(map(self.encode, self.events[len(encoded) :]))
+        return encoded[after:]
 
-    def end(self, outcome: Outcome) -> None:
-        """Stop reading the vendor's answer, for the given reason; the first reason counts."""
-        if self.ended_as is None:
+    def read_by(self, leave: Leave | None) -> None:
+        """How to leave the vendor's answer, while it is read; None once it no longer is."""
+        self._leave = leave
+        if leave is not None and self.ended_as is not None:
+            leave(True)
+
+    def end(self, outcome: Outcome, *, at_once: bool = False) -> None:
+        """Stop reading the vendor's answer, for the given reason; the first reason counts.
+
+        `at_once`: not even to learn what it used; see `OnLeaving`.
+        """
+        is_first = self.ended_as is None
+        if is_first:
             self.ended_as = outcome
-            if self._reader is not None:
-                self._reader.cancel()
+        if self._leave is not None and (is_first or at_once):
+            self._leave(at_once)
 
-    async def follow(self) -> AsyncIterator[TurnEvent]:
-        """Every event from the first one on, until the turn is over."""
-        position = 0
+    def left(self) -> None:
+        """The client of the request that began this has gone. Without a session nobody can ever
+        come back for the answer."""
+        if self.hold.session_id is None:
+            self.end(Outcome.CLIENT_GONE)
+
+    async def follow(self, after: int = 0) -> AsyncIterator[TurnEvent]:
+        """Every event after the one of that number, until the turn is over."""
+        position = after
         while True:
             while position < len(self.events):
                 yield self.events[position]
                 position += 1
             if self._over:
                 return
-            waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            self._waiters.append(waiter)
-            await waiter
+            await self.more(position)
+
+    async def more(self, position: int) -> None:
+        """Return once there are more events than that, or there will never be."""
+        if position < len(self.events) or self._over:
+            return
+        await self.bell.rung()
 
     async def result(self) -> Answered | Broken:
         """The last event, once the turn is over."""
-        last: TurnEvent | None = None
-        async for event in self.follow():
-            last = event
+        while not self._over:
+            await self.more(len(self.events))
+        last = self.events[-1]
         assert isinstance(last, Answered | Broken)
         return last
 
-    def _wake(self) -> None:
-        waiters, self._waiters = self._waiters, []
-        for waiter in waiters:
-            if not waiter.done():
-                waiter.set_result(None)
-
 
 class RunningTurns:
-    """The turns of this replica: for renewing their leases, ending them, and draining."""
+    """The turns of this replica: for renewing their leases, ending them, and draining.
 
-    def __init__(self) -> None:
+    `encode` makes of a turn's events what clients see; `began` hears of each turn that starts.
+    """
+
+    def __init__(
+        self,
+        encode: Encode | None = None,
+        began: Sequence[Callable[[RunningTurn], None]] = (),
+    ) -> None:
+        self._encode = encode
+        self._began = tuple(began)
         self._turns: dict[TurnId, RunningTurn] = {}
         # The event loop keeps only weak references to tasks; these must live until they end.
         self._tasks: set[asyncio.Task[None]] = set()
@@ -120,11 +170,14 @@ class RunningTurns:
 
     def start(self, turn: RunningTurn, work: Coroutine[Any, Any, None]) -> None:
         """Run a turn's work to its end, and tell its followers when that is."""
+        turn.encode = self._encode
         self._turns[turn.hold.id] = turn
         self._empty.clear()
         task = asyncio.create_task(self._run(turn, work))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        for began in self._began:
+            began(turn)
 
     async def _run(self, turn: RunningTurn, work: Coroutine[Any, Any, None]) -> None:
         try:
@@ -142,6 +195,18 @@ class RunningTurns:
             for id_, turn in self._turns.items()
         }
 
+    def reservations(self) -> list[tuple[UserId, UUID]]:
+        """Whose places in the limits have to be kept."""
+        return [
+            (turn.user_id, turn.reservation_id or turn.hold.id)
+            for turn in self._turns.values()
+            if not turn.is_over
+        ]
+
+    def get(self, turn_id: TurnId) -> RunningTurn | None:
+        """The turn, if it runs on this replica."""
+        return self._turns.get(turn_id)
+
     def end(self, outcome: Outcome, *, where: Callable[[Hold], bool]) -> int:
         """End those whose hold fits; answers how many."""
         chosen = [turn for turn in self._turns.values() if where(turn.hold)]
@@ -152,12 +217,10 @@ class RunningTurns:
     def end_on_key(self, revocation: Revocation, outcome: Outcome) -> int:
         """End those that may run on a withdrawn key; answers how many."""
         chosen = [
-            turn
-            for turn in self._turns.values()
-            if revocation.ends(turn.hold, served_by=turn.served_by)
+            turn for turn in self._turns.values() if revocation.ends(turn, served_by=turn.served_by)
         ]
         for turn in chosen:
-            turn.end(outcome)
+            turn.end(outcome, at_once=True)
         return len(chosen)
 
     def sign_ins(self) -> set[UUID]:
@@ -177,6 +240,14 @@ class RunningTurns:
             async with asyncio.timeout(seconds):
                 await self._empty.wait()
         except TimeoutError:
-            self.end(Outcome.STOPPED, where=lambda _hold: True)
-            async with asyncio.timeout(10):
+            for turn in list(self._turns.values()):
+                turn.end(Outcome.STOPPED, at_once=True)
+            await self._settled()
+
+    async def _settled(self) -> None:
+        try:
+            async with asyncio.timeout(_SETTLE_SECONDS):
                 await self._empty.wait()
+        except TimeoutError:
+            # The database is away. Their leases will run out, and then a worker settles them.
+            log.warning("turns_left_unsettled", turns=len(self._turns))

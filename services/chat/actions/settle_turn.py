@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
+from uuid import UUID
 
-from services.chat.domain.conversation import Message, Role
+from services.chat.domain.content import Role
+from services.chat.domain.conversation import Message, SessionId
 from services.chat.domain.ports import Pricer, Turns
-from services.chat.domain.turn import Hold, Outcome, Settlement
+from services.chat.domain.turn import Abandoned, Hold, Outcome, Settlement
+from services.chat.domain.usage import Usage
 from shared.clock import Clock
 from shared.errors import Unavailable
 from shared.events import Fact
 from shared.events.usage import UsageRecorded
+from shared.ids import EventId
 
 _FIRST_WAIT_SECONDS = 0.1
 _LONGEST_WAIT_SECONDS = 5.0
@@ -31,52 +37,119 @@ class SettleTurn:
     sandbox: bool
 
     async def __call__(self, hold: Hold, settlement: Settlement) -> Message:
-        """Answers the message as it is now stored."""
-        now = self.clock.now()
-        if settlement.outcome is not Outcome.REFUSED:
-            quote = self.price(hold.provider, settlement.model, settlement.usage, hold.created_at)
-            if quote is not None:
-                settlement = replace(
-                    settlement,
-                    cost_microusd=quote.cost_microusd,
-                    price_version=quote.price_version,
-                )
-        fact = usage_fact(hold, settlement, sandbox=self.sandbox)
+        """Answers the message as it is now stored; `settlement` is `priced`."""
         wait = _FIRST_WAIT_SECONDS
         while True:
             try:
-                await self.turns.settle(hold, settlement, fact)
-                break
+                await self.once(hold, settlement)
+                return self.message(hold, settlement)
             except Unavailable:
                 await asyncio.sleep(wait)
                 wait = min(wait * 2, _LONGEST_WAIT_SECONDS)
-        return Message(
-            id=hold.answer_id,
-            session_id=hold.session_id,
-            role=Role.ASSISTANT,
-            content=settlement.text,
-            status=settlement.outcome.answer_status,
-            created_at=now,
-            provider=hold.provider,
-            model=settlement.model,
-            usage=settlement.usage.to_record(),
-            cost_microusd=settlement.cost_microusd,
-            processing_time_ms=settlement.processing_time_ms,
+
+    async def once(
+        self, hold: Hold, settlement: Settlement, *, sandbox: bool | None = None
+    ) -> bool:
+        """One try; False when it was settled before. Raises Unavailable."""
+        sandbox = self.sandbox if sandbox is None else sandbox
+        facts = usage_facts(hold, settlement, sandbox=sandbox)
+        return await self.turns.settle(hold, settlement, facts)
+
+    def priced(self, hold: Hold, settlement: Settlement) -> Settlement:
+        """With its costs, where they are known."""
+        if settlement.abandoned:
+            abandoned = [self._priced_attempt(hold, lost) for lost in settlement.abandoned]
+            settlement = replace(settlement, abandoned=abandoned)
+        if settlement.outcome is Outcome.REFUSED:
+            return settlement
+        quote = self.price(settlement.provider, settlement.model, settlement.usage, hold.created_at)
+        if quote is None:
+            return settlement
+        return replace(
+            settlement, cost_microusd=quote.cost_microusd, price_version=quote.price_version
         )
 
+    def message(self, hold: Hold, settlement: Settlement) -> Message:
+        """The answer as a settlement leaves it."""
+        return _message(hold, settlement, self.clock.now())
 
-def usage_fact(hold: Hold, settlement: Settlement, *, sandbox: bool) -> Fact[UsageRecorded] | None:
-    """What billing is told; None when the vendor declined before any work."""
-    if settlement.outcome is Outcome.REFUSED:
-        return None
-    usage = settlement.usage
+    def _priced_attempt(self, hold: Hold, lost: Abandoned) -> Abandoned:
+        quote = self.price(lost.provider, lost.model, lost.usage, hold.created_at)
+        return replace(lost, cost_microusd=quote.cost_microusd if quote else None)
+
+
+def _message(hold: Hold, settlement: Settlement, now: datetime) -> Message:
+    return Message(
+        id=hold.answer_id,
+        session_id=hold.session_id or SessionId(UUID(int=0)),
+        role=Role.ASSISTANT,
+        content=settlement.text,
+        status=settlement.outcome.answer_status,
+        created_at=now,
+        provider=settlement.provider,
+        model=settlement.model,
+        usage=settlement.usage.to_record(),
+        cost_microusd=settlement.cost_microusd,
+        processing_time_ms=settlement.processing_time_ms,
+        finish_reason=settlement.finish_reason,
+        parent_id=hold.question_id,
+        tool_calls=settlement.tool_calls,
+        thoughts=settlement.thoughts,
+    )
+
+
+def usage_facts(
+    hold: Hold, settlement: Settlement, *, sandbox: bool
+) -> Sequence[Fact[UsageRecorded]]:
+    """What billing is told: each call to a vendor that may charge; none when the vendor declined
+    before any work."""
+    facts = [
+        _fact(
+            hold,
+            lost.usage_event_id,
+            lost.provider,
+            lost.model,
+            lost.usage,
+            Outcome.PROVIDER_FAILED,
+            None,
+            sandbox=sandbox,
+        )
+        for lost in settlement.abandoned
+    ]
+    if settlement.outcome is not Outcome.REFUSED:
+        facts.append(
+            _fact(
+                hold,
+                hold.usage_event_id,
+                settlement.provider,
+                settlement.model,
+                settlement.usage,
+                settlement.outcome,
+                settlement.provider_request_id,
+                sandbox=sandbox,
+            )
+        )
+    return facts
+
+
+def _fact(
+    hold: Hold,
+    event_id: EventId,
+    provider: str,
+    model: str,
+    usage: Usage,
+    outcome: Outcome,
+    provider_request_id: str | None,
+    *,
+    sandbox: bool,
+) -> Fact[UsageRecorded]:
     event = UsageRecorded(
         user_id=hold.user_id,
         operation="chat",
-        provider=hold.provider,
-        model=settlement.model,
+        provider=provider,
+        model=model,
         source=usage.source,
-        outcome=settlement.outcome.value,
+        outcome=outcome.value,
         input_tokens=usage.input_tokens,
         cache_read_tokens=usage.cache_read_tokens,
         cache_write_tokens=usage.cache_write_tokens,
@@ -84,7 +157,7 @@ def usage_fact(hold: Hold, settlement: Settlement, *, sandbox: bool) -> Fact[Usa
         output_reasoning_tokens=usage.output_reasoning_tokens,
         service_tier=usage.service_tier,
         request_id=hold.request_id,
-        provider_request_id=settlement.provider_request_id,
+        provider_request_id=provider_request_id,
         session_id=hold.session_id,
         sandbox=sandbox,
     )
@@ -92,7 +165,7 @@ def usage_fact(hold: Hold, settlement: Settlement, *, sandbox: bool) -> Fact[Usa
         event=event,
         subject=hold.user_id,
         tier=hold.tier,
-        id=hold.usage_event_id,
+        id=event_id,
         time=hold.created_at,
         source="chat",
         request_id=hold.request_id,

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 
 from services.chat.domain.conversation import DEFAULT_NAME, ChatSession, SessionId
 from services.chat.domain.errors import UnknownProvider
-from services.chat.domain.model_choice import CHAT_PROVIDERS
+from services.chat.domain.model_choice import providers_of
 from services.chat.domain.ports import NewUnitOfWork
 from shared.clock import Clock
 from shared.ids import UserId, uuid7
+from shared.model_catalogue import ModelCatalogue
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +19,7 @@ class StartSession:
 
     unit_of_work: NewUnitOfWork
     clock: Clock
+    catalogue: ModelCatalogue
 
     async def __call__(
         self,
@@ -28,7 +30,7 @@ class StartSession:
         system_prompt: str | None,
     ) -> ChatSession:
         """Raises UnknownProvider."""
-        if provider not in CHAT_PROVIDERS:
+        if provider not in providers_of(self.catalogue):
             raise UnknownProvider(provider)
         now = self.clock.now()
         session = ChatSession(

@@ -11,10 +11,11 @@ from fastapi.responses import StreamingResponse
 
 from services.chat.actions.export_user import ExportUser
 from services.chat.api.doors import ServiceActions
-from services.chat.api.message_body import MessageBody
-from services.chat.api.sessions import SessionBody
+from services.chat.api.preferences import PreferencesBody
+from services.chat.api.session_body import SessionBody
+from services.chat.api.session_file import exported_messages
 from shared.http.caller import OnlyFrom
-from shared.http.export import json_answer, pages_of
+from shared.http.export import json_answer
 from shared.http.problems import problems
 from shared.ids import UserId
 
@@ -27,8 +28,16 @@ router = APIRouter(prefix="/internal", tags=["export"])
 async def export(
     user_id: UUID, actions: ServiceActions, _auth: Annotated[str, Depends(OnlyFrom("auth"))]
 ) -> StreamingResponse:
-    """All that is kept of a user: their sessions, each with its messages."""
-    return await json_answer({"sessions": _sessions(actions.export_user, UserId(user_id))})
+    """All that is kept of a user: what they chose, and their sessions, each with the messages of
+    all branches and what was sent along."""
+    user = UserId(user_id)
+    preference = await actions.export_user.preference(user)
+    return await json_answer(
+        {
+            "preferences": PreferencesBody.of(preference).model_dump(mode="json"),
+            "sessions": _sessions(actions.export_user, user),
+        }
+    )
 
 
 async def _sessions(
@@ -38,7 +47,7 @@ async def _sessions(
         yield [
             {
                 **SessionBody.of(session).model_dump(mode="json"),
-                "messages": pages_of(export_user.messages(session.id), MessageBody.of),
+                "messages": exported_messages(session, export_user),
             }
             for session in page
         ]

@@ -2,29 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Annotated, Literal
 from uuid import UUID
 
 from fastapi import APIRouter, Header, Query, Response
-from fastapi.responses import JSONResponse
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
-from services.chat.actions.running_turn import Broken, RunningTurn
-from services.chat.actions.take_turn import Question, Replayed
+from services.chat.actions import Actions
+from services.chat.api.ask import whole_answer
 from services.chat.api.doors import PageSize, ServiceActions
-from services.chat.api.event_stream import EventStream
-from services.chat.api.message_body import MessageBody, UsageBody
-from services.chat.domain.conversation import Message, MessageId, SessionId
-from shared.events.base import current_request_id
-from shared.http.caller import SignedIn, refresh_hint
+from services.chat.api.live import live_answer
+from services.chat.api.message_body import AnswerBody, MessageBody
+from services.chat.api.question_body import (
+    EditedMessage,
+    HowToAnswer,
+    NewMessage,
+    edit_of,
+    question_of,
+    repeat_of,
+)
+from services.chat.domain.conversation import MessageId, SessionId
+from services.chat.domain.question import Question
+from shared.http.caller import Caller, SignedIn
 from shared.http.pages import Page, cursor_of, read_cursor
-from shared.http.problems import problems
-from shared.http.ratelimit import rate_limit_headers
-from shared.identity import OnBehalfOf
-from shared.limit_state import LimitState
-from shared.money import dollars_text
+from shared.http.problems import Responses, problems
 
 router = APIRouter(prefix="/chat/sessions/{session_id}/messages", tags=["messages"])
 
@@ -34,48 +34,13 @@ IdempotencyKey = Annotated[
 ]
 
 
-class NewMessage(BaseModel):
-    """A question to the session's provider, or to another one for this turn."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    content: Annotated[str, StringConstraints(min_length=1, max_length=200_000, pattern=r"\S")]
-    provider: Annotated[str, Field(min_length=1, max_length=40)] | None = None
-    model: Annotated[str, Field(min_length=1, max_length=100)] | None = None
-    stream: bool = False
+_ANSWERS: Responses = {
+    200: {"content": {"text/event-stream": {}}, "description": "The answer, whole or live."},
+    **problems(401, 402, 404, 409, 413, 422, 429, 502, 503),
+}
 
 
-class AnswerBody(BaseModel):
-    """The answer, with what it used and cost. `fallback_from` names the provider that should have
-    answered when another one did."""
-
-    message: MessageBody
-    usage: UsageBody | None
-    cost_microusd: int | None
-    cost_usd: str | None
-    finish_reason: str
-    fallback_from: str | None = None
-
-    @classmethod
-    def of(cls, message: Message, finish_reason: str) -> AnswerBody:
-        body = MessageBody.of(message)
-        return cls(
-            message=body,
-            usage=body.usage,
-            cost_microusd=message.cost_microusd,
-            cost_usd=dollars_text(message.cost_microusd),
-            finish_reason=finish_reason,
-        )
-
-
-@router.post(
-    "",
-    response_model=AnswerBody,
-    responses={
-        200: {"content": {"text/event-stream": {}}, "description": "The answer, whole or live."},
-        **problems(401, 402, 404, 409, 422, 429, 502, 503),
-    },
-)
+@router.post("", response_model=AnswerBody, responses=_ANSWERS)
 async def ask(
     session_id: UUID,
     body: NewMessage,
@@ -84,38 +49,46 @@ async def ask(
     idempotency_key: IdempotencyKey = None,
 ) -> Response:
     """Ask, and get the answer as JSON or, with `stream`, as server-sent events."""
-    asked = await actions.take_turn(
-        Question(
-            session_id=SessionId(session_id),
-            content=body.content,
-            tier=caller.tier,
-            by=OnBehalfOf(
-                user_id=caller.identity.user_id,
-                request_id=current_request_id.get() or "",
-                access_token=caller.token,
-                sign_in_id=caller.identity.sign_in_id,
-                served_by=caller.identity.served_by,
-            ),
-            provider=body.provider,
-            model=body.model,
-            stream=body.stream,
-            idempotency_key=idempotency_key,
-        )
-    )
-    if isinstance(asked, Replayed):
-        answer = AnswerBody.of(asked.message, "stop")
-        return _json(answer, {"idempotency-replayed": "true"})
-    headers = _limit_headers(asked.limits) | refresh_hint(caller, asked.hold.tier)
-    if body.stream:
-        return EventStream(asked, headers)
-    return await _whole(asked, headers)
+    # What is in order is answered in front of this, see `ask.py`.
+    question = question_of(SessionId(session_id), body, caller, idempotency_key)
+    return await _answer(actions, caller, question)
 
 
-async def _whole(turn: RunningTurn, headers: Mapping[str, str]) -> Response:
-    result = await turn.result()
-    if isinstance(result, Broken):
-        raise result.failure
-    return _json(AnswerBody.of(result.message, result.finish_reason), headers)
+@router.post("/{message_id}/regenerate", response_model=AnswerBody, responses=_ANSWERS)
+async def regenerate(
+    session_id: UUID,
+    message_id: UUID,
+    body: HowToAnswer,
+    actions: ServiceActions,
+    caller: SignedIn,
+    idempotency_key: IdempotencyKey = None,
+) -> Response:
+    """Have a question answered again, named by itself or by its answer. The new answer begins a
+    branch; without one the branch of before stays."""
+    question = repeat_of(SessionId(session_id), message_id, body, caller, idempotency_key)
+    return await _answer(actions, caller, question)
+
+
+@router.post("/{message_id}/edit", response_model=AnswerBody, responses=_ANSWERS)
+async def edit(
+    session_id: UUID,
+    message_id: UUID,
+    body: EditedMessage,
+    actions: ServiceActions,
+    caller: SignedIn,
+    idempotency_key: IdempotencyKey = None,
+) -> Response:
+    """Ask in other words. The new question stands beside the old one and begins a branch; without
+    an answer the branch of before stays."""
+    question = edit_of(SessionId(session_id), message_id, body, caller, idempotency_key)
+    return await _answer(actions, caller, question)
+
+
+async def _answer(actions: Actions, caller: Caller, question: Question) -> Response:
+    if question.stream:
+        return await live_answer(actions, caller, question)
+    headers, answer = await whole_answer(actions, caller, question)
+    return Response(answer, headers=dict(headers), media_type="application/json")
 
 
 @router.get("", responses=problems(401, 404, 422, 503))
@@ -125,21 +98,17 @@ async def read_all(
     caller: SignedIn,
     limit: PageSize = 100,
     cursor: Annotated[str | None, Query(max_length=200)] = None,
+    branch: Literal["active", "all"] = "active",
 ) -> Page[MessageBody]:
-    """What was said, oldest first."""
+    """What was said, oldest first: on the active branch, or on all of them."""
     after = MessageId(read_cursor(cursor, UUID)[0]) if cursor else None
     messages = await actions.read_messages(
-        SessionId(session_id), by=caller.identity.user_id, most=limit + 1, after=after
+        SessionId(session_id),
+        by=caller.identity.user_id,
+        most=limit + 1,
+        after=after,
+        every_branch=branch == "all",
     )
     return Page[MessageBody].of(
         [MessageBody.of(message) for message in messages], limit, lambda last: cursor_of(last.id)
     )
-
-
-def _json(body: BaseModel, headers: Mapping[str, str]) -> Response:
-    content: Any = body.model_dump(mode="json")
-    return JSONResponse(content, headers=dict(headers))
-
-
-def _limit_headers(limits: tuple[LimitState, ...] | Any) -> dict[str, str]:
-    return rate_limit_headers(limits, datetime.now(UTC))

@@ -14,11 +14,12 @@ router = APIRouter(prefix="/chat/models", tags=["models"])
 
 class ModelBody(BaseModel):
     """A model of your tier; `usable` tells whether a working key reaches it, yours or that of your
-    organisation."""
+    organisation. `context_tokens`: of prompt and answer together."""
 
     provider: str
     model: str
     max_output_tokens: int
+    context_tokens: int
     features: list[str]
     usable: bool
 
@@ -43,6 +44,7 @@ async def list_all(actions: ServiceActions, caller: SignedIn) -> ModelsBody:
                 provider=model.provider,
                 model=model.model,
                 max_output_tokens=model.max_output_tokens,
+                context_tokens=model.context_tokens,
                 features=list(model.features),
                 usable=model.usable,
             )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Path
@@ -11,8 +10,7 @@ from pydantic import BaseModel
 from services.chat.actions.list_models import OfferedModel
 from services.chat.api.doors import ServiceActions
 from services.chat.api.openai_errors import OpenAIRoute, openai_errors
-from services.chat.domain.errors import ModelNotFound
-from shared.http.caller import Caller, SignedIn
+from shared.http.caller import SignedIn
 
 router = APIRouter(prefix="/v1/models", tags=["openai"], route_class=OpenAIRoute)
 
@@ -36,26 +34,25 @@ class OpenAIModelList(BaseModel):
 @router.get("", response_model=OpenAIModelList, responses=openai_errors(401, 403))
 async def list_all(actions: ServiceActions, caller: SignedIn) -> OpenAIModelList:
     """What you can use now: models of your tier that a working key of yours reaches."""
-    return OpenAIModelList(data=[_body(model) for model in await _usable(actions, caller)])
-
-
-@router.get("/{model}", response_model=OpenAIModel, responses=openai_errors(401, 403, 404))
-async def show(
-    model: Annotated[str, Path(max_length=200)], actions: ServiceActions, caller: SignedIn
-) -> OpenAIModel:
-    """One of them."""
-    for offered in await _usable(actions, caller):
-        if offered.model == model:
-            return _body(offered)
-    raise ModelNotFound
-
-
-async def _usable(actions: ServiceActions, caller: Caller) -> Sequence[OfferedModel]:
     identity = caller.identity
     offered = await actions.list_models(
         identity.user_id, caller.tier, organisation_id=identity.served_by
     )
-    return [model for model in offered if model.usable]
+    return OpenAIModelList(data=[_body(model) for model in offered if model.usable])
+
+
+@router.get("/{model:path}", response_model=OpenAIModel, responses=openai_errors(401, 403, 404))
+async def show(
+    model: Annotated[str, Path(max_length=200)], actions: ServiceActions, caller: SignedIn
+) -> OpenAIModel:
+    """One of them, by any name that a call may use for it: `openai/gpt-6-luna`, `openai.small`,
+    `default`."""
+    identity = caller.identity
+    return _body(
+        await actions.find_model(
+            identity.user_id, caller.tier, model, organisation_id=identity.served_by
+        )
+    )
 
 
 def _body(model: OfferedModel) -> OpenAIModel:

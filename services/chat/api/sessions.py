@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Literal
 from uuid import UUID
 
 from fastapi import APIRouter, Query
+from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 
+from services.chat.actions.search_sessions import SearchResult
 from services.chat.api.doors import PageSize, ServiceActions
-from services.chat.domain.conversation import ChatSession, SessionId
+from services.chat.api.session_body import SessionBody
+from services.chat.api.session_file import json_file, markdown_file
+from services.chat.domain.conversation import MessageId, SessionId
+from services.chat.domain.search import LONGEST_QUERY, Found, Terms
 from shared.http.caller import SignedIn
 from shared.http.pages import Page, cursor_of, read_cursor
 from shared.http.problems import problems
@@ -20,6 +25,10 @@ router = APIRouter(prefix="/chat/sessions", tags=["sessions"])
 Name = Annotated[str, Field(min_length=1, max_length=200)]
 Provider = Annotated[str, Field(min_length=1, max_length=40)]
 SystemPrompt = Annotated[str, Field(max_length=20_000)]
+Search = Annotated[
+    str | None,
+    Query(min_length=1, max_length=LONGEST_QUERY, pattern=r"\S", description="Words to look for."),
+]
 
 
 class NewSession(BaseModel):
@@ -42,25 +51,36 @@ class SessionChange(BaseModel):
     system_prompt: SystemPrompt | None = None
 
 
-class SessionBody(BaseModel):
-    """A conversation."""
+class SnippetBody(BaseModel):
+    """Where a session's newest message has the first term of a search: plain text, on one line."""
 
-    id: UUID
-    name: str
-    provider: str
-    system_prompt: str | None
-    created_at: datetime
-    updated_at: datetime
+    message_id: UUID
+    role: str
+    before: str
+    match: str
+    after: str
+
+
+class ListedSessionBody(SessionBody):
+    """A conversation in a list; `snippet` tells where a search found something in its messages,
+    and is null when that was its name."""
+
+    snippet: SnippetBody | None = None
 
     @classmethod
-    def of(cls, session: ChatSession) -> SessionBody:
+    def found(cls, found: Found) -> ListedSessionBody:
+        session, snippet = SessionBody.of(found.session), found.snippet
         return cls(
-            id=session.id,
-            name=session.name,
-            provider=session.provider,
-            system_prompt=session.system_prompt,
-            created_at=session.created_at,
-            updated_at=session.updated_at,
+            **session.model_dump(),
+            snippet=None
+            if snippet is None
+            else SnippetBody(
+                message_id=snippet.message_id,
+                role=snippet.role,
+                before=snippet.before,
+                match=snippet.match,
+                after=snippet.after,
+            ),
         )
 
 
@@ -82,18 +102,49 @@ async def list_all(
     caller: SignedIn,
     limit: PageSize = 50,
     cursor: Annotated[str | None, Query(max_length=200)] = None,
-) -> Page[SessionBody]:
-    """Your conversations, the one used last first."""
+    q: Search = None,
+    provider: Annotated[str | None, Query(max_length=40)] = None,
+) -> Page[ListedSessionBody]:
+    """Your conversations, the one used last first; with `q` those in whose name or in one of whose
+    messages all its words stand, or parts of words. A page of a search may hold less than
+    `limit` and not be the last: `next_cursor` tells."""
     before = None
     if cursor is not None:
-        at, id_ = read_cursor(cursor, datetime.fromisoformat, UUID)
+        at, id_ = read_cursor(cursor, _aware, UUID)
         before = (at, SessionId(id_))
-    sessions = await actions.list_sessions(caller.identity.user_id, most=limit + 1, before=before)
-    return Page[SessionBody].of(
-        [SessionBody.of(session) for session in sessions],
+    user_id = caller.identity.user_id
+    if q is not None:
+        return _results(
+            await actions.search_sessions(
+                user_id, Terms.of(q), most=limit, before=before, provider=provider
+            )
+        )
+    sessions = await actions.list_sessions(
+        user_id, most=limit + 1, before=before, provider=provider
+    )
+    return Page[ListedSessionBody].of(
+        [ListedSessionBody.found(Found(session, None)) for session in sessions],
         limit,
         lambda last: cursor_of(last.updated_at.isoformat(), last.id),
     )
+
+
+def _results(result: SearchResult) -> Page[ListedSessionBody]:
+    cursor = None
+    if result.looked_to is not None:
+        at, id_ = result.looked_to
+        cursor = cursor_of(at.isoformat(), id_)
+    return Page[ListedSessionBody](
+        data=[ListedSessionBody.found(found) for found in result.found], next_cursor=cursor
+    )
+
+
+def _aware(text: str) -> datetime:
+    """Raises ValueError for a time without its zone, which none of our cursors has."""
+    at = datetime.fromisoformat(text)
+    if at.tzinfo is None:
+        raise ValueError(text)
+    return at
 
 
 @router.get("/{session_id}", responses=problems(401, 404, 422, 503))
@@ -122,3 +173,43 @@ async def change(
 async def delete(session_id: UUID, actions: ServiceActions, caller: SignedIn) -> None:
     """Delete a conversation with its messages."""
     await actions.delete_session(SessionId(session_id), by=caller.identity.user_id)
+
+
+class BranchChoice(BaseModel):
+    """Any message of the branch that is to be shown."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    message_id: UUID
+
+
+@router.post("/{session_id}/branch", status_code=204, responses=problems(401, 404, 409, 422, 503))
+async def switch_branch(
+    session_id: UUID, body: BranchChoice, actions: ServiceActions, caller: SignedIn
+) -> None:
+    """Make the branch active that holds a message, with the newest that follows it."""
+    await actions.switch_branch(
+        SessionId(session_id), MessageId(body.message_id), by=caller.identity.user_id
+    )
+
+
+@router.get(
+    "/{session_id}/export",
+    response_class=StreamingResponse,
+    responses={
+        200: {"content": {"application/json": {}, "text/markdown": {}}},
+        **problems(401, 404, 422, 503),
+    },
+)
+async def export(
+    session_id: UUID,
+    actions: ServiceActions,
+    caller: SignedIn,
+    format_: Annotated[Literal["json", "markdown"], Query(alias="format")] = "json",
+) -> StreamingResponse:
+    """One conversation as a file: as JSON with all branches and images, as Markdown the active
+    branch."""
+    session = await actions.read_session(SessionId(session_id), by=caller.identity.user_id)
+    if format_ == "markdown":
+        return await markdown_file(session, actions.export_user)
+    return await json_file(session, actions.export_user)

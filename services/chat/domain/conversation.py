@@ -9,6 +9,7 @@ from enum import StrEnum
 from typing import Any, NewType
 from uuid import UUID
 
+from services.chat.domain.content import Role, Thought, ToolCall, ToolResult
 from shared.ids import UserId
 
 SessionId = NewType("SessionId", UUID)
@@ -16,13 +17,7 @@ MessageId = NewType("MessageId", UUID)
 
 DEFAULT_NAME = "New chat"
 
-
-class Role(StrEnum):
-    """Who speaks."""
-
-    USER = "user"
-    ASSISTANT = "assistant"
-    SYSTEM = "system"
+_LONGEST_OWN_NAME = 60
 
 
 class MessageStatus(StrEnum):
@@ -46,6 +41,11 @@ class ChatSession:
     created_at: datetime
     updated_at: datetime
 
+    @property
+    def has_no_name(self) -> bool:
+        """Whether its first question is to name it."""
+        return self.name == DEFAULT_NAME
+
     def changed(
         self,
         at: datetime,
@@ -66,6 +66,17 @@ class ChatSession:
 
 
 @dataclass(frozen=True, slots=True)
+class Attachment:
+    """What was sent along with a message; its bytes are kept apart, unless the vendor fetches it
+    from its URL."""
+
+    id: UUID
+    media_type: str | None
+    url: str | None = None
+    size_bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Message:
     """What was said, by whom, and what it took."""
 
@@ -80,27 +91,43 @@ class Message:
     usage: Mapping[str, Any] | None = None
     cost_microusd: int | None = None
     processing_time_ms: int | None = None
+    finish_reason: str | None = None
+    parent_id: MessageId | None = None
+    active: bool = True  # on the branch that is shown and that the vendor gets to see
+    tool_calls: Sequence[ToolCall] = ()
+    tool_results: Sequence[ToolResult] = ()
+    thoughts: Sequence[Thought] = ()
+    attachments: Sequence[Attachment] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Utterance:
-    """A turn of the conversation as a vendor gets to see it."""
+def name_from(question: str) -> str | None:
+    """What a session is called when its user gave it no name: the first line of the first question,
+    up to sixty characters and whole words. None for a question without words."""
+    line = next((line for line in question.splitlines() if line.strip()), "")
+    name = " ".join(line.split())
+    if len(name) <= _LONGEST_OWN_NAME:
+        return name or None
+    cut = name[:_LONGEST_OWN_NAME]
+    # A word that is cut goes, unless it is all there is (as in Chinese, which has no spaces).
+    whole = cut.rpartition(" ")[0] if name[_LONGEST_OWN_NAME] != " " else cut
+    return (whole if len(whole) > _LONGEST_OWN_NAME // 2 else cut).rstrip() + "…"
 
-    role: Role
-    content: str
 
-
-def fitting_history(history: Sequence[Utterance], characters: int) -> list[Utterance]:
-    """The newest utterances that fit into the budget, oldest first, beginning with the user's.
-
-    A rule that can be told to the user: the oldest are forgotten first, none is cut in half.
-    """
-    kept: list[Utterance] = []
-    for utterance in reversed(history):
-        characters -= len(utterance.content)
-        if characters < 0:
-            break
-        kept.append(utterance)
-    while kept and kept[-1].role is not Role.USER:
-        kept.pop()
-    return kept[::-1]
+def branch_through(
+    parents: Mapping[MessageId, MessageId | None], message_id: MessageId
+) -> frozenset[MessageId]:
+    """The messages of the branch that holds this one: those before it, and after it the newest
+    answer, the newest question to that, and so on. Ids are made in time's order."""
+    children: dict[MessageId, MessageId] = {}
+    for child in sorted(parents):
+        if (parent := parents[child]) is not None:
+            children[parent] = child
+    branch = {message_id}
+    before, after = parents[message_id], children.get(message_id)
+    while before is not None and before in parents and before not in branch:
+        branch.add(before)
+        before = parents[before]
+    while after is not None and after not in branch:
+        branch.add(after)
+        after = children.get(after)
+    return frozenset(branch)

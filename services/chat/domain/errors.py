@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
 from uuid import UUID
 
-from shared.errors import Invalid, NotFound, NotInTier
+from shared.errors import Conflict, Invalid, LimitReached, NotFound, NotInTier, Unavailable
 from shared.vendors.failures import VendorRefused
 
 
@@ -16,6 +17,55 @@ class SessionNotFound(NotFound):
 
     def __init__(self, session_id: UUID) -> None:
         super().__init__("No such chat session.", session_id=str(session_id))
+
+
+class NoTurn(NotFound):
+    """The session has no answer to follow: nothing was asked in it yet, or not this."""
+
+    code = "no_turn"
+
+    def __init__(self, session_id: UUID) -> None:
+        super().__init__("There is no answer to follow here.", session_id=str(session_id))
+
+
+class NoRunningTurn(Conflict):
+    """There is nothing to stop: no answer is being written in this session."""
+
+    code = "no_running_turn"
+
+    def __init__(self, session_id: UUID) -> None:
+        super().__init__("No answer is being written here.", session_id=str(session_id))
+
+
+class StopUnconfirmed(Unavailable):
+    """The replica that writes the answer has been told to stop, and has not confirmed it yet."""
+
+    code = "stop_unconfirmed"
+
+    def __init__(self) -> None:
+        super().__init__("The answer was told to stop, but has not ended yet.")
+
+
+class TooManySockets(LimitReached):
+    """A user has as many sockets open on this replica as anybody may."""
+
+    code = "too_many_sockets"
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(
+            f"You have {limit} sockets and streams open.",
+            retry_after=timedelta(minutes=1),
+            limit=limit,
+        )
+
+
+class AnswerLost(Unavailable):
+    """The answer ended before it was complete, and those who could tell why are gone."""
+
+    code = "answer_lost"
+
+    def __init__(self, outcome: str | None) -> None:
+        super().__init__("The answer ended before it was complete.", outcome=outcome)
 
 
 class UnknownProvider(Invalid):
@@ -34,6 +84,33 @@ class ModelNotFound(NotFound):
 
     def __init__(self) -> None:
         super().__init__("You can use no such model now.", param="model")
+
+
+class UnreadableBody(Invalid):
+    """A body that is no JSON object."""
+
+    code = "unreadable_body"
+
+    def __init__(self) -> None:
+        super().__init__("The body has to be a JSON object.")
+
+
+class BadParameter(Invalid):
+    """A field of a request in a vendor's wire that is not as it has to be."""
+
+    code = "bad_parameter"
+
+    def __init__(self, param: str, rule: str) -> None:
+        super().__init__(f"{param} has to be {rule}.", param=param)
+
+
+class UnsupportedParameter(Invalid):
+    """A field of a request in a vendor's wire that is not offered here."""
+
+    code = "unsupported_parameter"
+
+    def __init__(self, param: str) -> None:
+        super().__init__(f"{param} is not supported here.", param=param)
 
 
 class ProviderNotSpoken(Invalid):
@@ -73,13 +150,193 @@ class ModelNotInTier(NotInTier):
         )
 
 
+class FeatureNotInTier(NotInTier):
+    """Something that the tier does not include at this provider, such as images or tools."""
+
+    code = "feature_not_in_tier"
+
+    def __init__(self, feature: str, provider: str, tier: str, upgrade_tier: str | None) -> None:
+        super().__init__(
+            f"The {tier} tier does not include {feature} at {provider}.",
+            feature=feature,
+            provider=provider,
+            tier=tier,
+            upgrade_tier=upgrade_tier,
+        )
+
+
+class ContentBlocked(Invalid):
+    """The vendor's safety filters let nothing of the answer through; `ratings` say why, as far as
+    the vendor does."""
+
+    code = "content_blocked"
+
+    def __init__(self, provider: str, ratings: Mapping[str, str] | None) -> None:
+        super().__init__(
+            "The answer was blocked by safety filters.",
+            provider=provider,
+            ratings=dict(ratings or {}),
+        )
+
+
 class VendorRejectedRequest(VendorRefused):
     """The vendor does not accept the request as we made it."""
 
     code = "vendor_rejected_request"
 
 
+class PromptTooLong(VendorRejectedRequest):
+    """The conversation does not fit into the model's context."""
+
+    code = "prompt_too_long"
+
+
 class ModelUnavailable(VendorRefused):
     """The vendor does not serve this model to this key."""
 
     code = "model_unavailable"
+
+
+class MessageNotFound(NotFound):
+    """Also raised for a message of another session or user."""
+
+    code = "message_not_found"
+
+    def __init__(self, message_id: UUID) -> None:
+        super().__init__("No such message in this session.", message_id=str(message_id))
+
+
+class TurnRunning(Conflict):
+    """An answer follows its question: a session takes one turn at a time."""
+
+    code = "turn_running"
+
+    def __init__(self, session_id: UUID) -> None:
+        super().__init__(
+            "An answer is being written in this session. Wait for it, or stop it.",
+            session_id=str(session_id),
+        )
+
+
+class QuestionTooLong(Invalid):
+    """The question, with what is always sent along, is more than the model or the tier takes."""
+
+    code = "question_too_long"
+
+    def __init__(self, tokens: int, most_tokens: int) -> None:
+        super().__init__(
+            "The question is too long for this model and tier.",
+            tokens=tokens,
+            most_tokens=most_tokens,
+        )
+
+
+class NotAQuestion(Invalid):
+    """Only what the user asked can be asked in other words."""
+
+    code = "not_a_question"
+
+    def __init__(self, message_id: UUID) -> None:
+        super().__init__("Only a question can be edited.", message_id=str(message_id))
+
+
+class ToolResultsUnexpected(Invalid):
+    """The results of tools answer all calls of the answer just before, each once."""
+
+    code = "tool_results_unexpected"
+
+    def __init__(self, wanted: Sequence[str]) -> None:
+        super().__init__(
+            "The results don't answer each tool call of the last answer once.",
+            wanted_call_ids=list(wanted),
+        )
+
+
+class BadAttachment(Invalid):
+    """An attachment that can't be sent to a vendor."""
+
+    code = "bad_attachment"
+
+    def __init__(self, reason: str, number: int) -> None:
+        super().__init__(reason, attachment=number)
+
+
+class SpeakNotOffered(Invalid):
+    """Answers are not spoken yet."""
+
+    code = "speak_not_offered"
+
+    def __init__(self) -> None:
+        super().__init__("Answers can't be spoken here yet; ask without `speak`.")
+
+
+class BadTool(Invalid):
+    """A tool whose description is not what vendors take."""
+
+    code = "bad_tool"
+
+    def __init__(self, reason: str, number: int | None = None) -> None:
+        super().__init__(reason, tool=number)
+
+
+class BadSchema(Invalid):
+    """A JSON schema that vendors would not take; `of` says which: `tool 1`, or `answer_format`."""
+
+    code = "bad_schema"
+
+    def __init__(self, reason: str, of: str) -> None:
+        super().__init__(reason, of=of)
+
+
+class CapabilityMissing(Invalid):
+    """The provider can't do this, in whatever tier."""
+
+    code = "capability_missing"
+
+    def __init__(self, capability: str, provider: str) -> None:
+        super().__init__(
+            f"{provider} does not take {capability} here.",
+            capability=capability,
+            provider=provider,
+        )
+
+
+class CallNotOffered(NotFound):
+    """A call that the vendor knows and that is not relayed to it."""
+
+    code = "call_not_offered"
+
+    def __init__(self, surface: str) -> None:
+        super().__init__(f"This call of the {surface} interface is not offered here.")
+
+
+class ToolNotOffered(Invalid):
+    """A tool that the vendor runs itself, for a price of its own."""
+
+    code = "tool_not_offered"
+
+    def __init__(self, param: str) -> None:
+        super().__init__(
+            f"{param} is a tool that runs at the vendor; only your own functions are offered here.",
+            param=param,
+        )
+
+
+class AnswerNotKept(Conflict):
+    """The answer that this idempotency key was used for is too large to be kept."""
+
+    code = "answer_not_kept"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The request with this Idempotency-Key was answered; the answer was too large to keep."
+        )
+
+
+class AnswerEnded(Unavailable):
+    """The answer was ended from here: its key was withdrawn, or this server goes down."""
+
+    code = "answer_ended"
+
+    def __init__(self) -> None:
+        super().__init__("The answer was ended before it was complete.")

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
+from services.chat.domain.content import Thought
 from services.chat.domain.usage import Usage
 
 FinishReason = Literal["stop", "length", "tool_calls", "content_filter", "paused", "other"]
+
+# In characters: more than the longest answer of any model. A vendor that never ends is cut here,
+# not where memory ends.
+LONGEST_ANSWER = 8 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,11 +32,41 @@ class Text:
 
 
 @dataclass(frozen=True, slots=True)
+class Thinking:
+    """A piece of what the vendor shows of the model's reasoning; no part of the answer."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCallPiece:
+    """A piece of a tool call: the first one of an `index` names it, later ones append arguments."""
+
+    index: int
+    id: str | None = None
+    name: str | None = None
+    arguments: str = ""
+    signature: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Thoughts:
+    """Opaque blocks of reasoning, to be given back to the same vendor with the next turn."""
+
+    blocks: Sequence[Thought]
+
+
+@dataclass(frozen=True, slots=True)
 class Ended:
-    """The vendor has said all; `usage` is None when it did not tell."""
+    """The vendor has said all; `usage` is None when it did not tell. `ratings`: the vendor's safety
+    ratings by category. `continuation`: what to send for the rest of a `paused` answer. `why`: the
+    vendor's own word for the reason, where there is more to say than `reason` does."""
 
     reason: FinishReason
     usage: Usage | None
+    ratings: Mapping[str, str] | None = None
+    continuation: str | None = None
+    why: str | None = None
 
 
-Frame: TypeAlias = Began | Text | Ended
+Frame: TypeAlias = Began | Text | Thinking | ToolCallPiece | Thoughts | Ended

@@ -6,9 +6,15 @@ from dataclasses import dataclass
 
 from services.chat.domain.errors import ModelNotInTier, ProviderNotInTier, UnknownProvider
 from shared.model_catalogue import ModelCatalogue
-from shared.tiers import Allowance, Tier, upgrade_from
+from shared.tiers import COMPATIBLE, TIERS, Tier
 
 CHAT_PROVIDERS = ("openai", "gemini", "anthropic")
+"""The vendors that chat speaks to in every deployment."""
+
+
+def providers_of(catalogue: ModelCatalogue) -> tuple[str, ...]:
+    """The providers of this deployment: an operator may have a server of their own."""
+    return (*CHAT_PROVIDERS, COMPATIBLE) if catalogue.has_own_server else CHAT_PROVIDERS
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,19 +33,31 @@ def choose_model(
 
     Raises UnknownProvider, ProviderNotInTier or ModelNotInTier.
     """
-    if provider not in CHAT_PROVIDERS:
+    if provider not in providers_of(catalogue):
         raise UnknownProvider(provider)
-    allowance = tier.allowance(provider)
-    if allowance is None:
-        larger = upgrade_from(tier, provider)
-        raise ProviderNotInTier(provider, tier.name, larger.name if larger else None)
-    granted = models_of(allowance, catalogue)
-    model = catalogue.resolve(wished) if wished else granted[0]
+    allowance, granted = tier.allowance(provider), models_of(tier, provider, catalogue)
+    if allowance is None or not granted:
+        raise ProviderNotInTier(provider, tier.name, _upgrade(tier, provider, catalogue))
+    model = wished or granted[0]
+    if model not in granted:
+        model = catalogue.resolve(model)
     if model not in granted:
         raise ModelNotInTier(model, tier.name, granted)
     return ModelChoice(provider, model, allowance.max_output_tokens)
 
 
-def models_of(allowance: Allowance, catalogue: ModelCatalogue) -> list[str]:
-    """The vendor ids that an allowance grants today."""
-    return [catalogue.id_of(model_class) for model_class in allowance.model_classes]
+def models_of(tier: Tier, provider: str, catalogue: ModelCatalogue) -> list[str]:
+    """The provider's ids that the tier grants today; none when it does not include the provider."""
+    if provider == COMPATIBLE:
+        return catalogue.own_models(tier.name)
+    allowance = tier.allowance(provider)
+    classes = allowance.model_classes if allowance else ()
+    # An operator may let one model serve two classes.
+    return list(dict.fromkeys(catalogue.id_of(model_class) for model_class in classes))
+
+
+def _upgrade(tier: Tier, provider: str, catalogue: ModelCatalogue) -> str | None:
+    """The next larger tier that would do."""
+    larger = sorted((t for t in TIERS.values() if t.rank > tier.rank), key=lambda t: t.rank)
+    names = (t.name for t in larger if models_of(t, provider, catalogue))
+    return next(names, None)

@@ -2,19 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Protocol
+from typing import Any, Protocol
 from uuid import UUID
 
-from services.chat.domain.conversation import ChatSession, Message, MessageId, SessionId, Utterance
+from services.chat.domain.capabilities import Capabilities, OnLeaving
+from services.chat.domain.content import (
+    ImagePart,
+    Role,
+    Thought,
+    ToolCall,
+    ToolResult,
+    Utterance,
+)
+from services.chat.domain.conversation import ChatSession, Message, MessageId, SessionId
 from services.chat.domain.frames import Frame
 from services.chat.domain.known_key import KnownKey, RevokedKey
+from services.chat.domain.live import HeardTurn, LiveEvent, LiveNews, LiveTurn
+from services.chat.domain.preference import Preference
+from services.chat.domain.search import Found, Terms
 from services.chat.domain.turn import Hold, Orphan, Prompt, Settlement, TurnId
 from services.chat.domain.usage import Usage
 from shared.erasure import ForgottenUsers
+from shared.errors import ExpectedFailure
 from shared.events import Event, Fact
 from shared.events.usage import UsageRecorded
 from shared.identity import OnBehalfOf
@@ -30,8 +43,33 @@ class Sessions(Protocol):
     async def add(self, session: ChatSession) -> None: ...
     async def get(self, session_id: SessionId, user_id: UserId) -> ChatSession | None: ...
     async def list(
-        self, user_id: UserId, *, most: int, before: tuple[datetime, SessionId] | None
-    ) -> Sequence[ChatSession]: ...
+        self,
+        user_id: UserId,
+        *,
+        most: int,
+        before: tuple[datetime, SessionId] | None,
+        provider: str | None = None,
+    ) -> Sequence[ChatSession]:
+        """The one used last first."""
+        ...
+
+    async def places(
+        self,
+        user_id: UserId,
+        *,
+        most: int,
+        before: tuple[datetime, SessionId] | None,
+        provider: str | None,
+    ) -> Sequence[tuple[datetime, SessionId]]:
+        """Where each session stands in that list."""
+        ...
+
+    async def search(
+        self, session_ids: Sequence[SessionId], terms: Terms, *, most: int
+    ) -> Sequence[Found]:
+        """Those of the sessions in which the terms stand, the one used last first."""
+        ...
+
     async def of_user(
         self, user_id: UserId, *, after: SessionId | None, most: int
     ) -> Sequence[ChatSession]:
@@ -41,8 +79,32 @@ class Sessions(Protocol):
     async def save(self, session: ChatSession) -> None: ...
     async def delete(self, session_id: SessionId, user_id: UserId) -> bool: ...
     async def messages(
-        self, session_id: SessionId, *, most: int, after: MessageId | None
-    ) -> Sequence[Message]: ...
+        self,
+        session_id: SessionId,
+        *,
+        most: int,
+        after: MessageId | None,
+        every_branch: bool = False,
+    ) -> Sequence[Message]:
+        """The oldest first, of the active branch or of all."""
+        ...
+
+    async def lock(self, session_id: SessionId, user_id: UserId) -> bool:
+        """Let no turn begin in it until this is over; False when there is no such session."""
+        ...
+
+    async def running_turn(self, session_id: SessionId) -> TurnId | None: ...
+    async def parents(self, session_id: SessionId) -> Mapping[MessageId, MessageId | None]:
+        """Each message of the session, with the one before it."""
+        ...
+
+    async def activate(self, session_id: SessionId, branch: Collection[MessageId]) -> None:
+        """Make these the active ones, and no others."""
+        ...
+
+    async def image(self, attachment_id: UUID) -> bytes | None:
+        """What was sent along with a message."""
+        ...
 
 
 class KnownKeys(Protocol):
@@ -76,6 +138,13 @@ class Revocations(Protocol):
     def heard(self) -> AsyncIterator[Revocation]: ...
 
 
+class Preferences(Protocol):
+    """What users have chosen for all their turns."""
+
+    async def of_user(self, user_id: UserId) -> Preference: ...
+    async def save(self, user_id: UserId, preference: Preference) -> None: ...
+
+
 class UnitOfWork(Protocol):
     """One transaction."""
 
@@ -86,6 +155,8 @@ class UnitOfWork(Protocol):
 
     @property
     def traces(self) -> Traces: ...
+    @property
+    def preferences(self) -> Preferences: ...
     @property
     def forgotten(self) -> ForgottenUsers: ...
 
@@ -100,21 +171,58 @@ NewUnitOfWork = Callable[[], AbstractAsyncContextManager[UnitOfWork]]
 
 
 @dataclass(frozen=True, slots=True)
+class Asked:
+    """What is written of a question: its text, the tools' results, and what was sent along. It
+    follows `parent_id`, the message before it on its branch, or else the last one of the active
+    branch. `branches`: it begins a branch of its own after `parent_id`. `answers_again`: it is
+    there already, so that none is written, and gets another answer. `session_name`: what a session
+    without a name is called from now on."""
+
+    content: str
+    tool_results: Sequence[ToolResult] = ()
+    images: Sequence[ImagePart] = ()
+    parent_id: MessageId | None = None
+    answers_again: bool = False
+    branches: bool = False
+    session_name: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AskedBefore:
+    """A question that is asked again, or in other words."""
+
+    id: MessageId
+    role: Role
+    content: str
+    tool_results: Sequence[ToolResult]
+    images: Sequence[ImagePart]
+    parent_id: MessageId | None
+
+
+@dataclass(frozen=True, slots=True)
 class Beginning:
-    """What a turn starts from: its session and what was said in it, oldest first."""
+    """What a turn starts from: its session, what was said on its branch, oldest first, and the
+    user's own cap on what they spend in a month. `asked_before`: the question at which it begins,
+    when that is not a new one."""
 
     session: ChatSession
     history: Sequence[Utterance]
+    cap_microusd: int | None = None
+    asked_before: AskedBefore | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class EarlierTurn:
-    """The turn that an idempotency key was first used for; `answer` is None while it runs."""
+    """The turn that an idempotency key was first used for; `answer` is None while it runs, and for
+    a turn without a session, which has `stored_answer` instead."""
 
     request_hash: bytes
     settled: bool
     outcome: str | None
     answer: Message | None
+    hold: Hold
+    stored_answer: bytes | None = None
+    fallback_from: str | None = None
 
 
 class Turns(Protocol):
@@ -124,15 +232,28 @@ class Turns(Protocol):
         """The session with its history, or None when there is no such session of this user."""
         ...
 
-    async def hold(self, hold: Hold, question: str, *, sandbox: bool) -> bool:
-        """Write the question and the hold; False when the idempotency key is taken or the session
-        is gone."""
+    async def begin_at(
+        self, session_id: SessionId, user_id: UserId, message_id: MessageId
+    ) -> Beginning | None:
+        """The same at an earlier question, named by itself or by an answer to it; without one when
+        there is no such message in this session."""
+        ...
+
+    async def hold(self, hold: Hold, question: Asked | None, *, sandbox: bool) -> bool:
+        """Write the question, if there is a session to keep it, and the hold; False when the
+        idempotency key is taken. Raises SessionNotFound when the session is gone, and TurnRunning
+        while another turn of it runs."""
+        ...
+
+    async def redirect(self, turn_id: TurnId, *, provider: str, model: str) -> None:
+        """Another provider is asked from now on."""
         ...
 
     async def settle(
-        self, hold: Hold, settlement: Settlement, usage: Fact[UsageRecorded] | None
+        self, hold: Hold, settlement: Settlement, facts: Sequence[Fact[UsageRecorded]]
     ) -> bool:
-        """Close the hold with its answer and usage; False when it was closed before."""
+        """Close the hold with its answer and the usage of its paid calls; False when it was closed
+        before."""
         ...
 
     async def renew(
@@ -145,14 +266,98 @@ class Turns(Protocol):
 
     async def earlier(self, user_id: UserId, idempotency_key: str) -> EarlierTurn | None: ...
 
+    async def forget_answers(self, before: datetime, *, most: int) -> int:
+        """Free the idempotency keys of turns that began before, with what was stored to answer them
+        again; tells how many."""
+        ...
+
+    async def cap_of(self, user_id: UserId) -> int | None:
+        """The user's own cap on what they spend in a month, in micro-dollars; for turns without a
+        session, since `begin` tells it too."""
+        ...
+
+    async def spent_since(self, user_id: UserId, since: datetime) -> int:
+        """What the user's turns have cost since then, in micro-dollars."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Where one of a session's turns stands; without a turn, the session has none yet."""
+
+    turn: EarlierTurn | None
+    settled_at: datetime | None = None
+
+
+class Standings(Protocol):
+    """Looks turns up for those who follow them."""
+
+    async def standing(
+        self, session_id: SessionId, user_id: UserId, turn_id: TurnId | None = None
+    ) -> Standing | None:
+        """Where the session's latest turn stands, or the named one; None when there is no such
+        session of this user."""
+        ...
+
+    async def outcomes(self, turn_ids: Collection[TurnId]) -> Sequence[EarlierTurn]:
+        """Those of the turns that are settled."""
+        ...
+
+
+class TurnLog(Protocol):
+    """What running turns have said, for those who follow from other replicas. It may be lost."""
+
+    def keep(self, turn: LiveTurn) -> None:
+        """Write down what it says, a little later, from its beginning to its end."""
+        ...
+
+    def unwritten(self, turn_id: TurnId) -> LiveTurn | None:
+        """A turn of this replica that is not written down to its end yet."""
+        ...
+
+    async def follow(self, turn_id: TurnId, session_id: SessionId | None) -> HeardTurn:
+        """The turn as another replica writes it down, for as long as the answer is held on to."""
+        ...
+
+    async def whole(self, turn_id: TurnId) -> Sequence[LiveEvent]:
+        """What was written down without a gap from its beginning on; nothing while it can't be
+        read."""
+        ...
+
+    def silent(self, seconds: float) -> Sequence[HeardTurn]:
+        """Followed turns of which nothing was heard for so long."""
+        ...
+
+
+class LiveChannel(Protocol):
+    """What the replicas of chat tell each other at once: heard now or never."""
+
+    async def stop(self, turn_id: TurnId) -> None:
+        """Raises Unavailable."""
+        ...
+
+    async def emit(self, session_id: SessionId, message: bytes) -> None:
+        """To every device in the session's room. Raises Unavailable."""
+        ...
+
+    async def enter(self, session_id: SessionId) -> None:
+        """Hear of this session from now on."""
+        ...
+
+    async def leave(self, session_id: SessionId) -> None: ...
+    def heard(self) -> AsyncIterator[LiveNews]: ...
+
 
 class ChatProvider(Protocol):
     """One vendor's wire. Translates, and nothing more."""
 
-    name: str
+    @property
+    def name(self) -> str: ...
+    @property
+    def capabilities(self) -> Capabilities: ...
 
     def answer(self, prompt: Prompt, *, by: OnBehalfOf, stream: bool) -> AsyncIterator[Frame]:
-        """The vendor's answer as frames: Began, Text …, Ended.
+        """The vendor's answer as frames: Began, then what it says, then Ended.
 
         Raises VendorRefused before the first frame when the vendor declined, VendorFailed when it
         broke off, and what the egress says about the user's key.
@@ -160,22 +365,140 @@ class ChatProvider(Protocol):
         ...
 
 
+class KeptThoughts(Protocol):
+    """What a vendor wants back with a tool's result, for clients whose wire has no place for it. It
+    may be lost."""
+
+    async def keep(
+        self, user_id: UserId, calls: Sequence[ToolCall], thoughts: Sequence[Thought]
+    ) -> None: ...
+
+    async def restored(
+        self, user_id: UserId, utterances: Sequence[Utterance]
+    ) -> Sequence[Utterance]:
+        """The conversation, each call with what belongs to it as far as it is still known."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class RawCall:
+    """A call in the vendor's own wire, as a client of its official SDK made it. The cap tells how
+    long a whole answer may take, of which nothing comes until all of it is there."""
+
+    provider: str
+    path: str
+    body: bytes
+    streamed: bool
+    headers: Mapping[str, str] = field(default_factory=dict)
+    method: str = "POST"
+    max_output_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class RawPiece:
+    """Bytes of the vendor's answer as they came, and what they say."""
+
+    data: bytes
+    frames: Sequence[Frame]
+
+
+@dataclass(frozen=True, slots=True)
+class RawRefusal:
+    """A vendor's answer that is none, and what it means. The document may echo the key: nobody gets
+    to see more of it than words that are known beforehand."""
+
+    status: int
+    document: Mapping[str, Any] = field(repr=False)
+    headers: Mapping[str, str] = field(repr=False)
+    failure: ExpectedFailure
+
+
+class RawAnswer(Protocol):
+    """The vendor's answer to a RawCall, once its head is here."""
+
+    @property
+    def status(self) -> int: ...
+    @property
+    def headers(self) -> Mapping[str, str]: ...
+    @property
+    def on_leaving(self) -> OnLeaving: ...
+
+    def pieces(self) -> AsyncIterator[RawPiece]:
+        """The body as it comes, a stream in whole events. Raises VendorFailed when it was cut, or
+        the failure that the vendor tells in it; the event that tells it is not yielded, since it
+        may echo the key."""
+        ...
+
+    async def body(self) -> bytes:
+        """The whole body of an answer that uses nothing. Raises VendorFailed when it is none."""
+        ...
+
+    async def refusal(self) -> RawRefusal:
+        """Of an answer that is none: what the vendor says."""
+        ...
+
+
+class RawVendors(Protocol):
+    """Passes calls through to a vendor unchanged, reading along for their usage."""
+
+    def call(self, call: RawCall, *, by: OnBehalfOf) -> AbstractAsyncContextManager[RawAnswer]:
+        """Raises what `ChatProvider.answer` raises before the first frame, but for the vendor's own
+        refusal, which is an answer here."""
+        ...
+
+
 class Reservation(Protocol):
-    """An admitted request's place in its windows."""
+    """An admitted request's place in its windows. The first of `refund` and `settle` counts."""
 
     @property
     def limits(self) -> Sequence[LimitState]: ...
 
-    async def refund(self) -> None: ...
+    async def refund(self) -> None:
+        """Give everything back: no content reached the user."""
+        ...
+
+    async def settle(self, *, tokens: int, cost_microusd: int | None) -> None:
+        """Keep what was used, give the rest back."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class AdmissionRequest:
+    """Who wants to use what, and about how much of it."""
+
+    user_id: UserId
+    tier: Tier
+    provider: str
+    now: datetime
+    reservation: UUID
+    tokens: int  # prompt plus expected output
+    cost_microusd: int | None  # expected; None is unknown
+    cap_microusd: int | None  # the user's own cap for a month; None is no cap
 
 
 class Admission(Protocol):
     """Lets a turn in, or raises LimitReached or Unavailable."""
 
     async def admit(
-        self, user_id: UserId, tier: Tier, provider: str, *, now: datetime, reservation: UUID
+        self, request: AdmissionRequest, *, spent: Callable[[], Awaitable[int]]
     ) -> Reservation:
-        """Raises TierChanged when the user has another tier than the one given."""
+        """Raises TierChanged when the user has another tier than the one given. `spent` tells this
+        month's micro-dollars; it is asked only when they were forgotten."""
+        ...
+
+    async def renew(self, reservations: Collection[tuple[UserId, UUID]]) -> None:
+        """Keep the places of running turns; silent while the counters are out of reach."""
+        ...
+
+    async def states(
+        self, user_id: UserId, tier: Tier, *, now: datetime, cap_microusd: int | None
+    ) -> Sequence[LimitState]:
+        """Every window of the user. Raises Unavailable."""
+        ...
+
+    async def count_free_call(self, user_id: UserId, tier: Tier, *, now: datetime) -> None:
+        """One of the calls that cost nothing, which are limited all the same. Raises TierChanged,
+        LimitReached or Unavailable."""
         ...
 
     async def tier_told_of(self, user_id: UserId) -> str | None:

@@ -9,18 +9,29 @@ from enum import StrEnum
 from typing import NewType
 from uuid import UUID
 
-from services.chat.domain.conversation import MessageId, MessageStatus, SessionId, Utterance
+from services.chat.domain.content import (
+    AnswerFormat,
+    Effort,
+    Thought,
+    Tool,
+    ToolCall,
+    ToolChoice,
+    Utterance,
+)
+from services.chat.domain.conversation import MessageId, MessageStatus, SessionId
 from services.chat.domain.model_choice import ModelChoice
-from services.chat.domain.usage import Usage
+from services.chat.domain.usage import Usage, estimated_input
 from shared.ids import EventId, UserId
 
 TurnId = NewType("TurnId", UUID)
 
 
 class Outcome(StrEnum):
-    """How a turn ended. `refused`: the vendor declined before any work, so nothing was used."""
+    """How a turn ended. `refused`: the vendor declined before any work, so nothing was used.
+    `content_blocked`: the vendor's safety filters let nothing through; looking may cost."""
 
     DONE = "done"
+    CONTENT_BLOCKED = "content_blocked"
     STOPPED = "stopped"
     CLIENT_GONE = "client_gone"
     PROVIDER_FAILED = "provider_failed"
@@ -34,31 +45,65 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """What the vendor is asked."""
+    """What the vendor is asked. What a model does not take (see Capabilities) its provider leaves
+    out: sampling and effort are wishes."""
 
     choice: ModelChoice
     system_prompt: str | None
     utterances: Sequence[Utterance]
     end_user: str  # an opaque id of the user, for the vendor's abuse detection
+    tools: Sequence[Tool] = ()
+    tool_choice: ToolChoice | None = None
+    parallel_tool_calls: bool | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    stop: Sequence[str] = ()
+    effort: Effort | None = None
+    answer_format: AnswerFormat | None = None
 
     @property
-    def characters(self) -> int:
-        return len(self.system_prompt or "") + sum(len(u.content) for u in self.utterances)
+    def input_estimate(self) -> int:
+        """About how many tokens the vendor will count as input."""
+        return estimated_input(
+            len(self.system_prompt or "") + sum(_characters(u) for u in self.utterances),
+            len(self.utterances) + (1 if self.system_prompt else 0),
+            images=sum(len(u.images) for u in self.utterances if u.parts),
+            tool_characters=sum(_size_of(tool) for tool in self.tools),
+        )
 
-    @property
-    def messages(self) -> int:
-        return len(self.utterances) + (1 if self.system_prompt else 0)
+
+def _characters(utterance: Utterance) -> int:
+    if not utterance.is_more_than_text:
+        return len(utterance.content)
+    calls = sum(len(call.name) + len(call.arguments) for call in utterance.tool_calls)
+    return len(utterance.content) + calls + sum(len(r.content) for r in utterance.tool_results)
+
+
+def _size_of(tool: Tool) -> int:
+    return len(tool.name) + len(tool.description or "") + len(str(tool.parameters or ""))
+
+
+class Surface(StrEnum):
+    """The door that a turn came through: a chat session, the interface over all vendors, or that of
+    one vendor."""
+
+    SESSION = "session"
+    V1 = "v1"
+    OPENAI = "openai"
+    ANTHROPIC = "anthropic"
+    GEMINI = "gemini"
 
 
 @dataclass(frozen=True, slots=True)
 class Hold:
     """Written before the vendor is called. Its event id is the usage's identity: whoever settles
-    it, and however often, the ledger sees one entry."""
+    it, and however often, the ledger sees one entry. Without a session nothing of the conversation
+    is kept: it came through a door for SDKs."""
 
     id: TurnId
     user_id: UserId
-    session_id: SessionId
-    question_id: MessageId
+    session_id: SessionId | None
+    question_id: MessageId | None
     answer_id: MessageId
     usage_event_id: EventId
     request_id: str
@@ -70,20 +115,62 @@ class Hold:
     lease_expires_at: datetime
     idempotency_key: str | None = None
     request_hash: bytes | None = None
+    surface: Surface = Surface.SESSION
+
+
+@dataclass(frozen=True, slots=True)
+class Abandoned:
+    """An attempt at a vendor that may charge for it, although another one answered in the end: a
+    paid call of its own."""
+
+    usage_event_id: EventId
+    provider: str
+    model: str
+    usage: Usage
+    cost_microusd: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Settlement:
-    """The one terminal record of a turn."""
+    """The one terminal record of a turn. `provider` and `model` are those that answered.
+
+    `stored_answer`: what a repeated request with the same idempotency key is answered, for turns
+    without a session.
+    """
 
     outcome: Outcome
     text: str
     usage: Usage
+    provider: str
     model: str
     provider_request_id: str | None
     processing_time_ms: int
+    finish_reason: str | None = None
+    tool_calls: Sequence[ToolCall] = ()
+    thoughts: Sequence[Thought] = ()
+    fallback_from: str | None = None
+    abandoned: Sequence[Abandoned] = ()
+    stored_answer: bytes | None = None
     cost_microusd: int | None = None
     price_version: str | None = None
+
+    @property
+    def has_content(self) -> bool:
+        """Whether anything of an answer reached the user; else their limits are not charged."""
+        return bool(self.text or self.tool_calls)
+
+    @property
+    def can_be_repeated(self) -> bool:
+        """Whether there is something to say again to a request with the same idempotency key;
+        without, the key is free for another try."""
+        return self.has_content or self.outcome is Outcome.DONE
+
+    @property
+    def whole_cost_microusd(self) -> int | None:
+        """The cost of all its paid calls, as far as it is known."""
+        costs = [self.cost_microusd, *(lost.cost_microusd for lost in self.abandoned)]
+        known = [cost for cost in costs if cost is not None]
+        return sum(known) if known else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Literal
 
 Source = Literal["provider", "counted", "estimated"]
 
 _CHARACTERS_PER_TOKEN = 4
 _TOKENS_PER_MESSAGE = 4
+_TOKENS_PER_IMAGE = 1_000  # a picture of about a megapixel, by the vendors' guides
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +30,17 @@ class Usage:
 
     def to_record(self) -> dict[str, Any]:
         """As it is kept with a message and shown to the user."""
-        return {**asdict(self), "total_tokens": self.total_tokens}
+        # By hand: `asdict` copies deeply, and this is done for every turn.
+        return {
+            "input_tokens": self.input_tokens,
+            "cache_read_tokens": self.cache_read_tokens,
+            "cache_write_tokens": self.cache_write_tokens,
+            "output_tokens": self.output_tokens,
+            "output_reasoning_tokens": self.output_reasoning_tokens,
+            "source": self.source,
+            "service_tier": self.service_tier,
+            "total_tokens": self.total_tokens,
+        }
 
 
 def estimated_tokens(characters: int) -> int:
@@ -37,9 +48,12 @@ def estimated_tokens(characters: int) -> int:
     return -(-characters // _CHARACTERS_PER_TOKEN)
 
 
-def estimated_input(characters: int, messages: int) -> int:
+def estimated_input(
+    characters: int, messages: int, *, images: int = 0, tool_characters: int = 0
+) -> int:
     """About how many tokens a prompt has."""
-    return estimated_tokens(characters) + messages * _TOKENS_PER_MESSAGE
+    text = estimated_tokens(characters + tool_characters)
+    return text + messages * _TOKENS_PER_MESSAGE + images * _TOKENS_PER_IMAGE
 
 
 def estimated_usage(input_tokens: int, output_characters: int) -> Usage:

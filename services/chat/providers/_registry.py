@@ -1,13 +1,11 @@
-"""The family of chat providers."""
+"""The family of vendors' wires."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 
-from services.chat.domain.ports import ChatProvider
-from shared.clients.egress import Egress
+from services.chat.providers._wire import Wire
 from shared.registry import Registry
 
 
@@ -19,5 +17,4 @@ class Patience:
     silence: timedelta = timedelta(seconds=120)
 
 
-MakeProvider = Callable[[Egress, Patience], ChatProvider]
-chat_providers: Registry[MakeProvider] = Registry("chat provider")
+chat_wires: Registry[Wire] = Registry("chat wire")

@@ -2,47 +2,154 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
 from datetime import datetime
 from uuid import UUID
 
-from shared.ids import UserId
-from shared.limits.admission import Admissions, Window, day_window, minute_window
-from shared.limits.tier_admission import ValkeyReservation, admit_by_tier
-from shared.tiers import Tier
+from services.chat.domain.ports import AdmissionRequest
+from shared.ids import UserId, uuid7
+from shared.limit_state import LimitState
+from shared.limits.admission import (
+    MOST,
+    Admissions,
+    Window,
+    day_window,
+    minute_window,
+    spend_window,
+    streams_at_once,
+)
+from shared.limits.tier_admission import (
+    SPENDING,
+    ValkeyReservation,
+    admit_by_tier,
+    limit_states,
+)
+from shared.tiers import COMPATIBLE, Allowance, Tier
+
+FREE_CALLS = "free_calls_per_minute"
+# Lists of models and counted tokens, of all vendors together: more than any program needs.
+_FREE_CALLS_A_MINUTE = 120
+
+
+class ChatReservation:
+    """A turn's place: a request, its tokens, its money, and one of the streams at once."""
+
+    def __init__(self, place: ValkeyReservation, provider: str, now: datetime) -> None:
+        self._place = place
+        self._provider = provider
+        self._now = now
+
+    @property
+    def limits(self) -> Sequence[LimitState]:
+        """The windows as they are after this reservation."""
+        return self._place.limits
+
+    async def refund(self) -> None:
+        """Give everything back: nothing reached the user."""
+        await self._place.refund()
+
+    async def settle(self, *, tokens: int, cost_microusd: int | None) -> None:
+        """Count what was used, in the windows in which it was reserved, and make room for another
+        stream. An unknown cost leaves what was reserved as the best that is known."""
+        used = [(_tokens(self._provider, 0, self._now, tokens), tokens)]
+        if cost_microusd is not None:
+            # Also without a cap: the counter stays right for when there is one again.
+            used.append((spend_window(SPENDING, 0, self._now, cost_microusd), cost_microusd))
+        await self._place.settle(used)
 
 
 class ValkeyAdmission:
-    """Requests a minute and a day, as the tier grants them at this provider."""
+    """What the tier grants at the provider, streams over all providers, and the user's own cap."""
 
     def __init__(self, admissions: Admissions) -> None:
         self._admissions = admissions
 
     async def admit(
-        self, user_id: UserId, tier: Tier, provider: str, *, now: datetime, reservation: UUID
-    ) -> ValkeyReservation:
+        self, request: AdmissionRequest, *, spent: Callable[[], Awaitable[int]]
+    ) -> ChatReservation:
         """Raises TierChanged, LimitReached, or DependencyUnavailable while Valkey is gone for an
         unpaid tier."""
-        return await admit_by_tier(
+        tier, provider, now = request.tier, request.provider, request.now
+        allowance = tier.allowance(provider)
+        windows = list(_windows(allowance, provider, now, request.tokens)) if allowance else []
+        # A call that is known to cost nothing is not stopped by a cap on money.
+        if request.cap_microusd is not None and request.cost_microusd != 0:
+            windows.append(_spending(request.cap_microusd, now, request.cost_microusd))
+        place = await admit_by_tier(
+            self._admissions,
+            request.user_id,
+            tier,
+            provider,
+            windows,
+            now=now,
+            reservation=request.reservation,
+            streams=streams_at_once(tier.concurrent_streams, now),
+            spent=spent,
+        )
+        return ChatReservation(place, provider, now)
+
+    async def renew(self, reservations: Collection[tuple[UserId, UUID]]) -> None:
+        """Keep the places of running turns, to be called well within their lease."""
+        by_user: dict[str, list[str]] = {}
+        for user_id, reservation in reservations:
+            by_user.setdefault(str(user_id), []).append(str(reservation))
+        await self._admissions.renew(by_user)
+
+    async def states(
+        self, user_id: UserId, tier: Tier, *, now: datetime, cap_microusd: int | None
+    ) -> Sequence[LimitState]:
+        """Every window of the user; the money one only once it is counted, which begins with the
+        first turn under a cap. Raises DependencyUnavailable."""
+        windows = [
+            window
+            for provider in (*tier.allowances, COMPATIBLE)
+            if (allowance := tier.allowance(provider)) and allowance.tokens_per_minute is not None
+            for window in _windows(allowance, provider, now, 0)
+        ]
+        if cap_microusd is not None:
+            windows.append(_spending(cap_microusd, now, 0))
+        streams = streams_at_once(tier.concurrent_streams, now)
+        states = await self._admissions.standing(str(user_id), windows, streams)
+        # Few installations have a server of their own; its windows are told to those who use it.
+        return limit_states(
+            [state for state in states if state.used or not _is_compatible(state.window)]
+        )
+
+    async def count_free_call(self, user_id: UserId, tier: Tier, *, now: datetime) -> None:
+        """Raises TierChanged, LimitReached, or DependencyUnavailable while Valkey is gone."""
+        await admit_by_tier(
             self._admissions,
             user_id,
             tier,
-            provider,
-            _windows(tier, provider, now),
+            "",  # no vendor's, and no larger tier has more of them
+            [minute_window(FREE_CALLS, _FREE_CALLS_A_MINUTE, now)],
             now=now,
-            reservation=reservation,
+            reservation=uuid7(),
         )
 
     async def tier_told_of(self, user_id: UserId) -> str | None:
         return await self._admissions.tier_told_of(str(user_id))
 
 
-def _windows(tier: Tier, provider: str, now: datetime) -> list[Window]:
-    allowance = tier.allowance(provider)
-    windows = []
-    if allowance and allowance.requests_per_minute is not None:
+def _is_compatible(window: Window) -> bool:
+    return window.name.startswith(f"{COMPATIBLE}.")
+
+
+def _windows(allowance: Allowance, provider: str, now: datetime, tokens: int) -> Iterator[Window]:
+    if allowance.requests_per_minute is not None:
         name = f"{provider}.requests_per_minute"
-        windows.append(minute_window(name, allowance.requests_per_minute, now))
-    if allowance and allowance.requests_per_day is not None:
+        yield minute_window(name, allowance.requests_per_minute, now)
+    if allowance.requests_per_day is not None:
         name = f"{provider}.requests_per_day"
-        windows.append(day_window(name, allowance.requests_per_day, now))
-    return windows
+        yield day_window(name, allowance.requests_per_day, now)
+    if allowance.tokens_per_minute is not None:
+        yield _tokens(provider, allowance.tokens_per_minute, now, tokens)
+
+
+def _tokens(provider: str, limit: int, now: datetime, tokens: int) -> Window:
+    # One request that is larger than the whole window has the window to itself.
+    return minute_window(f"{provider}.tokens_per_minute", limit, now, min(max(0, tokens), limit))
+
+
+def _spending(cap: int, now: datetime, cost: int | None) -> Window:
+    return spend_window(SPENDING, min(cap, MOST), now, None if cost is None else min(cost, MOST))

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from uuid import UUID
 
+from services.chat.domain.content import Role
 from services.chat.domain.conversation import (
     ChatSession,
     Message,
     MessageId,
     MessageStatus,
-    Role,
     SessionId,
 )
+from services.chat.domain.search import EXCERPT_CHARACTERS, Found, Terms
+from services.chat.domain.turn import TurnId
+from services.chat.storage.extras import from_extras
 from shared.db.database import Connection, Row
 from shared.ids import UserId
 
@@ -23,8 +26,27 @@ _ADD = f"insert into chat_session ({_COLUMNS}) values ($1, $2, $3, $4, $5, $6, $
 _GET = f"select {_COLUMNS} from chat_session where id = $1 and user_id = $2"  # noqa: S608
 _LIST = f"""
 select {_COLUMNS} from chat_session
-where user_id = $1 and (updated_at, id) < ($3, $4)
+where user_id = $1 and (updated_at, id) < ($3, $4) and ($5::text is null or provider = $5)
 order by updated_at desc, id desc limit $2
+"""  # noqa: S608
+# What is looked through at once: so a search costs what this user has written, and never all of it.
+_PLACES = """
+select id, updated_at from chat_session
+where user_id = $1 and (updated_at, id) < ($2, $3) and ($4::text is null or provider = $4)
+order by updated_at desc, id desc limit $5
+"""
+_SEARCH = f"""
+select {", ".join("s." + name.strip() for name in _COLUMNS.split(","))},
+       m.message_id, m.role, m.excerpt
+from chat_session s left join lateral (
+    select id as message_id, role,
+           substr(content, greatest(1, strpos(lower(content), lower($4)) - 100), $5) as excerpt
+    from chat_message
+    where session_id = s.id and active and content ilike all($3::text[])
+    order by id desc limit 1
+) m on true
+where s.id = any($1) and (s.name ilike all($3::text[]) or m.message_id is not null)
+order by s.updated_at desc, s.id desc limit $2
 """  # noqa: S608
 # Ids are made in time's order.
 _OF_USER = f"""
@@ -38,12 +60,21 @@ _DELETE = "delete from chat_session where id = $1 and user_id = $2"
 
 MESSAGE_COLUMNS = """
 id, session_id, role, content, status, created_at, provider, model, usage, cost_microusd,
-processing_time_ms
+processing_time_ms, finish_reason, parent_id, active, extras
 """
 _MESSAGES = f"""
 select {MESSAGE_COLUMNS} from chat_message
-where session_id = $1 and id > $3 order by id limit $2
+where session_id = $1 and id > $3 and (active or $4) order by id limit $2
 """  # noqa: S608
+
+_LOCK = "select id from chat_session where id = $1 and user_id = $2 for update"
+_RUNNING = "select id from generation where session_id = $1 and state = 'running'"
+_PARENTS = "select id, parent_id from chat_message where session_id = $1"
+_ACTIVATE = """
+update chat_message set active = not active
+where session_id = $1 and active <> (id = any($2))
+"""
+_IMAGE = "select content from chat_attachment where id = $1"
 
 _END_OF_TIME = datetime(9999, 1, 1, tzinfo=UTC)
 _LAST_ID = UUID(int=(1 << 128) - 1)
@@ -73,11 +104,36 @@ class SqlSessions:
         return session_from_row(row) if row else None
 
     async def list(
-        self, user_id: UserId, *, most: int, before: tuple[datetime, SessionId] | None
+        self,
+        user_id: UserId,
+        *,
+        most: int,
+        before: tuple[datetime, SessionId] | None,
+        provider: str | None = None,
     ) -> Sequence[ChatSession]:
         at, id_ = before or (_END_OF_TIME, SessionId(_LAST_ID))
-        rows = await self._connection.fetch(_LIST, user_id, most, at, id_)
+        rows = await self._connection.fetch(_LIST, user_id, most, at, id_, provider)
         return [session_from_row(row) for row in rows]
+
+    async def places(
+        self,
+        user_id: UserId,
+        *,
+        most: int,
+        before: tuple[datetime, SessionId] | None,
+        provider: str | None,
+    ) -> Sequence[tuple[datetime, SessionId]]:
+        at, id_ = before or (_END_OF_TIME, SessionId(_LAST_ID))
+        rows = await self._connection.fetch(_PLACES, user_id, at, id_, provider, most)
+        return [(row["updated_at"], SessionId(row["id"])) for row in rows]
+
+    async def search(
+        self, session_ids: Sequence[SessionId], terms: Terms, *, most: int
+    ) -> Sequence[Found]:
+        rows = await self._connection.fetch(
+            _SEARCH, session_ids, most, terms.patterns, terms.first, EXCERPT_CHARACTERS
+        )
+        return [_found_from_row(row, terms) for row in rows]
 
     async def of_user(
         self, user_id: UserId, *, after: SessionId | None, most: int
@@ -101,10 +157,45 @@ class SqlSessions:
         return tag.endswith(" 1")
 
     async def messages(
-        self, session_id: SessionId, *, most: int, after: MessageId | None
+        self,
+        session_id: SessionId,
+        *,
+        most: int,
+        after: MessageId | None,
+        every_branch: bool = False,
     ) -> Sequence[Message]:
-        rows = await self._connection.fetch(_MESSAGES, session_id, most, after or _FIRST_ID)
+        rows = await self._connection.fetch(
+            _MESSAGES, session_id, most, after or _FIRST_ID, every_branch
+        )
         return [message_from_row(row) for row in rows]
+
+    async def lock(self, session_id: SessionId, user_id: UserId) -> bool:
+        return await self._connection.fetchrow(_LOCK, session_id, user_id) is not None
+
+    async def running_turn(self, session_id: SessionId) -> TurnId | None:
+        row = await self._connection.fetchrow(_RUNNING, session_id)
+        return TurnId(row["id"]) if row else None
+
+    async def parents(self, session_id: SessionId) -> Mapping[MessageId, MessageId | None]:
+        rows = await self._connection.fetch(_PARENTS, session_id)
+        return {
+            MessageId(row["id"]): MessageId(row["parent_id"]) if row["parent_id"] else None
+            for row in rows
+        }
+
+    async def activate(self, session_id: SessionId, branch: Collection[MessageId]) -> None:
+        await self._connection.execute(_ACTIVATE, session_id, list(branch))
+
+    async def image(self, attachment_id: UUID) -> bytes | None:
+        row = await self._connection.fetchrow(_IMAGE, attachment_id)
+        return row["content"] if row else None
+
+
+def _found_from_row(row: Row, terms: Terms) -> Found:
+    snippet = None
+    if row["message_id"] is not None:
+        snippet = terms.snippet(MessageId(row["message_id"]), Role(row["role"]), row["excerpt"])
+    return Found(session_from_row(row), snippet)
 
 
 def session_from_row(row: Row) -> ChatSession:
@@ -120,6 +211,7 @@ def session_from_row(row: Row) -> ChatSession:
 
 
 def message_from_row(row: Row) -> Message:
+    extras = from_extras(row["extras"])
     return Message(
         id=MessageId(row["id"]),
         session_id=SessionId(row["session_id"]),
@@ -132,4 +224,11 @@ def message_from_row(row: Row) -> Message:
         usage=row["usage"],
         cost_microusd=row["cost_microusd"],
         processing_time_ms=row["processing_time_ms"],
+        finish_reason=row["finish_reason"],
+        parent_id=MessageId(row["parent_id"]) if row["parent_id"] else None,
+        active=row["active"],
+        tool_calls=extras.tool_calls,
+        tool_results=extras.tool_results,
+        thoughts=extras.thoughts,
+        attachments=extras.attachments,
     )

@@ -56,9 +56,36 @@ chat_message = Table(
     Column("price_version", Text),
     Column("processing_time_ms", Integer),
     Column("created_at", _TIME, nullable=False),
-    CheckConstraint("role in ('user', 'assistant', 'system')", name="role"),
+    Column("finish_reason", Text),
+    # The message before it on its branch. Of all branches one is active: the one that is shown.
+    Column("parent_id", _ID),
+    Column("active", Boolean, nullable=False, server_default=text("true")),
+    Column("extras", JSONB),
+    CheckConstraint("role in ('user', 'assistant', 'system', 'tool')", name="role"),
     CheckConstraint("status in ('pending', 'done', 'interrupted')", name="status"),
     Index("ix_chat_message_session_id_id", "session_id", "id"),
+)
+
+# The bytes of what was sent along with a message, unless the vendor can fetch them itself.
+chat_attachment = Table(
+    "chat_attachment",
+    metadata,
+    Column("id", _ID, primary_key=True),
+    Column("message_id", _ID, ForeignKey("chat_message.id", ondelete="CASCADE"), nullable=False),
+    Column("media_type", Text, nullable=False),
+    Column("content", LargeBinary, nullable=False),
+    Index("ix_chat_attachment_message_id", "message_id"),
+)
+
+# What a user has chosen for all their turns.
+preference = Table(
+    "preference",
+    metadata,
+    Column("user_id", _ID, primary_key=True),
+    Column("fallback", ARRAY(Text), nullable=False),
+    Column("monthly_cap_microusd", BigInteger),
+    Column("updated_at", _TIME, nullable=False),
+    CheckConstraint("monthly_cap_microusd >= 0", name="monthly_cap_microusd"),
 )
 
 # The hold on a paid call, and its one terminal record. It outlives its session: what was used was
@@ -68,8 +95,9 @@ generation = Table(
     metadata,
     Column("id", _ID, primary_key=True),
     Column("user_id", _ID, nullable=False),
-    Column("session_id", _ID, nullable=False),
-    Column("question_id", _ID, nullable=False),
+    Column("surface", Text, nullable=False, server_default=text("'session'")),
+    Column("session_id", _ID),
+    Column("question_id", _ID),
     Column("answer_id", _ID, nullable=False),
     Column("usage_event_id", _ID, nullable=False, unique=True),
     Column("request_id", Text, nullable=False),
@@ -87,6 +115,13 @@ generation = Table(
     Column("created_at", _TIME, nullable=False),
     Column("lease_expires_at", _TIME, nullable=False),
     Column("settled_at", _TIME),
+    Column("cost_microusd", BigInteger),
+    Column("fallback_from", Text),
+    # What a repeated request with the same idempotency key is answered, without a session.
+    Column("stored_answer", LargeBinary),
+    # The end of the branch that was active before, of a turn that left it: should nothing be
+    # answered, that branch is active again.
+    Column("previous_tip_id", _ID),
     CheckConstraint("state in ('running', 'settled')", name="state"),
     CheckConstraint("(state = 'settled') = (outcome is not null)", name="outcome"),
     Index(
@@ -97,6 +132,24 @@ generation = Table(
         postgresql_where=text("idempotency_key is not null"),
     ),
     Index("ix_generation_user_id_id", "user_id", "id"),
+    Index(
+        "ix_generation_id_with_idempotency_key",
+        "id",
+        postgresql_where=text("idempotency_key is not null"),
+    ),
+    Index(
+        "ix_generation_session_id_id",
+        "session_id",
+        "id",
+        postgresql_where=text("session_id is not null"),
+    ),
+    # One turn of a session at a time.
+    Index(
+        "uq_generation_session_id",
+        "session_id",
+        unique=True,
+        postgresql_where=text("state = 'running'"),
+    ),
     Index(
         "ix_generation_lease_expires_at",
         "lease_expires_at",

@@ -24,6 +24,7 @@ delete from generation where id in (
 )
 """
 _KNOWN_KEYS = "delete from known_key where user_id = $1"
+_PREFERENCE = "delete from preference where user_id = $1"
 _RUNNING = "select distinct provider from generation where user_id = $1 and state = 'running'"
 
 
@@ -35,6 +36,7 @@ class SqlTraces:
 
     async def erase(self, user_id: UserId, *, most: int) -> int:
         await self._connection.execute(_KNOWN_KEYS, user_id)
+        await self._connection.execute(_PREFERENCE, user_id)
         left = most
         # In this order a session that goes takes nothing with it.
         for statement in (_SETTLED_TURNS, _MESSAGES, _SESSIONS):

@@ -6,82 +6,207 @@ hold together, and only for the one who closes it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
+from uuid import UUID
 
-from services.chat.domain.conversation import MessageId, Role, SessionId, Utterance
-from services.chat.domain.ports import Beginning, EarlierTurn
-from services.chat.domain.turn import Hold, Orphan, Settlement, TurnId
+from services.chat.domain.content import ImagePart, Role
+from services.chat.domain.conversation import DEFAULT_NAME, Attachment, MessageId, SessionId
+from services.chat.domain.errors import SessionNotFound, TurnRunning
+from services.chat.domain.ports import Asked, AskedBefore, Beginning, EarlierTurn, Standing
+from services.chat.domain.token_count import MOST_BYTES_PER_TOKEN
+from services.chat.domain.turn import Hold, Orphan, Settlement, Surface, TurnId
+from services.chat.storage.extras import from_extras, to_extras
+from services.chat.storage.history import Said, images_of, utterances_of
 from services.chat.storage.sessions import MESSAGE_COLUMNS, message_from_row, session_from_row
 from shared.db.database import Database, Row
 from shared.events import Fact
 from shared.events.usage import UsageRecorded
-from shared.ids import EventId, UserId
+from shared.ids import EventId, UserId, first_id_at, uuid7
 
-_HISTORY_MESSAGES = 60
+_HISTORY_MESSAGES = 100
+# A database that stalls is told to whoever asks before they lose patience.
+_PATIENCE_SECONDS = 3.0
 
-_BEGIN = """
-select s.id, s.user_id, s.name, s.provider, s.system_prompt, s.created_at, s.updated_at,
-       h.roles, h.contents
-from chat_session s, lateral (
-    select array_agg(role order by id) as roles, array_agg(content order by id) as contents
+# Of the newest, as many as a window could hold; the one that goes beyond it is among them.
+_NEWEST = """
+    select array_agg(role order by position desc) as roles,
+           array_agg(content order by position desc) as contents,
+           array_agg(extras order by position desc) as extras
     from (
-        select id, role, content from chat_message
-        where session_id = s.id and status = 'done'
-        order by id desc limit $3
+        select *, sum(octet_length(content)) over (order by position) - octet_length(content)
+            as newer_bytes
+        from ({messages}) numbered
     ) newest
-) h
-where s.id = $1 and s.user_id = $2
+    where newer_bytes <= {bytes}
 """
 
+_ACTIVE = _NEWEST.format(
+    messages="""
+        select row_number() over (order by id desc) as position, role, content, extras
+        from chat_message where session_id = s.id and status = 'done' and active
+        order by id desc limit $3
+    """,
+    bytes="$4",
+)
+_BEGIN = f"""
+select s.id, s.user_id, s.name, s.provider, s.system_prompt, s.created_at, s.updated_at,
+       p.monthly_cap_microusd, h.roles, h.contents, h.extras
+from chat_session s left join preference p on p.user_id = s.user_id, lateral (
+    {_ACTIVE}
+) h
+where s.id = $1 and s.user_id = $2
+"""  # noqa: S608 - built from constants
+
+# The question that a message is or answers, and what was said before it.
+_BEFORE = _NEWEST.format(messages="select * from path where status = 'done'", bytes="$5")
+_BEGIN_AT = f"""
+with recursive question as (
+    select q.id, q.role, q.content, q.extras, q.parent_id
+    from chat_message m
+    join chat_message q on q.id = case when m.role = 'assistant' then m.parent_id else m.id end
+    where m.id = $3 and m.session_id = $1 and q.session_id = $1
+), path as (
+    select m.*, 1 as position from chat_message m join question q on m.id = q.parent_id
+    union all
+    select m.*, p.position + 1 from chat_message m join path p on m.id = p.parent_id
+    where p.position < $4
+)
+select s.id, s.user_id, s.name, s.provider, s.system_prompt, s.created_at, s.updated_at,
+       p.monthly_cap_microusd, h.roles, h.contents, h.extras,
+       q.id as question_id, q.role as question_role, q.content as question_content,
+       q.extras as question_extras, q.parent_id as question_parent_id
+from chat_session s
+left join preference p on p.user_id = s.user_id
+left join question q on true
+cross join ({_BEFORE}) h
+where s.id = $1 and s.user_id = $2
+"""  # noqa: S608 - built from constants
+
+# A branch is its last message with all before it. The other messages of the session are inactive.
+_PATH = """
+    select id, parent_id from chat_message where id = {tip}
+    union all
+    select m.id, m.parent_id from chat_message m join path p on m.id = p.parent_id
+"""
+
+# Without a text nothing new is asked: an earlier question is answered again. Of one session one
+# turn runs at a time, as the index says. And whoever sees one running is refused, although it may
+# end while the index is waited for: the tip is that of before, without its answer.
 _HOLD = """
-with session as (
-    update chat_session set updated_at = $13 where id = $3 and user_id = $2 returning id
+with {branch} session as (
+    update chat_session set updated_at = $13,
+        name = case when name = {no_name} then coalesce($25, name) else name end
+    where id = $3 and user_id = $2 returning id
 ), held as (
     insert into generation (
         id, user_id, session_id, question_id, answer_id, usage_event_id, request_id, tier,
         provider, model, sandbox, input_estimate, state, idempotency_key, request_hash,
-        created_at, lease_expires_at
+        created_at, lease_expires_at, surface, previous_tip_id
     )
-    select $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, 'running', $15, $16, $13, $14
+    select $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, 'running', $15, $16, $13, $14, $17,
+           {previous_tip}
     from session
-    on conflict (user_id, idempotency_key) where idempotency_key is not null do nothing
+    where not exists (select from generation where session_id = $3 and state = 'running')
+    on conflict do nothing
     returning question_id
+), question as (
+    insert into chat_message (id, session_id, role, content, status, created_at, parent_id, extras)
+    select question_id, $3, $19, $18, 'pending', $13, {parent}, $21
+    from held where $18::text is not null
+), attached as (
+    insert into chat_attachment (id, message_id, media_type, content)
+    select a.id, h.question_id, a.media_type, a.content
+    from held h, unnest($22::uuid[], $23::text[], $24::bytea[]) as a (id, media_type, content)
 )
-insert into chat_message (id, session_id, role, content, status, created_at)
-select question_id, $3, 'user', $17, 'pending', $13 from held
+select (select count(*) from session) as sessions, (select count(*) from held) as held
+"""
+_TIP = "(select id from chat_message where session_id = $3 and active order by id desc limit 1)"
+_NO_NAME = f"'{DEFAULT_NAME}'"
+_HOLD_NEXT = _HOLD.format(
+    no_name=_NO_NAME, branch="", previous_tip="null", parent=f"coalesce($20::uuid, {_TIP})"
+)
+# The question is the tip of another branch than before, which comes back if it gets no answer.
+_TO_QUESTION = _PATH.format(tip="case when $18::text is null then $4::uuid else $20::uuid end")
+_HOLD_BRANCH = _HOLD.format(
+    no_name=_NO_NAME,
+    branch=f"""recursive path as (
+    {_TO_QUESTION}
+), moved as (
+    update chat_message m set active = not m.active from held
+    where m.session_id = $3 and m.active <> (m.id in (select id from path))
+), """,  # noqa: S608 - built from constants
+    previous_tip=_TIP,
+    parent="$20::uuid",
+)
+
+_HOLD_CALL = """
+insert into generation (
+    id, user_id, answer_id, usage_event_id, request_id, tier, provider, model, sandbox,
+    input_estimate, state, created_at, lease_expires_at, idempotency_key, request_hash, surface
+)
+values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, 'running', $11, $12, $13, $14, $15)
+on conflict (user_id, idempotency_key) where idempotency_key is not null do nothing
 returning id
 """
 
+_REDIRECT = "update generation set provider = $2, model = $3 where id = $1 and state = 'running'"
+
 # The answer needs its session, which may be gone by now; the usage does not.
 _SETTLE = """
-with closed as (
+with {path} closed as (
     update generation set
-        state = 'settled', outcome = $2, settled_at = now(), model = $5,
-        provider_request_id = $8, output_characters = length($4),
-        -- What was refused cost nothing: the same key may try again.
-        idempotency_key = case when $2 = 'refused' then null else idempotency_key end
+        state = 'settled', outcome = $2, settled_at = now(), model = $5, provider = $12,
+        provider_request_id = $8, output_characters = length($4), cost_microusd = $17,
+        fallback_from = $14, stored_answer = $16,
+        -- Where there is nothing to say again, the same key may try again.
+        idempotency_key = case when $18::bool then idempotency_key end
     where id = $1 and state = 'running'
-    returning session_id, question_id, answer_id, provider
+    returning session_id, question_id, answer_id, previous_tip_id
 ), session as (
     select s.id from chat_session s join closed c on c.session_id = s.id for key share
 ), question as (
-    update chat_message m set status = case when $3 = 'done' then 'done' else 'pending' end
+    update chat_message m set
+        status = case when $3 = 'done' then 'done' else m.status end, active = {question_active}
     from closed c where m.id = c.question_id
+    returning m.active
 ), answer as (
     insert into chat_message (
         id, session_id, role, content, status, provider, model, usage, cost_microusd,
-        price_version, processing_time_ms, created_at
+        price_version, processing_time_ms, created_at, finish_reason, parent_id, active, extras
     )
-    select c.answer_id, s.id, 'assistant', $4, $3, c.provider, $5, $6, $7, $9, $10, now()
+    select c.answer_id, s.id, 'assistant', $4, $3, $12, $5, $6, $7, $9, $10, now(), $13,
+           c.question_id, {answer_active}, $15
     from closed c join session s on s.id = c.session_id
     where $2 <> 'refused'
-), told as (
+), {restored} told as (
     insert into outbox (event_id, stream, envelope, created_at)
-    select $11, $12, $13, now() from closed where $11::uuid is not null
+    select (f ->> 'id')::uuid, f ->> 'stream', f -> 'envelope', now()
+    from closed, jsonb_array_elements($11::jsonb) f
 )
 select answer_id from closed
 """
+_SETTLE_ANSWERED = _SETTLE.format(
+    path="",
+    question_active="m.active",
+    answer_active="coalesce((select active from question), true)",
+    restored="",
+)
+# Nothing was answered: the branch of before, if the hold left one, is active again.
+_TO_TIP = _PATH.format(tip="(select previous_tip_id from closed)")
+_SETTLE_EMPTY = _SETTLE.format(
+    path=f"recursive path as ({_TO_TIP}),",
+    question_active="""
+        case when c.previous_tip_id is null then m.active
+             else m.id in (select id from path) end""",
+    answer_active="c.previous_tip_id is null and coalesce((select active from question), true)",
+    restored="""restored as (
+    update chat_message m set active = not m.active from closed c
+    where c.previous_tip_id is not null and m.session_id = c.session_id
+        and m.id <> c.question_id and m.active <> (m.id in (select id from path))
+),""",
+)
 
 _RENEW = """
 update generation g set
@@ -97,30 +222,115 @@ where state = 'running' and lease_expires_at < $1
 order by lease_expires_at limit $2
 """
 
-_EARLIER = f"""
-select g.request_hash, g.state = 'settled' as settled, g.outcome, m.*
-from generation g left join (select {MESSAGE_COLUMNS} from chat_message) m on m.id = g.answer_id
-where g.user_id = $1 and g.idempotency_key = $2
-"""  # noqa: S608
+_EARLIER = "select * from generation where user_id = $1 and idempotency_key = $2"
+_ANSWER = f"select {MESSAGE_COLUMNS} from chat_message where id = $1"  # noqa: S608
+
+_STANDING = """
+select s.id as of_session, g.* from chat_session s left join lateral (
+    select * from generation
+    where session_id = s.id and ($3::uuid is null or id = $3)
+    order by id desc limit 1
+) g on true
+where s.id = $1 and s.user_id = $2
+"""
+_OUTCOMES = "select * from generation where id = any($1::uuid[]) and state = 'settled'"
+
+# A running turn keeps its key, however long it runs.
+_FORGET_ANSWERS = """
+update generation set idempotency_key = null, stored_answer = null
+where id in (
+    select id from generation
+    where idempotency_key is not null and id < $1 and state = 'settled'
+    order by id limit $2
+)
+"""
+
+_CAP = "select monthly_cap_microusd from preference where user_id = $1"
+_SPENT = """
+select coalesce(sum(cost_microusd), 0)::bigint as spent from generation
+where user_id = $1 and id >= $3 and created_at >= $2
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """How much of what was said is read for a turn."""
+
+    history_bytes: int = 120_000
+    image_bytes: int = 20 << 20
+
+    @classmethod
+    def for_tokens(cls, history_tokens: int) -> Memory:
+        """Enough for a window of so many tokens."""
+        return cls(history_bytes=history_tokens * MOST_BYTES_PER_TOKEN)
 
 
 class SqlTurns:
     """Turns in PostgreSQL."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, memory: Memory | None = None) -> None:
         self._database = database
+        self._memory = memory or Memory()
 
     async def begin(self, session_id: SessionId, user_id: UserId) -> Beginning | None:
-        row = await self._database.fetchrow(_BEGIN, session_id, user_id, _HISTORY_MESSAGES)
+        row = await self._database.fetchrow(
+            _BEGIN,
+            session_id,
+            user_id,
+            _HISTORY_MESSAGES,
+            self._memory.history_bytes,
+            within_seconds=_PATIENCE_SECONDS,
+        )
+        return await self._beginning(row) if row is not None else None
+
+    async def begin_at(
+        self, session_id: SessionId, user_id: UserId, message_id: MessageId
+    ) -> Beginning | None:
+        row = await self._database.fetchrow(
+            _BEGIN_AT,
+            session_id,
+            user_id,
+            message_id,
+            _HISTORY_MESSAGES,
+            self._memory.history_bytes,
+        )
         if row is None:
             return None
-        said = zip(row["roles"] or (), row["contents"] or (), strict=True)
-        history = [Utterance(Role(role), content) for role, content in said]
-        return Beginning(session_from_row(row), history)
+        beginning = await self._beginning(row)
+        if row["question_id"] is None:
+            return beginning
+        extras = from_extras(row["question_extras"])
+        asked = AskedBefore(
+            # The driver's own kind of UUID is none that an event can be written with.
+            id=MessageId(UUID(int=row["question_id"].int)),
+            role=Role(row["question_role"]),
+            content=row["question_content"],
+            tool_results=extras.tool_results,
+            images=await images_of(extras, self._database),
+            parent_id=MessageId(row["question_parent_id"]) if row["question_parent_id"] else None,
+        )
+        return replace(beginning, asked_before=asked)
 
-    async def hold(self, hold: Hold, question: str, *, sandbox: bool) -> bool:
+    async def _beginning(self, row: Row) -> Beginning:
+        columns = (row["roles"] or (), row["contents"] or (), row["extras"] or ())
+        said = [Said(*one) for one in zip(*columns, strict=True)]
+        history = await utterances_of(said, self._database, image_bytes=self._memory.image_bytes)
+        return Beginning(session_from_row(row), history, row["monthly_cap_microusd"])
+
+    async def hold(self, hold: Hold, question: Asked | None, *, sandbox: bool) -> bool:
+        if hold.session_id is None:
+            return await self._hold_call(hold, sandbox=sandbox)
+        assert question is not None, "a session's turn has a question"
+        images = () if question.answers_again else question.images
+        attachments = [_attachment(image) for image in images]
+        kept = [
+            (known.id, known.media_type, image.data)
+            for known, image in zip(attachments, images, strict=True)
+            if image.data is not None
+        ]
+        branches = question.branches or question.answers_again
         row = await self._database.fetchrow(
-            _HOLD,
+            _HOLD_BRANCH if branches else _HOLD_NEXT,
             hold.id,
             hold.user_id,
             hold.session_id,
@@ -137,15 +347,61 @@ class SqlTurns:
             hold.lease_expires_at,
             hold.idempotency_key,
             hold.request_hash,
-            question,
+            hold.surface.value,
+            None if question.answers_again else question.content,
+            (Role.TOOL if question.tool_results else Role.USER).value,
+            question.parent_id,
+            to_extras(tool_results=question.tool_results, attachments=attachments),
+            [id_ for id_, _, _ in kept],
+            [media_type for _, media_type, _ in kept],
+            [data for _, _, data in kept],
+            question.session_name,
+            within_seconds=_PATIENCE_SECONDS,
+        )
+        return await self._is_held(hold, row)
+
+    async def _is_held(self, hold: Hold, row: Row | None) -> bool:
+        assert row is not None
+        assert hold.session_id is not None
+        if row["held"]:
+            return True
+        if not row["sessions"]:
+            raise SessionNotFound(hold.session_id)
+        key = hold.idempotency_key
+        if key is not None and await self.earlier(hold.user_id, key) is not None:
+            return False
+        raise TurnRunning(hold.session_id)
+
+    async def _hold_call(self, hold: Hold, *, sandbox: bool) -> bool:
+        row = await self._database.fetchrow(
+            _HOLD_CALL,
+            hold.id,
+            hold.user_id,
+            hold.answer_id,
+            hold.usage_event_id,
+            hold.request_id,
+            hold.tier,
+            hold.provider,
+            hold.model,
+            sandbox,
+            hold.input_estimate,
+            hold.created_at,
+            hold.lease_expires_at,
+            hold.idempotency_key,
+            hold.request_hash,
+            hold.surface.value,
+            within_seconds=_PATIENCE_SECONDS,
         )
         return row is not None
 
+    async def redirect(self, turn_id: TurnId, *, provider: str, model: str) -> None:
+        await self._database.execute(_REDIRECT, turn_id, provider, model)
+
     async def settle(
-        self, hold: Hold, settlement: Settlement, usage: Fact[UsageRecorded] | None
+        self, hold: Hold, settlement: Settlement, facts: Sequence[Fact[UsageRecorded]]
     ) -> bool:
         row = await self._database.fetchrow(
-            _SETTLE,
+            _SETTLE_ANSWERED if settlement.has_content else _SETTLE_EMPTY,
             hold.id,
             settlement.outcome.value,
             settlement.outcome.answer_status.value,
@@ -156,9 +412,17 @@ class SqlTurns:
             settlement.provider_request_id,
             settlement.price_version,
             settlement.processing_time_ms,
-            usage.id if usage else None,
-            usage.stream if usage else None,
-            usage.to_wire() if usage else None,
+            [
+                {"id": str(fact.id), "stream": fact.stream, "envelope": fact.to_wire()}
+                for fact in facts
+            ],
+            settlement.provider,
+            settlement.finish_reason,
+            settlement.fallback_from,
+            to_extras(tool_calls=settlement.tool_calls, thoughts=settlement.thoughts),
+            settlement.stored_answer,
+            settlement.whole_cost_microusd,
+            _can_be_repeated(hold, settlement),
         )
         return row is not None
 
@@ -179,22 +443,72 @@ class SqlTurns:
 
     async def earlier(self, user_id: UserId, idempotency_key: str) -> EarlierTurn | None:
         row = await self._database.fetchrow(_EARLIER, user_id, idempotency_key)
+        return await self._earlier(row) if row is not None else None
+
+    async def standing(
+        self, session_id: SessionId, user_id: UserId, turn_id: TurnId | None = None
+    ) -> Standing | None:
+        row = await self._database.fetchrow(_STANDING, session_id, user_id, turn_id)
         if row is None:
             return None
+        if row["id"] is None:
+            return Standing(None)
+        return Standing(await self._earlier(row), row["settled_at"])
+
+    async def outcomes(self, turn_ids: Collection[TurnId]) -> Sequence[EarlierTurn]:
+        rows = await self._database.fetch(_OUTCOMES, list(turn_ids))
+        return [await self._earlier(row) for row in rows]
+
+    async def _earlier(self, row: Row) -> EarlierTurn:
+        answer = None
+        if row["session_id"] is not None and row["state"] == "settled":
+            answer = await self._database.fetchrow(_ANSWER, row["answer_id"])
         return EarlierTurn(
-            request_hash=bytes(row["request_hash"]),
-            settled=row["settled"],
+            request_hash=bytes(row["request_hash"] or b""),
+            settled=row["state"] == "settled",
             outcome=row["outcome"],
-            answer=message_from_row(row) if row["id"] is not None else None,
+            answer=message_from_row(answer) if answer is not None else None,
+            hold=_hold_from_row(row),
+            stored_answer=row["stored_answer"],
+            fallback_from=row["fallback_from"],
         )
 
+    async def forget_answers(self, before: datetime, *, most: int) -> int:
+        status = await self._database.execute(_FORGET_ANSWERS, first_id_at(before), most)
+        return int(status.split()[-1])
 
-def _orphan_from_row(row: Row) -> Orphan:
-    hold = Hold(
+    async def cap_of(self, user_id: UserId) -> int | None:
+        row = await self._database.fetchrow(_CAP, user_id)
+        return row["monthly_cap_microusd"] if row else None
+
+    async def spent_since(self, user_id: UserId, since: datetime) -> int:
+        # Ids are made in time's order, and have the index.
+        row = await self._database.fetchrow(_SPENT, user_id, since, first_id_at(since))
+        assert row is not None
+        return int(row["spent"])
+
+
+def _can_be_repeated(hold: Hold, settlement: Settlement) -> bool:
+    is_kept = hold.session_id is not None or settlement.stored_answer is not None
+    return is_kept and settlement.can_be_repeated
+
+
+def _attachment(image: ImagePart) -> Attachment:
+    return Attachment(
+        id=uuid7(),
+        media_type=image.media_type,
+        url=image.url,
+        size_bytes=len(image.data) if image.data is not None else None,
+    )
+
+
+def _hold_from_row(row: Row) -> Hold:
+    session_id, question_id = row["session_id"], row["question_id"]
+    return Hold(
         id=TurnId(row["id"]),
         user_id=UserId(row["user_id"]),
-        session_id=SessionId(row["session_id"]),
-        question_id=MessageId(row["question_id"]),
+        session_id=SessionId(session_id) if session_id else None,
+        question_id=MessageId(question_id) if question_id else None,
         answer_id=MessageId(row["answer_id"]),
         usage_event_id=EventId(row["usage_event_id"]),
         request_id=row["request_id"],
@@ -204,9 +518,15 @@ def _orphan_from_row(row: Row) -> Orphan:
         input_estimate=row["input_estimate"],
         created_at=row["created_at"],
         lease_expires_at=row["lease_expires_at"],
+        idempotency_key=row["idempotency_key"],
+        request_hash=bytes(row["request_hash"]) if row["request_hash"] else None,
+        surface=Surface(row["surface"]),
     )
+
+
+def _orphan_from_row(row: Row) -> Orphan:
     return Orphan(
-        hold=hold,
+        hold=_hold_from_row(row),
         output_characters=row["output_characters"],
         provider_request_id=row["provider_request_id"],
         sandbox=row["sandbox"],

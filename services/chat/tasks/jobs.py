@@ -14,6 +14,12 @@ async def settle_orphans(actions: Actions) -> None:
     await actions.settle_orphans()
 
 
+@listen.every(timedelta(minutes=10))
+async def forget_answers(actions: Actions) -> None:
+    """Free idempotency keys a day after their use."""
+    await actions.forget_answers()
+
+
 @listen.every(timedelta(seconds=5))
 async def forget_users(actions: Actions) -> None:
     """Go on forgetting deleted users of whom something was left."""

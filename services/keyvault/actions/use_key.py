@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 
 from services.keyvault.domain.audit import Kind
 from services.keyvault.domain.envelope import NotAuthentic
@@ -16,6 +17,7 @@ from services.keyvault.domain.errors import (
 )
 from services.keyvault.domain.key_use import FoundKey, KeyUse
 from services.keyvault.domain.organisation import ClaimedSeat
+from services.keyvault.domain.own_server import OwnServer
 from services.keyvault.domain.owner import Owner
 from services.keyvault.domain.policy import may_use
 from services.keyvault.domain.ports import KeyUses
@@ -41,28 +43,23 @@ class UseKey:
     clock: Clock
     meter: UseMeter
     most_per_user_minute: int
+    own_server: OwnServer | None = None
 
     async def __call__(
         self, grant: Grant, *, caller: UserId, provider: str, seat: ClaimedSeat | None = None
     ) -> Mapping[str, str]:
         """`seat` is what the user's token says of their place in an organisation: where they have
-        no usable key of their own, that organisation's serves them."""
+        no usable key of their own, that organisation's serves them. For the operator's own server
+        it may be that there is no header."""
         if grant.user_id != caller:
             raise NotYourKey
         if provider != grant.provider or not may_use(grant.service, provider):
             raise ProviderNotAllowed
+        if provider not in vendors:
+            return await self._keyless(grant, provider)
         roots, now = self.vault.roots, self.clock.now()
         self.meter.admit(grant.service, now)
-        use = KeyUse(
-            Kind.USED,
-            Owner.user(grant.user_id),
-            provider,
-            grant.service,
-            grant.request_id,
-            now,
-            grant_id=grant.grant_id,
-            seat=seat,
-        )
+        use = _use(grant, now, seat)
         noted = await self.key_uses.note(use, if_status=USABLE, most=self.most_per_user_minute)
         found = _usable(noted, provider)
         self.meter.served(grant.service, grant.user_id)
@@ -72,6 +69,29 @@ class UseKey:
         except NotAuthentic:
             await self.key_uses.note_broken(found.broken(use))
             raise
+
+    async def _keyless(self, grant: Grant, provider: str) -> Mapping[str, str]:
+        if self.own_server is None or self.own_server.provider != provider:
+            raise ProviderNotAllowed
+        now = self.clock.now()
+        self.meter.admit(grant.service, now)
+        if not await self.key_uses.note_keyless(_use(grant, now), most=self.most_per_user_minute):
+            raise GrantReplayed
+        self.meter.served(grant.service, grant.user_id)
+        return self.own_server.headers
+
+
+def _use(grant: Grant, at: datetime, seat: ClaimedSeat | None = None) -> KeyUse:
+    return KeyUse(
+        Kind.USED,
+        Owner.user(grant.user_id),
+        grant.provider,
+        grant.service,
+        grant.request_id,
+        at,
+        grant_id=grant.grant_id,
+        seat=seat,
+    )
 
 
 def _usable(found: FoundKey | None, provider: str) -> FoundKey:

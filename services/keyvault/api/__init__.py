@@ -3,4 +3,5 @@
 from services.keyvault.api import account_export, egress, keys, organisation_keys
 
 routers = (organisation_keys.router, keys.router)
-internal_routers = (egress.router, account_export.router)
+internal_routers = (account_export.router,)
+internal_hot_routes = (egress.CHECK,)

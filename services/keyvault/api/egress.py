@@ -1,7 +1,8 @@
 """The egress proxy asks here before each call to a vendor, and gets the header with the key.
 
-Every call of chat and voice waits for this route, so it is plain ASGI: no models, no dependency
-injection. The proxy sends the call's own method and path under our prefix, without its body.
+Every call of chat and voice waits for this route, so it is a hot one: no models, no dependency
+injection. It is for the proxy alone and stands in no OpenAPI document. The proxy sends the call's
+own method and path under our prefix, without its body.
 """
 
 from __future__ import annotations
@@ -11,9 +12,6 @@ from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import parse_qsl
 
-from fastapi import APIRouter
-from starlette.routing import Route
-
 from services.keyvault.actions import Actions
 from services.keyvault.api.uses import count_use
 from services.keyvault.domain.errors import GrantInvalid, KeyInUrl, ProviderNotAllowed
@@ -21,11 +19,13 @@ from services.keyvault.domain.organisation import ClaimedSeat
 from shared.errors import ExpectedFailure, Unauthenticated
 from shared.http.door import Receive, Scope, Send
 from shared.http.errors import respond
+from shared.http.hot import HotRoute
 from shared.identity import Grant
 from shared.tokens import Identity
 
 _PREFIX = b"/internal/egress/"
 _GRANT, _USER = b"x-companion-grant", b"x-companion-user"
+_YES = ((b"cache-control", b"no-store"), (b"content-length", b"0"))
 _CREDENTIALS = frozenset(
     {"key", "api_key", "apikey", "access_token", "authorization", "token"}
     | {"x-api-key", "xi-api-key", "x-goog-api-key", "single_use_token"}
@@ -35,53 +35,50 @@ _CREDENTIALS = frozenset(
 _CROOKED = re.compile(rb"\.\.|//|[\\;]|%2e|%2f|%5c", re.IGNORECASE)
 
 
-class EgressCheck:
-    """Answers 200 with the vendor's key header, or says no."""
+async def check_call(scope: Scope, receive: Receive, send: Send) -> None:
+    """Answer 200 with the vendor's key header, or say no. An operator's own server may want no
+    header."""
+    try:
+        carried = await _key_headers(scope)
+    except ExpectedFailure as failure:
+        refusal = respond(failure)
+        refusal.headers["cache-control"] = "no-store"
+        await refusal(scope, receive, send)
+        return
+    headers = [*carried, *_YES]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": b""})
 
-    path = "/internal/egress/{call:path}"
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        scope["route"] = self  # what the door names this request in logs and metrics
-        try:
-            header = await self._key_header(scope)
-        except ExpectedFailure as failure:
-            refusal = respond(failure)
-            refusal.headers["cache-control"] = "no-store"
-            await refusal(scope, receive, send)
-            return
-        headers = [header, (b"cache-control", b"no-store"), (b"content-length", b"0")]
-        await send({"type": "http.response.start", "status": 200, "headers": headers})
-        await send({"type": "http.response.body", "body": b""})
+async def _key_headers(scope: Scope) -> list[tuple[bytes, bytes]]:
+    state: Any = scope["app"].state
+    headers = dict(scope["headers"])
+    grant = _grant(state.peers, headers)
+    outcome = "failed"
+    try:
+        carried = await _allowed(state, grant, scope, headers)
+        outcome = "given"
+    except ExpectedFailure as failure:
+        outcome = failure.code
+        raise
+    finally:
+        count_use(grant.service, grant.provider, outcome)
+    return carried
 
-    async def _key_header(self, scope: Scope) -> tuple[bytes, bytes]:
-        state: Any = scope["app"].state
-        headers = dict(scope["headers"])
-        grant = _grant(state.peers, headers)
-        outcome = "failed"
-        try:
-            header = await self._allowed(state, grant, scope, headers)
-            outcome = "given"
-        except ExpectedFailure as failure:
-            outcome = failure.code
-            raise
-        finally:
-            count_use(grant.service, grant.provider, outcome)
-        return header
 
-    async def _allowed(
-        self, state: Any, grant: Grant, scope: Scope, headers: dict[bytes, bytes]
-    ) -> tuple[bytes, bytes]:
-        caller = await state.verifier.verify(_text(headers.get(_USER)))
-        _refuse_credentials(scope["query_string"])
-        actions: Actions = state.actions
-        carried = await actions.use_key(
-            grant,
-            caller=caller.user_id,
-            provider=_provider(scope["raw_path"]),
-            seat=_seat(caller),
-        )
-        ((name, value),) = carried.items()
-        return name.encode(), value.encode()
+async def _allowed(
+    state: Any, grant: Grant, scope: Scope, headers: dict[bytes, bytes]
+) -> list[tuple[bytes, bytes]]:
+    caller = await state.verifier.verify(_text(headers.get(_USER)))
+    _refuse_credentials(scope["query_string"])
+    actions: Actions = state.actions
+    carried = await actions.use_key(
+        grant,
+        caller=caller.user_id,
+        provider=_provider(scope["raw_path"]),
+        seat=_seat(caller),
+    )
+    return [(name.encode(), value.encode()) for name, value in carried.items()]
 
 
 def _grant(peers: Any, headers: dict[bytes, bytes]) -> Grant:
@@ -119,5 +116,4 @@ def _refuse_credentials(query: bytes) -> None:
         raise KeyInUrl
 
 
-router = APIRouter()
-router.routes.append(Route(EgressCheck.path, EgressCheck(), include_in_schema=False))
+CHECK = HotRoute("/internal/egress/{call:path}", check_call)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from functools import cache
 
 import structlog
 from prometheus_client import Counter, Gauge
@@ -13,7 +14,10 @@ from services.keyvault.actions import WatchUses
 from services.keyvault.domain.service_use import Standing
 from shared.background import running_beside
 from shared.errors import ExpectedFailure
+from shared.tiers import COMPATIBLE
 from shared.vendors import vendors
+
+_PROVIDERS = frozenset(vendors) | {COMPATIBLE}
 
 log = structlog.get_logger(__name__)
 
@@ -39,7 +43,13 @@ STOPS = Counter(
 
 def count_use(service: str, provider: str, outcome: str) -> None:
     """Count one question; `provider` is what was asked for, and may be anything."""
-    USES.labels(service, provider if provider in vendors else "none", outcome).inc()
+    _uses(service, provider if provider in _PROVIDERS else "none", outcome).inc()
+
+
+# Looking a label up costs more than counting; few services, vendors and outcomes exist.
+@cache
+def _uses(service: str, provider: str, outcome: str) -> Counter:
+    return USES.labels(service, provider, outcome)
 
 
 @asynccontextmanager

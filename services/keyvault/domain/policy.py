@@ -6,11 +6,12 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from services.keyvault.domain.errors import UnknownProvider
+from shared.tiers import COMPATIBLE
 from shared.vendors import vendors
 
 _PROVIDERS_OF: Mapping[str, frozenset[str]] = MappingProxyType(
     {
-        "chat": frozenset({"openai", "gemini", "anthropic"}),
+        "chat": frozenset({"openai", "gemini", "anthropic", COMPATIBLE}),
         "voice": frozenset({"elevenlabs", "openai"}),
     }
 )

@@ -196,6 +196,11 @@ class KeyUses(Protocol):
         """
         ...
 
+    async def note_keyless(self, use: KeyUse, *, most: int = 0) -> bool:
+        """Note a call that needs no stored key, by the same rules; False when its grant has been
+        used, or its user is gone."""
+        ...
+
     async def note_broken(self, entry: AuditEntry) -> None:
         """Note that a secret could not be opened."""
         ...

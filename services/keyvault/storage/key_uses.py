@@ -13,6 +13,7 @@ from services.keyvault.domain.audit import AuditEntry
 from services.keyvault.domain.errors import ServiceStopped, UserRateReached
 from services.keyvault.domain.key_use import FoundKey, KeyUse
 from services.keyvault.domain.organisation import ClaimedSeat
+from services.keyvault.domain.own_server import NO_KEY
 from services.keyvault.domain.owner import Owner
 from services.keyvault.domain.provider_key import Status
 from services.keyvault.domain.secret import DataKey, SecretName
@@ -22,51 +23,75 @@ from shared.ids import first_id_at
 
 # Beside the key, it looks whether the service is stopped, and counts the user's last uses up to the
 # limit: in the trail itself, so that all processes count alike and no counter is fought over.
-_NOTE = """
+_GATE = """
 with gate as (
     select
-        exists (select from service_stop where service = $6 and resumed_at is null) as is_stopped,
-        $17 > 0 and $17 <= (
+        exists (select from service_stop where service = $1 and resumed_at is null) as is_stopped,
+        $4 > 0 and $4 <= (
             select count(*) from (
                 (select from audit_entry
-                 where owner_id = $4 and owner_type = 'user' and id >= $16 and kind = 'used'
-                 limit $17)
+                 where owner_id = $2 and owner_type = 'user' and id >= $3 and kind = 'used'
+                 limit $4)
                 union all
                 (select from audit_entry
-                 where owner_type = 'organisation' and user_id = $4 and id >= $16
+                 where owner_type = 'organisation' and user_id = $2 and id >= $3
                      and kind = 'used'
-                 limit $17)
+                 limit $4)
             ) lately
         ) as is_too_fast
-), found as (
+), """
+
+_NOTE = (
+    _GATE  # noqa: S608 - both halves stand here
+    + """found as (
     select k.owner_type, k.owner_id, k.id, k.version, k.status, k.envelope,
            d.id as data_key_id, d.kek_version, d.wrapped
     from (
         select * from provider_key
-        where owner_id = $4 and owner_type = $3 and provider = $5
+        where owner_id = $2 and owner_type = $7 and provider = $8
         union all
         -- The token or later news of the seat, whichever is newer, decides.
         select * from provider_key
-        where owner_id = $12 and owner_type = 'organisation' and provider = $5 and coalesce(
+        where owner_id = $14 and owner_type = 'organisation' and provider = $8 and coalesce(
             (select is_taken from seat
-             where user_id = $4 and organisation_id = $12 and at >= $14), $13)
+             where user_id = $2 and organisation_id = $14 and at >= $16), $15)
             -- An access token outlives its account.
-            and not exists (select from forgotten_user where user_id = $4)
+            and not exists (select from forgotten_user where user_id = $2)
     ) k left join data_key d on d.id = k.data_key_id
-    order by k.status = any($10) desc, k.status <> 'revoked' desc, k.owner_type = $3 desc
+    order by k.status = any(string_to_array($12, ' ')) desc, k.status <> 'revoked' desc,
+        k.owner_type = $7 desc
     limit 1
 ), noted as (
     insert into audit_entry
         (id, kind, owner_type, owner_id, provider, key_id, key_version, service, request_id,
          grant_id, at, user_id)
-    select $1, $2, owner_type, owner_id, $5, id, version, $6, $7, $8, $9, $15 from found, gate
+    select $5, $6, owner_type, owner_id, $8, id, version, $1, $9, $10, $11, $17 from found, gate
     where not is_stopped and not is_too_fast
-        and status = any($10) and ($11::int is null or version = $11)
+        and status = any(string_to_array($12, ' ')) and ($13::int is null or version = $13)
     on conflict (grant_id) do nothing
     returning id
 )
 select gate.*, found.*, exists (select from noted) as is_noted from gate left join found on true
 """
+)
+
+# The owner is the user, though the key is nobody's.
+_NOTE_KEYLESS = (
+    _GATE  # noqa: S608 - both halves stand here
+    + """noted as (
+    insert into audit_entry
+        (id, kind, owner_type, owner_id, provider, key_id, key_version, service, request_id,
+         grant_id, at, user_id)
+    select $5, $6, 'user', $2, $7, $8, 0, $1, $9, $10, $11, $2 from gate
+    where not is_stopped and not is_too_fast
+        -- An access token outlives its account.
+        and not exists (select from forgotten_user where user_id = $2)
+    on conflict (grant_id) do nothing
+    returning id
+)
+select gate.*, exists (select from noted) as is_noted from gate
+"""
+)
 _MINUTE = timedelta(minutes=1)
 
 
@@ -81,31 +106,52 @@ class SqlKeyUses:
     ) -> FoundKey | None:
         row = await self._database.fetchrow(
             _NOTE,
+            *_gate(use, most),
             use.id,
             use.kind.value,
             use.owner.type,
-            use.owner.id,
             use.provider,
-            use.service,
             use.request_id,
             use.grant_id,
             use.at,
-            if_status,
+            # As one text: of an array the driver asks each member whether it is one itself.
+            " ".join(if_status),
             use.version,
             *_seat(use.seat),
             use.owner.user_id,
-            first_id_at(use.at - _MINUTE),
-            most,
         )
-        assert row is not None
-        if row["is_stopped"]:
-            raise ServiceStopped
-        if row["is_too_fast"]:
-            raise UserRateReached
+        row = _let_through(row)
         return _found(row, use) if row["id"] is not None else None
+
+    async def note_keyless(self, use: KeyUse, *, most: int = 0) -> bool:
+        row = await self._database.fetchrow(
+            _NOTE_KEYLESS,
+            *_gate(use, most),
+            use.id,
+            use.kind.value,
+            use.provider,
+            NO_KEY,
+            use.request_id,
+            use.grant_id,
+            use.at,
+        )
+        return bool(_let_through(row)["is_noted"])
 
     async def note_broken(self, entry: AuditEntry) -> None:
         await self._database.execute(audit.ADD, *audit.to_row(entry))
+
+
+def _gate(use: KeyUse, most: int) -> tuple[str, UUID, UUID, int]:
+    return use.service, use.owner.id, first_id_at(use.at - _MINUTE), most
+
+
+def _let_through(row: Row | None) -> Row:
+    assert row is not None
+    if row["is_stopped"]:
+        raise ServiceStopped
+    if row["is_too_fast"]:
+        raise UserRateReached
+    return row
 
 
 def _seat(seat: ClaimedSeat | None) -> tuple[UUID | None, bool, datetime | None]:

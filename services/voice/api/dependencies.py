@@ -7,8 +7,7 @@ from typing import Annotated
 from fastapi import Depends, Request
 
 from services.voice.actions import Actions
-from shared.events.base import current_request_id
-from shared.http.caller import SignedIn
+from shared.http.caller import SignedIn, on_behalf_of
 from shared.identity import OnBehalfOf
 
 
@@ -18,13 +17,7 @@ async def _actions(request: Request) -> Actions:
 
 
 async def _on_behalf_of(caller: SignedIn) -> OnBehalfOf:
-    return OnBehalfOf(
-        user_id=caller.identity.user_id,
-        request_id=current_request_id.get() or "",
-        access_token=caller.token,
-        sign_in_id=caller.identity.sign_in_id,
-        served_by=caller.identity.served_by,
-    )
+    return on_behalf_of(caller)
 
 
 ServiceActions = Annotated[Actions, Depends(_actions)]

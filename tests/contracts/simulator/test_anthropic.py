@@ -105,6 +105,37 @@ def test_a_tool_is_used_and_its_result_told(anthropic: Anthropic, stream: bool) 
     assert answer.content[0].text == "The tool said: rain"
 
 
+def test_what_was_thought_before_a_call_has_to_come_back(
+    anthropic: Anthropic, simulator: RunningSimulator, key: str
+) -> None:
+    asked = say("weather [[sim:reasoning=5]]")
+    called: Any = anthropic.messages.create(
+        model=HAIKU, max_tokens=50, tools=[TOOL], messages=asked
+    )
+    thinking, call = called.content
+    assert (thinking.type, call.type) == ("thinking", "tool_use")
+
+    def told(*blocks: Any) -> Any:
+        result: Any = {"type": "tool_result", "tool_use_id": call.id, "content": "rain"}
+        return anthropic.messages.create(
+            model=HAIKU,
+            max_tokens=50,
+            tools=[TOOL],
+            messages=[
+                *asked,
+                {"role": "assistant", "content": list(blocks)},
+                {"role": "user", "content": [result]},
+            ],
+        )
+
+    assert told(thinking, call).content[0].text == "The tool said: rain"
+    assert [served["brought_back"] for served in simulator.served(key=key)] == [0, 1]
+    with pytest.raises(BadRequestError, match="Expected `thinking`"):
+        told(call)
+    with pytest.raises(BadRequestError, match="signature"):
+        told({"type": "thinking", "thinking": "hm", "signature": "forged"}, call)
+
+
 def test_caps_stops_and_refusals(anthropic: Anthropic) -> None:
     def end_of(text: str, **extra: Any) -> tuple[Any, Any]:
         options = {"max_tokens": 50, **extra}

@@ -126,6 +126,36 @@ def test_a_function_is_called_and_its_result_told(gemini: genai.Client, mode: An
     assert answer.text == "The tool said: rain"
 
 
+def test_of_calls_made_at_once_the_first_is_signed_and_has_to_stay_so(
+    gemini: genai.Client,
+) -> None:
+    config = types.GenerateContentConfig(tools=[TOOL], automatic_function_calling=MANUAL)
+    question = types.Content(role="user", parts=[types.Part(text="weather [[sim:calls=2]]")])
+    answer: Any = gemini.models.generate_content(model=FLASH, contents=[question], config=config)
+    called: Any = answer.candidates[0].content
+    assert [bool(part.thought_signature) for part in called.parts] == [True, False]
+    results = types.Content(
+        role="user",
+        parts=[
+            types.Part(
+                function_response=types.FunctionResponse(
+                    id=part.function_call.id, name="weather", response={"output": "rain"}
+                )
+            )
+            for part in called.parts
+        ],
+    )
+    told = [question, called, results]
+    answer = gemini.models.generate_content(model=FLASH, contents=told, config=config)
+    assert answer.text == "The tool said: rain rain"
+    called.parts[0].thought_signature = b"of another call"
+    with pytest.raises(errors.ClientError, match="not valid"):
+        gemini.models.generate_content(model=FLASH, contents=told, config=config)
+    called.parts[0].thought_signature = None
+    with pytest.raises(errors.ClientError, match="thought_signature"):
+        gemini.models.generate_content(model=FLASH, contents=told, config=config)
+
+
 def test_images_and_json(gemini: genai.Client) -> None:
     image = types.Part.from_bytes(data=b"\x89PNG", mime_type="image/png")
     config = types.GenerateContentConfig(

@@ -153,7 +153,10 @@ def held_by(text: str, marks: Iterator[str] | set[str]) -> set[str]:
 
 
 async def test_no_secret_and_no_name_gets_into_the_trail_the_outbox_or_the_log(
-    auth: RunningAuth, database: Database, caplog: pytest.LogCaptureFixture
+    auth: RunningAuth,
+    database: Database,
+    caplog: pytest.LogCaptureFixture,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     marks = Marks()
     caplog.set_level(logging.DEBUG)
@@ -204,6 +207,8 @@ async def test_no_secret_and_no_name_gets_into_the_trail_the_outbox_or_the_log(
     assert "sign_in.begun" in trail
     told = await rows_of(database, "outbox", "outbox_sent", "inbox", "dead_event")
     log = "\n".join(f"{record.getMessage()} {record.__dict__}" for record in caplog.records)
+    log += capsys.readouterr().out
+    assert '"logger":"door"' in log
     for text in (trail, told, log):
         assert held_by(text, marks.secrets | marks.names) == set()
     kept = await rows_of(database, *await tables(database))

@@ -393,6 +393,7 @@ async def test_billing_hears_what_somebody_is_now(door: Door) -> None:
         "is_seated": True,
         "may_buy": True,
         "may_manage_keys": False,
+        "seats_taken": 3,
     }
     assert (await ask(mel)).json()["may_buy"] is False
     assert (await ask(ada, "keyvault")).json()["may_manage_keys"] is True

@@ -258,7 +258,8 @@ async def test_of_many_requests_at_once_no_more_than_fifty_succeed(
             )
     answers = await asyncio.gather(*(desk.issue() for _ in range(8)))
     assert sorted(answer.status_code for answer in answers) == [201, 201, *[409] * 6]
-    assert answers[-1].json()["code"] == TooManyPersonalTokens.code
+    refusals = {answer.json().get("code") for answer in answers if answer.status_code == 409}
+    assert refusals == {TooManyPersonalTokens.code}
 
 
 async def test_anothers_token_looks_absent(desk: Desk) -> None:

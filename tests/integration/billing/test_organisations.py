@@ -98,7 +98,7 @@ async def test_who_decides_buys_for_the_organisation_and_not_for_themselves(
     own = (await shop.get("subscription", ada)).json()
     assert (own["tier"], own["organisation_id"]) == ("free", None)
     shown = await shop.get("subscription", ada, params={"organisation_id": str(firm)})
-    assert shown.json() == bought.json()
+    assert shown.json().items() <= bought.json().items()
     [row] = await shop.database.fetch(
         "select envelope from outbox where envelope ->> 'subject' = $1", str(firm)
     )

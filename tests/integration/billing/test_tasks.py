@@ -207,20 +207,29 @@ async def test_a_loss_at_the_end_is_found_through_the_manifest(
 
 async def test_a_producer_announces_its_usage_streams_and_no_others(producer: Producer) -> None:
     await producer.announce()
-    assert await producer.database.fetch("select * from outbox") == []
+    # That nothing was used yet is said too: only who is broken says nothing.
+    assert await _announced(producer) == {(MANIFEST_FREE, "chat", 0)}
+    await producer.database.execute("delete from outbox")
     await producer.publish([a_usage(tier="pro"), a_usage(), a_usage()])
     producer.send(FREE)
     producer.send(PRO)
     await producer.announce()
     await producer.announce()
     rows = await producer.database.fetch("select stream, envelope from outbox order by stream")
-    said = {
+    assert await _announced(producer) == {
+        (MANIFEST_FREE, "chat", 2),
+        ("usage.manifest.pro", "chat", 1),
+    }
+    # What is announced has been told by stream and epoch, and is not announced in its turn.
+    assert {row["envelope"]["data"]["stream"] for row in rows} == {FREE, PRO}
+
+
+async def _announced(producer: Producer) -> set[tuple[str, str, int]]:
+    rows = await producer.database.fetch("select stream, envelope from outbox")
+    return {
         (row["stream"], row["envelope"]["source"], row["envelope"]["data"]["last_sequence"])
         for row in rows
     }
-    assert said == {(MANIFEST_FREE, "chat", 2), ("usage.manifest.pro", "chat", 1)}
-    # What is announced has been told by stream and epoch, and is not announced in its turn.
-    assert {row["envelope"]["data"]["stream"] for row in rows} == {FREE, PRO}
 
 
 async def test_a_producer_answers_for_itself_and_its_present_epoch_only(
@@ -270,6 +279,16 @@ async def test_every_job_does_its_work(actions: Actions, database: Database) -> 
         "billing.jobs.prepare_ledger",
         "billing.jobs.forget_old_events",
         "billing.jobs.forget_users",
+        "billing.jobs.advance_subscriptions",
+        "billing.jobs.tell_payers",
+        "billing.jobs.catch_up_on_payments",
         "billing.jobs.watch_forgotten_users",
+        "billing.jobs.compare_manifests",
+        "billing.jobs.watch_producers",
+        "billing.jobs.tell_limits",
+        "billing.jobs.link_ledger",
+        "billing.jobs.check_rollups",
+        "billing.jobs.archive_ledger",
+        "billing.jobs.rerate_usage",
     }
     assert await database.fetch("select * from outbox") == []

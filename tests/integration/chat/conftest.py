@@ -115,6 +115,7 @@ async def chat(
             EGRESS_URL=egress.url,
             CHAT_SILENCE_SECONDS=1,
             CHAT_DRAIN_SECONDS=0,
+            CHAT_RETRY_SECONDS=1,
             LOG_LEVEL="warning",
         )
         process = create_app(settings)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID, uuid4
@@ -92,11 +93,12 @@ async def test_much_is_deleted_in_pieces_and_only_theirs(chat: ChatSuite) -> Non
 
 
 async def test_a_running_turn_is_ended_and_billed_before_it_is_forgotten(chat: ChatSuite) -> None:
-    async with chat.user() as ada, wire(chat.settings) as worker:
+    key = f"sim-{uuid4().hex}"
+    async with chat.user(key=key) as ada, wire(chat.settings) as worker:
         consumer = Consumer(listen, worker.actions, worker.database)
         asking = asyncio.create_task(ada.ask(LONG, stream=True))
         async with asyncio.timeout(5):
-            while not chat.simulator.served(key="sim-key"):
+            while not chat.simulator.served(key=key):
                 await asyncio.sleep(0.02)
         erasure = uuid4()
 
@@ -143,6 +145,38 @@ async def test_the_export_holds_every_message_once_and_nobody_elses(chat: ChatSu
     assert len(exported[0]["messages"]) == 120
     assert len({message["id"] for message in exported[0]["messages"]}) == 120
     assert all(not session["messages"] for session in exported[1:])
+
+
+async def test_branches_images_and_preferences_are_exported_and_forgotten(chat: ChatSuite) -> None:
+    image = b"\x89PNG\r\n\x1a\n1234"
+    attachment = {"data": base64.b64encode(image).decode(), "media_type": "image/png"}
+    async with chat.user(tier="pro") as user:
+        choice = {"fallback": ["gemini"], "monthly_cap_microusd": 7_000_000}
+        await user.client.put("/chat/preferences", json=choice)
+        first = (await user.ask("look", attachments=[attachment])).json()["message"]
+        path = f"/chat/sessions/{user.session_id}/messages/{first['id']}/regenerate"
+        assert (await user.client.post(path, json={})).status_code == 200
+
+        document = (await fetch_export(chat, UserId(user.id))).json()
+
+        assert document["preferences"] == {**choice, "monthly_cap_usd": "7.000000"}
+        (session,) = document["sessions"]
+        assert [m["active"] for m in session["messages"]] == [True, False, True]
+        (kept,) = session["messages"][0]["attachments"]
+        assert base64.b64decode(kept["data"]) == image
+        assert kept["size_bytes"] == len(image)
+
+        forget = ForgetUser(lambda: SqlWork(chat.database), SystemClock(), HeardRevocations())
+        await forget.begin([(UserId(user.id), ErasureId(uuid4()))])
+
+        assert await traces_of(chat.database, user.id) == 0
+        assert await chat.database.fetch(_LEFT_OVER, user.id, kept["id"]) == []
+
+
+_LEFT_OVER = """
+select 1 from preference where user_id = $1
+union all select 1 from chat_attachment where id = $2::uuid
+"""
 
 
 async def test_only_auth_gets_an_export(chat: ChatSuite) -> None:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+import base64
 import json
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 
 from tests.integration.chat.conftest import ChatSuite
+
+LONG = "[[sim:chunks=400,delay_ms=20]] on and on"
 
 
 async def test_a_session_lives_from_start_to_deletion(chat: ChatSuite) -> None:
@@ -42,6 +46,91 @@ async def test_pages_show_each_session_once_newest_first(chat: ChatSuite) -> Non
         assert seen == ["s4", "s3", "s2", "s1", "s0", "New chat"]
 
 
+async def test_the_first_question_names_a_session_without_a_name(chat: ChatSuite) -> None:
+    async with chat.user() as user:
+
+        async def name() -> str:
+            return str((await user.client.get(f"/chat/sessions/{user.session_id}")).json()["name"])
+
+        assert await name() == "New chat"
+        await user.ask("  What is\ta tooltip?\nPlease.")
+        assert await name() == "What is a tooltip?"
+        await user.ask("And this?")
+        assert await name() == "What is a tooltip?"
+        made = await user.client.post("/chat/sessions", json={"name": "Mine"})
+        user.session_id = made.json()["id"]
+        await user.ask("And this?")
+        assert await name() == "Mine"
+
+
+async def test_a_message_tells_all_that_is_known_of_it(chat: ChatSuite) -> None:
+    async with chat.user() as user:
+        await user.ask("hello")
+        listed = await user.client.get(f"/chat/sessions/{user.session_id}/messages")
+        question, answer = listed.json()["data"]
+        assert (question["parent_id"], answer["parent_id"]) == (None, question["id"])
+        assert (answer["status"], answer["finish_reason"], answer["active"]) == (
+            *("done", "stop"),
+            True,
+        )
+        assert answer["usage"]["total_tokens"] > 0 < answer["cost_microusd"]
+        assert answer["tool_calls"] == answer["tool_results"] == answer["attachments"] == []
+        assert set(answer) == set(question)
+
+
+async def test_deleting_a_session_ends_its_answer_and_keeps_the_bill(chat: ChatSuite) -> None:
+    async with chat.user() as user:
+        path = f"/chat/sessions/{user.session_id}"
+        asking = asyncio.create_task(user.ask(LONG, stream=True))
+        while not [h for h in await chat.holds(user.id) if h["state"] == "running"]:
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(0.2)
+
+        assert (await user.client.delete(path)).status_code == 204
+
+        answer = await asyncio.wait_for(asking, 5)
+        assert "event: done" in answer.text
+        (hold,) = await chat.holds(user.id)
+        assert (hold["state"], hold["outcome"]) == ("settled", "stopped")
+        (event,) = await chat.usage_events(user.id)
+        assert event["data"]["outcome"] == "stopped"
+        assert (await user.client.get(path)).status_code == 404
+
+
+async def test_a_session_can_be_taken_along_as_a_file(chat: ChatSuite) -> None:
+    async with chat.user(tier="pro") as user:
+        image = b"\x89PNG\r\n\x1a\n1234"
+        attachment = {"data": base64.b64encode(image).decode(), "media_type": "image/png"}
+        first = await user.ask("```look```", attachments=[attachment])
+        message = first.json()["message"]
+        base = f"/chat/sessions/{user.session_id}"
+        await user.client.post(
+            f"{base}/messages/{message['parent_id']}/edit", json={"content": "x"}
+        )
+
+        whole = await user.client.get(f"{base}/export")
+        shown = await user.client.get(f"{base}/export?format=markdown")
+
+        assert whole.headers["content-disposition"].startswith("attachment; filename=")
+        document = whole.json()
+        assert [m["content"] for m in document["messages"]][::2] == ["```look```", "x"]
+        assert [m["active"] for m in document["messages"]] == [False, False, True, True]
+        (kept,) = document["messages"][0]["attachments"]
+        assert base64.b64decode(kept["data"]) == image
+        assert shown.headers["content-type"] == "text/markdown; charset=utf-8"
+        assert shown.text.startswith("# ```look```\n\n## You\n\n[image: image/png]\n\nx\n")
+        assert "You said: x" in shown.text
+        assert "You said: ```look```" not in shown.text
+
+
+async def test_an_empty_session_is_a_file_too(chat: ChatSuite) -> None:
+    async with chat.user() as user:
+        base = f"/chat/sessions/{user.session_id}/export"
+        assert (await user.client.get(base)).json()["messages"] == []
+        shown = await user.client.get(base, params={"format": "markdown"})
+        assert shown.text == "# New chat\n"
+
+
 async def test_another_users_session_looks_absent_everywhere(chat: ChatSuite) -> None:
     async with chat.user() as owner, chat.user() as stranger:
         path = f"/chat/sessions/{owner.session_id}"
@@ -51,6 +140,8 @@ async def test_another_users_session_looks_absent_everywhere(chat: ChatSuite) ->
             await stranger.client.delete(path),
             await stranger.client.get(f"{path}/messages"),
             await stranger.client.post(f"{path}/messages", json={"content": "hi"}),
+            await stranger.client.get(f"{path}/export"),
+            await stranger.client.get(f"{path}/export?format=markdown"),
         ]
         unknown = await stranger.client.get(f"/chat/sessions/{uuid4()}")
         assert {a.status_code for a in answers} == {unknown.status_code} == {404}
@@ -92,7 +183,17 @@ HOSTILE: list[tuple[str, str, Any]] = [
     ("POST", "{session}/messages", {"content": ["x"]}),
     ("POST", "{session}/messages", {"content": "x" * 200_001}),
     ("POST", "{session}/messages", {"content": "hi", "stream": "maybe"}),
-    ("POST", "{session}/messages", {"content": "hi", "tools": []}),
+    ("POST", "{session}/messages", {"content": "hi", "tools": {}}),
+    ("POST", "{session}/messages", {"content": "hi", "surprise": True}),
+    ("POST", "{session}/messages/not-an-id/regenerate", {}),
+    ("POST", f"{{session}}/messages/{UUID(int=7)}/regenerate", {"content": "x"}),
+    ("POST", f"{{session}}/messages/{UUID(int=7)}/edit", {}),
+    ("POST", f"{{session}}/messages/{UUID(int=7)}/edit", {"content": " "}),
+    ("POST", f"{{session}}/messages/{UUID(int=7)}/edit", {"content": "x", "tool_results": []}),
+    ("POST", "{session}/branch", {}),
+    ("POST", "{session}/branch", {"message_id": "x"}),
+    ("GET", "{session}/messages?branch=none", None),
+    ("GET", "{session}/export?format=pdf", None),
     ("POST", "{session}/messages", {"content": "hi", "provider": "\x00"}),
     ("GET", "{session}/messages?cursor=!!!", None),
 ]
@@ -172,3 +273,40 @@ async def test_the_documentation_names_every_route_and_its_errors(chat: ChatSuit
             ask["responses"]
         )
         assert "text/event-stream" in json.dumps(ask)
+
+
+async def test_each_route_of_sessions_states_what_it_may_answer(chat: ChatSuite) -> None:
+    async with chat.user() as user:
+        document = (await user.client.get("/openapi.json")).json()
+    stated = {
+        f"{method} {path}": set(about["responses"])
+        for path, methods in document["paths"].items()
+        if path.startswith("/chat/")
+        for method, about in methods.items()
+    }
+    assert len(stated) >= 15
+    for route, statuses in stated.items():
+        assert {"400", "401", "403", "422", "503"} <= statuses, route
+        assert "{" not in route or "404" in statuses, route
+    for call in ("", "/{message_id}/regenerate", "/{message_id}/edit"):
+        asks = stated[f"post /chat/sessions/{{session_id}}/messages{call}"]
+        assert {"402", "409", "413", "429", "502"} <= asks
+
+
+async def test_each_call_that_may_cost_states_its_body_and_its_idempotency_key(
+    chat: ChatSuite,
+) -> None:
+    async with chat.user() as user:
+        document = (await user.client.get("/openapi.json")).json()
+    paid = {
+        path: about
+        for path, methods in document["paths"].items()
+        for about in methods.values()
+        if "409" in about["responses"] and not path.endswith(("/branch", "/stop"))
+    }
+    assert len(paid) == 10, sorted(paid)
+    for path, about in paid.items():
+        names = {one["name"] for one in about["parameters"]}
+        assert "Idempotency-Key" in names, path
+        assert "application/json" in about["requestBody"]["content"], path
+        assert about["summary"] != about["operationId"], path

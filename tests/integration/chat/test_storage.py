@@ -6,25 +6,36 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 from uuid import uuid4
 
+import asyncpg
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
-from services.chat.actions.settle_turn import usage_fact
+from services.chat.actions import open_turn
+from services.chat.actions.open_turn import Opening, OpenTurn
+from services.chat.actions.settle_turn import usage_facts
 from services.chat.domain.conversation import MessageId, MessageStatus
+from services.chat.domain.errors import TurnRunning
 from services.chat.domain.known_key import KnownKey, RevokedKey
-from services.chat.domain.turn import Hold, Outcome, Settlement, TurnId
+from services.chat.domain.model_choice import ModelChoice
+from services.chat.domain.ports import Asked
+from services.chat.domain.preference import Preference
+from services.chat.domain.turn import Abandoned, Hold, Outcome, Settlement, Surface, TurnId
 from services.chat.domain.usage import Usage
 from services.chat.storage.tables import metadata
-from services.chat.storage.turns import SqlTurns
+from services.chat.storage.turns import _SPENT, SqlTurns
 from services.chat.storage.unit_of_work import SqlWork
+from shared.clock import SystemClock
 from shared.db.database import Database, open_database
 from shared.db.engine import sync_engine
+from shared.identity import OnBehalfOf
 from shared.ids import EventId, UserId, uuid7
 from shared.settings import service_database_url
-from tests.support.chat import a_session
+from shared.tiers import TIERS
+from tests.support.chat import MemoryAdmission, a_session, seven
 
 
 @pytest.fixture(scope="module")
@@ -56,21 +67,60 @@ async def a_hold(database: Database, **parts: object) -> Hold:
         lease_expires_at=now + timedelta(seconds=30),
     )
     hold = replace(hold, **parts)  # type: ignore[arg-type]
-    assert await SqlTurns(database).hold(hold, "What is this?", sandbox=True)
+    assert await SqlTurns(database).hold(hold, Asked("What is this?"), sandbox=True)
     return hold
 
 
-def a_settlement(outcome: Outcome = Outcome.DONE, text: str = "This.") -> Settlement:
-    return Settlement(
+async def a_call(database: Database, **parts: object) -> Hold:
+    """The hold of a call without a session."""
+    now = datetime.now(UTC)
+    hold = Hold(
+        id=TurnId(uuid7()),
+        user_id=UserId(uuid4()),
+        session_id=None,
+        question_id=None,
+        answer_id=MessageId(uuid7()),
+        usage_event_id=EventId(uuid7()),
+        request_id="request-1",
+        tier="pro",
+        provider="openai",
+        model="gpt-6-luna",
+        input_estimate=7,
+        created_at=now,
+        lease_expires_at=now + timedelta(seconds=30),
+        surface=Surface.V1,
+    )
+    hold = replace(hold, **parts)  # type: ignore[arg-type]
+    assert await SqlTurns(database).hold(hold, None, sandbox=True)
+    return hold
+
+
+def a_settlement(
+    outcome: Outcome = Outcome.DONE, text: str = "This.", **parts: object
+) -> Settlement:
+    settlement = Settlement(
         outcome=outcome,
         text=text,
         usage=Usage(input_tokens=7, output_tokens=2),
+        provider="openai",
         model="gpt-6-luna-2026",
         provider_request_id="chatcmpl-1",
         processing_time_ms=12,
         cost_microusd=5,
         price_version="test",
     )
+    return replace(settlement, **parts)  # type: ignore[arg-type]
+
+
+async def settle(database: Database, hold: Hold, settlement: Settlement) -> bool:
+    facts = usage_facts(hold, settlement, sandbox=True)
+    return await SqlTurns(database).settle(hold, settlement, facts)
+
+
+async def generation(database: Database, hold: Hold) -> dict[str, Any]:
+    row = await database.fetchrow("select * from generation where id = $1", hold.id)
+    assert row is not None
+    return dict(row)
 
 
 async def outbox_count(database: Database, hold: Hold) -> int:
@@ -90,14 +140,12 @@ def test_migrations_make_what_the_tables_say(migrated: Callable[[str], str]) -> 
 
 
 async def test_of_many_settlements_one_counts(database: Database) -> None:
-    hold, turns = await a_hold(database), SqlTurns(database)
-
-    async def settle(outcome: Outcome) -> bool:
-        settlement = a_settlement(outcome)
-        return await turns.settle(hold, settlement, usage_fact(hold, settlement, sandbox=True))
+    hold = await a_hold(database)
 
     outcomes = [Outcome.DONE, Outcome.CLIENT_GONE, Outcome.REPLICA_LOST] * 4
-    taken = await asyncio.gather(*(settle(outcome) for outcome in outcomes))
+    taken = await asyncio.gather(
+        *(settle(database, hold, a_settlement(outcome)) for outcome in outcomes)
+    )
 
     assert sum(taken) == 1
     assert await outbox_count(database, hold) == 1
@@ -108,7 +156,8 @@ async def test_of_many_settlements_one_counts(database: Database) -> None:
 
 async def test_question_and_answer_are_done_together(database: Database) -> None:
     hold, settlement = await a_hold(database), a_settlement()
-    await SqlTurns(database).settle(hold, settlement, usage_fact(hold, settlement, sandbox=True))
+    await settle(database, hold, settlement)
+    assert hold.session_id is not None
 
     async with SqlWork(database) as work:
         question, answer = await work.sessions.messages(hold.session_id, most=5, after=None)
@@ -119,8 +168,8 @@ async def test_question_and_answer_are_done_together(database: Database) -> None
 
 async def test_an_interrupted_answer_is_not_history(database: Database) -> None:
     hold, turns = await a_hold(database), SqlTurns(database)
-    settlement = a_settlement(Outcome.PROVIDER_FAILED, "Thi")
-    await turns.settle(hold, settlement, usage_fact(hold, settlement, sandbox=True))
+    await settle(database, hold, a_settlement(Outcome.PROVIDER_FAILED, "Thi"))
+    assert hold.session_id is not None
 
     beginning = await turns.begin(hold.session_id, hold.user_id)
 
@@ -133,7 +182,7 @@ async def test_a_refused_turn_leaves_no_answer_and_frees_its_key(database: Datab
     turns = SqlTurns(database)
     assert await turns.earlier(hold.user_id, "k") is not None
 
-    await turns.settle(hold, a_settlement(Outcome.REFUSED, ""), None)
+    await settle(database, hold, a_settlement(Outcome.REFUSED, ""))
 
     assert await turns.earlier(hold.user_id, "k") is None
     assert await outbox_count(database, hold) == 0
@@ -149,7 +198,8 @@ async def test_a_second_hold_with_the_same_key_writes_nothing(database: Database
         usage_event_id=EventId(uuid7()),
     )
 
-    assert not await SqlTurns(database).hold(second, "again", sandbox=True)
+    assert not await SqlTurns(database).hold(second, Asked("again"), sandbox=True)
+    assert hold.session_id is not None
 
     async with SqlWork(database) as work:
         assert len(await work.sessions.messages(hold.session_id, most=5, after=None)) == 1
@@ -190,3 +240,208 @@ async def test_news_of_a_key_may_come_twice_and_in_any_order(database: Database)
     assert [status for _, status in await known()] == ["revoked"]
     await remember(3, "valid")
     assert await known() == [(3, "valid")]
+
+
+async def test_an_abandoned_attempt_is_told_with_the_settlement_or_not_at_all(
+    database: Database,
+) -> None:
+    hold = await a_call(database)
+    lost = Abandoned(
+        EventId(uuid7()), "anthropic", "claude", Usage(input_tokens=7, source="estimated"), 3
+    )
+    settlement = a_settlement(abandoned=[lost], fallback_from="anthropic")
+
+    assert await settle(database, hold, settlement)
+    other = replace(lost, usage_event_id=EventId(uuid7()))
+    assert not await settle(database, hold, replace(settlement, abandoned=[other]))
+
+    rows = await database.fetch(
+        "select event_id from outbox where event_id = any($1::uuid[])",
+        [hold.usage_event_id, lost.usage_event_id, other.usage_event_id],
+    )
+    assert {row["event_id"] for row in rows} == {hold.usage_event_id, lost.usage_event_id}
+    row = await generation(database, hold)
+    assert (row["cost_microusd"], row["fallback_from"]) == (8, "anthropic")
+
+
+async def test_another_provider_takes_over_only_while_the_turn_runs(database: Database) -> None:
+    hold, turns = await a_call(database), SqlTurns(database)
+    await turns.redirect(hold.id, provider="gemini", model="gemini-4")
+    row = await generation(database, hold)
+    assert (row["provider"], row["model"]) == ("gemini", "gemini-4")
+
+    await settle(database, hold, a_settlement(provider="gemini"))
+    await turns.redirect(hold.id, provider="anthropic", model="claude")
+    assert (await generation(database, hold))["provider"] == "gemini"
+
+
+async def test_the_answer_of_a_call_is_stored_and_found_by_its_key(database: Database) -> None:
+    hold = await a_call(database, idempotency_key="k", request_hash=b"h")
+    turns = SqlTurns(database)
+    await settle(database, hold, a_settlement(stored_answer=b"{}", fallback_from="gemini"))
+
+    earlier = await turns.earlier(hold.user_id, "k")
+
+    assert earlier is not None
+    assert (earlier.stored_answer, earlier.fallback_from) == (b"{}", "gemini")
+    assert (earlier.settled, earlier.answer, earlier.hold.surface) == (True, None, Surface.V1)
+
+
+@pytest.mark.parametrize(
+    ("outcome", "text", "stored", "kept"),
+    [
+        (Outcome.DONE, "This.", b"{}", True),
+        (Outcome.DONE, "", b"{}", True),
+        (Outcome.PROVIDER_FAILED, "Thi", b"{}", True),
+        (Outcome.PROVIDER_FAILED, "", None, False),
+        (Outcome.CONTENT_BLOCKED, "", None, False),
+        (Outcome.REPLICA_LOST, "Thi", None, False),
+        (Outcome.REFUSED, "", None, False),
+    ],
+)
+async def test_a_key_is_kept_for_what_can_be_said_again(
+    database: Database, outcome: Outcome, text: str, stored: bytes | None, kept: bool
+) -> None:
+    hold = await a_call(database, idempotency_key="k", request_hash=b"h")
+    await settle(database, hold, a_settlement(outcome, text, stored_answer=stored))
+    earlier = await SqlTurns(database).earlier(hold.user_id, "k")
+    assert (earlier is not None) is kept
+
+
+async def test_stored_answers_are_forgotten_in_batches_but_not_under_a_running_turn(
+    database: Database,
+) -> None:
+    turns = SqlTurns(database)
+    holds = [await a_call(database, idempotency_key="k", request_hash=b"h") for _ in range(3)]
+    for hold in holds[:2]:
+        await settle(database, hold, a_settlement(stored_answer=b"{}"))
+    later = datetime.now(UTC) + timedelta(seconds=1)
+
+    assert await turns.forget_answers(datetime.now(UTC) - timedelta(hours=1), most=9) == 0
+    while await turns.forget_answers(later, most=1):
+        pass
+
+    rows = [await generation(database, hold) for hold in holds]
+    assert [row["idempotency_key"] for row in rows] == [None, None, "k"]
+    assert [row["stored_answer"] for row in rows] == [None, None, None]
+
+
+async def test_what_was_spent_counts_from_its_month_on(database: Database) -> None:
+    turns, user = SqlTurns(database), UserId(uuid4())
+    for cost in (5, 7, None):
+        hold = await a_call(database, user_id=user)
+        await settle(database, hold, a_settlement(cost_microusd=cost))
+    await settle(database, await a_call(database), a_settlement(cost_microusd=100))
+
+    now = datetime.now(UTC)
+    assert await turns.spent_since(user, now - timedelta(minutes=1)) == 12
+    assert await turns.spent_since(user, now + timedelta(minutes=1)) == 0
+
+
+async def test_what_was_spent_is_found_by_an_index(database: Database) -> None:
+    async with database.connection() as connection:
+        await connection.execute("set local enable_seqscan = off")
+        plan = await connection.fetch(f"explain {_SPENT}", uuid4(), datetime.now(UTC), uuid7())
+    assert "ix_generation_user_id_id" in "\n".join(row[0] for row in plan)
+
+
+async def test_the_cap_is_the_users_own(database: Database) -> None:
+    turns, user = SqlTurns(database), UserId(uuid4())
+    assert await turns.cap_of(user) is None
+    async with SqlWork(database) as work:
+        await work.preferences.save(user, Preference(("gemini",), 9_000))
+    assert await turns.cap_of(user) == 9_000
+
+
+class OnOneConnection:
+    """A database whose statements are all part of one transaction."""
+
+    def __init__(self, connection: Any) -> None:
+        self._connection = connection
+
+    async def fetchrow(self, sql: str, *values: Any) -> Any:
+        return await self._connection.fetchrow(sql, *values)
+
+
+async def test_a_question_never_follows_a_question_whose_answer_it_did_not_see(
+    database: Database,
+) -> None:
+    """A hold that waits for the settlement before it would go by what was there before that."""
+    before = await a_hold(database)
+    settlement = a_settlement()
+    following = replace(
+        before,
+        id=TurnId(uuid7()),
+        question_id=MessageId(uuid7()),
+        answer_id=MessageId(uuid7()),
+        usage_event_id=EventId(uuid7()),
+    )
+
+    async def ask() -> bool:
+        return await SqlTurns(database).hold(following, Asked("And that?"), sandbox=True)
+
+    async with database.connection() as connection, connection.transaction():
+        alone: Any = OnOneConnection(connection)
+        facts = usage_facts(before, settlement, sandbox=True)
+        assert await SqlTurns(alone).settle(before, settlement, facts)
+        asking = asyncio.create_task(ask())
+        await asyncio.sleep(0.1)
+    with pytest.raises(TurnRunning):
+        await asking
+
+    assert await ask()
+    row = await database.fetchrow(
+        "select parent_id from chat_message where id = $1", following.question_id
+    )
+    assert row is not None
+    assert row["parent_id"] == before.answer_id
+
+
+async def test_an_error_of_the_database_tells_nothing_of_what_was_said(database: Database) -> None:
+    """PostgreSQL would add the whole row, and whoever logs the error would write it down."""
+    hold = await a_hold(database)
+    with pytest.raises(asyncpg.CheckViolationError) as failed:
+        await database.execute(
+            "update chat_message set status = 'no', content = 'my secret' where id = $1",
+            hold.question_id,
+        )
+    assert "secret" not in str(failed.value)
+    assert failed.value.constraint_name == "ck_chat_message_status"
+
+
+async def test_whoever_goes_while_a_hold_waits_leaves_none(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """PostgreSQL goes on with a statement whose client is gone."""
+    monkeypatch.setattr(open_turn, "_WRITTEN_AFTER_SECONDS", (0.01, 0.2))
+    now = datetime.now(UTC)
+    session = a_session(UserId(uuid4()), created_at=now, updated_at=now)
+    async with SqlWork(database) as work:
+        await work.sessions.add(session)
+    lease = timedelta(seconds=30)
+    turns, admission = SqlTurns(database), MemoryAdmission()
+    open_ = OpenTurn(turns, admission, seven, SystemClock(), lease, sandbox=True)
+    opening = Opening(
+        by=OnBehalfOf(session.user_id, "request-1", "token", uuid4()),
+        tier=TIERS["pro"],
+        choice=ModelChoice("openai", "gpt-6-luna", 10),
+        input_estimate=5,
+        cap_microusd=None,
+        session_id=session.id,
+        asked=Asked("What is this?"),
+    )
+    async with SqlWork(database) as work:
+        assert await work.sessions.lock(session.id, session.user_id)
+        task = asyncio.create_task(open_(opening))
+        await asyncio.sleep(0.05)
+        task.cancel()
+        await asyncio.sleep(0.05)
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    await asyncio.gather(*open_.seen_to)
+
+    rows = await database.fetch(
+        "select outcome from generation where user_id = $1", session.user_id
+    )
+    assert [row["outcome"] for row in rows] == ["refused"]
+    assert admission.reservations[0].refunds == 1

@@ -99,7 +99,12 @@ async def test_a_burst_admits_exactly_the_minutes_limit(chat: ChatSuite) -> None
     async with chat.user() as user:
         # Begin early in a minute, so that the burst does not fall on its end.
         await eventually(_second_of_the_minute, lambda second: second < 50, seconds=12)
-        answers = await asyncio.gather(*(user.ask("hello") for _ in range(25)))
+        # A session takes one turn at a time, a user several.
+        made = [await user.client.post("/chat/sessions", json={}) for _ in range(25)]
+        paths = [f"/chat/sessions/{session.json()['id']}/messages" for session in made]
+        answers = await asyncio.gather(
+            *(user.client.post(path, json={"content": "hello"}) for path in paths)
+        )
 
         statuses = sorted(a.status_code for a in answers)
         assert statuses == [200] * 5 + [429] * 20
@@ -158,12 +163,6 @@ async def test_a_key_that_the_vendor_no_longer_takes_is_the_users_to_mend(
         assert answer.status_code == 409
         assert (answer.json()["code"], answer.json()["reason"]) == ("no_usable_key", reason)
         assert await chat.usage_events(user.id) == []
-
-
-async def test_a_vendor_whose_wire_is_not_spoken_is_told(chat: ChatSuite) -> None:
-    async with chat.user(tier="pro") as user:
-        answer = await user.ask("hello", provider="gemini")
-        assert (answer.status_code, answer.json()["code"]) == (422, "provider_not_spoken")
 
 
 async def test_a_revoked_key_ends_the_answers_that_run_on_it(chat: ChatSuite) -> None:
@@ -236,10 +235,12 @@ async def test_a_stream_without_usage_is_estimated(chat: ChatSuite) -> None:
         assert event["data"]["source"] == "estimated"
 
 
-async def test_a_client_that_leaves_stops_the_vendor_and_is_billed_once(chat: ChatSuite) -> None:
+async def test_a_client_that_leaves_is_answered_to_the_end_and_billed_once(
+    chat: ChatSuite,
+) -> None:
     async with chat.user() as user:
         path = f"/chat/sessions/{user.session_id}/messages"
-        body = {"content": "[[sim:chunks=200,delay_ms=50]] on and on", "stream": True}
+        body = {"content": "[[sim:chunks=20,delay_ms=20]] on and on", "stream": True}
         async with user.client.stream("POST", path, json=body) as answer:
             async for line in answer.aiter_lines():
                 if line == "event: delta":
@@ -248,14 +249,14 @@ async def test_a_client_that_leaves_stops_the_vendor_and_is_billed_once(chat: Ch
         (hold,) = await eventually(
             lambda: chat.holds(user.id), lambda holds: holds[0]["state"] == "settled"
         )
-        assert hold["outcome"] == "client_gone"
+        assert hold["outcome"] == "done"
         (event,) = await chat.usage_events(user.id)
-        assert event["data"]["outcome"] == "client_gone"
+        assert (event["data"]["outcome"], event["data"]["source"]) == ("done", "provider")
         served = await eventually(
             lambda: _served(chat, hold["provider_request_id"]),
             lambda row: row["outcome"] is not None,
         )
-        assert served["outcome"] == "client_gone"
+        assert served["outcome"] == "completed"
 
 
 async def _served(chat: ChatSuite, response_id: str) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from datetime import datetime
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import httpx
 import pytest
@@ -279,7 +279,7 @@ async def test_the_trail_comes_in_pages_without_gap_or_repetition(keyvault: Keyv
 
 
 @pytest.mark.parametrize(
-    "query", ["limit=0", "limit=201", "limit=x", "cursor=x", "cursor=%00", f"cursor={uuid4()}"]
+    "query", ["limit=0", "limit=201", "limit=x", "cursor=x", "cursor=%00", f"cursor={UUID(int=7)}"]
 )
 async def test_a_wrong_page_is_refused(keyvault: Keyvault, query: str) -> None:
     answer = await keyvault.get(a_user(), f"/keys/audit?{query}")

@@ -35,6 +35,7 @@ from shared.limits.admission import (
 )
 from shared.limits.current_tiers import CurrentTiers
 from shared.tiers import NO_TIER, TIERS, TierChanged
+from tests.support.admission_burst import COST, KINDS, SPENT, TOKENS, burst_windows
 from tests.support.engines import ValkeyServer, running_valkey
 
 NOW = datetime(2030, 5, 17, 12, 30, 30, tzinfo=UTC)
@@ -59,11 +60,13 @@ async def admit(admissions: Admissions, *windows: Window, subject: str = "ada") 
     return await admissions.admit(subject, windows, reservation=str(uuid4()), claimed_tier="free")
 
 
+@pytest.mark.parametrize("kind", KINDS)
 async def test_a_burst_over_many_replicas_admits_exactly_the_limit(
-    valkey_server: ValkeyServer,
+    valkey_server: ValkeyServer, kind: str
 ) -> None:
     with valkey_server.fresh_database() as url:
-        words = [sys.executable, "-m", "tests.support.admission_burst", url, "ada", "100", "150"]
+        words = [sys.executable, "-m", "tests.support.admission_burst"]
+        words += [url, "ada", kind, "100", "150"]
         replicas = [
             subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
             for _ in range(3)
@@ -74,12 +77,12 @@ async def test_a_burst_over_many_replicas_admits_exactly_the_limit(
         outputs = await asyncio.gather(
             *(asyncio.to_thread(replica.communicate, "go\n") for replica in replicas)
         )
-        admitted = [int(output) for output, _ in outputs]
-        assert sum(admitted) == 100
+        assert sum(int(output) for output, _ in outputs) == 100
+        *windows, streams = burst_windows(kind, 100)
         cache = open_cache(url)
-        used = await cache.get(minute_window("minute", 100, NOW).key("ada"))
+        used = [state.used for state in await Admissions(cache).standing("ada", windows, streams)]
         await cache.aclose()
-        assert used == b"100"
+        assert used == [100, 100, 100 * TOKENS, SPENT + 100 * COST, 100]
 
 
 async def test_a_burst_larger_than_the_pool_waits_and_is_not_refused_for_trouble(

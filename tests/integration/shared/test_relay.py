@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
+from uuid import uuid4
 
 import pytest
 from prometheus_client import REGISTRY
 
+from shared.events.user import UserRegistered
 from shared.messaging import relay as relays
 from shared.messaging.publisher import NotSent, Publisher
 from shared.messaging.relay import Relay, keep_running
@@ -98,6 +101,74 @@ def test_a_stream_that_is_empty_again_counts_zero(
     cut_off.run("delete from outbox")
     relay.run_once()
     assert (waiting(), oldest()) == (0, 0)
+
+
+class _Hearing(Publisher):
+    """Hears the sizes of the batches instead of sending them."""
+
+    def __init__(self) -> None:
+        self.sizes: list[tuple[str, int]] = []
+
+    def send(self, stream: str, type_: str, batch: Mapping[str, Any], *, routed: bool) -> None:
+        self.sizes.append((stream, batch["count"]))
+
+
+def test_usage_waits_for_company_and_other_facts_do_not(
+    cut_off: Herald, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publisher, clock = _Hearing(), StoppedMonotonic()
+    monkeypatch.setattr(relays, "time", clock)
+    relay = Relay("herald", cut_off.engine, publisher)
+    cut_off.publish([a_usage(), UserRegistered(user_id=uuid4())])
+    assert relay.due_in == float("inf")
+    assert relay.run_due() == 1
+    assert relay.due_in == 0.5
+    cut_off.publish([a_usage()])
+    clock.now += 0.4
+    assert relay.run_due() == 0
+    assert relay.due_in == pytest.approx(0.1)
+    clock.now += 0.2
+    assert relay.due_in == 0
+    assert relay.run_due() == 2
+    assert relay.due_in == float("inf")
+    assert publisher.sizes == [("user.registered.free", 1), (FREE, 2)]
+    # The next one waits anew.
+    cut_off.publish([a_usage()])
+    assert relay.run_due() == 0
+    assert relay.due_in == 0.5
+
+
+def test_a_full_batch_of_usage_does_not_wait(
+    cut_off: Herald, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(relays, "BATCH_SIZE", 3)
+    publisher = _Hearing()
+    relay = Relay("herald", cut_off.engine, publisher)
+    cut_off.publish([a_usage() for _ in range(4)])
+    assert relay.run_due() == 3
+    assert publisher.sizes == [(FREE, 3)]
+
+
+def test_a_producer_whose_clock_is_ahead_is_not_waited_for(
+    cut_off: Herald, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = StoppedMonotonic()
+    monkeypatch.setattr(relays, "time", clock)
+    relay = Relay("herald", cut_off.engine, _Hearing())
+    cut_off.publish([a_usage()])
+    cut_off.run("update outbox set created_at = now() + interval '1 hour'")
+    assert relay.run_due() == 0
+    clock.now += 0.5
+    assert relay.run_due() == 1
+
+
+class StoppedMonotonic:
+    """As much of the module `time` as a relay asks."""
+
+    now = 1000.0
+
+    def monotonic(self) -> float:
+        return self.now
 
 
 class _FailingOnce(Publisher):

@@ -113,6 +113,11 @@ class Call:
             self.served.usage = usage
             self.served.usage_after = usage_after
 
+    def brought_back(self, thoughts: int) -> None:
+        """Note how much of what it had given out for keeping came back."""
+        if self.served is not None:
+            self.served.brought_back = thoughts
+
     async def json(self) -> dict[str, Any]:
         """The body of a call that generates nothing."""
         self.body = await self._json_or_nothing()
@@ -166,10 +171,13 @@ class Call:
             raise Refused(self.refusal_of(kind))
 
     def refusal_of(self, kind: str) -> Refusal:
-        """`status_418` is any status in the vendor's form, `html_502` in that of a proxy."""
+        """`status_418` is any status in the vendor's form, `echo_401` one whose message repeats the
+        key, `html_502` one in the form of a proxy."""
         if (found := numbered(kind)) is not None:
             form, status = found
             message = "The simulator was asked to refuse this."
+            if form == "echo":
+                message = f"This is refused for the key {self.key}."
             return page(status) if form == "html" else self.vendor.plain(status, message)
         if kind not in self.vendor.refusals:
             return self.vendor.plain(400, f"{self.vendor.name} has no fault {kind!r}.")

@@ -26,6 +26,7 @@ class Served:
     outcome: str = "running"
     status: int = 0
     fault: str = ""
+    brought_back: int = 0
     started_at: float = field(default_factory=time.time)
     finished_at: float | None = None
     #: Usage of an answer that ended early, given how many chunks were written.

@@ -46,8 +46,9 @@ def page(status: int) -> Refusal:
 
 
 def numbered(kind: str) -> tuple[str, int] | None:
-    """The form and the status of `status_418` or `html_502`, or None for any other kind."""
+    """The form and the status of `status_418`, `echo_401` or `html_502`, or None for any other
+    kind."""
     form, _, status = kind.partition("_")
-    if form in ("status", "html") and status.isdigit() and 400 <= int(status) <= 599:
+    if form in ("status", "echo", "html") and status.isdigit() and 400 <= int(status) <= 599:
         return form, int(status)
     return None

@@ -119,6 +119,33 @@ def test_without_the_sandbox_the_operator_names_the_vendors() -> None:
     assert urls["PROVIDER_ANTHROPIC_URL"] == "https://api.anthropic.com"
 
 
+OWN = {
+    "PROVIDER_COMPATIBLE_URL": "http://127.0.0.1:11434/v1",
+    "COMPATIBLE_MODELS": '{"*": ["llama"]}',
+    "COMPATIBLE_API_KEY": "key-of-the-operator",
+}
+
+
+def test_an_operators_own_server_is_known_to_chat_and_its_key_to_keyvault_alone() -> None:
+    def knowing(name: str) -> set[str]:
+        return {role for role in (*SERVICES, "chat-worker", "relay") if name in told(role, **OWN)}
+
+    assert knowing("PROVIDER_COMPATIBLE_URL") == {"chat", "chat-worker", "keyvault"}
+    assert knowing("COMPATIBLE_MODELS") == {"chat", "chat-worker"}
+    assert knowing("COMPATIBLE_API_KEY") == {"keyvault"}
+    assert not OWN.keys() & told("keyvault").keys()
+    settings = Settings.from_environment(OWN)
+    assert vendor_urls(settings, ADDRESSES)["PROVIDER_COMPATIBLE_URL"].endswith(":11434/v1")
+
+
+def test_the_sandbox_replaces_an_operators_own_server_and_never_shows_its_key() -> None:
+    simulated = "http://127.0.0.1:21001/openai/v1"
+    for service in ("chat", "keyvault"):
+        assert told(service, SANDBOX="1", **OWN)["PROVIDER_COMPATIBLE_URL"] == simulated
+    key = told("keyvault", SANDBOX="1", **OWN)["COMPATIBLE_API_KEY"]
+    assert key != OWN["COMPATIBLE_API_KEY"]
+
+
 def test_what_all_processes_share_is_a_short_list() -> None:
     shared = machine_environment({"PATH": "/bin", "AWS_SECRET_ACCESS_KEY": "x", "TZ": "UTC"})
     assert shared == {"PATH": "/bin", "TZ": "UTC", "PYTHONUNBUFFERED": "1"}

@@ -126,3 +126,25 @@ def test_an_unknown_place_of_keys_is_refused(monkeypatch: pytest.MonkeyPatch, na
     monkeypatch.setenv("KEYVAULT_KEYRING", name)
     with pytest.raises(ValidationError):
         Settings.from_environment()
+
+
+def test_an_operators_own_server_needs_a_url_and_no_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COMPATIBLE_API_KEY", "key-of-the-operator")
+    assert Settings.from_environment().own_server is None
+    monkeypatch.setenv("PROVIDER_COMPATIBLE_URL", "http://127.0.0.1:11434/v1")
+    settings = Settings.from_environment()
+    assert settings.own_server is not None
+    assert settings.own_server.headers == {"authorization": "Bearer key-of-the-operator"}
+    assert "key-of-the-operator" not in f"{settings!r} {settings.own_server!r}"
+    monkeypatch.delenv("COMPATIBLE_API_KEY")
+    keyless = Settings.from_environment().own_server
+    assert keyless is not None
+    assert keyless.headers == {}
+
+
+@pytest.mark.parametrize("key", ["two words", "line\nend", "größe"])
+def test_an_operators_key_fits_a_header(monkeypatch: pytest.MonkeyPatch, key: str) -> None:
+    monkeypatch.setenv("COMPATIBLE_API_KEY", key)
+    with pytest.raises(ValidationError, match="COMPATIBLE_API_KEY") as wrong:
+        Settings.from_environment()
+    assert key not in str(wrong.value)

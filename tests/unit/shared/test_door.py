@@ -6,7 +6,7 @@ import asyncio
 import json
 import logging
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -143,6 +143,26 @@ def logged(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Any]]:
         yield entries
 
 
+Lines = Callable[[], list[dict[str, Any]]]
+
+
+@pytest.fixture
+def request_lines(capsys: pytest.CaptureFixture[str]) -> Iterator[Lines]:
+    """Reads the requests' own lines, which no logging library writes."""
+    logger = logging.getLogger("door")
+    before = logger.level
+    logger.setLevel(logging.INFO)
+    yield lambda: [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    logger.setLevel(before)
+
+
+async def test_below_the_level_no_line_is_written(request_lines: Lines) -> None:
+    logging.getLogger("door").setLevel(logging.WARNING)
+    async with talking_to(build()) as client:
+        await client.get("/context")
+    assert request_lines() == []
+
+
 @pytest.fixture
 async def client() -> AsyncIterator[httpx.AsyncClient]:
     async with talking_to(build()) as client:
@@ -236,7 +256,7 @@ async def test_an_absurd_length_is_too_large(client: httpx.AsyncClient, length: 
 
 
 async def test_a_bug_answers_500_without_a_word_about_it(
-    client: httpx.AsyncClient, logged: list[Any]
+    client: httpx.AsyncClient, logged: list[Any], request_lines: Lines
 ) -> None:
     answer = await client.get("/bug?secret=" + SECRET, headers={"x-request-id": "request-77"})
     assert answer.status_code == 500
@@ -250,14 +270,65 @@ async def test_a_bug_answers_500_without_a_word_about_it(
         "code": "internal_error",
         "request_id": "request-77",
     }
-    failed, request = logged
+    [failed] = logged
     assert (failed["event"], failed["route"], failed["exc_info"]) == (
         "request_failed",
         "/bug",
         True,
     )
+    [request] = request_lines()
     assert (request["event"], request["status"]) == ("request", 500)
-    assert SECRET not in str(logged)
+    assert SECRET not in str([failed, request])
+
+
+async def test_each_request_leaves_one_line(
+    client: httpx.AsyncClient, request_lines: Lines
+) -> None:
+    head = {"x-request-id": "request-77", "traceparent": TRACE}
+    await client.post("/bodies/17?q=" + SECRET, json={"name": "x"}, headers=head)
+    await client.get(f"/nowhere/{SECRET}", headers=head)
+    known, unknown = request_lines()
+    assert 0 < known.pop("ms") < 10_000
+    assert known.pop("timestamp").endswith("Z")
+    assert known == {
+        "event": "request",
+        "level": "info",
+        "logger": "door",
+        "service": "probe",
+        "method": "POST",
+        "route": "/bodies/{number}",
+        "status": 200,
+        "request_id": "request-77",
+        "traceparent": TRACE,
+    }
+    assert (unknown["route"], unknown["status"]) == ("unmatched", 404)
+    assert SECRET not in str(unknown)
+
+
+async def test_a_key_sent_as_a_requests_id_stays_out_of_its_line(
+    client: httpx.AsyncClient, request_lines: Lines
+) -> None:
+    key = "sk-" + "ant-api03-aB3dE5fG7hJ9kL1mN2pQ4rS6"
+    await client.get("/context", headers={"x-request-id": key})
+    [line] = request_lines()
+    assert line["request_id"] == "[redacted]"
+
+
+@pytest.mark.parametrize("trouble", [OSError("disk full"), ValueError("closed")])
+async def test_a_line_that_cannot_be_written_costs_no_request(
+    client: httpx.AsyncClient,
+    request_lines: Lines,
+    monkeypatch: pytest.MonkeyPatch,
+    trouble: Exception,
+) -> None:
+    class Full:
+        def write(self, _line: str) -> None:
+            raise trouble
+
+    monkeypatch.setattr("sys.stdout", Full())
+    assert (await client.get("/context")).status_code == 200
+    monkeypatch.undo()
+    assert request_lines() == []
 
 
 async def test_a_bug_in_the_middle_of_a_stream_ends_it() -> None:

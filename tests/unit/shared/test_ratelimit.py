@@ -27,3 +27,16 @@ def test_nothing_is_ever_negative() -> None:
     state = LimitState("minute", 5, 9, timedelta(minutes=1), NOW - timedelta(seconds=5))
     assert rate_limit_headers([state], NOW)["RateLimit"] == '"minute";r=0;t=0'
     assert state.remaining == 0
+
+
+def test_what_is_held_is_not_left() -> None:
+    state = LimitState("tokens", 100, 20, timedelta(minutes=1), NOW, reserved=30)
+    assert rate_limit_headers([state], NOW)["RateLimit"] == '"tokens";r=50;t=0'
+
+
+def test_a_limit_of_how_many_at_once_has_no_window() -> None:
+    state = LimitState("streams", 2, 1, timedelta(), NOW + timedelta(seconds=3))
+    assert rate_limit_headers([state], NOW) == {
+        "RateLimit-Policy": '"streams";q=2',
+        "RateLimit": '"streams";r=1;t=3',
+    }

@@ -42,6 +42,14 @@ FEATURES = {
         "advanced_reasoning",
     },
 }
+# What the specification says nothing of: streams at once; tokens a minute and context at each
+# provider of chat.
+BESIDE_SPECIFICATION = {
+    "free": (5, 100_000, 16_000),
+    "pro": (20, 1_000_000, 128_000),
+    "enterprise": (100, 10_000_000, 400_000),
+}
+BESIDE_SPECIFIED_FEATURES = {"anthropic": {"multimodal", "function_calling"}}
 
 
 def granted(tier: str, vendor: str) -> Allowance:
@@ -71,7 +79,20 @@ def test_voice_limits_are_the_specifications(tier: str) -> None:
 
 @pytest.mark.parametrize(("tier", "vendor"), FEATURES)
 def test_features_are_the_specifications(tier: str, vendor: str) -> None:
-    assert granted(tier, vendor).features == FEATURES[tier, vendor]
+    features = FEATURES[tier, vendor] | BESIDE_SPECIFIED_FEATURES.get(vendor, set())
+    assert granted(tier, vendor).features == features
+
+
+@pytest.mark.parametrize("tier", BESIDE_SPECIFICATION)
+def test_tokens_streams_and_context_are_bounded(tier: str) -> None:
+    streams, tokens, context = BESIDE_SPECIFICATION[tier]
+    assert TIERS[tier].concurrent_streams == streams
+    for vendor in {vendor for _, vendor in CHAT} & set(TIERS[tier].allowances):
+        allowance = granted(tier, vendor)
+        assert (allowance.tokens_per_minute, allowance.context_tokens) == (tokens, context)
+        # A whole context and its answer fit into a minute.
+        assert allowance.context_tokens + allowance.max_output_tokens <= tokens
+    assert granted(tier, "elevenlabs").tokens_per_minute is None
 
 
 def test_voice_features_are_the_specifications() -> None:
@@ -115,12 +136,19 @@ def test_every_vendor_of_the_table_is_known() -> None:
 def test_a_larger_tier_never_grants_less() -> None:
     ordered = sorted(TIERS.values(), key=lambda tier: tier.rank)
     for smaller, larger in pairwise(ordered):
+        assert larger.concurrent_streams >= smaller.concurrent_streams
         for vendor, less in smaller.allowances.items():
             more = granted(larger.name, vendor)
             assert less.features <= more.features
             assert less.voice_categories <= more.voice_categories
             assert more.max_output_tokens >= less.max_output_tokens
-            for name in ("requests_per_day", "requests_per_minute", "characters_per_month"):
+            assert more.context_tokens >= less.context_tokens
+            for name in (
+                "requests_per_day",
+                "requests_per_minute",
+                "tokens_per_minute",
+                "characters_per_month",
+            ):
                 limit, larger_limit = getattr(less, name), getattr(more, name)
                 assert larger_limit is None or (limit is not None and larger_limit >= limit)
 

@@ -17,7 +17,12 @@ from tests.support.simulator.answers import (
 )
 from tests.support.simulator.anthropic.errors import failure
 from tests.support.simulator.anthropic.headers import headers_for
-from tests.support.simulator.anthropic.rules import check_count, check_message
+from tests.support.simulator.anthropic.rules import (
+    SIGNATURE,
+    THOUGHTFUL,
+    check_count,
+    check_message,
+)
 from tests.support.simulator.anthropic.versions import is_new
 from tests.support.simulator.call import Call
 from tests.support.simulator.delivery import Frames, stream, whole
@@ -33,7 +38,6 @@ _STOP_REASONS: Final = {
     "tool_calls": "tool_use",
     "content_filter": "refusal",
 }
-_SIGNATURE: Final = "c2ltdWxhdGVk"
 _PING: Final = event({"type": "ping"})
 _NOVELTY: Final = event({"type": "content_block_novelty", "index": 0, "novelty": {}})
 
@@ -47,6 +51,7 @@ async def create(call: Call) -> web.StreamResponse:
     draft = _Draft(body, answer(_read(body, said, from_tool), call.options), call)
     reply = draft.reply
     call.promise(draft.id, reply.usage.canonical(), reply.usage_after)
+    call.brought_back(_thoughts_in(body["messages"]))
     if not body.get("stream"):
         return await whole(call, dump(draft.message()), headers_for(call))
     frames = _Stream(draft, odd="odd" in call.options, request_id=call.request_id).frames()
@@ -79,6 +84,12 @@ def _tool_results(content: Any) -> str:
     blocks = content if isinstance(content, list) else []
     results = [block for block in blocks if block.get("type") == "tool_result"]
     return " ".join(_text_of(block.get("content")) for block in results)
+
+
+def _thoughts_in(messages: list[Json]) -> int:
+    contents = [message["content"] for message in messages]
+    blocks = [block for content in contents if isinstance(content, list) for block in content]
+    return sum(block.get("type") == "thinking" for block in blocks)
 
 
 def _read(body: Json, said: str, from_tool: bool) -> Ask:
@@ -126,7 +137,8 @@ class _Draft:
         self.reply = reply
         self._body = body
         self._with_usage = "nousage" not in call.options
-        self._calls = [(tool_call, new_id("toolu_")) for tool_call in reply.calls]
+        prefix = THOUGHTFUL if reply.thinks else "toolu_"
+        self._calls = [(tool_call, new_id(prefix)) for tool_call in reply.calls]
 
     def started(self) -> Json:
         return {**self._message([], None), **self._usage(1)}
@@ -168,7 +180,7 @@ class _Draft:
         return [*blocks, {"type": "text", "text": text, "citations": None}] if text else blocks
 
     def thinking(self) -> Json:
-        return {"type": "thinking", "thinking": THOUGHT, "signature": _SIGNATURE}
+        return {"type": "thinking", "thinking": THOUGHT, "signature": SIGNATURE}
 
     def tool_use(self, call: ToolCall, tool_use_id: str) -> Json:
         return {"type": "tool_use", "id": tool_use_id, "name": call.name, "input": call.arguments}
@@ -247,7 +259,7 @@ class _Stream:
 
     def _thinking(self) -> list[bytes]:
         empty = {"type": "thinking", "thinking": "", "signature": ""}
-        signature = {"type": "signature_delta", "signature": _SIGNATURE}
+        signature = {"type": "signature_delta", "signature": SIGNATURE}
         thought = {"type": "thinking_delta", "thinking": THOUGHT}
         return [self._start(empty), self._delta(thought), self._delta(signature), self._stop()]
 

@@ -23,6 +23,10 @@ _THINKING: Final = frozenset({"adaptive", "disabled", "enabled", "between_tools"
 _EFFORTS: Final = frozenset({"low", "medium", "high", "xhigh", "max", None})
 _SMALLEST_BUDGET: Final = 1024
 
+SIGNATURE: Final = "c2ltdWxhdGVk"
+THOUGHTFUL: Final = "toolu_thought_"
+"""How the ids of calls begin that were made in a turn with thinking."""
+
 
 def check_message(body: Json, *, new_version: bool) -> Model:
     _known_fields(body, _FIELDS)
@@ -111,6 +115,19 @@ def _message(message: Any, place: str, *, new_version: bool) -> None:
         raise _bad(f"{place}.content: Field required")
     for position, block in enumerate(content):
         _block(block, message["role"], f"{place}.content.{position}", new_version=new_version)
+    _thoughts(content, place)
+
+
+def _thoughts(content: list[Json], place: str) -> None:
+    """What was thought before a call has to come back with it, unchanged."""
+    calls = [block for block in content if block.get("type") == "tool_use"]
+    thinking = [block for block in content if block.get("type") == "thinking"]
+    if any(block.get("signature") != SIGNATURE for block in thinking):
+        raise _bad(f"{place}: `signature` of the thinking block is not valid")
+    if any(str(call.get("id")).startswith(THOUGHTFUL) for call in calls) and (
+        content[0].get("type") not in ("thinking", "redacted_thinking")
+    ):
+        raise _bad(f"{place}.content.0.type: Expected `thinking`, but found another block")
 
 
 def _block(block: Json, role: str, place: str, *, new_version: bool) -> None:

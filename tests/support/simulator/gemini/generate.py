@@ -22,7 +22,12 @@ from tests.support.simulator.delivery import Frames, stream, whole
 from tests.support.simulator.gemini.errors import failure
 from tests.support.simulator.gemini.fields import pick
 from tests.support.simulator.gemini.models import Model, find_model
-from tests.support.simulator.gemini.rules import check_content, check_contents
+from tests.support.simulator.gemini.rules import (
+    check_content,
+    check_contents,
+    signature_of,
+    signatures_in,
+)
 from tests.support.simulator.ids import new_id
 from tests.support.simulator.tools import Tool
 from tests.support.simulator.wire import EVENT_STREAM, JSON, dump, quoted
@@ -37,7 +42,6 @@ _FINISH: Final = {
     "content_filter": "SAFETY",
 }
 _CHOICES: Final = {"ANY": "required", "NONE": "none"}
-_SIGNATURE: Final = b64encode(b"simulated").decode()
 
 
 async def content(call: Call) -> web.StreamResponse:
@@ -69,9 +73,13 @@ async def _prepare(call: Call) -> "_Draft":
     said, directives = call.listen(text)
     await call.obey(directives)
     reply = answer(_read(body, said, from_tool), call.options)
+    if "block" in call.options:
+        # Nothing is generated for a blocked prompt.
+        reply = replace(reply, usage=replace(reply.usage, visible=0, reasoning=0))
     draft = _Draft(model, _this_hop(reply, body, call), call, body)
     reply = draft.reply
     call.promise(draft.id, reply.usage.canonical(), reply.usage_after)
+    call.brought_back(signatures_in(body["contents"]))
     return draft
 
 
@@ -210,13 +218,14 @@ class _Draft:
         return {"promptFeedback": feedback, "usageMetadata": counts, **self._tail}
 
     def _call_parts(self) -> list[Json]:
-        return [
-            {
-                "functionCall": {"id": new_id("fc"), "name": call.name, "args": call.arguments},
-                "thoughtSignature": _SIGNATURE,
-            }
+        """Of several calls the first one alone is signed."""
+        parts: list[Json] = [
+            {"functionCall": {"id": new_id("fc"), "name": call.name, "args": call.arguments}}
             for call in self.reply.calls
         ]
+        for part in parts[:1]:
+            part["thoughtSignature"] = signature_of(part["functionCall"]["id"])
+        return parts
 
     def _last(self, parts: list[Json]) -> Json:
         word, _, hop = self.reply.finish.partition(" ")

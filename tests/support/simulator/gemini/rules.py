@@ -1,5 +1,6 @@
 """What Gemini refuses in a request before any model sees it."""
 
+from base64 import b64encode
 from typing import Any, Final
 
 from tests.support.simulator.gemini.errors import error
@@ -9,6 +10,8 @@ from tests.support.simulator.names import names
 from tests.support.simulator.refusals import Refused
 
 Json = dict[str, Any]
+
+_FOREIGN: Final = "skip_thought_signature_validator"
 
 _FIELDS: Final = names(
     """cachedContent contents continuationToken generationConfig labels model safetySettings
@@ -61,11 +64,32 @@ def check_contents(contents: Any) -> None:
             raise _bad("contents.parts must not be empty.")
         for part in parts:
             _part(part)
+        _signed([part for part in parts if pick(part, "functionCall")])
+
+
+def _signed(calls: list[Json]) -> None:
+    """Of calls that were made at once, the first one carries the signature, or what stands for that
+    of a call that another vendor made."""
+    if not calls:
+        return
+    signature = pick(calls[0], "thoughtSignature")
+    if not signature:
+        raise _bad("Function call is missing a thought_signature in functionCall parts.")
+    if signature not in (_FOREIGN, signature_of(pick(calls[0], "functionCall").get("id"))):
+        raise _bad("Thought signature is not valid.")
+
+
+def signature_of(call_id: object) -> str:
+    return b64encode(f"simulated {call_id}".encode()).decode()
+
+
+def signatures_in(contents: list[Json]) -> int:
+    """How many of its own it was given back."""
+    signatures = (pick(part, "thoughtSignature") for turn in contents for part in turn["parts"])
+    return sum(1 for signature in signatures if signature not in (None, _FOREIGN))
 
 
 def _part(part: Json) -> None:
-    if pick(part, "functionCall") and not pick(part, "thoughtSignature"):
-        raise _bad("Function call is missing a thought_signature in functionCall parts.")
     inline = pick(part, "inlineData")
     if inline and not pick(inline, "mimeType"):
         raise _bad("inline_data.mime_type must be specified.")

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 from joserfc import jwt
@@ -29,7 +29,6 @@ from services.auth.domain.origin import Origin
 from services.auth.domain.personal_token import PersonalToken, PersonalTokenId, TokenText
 from services.auth.domain.signing_keys import new_signing_keys, parse_signing_keys
 from services.auth.domain.user import Role, User
-from shared.ids import uuid7
 from tests.support.auth import (
     NOON,
     HeldKeys,
@@ -224,7 +223,7 @@ async def test_the_same_access_token_serves_while_a_minute_of_it_is_left(desk: D
     assert desk.claims(await desk.exchange(other.text))["sid"] != desk.claims(second)["sid"]
 
 
-SEAT = Membership(uuid7(), OrganisationRole.MEMBER, "enterprise", NOON, NOON)
+SEAT = Membership(UUID(int=7), OrganisationRole.MEMBER, "enterprise", NOON, NOON)
 
 
 @pytest.mark.parametrize(

@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
-from uuid import uuid4
+from collections.abc import Awaitable, Callable
+from uuid import UUID, uuid4
 
 import pytest
 
-from services.billing.actions.change_organisation_subscription import (
-    ChangeOrganisationSubscription,
+from services.billing.actions.change_subscription import (
+    ChangeSubscription,
+    GrantSubscription,
+    Wanted,
 )
-from services.billing.actions.change_subscription import GrantSubscription
 from services.billing.actions.end_organisation_subscriptions import EndOrganisationSubscriptions
 from services.billing.actions.show_organisation_subscription import ShowOrganisationSubscription
+from services.billing.domain.billing_cycle import Rules
 from services.billing.domain.errors import (
     OneSeatOnly,
     OrganisationBillingRequired,
     SubscriptionNotFound,
     SubscriptionNotPaid,
 )
-from services.billing.domain.subscription import Subscription
+from services.billing.domain.ports import Payments
+from services.billing.domain.subscription import Holder, Subscription
+from services.billing.providers.manual import ManualPayments, SandboxPayments
 from shared.errors import DependencyUnavailable
 from shared.events.subscription import SubscriptionChanged
 from shared.ids import UserId
@@ -32,10 +37,15 @@ KNOWN = FixedOrganisations({(FIRM, ADA): True, (FIRM, GRACE): False})
 
 def changing(
     memory: Memory, organisations: FixedOrganisations = KNOWN, *, sandbox: bool = True
-) -> ChangeOrganisationSubscription:
-    return ChangeOrganisationSubscription(
-        memory.work, organisations, StoppedClock(), unpaid_changes=sandbox
-    )
+) -> Callable[..., Awaitable[Subscription]]:
+    payments: Payments = SandboxPayments() if sandbox else ManualPayments()
+    change = ChangeSubscription(memory.work, StoppedClock(), organisations, payments, Rules())
+
+    async def choose(firm: UUID, tier: str, seats: int | None, *, by: UserId) -> Subscription:
+        holder = Holder(UserId(firm), is_organisation=True)
+        return (await change(holder, Wanted(tier, seats), by=by)).subscription
+
+    return choose
 
 
 async def test_a_change_is_kept_for_the_organisation_and_told_in_its_name() -> None:

@@ -118,6 +118,6 @@ async def test_a_stream_of_a_tier_that_is_no_more_is_repaired_too(clock: Stopped
 
 async def test_the_billing_team_sees_all_of_it() -> None:
     memory = Memory(streams=[stream(announced=3)], strays=2, dead=5)
-    state = await Reconcile(memory.work)()
+    state = await Reconcile(memory.work, StoppedClock())()
     assert (state.stray_rows, state.dead_events) == (2, 5)
     assert [progress.missing_count for progress in state.progress] == [3]

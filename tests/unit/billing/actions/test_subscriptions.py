@@ -2,28 +2,46 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from uuid import uuid4
 
 import pytest
 
-from services.billing.actions.change_subscription import ChangeSubscription, GrantSubscription
+from services.billing.actions.change_subscription import (
+    ChangeSubscription,
+    GrantSubscription,
+    Wanted,
+)
 from services.billing.actions.prepare_ledger import PrepareLedger
 from services.billing.actions.show_limits import ShowLimits
 from services.billing.actions.show_subscription import ShowSubscription
+from services.billing.domain.billing_cycle import Rules
 from services.billing.domain.errors import OneSeatOnly, SubscriptionNotPaid
-from services.billing.domain.limits import rules_of
-from services.billing.domain.subscription import Subscription
+from services.billing.domain.ports import Payments
+from services.billing.domain.subscription import Holder, Subscription
+from services.billing.providers.manual import ManualPayments, SandboxPayments
 from shared.errors import DependencyUnavailable
 from shared.events.subscription import SubscriptionChanged
 from shared.ids import UserId
+from shared.limits.tier_windows import tier_windows
 from shared.tiers import TIERS
-from tests.support.billing import FixedCounters, Memory, StoppedClock
+from tests.support.billing import NOON, FixedCounters, FixedOrganisations, Memory, StoppedClock
 
 ADA, STAFF = UserId(uuid4()), UserId(uuid4())
 
 
-def changing(memory: Memory, *, sandbox: bool) -> ChangeSubscription:
-    return ChangeSubscription(memory.work, StoppedClock(), unpaid_changes=sandbox)
+def changing(
+    memory: Memory, *, sandbox: bool
+) -> Callable[[UserId, str, int | None], Awaitable[Subscription]]:
+    payments: Payments = SandboxPayments() if sandbox else ManualPayments()
+    change = ChangeSubscription(
+        memory.work, StoppedClock(), FixedOrganisations(), payments, Rules()
+    )
+
+    async def choose(user: UserId, tier: str, seats: int | None) -> Subscription:
+        return (await change(Holder(user), Wanted(tier, seats), by=user)).subscription
+
+    return choose
 
 
 async def test_in_a_sandbox_a_change_takes_effect_at_once_and_is_told() -> None:
@@ -78,17 +96,18 @@ async def test_the_billing_team_grants_without_a_payment() -> None:
 async def test_limits_are_those_of_the_present_tier() -> None:
     memory = Memory(kept={ADA: Subscription(ADA, "pro", revision=1)})
     counters = FixedCounters({"openai.requests_per_day": 12, "openai.requests_per_minute": 999})
-    show = ShowLimits(ShowSubscription(memory.work), counters, StoppedClock())
+    show = ShowLimits(ShowSubscription(memory.work), counters, memory.work, StoppedClock())
     standings = await show(ADA, claimed=TIERS["free"])
-    by_name = {standing.rule.name: standing for standing in standings}
+    by_name = {standing.name: standing for standing in standings}
     day = by_name["openai.requests_per_day"]
-    assert (day.rule.limit, day.used, day.remaining) == (500, 12, 488)
+    assert (day.limit, day.used, day.remaining) == (500, 12, 488)
     assert by_name["openai.requests_per_minute"].remaining == 0
     assert by_name["anthropic.requests_per_day"].used == 0
 
 
 async def test_limits_are_not_guessed_while_their_counters_are_away() -> None:
-    show = ShowLimits(ShowSubscription(Memory().work), FixedCounters(None), StoppedClock())
+    work = Memory().work
+    show = ShowLimits(ShowSubscription(work), FixedCounters(None), work, StoppedClock())
     with pytest.raises(DependencyUnavailable):
         await show(ADA, claimed=TIERS["free"])
 
@@ -108,9 +127,10 @@ async def test_limits_are_those_that_requests_are_admitted_by(
 ) -> None:
     memory = Memory(kept={ADA: Subscription(ADA, own, revision=1)})
     counters = FixedCounters({}, told=told)
-    show = ShowLimits(ShowSubscription(memory.work), counters, StoppedClock())
+    show = ShowLimits(ShowSubscription(memory.work), counters, memory.work, StoppedClock())
     standings = await show(ADA, claimed=TIERS[claimed])
-    assert [standing.rule for standing in standings] == list(rules_of(TIERS[expected]))
+    names = [window.name for window in tier_windows(TIERS[expected], NOON)]
+    assert [standing.name for standing in standings] == [*names, "monthly_spend"]
 
 
 async def test_room_is_made_for_this_month_and_three_more() -> None:

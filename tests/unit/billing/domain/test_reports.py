@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from services.billing.domain.errors import BadGrouping, BadPeriod
-from services.billing.domain.limits import LimitStanding, rules_of
+from services.billing.domain.limits import LimitStanding, alert_rules
 from services.billing.domain.period import LONGEST_REPORT, Period
 from services.billing.domain.usage_report import (
     Dimension,
@@ -16,7 +16,6 @@ from services.billing.domain.usage_report import (
     UsageReport,
     dimensions_named,
 )
-from shared.tiers import TIERS
 from tests.support.billing import NOON
 
 MONTH = datetime(2026, 11, 1, tzinfo=UTC)
@@ -83,18 +82,18 @@ def test_totals_add_up_what_the_groups_say() -> None:
     assert totals.cost == 7
 
 
-def test_every_limit_of_a_tier_has_a_rule_and_nothing_else_has() -> None:
-    names = {(rule.name, rule.limit, rule.span) for rule in rules_of(TIERS["free"])}
-    assert names == {
-        ("openai.requests_per_minute", 5, "minute"),
-        ("openai.requests_per_day", 50, "day"),
-        ("elevenlabs.requests_per_minute", 5, "minute"),
-        ("elevenlabs.characters_per_month", 10_000, "month"),
-    }
-    spans = {rule.span for rule in rules_of(TIERS["enterprise"])}
-    assert spans == {"minute"}
-
-
 def test_a_smaller_tier_than_what_was_used_leaves_nothing_and_not_less() -> None:
-    rule = rules_of(TIERS["free"])[0]
-    assert LimitStanding(rule, rule.limit + 3, NOON).remaining == 0
+    assert LimitStanding("openai.requests_per_day", "openai", 50, 53, NOON).remaining == 0
+    assert LimitStanding("openai.requests_per_day", "openai", 50, 40, NOON, 4).remaining == 6
+    assert LimitStanding("monthly_spend", None, None, 53, NOON).remaining is None
+
+
+def test_only_windows_that_last_are_worth_a_word_before_they_are_full() -> None:
+    day, month = (NOON, NOON), (MONTH, MONTH)
+    rules = alert_rules(day, month)
+    assert {(rule.tier, rule.name, rule.limit) for rule in rules if rule.tier == "free"} == {
+        ("free", "openai.requests_per_day", 50),
+        ("free", "elevenlabs.characters_per_month", 10_000),
+    }
+    assert {rule.starts_at for rule in rules if rule.counted == "characters"} == {MONTH}
+    assert not [rule for rule in rules if rule.tier == "enterprise"]

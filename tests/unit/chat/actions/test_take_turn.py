@@ -7,10 +7,11 @@ from uuid import UUID
 
 import pytest
 
+from services.chat.actions.devices import Devices
 from services.chat.actions.drop_sign_in import DropSignIn
-from services.chat.actions.running_turn import Answered, Broken, Delta, RunningTurn
+from services.chat.actions.running_turn import RunningTurn
 from services.chat.actions.take_turn import Replayed
-from services.chat.domain.conversation import Role, Utterance
+from services.chat.domain.content import Role, Utterance
 from services.chat.domain.errors import (
     ModelNotInTier,
     ProviderNotInTier,
@@ -19,6 +20,7 @@ from services.chat.domain.errors import (
 )
 from services.chat.domain.frames import Began, Text
 from services.chat.domain.turn import Outcome
+from services.chat.domain.turn_events import Answered, Broken, Delta
 from services.chat.domain.usage import Usage
 from shared.errors import DependencyUnavailable, LimitReached, SessionEnded
 from shared.idempotency import IdempotencyKeyReused, RequestInProgress
@@ -35,6 +37,10 @@ from tests.support.chat import (
     an_answer,
     grace,
 )
+
+
+class NoChannel:
+    """Nobody is connected."""
 
 
 async def ended(turn: RunningTurn | Replayed) -> Answered | Broken:
@@ -156,7 +162,7 @@ async def test_a_refusal_of_the_vendor_is_free_and_refunded() -> None:
     assert desk.admission.reservations[0].refunds == 1
 
 
-async def test_a_cut_answer_is_kept_refunded_and_billed_as_an_estimate() -> None:
+async def test_a_cut_answer_is_kept_counted_and_billed_as_an_estimate() -> None:
     session = a_session()
     script = (Began("chatcmpl-9", None), Text("Hello wor"), VendorFailed("openai"))
     desk = Desk(MemoryTurns(session), ScriptedProvider(*script))
@@ -170,7 +176,8 @@ async def test_a_cut_answer_is_kept_refunded_and_billed_as_an_estimate() -> None
     (fact,) = desk.turns.facts
     assert fact.event.source == "estimated"
     assert fact.event.output_tokens == 3
-    assert desk.admission.reservations[0].refunds == 1
+    (reservation,) = desk.admission.reservations
+    assert (reservation.refunds, len(reservation.settled)) == (0, 1)
 
 
 async def test_an_answer_that_never_ends_properly_is_a_failure() -> None:
@@ -211,7 +218,7 @@ async def test_an_ended_turn_stops_the_vendor_and_bills_what_was_written(outcome
     desk = Desk(MemoryTurns(session), provider)
     turn = await desk.take_turn(a_question(session))
     assert isinstance(turn, RunningTurn)
-    async for event in turn.follow():
+    async for event in turn.follow(after=1):
         assert event == Delta("Hello")
         break
 
@@ -252,7 +259,7 @@ async def test_a_database_that_is_away_for_a_moment_loses_no_settlement() -> Non
 async def test_a_client_need_not_wait_for_a_database_that_stays_away(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("services.chat.actions.take_turn._SETTLE_PATIENCE_SECONDS", 0.05)
+    monkeypatch.setattr("services.chat.actions.run_turn._SETTLE_PATIENCE_SECONDS", 0.05)
     session = a_session()
     desk = Desk(MemoryTurns(session), ScriptedProvider(*an_answer("x")))
     desk.turns.failing = 2
@@ -357,9 +364,10 @@ async def test_a_turn_ends_with_the_sign_in_that_asked_for_it() -> None:
     turn = await desk.take_turn(a_question(session))
     assert isinstance(turn, RunningTurn)
     [sign_in] = desk.running.sign_ins()
-    await anext(turn.follow())
-    assert await DropSignIn(desk.running)(UUID(int=0)) == 0
-    assert await DropSignIn(desk.running)(sign_in) == 1
+    await anext(turn.follow(after=1))
+    drop = DropSignIn(desk.running, Devices(NoChannel()))  # type: ignore[arg-type]
+    assert await drop(UUID(int=0)) == 0
+    assert await drop(sign_in) == 1
     result = await ended(turn)
     assert isinstance(result, Answered)
     assert result.message.content == "so far"

@@ -1,0 +1,109 @@
+"""billing's ledger from the console: whether it is whole, and what of it lies in files."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from datetime import date
+
+from deploy.companion.errors import CompanionError
+from deploy.companion.installation import Installation
+from services.billing.actions.archive_ledger import ArchiveVerdict
+from services.billing.actions.verify_ledger import ChainVerdict
+from services.billing.domain.archive import Archive
+from services.billing.domain.ledger_chain import CORRECTIONS, chain_on
+from services.billing.domain.ledger_ports import ChainLag
+from services.billing.settings import Settings
+from services.billing.wiring import wire
+from shared.chain import Head
+from shared.errors import ExpectedFailure
+
+_PARTITION = re.compile(r"(?:ledger_entry_)?(\d{4})[-_](\d{2})(?:[-_](\d{2}))?")
+
+
+async def verify(partition: str | None, heads: Sequence[str]) -> list[ChainVerdict]:
+    """Walk the chains of a partition, or all. Raises CompanionError when they can't be read."""
+    chains = chains_of(partition) if partition else None
+    known = dict(_known(head) for head in heads)
+    try:
+        async with wire(billing_settings()) as wired:
+            return await wired.actions.verify_ledger(chains, known)
+    except ExpectedFailure as failure:
+        raise CompanionError(failure.message) from failure
+
+
+async def status() -> tuple[Mapping[int, Head], ChainLag]:
+    """The end of each chain, and what waits for its link. Raises CompanionError."""
+    try:
+        async with wire(billing_settings()) as wired:
+            return await wired.actions.show_ledger()
+    except ExpectedFailure as failure:
+        raise CompanionError(failure.message) from failure
+
+
+async def archives() -> Sequence[Archive]:
+    """All partitions on their way into files, or there. Raises CompanionError."""
+    try:
+        async with wire(billing_settings()) as wired:
+            return await wired.actions.verify_archive.all()
+    except ExpectedFailure as failure:
+        raise CompanionError(failure.message) from failure
+
+
+async def verify_archives(partition: str | None) -> list[ArchiveVerdict]:
+    """Read the files again. Raises CompanionError."""
+    try:
+        async with wire(billing_settings()) as wired:
+            return await wired.actions.verify_archive(partition)
+    except ExpectedFailure as failure:
+        raise CompanionError(failure.message) from failure
+
+
+def chains_of(partition: str) -> range:
+    """The chains of a day or a month, or the one of the corrections. Raises CompanionError."""
+    if partition == "corrections":
+        return range(CORRECTIONS, CORRECTIONS + 1)
+    match = _PARTITION.fullmatch(partition)
+    try:
+        if match is None:
+            raise ValueError("neither a day nor a month")
+        year, month = int(match[1]), int(match[2])
+        if match[3]:
+            first = chain_on(date(year, month, int(match[3])))
+            return range(first, first + 1)
+        begins, after = date(year, month, 1), date(year + month // 12, month % 12 + 1, 1)
+        return range(chain_on(begins), chain_on(after))
+    except ValueError as error:
+        raise CompanionError(
+            f"{partition} is no partition.", "Give a day (2026-11-24), a month, or `corrections`."
+        ) from error
+
+
+def _known(text: str) -> tuple[int, Head]:
+    name, _, head = text.partition("=")
+    chains = chains_of(name)
+    try:
+        if len(chains) != 1:
+            raise ValueError("a head belongs to a day")
+        return chains.start, Head.parse(head)
+    except ValueError as error:
+        raise CompanionError(
+            f"{text} is no head: {error}.", "Give DAY=SEQUENCE:LINK, as `ledger status` shows it."
+        ) from error
+
+
+def billing_settings() -> Settings:
+    """billing's settings, wherever this console runs."""
+    # Inside billing's own container the environment says it all; beside `make run` we work it out.
+    if "IDENTITY_KEY_FILE" in os.environ:
+        return Settings.from_environment()
+    installation = Installation.open()
+    before = dict(os.environ)
+    os.environ.update(installation.environment(installation.role("billing")))
+    try:
+        return Settings.from_environment()
+    finally:
+        # What is billing's own is not for whatever else this process does.
+        os.environ.clear()
+        os.environ.update(before)

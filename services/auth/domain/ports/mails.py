@@ -1,0 +1,69 @@
+"""Where mails and the proofs in them are kept, and who hands them on."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from datetime import datetime
+from typing import Protocol
+from uuid import UUID
+
+from services.auth.domain.letter import Letter
+from services.auth.domain.mail import Mail
+from services.auth.domain.mailed_proof import MailedProof, ProofPurpose
+from services.auth.domain.user import User
+from shared.ids import UserId
+
+
+class Mails(Protocol):
+    """Mails that wait to be sent."""
+
+    async def add(self, mail: Mail, *, to: User | None = None) -> None:
+        """Queue it and tell our worker; `to` is its reader, where that is a user already."""
+        ...
+
+    async def due(self, at: datetime, *, most: int) -> Sequence[UUID]: ...
+
+    async def claim(self, mail_id: UUID, at: datetime, *, until: datetime) -> Mail | None:
+        """Have a mail that is due for oneself until then; None if somebody else has it.
+
+        Raises UnreadableMail.
+        """
+        ...
+
+    async def postpone(self, mail_id: UUID, until: datetime) -> None: ...
+
+    async def remove(self, mail_id: UUID) -> None: ...
+
+
+class MailedProofs(Protocol):
+    """Tokens that were mailed, by their hashes."""
+
+    async def add(self, proof: MailedProof) -> None:
+        """Older ones of the same user and purpose are void from now on."""
+        ...
+
+    async def find(
+        self, token_hash: bytes, purposes: Collection[ProofPurpose], at: datetime
+    ) -> MailedProof | None:
+        """One that is still good, which it stays."""
+        ...
+
+    async def take(
+        self, token_hash: bytes, purposes: Collection[ProofPurpose], at: datetime
+    ) -> MailedProof | None:
+        """Use one up. Of two who try at once, one gets it."""
+        ...
+
+    async def void(self, user_id: UserId, purpose: ProofPurpose, at: datetime) -> None: ...
+
+    async def newest_at(self, user_id: UserId, purpose: ProofPurpose) -> datetime | None: ...
+
+    async def forget_before(self, at: datetime, *, most: int) -> int: ...
+
+
+class Mailer(Protocol):
+    """Hands letters on."""
+
+    async def send(self, letter: Letter) -> None:
+        """Raises NotDelivered or Undeliverable."""
+        ...

@@ -1,0 +1,74 @@
+"""Where personal tokens are kept, and the clients and codes of OAuth."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Protocol
+
+from services.auth.domain.authorization import AuthorizationCode
+from services.auth.domain.oauth_client import OAuthClient
+from services.auth.domain.personal_token import PersonalToken, PersonalTokenId, PresentedToken
+from shared.ids import UserId
+
+
+class PersonalTokens(Protocol):
+    """Personal tokens, including those that are over but not yet forgotten."""
+
+    async def get(self, token_id: PersonalTokenId) -> PersonalToken | None:
+        """The token, which nobody else changes until this unit of work ends."""
+        ...
+
+    async def live_of(
+        self, user_id: UserId, at: datetime, *, before: PersonalTokenId | None, most: int
+    ) -> Sequence[PersonalToken]:
+        """The newest first, from the one after `before` on."""
+        ...
+
+    async def count_live(self, user_id: UserId, at: datetime) -> int: ...
+
+    async def add(self, token: PersonalToken) -> None: ...
+
+    async def revoke(self, token_id: PersonalTokenId, at: datetime) -> None: ...
+
+    async def forget_before(self, at: datetime, *, most: int) -> int:
+        """Delete some of those that were over by then; answers how many."""
+        ...
+
+
+class PresentedTokens(Protocol):
+    """Personal tokens as they are used: outside a unit of work, since each request asks."""
+
+    async def by_hash(self, token_hash: bytes) -> PresentedToken | None: ...
+
+    async def note_use(self, token_id: PersonalTokenId, at: datetime) -> None: ...
+
+
+class OAuthClients(Protocol):
+    """The clients that an operator has registered."""
+
+    async def get(self, client_id: str) -> OAuthClient | None: ...
+
+    async def all(self) -> Sequence[OAuthClient]:
+        """The oldest first."""
+        ...
+
+    async def add(self, client: OAuthClient) -> None: ...
+
+    async def disable(self, client: OAuthClient) -> None: ...
+
+
+class AuthorizationCodes(Protocol):
+    """Codes, used ones too for as long as a second use is worth noticing."""
+
+    async def add(self, code: AuthorizationCode) -> None: ...
+
+    async def hold(self, code_hash: bytes) -> AuthorizationCode | None:
+        """The code, which nobody else uses until this unit of work ends."""
+        ...
+
+    async def use(self, used: AuthorizationCode) -> None: ...
+
+    async def forget_before(self, at: datetime, *, most: int) -> int:
+        """Delete some of those that had expired by then; answers how many."""
+        ...

@@ -1,0 +1,206 @@
+"""Old partitions of the ledger into files, and out of the database."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+import structlog
+
+from services.billing.domain.archive import (
+    Archive,
+    ArchiveState,
+    Contents,
+    Partition,
+    Tally,
+)
+from services.billing.domain.errors import ArchiveUnreadable
+from services.billing.domain.ledger_chain import COVERED, Links
+from services.billing.domain.ledger_ports import ArchiveFiles, ArchiveWriter
+from services.billing.domain.ports import NewUnitOfWork
+from shared.clock import Clock
+
+log = structlog.get_logger(__name__)
+
+_RUNS = 10
+
+
+def _nothing(_step: str) -> None:
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class ArchiveLedger:
+    """Write what is older than the retention into files, read each back, and only then drop it.
+
+    Each step is noted once it is done, and begins anew where that was not noted; leaving the
+    database is one transaction. Without a retention everything stays for ever.
+    """
+
+    unit_of_work: NewUnitOfWork
+    files: ArchiveFiles | None
+    clock: Clock
+    retention: timedelta | None
+    after_step: Callable[[str], None] = field(default=_nothing, repr=False)
+    """Told of each step that was done; for tests that stop here."""
+
+    async def __call__(self) -> list[str]:
+        """Answers the partitions that have left the database."""
+        if self.retention is None or self.files is None:
+            return []
+        limit = self.clock.now() - self.retention
+        # Two at once would write over each other's files, of which one may be all that is left.
+        with self.files.alone() as alone:
+            if not alone:
+                return []
+            async with self.unit_of_work() as work:
+                old = [one for one in await work.archive.partitions() if one.ends_at <= limit]
+            return [one.name for one in old if await self._archive(one, self.files)]
+
+    async def _archive(self, partition: Partition, files: ArchiveFiles) -> bool:
+        async with self.unit_of_work() as work:
+            hindrance = await work.archive.hindrance(partition)
+            archive = await work.archive.get(partition.name)
+        if hindrance is not None:
+            log.info("ledger_partition_stays", partition=partition.name, reason=hindrance)
+            return False
+        is_verified = archive is not None and archive.state == "verified"
+        contents = archive.contents if archive and archive.state != "exporting" else None
+        if contents is None or files.digest(partition.name) != contents.sha256:
+            contents, is_verified = await self._export(partition, files), False
+        if not is_verified and not await self._verify(partition, contents, files):
+            return False
+        return await self._drop(partition, contents)
+
+    async def _export(self, partition: Partition, files: ArchiveFiles) -> Contents:
+        await self._note(partition, "exporting", None)
+        writer = await asyncio.to_thread(files.begin, partition.name)
+        tally = Tally()
+        try:
+            for chain in partition.chains:
+                await self._write_chain(chain, writer, tally)
+            sha256 = await asyncio.to_thread(writer.finish)
+        finally:
+            writer.close()
+        contents = tally.of_file(sha256)
+        files.describe(partition.name, contents)
+        self.after_step("written")
+        await self._note(partition, "exported", contents)
+        return contents
+
+    async def _write_chain(self, chain: int, writer: ArchiveWriter, tally: Tally) -> None:
+        sequence = 0
+        while True:
+            async with self.unit_of_work() as work:
+                page = await work.chain.after(chain, sequence, most=_RUNS)
+                for links in page:
+                    records = _records(links, await work.chain.records(links))
+                    await asyncio.to_thread(writer.add, records)
+                    tally.take(records)
+                    sequence = links.head.sequence
+            if len(page) < _RUNS:
+                return
+
+    async def _verify(self, partition: Partition, contents: Contents, files: ArchiveFiles) -> bool:
+        found, problem = await asyncio.to_thread(read_back, partition.name, files)
+        if problem is not None or found != contents:
+            log.error("ledger_archive_is_wrong", partition=partition.name, reason=problem)
+            await self._note(partition, "exporting", None)
+            return False
+        await self._note(partition, "verified", contents)
+        return True
+
+    async def _drop(self, partition: Partition, contents: Contents) -> bool:
+        async with self.unit_of_work() as work:
+            if await work.archive.hindrance(partition):
+                return False
+            dropped = await work.archive.drop(partition, contents, self.clock.now())
+            self.after_step("dropping")
+        if not dropped:  # usage came late; it is part of the next try
+            await self._note(partition, "exporting", None)
+            return False
+        log.info("ledger_partition_archived", partition=partition.name, entries=contents.entries)
+        self.after_step("dropped")
+        return True
+
+    async def _note(
+        self, partition: Partition, state: ArchiveState, contents: Contents | None
+    ) -> None:
+        async with self.unit_of_work() as work:
+            await work.archive.note(partition, state, contents, self.clock.now())
+        self.after_step(state)
+
+
+@dataclass(frozen=True, slots=True)
+class ArchiveVerdict:
+    """Whether an archived partition's file is what was archived; `problem` is a sentence."""
+
+    archive: Archive
+    problem: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class VerifyArchive:
+    """Read archived files again and compare them with what was noted when they were made."""
+
+    unit_of_work: NewUnitOfWork
+    files: ArchiveFiles | None
+
+    async def all(self) -> Sequence[Archive]:
+        async with self.unit_of_work() as work:
+            return await work.archive.all()
+
+    async def __call__(self, partition: str | None = None) -> list[ArchiveVerdict]:
+        return [
+            ArchiveVerdict(archive, await asyncio.to_thread(self._problem, archive))
+            for archive in await self.all()
+            if archive.contents is not None and partition in (None, archive.partition.name)
+        ]
+
+    def _problem(self, archive: Archive) -> str | None:
+        if self.files is None:
+            return "No archive directory is set."
+        found, problem = read_back(archive.partition.name, self.files)
+        if problem is None and found != archive.contents:
+            return "It is not the file that was archived."
+        return problem
+
+
+def read_back(partition: str, files: ArchiveFiles) -> tuple[Contents | None, str | None]:
+    """What a file holds, worked out from all of its records, and what is wrong with it."""
+    tally = Tally()
+    sha256 = files.digest(partition)
+    if sha256 is None:
+        return None, "The file is missing."
+    try:
+        for records in files.read(partition):
+            tally.take(records)
+    except ArchiveUnreadable as unreadable:
+        return None, unreadable.message
+    contents = tally.of_file(sha256)
+    if tally.broken is not None:
+        return contents, tally.broken.what
+    if files.described(partition) != contents:
+        return contents, "The description beside the file tells something else."
+    return contents, None
+
+
+def _records(links: Links, found: Mapping[UUID, Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """A run of links with what each covers: an entry's rating where that came with it, or alone."""
+    records: list[Mapping[str, Any]] = []
+    for place, (kind, id_) in enumerate(zip(links.kinds, links.ids, strict=True)):
+        row = found[id_]
+        records.append(
+            {
+                "chain": links.chain,
+                "link_sequence": links.first + place,
+                "kind": kind,
+                "link": links.link(place),
+                **{name: row[name] for name, _ in COVERED[kind]},
+            }
+        )
+    return records

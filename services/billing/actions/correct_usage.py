@@ -1,0 +1,112 @@
+"""Say later what an entry should have been."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from services.billing.domain.correction import Corrected, Correction, Deltas, Occasion
+from services.billing.domain.errors import CorrectionNotAllowed, UsageRecordNotFound
+from services.billing.domain.ports import NewUnitOfWork
+from shared.clock import Clock
+from shared.events import Event, Fact
+from shared.events.usage import UsageAdjusted, UsageVoided
+from shared.ids import EventId, UserId, uuid7
+
+_ME = "billing"
+
+
+@dataclass(frozen=True, slots=True)
+class CorrectUsage:
+    """A row of its own that takes from an entry or adds to it; counters follow, listeners hear.
+
+    Without deltas the entry is voided. Raises UsageRecordNotFound, UsageVoidedAlready,
+    UsageNotPriced, AdjustmentNotAcceptable.
+    """
+
+    unit_of_work: NewUnitOfWork
+    clock: Clock
+
+    async def __call__(
+        self, event_id: EventId, deltas: Deltas | None, *, reason: str, by: UserId
+    ) -> Correction:
+        occasion = Occasion(EventId(uuid7()), reason, by, _ME, self.clock.now())
+        async with self.unit_of_work() as work:
+            corrected = await work.corrections.corrected(event_id)
+            if corrected is None:
+                raise UsageRecordNotFound(event_id)
+            correction = _correction(corrected, deltas, occasion)
+            await work.corrections.add(correction)
+            entry = corrected.entry
+            work.publish(
+                _told(correction, entry.user_id),
+                subject=entry.user_id,
+                tier=entry.tier,
+                id_=correction.id,
+            )
+        return correction
+
+
+@dataclass(frozen=True, slots=True)
+class ApplyCorrections:
+    """Corrections that others report, each applied once; ours come back here and change nothing.
+
+    Raises UsageRecordNotFound, CorrectionNotAllowed and what CorrectUsage raises.
+    """
+
+    unit_of_work: NewUnitOfWork
+    clock: Clock
+
+    async def __call__(self, facts: Sequence[Fact[UsageVoided] | Fact[UsageAdjusted]]) -> int:
+        """Answers how many of them were new."""
+        new = 0
+        async with self.unit_of_work() as work:
+            for fact in facts:
+                event = fact.event
+                corrected = await work.corrections.corrected(EventId(event.event_id))
+                if corrected is None:
+                    raise UsageRecordNotFound(event.event_id)
+                if corrected.has(fact.id):
+                    continue
+                if fact.source != corrected.entry.producer:
+                    raise CorrectionNotAllowed(event.event_id)
+                occasion = Occasion(fact.id, event.reason, None, fact.source, self.clock.now())
+                deltas = _deltas(event) if isinstance(event, UsageAdjusted) else None
+                new += await work.corrections.add(_correction(corrected, deltas, occasion))
+        return new
+
+
+def _correction(corrected: Corrected, deltas: Deltas | None, occasion: Occasion) -> Correction:
+    if deltas is None:
+        return corrected.voided(occasion)
+    return corrected.adjusted(deltas, occasion)
+
+
+def _deltas(event: UsageAdjusted) -> Deltas:
+    return Deltas(
+        event.input_tokens,
+        event.cache_read_tokens,
+        event.cache_write_tokens,
+        event.output_tokens,
+        event.output_reasoning_tokens,
+        event.characters,
+        event.cost_microusd,
+    )
+
+
+def _told(correction: Correction, user_id: UserId) -> Event:
+    if correction.kind == "voided":
+        return UsageVoided(user_id=user_id, event_id=correction.event_id, reason=correction.reason)
+    deltas = correction.deltas
+    return UsageAdjusted(
+        user_id=user_id,
+        event_id=correction.event_id,
+        reason=correction.reason,
+        input_tokens=deltas.input_tokens,
+        cache_read_tokens=deltas.cache_read_tokens,
+        cache_write_tokens=deltas.cache_write_tokens,
+        output_tokens=deltas.output_tokens,
+        output_reasoning_tokens=deltas.output_reasoning_tokens,
+        characters=deltas.characters,
+        cost_microusd=deltas.cost_microusd,
+    )

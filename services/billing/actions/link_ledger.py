@@ -1,0 +1,87 @@
+"""Take what is new in the ledger up into its chains."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import structlog
+
+from services.billing.domain.ledger_chain import (
+    CORRECTIONS,
+    Digest,
+    Links,
+    chain_name,
+    chain_of,
+    continued,
+    genesis,
+)
+from services.billing.domain.ledger_ports import Waiting
+from services.billing.domain.ports import NewUnitOfWork, UnitOfWork
+
+log = structlog.get_logger(__name__)
+
+# Batches of intake a transaction; each has 500 entries at most.
+_BATCHES = 40
+_MOST_ROUNDS = 500
+# An entry before its rating and its corrections, in the days' sums as in the chain.
+_KINDS = ("entry", "rating", "correction")
+
+
+@dataclass(frozen=True, slots=True)
+class LinkLedger:
+    """Give every record that has none its link, and count it in its day, in one transaction.
+
+    Done apart from the intake, whose batches would otherwise wait for each other.
+    """
+
+    unit_of_work: NewUnitOfWork
+
+    async def __call__(self) -> int:
+        """Answers how many records got their link."""
+        linked = 0
+        for _ in range(_MOST_ROUNDS):
+            batches, records = await self._link_some()
+            linked += records
+            if batches < _BATCHES:
+                break
+        return linked
+
+    async def _link_some(self) -> tuple[int, int]:
+        async with self.unit_of_work() as work:
+            if not await work.chain.take_turn():
+                return 0, 0
+            waiting = await work.chain.waiting(most=_BATCHES)
+            if not waiting:
+                return 0, 0
+            records = await _take_up(work, waiting)
+            runs = await _links_for(work, records)
+            for run in runs:
+                await work.chain.add(run)
+            await work.chain.taken_up(waiting)
+        # Logs leave this machine: what they say of a chain's end can't be cut off with it.
+        for run in runs:
+            log.info("ledger_head", chain=chain_name(run.chain), head=str(run.head))
+        return len(waiting), len(records)
+
+
+async def _take_up(work: UnitOfWork, waiting: Sequence[Waiting]) -> list[Digest]:
+    records: list[Digest] = []
+    for kind in _KINDS:
+        ids = [id_ for one in waiting if one.kind == kind for id_ in one.ids]
+        if ids:
+            records += await work.chain.digests(kind, ids)
+            await work.chain.add_to_days(kind, ids)
+    return records
+
+
+async def _links_for(work: UnitOfWork, records: Iterable[Digest]) -> list[Links]:
+    by_chain: dict[int, list[Digest]] = {}
+    for record in records:
+        chain = CORRECTIONS if record.kind == "c" else chain_of(record.id)
+        by_chain.setdefault(chain, []).append(record)
+    heads = await work.chain.heads(sorted(by_chain))
+    return [
+        continued(chain, heads.get(chain) or genesis(chain), by_chain[chain])
+        for chain in sorted(by_chain)
+    ]

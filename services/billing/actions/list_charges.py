@@ -1,0 +1,28 @@
+"""What was charged for a subscription."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from services.billing.actions.show_organisation_subscription import ensure_may_decide
+from services.billing.domain.charge import Charge, ChargeId
+from services.billing.domain.ports import NewUnitOfWork, Organisations
+from services.billing.domain.subscription import Holder
+from shared.ids import UserId
+
+
+@dataclass(frozen=True, slots=True)
+class ListCharges:
+    """For those who decide about it."""
+
+    unit_of_work: NewUnitOfWork
+    organisations: Organisations
+
+    async def __call__(
+        self, holder: Holder, *, by: UserId, after: ChargeId | None, most: int
+    ) -> Sequence[Charge]:
+        """The newest first. Raises what `ensure_may_decide` raises."""
+        await ensure_may_decide(self.organisations, holder, by)
+        async with self.unit_of_work() as work:
+            return await work.charges.of(holder.id, after=after, most=most)

@@ -1,0 +1,100 @@
+"""Usage that a service outside the suite tells."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from services.billing.domain.outside_usage import OutsideEvent, Trouble
+from services.billing.domain.ports import NewUnitOfWork, UnitOfWork
+from services.billing.domain.price_book import ListPrices, PriceBook
+from shared.clock import Clock
+from shared.ids import UserId
+from shared.tiers import DEFAULT_TIER
+
+_NOT_YOURS = Trouble("subject_not_yours", "This token tells only its own user's usage.")
+_REUSED = Trouble("id_reused", "This id was told before, with other content.")
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """One event, where it stood in the report, and how it was written."""
+
+    index: int
+    event: OutsideEvent
+    body: Mapping[str, Any]
+
+
+@dataclass(slots=True)
+class ReportResult:
+    """What became of a report: every event is in exactly one of the four."""
+
+    accepted: int = 0
+    duplicates: int = 0
+    held: list[tuple[Told, Trouble]] = field(default_factory=list)
+    rejected: list[tuple[Told, Trouble]] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class ReportOutsideUsage:
+    """Write a report into the ledger, each event once, and hold what can't be counted as it is.
+
+    All in one transaction: whoever got no answer tells the same again.
+    """
+
+    unit_of_work: NewUnitOfWork
+    list_prices: ListPrices
+    clock: Clock
+
+    async def __call__(
+        self, told: Sequence[Told], *, reporter: UserId, for_anybody: bool
+    ) -> ReportResult:
+        """`for_anybody`: the reporter is a service, and not a person who tells their own usage."""
+        result = ReportResult()
+        good = self._good(told, reporter, result, for_anybody=for_anybody)
+        async with self.unit_of_work() as work:
+            await self._record(work, reporter, good, result)
+            held = [(one.event, trouble, one.body) for one, trouble in result.held]
+            await work.outside.hold(reporter, held)
+        result.rejected.sort(key=lambda one: one[0].index)
+        return result
+
+    def _good(
+        self, told: Sequence[Told], reporter: UserId, result: ReportResult, *, for_anybody: bool
+    ) -> list[Told]:
+        now = self.clock.now()
+        good = []
+        for one in told:
+            trouble = one.event.trouble(now)
+            if one.event.user_id != reporter and not for_anybody:
+                result.rejected.append((one, _NOT_YOURS))
+            elif trouble is not None:
+                result.held.append((one, trouble))
+            else:
+                good.append(one)
+        return good
+
+    async def _record(
+        self, work: UnitOfWork, reporter: UserId, good: Sequence[Told], result: ReportResult
+    ) -> None:
+        # Of several under one id in a report the first one counts, unless there was one before.
+        firsts = {one.event.key: one.event for one in reversed(good)}
+        known = await work.outside.note(reporter, list(firsts.values()))
+        fresh = [event for key, event in firsts.items() if key not in known]
+        for one in good:
+            first = firsts[one.event.key]
+            if one.event.key not in known and one.event is first:
+                continue
+            if one.event.digest == known.get(one.event.key, first.digest):
+                result.duplicates += 1
+            else:
+                result.rejected.append((one, _REUSED))
+        if not fresh:
+            return
+        tiers = await work.outside.tiers_of(sorted({event.user_id for event in fresh}))
+        entries = [e.to_entry(tiers.get(e.user_id, DEFAULT_TIER.name)) for e in fresh]
+        models = {(entry.provider, entry.model) for entry in entries}
+        book = PriceBook.of(self.list_prices, await work.prices.of(models))
+        await work.ledger.record([entry.rated(book.rate(entry)) for entry in entries])
+        result.accepted += len(fresh)

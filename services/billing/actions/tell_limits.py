@@ -1,0 +1,48 @@
+"""Tell users that a limit is near, or reached."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+
+from services.billing.domain.limits import alert_rules
+from services.billing.domain.ports import NewUnitOfWork
+from shared.clock import Clock
+from shared.events.limit import LimitReached
+from shared.limits.windows import day_window, month_window
+
+# Longer than a worker is away in ordinary days: what it was told of late is looked at all the same.
+_LOOK_BACK = timedelta(minutes=15)
+_CLOCKS_DIFFER = timedelta(minutes=1)
+_KEEP = timedelta(days=62)
+
+
+@dataclass(frozen=True, slots=True)
+class TellLimits:
+    """Publish `limit.reached` for who has come to 80 or 100 percent of a day's requests or a
+    month's characters, by the ledger: once per window and threshold."""
+
+    unit_of_work: NewUnitOfWork
+    clock: Clock
+
+    async def __call__(self) -> int:
+        """Answers how many were told."""
+        now = self.clock.now()
+        day, month = day_window("", 0, now), month_window("", 0, now)
+        rules = alert_rules((day.starts_at, day.ends_at), (month.starts_at, month.ends_at))
+        async with self.unit_of_work() as work:
+            found = await work.alerts.approached(
+                rules, since=now - _LOOK_BACK, until=now + _CLOCKS_DIFFER
+            )
+            for one in found:
+                event = LimitReached(
+                    user_id=one.user_id,
+                    window=one.window,
+                    percent=one.percent,
+                    limit=one.limit,
+                    used=one.used,
+                    resets_at=one.resets_at,
+                )
+                work.publish(event, subject=one.user_id, tier=one.tier)
+            await work.alerts.forget(before=now - _KEEP)
+        return len(found)

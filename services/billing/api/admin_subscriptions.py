@@ -1,0 +1,167 @@
+"""`/billing/admin`: what tiers cost, who has not paid, and what has come on our own account."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Annotated
+from uuid import UUID
+
+from fastapi import APIRouter, Query
+from pydantic import BaseModel, ConfigDict, Field
+
+from services.billing.api.admin import Effective
+from services.billing.api.dependencies import BillingStaff, Cursor, ServiceActions
+from services.billing.api.subscription import SubscriptionBody
+from services.billing.domain.payment import Payment, PaymentId
+from services.billing.domain.plan_price import MOST_MICROUSD_PER_SEAT, PlanPrice
+from services.billing.domain.subscription import Subscription
+from shared.http.pages import Page, cursor_of, read_cursor
+from shared.http.problems import problems
+from shared.ids import UserId
+
+router = APIRouter(prefix="/billing/admin", tags=["billing team"])
+
+
+class NewPlanPrice(BaseModel):
+    """What a seat of a tier costs a month, from a moment on; without one from now on."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    tier: str = Field(min_length=1, max_length=40)
+    microusd_per_seat_month: int = Field(ge=0, le=MOST_MICROUSD_PER_SEAT, strict=True)
+    effective_from: Effective | None = None
+
+
+class PlanPriceBody(BaseModel):
+    """A price as it is kept."""
+
+    version: str
+    tier: str
+    microusd_per_seat_month: int
+    effective_from: datetime
+    set_by: UUID
+    set_at: datetime
+
+    @classmethod
+    def of(cls, price: PlanPrice) -> PlanPriceBody:
+        return cls(
+            version=price.unit.version,
+            tier=price.tier_name,
+            microusd_per_seat_month=price.microusd_per_seat_month,
+            effective_from=price.effective_from,
+            set_by=price.set_by,
+            set_at=price.set_at,
+        )
+
+
+class OverdueBody(BaseModel):
+    """Who has not paid, since when, and by which payment it would be settled."""
+
+    holder_id: UUID
+    is_organisation: bool
+    tier: str
+    seats: int
+    owed_microusd: int
+    asked_at: datetime | None
+    retries: int
+    payment_id: UUID | None
+    provider: str | None
+
+    @classmethod
+    def of(cls, overdue: Subscription, payment: Payment | None) -> OverdueBody:
+        return cls(
+            holder_id=overdue.user_id,
+            is_organisation=overdue.is_organisation,
+            tier=overdue.tier_name,
+            seats=overdue.seats,
+            owed_microusd=overdue.owed_microusd,
+            asked_at=overdue.unpaid_since,
+            retries=overdue.dunning_step,
+            payment_id=payment.id if payment else None,
+            provider=payment.provider if payment else None,
+        )
+
+
+class UnusedBody(BaseModel):
+    """Money that came and changed nothing: somebody paid twice, or chose more meanwhile."""
+
+    payment_id: UUID
+    holder_id: UUID
+    is_organisation: bool
+    provider: str
+    reference: str | None
+    amount_microusd: int
+    settled_at: datetime | None
+
+    @classmethod
+    def of(cls, payment: Payment) -> UnusedBody:
+        return cls(
+            payment_id=payment.id,
+            holder_id=payment.holder,
+            is_organisation=payment.is_organisation,
+            provider=payment.provider,
+            reference=payment.reference,
+            amount_microusd=payment.amount_microusd,
+            settled_at=payment.settled_at,
+        )
+
+
+@router.post(
+    "/plan-prices",
+    status_code=201,
+    responses=problems(401, 403, _409="plan_price_exists", _422="unknown_tier"),
+)
+async def set_plan_price(
+    wanted: NewPlanPrice, actions: ServiceActions, staff: BillingStaff
+) -> PlanPriceBody:
+    """Set what a tier costs. Who has a period goes on at its price until the next one."""
+    since = wanted.effective_from.astimezone(UTC) if wanted.effective_from else None
+    price = await actions.set_plan_price(
+        wanted.tier,
+        wanted.microusd_per_seat_month,
+        effective_from=since,
+        by=staff.identity.user_id,
+    )
+    return PlanPriceBody.of(price)
+
+
+@router.get("/subscriptions/past-due", responses=problems(401, 403, _422="bad_cursor"))
+async def list_past_due(
+    actions: ServiceActions,
+    _staff: BillingStaff,
+    cursor: Cursor = None,
+    limit: Annotated[int, Query(ge=1, le=200)] = 50,
+) -> Page[OverdueBody]:
+    """Who has not paid."""
+    after = UserId(read_cursor(cursor, UUID)[0]) if cursor else None
+    found = await actions.list_past_due(after=after, most=limit + 1)
+    page = Page.of(found, limit, lambda pair: cursor_of(pair[0].user_id))
+    return Page(
+        data=[OverdueBody.of(overdue, payment) for overdue, payment in page.data],
+        next_cursor=page.next_cursor,
+    )
+
+
+@router.get("/payments/unused", responses=problems(401, 403, _422="bad_cursor"))
+async def list_unused_payments(
+    actions: ServiceActions,
+    _staff: BillingStaff,
+    cursor: Cursor = None,
+    limit: Annotated[int, Query(ge=1, le=200)] = 50,
+) -> Page[UnusedBody]:
+    """What has to be paid back."""
+    after = PaymentId(read_cursor(cursor, UUID)[0]) if cursor else None
+    found = await actions.list_unused_payments(after=after, most=limit + 1)
+    page = Page.of(found, limit, lambda payment: cursor_of(payment.id))
+    return Page(data=[UnusedBody.of(p) for p in page.data], next_cursor=page.next_cursor)
+
+
+@router.post(
+    "/payments/{payment_id}/paid", responses=problems(401, 403, 422, _404="payment_not_found")
+)
+async def mark_paid(
+    payment_id: UUID, actions: ServiceActions, staff: BillingStaff
+) -> SubscriptionBody:
+    """The money has come: what waited for it takes effect."""
+    subscription = await actions.mark_paid(PaymentId(payment_id), by=staff.identity.user_id)
+    return SubscriptionBody.of(subscription)

@@ -1,0 +1,122 @@
+"""What outside reports, manifests, closed months and alerts are kept in."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any, Protocol
+
+from services.billing.domain.closing import ClosedPeriod, Finding, LateUsage, Month, Totals
+from services.billing.domain.limits import AlertRule, Approach
+from services.billing.domain.manifest import HourManifest, ProducerHours
+from services.billing.domain.outside_usage import HeldCount, OutsideEvent, Trouble
+from services.billing.domain.period import Period
+from services.billing.domain.price_book import PriceOverride
+from services.billing.domain.price_preview import PriceEffect
+from services.billing.domain.rerating import Rerating
+from shared.ids import EventId, UserId
+
+
+class OutsideUsage(Protocol):
+    """What services outside the suite have told."""
+
+    async def note(
+        self, reporter: UserId, events: Sequence[OutsideEvent]
+    ) -> Mapping[tuple[str, str], bytes]:
+        """Claim their keys; answers the digests of those that were claimed before. What was held
+        under one of the keys is settled."""
+        ...
+
+    async def hold(
+        self, reporter: UserId, held: Sequence[tuple[OutsideEvent, Trouble, Mapping[str, Any]]]
+    ) -> None:
+        """Keep what can't be counted as it is, the last one told per key."""
+        ...
+
+    async def held(self) -> Sequence[HeldCount]:
+        """How much is held, by reason and meter."""
+        ...
+
+    async def held_between(self, begins: datetime, ends: datetime) -> int: ...
+
+    async def tiers_of(self, users: Sequence[UserId]) -> Mapping[UserId, str]:
+        """The tiers of those who ever chose one."""
+        ...
+
+
+class Manifests(Protocol):
+    """What producers say of their hours."""
+
+    async def note(self, manifests: Sequence[HourManifest]) -> None:
+        """The last word on an hour counts."""
+        ...
+
+    async def compare(self, *, most: int) -> tuple[int, int]:
+        """Compare those that do not agree or were never compared; answers how many were, and how
+        many do not agree."""
+        ...
+
+    async def by_producer(self, period: Period) -> Sequence[ProducerHours]: ...
+    async def mismatched(self, period: Period, *, most: int) -> Sequence[HourManifest]: ...
+
+    async def hours_off(self, period: Period) -> Sequence[tuple[str, bool, int]]:
+        """Counted anew over the whole ledger of the period: producers, whether the manifest is
+        missing (else it differs), and in how many hours."""
+        ...
+
+
+class Periods(Protocol):
+    """Closed months."""
+
+    async def halt(self) -> datetime:
+        """Let nothing into the ledger until the work ends; what comes after the moment that it
+        answers is late."""
+        ...
+
+    async def get(self, month: Month) -> ClosedPeriod | None: ...
+    async def newest(self, *, most: int) -> Sequence[ClosedPeriod]: ...
+
+    async def add(self, period: ClosedPeriod) -> bool:
+        """False when it is closed already."""
+        ...
+
+    async def totals(self, month: Month) -> Totals: ...
+    async def unpriced(self, month: Month) -> Sequence[Finding]: ...
+    async def late(self, closed: ClosedPeriod, *, most: int) -> LateUsage: ...
+
+
+class LimitAlerts(Protocol):
+    """Who was told of which limit."""
+
+    async def approached(
+        self, rules: Sequence[AlertRule], *, since: datetime, until: datetime
+    ) -> Sequence[Approach]:
+        """Who used something in that time and has come to a threshold that they were not told of;
+        from now on they count as told."""
+        ...
+
+    async def forget(self, *, before: datetime) -> None: ...
+
+
+class PriceEffects(Protocol):
+    """What a price would change."""
+
+    async def of(self, price: PriceOverride) -> Sequence[PriceEffect]:
+        """By tier; nothing is written."""
+        ...
+
+    async def ask_rerating(self, price: PriceOverride) -> None:
+        """Let it hold for what was rated already, too."""
+        ...
+
+    async def next_rerating(self, *, asked_before: datetime) -> Rerating | None:
+        """The oldest that is not done and that nobody else works on until the work ends."""
+        ...
+
+    async def rated_entries(self, rerating: Rerating, *, most: int) -> Sequence[EventId]:
+        """The next entries that the price is to hold for and that another one rated."""
+        ...
+
+    async def went_on(
+        self, rerating: Rerating, *, after: EventId | None, corrected: int, done: bool
+    ) -> None: ...

@@ -1,0 +1,153 @@
+"""What the keepers of the ledger need: its chains, corrections, sums and archive."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Protocol
+from uuid import UUID
+
+from services.billing.domain.archive import Archive, ArchiveState, Contents, Partition
+from services.billing.domain.correction import Corrected, Correction
+from services.billing.domain.ledger_chain import Digest, Links
+from services.billing.domain.rollup import Drift, RollupCheck
+from shared.chain import Head
+from shared.ids import EventId, UserId
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """Records of one batch that wait for their links: `entry`, `rating` or `correction`."""
+
+    id: int
+    kind: str
+    ids: Sequence[UUID]
+
+
+@dataclass(frozen=True, slots=True)
+class ChainLag:
+    """What waits to be taken up into the chains: until then it is unprotected."""
+
+    waiting: int = 0
+    since: datetime | None = None
+
+
+class LedgerChain(Protocol):
+    """The chains over the ledger, and the sums by the day of all that is linked."""
+
+    async def take_turn(self) -> bool:
+        """False while somebody else links; otherwise nobody else does until the work ends."""
+        ...
+
+    async def waiting(self, *, most: int) -> Sequence[Waiting]: ...
+    async def digests(self, kind: str, ids: Sequence[UUID]) -> Sequence[Digest]: ...
+    async def heads(self, chains: Sequence[int] | None = None) -> Mapping[int, Head]: ...
+    async def add(self, links: Links) -> None: ...
+    async def add_to_days(self, kind: str, ids: Sequence[UUID]) -> None: ...
+    async def taken_up(self, waiting: Sequence[Waiting]) -> None: ...
+    async def chains(self) -> Sequence[int]: ...
+
+    async def days_of_entries(self) -> Sequence[int]:
+        """The chains that the entries which are there belong to."""
+        ...
+
+    async def after(self, chain: int, sequence: int, *, most: int) -> Sequence[Links]: ...
+    async def records(self, links: Links) -> Mapping[UUID, Mapping[str, Any]]: ...
+
+    async def uncovered(self, chain: int) -> UUID | None:
+        """A record that has not the one link that is due, and does not wait for it."""
+        ...
+
+    async def lag(self) -> ChainLag: ...
+
+
+class Corrections(Protocol):
+    """Corrections of entries, each applied once."""
+
+    async def corrected(self, event_id: EventId) -> Corrected | None:
+        """The entry with all its corrections, locked until the work ends; None if not there."""
+        ...
+
+    async def add(self, correction: Correction) -> bool:
+        """False when it was there already; otherwise the hours follow."""
+        ...
+
+    async def of(self, event_id: EventId) -> Sequence[Correction]: ...
+
+
+class Rollups(Protocol):
+    """The sums by hour and day, compared with the ledger."""
+
+    async def check(self, *, up_to: datetime, at: datetime) -> RollupCheck: ...
+    async def last_check(self) -> RollupCheck | None: ...
+    async def open_drifts(self, *, most: int) -> Sequence[Drift]: ...
+
+    async def hold_drift(self, drift_id: int) -> Drift | None:
+        """Locked until the work ends."""
+        ...
+
+    async def repair(self, drift: Drift, *, by: UserId, reason: str, at: datetime) -> None:
+        """Put the sums right and say in the drift's record who did so and why."""
+        ...
+
+
+class LedgerArchive(Protocol):
+    """Partitions on their way into files."""
+
+    async def partitions(self) -> Sequence[Partition]: ...
+    async def all(self) -> Sequence[Archive]: ...
+    async def get(self, partition: str) -> Archive | None: ...
+    async def hindrance(self, partition: Partition) -> str | None:
+        """Why it may not leave yet; None when nothing stands in the way."""
+        ...
+
+    async def note(
+        self, partition: Partition, state: ArchiveState, contents: Contents | None, at: datetime
+    ) -> None: ...
+
+    async def drop(self, partition: Partition, contents: Contents, at: datetime) -> bool:
+        """Keep its sums and take it out of the ledger, all at once; False when it holds something
+        else by now than what was archived."""
+        ...
+
+
+class ArchiveWriter(Protocol):
+    """A file that is being written; it counts once it is finished."""
+
+    def add(self, records: Sequence[Mapping[str, Any]]) -> None: ...
+
+    def finish(self) -> str:
+        """Make it last; answers its SHA-256."""
+        ...
+
+    def close(self) -> None:
+        """Let go of it, finished or not."""
+        ...
+
+
+class ArchiveFiles(Protocol):
+    """The files that archived partitions are kept in."""
+
+    def alone(self) -> AbstractContextManager[bool]:
+        """For the length of a block nobody else writes here; False where somebody does."""
+        ...
+
+    def begin(self, partition: str) -> ArchiveWriter: ...
+
+    def describe(self, partition: str, contents: Contents) -> None:
+        """Put what it holds beside it."""
+        ...
+
+    def described(self, partition: str) -> Contents | None: ...
+
+    def read(self, partition: str) -> Iterator[Sequence[Mapping[str, Any]]]:
+        """All records in their order, some at a time. Raises ArchiveUnreadable."""
+        ...
+
+    def digest(self, partition: str) -> str | None:
+        """SHA-256 of the file; None when there is none."""
+        ...
+
+    def names(self) -> Sequence[str]: ...

@@ -1,0 +1,126 @@
+"""Who pays, what they are asked for, and what the payer's side tells."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from enum import Enum
+from typing import NewType, Self
+from uuid import UUID
+
+from shared.ids import UserId
+
+PaymentId = NewType("PaymentId", UUID)
+
+
+class PaymentKind(Enum):
+    """What a payment is for."""
+
+    ORDER = "order"  # a change that takes effect once it is paid
+    RENEWAL = "renewal"
+    REFUND = "refund"
+    DISPUTE = "dispute"
+
+
+class PaymentState(Enum):
+    """How far a payment has come."""
+
+    OPEN = "open"
+    FAILED = "failed"
+    PAID = "paid"
+    VOID = "void"  # another wish took its place, or nobody waits for it any more
+    UNUSED = "unused"  # paid, and nothing was left to change: for the billing team
+
+
+@dataclass(frozen=True, slots=True)
+class Payment:
+    """An amount that somebody pays, or was paid back. `reference`: what the provider calls it."""
+
+    id: PaymentId
+    holder: UserId
+    is_organisation: bool
+    kind: PaymentKind
+    state: PaymentState
+    provider: str
+    amount_microusd: int
+    asked_by: UserId
+    created_at: datetime
+    tier_name: str | None = None
+    seats: int | None = None
+    unit_price_microusd: int | None = None
+    price_version: str | None = None
+    reference: str | None = None
+    checkout_url: str | None = field(default=None, repr=False)
+    settled_at: datetime | None = None
+
+    def settled(self, state: PaymentState, at: datetime) -> Self:
+        return replace(self, state=state, settled_at=at)
+
+    def at_checkout(self, checkout: Checkout) -> Self:
+        return replace(self, reference=checkout.reference, checkout_url=checkout.url)
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What a provider should collect for from now on; `ended`: for nothing any more."""
+
+    tier_name: str
+    seats: int
+    ending: bool  # with the period
+    ended: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Payer:
+    """The provider's side of a holder: its customer and its subscription, and what it was told."""
+
+    holder: UserId
+    is_organisation: bool
+    provider: str
+    customer: str
+    subscription: str | None = None
+    item: str | None = None
+    told: Wish | None = None
+    last_told_at: datetime | None = None  # of the newest fact that the provider told us
+
+
+class NewsKind(Enum):
+    """What a provider can tell."""
+
+    ORDER_PAID = "order_paid"
+    PAYER_CHANGED = "payer_changed"
+    PAYER_ENDED = "payer_ended"
+    INVOICE_PAID = "invoice_paid"
+    INVOICE_FAILED = "invoice_failed"
+    REFUNDED = "refunded"
+    DISPUTED = "disputed"
+
+
+@dataclass(frozen=True, slots=True)
+class News:
+    """A fact that a provider tells, in our words. `event_id` makes it one fact however often it
+    comes; `happened_at` is the provider's own time of it."""
+
+    provider: str
+    event_id: str
+    kind: NewsKind
+    happened_at: datetime
+    customer: str | None = None
+    subscription: str | None = None
+    item: str | None = None
+    order_id: PaymentId | None = None
+    reference: str | None = None
+    amount_microusd: int = 0
+    tier_name: str | None = None
+    seats: int | None = None
+    ending: bool = False
+    is_overdue: bool = False
+    is_renewal: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Checkout:
+    """Where somebody pays."""
+
+    url: str = field(repr=False)
+    reference: str

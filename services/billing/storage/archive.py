@@ -1,0 +1,167 @@
+"""Partitions of the ledger on their way into files."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from datetime import datetime
+from uuid import UUID
+
+from services.billing.domain.archive import Archive, ArchiveState, Contents, Partition
+from services.billing.storage.ledger_chain import COUNTS, SUMS
+from shared.db.database import Connection, Row
+
+_BOUNDS = re.compile(r"FOR VALUES FROM \('([0-9a-f-]{36})'\) TO \('([0-9a-f-]{36})'\)")
+_NAME = re.compile(r"ledger_entry_[0-9_]+")
+_PARTITIONS = """
+select c.relname as name, pg_get_expr(c.relpartbound, c.oid) as bounds
+from pg_inherits i join pg_class c on c.oid = i.inhrelid
+where i.inhparent = 'ledger_entry'::regclass order by c.relname
+"""
+_ALL = "select * from ledger_archive order by partition"
+_GET = "select * from ledger_archive where partition = $1"
+_NOTE = """
+insert into ledger_archive
+    (partition, begins, ends, first_chain, last_chain, state, summary, changed_at)
+values ($1, $2, $3, $4, $5, $6, $7, $8)
+on conflict (partition) do update set
+    state = excluded.state, summary = excluded.summary, changed_at = excluded.changed_at
+where ledger_archive.state <> 'dropped'
+"""
+# A voided entry never gets a price, and needs none.
+_UNPRICED = """
+select exists (
+    select 1 from ledger_entry e
+    where pricing_status = 'unknown_price' and event_id >= $1 and event_id < $2
+      and not exists (select 1 from ledger_correction c
+                      where c.event_id = e.event_id and c.kind = 'voided')
+) as found
+"""
+_UNLINKED = """
+select exists (
+    select 1 from ledger_unlinked u, unnest(u.ids) as event_id
+    where u.kind <> 'correction' and event_id >= $1 and event_id < $2
+) as found
+"""
+_OPEN = """
+select exists (
+    select 1 from (
+        select generate_series(
+            date_trunc('month', to_timestamp($1::bigint / 1000) at time zone 'UTC'),
+            (to_timestamp(($2::bigint - 1) / 1000) at time zone 'UTC'),
+            interval '1 month')::date as month
+    ) as months where not exists (select 1 from period p where p.month = months.month)
+) as found
+"""
+_HINDRANCES = (
+    (_UNPRICED, "some of it has no price yet"),
+    (_UNLINKED, "some of it has no link yet"),
+)
+
+_BRIEFLY = "set local lock_timeout = '2s'"
+_HEADS = """
+select distinct on (chain) chain, last_sequence,
+       encode(substring(links from length(links) - 31), 'hex') as head
+from ledger_link where chain >= $1 and chain < $2 order by chain, first_sequence desc
+"""
+_FORGET_LINKS = "delete from ledger_link where chain >= $1 and chain < $2"
+_WHOSE = "provider, model, operation, sandbox"
+
+
+def _keep_sums(partition: str) -> str:
+    return f"""
+    insert into usage_archived_hour (partition, user_id, hour, {_WHOSE}, {", ".join(SUMS)})
+    select $1, user_id, date_trunc('hour', occurred_at, 'UTC'), {_WHOSE}, count(*),
+           count(*) filter (where cost_microusd is null),
+           {", ".join(f"sum({name})" for name in COUNTS)}, coalesce(sum(cost_microusd), 0)
+    from {partition} group by 2, 3, 4, 5, 6, 7
+    """  # noqa: S608 - a partition's name, of digits
+
+
+_PATIENCE_SECONDS = 3600.0
+
+
+class SqlLedgerArchive:
+    """The archive's state on one connection."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    async def partitions(self) -> Sequence[Partition]:
+        found = []
+        for row in await self._connection.fetch(_PARTITIONS):
+            bounds = _BOUNDS.fullmatch(row["bounds"])
+            if bounds is not None and _NAME.fullmatch(row["name"]):
+                found.append(Partition(row["name"], UUID(bounds[1]), UUID(bounds[2])))
+        return found
+
+    async def all(self) -> Sequence[Archive]:
+        return [_archive(row) for row in await self._connection.fetch(_ALL)]
+
+    async def get(self, partition: str) -> Archive | None:
+        row = await self._connection.fetchrow(_GET, partition)
+        return _archive(row) if row else None
+
+    async def hindrance(self, partition: Partition) -> str | None:
+        for statement, reason in _HINDRANCES:
+            row = await self._connection.fetchrow(
+                statement, partition.begins, partition.ends, timeout=_PATIENCE_SECONDS
+            )
+            if row is not None and row["found"]:
+                return reason
+        row = await self._connection.fetchrow(
+            _OPEN, partition.begins.int >> 80, partition.ends.int >> 80
+        )
+        return "its month is not closed yet" if row is not None and row["found"] else None
+
+    async def note(
+        self, partition: Partition, state: ArchiveState, contents: Contents | None, at: datetime
+    ) -> None:
+        await self._connection.execute(
+            _NOTE,
+            partition.name,
+            partition.begins,
+            partition.ends,
+            partition.chains.start,
+            partition.chains.stop - 1,
+            state,
+            contents.as_json() if contents else None,
+            at,
+        )
+
+    async def drop(self, partition: Partition, contents: Contents, at: datetime) -> bool:
+        name = partition.name
+        assert _NAME.fullmatch(name)
+        await self._connection.execute(_BRIEFLY)
+        # Nobody adds to it from here on, while all of it can still be read.
+        await self._connection.execute(f"lock table {name} in share mode")
+        if not await self._is_what_was_archived(partition, contents):
+            return False
+        await self._connection.execute(_keep_sums(name), name, timeout=_PATIENCE_SECONDS)
+        await self._connection.execute(f"alter table ledger_entry detach partition {name}")
+        await self._connection.execute(f"drop table {name}")
+        chains = partition.chains
+        await self._connection.execute(
+            _FORGET_LINKS, chains.start, chains.stop, timeout=_PATIENCE_SECONDS
+        )
+        await self.note(partition, "dropped", contents, at)
+        return True
+
+    async def _is_what_was_archived(self, partition: Partition, contents: Contents) -> bool:
+        row = await self._connection.fetchrow(
+            f"select count(*) as rows from {partition.name}",  # noqa: S608
+            timeout=_PATIENCE_SECONDS,
+        )
+        chains = partition.chains
+        rows = await self._connection.fetch(_HEADS, chains.start, chains.stop)
+        heads = {str(one["chain"]): f"{one['last_sequence']}:{one['head']}" for one in rows}
+        return row is not None and row["rows"] == contents.entries and heads == contents.heads
+
+
+def _archive(row: Row) -> Archive:
+    return Archive(
+        partition=Partition(row["partition"], row["begins"], row["ends"]),
+        state=row["state"],
+        contents=Contents.from_json(row["summary"]) if row["summary"] else None,
+        changed_at=row["changed_at"],
+    )

@@ -1,0 +1,232 @@
+"""The ledger's chains: what waits for its link, the links, and the sums by the day of those."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+from uuid import UUID
+
+from services.billing.domain.ledger_chain import (
+    CORRECTIONS,
+    COVERED,
+    Digest,
+    Links,
+)
+from services.billing.domain.ledger_ports import ChainLag, Waiting
+from shared.chain import Head
+from shared.db.database import Connection, Row
+
+_CHAIN_LOCK = 4244
+# Lets go at the end of the transaction, when its links can be seen by the next one.
+_TAKE_TURN = "select pg_try_advisory_xact_lock($1)"
+_WAITING = "select id, kind, ids from ledger_unlinked order by id limit $1"
+_TAKEN_UP = "delete from ledger_unlinked where id = any($1::bigint[])"
+
+COUNTS = (
+    "input_tokens",
+    "cache_read_tokens",
+    "cache_write_tokens",
+    "output_tokens",
+    "output_reasoning_tokens",
+    "characters",
+)
+SUMS = ("requests", "unpriced_requests", *COUNTS, "cost_microusd")
+_DAY_KEY = "user_id, day, provider, model, operation, sandbox"
+
+
+def _digest_of(kind: str) -> str:
+    return f"sha256(record_send(row({', '.join(name for name, _ in COVERED[kind])})))"
+
+
+# An entry that was rated on its way in says so by its times: a later rating is later than the row.
+_RATED_ON_ARRIVAL = "(rated_at is not null and rated_at <= received_at)"
+_ENTRIES = f"""
+select event_id as id, case when {_RATED_ON_ARRIVAL} then 'r' else 'e' end as kind,
+       case when {_RATED_ON_ARRIVAL} then {_digest_of("r")} else {_digest_of("e")} end as digest
+from ledger_entry where event_id = any($1::uuid[]) order by event_id
+"""  # noqa: S608 - made of constants
+_RATINGS = f"""
+select event_id as id, 'l' as kind, {_digest_of("l")} as digest
+from ledger_entry where event_id = any($1::uuid[]) order by event_id
+"""  # noqa: S608
+_CORRECTIONS = f"""
+select id, 'c' as kind, {_digest_of("c")} as digest
+from ledger_correction where id = any($1::uuid[]) order by id
+"""  # noqa: S608
+_DIGESTS = {"entry": _ENTRIES, "rating": _RATINGS, "correction": _CORRECTIONS}
+
+_HEADS = """
+select distinct on (chain) chain, last_sequence, substring(links from length(links) - 31) as head
+from ledger_link where $1::int[] is null or chain = any($1)
+order by chain, first_sequence desc
+"""
+_ADD = """
+insert into ledger_link (chain, first_sequence, last_sequence, kinds, ids, links)
+values ($1, $2, $3, $4, $5, $6)
+"""
+
+_DAY = "(occurred_at at time zone 'UTC')::date"
+_ADDED = {
+    "entry": f"""
+        select user_id, {_DAY}, provider, model, operation, sandbox, count(*),
+               count(*) filter (where not {_RATED_ON_ARRIVAL}),
+               {", ".join(f"sum({name})" for name in COUNTS)},
+               coalesce(sum(cost_microusd) filter (where {_RATED_ON_ARRIVAL}), 0)
+        from ledger_entry where event_id = any($1::uuid[])
+    """,  # noqa: S608
+    "rating": f"""
+        select user_id, {_DAY}, provider, model, operation, sandbox, 0, -count(*),
+               {", ".join("0" for _ in COUNTS)}, sum(cost_microusd)
+        from ledger_entry where event_id = any($1::uuid[])
+    """,  # noqa: S608
+    "correction": f"""
+        select user_id, {_DAY}, provider, model, operation, sandbox,
+               {", ".join(f"sum({name})" for name in SUMS)}
+        from ledger_correction where id = any($1::uuid[])
+    """,  # noqa: S608
+}
+
+
+def _add_to_days(kind: str) -> str:
+    return f"""
+    insert into usage_day as known ({_DAY_KEY}, {", ".join(SUMS)})
+    {_ADDED[kind]}
+    group by 1, 2, 3, 4, 5, 6
+    order by 1, 2, 3, 4, 5, 6
+    on conflict ({_DAY_KEY}) do update set
+        {", ".join(f"{name} = known.{name} + excluded.{name}" for name in SUMS)}
+    """
+
+
+_CHAINS = "select distinct chain from ledger_link order by chain"
+_AFTER = """
+select chain, first_sequence, kinds, ids, links from ledger_link
+where chain = $1 and first_sequence > $2 order by first_sequence limit $3
+"""
+_RECORDS = "select * from ledger_entry where event_id = any($1::uuid[])"
+_CORRECTED = "select * from ledger_correction where id = any($1::uuid[])"
+
+# An entry is covered by exactly one link, or waits for it; so is a later rating. At one moment, so
+# that nothing is between the two.
+_UNCOVERED = """
+with linked as (
+    select u.id, string_agg(substring(l.kinds from u.place::int for 1), '') as kinds
+    from ledger_link l, unnest(l.ids) with ordinality as u (id, place)
+    where l.chain = $1 group by u.id
+), waiting as (
+    select unnest(ids) as id, kind from ledger_unlinked where kind <> 'correction'
+)
+select e.event_id, coalesce(l.kinds, '') as kinds
+from ledger_entry e
+left join linked l on l.id = e.event_id
+where e.event_id >= $2 and e.event_id < $3
+  and (
+    (length(replace(coalesce(l.kinds, ''), 'l', '')) <> 1
+     and not (l.kinds is null and exists (
+        select 1 from waiting w where w.id = e.event_id and w.kind = 'entry')))
+    or (l.kinds = 'e' and e.rated_at is not null and not exists (
+        select 1 from waiting w where w.id = e.event_id and w.kind = 'rating'))
+  )
+order by e.event_id limit 1
+"""
+_UNCOVERED_CORRECTION = """
+select c.id from ledger_correction c
+where not exists (select 1 from ledger_link l where l.chain = -1 and c.id = any(l.ids))
+  and not exists (
+    select 1 from ledger_unlinked u where u.kind = 'correction' and c.id = any(u.ids))
+order by c.id limit 1
+"""
+_ENTRY_DAYS = """
+select distinct (('x' || left(replace(event_id::text, '-', ''), 12))::bit(48)::bigint
+                 / 86400000)::int as chain
+from ledger_entry
+"""
+_LAG = """
+select coalesce(sum(cardinality(ids)), 0)::bigint as waiting, min(noted_at) as since
+from ledger_unlinked
+"""
+# Verifying reads much at a time and is in nobody's way.
+_PATIENCE_SECONDS = 600.0
+
+
+class SqlLedgerChain:
+    """The chains, seen through one connection."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    async def take_turn(self) -> bool:
+        row = await self._connection.fetchrow(_TAKE_TURN, _CHAIN_LOCK)
+        return row is not None and bool(row[0])
+
+    async def waiting(self, *, most: int) -> Sequence[Waiting]:
+        rows = await self._connection.fetch(_WAITING, most)
+        return [Waiting(row["id"], row["kind"], row["ids"]) for row in rows]
+
+    async def digests(self, kind: str, ids: Sequence[UUID]) -> Sequence[Digest]:
+        rows = await self._connection.fetch(_DIGESTS[kind], ids)
+        return [Digest(row["kind"], row["id"], row["digest"]) for row in rows]
+
+    async def heads(self, chains: Sequence[int] | None = None) -> Mapping[int, Head]:
+        rows = await self._connection.fetch(_HEADS, chains)
+        return {row["chain"]: Head(row["last_sequence"], row["head"]) for row in rows}
+
+    async def add(self, links: Links) -> None:
+        await self._connection.execute(
+            _ADD,
+            links.chain,
+            links.first,
+            links.head.sequence,
+            links.kinds,
+            links.ids,
+            links.links,
+        )
+
+    async def add_to_days(self, kind: str, ids: Sequence[UUID]) -> None:
+        await self._connection.execute(_add_to_days(kind), ids)
+
+    async def taken_up(self, waiting: Sequence[Waiting]) -> None:
+        await self._connection.execute(_TAKEN_UP, [one.id for one in waiting])
+
+    async def chains(self) -> Sequence[int]:
+        return [row["chain"] for row in await self._connection.fetch(_CHAINS)]
+
+    async def days_of_entries(self) -> Sequence[int]:
+        rows = await self._connection.fetch(_ENTRY_DAYS, timeout=_PATIENCE_SECONDS)
+        return [row["chain"] for row in rows]
+
+    async def after(self, chain: int, sequence: int, *, most: int) -> Sequence[Links]:
+        rows = await self._connection.fetch(_AFTER, chain, sequence, most)
+        return [links_of(row) for row in rows]
+
+    async def records(self, links: Links) -> Mapping[UUID, Mapping[str, Any]]:
+        if links.chain == CORRECTIONS:
+            rows = await self._connection.fetch(_CORRECTED, links.ids)
+            return {row["id"]: row for row in rows}
+        rows = await self._connection.fetch(_RECORDS, links.ids)
+        return {row["event_id"]: row for row in rows}
+
+    async def uncovered(self, chain: int) -> UUID | None:
+        """A record of this day that has not the one link that is due, and does not wait for it."""
+        if chain == CORRECTIONS:
+            row = await self._connection.fetchrow(_UNCOVERED_CORRECTION)
+            return row["id"] if row else None
+        row = await self._connection.fetchrow(
+            _UNCOVERED, chain, first_id(chain), first_id(chain + 1), timeout=_PATIENCE_SECONDS
+        )
+        return row["event_id"] if row else None
+
+    async def lag(self) -> ChainLag:
+        row = await self._connection.fetchrow(_LAG)
+        assert row is not None
+        return ChainLag(row["waiting"], row["since"])
+
+
+def first_id(chain: int) -> UUID:
+    """No id of that day is lower."""
+    return UUID(int=min(chain * 86_400_000, 2**48 - 1) << 80)
+
+
+def links_of(row: Row) -> Links:
+    """A run of links out of its row."""
+    return Links(row["chain"], row["first_sequence"], row["kinds"], row["ids"], row["links"])

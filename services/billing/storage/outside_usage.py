@@ -1,0 +1,113 @@
+"""What services outside the suite have told."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from services.billing.domain.outside_usage import HeldCount, OutsideEvent, Trouble
+from shared.db.database import Connection
+from shared.ids import UserId
+
+# In the order of the keys, so that two reports of the same events never wait in a circle.
+_NOTE = """
+insert into outside_event (reporter_id, source, external_id, event_id, digest)
+select $1, * from unnest($2::text[], $3::text[], $4::uuid[], $5::bytea[])
+    as given (source, external_id, event_id, digest)
+order by source, external_id
+on conflict do nothing
+returning source, external_id
+"""
+# A statement of its own: it sees what somebody else wrote while the one above waited for them.
+_KNOWN = """
+select source, external_id, digest from outside_event
+join unnest($2::text[], $3::text[]) as asked (source, external_id) using (source, external_id)
+where reporter_id = $1
+"""
+_SETTLE_HELD = """
+update held_usage h set settled_at = now()
+from unnest($2::text[], $3::text[]) as given (source, external_id)
+where h.reporter_id = $1 and h.source = given.source and h.external_id = given.external_id
+  and h.settled_at is null
+"""
+
+_HOLD = """
+insert into held_usage (reporter_id, source, external_id, code, meter, body, occurred_at)
+select distinct on (source, external_id) $1, *
+from unnest($2::text[], $3::text[], $4::text[], $5::text[], $6::jsonb[], $7::timestamptz[])
+    as given (source, external_id, code, meter, body, occurred_at)
+order by source, external_id
+on conflict (reporter_id, source, external_id) do update set
+    code = excluded.code, meter = excluded.meter, body = excluded.body,
+    occurred_at = excluded.occurred_at, settled_at = null
+"""
+
+_HELD = """
+select code, meter, count(*) as events from held_usage where settled_at is null
+group by code, meter order by code, meter
+"""
+
+_TIERS = "select user_id, tier from subscription where user_id = any($1::uuid[])"
+
+
+class SqlOutsideUsage:
+    """Reports on one connection."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    async def note(
+        self, reporter: UserId, events: Sequence[OutsideEvent]
+    ) -> Mapping[tuple[str, str], bytes]:
+        if not events:
+            return {}
+        sources, ids = [e.source for e in events], [e.external_id for e in events]
+        rows = await self._connection.fetch(
+            _NOTE,
+            reporter,
+            sources,
+            ids,
+            [e.event_id for e in events],
+            [e.digest for e in events],
+        )
+        new = {(row["source"], row["external_id"]) for row in rows}
+        await self._connection.execute(_SETTLE_HELD, reporter, sources, ids)
+        if len(new) == len(events):
+            return {}
+        known = await self._connection.fetch(_KNOWN, reporter, sources, ids)
+        found = {(row["source"], row["external_id"]): bytes(row["digest"]) for row in known}
+        return {key: digest for key, digest in found.items() if key not in new}
+
+    async def hold(
+        self, reporter: UserId, held: Sequence[tuple[OutsideEvent, Trouble, Mapping[str, Any]]]
+    ) -> None:
+        if not held:
+            return
+        await self._connection.execute(
+            _HOLD,
+            reporter,
+            [event.source for event, _, _ in held],
+            [event.external_id for event, _, _ in held],
+            [trouble.code for _, trouble, _ in held],
+            [event.meter for event, _, _ in held],
+            [dict(body) for _, _, body in held],
+            [event.occurred_at for event, _, _ in held],
+        )
+
+    async def held(self) -> Sequence[HeldCount]:
+        rows = await self._connection.fetch(_HELD)
+        return [HeldCount(row["code"], row["meter"], row["events"]) for row in rows]
+
+    async def tiers_of(self, users: Sequence[UserId]) -> Mapping[UserId, str]:
+        rows = await self._connection.fetch(_TIERS, list(users))
+        return {UserId(row["user_id"]): row["tier"] for row in rows}
+
+    async def held_between(self, begins: datetime, ends: datetime) -> int:
+        row = await self._connection.fetchrow(
+            "select count(*) as events from held_usage"
+            " where settled_at is null and occurred_at >= $1 and occurred_at < $2",
+            begins,
+            ends,
+        )
+        return int(row["events"]) if row else 0

@@ -1,0 +1,237 @@
+"""Payments, who makes them, and what providers told."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from uuid import UUID
+
+from services.billing.domain.payment import (
+    News,
+    Payer,
+    Payment,
+    PaymentId,
+    PaymentKind,
+    PaymentState,
+    Wish,
+)
+from shared.db.database import Connection, Row
+from shared.ids import UserId
+
+_GET = "select * from payment where id = $1"
+_HOLD = "select * from payment where id = $1 for update"
+_OPEN_OF = """
+select * from payment where holder_id = $1 and kind = $2 and state = 'open' for update
+"""
+_BY_REFERENCE = "select * from payment where provider = $1 and reference = $2 for update"
+_ADD = """
+insert into payment
+    (id, holder_id, is_organisation, kind, state, provider, amount_microusd, asked_by, created_at,
+     tier, seats, unit_price_microusd, price_version, reference, checkout_url, settled_at)
+values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)
+"""
+_SAVE = """
+update payment set state = $2, amount_microusd = $3, reference = $4, checkout_url = $5,
+    settled_at = $6
+where id = $1
+"""
+_VOID_OPEN = """
+update payment set state = 'void', settled_at = $2
+where holder_id = $1 and kind = 'order' and state = 'open'
+"""
+
+_UNUSED = """
+select * from payment where state = 'unused' and id > $1 order by id limit $2
+"""
+_FIRST = UUID(int=0)
+
+_PAYER = "select * from payer where holder_id = $1"
+_PAYER_OF = "select * from payer where provider = $1 and customer = $2"
+_KEEP_PAYER = """
+insert into payer
+    (holder_id, is_organisation, provider, customer, subscription, item, told_tier, told_seats,
+     told_ending, last_told_at)
+values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
+on conflict (holder_id) do update set
+    provider = excluded.provider, customer = excluded.customer,
+    subscription = excluded.subscription, item = excluded.item, told_tier = excluded.told_tier,
+    told_seats = excluded.told_seats, told_ending = excluded.told_ending,
+    last_told_at = excluded.last_told_at
+"""
+
+# A subscription that was dropped (its user is gone) or has ended needs nobody's money any more.
+_TO_TELL = """
+with wanted as (
+    select p.*,
+           coalesce(s.next_tier, s.tier) as wanted_tier,
+           coalesce(s.next_seats, s.seats) as wanted_seats,
+           coalesce(s.cancels, false) as wanted_ending,
+           s.user_id is null or s.period_ends is null as wanted_end
+    from payer p left join subscription s on s.user_id = p.holder_id
+    where p.subscription is not null
+)
+select * from wanted
+where wanted_end
+   or (told_tier, told_seats, told_ending)
+      is distinct from (wanted_tier, wanted_seats, wanted_ending)
+order by holder_id
+limit $1
+"""
+
+_NOTE = """
+insert into payment_event (provider, event_id, kind, happened_at) values ($1, $2, $3, $4)
+on conflict do nothing returning event_id
+"""
+_CURSOR = "select event_id from payment_cursor where provider = $1"
+_MOVE_CURSOR = """
+insert into payment_cursor as known (provider, event_id, moved_to) values ($1, $2, $3)
+on conflict (provider) do update set event_id = excluded.event_id, moved_to = excluded.moved_to
+where known.moved_to <= excluded.moved_to
+"""
+
+
+class SqlPayments:
+    """Payments on one connection."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    async def get(self, payment_id: PaymentId) -> Payment | None:
+        return _payment(await self._connection.fetchrow(_GET, payment_id))
+
+    async def hold(self, payment_id: PaymentId) -> Payment | None:
+        return _payment(await self._connection.fetchrow(_HOLD, payment_id))
+
+    async def open_of(self, holder: UserId, kind: PaymentKind) -> Payment | None:
+        return _payment(await self._connection.fetchrow(_OPEN_OF, holder, kind.value))
+
+    async def by_reference(self, provider: str, reference: str) -> Payment | None:
+        return _payment(await self._connection.fetchrow(_BY_REFERENCE, provider, reference))
+
+    async def add(self, payment: Payment) -> None:
+        await self._connection.execute(
+            _ADD,
+            payment.id,
+            payment.holder,
+            payment.is_organisation,
+            payment.kind.value,
+            payment.state.value,
+            payment.provider,
+            payment.amount_microusd,
+            payment.asked_by,
+            payment.created_at,
+            payment.tier_name,
+            payment.seats,
+            payment.unit_price_microusd,
+            payment.price_version,
+            payment.reference,
+            payment.checkout_url,
+            payment.settled_at,
+        )
+
+    async def save(self, payment: Payment) -> None:
+        await self._connection.execute(
+            _SAVE,
+            payment.id,
+            payment.state.value,
+            payment.amount_microusd,
+            payment.reference,
+            payment.checkout_url,
+            payment.settled_at,
+        )
+
+    async def void_open(self, holder: UserId, at: datetime) -> None:
+        await self._connection.execute(_VOID_OPEN, holder, at)
+
+    async def unused(self, *, after: PaymentId | None, most: int) -> Sequence[Payment]:
+        rows = await self._connection.fetch(_UNUSED, after or _FIRST, most)
+        return [found for row in rows if (found := _payment(row)) is not None]
+
+    async def payer(self, holder: UserId) -> Payer | None:
+        return _payer(await self._connection.fetchrow(_PAYER, holder))
+
+    async def payer_of(self, provider: str, customer: str) -> Payer | None:
+        return _payer(await self._connection.fetchrow(_PAYER_OF, provider, customer))
+
+    async def keep_payer(self, payer: Payer) -> None:
+        told = payer.told
+        await self._connection.execute(
+            _KEEP_PAYER,
+            payer.holder,
+            payer.is_organisation,
+            payer.provider,
+            payer.customer,
+            payer.subscription,
+            payer.item,
+            told.tier_name if told else None,
+            told.seats if told else None,
+            told.ending if told else None,
+            payer.last_told_at,
+        )
+
+    async def payers_to_tell(self, *, most: int) -> Sequence[tuple[Payer, Wish]]:
+        rows = await self._connection.fetch(_TO_TELL, most)
+        return [(_payer_of_row(row), _wish(row)) for row in rows]
+
+    async def note(self, news: News) -> bool:
+        row = await self._connection.fetchrow(
+            _NOTE, news.provider, news.event_id, news.kind.value, news.happened_at
+        )
+        return row is not None
+
+    async def cursor(self, provider: str) -> str | None:
+        row = await self._connection.fetchrow(_CURSOR, provider)
+        return str(row["event_id"]) if row else None
+
+    async def move_cursor(self, provider: str, event_id: str, at: datetime) -> None:
+        await self._connection.execute(_MOVE_CURSOR, provider, event_id, at)
+
+
+def _payment(row: Row | None) -> Payment | None:
+    if row is None:
+        return None
+    return Payment(
+        id=PaymentId(row["id"]),
+        holder=UserId(row["holder_id"]),
+        is_organisation=row["is_organisation"],
+        kind=PaymentKind(row["kind"]),
+        state=PaymentState(row["state"]),
+        provider=row["provider"],
+        amount_microusd=row["amount_microusd"],
+        asked_by=UserId(row["asked_by"]),
+        created_at=row["created_at"],
+        tier_name=row["tier"],
+        seats=row["seats"],
+        unit_price_microusd=row["unit_price_microusd"],
+        price_version=row["price_version"],
+        reference=row["reference"],
+        checkout_url=row["checkout_url"],
+        settled_at=row["settled_at"],
+    )
+
+
+def _payer(row: Row | None) -> Payer | None:
+    return None if row is None else _payer_of_row(row)
+
+
+def _payer_of_row(row: Row) -> Payer:
+    told = row["told_tier"]
+    return Payer(
+        holder=UserId(row["holder_id"]),
+        is_organisation=row["is_organisation"],
+        provider=row["provider"],
+        customer=row["customer"],
+        subscription=row["subscription"],
+        item=row["item"],
+        told=Wish(told, row["told_seats"], row["told_ending"]) if told is not None else None,
+        last_told_at=row["last_told_at"],
+    )
+
+
+def _wish(row: Row) -> Wish:
+    return Wish(
+        row["wanted_tier"] or "",
+        row["wanted_seats"] or 1,
+        ending=row["wanted_ending"],
+        ended=row["wanted_end"],
+    )

@@ -1,0 +1,239 @@
+"""Ask a vendor for an answer: the one owner of retry, fallback and breaker."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from services.chat.actions.open_turn import Opened, OpenTurn
+from services.chat.actions.running_turn import RunningTurn
+from services.chat.domain.attempts import AttemptPolicy, may_fall_back, may_retry
+from services.chat.domain.breaker import Breakers
+from services.chat.domain.capabilities import OnLeaving
+from services.chat.domain.errors import PromptTooLong
+from services.chat.domain.fallback import fallbacks
+from services.chat.domain.frames import Frame
+from services.chat.domain.model_choice import ModelChoice
+from services.chat.domain.ports import ChatProvider, NewUnitOfWork
+from services.chat.domain.turn import Abandoned, Prompt
+from services.chat.domain.turn_events import FellBack
+from services.chat.domain.usage import estimated_usage
+from shared.errors import ExpectedFailure, LimitReached, Unavailable
+from shared.identity import OnBehalfOf
+from shared.ids import EventId, uuid7
+from shared.model_catalogue import ModelCatalogue
+from shared.tiers import Tier, TierChanged
+from shared.vendors.failures import VendorFailed
+
+Shorten = Callable[[Prompt], Prompt | None]
+"""A prompt with less of the history; None when there is nothing to leave out."""
+
+
+@dataclass(frozen=True, slots=True)
+class AskVendors:
+    """The one owner of attempts at vendors."""
+
+    providers: Mapping[str, ChatProvider]
+    open: OpenTurn
+    unit_of_work: NewUnitOfWork
+    catalogue: ModelCatalogue
+    breakers: Breakers = field(default_factory=Breakers)
+    policy: AttemptPolicy = field(default_factory=AttemptPolicy)
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+    monotonic: Callable[[], float] = time.monotonic
+    luck: Callable[[], float] = random.random
+
+    def attempts(
+        self,
+        turn: RunningTurn,
+        opened: Opened,
+        prompt: Prompt,
+        *,
+        by: OnBehalfOf,
+        stream: bool,
+        shorten: Shorten | None = None,
+    ) -> Attempts:
+        """A turn's way to its answer."""
+        return Attempts(self, turn, opened, prompt, by, stream=stream, shorten=shorten)
+
+    async def fallbacks(self, prompt: Prompt, tier: Tier, by: OnBehalfOf) -> list[ModelChoice]:
+        """Who else may answer, by the user's wish; nobody while that can't be read."""
+        try:
+            async with self.unit_of_work() as work:
+                wished = (await work.preferences.of_user(by.user_id)).fallback
+                if not wished:
+                    return []
+                known = await work.known_keys.of_user(by.user_id, organisation_id=by.served_by)
+        except Unavailable:
+            return []
+        spoken = {name: provider.capabilities for name, provider in self.providers.items()}
+        return fallbacks(prompt, tier, wished, known, spoken, self.catalogue)
+
+
+class Attempts:
+    """One turn's attempts, one after the other: at the provider that was asked, and at those that
+    its user wants to answer in its place.
+
+    Its reader takes `frames`, and after a failure before any content waits for `after`. After the
+    first content there is no other attempt.
+    """
+
+    def __init__(
+        self,
+        ask: AskVendors,
+        turn: RunningTurn,
+        opened: Opened,
+        prompt: Prompt,
+        by: OnBehalfOf,
+        *,
+        stream: bool,
+        shorten: Shorten | None,
+    ) -> None:
+        self.opened = opened
+        self.prompt = prompt
+        self.fallback_from: str | None = None
+        self.abandoned: list[Abandoned] = []
+        # What the provider that was asked said when it was left for another one.
+        self.left_for: ExpectedFailure | None = None
+        self._ask = ask
+        self._turn = turn
+        self._by = by
+        self._stream = stream
+        self._shorten = shorten
+        self._retries = 0
+        self._others: list[ModelChoice] | None = None
+        self._began = ask.monotonic()
+        self._under_way = self._is_probe = self._may_charge = False
+
+    @property
+    def may_charge(self) -> bool:
+        """Whether the provider that is asked now may have worked for this turn: not before it was
+        asked, nor after it declined."""
+        return self._may_charge
+
+    @property
+    def is_worth_draining(self) -> bool:
+        """Whether the vendor goes on, and charges, when it is left now."""
+        return self._under_way and self._provider.capabilities.on_leaving is OnLeaving.DRAIN
+
+    def frames(self) -> AsyncIterator[Frame]:
+        """The frames of another attempt; raises VendorOverloaded while the breaker is open."""
+        self._is_probe = self._ask.breakers.enter(self._line)
+        self._under_way = self._may_charge = True
+        return self._provider.answer(self.prompt, by=self._by, stream=self._stream)
+
+    def worked(self) -> None:
+        """The attempt brought an answer."""
+        self._under_way = False
+        self._ask.breakers.worked(self._line)
+
+    def failed(self, failure: ExpectedFailure) -> None:
+        """The attempt failed."""
+        # What an open breaker says is not heard of the vendor.
+        if self._under_way:
+            self._ask.breakers.failed(self._line, failure, is_probe=self._is_probe)
+            self._may_charge = isinstance(failure, VendorFailed) and failure.billed
+        self._under_way = False
+
+    def left(self) -> None:
+        """Nobody wants the answer any more."""
+        if self._under_way and self._is_probe:
+            self._ask.breakers.probe_left(self._line)
+        self._under_way = False
+
+    async def after(self, failure: ExpectedFailure) -> None:
+        """Return once there is another attempt to make; raises the failure when there is none."""
+        if self._shortened(failure) or await self._waited(failure) or await self._moved(failure):
+            return
+        raise failure
+
+    @property
+    def _provider(self) -> ChatProvider:
+        return self._ask.providers[self.prompt.choice.provider]
+
+    @property
+    def _line(self) -> tuple[str, Any]:
+        return self.prompt.choice.provider, self._by.user_id
+
+    def _shortened(self, failure: ExpectedFailure) -> bool:
+        if not isinstance(failure, PromptTooLong) or self._shorten is None:
+            return False
+        shorter, self._shorten = self._shorten(self.prompt), None
+        self.prompt = shorter or self.prompt
+        return shorter is not None
+
+    async def _waited(self, failure: ExpectedFailure) -> bool:
+        policy = self._ask.policy
+        if self._retries >= policy.most_retries or not may_retry(failure):
+            return False
+        wait = policy.wait_before(self._retries, failure, self._ask.luck()).total_seconds()
+        elapsed = self._ask.monotonic() - self._began
+        if elapsed + wait > policy.budget.total_seconds():
+            return False
+        # Whom somebody else can answer at once need not wait for long.
+        if wait > policy.longest_wait.total_seconds() and await self._candidates(failure):
+            return False
+        self._retries += 1
+        await self._ask.sleep(wait)
+        return True
+
+    async def _moved(self, failure: ExpectedFailure) -> bool:
+        candidates = await self._candidates(failure)
+        while candidates:
+            if await _to_its_end(self._move(candidates.pop(0), failure)):
+                return True
+        return False
+
+    async def _candidates(self, failure: ExpectedFailure) -> list[ModelChoice]:
+        if not may_fall_back(failure):
+            return []
+        if self._others is None:
+            self._others = await self._ask.fallbacks(
+                self.prompt, self.opened.opening.tier, self._by
+            )
+        return self._others
+
+    async def _move(self, choice: ModelChoice, failure: ExpectedFailure) -> bool:
+        """Exchange the place in the limits for one at the other provider; False without one."""
+        try:
+            self.opened = await self._ask.open.readmit(self.opened, choice)
+        except (LimitReached, Unavailable, TierChanged):
+            return False
+        self._abandon(failure)
+        self.left_for = self.left_for or failure
+        self.fallback_from = self.fallback_from or self.prompt.choice.provider
+        self.prompt = replace(self.prompt, choice=choice)
+        self._retries = 0
+        turn = self._turn
+        turn.provider, turn.reservation_id = choice.provider, self.opened.reservation_id
+        turn.say(FellBack(choice.provider, choice.model, self.fallback_from))
+        return True
+
+    def _abandon(self, failure: ExpectedFailure) -> None:
+        if isinstance(failure, VendorFailed) and failure.billed:
+            used = estimated_usage(self.prompt.input_estimate, self._turn.output_characters)
+            choice = self.prompt.choice
+            # A paid call of its own, whose identity stays however often it is settled.
+            id_ = EventId(uuid7())
+            self.abandoned.append(Abandoned(id_, choice.provider, choice.model, used))
+            self._may_charge = False
+
+
+async def _to_its_end(work: Coroutine[Any, Any, bool]) -> bool:
+    """Do it whole even if the turn is ended meanwhile: half of it would leave a place in the limits
+    that nobody gives back."""
+    task = asyncio.ensure_future(work)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        while not task.done():
+            with suppress(asyncio.CancelledError):
+                await asyncio.wait({task})
+        if not task.cancelled():
+            task.exception()
+        raise

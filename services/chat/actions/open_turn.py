@@ -1,0 +1,228 @@
+"""Let a turn in: its place in the limits, and the hold on its paid call."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from typing import Any, TypeVar
+from uuid import UUID
+
+from services.chat.domain.conversation import MessageId, SessionId
+from services.chat.domain.model_choice import ModelChoice
+from services.chat.domain.ports import (
+    Admission,
+    AdmissionRequest,
+    Asked,
+    EarlierTurn,
+    Pricer,
+    Reservation,
+    Turns,
+)
+from services.chat.domain.turn import Hold, Outcome, Settlement, Surface, TurnId
+from services.chat.domain.usage import Usage
+from shared.clock import Clock
+from shared.errors import NotInTier, Unavailable
+from shared.idempotency import IdempotencyKeyReused, RequestInProgress
+from shared.identity import OnBehalfOf
+from shared.ids import EventId, UserId, uuid7
+from shared.tiers import Tier, TierChanged
+
+T = TypeVar("T")
+
+# When the storage has done what it was asked for: at once, after a moment, or after it waited for
+# somebody else. Later, it never will.
+_WRITTEN_AFTER_SECONDS = (0.2, 1.0, 5.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """A turn that wants in. Without a session nothing of it is kept but its hold."""
+
+    by: OnBehalfOf
+    tier: Tier
+    choice: ModelChoice
+    input_estimate: int
+    cap_microusd: int | None
+    surface: Surface = Surface.SESSION
+    session_id: SessionId | None = None
+    asked: Asked | None = None
+    question_id: MessageId | None = None  # of a question that is asked again
+    idempotency_key: str | None = None
+    request_hash: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A turn that is in."""
+
+    hold: Hold
+    reservation: Reservation
+    reservation_id: UUID
+    opening: Opening
+
+
+@dataclass(frozen=True, slots=True)
+class OpenTurn:
+    """The beginning that all turns share, whichever door they come through."""
+
+    turns: Turns
+    admission: Admission
+    price: Pricer
+    clock: Clock
+    lease: timedelta
+    sandbox: bool
+    # The event loop keeps only weak references to tasks; these must live until they end.
+    seen_to: set[asyncio.Task[None]] = field(default_factory=set, init=False, compare=False)
+
+    async def __call__(self, opening: Opening) -> Opened:
+        """Reserve its place and write its hold: both or none.
+
+        Raises TierChanged, SessionEnded, LimitReached, Unavailable, SessionNotFound, TurnRunning
+        or RequestInProgress.
+        """
+        hold = self._hold(opening)
+        reservation = await self.admit(opening, hold.id, hold.created_at)
+        try:
+            held = await self.turns.hold(hold, opening.asked, sandbox=self.sandbox)
+        except BaseException as failure:
+            if isinstance(failure, Unavailable | asyncio.CancelledError):
+                self._see_to(self._withdraw(hold))
+            await asyncio.shield(reservation.refund())
+            raise
+        if not held:
+            # Another request with this key came first, while we looked.
+            await asyncio.shield(reservation.refund())
+            raise RequestInProgress
+        return Opened(hold, reservation, hold.id, opening)
+
+    async def _withdraw(self, hold: Hold) -> None:
+        """Whoever stops waiting for the storage does not know whether the hold is written. Left
+        open, it would keep its session busy for its lease, and then be charged for a call that
+        nobody made."""
+        for wait in _WRITTEN_AFTER_SECONDS:
+            await asyncio.sleep(wait)
+            with suppress(Unavailable):
+                if await self.turns.settle(hold, _never_asked(hold), ()):
+                    return
+
+    def _see_to(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.ensure_future(work)
+        self.seen_to.add(task)
+        task.add_done_callback(self.seen_to.discard)
+
+    async def admit(self, opening: Opening, reservation: UUID, now: datetime) -> Reservation:
+        """A place in the limits. Raises TierChanged, LimitReached or Unavailable."""
+        request = AdmissionRequest(
+            user_id=opening.by.user_id,
+            tier=opening.tier,
+            provider=opening.choice.provider,
+            now=now,
+            reservation=reservation,
+            tokens=opening.input_estimate + opening.choice.max_output_tokens,
+            cost_microusd=self._expected_cost(opening, now),
+            cap_microusd=opening.cap_microusd,
+        )
+        month = now.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+
+        async def spent() -> int:
+            return await self.turns.spent_since(opening.by.user_id, month)
+
+        return await self.admission.admit(request, spent=spent)
+
+    async def readmit(self, opened: Opened, choice: ModelChoice) -> Opened:
+        """A place at another provider in exchange for the one held; the old one is given back
+        first. Raises LimitReached, TierChanged or Unavailable, and then no place is held."""
+        await opened.reservation.refund()
+        opening = replace(opened.opening, choice=choice)
+        id_ = uuid7()
+        reservation = await self.admit(opening, id_, self.clock.now())
+        try:
+            await self.turns.redirect(opened.hold.id, provider=choice.provider, model=choice.model)
+        except BaseException:
+            await asyncio.shield(reservation.refund())
+            raise
+        return Opened(opened.hold, reservation, id_, opening)
+
+    async def earlier(
+        self, user_id: UserId, idempotency_key: str | None, request_hash: bytes
+    ) -> EarlierTurn | None:
+        """The settled turn that this key was used for; None when it is new.
+
+        Raises IdempotencyKeyReused, or RequestInProgress while the earlier one runs.
+        """
+        if idempotency_key is None:
+            return None
+        earlier = await self.turns.earlier(user_id, idempotency_key)
+        if earlier is None:
+            return None
+        if earlier.request_hash != request_hash:
+            raise IdempotencyKeyReused
+        if not earlier.settled:
+            raise RequestInProgress
+        return earlier
+
+    async def by_current_tier(
+        self, user_id: UserId, tier: Tier, take: Callable[[Tier], Awaitable[T]]
+    ) -> T:
+        """What `take` does, by the tier that the user has now: it may be another one than their
+        token says."""
+        try:
+            return await take(tier)
+        except TierChanged as changed:
+            return await take(changed.tier)
+        except NotInTier:
+            # Refused by what the token claims; the user may have upgraded a moment ago.
+            told = await self.admission.tier_told_of(user_id)
+            if told is None or told == tier.name:
+                raise
+            return await take(TierChanged(told).tier)
+
+    def _expected_cost(self, opening: Opening, now: datetime) -> int | None:
+        if opening.cap_microusd is None:
+            return None
+        expected = Usage(
+            input_tokens=opening.input_estimate,
+            output_tokens=opening.choice.max_output_tokens,
+        )
+        quote = self.price(opening.choice.provider, opening.choice.model, expected, now)
+        return quote.cost_microusd if quote else None
+
+    def _hold(self, opening: Opening) -> Hold:
+        now = self.clock.now()
+        question_id = opening.question_id
+        if opening.asked is not None and question_id is None:
+            question_id = MessageId(uuid7())
+        return Hold(
+            id=TurnId(uuid7()),
+            user_id=opening.by.user_id,
+            session_id=opening.session_id,
+            question_id=question_id,
+            answer_id=MessageId(uuid7()),
+            usage_event_id=EventId(uuid7()),
+            request_id=opening.by.request_id,
+            tier=opening.tier.name,
+            provider=opening.choice.provider,
+            model=opening.choice.model,
+            input_estimate=opening.input_estimate,
+            created_at=now,
+            lease_expires_at=now + self.lease,
+            idempotency_key=opening.idempotency_key,
+            request_hash=opening.request_hash if opening.idempotency_key else None,
+            surface=opening.surface,
+        )
+
+
+def _never_asked(hold: Hold) -> Settlement:
+    return Settlement(
+        outcome=Outcome.REFUSED,
+        text="",
+        usage=Usage(source="counted"),
+        provider=hold.provider,
+        model=hold.model,
+        provider_request_id=None,
+        processing_time_ms=0,
+        finish_reason=Outcome.REFUSED.value,
+    )

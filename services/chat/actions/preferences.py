@@ -1,0 +1,40 @@
+"""What a user has chosen for all their turns."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from services.chat.domain.errors import UnknownProvider
+from services.chat.domain.model_choice import providers_of
+from services.chat.domain.ports import NewUnitOfWork
+from services.chat.domain.preference import Preference
+from shared.ids import UserId
+from shared.model_catalogue import ModelCatalogue
+
+
+@dataclass(frozen=True, slots=True)
+class ReadPreference:
+    """What the user has chosen; nothing, when they never did."""
+
+    unit_of_work: NewUnitOfWork
+
+    async def __call__(self, user_id: UserId) -> Preference:
+        async with self.unit_of_work() as work:
+            return await work.preferences.of_user(user_id)
+
+
+@dataclass(frozen=True, slots=True)
+class SavePreference:
+    """Choose anew; it counts from the next turn on."""
+
+    unit_of_work: NewUnitOfWork
+    catalogue: ModelCatalogue
+
+    async def __call__(self, user_id: UserId, preference: Preference) -> None:
+        """Raises UnknownProvider."""
+        known = providers_of(self.catalogue)
+        unknown = [name for name in preference.fallback if name not in known]
+        if unknown:
+            raise UnknownProvider(unknown[0])
+        async with self.unit_of_work() as work:
+            await work.preferences.save(user_id, preference)

@@ -1,0 +1,324 @@
+"""Relay a client's own call to its vendor: governed, metered, and passed on as it comes."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+
+import structlog
+
+from services.chat.actions.compose_prompt import opaque
+from services.chat.actions.open_turn import Opened, Opening, OpenTurn
+from services.chat.actions.read_answer import Drains
+from services.chat.actions.run_turn import give_back
+from services.chat.actions.running_turn import RunningTurn, RunningTurns
+from services.chat.actions.settle_turn import SettleTurn
+from services.chat.domain.capabilities import OnLeaving
+from services.chat.domain.conversation import Message
+from services.chat.domain.errors import AnswerEnded, AnswerNotKept
+from services.chat.domain.frames import LONGEST_ANSWER
+from services.chat.domain.ports import RawAnswer, RawCall, RawRefusal, RawVendors, Turns
+from services.chat.domain.relayed import AnswerHead, ClientCall, Listener, StoredAnswer
+from services.chat.domain.relaying import Heard, governed_choice
+from services.chat.domain.turn import Outcome, Settlement
+from shared.errors import ExpectedFailure
+from shared.identity import OnBehalfOf
+from shared.model_catalogue import ModelCatalogue
+from shared.tiers import Tier
+from shared.vendors.failures import VendorFailed
+
+log = structlog.get_logger(__name__)
+
+_SETTLE_PATIENCE_SECONDS = 5.0
+_LARGEST_KEPT = 1 << 20
+# How long an answer that nobody hears any more is read for its usage, and after how long of it the
+# client has its place in the limits back, at the price of an estimate.
+_DRAIN_SECONDS = 30.0
+_SLOW_DRAIN_SECONDS = 1.0
+# Only for calls that never reached the vendor. SDKs try again by themselves.
+_TRIES = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Relaying:
+    """A client's call, and in whose name it is made."""
+
+    call: ClientCall
+    by: OnBehalfOf
+    tier: Tier
+    idempotency_key: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RelayCall:
+    """A turn without a session, in the vendor's own wire."""
+
+    turns: Turns
+    open: OpenTurn
+    settle: SettleTurn
+    running: RunningTurns
+    vendors: RawVendors
+    catalogue: ModelCatalogue
+    drains: Drains = field(default_factory=Drains)
+
+    async def __call__(
+        self, relaying: Relaying, listener: Listener
+    ) -> StoredAnswer | RawRefusal | None:
+        """Returns once the answer has been heard and settled: nothing is left to say then, but for
+        a stored answer of before and for the vendor's refusal.
+
+        Raises what `OpenTurn` and the choice of a model raise, AnswerNotKept, and what the vendor
+        has to say before its answer began; a later failure is the listener's to tell.
+        """
+        found = await self.open.by_current_tier(
+            relaying.by.user_id, relaying.tier, lambda tier: self._admitted(relaying, tier)
+        )
+        if isinstance(found, StoredAnswer):
+            return found
+        opened, raw = found
+        turn = RunningTurn(
+            opened.hold,
+            opened.reservation.limits,
+            relaying.by.sign_in_id,
+            relaying.by.served_by,
+            reservation_id=opened.reservation_id,
+        )
+        relay = _Relay(turn, opened, raw, listener, self)
+        self.running.start(turn, relay.run(relaying.by))
+        await _ended_when_gone(turn, listener)
+        if relay.refusal is None and relay.failure is not None and not relay.begun:
+            raise relay.failure
+        return relay.refusal
+
+    async def _admitted(
+        self, relaying: Relaying, tier: Tier
+    ) -> StoredAnswer | tuple[Opened, RawCall]:
+        call, user_id = relaying.call, relaying.by.user_id
+        choice = governed_choice(call, tier, self.catalogue)
+        raw = call.governed(choice, end_user=opaque(user_id))
+        earlier = await self.open.earlier(user_id, relaying.idempotency_key, call.request_hash)
+        if earlier is not None:
+            if not earlier.stored_answer:
+                raise AnswerNotKept
+            return StoredAnswer.from_bytes(earlier.stored_answer)
+        opened = await self.open(
+            Opening(
+                by=relaying.by,
+                tier=tier,
+                choice=choice,
+                input_estimate=call.input_estimate,
+                cap_microusd=await self.turns.cap_of(user_id),
+                surface=call.surface,
+                idempotency_key=relaying.idempotency_key,
+                request_hash=call.request_hash,
+            )
+        )
+        return opened, raw
+
+
+async def _ended_when_gone(turn: RunningTurn, listener: Listener) -> None:
+    """Wait for the turn's end; a client that goes away brings it about."""
+    gone = asyncio.ensure_future(listener.gone())
+    gone.add_done_callback(lambda done: None if done.cancelled() else turn.left())
+    try:
+        while not turn.is_over:
+            await turn.more(len(turn.events))
+    except asyncio.CancelledError:
+        turn.left()
+        raise
+    finally:
+        gone.cancel()
+        with suppress(asyncio.CancelledError):
+            await gone
+
+
+class _Relay:
+    """One call while it is relayed."""
+
+    def __init__(
+        self,
+        turn: RunningTurn,
+        opened: Opened,
+        raw: RawCall,
+        listener: Listener,
+        relaying: RelayCall,
+    ) -> None:
+        self.refusal: RawRefusal | None = None
+        self.failure: ExpectedFailure | None = None
+        self.begun = False
+        self._turn = turn
+        self._opened = opened
+        self._raw = raw
+        self._listener = listener
+        self._vendors = relaying.vendors
+        self._settle = relaying.settle
+        self._drains = relaying.drains
+        self._reader: asyncio.Task[None] | None = None
+        self._on_leaving = OnLeaving.CANCEL
+        self._draining: list[asyncio.TimerHandle] = []
+        self._given_back: asyncio.Task[None] | None = None
+        self._heard = Heard()
+        self._head: AnswerHead | None = None
+        self._whole: list[bytes] = []
+        self._keeps = opened.hold.idempotency_key is not None
+        self._kept: list[bytes] = []
+        self._kept_bytes = 0
+
+    async def run(self, by: OnBehalfOf) -> None:
+        """From the call to its settlement, and the last word to the client."""
+        started = time.perf_counter()
+        self.failure = await self._read_to_the_end(by)
+        elapsed_ms = round((time.perf_counter() - started) * 1000)
+        hold = self._turn.hold
+        settlement = self._settle.priced(hold, self._settlement(elapsed_ms))
+        settling = asyncio.ensure_future(self._settle(hold, settlement))
+        await (self._given_back or self._give_back(settlement))
+        # The client need not wait for our database, and the answer is theirs: it is paid for.
+        await asyncio.wait({settling}, timeout=_SETTLE_PATIENCE_SECONDS)
+        try:
+            await self._conclude()
+        except Exception:
+            log.exception("client_not_told", turn_id=str(hold.id))
+        # However its client took the end: until it is settled, its lease is renewed.
+        await self._settled(settling)
+
+    async def _settled(self, settling: asyncio.Future[Message]) -> None:
+        try:
+            await settling
+        except Exception:
+            # The hold stays open: once nobody renews its lease, a worker settles it.
+            log.exception("turn_not_settled", turn_id=str(self._turn.hold.id))
+
+    async def _conclude(self) -> None:
+        if self._turn.ended_as is Outcome.CLIENT_GONE:
+            return
+        if self.failure is None and not self._heard.is_whole:
+            self.failure = AnswerEnded()
+        if self.failure is None and not self._raw.streamed and self._head is not None:
+            await self._begin(self._head)
+            await self._listener.hear(b"".join(self._whole))
+        if self.begun:
+            await self._listener.end(self.failure)
+
+    async def _read_to_the_end(self, by: OnBehalfOf) -> ExpectedFailure | None:
+        self._reader = asyncio.create_task(self._read(by))
+        self._turn.read_by(self._leave)
+        try:
+            await self._reader
+        except asyncio.CancelledError:
+            if self._turn.ended_as is None:
+                raise
+        except ExpectedFailure as failure:
+            return None if self._turn.ended_as else failure
+        except Exception:
+            # A bug of ours after the vendor was asked: it may charge, so the turn is settled.
+            log.exception("relay_failed", provider=self._raw.provider)
+            return VendorFailed(self._raw.provider)
+        finally:
+            self._turn.read_by(None)
+            for timer in self._draining:
+                timer.cancel()
+            if self._draining:
+                self._drains.give_back()
+        return None
+
+    def _leave(self, at_once: bool) -> None:
+        """Stop reading; or read on in silence, where the vendor would go on and charge."""
+        assert self._reader is not None
+        drains = self._on_leaving is OnLeaving.DRAIN and not at_once
+        if drains and not self._draining and self._drains.take():
+            later = asyncio.get_running_loop().call_later
+            self._heard.is_unheard = True
+            self._draining = [
+                later(_SLOW_DRAIN_SECONDS, self._give_back_early),
+                later(_DRAIN_SECONDS, self._reader.cancel),
+            ]
+        else:
+            self._reader.cancel()
+
+    def _give_back_early(self) -> None:
+        settlement = self._settle.priced(self._turn.hold, self._settlement(0))
+        self._given_back = asyncio.ensure_future(self._give_back(settlement))
+
+    async def _give_back(self, settlement: Settlement) -> None:
+        try:
+            await give_back(self._opened.reservation, settlement)
+        except Exception:
+            # Its lease runs out by itself; the settlement must not miss because of it.
+            log.exception("place_not_given_back", turn_id=str(self._turn.hold.id))
+
+    async def _read(self, by: OnBehalfOf) -> None:
+        for left in reversed(range(_TRIES)):
+            self._heard.is_asked = True
+            try:
+                async with self._vendors.call(self._raw, by=by) as answer:
+                    await self._take(answer)
+                return
+            except VendorFailed as failure:
+                self._heard.is_asked = failure.billed
+                if failure.billed or self.begun or not left:
+                    raise
+
+    async def _take(self, answer: RawAnswer) -> None:
+        if answer.status != 200:
+            self.refusal = await answer.refusal()
+            raise self.refusal.failure
+        self._head = AnswerHead(
+            media_type=answer.headers.get("content-type", "application/json"),
+            vendor_headers=answer.headers,
+            limits=self._turn.limits,
+            tier=self._turn.hold.tier,
+        )
+        self._on_leaving = answer.on_leaving
+        if self._raw.streamed:
+            await self._begin(self._head)
+        async for piece in answer.pieces():
+            self._heard.take(piece.frames)
+            if self._heard.characters > LONGEST_ANSWER:
+                raise VendorFailed(self._raw.provider)
+            self._turn.output_characters = self._heard.characters
+            self._turn.provider_request_id = self._heard.provider_request_id
+            if self._turn.ended_as is not None and not self._draining:
+                # The cancellation was lost on its way, as Python 3.11 may in `asyncio.wait_for`.
+                raise asyncio.CancelledError
+            if piece.data and not self._draining:
+                await self._pass_on(piece.data)
+        if not self._heard.is_whole:
+            raise VendorFailed(self._raw.provider)
+
+    async def _pass_on(self, data: bytes) -> None:
+        self._keep(data)
+        if self._raw.streamed:
+            await self._listener.hear(data)
+        else:
+            self._whole.append(data)
+
+    async def _begin(self, head: AnswerHead) -> None:
+        self.begun = True
+        await self._listener.begin(head)
+
+    def _keep(self, data: bytes) -> None:
+        if not self._keeps:
+            return
+        self._kept_bytes += len(data)
+        if self._kept_bytes > _LARGEST_KEPT:
+            self._keeps = False
+            self._kept.clear()
+        else:
+            self._kept.append(data)
+
+    def _settlement(self, elapsed_ms: int) -> Settlement:
+        hold = self._turn.hold
+        settlement = self._heard.settlement(
+            hold, self.failure, ended_as=self._turn.ended_as, elapsed_ms=elapsed_ms
+        )
+        whole = settlement.outcome in {Outcome.DONE, Outcome.CONTENT_BLOCKED}
+        if hold.idempotency_key is None or self._head is None or not whole:
+            return settlement
+        if not self._keeps:
+            # Made and paid for: a repetition is told so, and makes no other call.
+            return replace(settlement, stored_answer=b"")
+        stored = StoredAnswer(self._head.media_type, b"".join(self._kept))
+        return replace(settlement, stored_answer=stored.to_bytes())

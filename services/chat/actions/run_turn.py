@@ -1,0 +1,182 @@
+"""Run a turn that was let in: read the vendor's answer, settle it once."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+
+import structlog
+
+from services.chat.actions.ask_vendors import AskVendors, Attempts, Shorten
+from services.chat.actions.open_turn import Opened
+from services.chat.actions.read_answer import Drains, Reading
+from services.chat.actions.running_turn import RunningTurn, RunningTurns
+from services.chat.actions.settle_turn import SettleTurn
+from services.chat.domain.conversation import Message
+from services.chat.domain.ports import Reservation
+from services.chat.domain.stored_answer import with_stored_answer
+from services.chat.domain.turn import Prompt, Settlement
+from services.chat.domain.turn_events import Answered, Broken, UsageTold
+from shared.errors import DependencyUnavailable
+from shared.identity import OnBehalfOf
+
+log = structlog.get_logger(__name__)
+
+_SETTLE_PATIENCE_SECONDS = 5.0
+
+Remember = Callable[[Settlement], Awaitable[None]]
+"""What else is to be kept of a turn that has ended."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunTurn:
+    """What every turn does between its hold and its settlement."""
+
+    ask: AskVendors
+    settle: SettleTurn
+    running: RunningTurns
+    drains: Drains = field(default_factory=Drains)
+
+    def __call__(
+        self,
+        opened: Opened,
+        prompt: Prompt,
+        *,
+        by: OnBehalfOf,
+        stream: bool,
+        shorten: Shorten | None = None,
+        remember: Remember | None = None,
+        left_out: int | None = None,
+    ) -> RunningTurn:
+        """The turn, running by itself: whoever follows it may come and go. `shorten` makes the
+        prompt shorter, once, should the vendor find it too long; `remember` is done before the end
+        is told."""
+        turn = RunningTurn(
+            opened.hold,
+            opened.reservation.limits,
+            by.sign_in_id,
+            by.served_by,
+            reservation_id=opened.reservation_id,
+            left_out=left_out,
+        )
+        attempts = self.ask.attempts(turn, opened, prompt, by=by, stream=stream, shorten=shorten)
+        self.running.start(turn, _Run(self.settle, self.drains, turn, attempts, remember)())
+        return turn
+
+
+class _Run:
+    """One turn's work, in one task: it reads, gives back its place, settles, and says the last."""
+
+    def __init__(
+        self,
+        settle: SettleTurn,
+        drains: Drains,
+        turn: RunningTurn,
+        attempts: Attempts,
+        remember: Remember | None,
+    ) -> None:
+        self._settle = settle
+        self._remember = remember
+        self._turn = turn
+        self._attempts = attempts
+        self._reading = Reading(turn, attempts, drains, self._tell_early)
+        self._began = time.perf_counter()
+        self._given_back: asyncio.Task[None] | None = None
+
+    async def __call__(self) -> None:
+        await self._reading.run()
+        try:
+            await self._conclude(self._settlement())
+        except Exception:
+            # The hold stays open: once nobody renews its lease, a worker settles it.
+            log.exception("turn_not_settled", turn_id=str(self._turn.hold.id))
+            self._break()
+
+    def _settlement(self) -> Settlement:
+        elapsed_ms = round((time.perf_counter() - self._began) * 1000)
+        hold = self._turn.hold
+        settlement = self._settle.priced(hold, self._reading.settlement(elapsed_ms))
+        return with_stored_answer(hold, settlement)
+
+    async def _conclude(self, settlement: Settlement) -> None:
+        settling = asyncio.ensure_future(self._settle(self._turn.hold, settlement))
+        # The client need not wait for our database; the settlement goes on without it.
+        later = asyncio.get_running_loop().call_later
+        impatient = later(_SETTLE_PATIENCE_SECONDS, self._break_before, settling)
+        try:
+            await self._give_back(settlement)
+            await self._remembered(settlement)
+            message = await settling
+        finally:
+            impatient.cancel()
+        self._tell(message, settlement)
+
+    def _tell(self, message: Message, settlement: Settlement) -> None:
+        turn, failure = self._turn, self._reading.failure
+        if turn.is_over:
+            return
+        if failure is None:
+            turn.say(UsageTold(message))
+            turn.say(_answered(message, settlement))
+        else:
+            kept = message if settlement.has_content else None
+            turn.say(Broken(self._attempts.left_for or failure, kept))
+
+    def _tell_early(self) -> None:
+        """A stopped answer is read on for its usage: those who wait for the stop, and the limits,
+        get an estimate; the record waits."""
+        settlement = self._settlement()
+        self._tell(self._settle.message(self._turn.hold, settlement), settlement)
+        self._turn.over()
+        self._given_back = asyncio.ensure_future(
+            give_back(self._attempts.opened.reservation, settlement)
+        )
+
+    async def _remembered(self, settlement: Settlement) -> None:
+        if self._remember is None:
+            return
+        try:
+            await self._remember(settlement)
+        except Exception:
+            # It would have made the next turn easier; this one is complete without it.
+            log.exception("turn_not_remembered", turn_id=str(self._turn.hold.id))
+
+    def _break_before(self, settling: asyncio.Future[Message]) -> None:
+        if not settling.done():
+            self._break()
+
+    def _break(self) -> None:
+        if not self._turn.is_over:
+            self._turn.say(Broken(DependencyUnavailable("database"), None))
+            self._turn.over()
+
+    async def _give_back(self, settlement: Settlement) -> None:
+        try:
+            if self._given_back is None:
+                await give_back(self._attempts.opened.reservation, settlement)
+            else:
+                await self._given_back
+        except Exception:
+            # Its lease in the limits runs out by itself; the settlement goes on without it.
+            log.exception("place_not_given_back", turn_id=str(self._turn.hold.id))
+
+
+def _answered(message: Message, settlement: Settlement) -> Answered:
+    return Answered(
+        message,
+        settlement.finish_reason or "stop",
+        settlement.fallback_from,
+        settlement.tool_calls,
+    )
+
+
+async def give_back(reservation: Reservation, settlement: Settlement) -> None:
+    """Charge the user's limits with what reached them; with nothing, when nothing did."""
+    if settlement.has_content:
+        await reservation.settle(
+            tokens=settlement.usage.total_tokens, cost_microusd=settlement.whole_cost_microusd
+        )
+    else:
+        await reservation.refund()

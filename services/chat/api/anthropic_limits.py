@@ -1,0 +1,26 @@
+"""Limits in the headers that Anthropic's SDKs and their users read.
+
+Format: https://docs.anthropic.com/en/api/rate-limits (resets are times).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from shared.limit_state import LimitState
+
+_KINDS = {"requests_per_minute": "requests", "tokens_per_minute": "tokens"}
+
+
+def anthropic_limit_headers(limits: Sequence[LimitState], _now: datetime) -> dict[str, str]:
+    """`anthropic-ratelimit-{requests,tokens}-{limit,remaining,reset}`, as far as there are such."""
+    headers = {}
+    for limit in limits:
+        kind = _KINDS.get(limit.name.rpartition(".")[2])
+        if kind is not None:
+            name = f"anthropic-ratelimit-{kind}"
+            headers[f"{name}-limit"] = str(limit.limit)
+            headers[f"{name}-remaining"] = str(limit.remaining)
+            headers[f"{name}-reset"] = f"{limit.resets_at:%Y-%m-%dT%H:%M:%SZ}"
+    return headers

@@ -1,0 +1,17 @@
+"""The models of one vendor that a user can use now, for lists in that vendor's shape."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from services.chat.actions import Actions
+from services.chat.actions.list_models import OfferedModel
+from shared.http.caller import Caller
+
+
+async def usable_models(actions: Actions, caller: Caller, provider: str) -> Sequence[OfferedModel]:
+    """Those of the user's tier that a working key reaches. Counted as a free call."""
+    identity = caller.identity
+    tier = await actions.count_free_call(identity.user_id, caller.tier)
+    offered = await actions.list_models(identity.user_id, tier, organisation_id=identity.served_by)
+    return [model for model in offered if model.usable and model.provider == provider]

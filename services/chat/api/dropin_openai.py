@@ -1,0 +1,75 @@
+"""OpenAI's own interface for its SDKs, under `/openai/v1`: passed through, governed and metered."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Path, Request, Response
+
+from services.chat.api import dropin_openai_errors
+from services.chat.api.doors import ServiceActions
+from services.chat.api.dropin_door import Manner, caller_in, relay, route_class
+from services.chat.api.dropin_models import usable_models
+from services.chat.api.dropin_openai_calls import read_chat, read_response
+from services.chat.api.dropin_operation import paid_call
+from services.chat.api.openai_errors import openai_errors
+from services.chat.api.openai_limits import openai_limit_headers
+from services.chat.api.openai_models import OpenAIModel, OpenAIModelList
+from services.chat.domain.errors import CallNotOffered, ModelNotFound
+
+MANNER = Manner(
+    surface="OpenAI",
+    key_header="authorization",
+    document=dropin_openai_errors.document,
+    words=dropin_openai_errors.words,
+    limit_headers=openai_limit_headers,
+    kept_headers=("openai-processing-ms", "openai-version"),
+)
+
+router = APIRouter(prefix="/openai/v1", tags=["openai"], route_class=route_class(MANNER))
+_ERRORS = openai_errors(400, 401, 403, 404, 409, 413, 429, 502)
+
+
+@router.post("/chat/completions", responses=_ERRORS, openapi_extra=paid_call)
+async def complete(request: Request) -> Response:
+    """Chat Completions, in OpenAI's own words: whole or as server-sent events."""
+    return await relay(request, MANNER, read_chat)
+
+
+@router.post("/responses", responses=_ERRORS, openapi_extra=paid_call)
+async def respond(request: Request) -> Response:
+    """Responses, in OpenAI's own words: whole or as server-sent events. Nothing is stored."""
+    return await relay(request, MANNER, read_response)
+
+
+@router.get("/models", response_model=OpenAIModelList, responses=openai_errors(401, 403, 429))
+async def list_models(request: Request, actions: ServiceActions) -> OpenAIModelList:
+    """OpenAI's models that you can use now."""
+    caller = await caller_in(request, MANNER)
+    found = await usable_models(actions, caller, "openai")
+    return OpenAIModelList(data=[OpenAIModel(id=m.model, owned_by=m.provider) for m in found])
+
+
+@router.get(
+    "/models/{model}", response_model=OpenAIModel, responses=openai_errors(401, 403, 404, 429)
+)
+async def show_model(
+    model: Annotated[str, Path(max_length=200)], request: Request, actions: ServiceActions
+) -> OpenAIModel:
+    """One of them."""
+    caller = await caller_in(request, MANNER)
+    for found in await usable_models(actions, caller, "openai"):
+        if found.model == model:
+            return OpenAIModel(id=found.model, owned_by=found.provider)
+    raise ModelNotFound
+
+
+@router.api_route(
+    "/{_rest:path}",
+    methods=["GET", "POST", "PUT", "PATCH", "DELETE"],
+    include_in_schema=False,
+)
+async def not_offered(request: Request) -> Response:
+    """All that OpenAI offers beside."""
+    await caller_in(request, MANNER)
+    raise CallNotOffered(MANNER.surface)

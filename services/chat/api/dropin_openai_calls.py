@@ -1,0 +1,212 @@
+"""Bodies of OpenAI's two interfaces.
+
+https://platform.openai.com/docs/api-reference/chat, https://platform.openai.com/docs/api-reference/responses
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+
+from services.chat.api.dropin_call import (
+    Body,
+    Size,
+    VendorCall,
+    features_of,
+    hash_of,
+    items,
+    refuse,
+)
+from services.chat.api.dropin_door import AsItCame, data_event, named_event
+from services.chat.api.fields import Fields, json_object
+from services.chat.domain.errors import BadParameter, ToolNotOffered, UnsupportedParameter
+from services.chat.domain.model_choice import ModelChoice
+from services.chat.domain.turn import Surface
+
+CHAT_PATH = "/v1/chat/completions"
+RESPONSES_PATH = "/v1/responses"
+
+# These run at the client; all others run at OpenAI, most of them for a price of their own.
+_CHAT_TOOLS = frozenset({"function", "custom"})
+_RESPONSES_TOOLS = frozenset({"function", "custom", "local_shell", "apply_patch"})
+# What lies at OpenAI, or is priced by other units than tokens of text.
+_NOT_IN_CHAT = ("web_search_options", "audio")
+_NOT_IN_RESPONSES = (
+    *("background", "background_options", "conversation", "previous_response_id", "prompt"),
+    "image",
+)
+# The chunk that only tells the usage.
+_NO_CHOICES = re.compile(rb'"choices":\s*\[\s*\]')
+
+
+def read_chat(body: bytes) -> VendorCall:
+    """A chat completion. Raises Invalid."""
+    fields = json_object(body)
+    whole = dict(fields.whole)
+    refuse(whole, *_NOT_IN_CHAT)
+    if any(kind != "text" for kind in fields.texts("modalities", 8)):
+        raise UnsupportedParameter("modalities")
+    _one_answer(fields, "n")
+    _own_tools(fields, _CHAT_TOOLS)
+    streamed = fields.flag("stream") or False
+    options = fields.object("stream_options")
+    size = _size_of_chat(whole)
+    wants_usage = options is not None and options.flag("include_usage") is True
+    caps = [fields.count("max_completion_tokens"), fields.count("max_tokens")]
+    return VendorCall(
+        surface=Surface.OPENAI,
+        path=CHAT_PATH,
+        model=fields.needed_text("model"),
+        body=whole,
+        govern=_govern_chat,
+        framing=(lambda: AsItCame(data_event)) if wants_usage else WithoutUsage,
+        request_hash=hash_of(CHAT_PATH.encode(), body),
+        input_estimate=size.estimate,
+        streamed=streamed,
+        max_output_tokens=min((cap for cap in caps if cap is not None), default=None),
+        features=features_of(size, whole.get("tools"), whole.get("functions")),
+    )
+
+
+def read_response(body: bytes) -> VendorCall:
+    """A response. Raises Invalid."""
+    fields = json_object(body)
+    whole = dict(fields.whole)
+    refuse(whole, *_NOT_IN_RESPONSES)
+    _own_tools(fields, _RESPONSES_TOOLS)
+    size = _size_of_response(whole)
+    return VendorCall(
+        surface=Surface.OPENAI,
+        path=RESPONSES_PATH,
+        model=fields.needed_text("model"),
+        body=whole,
+        govern=_govern_response,
+        framing=lambda: AsItCame(_response_error),
+        request_hash=hash_of(RESPONSES_PATH.encode(), body),
+        input_estimate=size.estimate,
+        streamed=fields.flag("stream") or False,
+        max_output_tokens=fields.count("max_output_tokens"),
+        features=features_of(size, whole.get("tools")),
+    )
+
+
+def _govern_chat(body: Body, choice: ModelChoice, end_user: str) -> None:
+    _govern(body, choice, end_user)
+    # The older name of the same cap, which present models refuse.
+    body.pop("max_tokens", None)
+    body["max_completion_tokens"] = choice.max_output_tokens
+    body.pop("store", None)  # not kept unless it is asked for
+    if body.get("stream"):
+        # Without it nobody could bill the answer.
+        body["stream_options"] = {**(body.get("stream_options") or {}), "include_usage": True}
+
+
+def _govern_response(body: Body, choice: ModelChoice, end_user: str) -> None:
+    _govern(body, choice, end_user)
+    body["max_output_tokens"] = choice.max_output_tokens
+    body["store"] = False  # kept for a month unless it is refused
+
+
+def _govern(body: Body, choice: ModelChoice, end_user: str) -> None:
+    body["model"] = choice.model
+    body["safety_identifier"] = end_user
+    body.pop("user", None)
+
+
+def _one_answer(fields: Fields, name: str) -> None:
+    if fields.count(name) not in (None, 1):
+        raise BadParameter(name, "1, or absent")
+
+
+def _own_tools(fields: Fields, known: frozenset[str]) -> None:
+    for number, tool in enumerate(fields.objects("tools")):
+        if tool.raw("type") not in known:
+            raise ToolNotOffered(f"tools[{number}]")
+
+
+def _size_of_chat(body: Mapping[str, Any]) -> Size:
+    size = Size()
+    for number, message in enumerate(items(body.get("messages"))):
+        size.messages += 1
+        size.add_text(message)
+        for part in items(message.get("content")):
+            _measure_part(part, size, f"messages[{number}].content")
+    size.add_schema(body.get("tools"))
+    size.add_schema(body.get("functions"))
+    size.add_schema(body.get("response_format"))
+    return size
+
+
+def _size_of_response(body: Mapping[str, Any]) -> Size:
+    size = Size()
+    given = body.get("input")
+    size.add_text(body.get("instructions"), given)
+    size.messages = 1
+    for number, item in enumerate(items(given)):
+        size.messages += 1
+        if item.get("type") == "item_reference":
+            raise UnsupportedParameter(f"input[{number}]")
+        for name in ("content", "output"):
+            for part in items(item.get(name)):
+                _measure_part(part, size, f"input[{number}].{name}")
+    size.add_schema(body.get("tools"))
+    size.add_schema(body.get("text"))
+    return size
+
+
+def _measure_part(part: Body, size: Size, place: str) -> None:
+    """What a part of a message holds beside text. Files that lie at OpenAI, and sound, are not
+    offered: nobody here knows how many tokens they are, or what they cost."""
+    kind = part.get("type")
+    if kind in {"input_audio", "input_video"} or _file_id_in(part):
+        raise UnsupportedParameter(place)
+    if kind in {"image_url", "input_image"}:
+        image = part.get("image_url")
+        url = image.get("url") if isinstance(image, dict) else image
+        size.add_image(url if isinstance(url, str) and url.startswith("data:") else None)
+    elif kind in {"file", "input_file"}:
+        inner = part.get("file")
+        size.add_file((inner if isinstance(inner, dict) else part).get("file_data"))
+
+
+def _file_id_in(part: Body) -> bool:
+    inner = part.get("file")
+    return bool(part.get("file_id") or (isinstance(inner, dict) and inner.get("file_id")))
+
+
+def _response_error(document: Mapping[str, Any]) -> bytes:
+    error = document["error"]
+    flat = {name: error.get(name) for name in ("code", "message", "param")}
+    return named_event("error", {"type": "error", **flat, "error": error})
+
+
+class WithoutUsage:
+    """A stream of chunks without the last one that tells the usage, which its client did not ask
+    for and may not expect: it has no choices."""
+
+    media_type = None
+
+    def shown(self, data: bytes) -> bytes:
+        if not _NO_CHOICES.search(data):
+            return data
+        events = data.split(b"\n\n")
+        return b"\n\n".join(event for event in events if not _tells_usage(event))
+
+    def failed(self, error: Mapping[str, Any]) -> bytes:
+        return data_event(error)
+
+    def end(self) -> bytes:
+        return b""
+
+
+def _tells_usage(event: bytes) -> bool:
+    if not (event.startswith(b"data:") and _NO_CHOICES.search(event)):
+        return False
+    try:
+        chunk = orjson.loads(event[5:])
+    except orjson.JSONDecodeError:
+        return False
+    return isinstance(chunk, dict) and chunk.get("choices") == [] and bool(chunk.get("usage"))

@@ -1,0 +1,16 @@
+"""What a user has chosen for all their turns."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Preference:
+    """`fallback`: which providers answer, in this order, when the one that was asked can't; empty
+    means none does. `monthly_cap_microusd`: the user's own cap on what their turns may cost in a
+    month; None means no cap."""
+
+    fallback: Sequence[str] = ()
+    monthly_cap_microusd: int | None = None

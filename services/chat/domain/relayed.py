@@ -1,0 +1,87 @@
+"""A client's own call in its vendor's wire, which is passed on and governed, but not translated."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from services.chat.domain.model_choice import ModelChoice
+from services.chat.domain.ports import RawCall
+from services.chat.domain.turn import Surface
+from shared.errors import ExpectedFailure
+from shared.limit_state import LimitState
+
+
+class ClientCall(Protocol):
+    """What the call says of itself, and how it looks once it is governed."""
+
+    @property
+    def surface(self) -> Surface: ...
+    @property
+    def provider(self) -> str: ...
+    @property
+    def model(self) -> str: ...
+    @property
+    def streamed(self) -> bool: ...
+    @property
+    def max_output_tokens(self) -> int | None:
+        """What the client wants at most; None when it does not say."""
+        ...
+
+    @property
+    def features(self) -> Collection[str]:
+        """What a tier has to include for it."""
+        ...
+
+    @property
+    def input_estimate(self) -> int: ...
+    @property
+    def request_hash(self) -> bytes: ...
+
+    def governed(self, choice: ModelChoice, *, end_user: str) -> RawCall:
+        """The call as the vendor gets it: everything as the client wrote it, but for the model, the
+        cap on the answer and what would be told about the user."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerHead:
+    """What is known of an answer when it begins."""
+
+    media_type: str
+    vendor_headers: Mapping[str, str]
+    limits: Sequence[LimitState]
+    tier: str
+
+
+class Listener(Protocol):
+    """The client on its socket. Each call returns once the socket has taken it: a slow client makes
+    the vendor wait, and nothing piles up in between."""
+
+    async def begin(self, head: AnswerHead) -> None: ...
+    async def hear(self, data: bytes) -> None: ...
+    async def end(self, failure: ExpectedFailure | None) -> None:
+        """Nothing more comes; because of the failure, if there is one."""
+        ...
+
+    async def gone(self) -> None:
+        """Returns once nobody listens any more."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class StoredAnswer:
+    """An answer as its first client heard it."""
+
+    media_type: str
+    body: bytes
+
+    def to_bytes(self) -> bytes:
+        """As it is kept."""
+        return self.media_type.encode() + b"\n" + self.body
+
+    @classmethod
+    def from_bytes(cls, kept: bytes) -> StoredAnswer:
+        media_type, _, body = kept.partition(b"\n")
+        return cls(media_type.decode(), body)

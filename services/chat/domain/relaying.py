@@ -1,0 +1,133 @@
+"""What is decided about a relayed call, and what its answer adds up to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+from services.chat.domain.content import ToolCall
+from services.chat.domain.context_window import window_of
+from services.chat.domain.errors import ModelNotFound, ModelNotInTier, QuestionTooLong
+from services.chat.domain.features import require_feature
+from services.chat.domain.frames import Began, Ended, Frame, Text, Thinking, ToolCallPiece
+from services.chat.domain.model_choice import ModelChoice, choose_model, models_of
+from services.chat.domain.relayed import ClientCall
+from services.chat.domain.turn import Hold, Outcome, Settlement
+from services.chat.domain.usage import Usage, estimated_usage
+from shared.errors import ExpectedFailure
+from shared.model_catalogue import ModelCatalogue
+from shared.tiers import TIERS, Tier
+from shared.vendors.failures import VendorFailed
+
+
+def governed_choice(call: ClientCall, tier: Tier, catalogue: ModelCatalogue) -> ModelChoice:
+    """The model that the call names, with the smaller of its own cap and the tier's.
+
+    Raises ModelNotFound, NotInTier, or QuestionTooLong for more than the tier lets one call carry.
+    """
+    choice = relayed_model(call, tier, catalogue)
+    for feature in sorted(call.features):
+        require_feature(tier, call.provider, feature)
+    most = min(choice.max_output_tokens, call.max_output_tokens or choice.max_output_tokens)
+    choice = replace(choice, max_output_tokens=most)
+    allowance = tier.allowance(call.provider)
+    window = window_of(
+        model_context=catalogue.context_of(choice.model),
+        tier_context=allowance.context_tokens if allowance else 0,
+        max_output_tokens=most,
+        history_tokens=0,
+    )
+    if call.input_estimate > window.prompt_tokens:
+        raise QuestionTooLong(call.input_estimate, window.prompt_tokens)
+    return choice
+
+
+def relayed_model(call: ClientCall, tier: Tier, catalogue: ModelCatalogue) -> ModelChoice:
+    """The model that the call names. Raises ModelNotInTier for one that a larger tier grants, and
+    ModelNotFound for one that none does."""
+    try:
+        return choose_model(tier, call.provider, call.model, catalogue)
+    except ModelNotInTier as refused:
+        model = catalogue.resolve(call.model)
+        if any(model in models_of(other, call.provider, catalogue) for other in TIERS.values()):
+            raise
+        raise ModelNotFound from refused
+
+
+class Heard:
+    """What has been heard of one answer."""
+
+    def __init__(self) -> None:
+        # Nobody listens any more: what comes now is read for its usage alone.
+        self.is_unheard = False
+        # Once the vendor may have heard of the call, it may charge for it.
+        self.is_asked = False
+        self.characters = 0
+        self.provider_request_id: str | None = None
+        self._model: str | None = None
+        self._text: list[str] = []
+        self._calls = 0
+        self._ended: Ended | None = None
+
+    @property
+    def is_whole(self) -> bool:
+        return self._ended is not None
+
+    def take(self, frames: Iterable[Frame]) -> None:
+        """Add what came next."""
+        for frame in frames:
+            if isinstance(frame, Text):
+                if not self.is_unheard:
+                    self._text.append(frame.text)
+                self.characters += len(frame.text)
+            elif isinstance(frame, Thinking):
+                self.characters += len(frame.text)
+            elif isinstance(frame, ToolCallPiece):
+                if not self.is_unheard:
+                    self._calls = max(self._calls, frame.index + 1)
+                self.characters += len(frame.arguments)
+            elif isinstance(frame, Began):
+                self.provider_request_id = frame.provider_request_id
+                self._model = frame.model
+            elif isinstance(frame, Ended):
+                self._ended = frame
+
+    def settlement(
+        self,
+        hold: Hold,
+        failure: ExpectedFailure | None,
+        *,
+        ended_as: Outcome | None,
+        elapsed_ms: int,
+    ) -> Settlement:
+        """The terminal record of it. That tools were called is kept, not what they were asked."""
+        ended, usage = self._ended, self._ended.usage if self._ended else None
+        return Settlement(
+            outcome=self._outcome(failure, ended_as),
+            text="".join(self._text),
+            usage=usage or self._estimated(hold),
+            provider=hold.provider,
+            model=self._model or hold.model,
+            provider_request_id=self.provider_request_id,
+            processing_time_ms=elapsed_ms,
+            finish_reason=ended.reason if ended else (ended_as or Outcome.PROVIDER_FAILED).value,
+            tool_calls=tuple(ToolCall("", "", "") for _ in range(self._calls)),
+        )
+
+    def _estimated(self, hold: Hold) -> Usage:
+        if not self.is_asked:
+            return Usage(source="counted")
+        return estimated_usage(hold.input_estimate, self.characters)
+
+    def _outcome(self, failure: ExpectedFailure | None, ended_as: Outcome | None) -> Outcome:
+        has_content = bool(self._text or self._calls)
+        if failure is not None:
+            # Only a vendor that may have worked can charge; a refusal, ours or theirs, is free.
+            billed = isinstance(failure, VendorFailed) and failure.billed
+            worked = has_content or billed or self.characters > 0
+            return Outcome.PROVIDER_FAILED if worked else Outcome.REFUSED
+        if self._ended is None or self.is_unheard:
+            return ended_as or Outcome.PROVIDER_FAILED
+        if self._ended.reason == "content_filter" and not has_content:
+            return Outcome.CONTENT_BLOCKED
+        return Outcome.DONE

@@ -1,0 +1,252 @@
+"""Speaks a vendor's wire over the egress."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import orjson
+
+from services.chat.domain.capabilities import Capabilities, OnLeaving
+from services.chat.domain.frames import Began, Ended, Frame, Text
+from services.chat.domain.ports import RawAnswer, RawCall, RawPiece, RawRefusal
+from services.chat.domain.turn import Prompt
+from services.chat.domain.usage import Usage
+from services.chat.providers._events import WholeEvents
+from services.chat.providers._registry import Patience
+from services.chat.providers._wire import Reader, Wire, WireRequest
+from shared.clients.egress import Egress, VendorAnswer, VendorConnectionLost
+from shared.errors import ExpectedFailure
+from shared.identity import OnBehalfOf
+from shared.vendors.failures import VendorFailed
+
+# A vendor that pauses for ever must not be asked for ever.
+_MOST_CONTINUATIONS = 8
+_SLOWEST_TOKENS_PER_SECOND = 20
+# The egress gives up after ten minutes of silence.
+_LONGEST_WAIT = timedelta(seconds=590)
+
+
+class SpokenProvider:
+    """A provider made of its wire and the egress."""
+
+    def __init__(self, wire: Wire, egress: Egress, patience: Patience) -> None:
+        self._wire = wire
+        self._egress = egress
+        self._patience = patience
+
+    @property
+    def name(self) -> str:
+        return self._wire.name
+
+    @property
+    def capabilities(self) -> Capabilities:
+        return self._wire.capabilities
+
+    async def answer(self, prompt: Prompt, *, by: OnBehalfOf, stream: bool) -> AsyncIterator[Frame]:
+        """The answer as frames, also when the vendor gives it in several goes."""
+        request: WireRequest | None = self._wire.request(prompt, stream=stream)
+        used: Usage | None = None
+        for hop in range(_MOST_CONTINUATIONS + 1):
+            assert request is not None
+            following: WireRequest | None = None
+            async with aclosing(self._frames(request, by, is_continued=hop > 0)) as frames:
+                async for frame in frames:
+                    if isinstance(frame, Text):
+                        yield frame
+                        continue
+                    if isinstance(frame, Began) and hop > 0:
+                        continue
+                    if isinstance(frame, Ended):
+                        if used is not None:
+                            frame = replace(frame, usage=_added(used, frame.usage))
+                        if frame.reason == "paused" and hop < _MOST_CONTINUATIONS:
+                            following = self._wire.continued(request, frame)
+                        if following is not None:
+                            used = frame.usage
+                            continue
+                    yield frame
+            if following is None:
+                return
+            request = following
+
+    async def _frames(
+        self, request: WireRequest, by: OnBehalfOf, *, is_continued: bool
+    ) -> AsyncGenerator[Frame, None]:
+        try:
+            async with self._egress.call(
+                "POST",
+                self.name,
+                request.path,
+                by=by,
+                body=orjson.dumps(request.body),
+                headers=request.headers,
+                first_byte_within=self._patience.first_byte,
+            ) as answer:
+                if answer.status != 200:
+                    raise self._wire.refusal(answer.status, await _document(answer), answer.headers)
+                reader, silence = request.reader(), self._patience.silence
+                while data := await answer.read_some(within=silence):
+                    for frame in reader.feed(data):
+                        yield frame
+                for frame in reader.end():
+                    yield frame
+        except VendorConnectionLost as error:
+            raise VendorFailed(self.name, billed=error.sent or is_continued) from error
+        except ExpectedFailure as failure:
+            if not is_continued:
+                raise
+            # What came before is charged, so that none of it may be asked for once more.
+            raise VendorFailed(self.name) from failure
+
+    async def _pieces(self, answer: VendorAnswer, reader: Reader) -> AsyncIterator[RawPiece]:
+        silence = self._patience.silence
+        while data := await answer.read_some(within=silence):
+            yield RawPiece(data, reader.feed(data))
+        if frames := reader.end():
+            yield RawPiece(b"", frames)
+
+    @asynccontextmanager
+    async def raw(self, call: RawCall, *, by: OnBehalfOf) -> AsyncIterator[RawAnswer]:
+        """A client's own call, passed through."""
+        try:
+            async with self._egress.call(
+                call.method,
+                self.name,
+                call.path,
+                by=by,
+                body=call.body,
+                headers=call.headers,
+                first_byte_within=_patience_with(call, self._patience),
+            ) as answer:
+                yield _Passing(self, answer, call)
+        except VendorConnectionLost as error:
+            raise VendorFailed(self.name, billed=error.sent) from error
+
+
+class _Passing:
+    """An answer that is passed through and read along."""
+
+    def __init__(self, provider: SpokenProvider, answer: VendorAnswer, call: RawCall) -> None:
+        self._provider = provider
+        self._answer = answer
+        self._call = call
+
+    @property
+    def status(self) -> int:
+        return self._answer.status
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        return self._answer.headers
+
+    @property
+    def on_leaving(self) -> OnLeaving:
+        return self._provider.capabilities.on_leaving
+
+    def pieces(self) -> AsyncIterator[RawPiece]:
+        reader = self._provider._wire.raw_reader(self._call.path, streamed=self._call.streamed)
+        if self._call.streamed:
+            return self._events(reader, WholeEvents(self._provider.name))
+        return self._provider._pieces(self._answer, reader)
+
+    async def _events(self, reader: Reader, events: WholeEvents) -> AsyncIterator[RawPiece]:
+        silence = self._provider._patience.silence
+        while data := await self._answer.read_some(within=silence):
+            piece, failure = _heard_all(reader, events.feed(data))
+            if piece.data:
+                yield piece
+            # Told last: what was said before it was said.
+            if failure is not None:
+                raise failure
+        rest = events.rest()
+        yield RawPiece(rest, [*_heard(reader, rest), *reader.end()])
+
+    async def body(self) -> bytes:
+        name, body = self._provider.name, await self._answer.read()
+        document = _parsed(body)
+        if not document or "error" in document:
+            raise VendorFailed(name, billed=False)
+        return body
+
+    async def refusal(self) -> RawRefusal:
+        document = await _document(self._answer)
+        failure = self._provider._wire.refusal(self.status, document, self.headers)
+        return RawRefusal(self.status, document, self.headers, failure)
+
+
+class RawEgress:
+    """Passes clients' own calls through, each to its provider."""
+
+    def __init__(self, providers: Mapping[str, SpokenProvider]) -> None:
+        self._providers = providers
+
+    @asynccontextmanager
+    async def call(self, call: RawCall, *, by: OnBehalfOf) -> AsyncIterator[RawAnswer]:
+        async with self._providers[call.provider].raw(call, by=by) as answer:
+            yield answer
+
+
+def _patience_with(call: RawCall, patience: Patience) -> timedelta:
+    """Of a whole answer nothing comes until all of it is written."""
+    if call.streamed:
+        return patience.first_byte
+    writing = timedelta(seconds=call.max_output_tokens / _SLOWEST_TOKENS_PER_SECOND)
+    return max(patience.first_byte, min(patience.first_byte + writing, _LONGEST_WAIT))
+
+
+def _heard_all(reader: Reader, events: Sequence[bytes]) -> tuple[RawPiece, ExpectedFailure | None]:
+    """What the events say, up to one that tells a failure."""
+    told: list[bytes] = []
+    frames: list[Frame] = []
+    failure: ExpectedFailure | None = None
+    for event in events:
+        try:
+            frames += _heard(reader, event)
+        except ExpectedFailure as found:
+            failure = found
+            break
+        told.append(event)
+    return RawPiece(b"".join(told), frames), failure
+
+
+def _heard(reader: Reader, event: bytes) -> Sequence[Frame]:
+    """What one event says. Raises the failure that it tells, also where the reader would keep that
+    for the next one."""
+    frames = reader.feed(event)
+    if b'"error"' in event:
+        reader.feed(b"")
+    return frames
+
+
+def _added(first: Usage | None, second: Usage | None) -> Usage | None:
+    """The usage of both hops; unknown when one of them is."""
+    if first is None or second is None:
+        return second
+    return Usage(
+        input_tokens=first.input_tokens + second.input_tokens,
+        cache_read_tokens=first.cache_read_tokens + second.cache_read_tokens,
+        cache_write_tokens=first.cache_write_tokens + second.cache_write_tokens,
+        output_tokens=first.output_tokens + second.output_tokens,
+        output_reasoning_tokens=first.output_reasoning_tokens + second.output_reasoning_tokens,
+        source=second.source,
+        service_tier=second.service_tier,
+    )
+
+
+async def _document(answer: VendorAnswer) -> Mapping[str, Any]:
+    return _parsed(await answer.read())
+
+
+def _parsed(body: bytes) -> Mapping[str, Any]:
+    try:
+        parsed = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return {}
+    # Gemini's error can arrive wrapped in a list of one.
+    if isinstance(parsed, list) and parsed:
+        parsed = parsed[0]
+    return parsed if isinstance(parsed, dict) else {}

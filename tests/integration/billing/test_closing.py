@@ -1,0 +1,441 @@
+"""Manifests of hours, silence, and closing a month on real engines."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID, uuid4
+
+import asyncpg
+import pytest
+import pytest_asyncio
+from hypothesis import HealthCheck, assume, given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+
+from services.billing.actions import Actions
+from services.billing.domain.closing import Month
+from services.billing.domain.correction import Deltas
+from services.billing.domain.errors import (
+    BadMonth,
+    PeriodClosed,
+    PeriodNotComplete,
+    PeriodNotFound,
+    PeriodNotOver,
+)
+from services.billing.domain.ledger import Counts
+from services.billing.domain.ports import NewUnitOfWork
+from services.billing.domain.price_book import UnitPrices
+from shared.db.database import Database, open_database
+from shared.db.engine import sync_engine
+from shared.db.unit_of_work import INSERT_OUTBOX, outbox_columns
+from shared.events import Fact
+from shared.events.usage import UsageManifest, UsageRecorded, UsageReplayRequested
+from shared.ids import UserId
+from shared.messaging.consumer import Consumer
+from tests.integration.billing.harness import Producer, a_message, drift, ids_in
+from tests.support.billing import NOON, StoppedClock, a_speech, a_usage, an_entry, id_made_at
+from tests.support.engines import PostgresServer
+
+STAFF = UserId(uuid4())
+REASON = "The producer's database was lost; checked by hand."
+THIS_HOUR = datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
+LAST_HOUR = THIS_HOUR - timedelta(minutes=30)
+MONTH = Month(LAST_HOUR.date().replace(day=1))
+USAGE, MANIFESTS = "usage.recorded.free", "usage.manifest.free"
+
+
+@pytest.fixture
+def after(clock: StoppedClock) -> StoppedClock:
+    """The clock stands in the month after this one, when it may be closed."""
+    clock.move(MONTH.period.ends + timedelta(days=1) - clock.now())
+    return clock
+
+
+@pytest_asyncio.fixture
+async def producer(postgres_server: PostgresServer, database_url: str) -> AsyncIterator[Producer]:
+    """Chat, reduced to its outbox. Every service's event tables are alike, so billing's serve."""
+    with postgres_server.fresh_database(template="template_billing") as url:
+        engine = sync_engine(url)
+        async with open_database(url, connections=2, application="chat") as database:
+            yield Producer(database, engine)
+        engine.dispose()
+
+
+class Road:
+    """From a producer's outbox into billing's ledger, with what may happen on the way."""
+
+    def __init__(self, producer: Producer, consumer: Consumer) -> None:
+        self.producer = producer
+        self.consumer = consumer
+
+    async def use(self, *facts: Fact[UsageRecorded]) -> None:
+        """Usage as the producer's services write it: with the time at which a call began."""
+        await self.producer.database.execute(
+            INSERT_OUTBOX, *outbox_columns(_from_chat(fact) for fact in facts)
+        )
+
+    async def carry(self, *, lose: bool = False, most: int = 200) -> None:
+        while (message := self.producer.send(USAGE, most=most)) is not None:
+            if not lose:
+                await self.consumer.receive(UsageRecorded.type, message)
+
+    async def tell(self, job: str = "announce_closed_hours") -> list[dict[str, Any]]:
+        await self.producer.listen.jobs[f"chat.jobs.{job}"].run(self.producer.database)
+        told = []
+        while (message := self.producer.send(MANIFESTS)) is not None:
+            told += message["events"]
+            await self.consumer.receive(UsageManifest.type, message)
+        return [event["data"] for event in told]
+
+
+def _from_chat(fact: Fact[UsageRecorded]) -> Fact[UsageRecorded]:
+    return replace(fact, source="chat")
+
+
+@pytest.fixture
+def road(producer: Producer, consumer: Consumer) -> Road:
+    return Road(producer, consumer)
+
+
+def some_usage(count: int = 3, at: datetime = LAST_HOUR) -> list[Fact[UsageRecorded]]:
+    return [
+        a_usage(at=at + timedelta(seconds=second), id_=id_made_at(at)) for second in range(count)
+    ]
+
+
+async def test_an_hour_that_is_over_is_told_and_agrees(
+    road: Road, actions: Actions, clock: StoppedClock
+) -> None:
+    clock.move(datetime.now(UTC) - clock.now())
+    await road.use(*some_usage(3), a_usage(at=THIS_HOUR + timedelta(seconds=1)))
+    await road.carry()
+    told = await road.tell()
+    hours = {event["hour"]: event["sums"] for event in told}
+    last = hours[(THIS_HOUR - timedelta(hours=1)).isoformat().replace("+00:00", "Z")]
+    assert (last["events"], last["input_tokens"], last["output_tokens"]) == (3, 3600, 1050)
+    # The hours before had nothing, and that is told too; the present one is not over.
+    assert sorted(sums["events"] for sums in hours.values()) == [0] * 22 + [3]
+    # Once is enough, where nothing is added.
+    await road.producer.database.execute(
+        "update outbox_sent set sent_at = sent_at - interval '2 minutes' where stream = $1", USAGE
+    )
+    assert [event for event in await road.tell() if event["hour"] in hours] == []
+    assert await actions.compare_manifests() == 0
+    state = await actions.reconcile()
+    assert [(h.producer, h.matched, h.mismatched) for h in state.hours] == [("chat", 23, 0)]
+
+
+async def test_what_was_lost_shows_in_its_hour_and_is_made_good_by_a_replay(
+    road: Road, actions: Actions, database: Database, clock: StoppedClock
+) -> None:
+    clock.move(datetime.now(UTC) - clock.now())
+    await road.use(*some_usage(4))
+    await road.carry(lose=True)
+    await road.tell()
+    assert await actions.compare_manifests() == 1
+    [hour] = (await actions.reconcile()).mismatched
+    assert (hour.announced.events, hour.recorded and hour.recorded.events) == (4, 0)
+    # The same numbers tell that all four are missing, so they are asked for and come.
+    await actions.request_missing_usage()
+    clock.move(timedelta(seconds=16))
+    assert await actions.request_missing_usage() == 1
+    await _replay(road, database)
+    assert len(await ids_in(database)) == 4
+    assert await actions.compare_manifests() == 0
+    assert (await actions.reconcile()).mismatched == []
+    assert await drift(database) == []
+
+
+async def _replay(road: Road, database: Database) -> None:
+    rows = await database.fetch("select envelope from outbox where stream like 'usage.replay%'")
+    for row in rows:
+        fact: Any = Fact.from_wire(row["envelope"])
+        await road.producer.receive(
+            UsageReplayRequested.type, a_message([fact.sent_as(uuid4(), 1)], "billing")
+        )
+    await road.carry()
+
+
+async def test_equal_sums_over_other_events_do_not_agree(
+    road: Road, actions: Actions, clock: StoppedClock
+) -> None:
+    clock.move(datetime.now(UTC) - clock.now())
+    lost, *others = some_usage(2)
+    await road.use(lost, *others)
+    message = road.producer.send(USAGE)
+    assert message is not None
+    stranger = a_usage(
+        at=LAST_HOUR, id_=id_made_at(LAST_HOUR), epoch=UUID(message["epoch"]), sequence=1
+    )
+    await actions.record_usage([stranger])
+    await road.carry()
+    kept = [Fact.from_wire(event) for event in message["events"]][1:]
+    await actions.record_usage(kept)  # type: ignore[arg-type]
+    await road.tell()
+    assert await actions.compare_manifests() == 1
+    [hour] = (await actions.reconcile()).mismatched
+    assert hour.recorded is not None
+    assert hour.announced.events == hour.recorded.events == 2
+    assert hour.announced.ids != hour.recorded.ids
+
+
+async def test_a_call_that_is_settled_late_is_told_again(road: Road, actions: Actions) -> None:
+    long_ago = THIS_HOUR - timedelta(hours=30)
+    await road.use(*some_usage(1, at=long_ago))
+    await road.carry()
+    told = await road.tell()
+    [hour] = [event for event in told if event["sums"]["events"]]
+    assert datetime.fromisoformat(hour["hour"]) == long_ago
+    await road.use(*some_usage(2, at=long_ago + timedelta(minutes=20)))
+    await road.carry()
+    assert [e["sums"]["events"] for e in await road.tell() if e["sums"]["events"]] == [3]
+    assert await actions.compare_manifests() == 0
+
+
+async def test_replaying_a_whole_day_from_the_archive_changes_nothing(
+    road: Road, actions: Actions, database: Database
+) -> None:
+    day = THIS_HOUR - timedelta(hours=24)
+    await road.use(
+        *(fact for hour in range(24) for fact in some_usage(9, day + timedelta(hours=hour)))
+    )
+    await road.carry(most=50)
+    before = await ids_in(database)
+    [end] = [
+        row
+        for row in await road.producer.database.fetch("select * from outbox_stream")
+        if row["stream"] == USAGE
+    ]
+    fact = Fact(
+        event=UsageReplayRequested(
+            producer="chat",
+            stream=USAGE,
+            epoch=end["epoch"],
+            first_sequence=1,
+            last_sequence=end["last_sequence"],
+        ),
+        subject=UUID(int=0),
+        tier="free",
+        source="billing",
+    )
+    await road.producer.receive(UsageReplayRequested.type, a_message([fact], "billing"))
+    await road.carry()
+    assert sorted(await ids_in(database)) == sorted(before)
+    sent = await road.producer.database.fetch(
+        "select event_id from outbox_sent where stream = $1", USAGE
+    )
+    assert {row["event_id"] for row in sent} == set(before)
+    assert len(before) == 24 * 9
+    assert await drift(database) == []
+
+
+async def test_nothing_used_is_not_silence(
+    road: Road, actions: Actions, clock: StoppedClock
+) -> None:
+    await road.tell("announce_usage")
+    clock.move(datetime.now(UTC) - clock.now() + timedelta(seconds=59))
+    state = await actions.reconcile()
+    assert (list(state.last_heard), state.silent) == (["chat"], [])
+    clock.move(timedelta(seconds=2))
+    assert (await actions.reconcile()).silent == ["chat"]
+
+
+# Closing
+
+
+async def all_is_well(road: Road, actions: Actions, work: NewUnitOfWork) -> None:
+    """A month in which everything came, and its producer was heard of afterwards."""
+    await road.use(*some_usage(5))
+    await road.carry()
+    await road.tell()
+    await actions.compare_manifests()
+    await actions.link_ledger()
+    await heard_after_the_month(work)
+
+
+async def heard_after_the_month(work: NewUnitOfWork) -> None:
+    async with work() as unit:
+        connection: Any = unit.connection  # type: ignore[attr-defined]
+        await connection.execute(
+            "update usage_stream set last_manifest_at = $1",
+            MONTH.period.ends + timedelta(minutes=1),
+        )
+
+
+async def test_a_month_is_closed_once_and_its_totals_stand(
+    road: Road, actions: Actions, work: NewUnitOfWork, database: Database, after: StoppedClock
+) -> None:
+    await all_is_well(road, actions, work)
+    closed = await actions.close_period(MONTH, by=STAFF, reason=None)
+    assert (closed.totals.events, closed.waived) == (5, ())
+    [group] = closed.totals.groups
+    assert (group["requests"], group["cost_microusd"], group["tier"]) == (5, 5 * 205, "free")
+    with pytest.raises(PeriodClosed):
+        await actions.close_period(MONTH, by=STAFF, reason=REASON)
+    period, late = await actions.show_period(MONTH)
+    assert (period.digest, period.totals, late.events) == (closed.digest, closed.totals, 0)
+    assert [p.month for p in await actions.list_periods()] == [MONTH]
+    for statement in ("update period set digest = 'x'", "delete from period"):
+        with pytest.raises(asyncpg.RestrictViolationError):
+            await database.execute(statement)
+
+
+async def test_late_usage_enters_and_is_listed(
+    road: Road, actions: Actions, work: NewUnitOfWork, after: StoppedClock
+) -> None:
+    await all_is_well(road, actions, work)
+    closed = await actions.close_period(MONTH, by=STAFF, reason=None)
+    late_one = a_usage(at=LAST_HOUR, id_=id_made_at(LAST_HOUR))
+    assert await actions.record_usage([late_one]) == 1
+    period, late = await actions.show_period(MONTH)
+    assert (late.events, late.known_cost, list(late.event_ids)) == (1, 205, [late_one.id])
+    assert period.digest == closed.digest
+
+
+async def test_usage_on_its_way_while_a_month_closes_is_either_in_it_or_late(
+    road: Road, actions: Actions, work: NewUnitOfWork, database: Database, after: StoppedClock
+) -> None:
+    await all_is_well(road, actions, work)
+    batches = [some_usage(3) for _ in range(30)]
+    writing = [asyncio.create_task(actions.record_usage(batch)) for batch in batches[:20]]
+    closing = asyncio.create_task(actions.close_period(MONTH, by=STAFF, reason=REASON))
+    await asyncio.gather(*writing, *(actions.record_usage(batch) for batch in batches[20:]))
+    closed = await closing
+    _, late = await actions.show_period(MONTH)
+    assert closed.totals.events + late.events == 95 == len(await ids_in(database))
+
+
+async def test_what_is_missing_unpriced_or_unheard_of_keeps_a_month_open(
+    road: Road, actions: Actions, work: NewUnitOfWork, database: Database, after: StoppedClock
+) -> None:
+    await road.use(*some_usage(5), a_speech(at=LAST_HOUR, id_=id_made_at(LAST_HOUR)))
+    await road.carry(most=4)
+    with pytest.raises(PeriodNotComplete) as refused:
+        await actions.close_period(MONTH, by=STAFF, reason=None)
+    found = {f["code"] for f in refused.value.facts["findings"]}
+    assert found == {"manifest_missing", "unpriced", "producer_not_heard_since", "unlinked"}
+    await actions.link_ledger()
+    await road.tell()
+    await heard_after_the_month(work)
+    await road.use(*some_usage(2))
+    await road.carry(lose=True)
+    await road.tell()
+    await heard_after_the_month(work)
+    with pytest.raises(PeriodNotComplete) as refused:
+        await actions.close_period(MONTH, by=STAFF, reason=None)
+    found = {f["code"] for f in refused.value.facts["findings"]}
+    assert found == {"manifest_mismatched", "unpriced", "events_missing"}
+    assert await database.fetch("select * from period") == []
+    waived = await actions.close_period(MONTH, by=STAFF, reason=REASON)
+    period, _ = await actions.show_period(MONTH)
+    assert {f.code for f in period.waived} == found
+    assert (period.reason, period.closed_by) == (REASON, STAFF)
+    assert period.waived == waived.waived
+
+
+async def test_a_month_that_is_not_over_stays_open(actions: Actions, clock: StoppedClock) -> None:
+    clock.move(MONTH.period.ends + timedelta(hours=2) - clock.now() - timedelta(seconds=1))
+    with pytest.raises(PeriodNotOver):
+        await actions.close_period(MONTH, by=STAFF, reason=REASON)
+    with pytest.raises(PeriodNotFound):
+        await actions.show_period(MONTH)
+
+
+@pytest.mark.parametrize("name", ["2026-13", "2026-1", "26-11", "", "2026-11-01", "²026-11"])
+def test_a_month_is_written_in_one_way(name: str) -> None:
+    with pytest.raises(BadMonth):
+        Month.named(name)
+
+
+# Rating anew
+
+
+async def test_a_price_holds_for_what_was_rated_by_a_correction_and_once(
+    actions: Actions, database: Database, clock: StoppedClock
+) -> None:
+    model, ada = ("openai", "gpt-6-luna"), uuid4()
+    now = datetime.now(UTC)
+    clock.move(now - clock.now())
+    usage = [a_usage(user=ada, at=now) for _ in range(3)]
+    earlier = a_usage(user=ada, at=now - timedelta(hours=2), id_=id_made_at(now))
+    voided = a_usage(user=ada, at=now, tier="pro")
+    await actions.record_usage([*usage, earlier, voided])
+    await actions.correct_usage(usage[0].id, Deltas(cost_microusd=-5), reason="test", by=STAFF)
+    await actions.correct_usage(voided.id, None, reason="test", by=STAFF)
+    prices = UnitPrices(input=1_000_003, output=2_000_001)
+    since = now - timedelta(hours=1)
+    [effect] = await actions.preview_price(model, prices, effective_from=since, by=STAFF)
+    then = prices.cost(an_entry().counts) or 0
+    assert (effect.rated, effect.cost_now, effect.cost_then) == (3, 3 * 205 - 5, 3 * then)
+    await actions.set_price(model, prices, effective_from=since, by=STAFF, rerate=True)
+    assert await actions.rerate_usage() == 0  # not before what was on its way is there
+    clock.move(timedelta(minutes=3))
+    await actions.record_usage([a_usage(user=ada, at=clock.now())])
+    corrected = await asyncio.gather(*(actions.rerate_usage() for _ in range(3)))
+    assert (sum(corrected), await actions.rerate_usage()) == (3, 0)
+    [row] = await database.fetch(
+        "select sum(cost_microusd)::bigint as cost from usage_hour where user_id = $1", ada
+    )
+    assert row["cost"] == 4 * then + 205
+    [effect] = await actions.preview_price(model, prices, effective_from=since, by=STAFF)
+    assert effect.difference == 0
+
+
+_PRICE = st.none() | st.integers(0, 10**9) | st.sampled_from([500_000, 1_500_000, 250_000])
+
+
+@hypothesis_settings(
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    counts=st.tuples(*[st.integers(0, 10**7) | st.integers(0, 3)] * 5),
+    given_prices=st.tuples(*[_PRICE] * 5),
+)
+async def test_a_preview_sums_up_as_a_rating_does(
+    actions: Actions, counts: tuple[int, ...], given_prices: tuple[int | None, ...]
+) -> None:
+    assume(any(price is not None for price in given_prices))
+    names = ("input_tokens", "cache_read_tokens", "cache_write_tokens", "output_tokens")
+    facts: dict[str, Any] = dict(zip((*names, "characters"), counts, strict=True))
+    usage = a_usage(at=NOON, model=f"m-{uuid4()}", **facts)
+    await actions.record_usage([usage])
+    prices = UnitPrices(*given_prices)
+    cost = prices.cost(Counts(**facts))
+    [effect] = await actions.preview_price(
+        ("openai", usage.event.model), prices, effective_from=NOON, by=STAFF
+    )
+    waiting = (0, 0, 1) if cost is None else (1, cost, 0)
+    assert (effect.waiting, effect.waiting_cost, effect.still_waiting) == waiting
+
+
+# Limits
+
+
+async def test_a_threshold_is_told_once_and_the_highest_first(
+    actions: Actions, database: Database, clock: StoppedClock
+) -> None:
+    now = datetime.now(UTC)
+    clock.move(now - clock.now())
+    ada = uuid4()
+
+    async def told() -> list[tuple[str, int, int]]:
+        await asyncio.gather(*(actions.tell_limits() for _ in range(3)))
+        rows = await database.fetch(
+            "select envelope from outbox where stream like 'limit.reached.%' order by created_at"
+        )
+        data = [row["envelope"]["data"] for row in rows]
+        return [(d["window"], d["percent"], d["used"]) for d in data]
+
+    await actions.record_usage([a_usage(user=ada, at=now) for _ in range(39)])
+    assert await told() == []
+    await actions.record_usage([a_usage(user=ada, at=now)])
+    assert await told() == [("openai.requests_per_day", 80, 40)]
+    await actions.record_usage([a_usage(user=ada, at=now) for _ in range(20)])
+    assert (await told())[1:] == [("openai.requests_per_day", 100, 60)]
+    assert len(await told()) == 2
+    await actions.record_usage([a_speech(user=ada, at=now, characters=10_000)])
+    assert (await told())[2:] == [("elevenlabs.characters_per_month", 100, 10_000)]

@@ -1,0 +1,241 @@
+"""Partitions into files: whatever step it stops at, each entry is in one place, whole."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from uuid import UUID, uuid4
+
+import asyncpg
+import pyarrow.parquet as pq
+import pytest
+
+from services.billing.actions import Actions
+from services.billing.actions.archive_ledger import ArchiveLedger, VerifyArchive
+from services.billing.domain.errors import UsageRecordNotFound
+from services.billing.domain.ledger_chain import chain_of
+from services.billing.domain.ports import NewUnitOfWork
+from services.billing.domain.price_book import UnitPrices
+from services.billing.providers.parquet_archive import ParquetArchive
+from shared.chain import Head
+from shared.db.database import Database
+from shared.events import Fact
+from shared.events.usage import UsageRecorded
+from shared.ids import UserId
+from tests.support.billing import StoppedClock, a_speech, a_usage, id_made_at
+
+DAY = datetime(2031, 5, 6, tzinfo=UTC)
+PARTITION = "ledger_entry_2031_05_06"
+ADA, STAFF = UserId(uuid4()), UserId(uuid4())
+STEPS = ("exporting", "written", "exported", "verified", "dropping", "dropped")
+
+
+class Killed(BaseException):
+    """The process ended here."""
+
+
+@dataclass
+class Archiving:
+    """A day of usage that is old enough, and the one who archives it."""
+
+    archive: ArchiveLedger
+    verify: VerifyArchive
+    folder: Path
+    usage: Sequence[Fact[UsageRecorded]]
+
+    def killed_after(self, step: str) -> ArchiveLedger:
+        def kill(done: str) -> None:
+            if done == step:
+                raise Killed(step)
+
+        return replace(self.archive, after_step=kill)
+
+
+@pytest.fixture
+def archiving(
+    work: NewUnitOfWork, clock: StoppedClock, tmp_path: Path
+) -> Callable[[Actions, Database], Any]:
+    async def make(actions: Actions, database: Database) -> Archiving:
+        clock.move(DAY - clock.now())
+        await database.execute("select prepare_ledger_day($1, $1)", DAY.date())
+        usage = [
+            make_one(user=ADA, id_=id_made_at(at), at=at)
+            for make_one, at in (
+                (make_one, DAY + timedelta(minutes=number))
+                for number in range(20)
+                for make_one in (a_usage, a_speech)
+            )
+        ]
+        await actions.record_usage(usage)
+        await actions.link_ledger()
+        await actions.set_price(
+            ("elevenlabs", "eleven_flash_v2_5"),
+            UnitPrices(characters=1_000_000),
+            effective_from=DAY - timedelta(days=1),
+            by=STAFF,
+        )
+        await actions.rate_unpriced_usage()
+        await actions.link_ledger()
+        await close_months(database, DAY)
+        clock.move(timedelta(days=100))
+        files = ParquetArchive(tmp_path)
+        archive = ArchiveLedger(work, files, clock, timedelta(days=95))
+        return Archiving(archive, VerifyArchive(work, files), tmp_path, usage)
+
+    return make
+
+
+async def close_months(database: Database, moment: datetime) -> None:
+    await database.execute(
+        "insert into period (month, closed_at, closed_by, waived, totals, digest)"
+        " values (date_trunc('month', $1::timestamptz)::date, now(), $2, '[]', '{}', '')",
+        moment,
+        STAFF,
+    )
+
+
+async def still_in_the_database(database: Database) -> set[UUID]:
+    return {row["event_id"] for row in await database.fetch("select event_id from ledger_entry")}
+
+
+def in_the_file(folder: Path) -> dict[str, dict[str, Any]]:
+    rows = pq.read_table(folder / f"{PARTITION}.parquet").to_pylist()
+    entries = {row["event_id"]: dict(row) for row in rows if row["kind"] != "l"}
+    for row in rows:
+        if row["kind"] == "l":
+            entries[row["event_id"]] |= {
+                name: row[name] for name in ("cost_microusd", "price_version", "rated_at")
+            }
+    return entries
+
+
+async def test_an_archived_day_holds_every_fact_and_every_sum_stays(
+    archiving: Any, actions: Actions, database: Database
+) -> None:
+    day: Archiving = await archiving(actions, database)
+    rows = {row["event_id"]: row for row in await database.fetch("select * from ledger_entry")}
+    hours = await database.fetch("select * from usage_hour order by 1, 2, 3")
+    assert await day.archive() == [PARTITION]
+    assert await still_in_the_database(database) == set()
+    archived = in_the_file(day.folder)
+    assert set(archived) == {str(id_) for id_ in rows}
+    for id_, row in rows.items():
+        kept = {name: value for name, value in row.items() if name != "pricing_status"}
+        there = {name: archived[str(id_)][name] for name in kept}
+        assert {n: str(v) if isinstance(v, UUID) else v for n, v in kept.items()} == there
+    assert await database.fetch("select * from usage_hour order by 1, 2, 3") == hours
+    check = await actions.check_rollups()
+    assert (check.drifts, check.compared > 0) == (0, True)
+    assert [verdict.problem for verdict in await day.verify()] == [None]
+    noted = {chain_of(day.usage[0].id): Head(60, bytes(32))}
+    assert [one.broken for one in await actions.verify_ledger(known=noted) if one.broken] == []
+    assert {path.name for path in day.folder.iterdir()} == {
+        f"{PARTITION}.json",
+        f"{PARTITION}.parquet",
+        ".lock",
+    }
+
+
+@pytest.mark.parametrize("step", STEPS)
+async def test_a_crash_at_any_step_loses_nothing(
+    step: str, archiving: Any, actions: Actions, database: Database
+) -> None:
+    day: Archiving = await archiving(actions, database)
+    ids = {fact.id for fact in day.usage}
+    with pytest.raises(Killed):
+        await day.killed_after(step)()
+    there = await still_in_the_database(database)
+    assert there == (set() if step == "dropped" else ids)
+    assert await day.archive() == ([] if step == "dropped" else [PARTITION])
+    assert await still_in_the_database(database) == set()
+    assert set(in_the_file(day.folder)) == {str(id_) for id_ in ids}
+    assert [verdict.problem for verdict in await day.verify()] == [None]
+    assert (await actions.check_rollups()).drifts == 0
+
+
+async def test_usage_that_comes_between_writing_and_dropping_is_archived_too(
+    archiving: Any, actions: Actions, database: Database
+) -> None:
+    day: Archiving = await archiving(actions, database)
+    with pytest.raises(Killed):
+        await day.killed_after("verified")()
+    late = a_usage(user=ADA, id_=id_made_at(DAY + timedelta(hours=3)), at=DAY)
+    await actions.record_usage([late])
+    assert await day.archive() == []  # it has no link yet
+    await actions.link_ledger()
+    assert await day.archive() == []  # the file lacks it
+    assert await day.archive() == [PARTITION]
+    assert str(late.id) in in_the_file(day.folder)
+
+
+async def test_a_file_that_was_changed_is_written_anew_before_anything_is_dropped(
+    archiving: Any, actions: Actions, database: Database
+) -> None:
+    day: Archiving = await archiving(actions, database)
+    with pytest.raises(Killed):
+        await day.killed_after("verified")()
+    (day.folder / f"{PARTITION}.parquet").write_bytes(b"nothing")
+    assert await day.archive() == [PARTITION]
+    assert len(in_the_file(day.folder)) == len(day.usage)
+    (day.folder / f"{PARTITION}.parquet").write_bytes(b"nothing")
+    assert [verdict.problem for verdict in await day.verify()] != [None]
+
+
+async def test_what_is_unpriced_unlinked_or_of_an_open_month_stays(
+    archiving: Any, actions: Actions, database: Database
+) -> None:
+    day: Archiving = await archiving(actions, database)
+    id_ = id_made_at(DAY + timedelta(hours=4))
+    await actions.record_usage([a_usage(user=ADA, id_=id_, at=DAY, model="nobody-knows-it")])
+    await actions.link_ledger()
+    assert await day.archive() == []
+    await actions.correct_usage(id_, None, reason="Not paid.", by=STAFF)
+    await actions.link_ledger()
+    async with database.connection() as connection:
+        await connection.execute("alter table period disable trigger user")
+        await connection.execute("delete from period")
+    assert await day.archive() == []
+    await close_months(database, DAY)
+    assert await day.archive() == [PARTITION]
+    assert (await actions.check_rollups()).drifts == 0
+
+
+async def test_what_comes_for_an_archived_day_is_refused_alone(
+    archiving: Any, actions: Actions, database: Database
+) -> None:
+    day: Archiving = await archiving(actions, database)
+    await day.archive()
+    with pytest.raises(asyncpg.RestrictViolationError):
+        await actions.record_usage([day.usage[0]])
+    assert await actions.prepare_ledger() == 0
+    with pytest.raises(UsageRecordNotFound):
+        await actions.explain_usage(day.usage[0].id, by=ADA)
+
+
+async def test_days_take_the_place_of_empty_months_ahead_only(
+    work: NewUnitOfWork, database: Database
+) -> None:
+    async with work() as unit:
+        await unit.upkeep.prepare_days(datetime(2026, 11, 28, tzinfo=UTC), ahead=5)
+    async with work() as unit:
+        await unit.upkeep.prepare_months([datetime(2026, 12, 1, tzinfo=UTC)])
+    rows = await database.fetch(
+        "select c.relname as name from pg_inherits i join pg_class c on c.oid = i.inhrelid"
+        " where i.inhparent = 'ledger_entry'::regclass"
+    )
+    names = {row["name"].removeprefix("ledger_entry_") for row in rows}
+    assert {"2026_11", "2026_12_01", "2026_12_03", "2026_12_31"} <= names
+    assert not {"2026_12", "2026_11_28"} & names
+
+
+async def test_two_workers_at_once_write_one_file(
+    archiving: Any, actions: Actions, database: Database
+) -> None:
+    day: Archiving = await archiving(actions, database)
+    done = await asyncio.gather(*(day.archive() for _ in range(3)))
+    assert sorted(done) == [[], [], [PARTITION]]
+    assert [verdict.problem for verdict in await day.verify()] == [None]

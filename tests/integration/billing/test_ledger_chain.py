@@ -1,0 +1,197 @@
+"""The ledger's chains on the real PostgreSQL: what is done behind our back shows."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from uuid import UUID, uuid4
+
+import asyncpg
+import pytest
+
+from services.billing.actions import Actions
+from services.billing.actions.verify_ledger import ChainVerdict
+from services.billing.domain.ledger_chain import chain_of
+from services.billing.domain.price_book import UnitPrices
+from shared.db.database import Connection, Database
+from shared.ids import UserId
+from tests.support.billing import NOON, a_speech, a_usage, id_made_at
+
+STAFF = UserId(uuid4())
+IDS = [id_made_at(NOON + timedelta(minutes=number)) for number in range(6)]
+CHAIN = chain_of(IDS[0])
+
+
+@asynccontextmanager
+async def behind_our_back(database: Database) -> AsyncIterator[Connection]:
+    """What somebody does who owns the tables: no trigger stops them."""
+    async with database.connection() as connection:
+        for table in ("ledger_entry", "ledger_link"):
+            await connection.execute(f"alter table {table} disable trigger user")
+        yield connection
+
+
+async def recorded(actions: Actions) -> None:
+    for id_ in IDS:
+        await actions.record_usage([a_usage(id_=id_, at=NOON)])
+        assert await actions.link_ledger() == 1
+
+
+async def verdict(actions: Actions, **options: object) -> ChainVerdict:
+    return next(one for one in await actions.verify_ledger(**options) if one.chain == CHAIN)  # type: ignore[arg-type]
+
+
+async def test_an_untouched_ledger_is_whole(actions: Actions) -> None:
+    await recorded(actions)
+    found = await verdict(actions)
+    assert (found.broken, found.head.sequence) == (None, len(IDS))
+    assert await actions.link_ledger() == 0
+
+
+@pytest.mark.parametrize(
+    ("act", "sequence", "id_"),
+    [
+        ("update ledger_entry set input_tokens = 1 where event_id = $1", 3, IDS[2]),
+        ("update ledger_entry set cost_microusd = 0 where event_id = $1", 3, IDS[2]),
+        ("update ledger_entry set received_at = now() where event_id = $1", 3, IDS[2]),
+        ("delete from ledger_entry where event_id = $1", 3, IDS[2]),
+        (
+            "update ledger_entry e set request_id = o.request_id from ledger_entry o"
+            " where (e.event_id, o.event_id) in ((id(2), id(3)), (id(3), id(2)))"
+            " and $1::uuid is not null",
+            3,
+            IDS[2],
+        ),
+        (
+            "update ledger_link l set ids = o.ids, links = o.links from ledger_link o"
+            " where (l.first_sequence, o.first_sequence) in ((4, 5), (5, 4))"
+            " and $1::uuid is not null",
+            4,
+            IDS[4],
+        ),
+        (
+            "insert into ledger_entry select (json_populate_record(e, json_build_object("
+            "'event_id', id(0)::text::uuid))).* from ledger_entry e where event_id = $1",
+            None,
+            None,
+        ),
+        ("delete from ledger_link where first_sequence = 2 and $1::uuid is not null", 2, None),
+        ("delete from ledger_link where first_sequence > 4 and $1::uuid is not null", None, IDS[4]),
+    ],
+    ids=[
+        "a fact",
+        "a cost",
+        "a time",
+        "a row deleted",
+        "two rows swapped",
+        "two links swapped",
+        "a row put into the past",
+        "a link deleted",
+        "links cut off the end",
+    ],
+)
+async def test_what_is_done_behind_our_back_shows(
+    act: str, sequence: int | None, id_: UUID | None, actions: Actions, database: Database
+) -> None:
+    await recorded(actions)
+    earlier = id_made_at(NOON - timedelta(hours=1))
+    names = {"id(0)": earlier, **{f"id({place})": one for place, one in enumerate(IDS) if place}}
+    for name, one in names.items():
+        act = act.replace(name, f"'{one}'")
+    async with behind_our_back(database) as connection:
+        await connection.execute(act, IDS[2])
+    broken = (await verdict(actions)).broken
+    assert broken is not None
+    assert (broken.sequence, broken.id) == (sequence, id_ or broken.id)
+    if "into ledger_entry" in act:
+        assert broken.id == earlier
+
+
+async def test_a_tail_that_is_cut_off_with_its_rows_shows_by_an_earlier_head(
+    actions: Actions, database: Database
+) -> None:
+    await recorded(actions)
+    head = (await verdict(actions)).head
+    async with behind_our_back(database) as connection:
+        await connection.execute("delete from ledger_link where first_sequence > 4")
+        await connection.execute("delete from ledger_entry where event_id = any($1)", IDS[4:])
+    assert (await verdict(actions)).broken is None
+    broken = (await verdict(actions, known={CHAIN: head})).broken
+    assert broken is not None
+    assert "cut off" in broken.what
+
+
+async def test_a_later_rating_has_a_link_of_its_own(actions: Actions, database: Database) -> None:
+    await actions.record_usage([a_speech(id_=IDS[0], at=NOON), a_speech(id_=IDS[1], at=NOON)])
+    await actions.link_ledger()
+    await actions.set_price(
+        ("elevenlabs", "eleven_flash_v2_5"),
+        UnitPrices(characters=1_000_000),
+        effective_from=NOON - timedelta(days=1),
+        by=STAFF,
+    )
+    assert await actions.rate_unpriced_usage() == 2
+    assert (await verdict(actions)).broken is None
+    assert await actions.link_ledger() == 2
+    assert (await verdict(actions)).head.sequence == 4
+    async with behind_our_back(database) as connection:
+        await connection.execute(
+            "update ledger_entry set cost_microusd = 5 where event_id = $1", IDS[1]
+        )
+    broken = (await verdict(actions)).broken
+    assert broken is not None
+    assert (broken.sequence, broken.id) == (4, IDS[1])
+
+
+async def test_a_rating_given_behind_our_back_shows(actions: Actions, database: Database) -> None:
+    await actions.record_usage([a_speech(id_=IDS[0], at=NOON)])
+    await actions.link_ledger()
+    async with behind_our_back(database) as connection:
+        await connection.execute(
+            "update ledger_entry set pricing_status = 'rated', cost_microusd = 0,"
+            " price_version = 'mine', rated_at = now()"
+        )
+    broken = (await verdict(actions)).broken
+    assert broken is not None
+    assert broken.id == IDS[0]
+
+
+async def test_linkers_and_intake_at_once_link_everything_once(
+    actions: Actions, database: Database
+) -> None:
+    batches = [[a_usage(at=NOON) for _ in range(20)] for _ in range(30)]
+    # Every batch twice: what was there already is not linked again.
+    work = [actions.record_usage(batch) for batch in [*batches, *batches]]
+    await asyncio.gather(*work, *(actions.link_ledger() for _ in range(10)))
+    await actions.link_ledger()
+    rows = await database.fetch("select unnest(ids) as id from ledger_link")
+    assert sorted(row["id"] for row in rows) == sorted(f.id for batch in batches for f in batch)
+    assert [one.broken for one in await actions.verify_ledger() if one.broken] == []
+    days = await database.fetchrow("select sum(requests) as n, sum(cost_microusd) c from usage_day")
+    hours = await database.fetchrow(
+        "select sum(requests) as n, sum(cost_microusd) c from usage_hour"
+    )
+    assert days == hours
+
+
+async def test_a_stray_row_keeps_its_link_when_it_moves(actions: Actions) -> None:
+    far = id_made_at(datetime(2036, 11, 24, tzinfo=UTC))
+    await actions.record_usage([a_usage(id_=far, at=NOON)])
+    await actions.link_ledger()
+    chain = chain_of(far)
+    found = await actions.verify_ledger(range(chain, chain + 1))
+    assert [(one.head.sequence, one.broken) for one in found] == [(1, None)]
+
+
+@pytest.mark.parametrize(
+    "statement",
+    ["update ledger_link set kinds = 'l'", "delete from ledger_link"],
+)
+async def test_links_are_only_added_to(
+    statement: str, actions: Actions, database: Database
+) -> None:
+    await recorded(actions)
+    with pytest.raises(asyncpg.RestrictViolationError):
+        await database.execute(statement)

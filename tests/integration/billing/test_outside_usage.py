@@ -1,0 +1,348 @@
+"""Usage that services outside the suite tell."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID, uuid4
+
+import httpx
+import pytest
+from hypothesis import HealthCheck, given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+
+from services.billing.domain.outside_usage import OutsideEvent
+from shared.ids import UserId, time_of
+from tests.integration.billing.harness import Billing, drift
+
+SINGLE = "application/cloudevents+json"
+BATCH = "application/cloudevents-batch+json"
+
+
+def an_event(
+    user: UUID, *, id_: str | None = None, at: datetime | None = None, **data: Any
+) -> dict[str, Any]:
+    """Two screenshots of a service that counts them."""
+    return {
+        "specversion": "1.0",
+        "id": id_ or f"shot-{uuid4()}",
+        "source": "/screenshots",
+        "type": "usage.reported",
+        "subject": str(user),
+        "time": (at or datetime.now(UTC)).isoformat(),
+        "data": {"meter": "screenshot", "quantity": 2, **data},
+    }
+
+
+class Service:
+    """A program with a personal token of the operator's that may tell usage."""
+
+    def __init__(self, billing: Billing, **claims: Any) -> None:
+        self.id = uuid4()
+        self.billing = billing
+        self.headers = billing.mint.headers(
+            self.id, **{"scope": "usage:write", "role": "operator", "amr": ["pat"], **claims}
+        )
+
+    async def post(self, body: Any, media_type: str = BATCH) -> httpx.Response:
+        content = body if isinstance(body, str | bytes) else json.dumps(body)
+        return await self.billing.public.post(
+            "/billing/usage/events",
+            content=content,
+            headers={**self.headers, "content-type": media_type},
+        )
+
+    async def tell(self, *events: Any) -> dict[str, Any]:
+        response = await self.post(list(events))
+        assert response.status_code == 202, response.text
+        body: dict[str, Any] = response.json()
+        told = body["accepted"] + body["duplicates"] + len(body["held"]) + len(body["rejected"])
+        assert told == len(events)
+        return body
+
+    async def entries(self) -> list[Any]:
+        return await self.billing.database.fetch(
+            "select e.* from ledger_entry e join outside_event o using (event_id)"
+            " where o.reporter_id = $1 order by e.event_id",
+            self.id,
+        )
+
+
+@pytest.fixture
+def service(billing: Billing) -> Service:
+    return Service(billing)
+
+
+@pytest.fixture
+def ada() -> UUID:
+    return uuid4()
+
+
+def codes(found: list[dict[str, Any]]) -> list[tuple[int, str]]:
+    return [(one["index"], one["code"]) for one in found]
+
+
+async def test_a_single_event_and_a_batch_land_in_the_ledger_once(
+    service: Service, ada: UUID
+) -> None:
+    first, second = an_event(ada), an_event(ada, quantity="3", request_id="req-1")
+    assert (await service.post(first, SINGLE)).json()["accepted"] == 1
+    assert (await service.post([first, second], "application/json")).json() == {
+        "accepted": 1,
+        "duplicates": 1,
+        "held": [],
+        "rejected": [],
+    }
+    assert (await service.tell(first, second))["duplicates"] == 2
+    entries = await service.entries()
+    assert sorted(row["units"] for row in entries) == [2, 3]
+    [row] = [row for row in entries if row["units"] == 3]
+    assert (row["user_id"], row["operation"], row["provider"]) == (ada, "screenshot", "outside")
+    assert (row["pricing_status"], row["unit"], row["request_id"]) == (
+        "unknown_price",
+        "screenshot",
+        "req-1",
+    )
+    records = (await service.billing.get("usage/records", ada)).json()["data"]
+    assert sorted(record["units"] for record in records) == [2, 3]
+    off = [row for row in await drift(service.billing.database) if row["user_id"] == ada]
+    assert off == []
+
+
+async def test_reports_at_once_count_each_event_once(service: Service, ada: UUID) -> None:
+    events = [an_event(ada) for _ in range(40)]
+    answers = await asyncio.gather(
+        *(service.tell(*(events if turn % 2 else reversed(events))) for turn in range(6))
+    )
+    assert sum(answer["accepted"] for answer in answers) == 40
+    assert sum(answer["duplicates"] for answer in answers) == 200
+    assert len(await service.entries()) == 40
+
+
+async def test_an_id_means_one_thing(service: Service, ada: UUID) -> None:
+    event = an_event(ada, id_="shot-1")
+    await service.tell(event)
+    other = {**event, "data": {"meter": "screenshot", "quantity": 5}}
+    later = {**event, "time": (datetime.now(UTC) + timedelta(seconds=5)).isoformat()}
+    answer = await service.tell(other, event, later)
+    assert codes(answer["rejected"]) == [(0, "id_reused"), (2, "id_reused")]
+    # Within one report too: the first one counts.
+    twice = an_event(ada, id_="shot-2")
+    answer = await service.tell(twice, {**twice, "data": {"meter": "screenshot", "quantity": 9}})
+    assert (answer["accepted"], codes(answer["rejected"])) == (1, [(1, "id_reused")])
+    # The same content is the same, however it is written down.
+    moment = (
+        datetime.fromisoformat(event["time"]).astimezone(UTC).isoformat().replace("+00:00", "Z")
+    )
+    assert (await service.tell({**event, "time": moment}))["duplicates"] == 1
+    # Another reporter's ids, and another source's, are others.
+    assert (await Service(service.billing).tell(event))["accepted"] == 1
+    assert (await service.tell({**event, "source": "/others"}))["accepted"] == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "code"),
+    [
+        ({"data": {"meter": "hologram", "quantity": 1}}, "unknown_meter"),
+        ({"data": {"meter": "screenshot", "quantity": -1}}, "quantity_out_of_range"),
+        ({"data": {"meter": "screenshot", "quantity": 0}}, "quantity_out_of_range"),
+        ({"data": {"meter": "screenshot", "quantity": 10**25}}, "quantity_out_of_range"),
+        ({"data": {"meter": "screenshot", "quantity": "1.5"}}, "quantity_not_whole"),
+        ({"data": {"meter": "screenshot", "quantity": 1, "unit": "byte"}}, "unknown_unit"),
+        ({"time": "2199-01-01T00:00:00Z"}, "time_ahead"),
+        ({"time": "0101-01-01T00:00:00Z"}, "time_out_of_range"),
+    ],
+)
+async def test_what_can_not_be_counted_is_held_and_seen_until_it_is_told_well(
+    service: Service, ada: UUID, change: dict[str, Any], code: str
+) -> None:
+    good = an_event(ada)
+    answer = await service.tell({**good, **change}, an_event(ada))
+    assert (answer["accepted"], codes(answer["held"])) == (1, [(0, code)])
+    held = await _held(service, code)
+    assert held >= 1
+    assert (await service.tell(good))["accepted"] == 1
+    assert await _held(service, code) == held - 1
+    assert len(await service.entries()) == 2
+
+
+async def _held(service: Service, code: str) -> int:
+    response = await service.billing.send("GET", "admin/reconciliation", uuid4(), role="billing")
+    return sum(h["events"] for h in response.json()["held_usage"] if h["code"] == code)
+
+
+@pytest.mark.parametrize("minutes", [-10, 9])
+async def test_clocks_that_are_ten_minutes_off_lose_nothing(
+    service: Service, ada: UUID, minutes: int
+) -> None:
+    at = datetime.now(UTC) + timedelta(minutes=minutes)
+    assert (await service.tell(an_event(ada, at=at)))["accepted"] == 1
+    [row] = await service.entries()
+    assert row["occurred_at"] == at
+    assert abs(time_of(row["event_id"]) - at) < timedelta(milliseconds=1)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"specversion": "0.3"},
+        {"id": ""},
+        {"id": "x" * 201},
+        {"id": "a\u0000b"},
+        {"subject": "ada"},
+        {"time": "2026-11-24T12:00:00"},
+        {"type": "usage.recorded"},
+        {"data": None},
+        {"data": {"meter": "screenshot"}},
+        {"data": {"meter": "screenshot", "quantity": True}},
+        {"data": {"meter": "screenshot", "quantity": "NaN"}},
+        {"data": {"meter": "screenshot", "quantity": 1, "model": "\ud800"}},
+    ],
+)
+async def test_a_poisonous_event_does_not_take_its_batch_with_it(
+    service: Service, ada: UUID, change: dict[str, Any]
+) -> None:
+    answer = await service.tell(an_event(ada), {**an_event(ada), **change}, an_event(ada))
+    assert answer["accepted"] == 2
+    assert codes(answer["rejected"]) == [(1, "event_not_readable")]
+    assert len(await service.entries()) == 2
+
+
+async def test_a_person_tells_only_their_own_usage(billing: Billing, ada: UUID) -> None:
+    person = Service(billing, amr=["pwd"], scope="billing:read usage:write")
+    answer = await person.tell(an_event(ada), an_event(person.id))
+    assert (answer["accepted"], codes(answer["rejected"])) == (1, [(0, "subject_not_yours")])
+
+
+@pytest.mark.parametrize("scope", ["billing:read billing", "chat", ""])
+async def test_the_scope_decides_and_not_the_role(billing: Billing, scope: str) -> None:
+    reporter = Service(billing, scope=scope, role="operator")
+    response = await reporter.post([an_event(reporter.id)])
+    assert (response.status_code, response.json()["code"]) == (403, "scope_missing")
+    member = Service(billing, role="member")
+    assert (await member.tell(an_event(member.id)))["accepted"] == 1
+    # And it opens nothing else.
+    response = await billing.public.get("/billing/usage", headers=member.headers)
+    assert (response.status_code, response.json()["code"]) == (403, "scope_missing")
+
+
+@pytest.mark.parametrize(
+    ("body", "media_type"),
+    [
+        ([], BATCH),
+        ([{}] * 501, BATCH),
+        ("{", SINGLE),
+        ("[" * 5_000, BATCH),
+        ('"text"', "application/json"),
+        ([], "text/plain"),
+    ],
+)
+async def test_a_report_that_can_not_be_read_says_so(
+    service: Service, body: Any, media_type: str
+) -> None:
+    response = await service.post(body, media_type)
+    assert (response.status_code, response.json()["code"]) == (422, "usage_not_readable")
+
+
+async def test_a_report_beyond_a_mebibyte_is_too_large(service: Service, ada: UUID) -> None:
+    response = await service.post(json.dumps([an_event(ada, request_id="x" * 200)]) + " " * 2**20)
+    assert response.status_code == 413
+
+
+async def test_a_price_of_the_meter_rates_what_waits_and_what_comes(
+    service: Service, ada: UUID
+) -> None:
+    model = f"screenshot-{uuid4()}"
+    now = datetime.now(UTC)
+    await service.tell(an_event(ada, model=model, quantity=3))
+    price = {
+        "provider": "outside",
+        "model": model,
+        "unit_microusd": 2_500,
+        "effective_from": (now - timedelta(hours=1)).isoformat(),
+    }
+    billing = service.billing
+    preview = await billing.send("POST", "admin/prices/preview", ada, role="billing", json=price)
+    assert preview.json()["data"] == [
+        {
+            "tier": "free",
+            "waiting": 1,
+            "waiting_cost_microusd": 7_500,
+            "still_waiting": 0,
+            "rated": 0,
+            "cost_now_microusd": 0,
+            "cost_then_microusd": 0,
+            "difference_microusd": 0,
+            "not_priced_then": 0,
+        }
+    ]
+    set_ = await billing.send("POST", "admin/prices", ada, role="billing", json=price)
+    assert set_.status_code == 201, set_.text
+    await service.tell(an_event(ada, model=model, quantity=4))
+    costs = [row["cost_microusd"] for row in await service.entries()]
+    assert sorted(costs, key=str) == [10_000, None]
+
+
+async def test_a_flood_of_single_reports_is_told_to_wait(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("services.billing.api.outside_usage.REPORTS_A_MINUTE", 2)
+    answers = [await service.post([an_event(service.id)]) for _ in range(3)]
+    assert [answer.status_code for answer in answers].count(429) >= 1
+    refused = next(answer for answer in answers if answer.status_code == 429)
+    assert refused.json()["code"] == "too_many_reports"
+    assert int(refused.headers["retry-after"]) > 0
+
+
+_ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=5,
+)
+
+
+@hypothesis_settings(
+    max_examples=40,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(
+    field=st.sampled_from(["id", "source", "time", "subject", "data", "specversion", "type"]),
+    value=_ANYTHING,
+    inner=st.sampled_from(["meter", "quantity", "unit", "model", "request_id", "session_id"]),
+)
+async def test_no_event_breaks_anything(
+    billing: Billing, field: str, value: Any, inner: str
+) -> None:
+    service = Service(billing)
+    event = an_event(service.id)
+    event["data"][inner] = value
+    answer = await service.post([{**an_event(service.id), field: value}, event])
+    assert answer.status_code in {202, 422, 429}, answer.text
+
+
+def test_the_identity_is_that_of_the_key_and_the_time() -> None:
+    ada, at = UserId(uuid4()), datetime(2026, 11, 24, 12, 0, 0, 123456, tzinfo=UTC)
+
+    def event(**changes: Any) -> OutsideEvent:
+        facts = {
+            "reporter": ada,
+            "source": "/s",
+            "external_id": "1",
+            "user_id": ada,
+            "occurred_at": at,
+            "meter": "screenshot",
+            "quantity": 1,
+            **changes,
+        }
+        return OutsideEvent(**facts)
+
+    id_ = event().event_id
+    assert id_.version == 7
+    assert time_of(id_) == at.replace(microsecond=123_000)
+    assert event(quantity=7).event_id == id_
+    others = [event(source="/t"), event(external_id="2"), event(reporter=UserId(uuid4()))]
+    assert id_ not in {other.event_id for other in others}

@@ -1,0 +1,375 @@
+"""Subscriptions on a real database: payments by hand, the clock's work, and the books."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from datetime import timedelta
+from uuid import UUID, uuid4
+
+import asyncpg
+import pytest
+from alembic import command
+from sqlalchemy import create_engine, make_url, text
+
+from services.billing.actions import Actions
+from services.billing.actions.change_subscription import Outcome, Wanted
+from services.billing.domain.errors import (
+    NoPortal,
+    PaymentNotFound,
+    PlanPriceExists,
+    SeatsAssigned,
+    SubscriptionNotFound,
+    SubscriptionNotPaid,
+)
+from services.billing.domain.payment import PaymentId
+from services.billing.domain.ports import NewUnitOfWork
+from services.billing.domain.subscription import Holder, State
+from services.billing.providers.list_prices import PublicPrices
+from services.billing.settings import Settings
+from services.billing.wiring import put_together, rules_of
+from shared.db.database import Database
+from shared.db.migrations import alembic_config, upgrade
+from shared.erasure import ErasureId
+from shared.ids import UserId
+from tests.integration.billing.harness import Billing
+from tests.support.billing import NOON, FixedCounters, FixedOrganisations, StoppedClock
+from tests.support.engines import PostgresServer
+
+DAY = timedelta(days=1)
+STAFF = UserId(uuid4())
+
+
+@pytest.fixture
+def ada() -> UserId:
+    return UserId(uuid4())
+
+
+async def order(actions: Actions, who: UserId, tier: str, seats: int | None = None) -> PaymentId:
+    """A choice that has to be paid for; answers the payment that it waits for."""
+    with pytest.raises(SubscriptionNotPaid) as refusal:
+        await actions.change_subscription(Holder(who), Wanted(tier, seats), by=who)
+    return PaymentId(UUID(refusal.value.facts["payment_id"]))
+
+
+async def choose(actions: Actions, who: UserId, tier: str, seats: int | None = None) -> Outcome:
+    return await actions.change_subscription(Holder(who), Wanted(tier, seats), by=who)
+
+
+async def buy(actions: Actions, who: UserId, tier: str, seats: int | None = None) -> None:
+    await actions.mark_paid(await order(actions, who, tier, seats), by=STAFF)
+
+
+async def amounts(database: Database, who: UserId) -> list[tuple[str, int]]:
+    rows = await database.fetch(
+        "select kind, amount_microusd from charge where holder_id = $1 order by id", who
+    )
+    return [(row["kind"], row["amount_microusd"]) for row in rows]
+
+
+async def test_what_the_billing_team_marks_as_paid_takes_effect_once(
+    actions: Actions, database: Database, ada: UserId
+) -> None:
+    payment = await order(actions, ada, "pro")
+    assert await order(actions, ada, "pro") == payment
+    assert (await actions.show_subscription(ada)).tier_name == "free"
+    bought = await actions.mark_paid(payment, by=STAFF)
+    assert (bought.tier_name, bought.state, bought.period_begins) == ("pro", State.ACTIVE, NOON)
+    assert await actions.show_subscription(ada) == bought
+    for nothing in (payment, PaymentId(uuid4())):
+        with pytest.raises(PaymentNotFound):
+            await actions.mark_paid(nothing, by=STAFF)
+    assert await amounts(database, ada) == [("period_fee", 9_000_000)]
+
+
+async def test_a_renewal_is_owed_marked_as_paid_or_lost(
+    actions: Actions, database: Database, clock: StoppedClock, ada: UserId
+) -> None:
+    await buy(actions, ada, "pro")
+    clock.move(30 * DAY)
+    assert await actions.advance_subscriptions() == 1
+    assert await actions.advance_subscriptions() == 0
+    clock.move(DAY)
+    await actions.advance_subscriptions()
+    [(overdue, payment)] = await actions.list_past_due(after=None, most=10)
+    assert (overdue.state, overdue.owed_microusd) == (State.PAST_DUE, 9_000_000)
+    assert payment is not None
+    assert payment.amount_microusd == 9_000_000
+    fine = await actions.mark_paid(payment.id, by=STAFF)
+    assert (fine.state, fine.owed_microusd) == (State.ACTIVE, 0)
+    assert await actions.list_past_due(after=None, most=10) == []
+    clock.move(45 * DAY)
+    await actions.advance_subscriptions()
+    clock.move(10 * DAY)
+    await actions.advance_subscriptions()
+    assert (await actions.show_subscription(ada)).tier_name == "free"
+    assert await amounts(database, ada) == [
+        ("period_fee", 9_000_000),
+        ("period_fee", 9_000_000),
+        ("period_fee", 9_000_000),
+        ("write_off", -9_000_000),
+    ]
+    states = await database.fetch("select state from payment order by id")
+    assert [row["state"] for row in states] == ["paid", "paid", "void"]
+    told = await database.fetch("select envelope from outbox order by created_at")
+    tiers = [row["envelope"]["data"]["tier_name"] for row in told]
+    assert (tiers[0], tiers[-1]) == ("pro", "free")
+
+
+async def test_many_workers_and_a_long_standstill_charge_each_period_once(
+    actions: Actions, database: Database, clock: StoppedClock
+) -> None:
+    for _ in range(40):
+        await actions.mark_paid(await order(actions, UserId(uuid4()), "pro"), by=STAFF)
+    clock.move(95 * DAY)
+    done = await asyncio.gather(*(actions.advance_subscriptions() for _ in range(4)))
+    assert sum(done) == 40
+    [row] = await database.fetch(
+        "select count(*) as rows, count(distinct effect_key) as effects,"
+        " sum(amount_microusd)::bigint as total from charge"
+    )
+    assert (row["rows"], row["effects"], row["total"]) == (160, 160, 160 * 9_000_000)
+    owed = await database.fetch("select distinct owed_microusd, dunning_step from subscription")
+    assert [(row["owed_microusd"], row["dunning_step"]) for row in owed] == [(27_000_000, 0)]
+
+
+async def test_one_that_fails_us_is_not_half_charged_and_holds_nobody_up(
+    actions: Actions, database: Database, clock: StoppedClock, ada: UserId
+) -> None:
+    await buy(actions, ada, "pro")
+    grace = UserId(uuid4())
+    clock.move(timedelta(hours=1))
+    await buy(actions, grace, "pro")
+    # What the next renewal would charge stands there already: a bug of ours, so nothing moves.
+    due = (await actions.show_subscription(ada)).period_ends
+    assert due is not None
+    await database.execute(
+        "insert into charge select gen_random_uuid(), holder_id, is_organisation, kind, tier,"
+        " seats, unit_price_microusd, price_version, begins, ends, amount_microusd, $2, revision,"
+        " charged_at from charge where holder_id = $1",
+        ada,
+        f"renewal/{ada}/{due.isoformat()}",
+    )
+    clock.move(31 * DAY)
+    before = await actions.show_subscription(ada)
+    with pytest.raises(asyncpg.UniqueViolationError):
+        await actions.advance_subscriptions()
+    assert await actions.show_subscription(ada) == before
+    assert len(await amounts(database, ada)) == 2
+    assert (await actions.show_subscription(grace)).owed_microusd == 9_000_000
+
+
+async def test_charges_can_be_neither_changed_nor_deleted(
+    actions: Actions, database: Database, ada: UserId
+) -> None:
+    await buy(actions, ada, "pro")
+    for statement in (
+        "update charge set amount_microusd = 0",
+        "delete from charge",
+        "truncate charge",
+    ):
+        with pytest.raises(asyncpg.RestrictViolationError):
+            await database.execute(statement)
+
+
+async def test_a_price_holds_for_who_bought_at_it_until_the_next_period(
+    actions: Actions, database: Database, clock: StoppedClock, ada: UserId
+) -> None:
+    await buy(actions, ada, "pro")
+    soon = NOON + 10 * DAY
+    await actions.set_plan_price("pro", 12_000_000, effective_from=soon, by=STAFF)
+    with pytest.raises(PlanPriceExists):
+        await actions.set_plan_price("pro", 1, effective_from=soon, by=STAFF)
+    grace = UserId(uuid4())
+    clock.move(10 * DAY)
+    await buy(actions, grace, "pro")
+    assert await amounts(database, grace) == [("period_fee", 12_000_000)]
+    assert (await actions.show_subscription(ada)).price_microusd_per_month == 9_000_000
+    clock.move(20 * DAY)
+    await actions.advance_subscriptions()
+    assert await amounts(database, ada) == [("period_fee", 9_000_000), ("period_fee", 12_000_000)]
+
+
+async def test_two_choices_at_once_wait_for_one_payment(
+    actions: Actions, database: Database, ada: UserId
+) -> None:
+    wishes = ["pro", "enterprise"] * 4
+    await asyncio.gather(*(order(actions, ada, wish) for wish in wishes))
+    rows = await database.fetch("select state from payment where state = 'open'")
+    assert len(rows) == 1
+
+
+async def test_an_order_that_was_replaced_can_still_be_seen_and_not_be_marked(
+    actions: Actions, ada: UserId
+) -> None:
+    first = await order(actions, ada, "pro")
+    await order(actions, ada, "enterprise", 2)
+    with pytest.raises(PaymentNotFound):
+        await actions.mark_paid(first, by=STAFF)
+
+
+async def test_a_trial_is_used_up_and_its_tier_is_gone_by_itself(
+    actions: Actions, clock: StoppedClock, ada: UserId
+) -> None:
+    wish = Wanted("pro", trial=True)
+    trying = await actions.change_subscription(Holder(ada), wish, by=ada)
+    assert (trying.subscription.state, trying.charges) == (State.TRIALING, ())
+    clock.move(14 * DAY)
+    await actions.advance_subscriptions()
+    over = await actions.show_subscription(ada)
+    assert (over.state, over.tier_name) == (State.ENDED, "free")
+
+
+async def test_whoever_is_late_to_the_clock_sees_it_first(
+    actions: Actions, database: Database, clock: StoppedClock, ada: UserId
+) -> None:
+    await buy(actions, ada, "enterprise", 4)
+    await choose(actions, ada, "enterprise", 2)
+    clock.move(31 * DAY)
+    # No job came by: the choice itself brings the subscription up to now before it is weighed.
+    assert (await choose(actions, ada, "enterprise", 2)).subscription.seats == 2
+    assert await amounts(database, ada) == [
+        ("period_fee", 60_000_000),
+        ("period_fee", 30_000_000),
+    ]
+
+
+async def test_no_fewer_seats_than_people_sit_on(
+    work: NewUnitOfWork, clock: StoppedClock, settings: Callable[..., Settings], ada: UserId
+) -> None:
+    firm = UserId(uuid4())
+    actions = put_together(
+        work,
+        list_prices=PublicPrices(),
+        counters=FixedCounters({}),
+        organisations=FixedOrganisations({(firm, ada): True}, seats_taken=4),
+        clock=clock,
+        settings=settings(),
+    )
+    await actions.grant_subscription(firm, "enterprise", 6, by=STAFF, is_organisation=True)
+    holder = Holder(firm, is_organisation=True)
+    with pytest.raises(SeatsAssigned) as refusal:
+        await actions.change_subscription(holder, Wanted("enterprise", 3), by=ada)
+    assert refusal.value.facts == {"assigned": 4}
+    fewer = await actions.change_subscription(holder, Wanted("enterprise", 4), by=ada)
+    assert fewer.subscription.seats == 4
+    with pytest.raises(SubscriptionNotFound):
+        await actions.list_charges(holder, by=UserId(uuid4()), after=None, most=5)
+
+
+async def test_without_a_provider_there_is_no_page_and_nothing_to_catch_up_on(
+    actions: Actions, ada: UserId
+) -> None:
+    with pytest.raises(NoPortal):
+        await actions.open_portal(Holder(ada), by=ada)
+    assert await actions.catch_up_on_payments() == 0
+    assert await actions.tell_payers() == 0
+
+
+async def test_a_deleted_account_is_charged_up_to_that_day(
+    actions: Actions, database: Database, clock: StoppedClock, ada: UserId
+) -> None:
+    await buy(actions, ada, "pro")
+    clock.move(15 * DAY)
+    await actions.forget_user.begin([(ada, ErasureId(uuid4()))])
+    assert await amounts(database, ada) == [
+        ("period_fee", 9_000_000),
+        ("proration_credit", -4_500_000),
+    ]
+
+
+# Doors
+
+
+async def test_charges_are_shown_page_by_page_and_to_nobody_else(
+    billing: Billing, actions: Actions
+) -> None:
+    ada = UserId(uuid4())
+    refused = await billing.send("PUT", "subscription", ada, json={"tier": "pro"})
+    payment = refused.json()["payment_id"]
+    assert refused.json()["amount_microusd"] == 9_000_000
+    stranger = await billing.send("POST", f"admin/payments/{payment}/paid", ada)
+    assert stranger.status_code == 403
+    paid = await billing.send("POST", f"admin/payments/{payment}/paid", STAFF, role="billing")
+    assert (paid.status_code, paid.json()["state"]) == (200, "active")
+    more = await billing.send("PUT", "subscription", ada, json={"tier": "enterprise", "seats": 2})
+    payment = more.json()["payment_id"]
+    await billing.send("POST", f"admin/payments/{payment}/paid", STAFF, role="billing")
+    page = (await billing.get("charges", ada, params={"limit": 2})).json()
+    assert len(page["data"]) == 2
+    rest = (await billing.get("charges", ada, params={"cursor": page["next_cursor"]})).json()
+    assert [charge["kind"] for charge in rest["data"]] == ["period_fee"]
+    assert rest["data"][0]["amount_usd"] == "9.000000"
+    assert (await billing.get("charges", uuid4())).json()["data"] == []
+    bad = await billing.get("charges", ada, params={"cursor": "nonsense"})
+    assert bad.status_code == 422
+
+
+async def test_nothing_to_cancel_and_nothing_to_resume(billing: Billing) -> None:
+    ada = uuid4()
+    for verb, code in (("cancel", "nothing_to_cancel"), ("resume", "nothing_to_resume")):
+        answer = await billing.send("POST", f"subscription/{verb}", ada)
+        assert (answer.status_code, answer.json()["code"]) == (409, code)
+
+
+async def test_the_price_of_a_plan_is_set_by_the_billing_team(billing: Billing) -> None:
+    body = {
+        "tier": "pro",
+        "microusd_per_seat_month": 10_000_000,
+        "effective_from": "2100-01-01T00:00:00Z",
+    }
+    made = await billing.send("POST", "admin/plan-prices", STAFF, role="billing", json=body)
+    assert (made.status_code, made.json()["tier"]) == (201, "pro")
+    again = await billing.send("POST", "admin/plan-prices", STAFF, role="billing", json=body)
+    assert (again.status_code, again.json()["code"]) == (409, "plan_price_exists")
+    odd = {**body, "tier": "gold"}
+    refused = await billing.send("POST", "admin/plan-prices", STAFF, role="billing", json=odd)
+    assert (refused.status_code, refused.json()["code"]) == (422, "unknown_tier")
+    plans = (await billing.get("plans", uuid4())).json()["data"]
+    assert plans[1]["price_version"] == "tiers/9000000"
+
+
+# What was there before
+
+
+def test_who_had_a_tier_before_goes_on_without_a_period(postgres_server: PostgresServer) -> None:
+    with postgres_server.fresh_database() as url:
+        command.upgrade(alembic_config("billing", url), "0004")
+        engine = create_engine(make_url(url).set(drivername="postgresql+psycopg2"))
+        insert = text(
+            "insert into subscription (user_id, tier, seats, revision) values (:u, :t, 1, :r)"
+        )
+        with engine.begin() as connection:
+            for tier, revision in (("pro", 3), ("free", 2), ("free", 0)):
+                connection.execute(insert, {"u": uuid4(), "t": tier, "r": revision})
+        upgrade("billing", url)
+        with engine.connect() as connection:
+            rows = connection.execute(
+                text("select tier, state, period_ends from subscription order by revision")
+            ).all()
+        engine.dispose()
+    assert [tuple(row) for row in rows] == [
+        ("free", "none", None),
+        ("free", "ended", None),
+        ("pro", "active", None),
+    ]
+
+
+def test_what_the_operator_decides_is_read_from_the_settings(
+    settings: Callable[..., Settings],
+) -> None:
+    rules = rules_of(settings(dunning_days="5,2,2,0", grace_days=6, trial_days=0))
+    assert (rules.retries_after, rules.grace, rules.trial) == ((2 * DAY, 5 * DAY), 6 * DAY, None)
+    for wrong in (
+        {"stripe_api_key": "rk_test_x"},
+        {"dunning_days": "soon"},
+        {
+            "stripe_api_key": "rk_test_x",
+            "stripe_webhook_secrets": "whsec_x",
+            "stripe_return_url": "https://companion.example",
+            "stripe_prices": {"pro": "price_x"},
+        },
+    ):
+        with pytest.raises(ValueError) as refusal:
+            settings(**wrong)
+        assert "rk_test_x" not in str(refusal.value)

@@ -1,0 +1,514 @@
+"""Paying by Stripe: its real signatures and bodies, with a stand-in on loopback for its API."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID, uuid4
+
+import httpx
+import pytest
+import pytest_asyncio
+
+from services.billing.actions import Actions
+from services.billing.domain.errors import PaymentsUnavailable
+from services.billing.settings import Settings
+from services.billing.storage.unit_of_work import SqlWork
+from services.billing.wiring import open_payments, put_together
+from tests.integration.billing.harness import Billing, running_billing
+from tests.support.billing import FixedCounters, FixedOrganisations, FixedPrices, StoppedClock
+from tests.support.stripe_stand_in import (
+    KEY,
+    OLD_SECRET,
+    PRICES,
+    SECRET,
+    StandInStripe,
+    signed,
+)
+from tests.support.tokens import TokenMint, serving
+
+# Stripe's package gives httpx its forms in a way that httpx would rather not have.
+pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=<...>':DeprecationWarning")
+
+
+@dataclass
+class Shop:
+    """Billing that sells by Stripe, and its verbs under a clock that a test can move."""
+
+    billing: Billing
+    stripe: StandInStripe
+    actions: Actions
+    clock: StoppedClock
+    ada: UUID = field(default_factory=uuid4)
+
+    async def choose(self, tier: str, seats: int | None = None, **wish: Any) -> httpx.Response:
+        body = {"tier": tier, "seats": seats, **wish}
+        return await self.billing.send("PUT", "subscription", self.ada, json=body)
+
+    async def deliver(self, body: bytes, signature: str | None = None) -> httpx.Response:
+        headers = {"stripe-signature": signature or signed(body)}
+        path = "/billing/stripe/webhook"
+        return await self.billing.public.post(path, content=body, headers=headers)
+
+    async def buy(self, tier: str = "pro", seats: int | None = None) -> dict[str, Any]:
+        """Through the checkout and its webhooks; answers Stripe's subscription."""
+        chosen = await self.choose(tier, seats)
+        assert chosen.status_code == 202, chosen.text
+        session = chosen.json()["checkout_url"].rpartition("/")[2]
+        for body in self.stripe.complete(session):
+            assert (await self.deliver(body)).status_code == 200
+        return self.stripe.subscriptions[self.stripe.sessions[session]["subscription"]]
+
+    async def state(self) -> dict[str, Any]:
+        shown: dict[str, Any] = (await self.billing.get("subscription", self.ada)).json()
+        return shown
+
+    async def charges(self) -> list[tuple[str, int]]:
+        listed = (await self.billing.get("charges", self.ada)).json()["data"]
+        return [(charge["kind"], charge["amount_microusd"]) for charge in reversed(listed)]
+
+    async def payments(self) -> list[tuple[str, str, int]]:
+        rows = await self.billing.database.fetch(
+            "select kind, state, amount_microusd from payment where holder_id = $1 order by id",
+            self.ada,
+        )
+        return [(row["kind"], row["state"], row["amount_microusd"]) for row in rows]
+
+    async def after(self, days: float) -> None:
+        """So many days from now, the clock's jobs come by."""
+        self.clock.move(datetime.now(UTC) + timedelta(days=days) - self.clock.now())
+        await self.actions.advance_subscriptions()
+
+
+@pytest_asyncio.fixture(scope="module")
+async def stripe_url() -> AsyncIterator[tuple[StandInStripe, str]]:
+    stand_in = StandInStripe()
+    async with serving(stand_in) as url:
+        yield stand_in, url
+
+
+@pytest_asyncio.fixture(scope="module")
+async def selling(
+    engines: dict[str, str],
+    settings: Callable[..., Settings],
+    mint: TokenMint,
+    stripe_url: tuple[StandInStripe, str],
+) -> AsyncIterator[tuple[Billing, Actions, StoppedClock]]:
+    given = settings(
+        **engines,
+        stripe_api_key=KEY,
+        stripe_webhook_secrets=f"{SECRET}, {OLD_SECRET}",
+        stripe_prices=PRICES,
+        stripe_api_base=stripe_url[1],
+        stripe_return_url="https://companion.example/account",
+    )
+    clock = StoppedClock(datetime.now(UTC))
+    async with running_billing(given, mint) as billing, open_payments(given) as payments:
+        actions = put_together(
+            lambda: SqlWork(billing.database),
+            list_prices=FixedPrices(),
+            counters=FixedCounters({}),
+            organisations=FixedOrganisations(),
+            payments=payments,
+            clock=clock,
+            settings=given,
+        )
+        yield billing, actions, clock
+
+
+@pytest.fixture
+def shop(
+    selling: tuple[Billing, Actions, StoppedClock], stripe_url: tuple[StandInStripe, str]
+) -> Shop:
+    billing, actions, clock = selling
+    stripe = stripe_url[0]
+    stripe.declines = stripe.down = False
+    return Shop(billing, stripe, actions, clock)
+
+
+async def test_a_purchase_waits_for_the_checkout_and_takes_effect_with_its_webhook(
+    shop: Shop,
+) -> None:
+    chosen = await shop.choose("enterprise", 3)
+    assert chosen.status_code == 202, chosen.text
+    assert chosen.json()["amount_microusd"] == 45_000_000
+    assert (await shop.state())["tier"] == "free"
+    assert (await shop.choose("enterprise", 3)).json()["checkout_url"] == (
+        chosen.json()["checkout_url"]
+    )
+    *_others, completed = shop.stripe.complete(chosen.json()["checkout_url"].rpartition("/")[2])
+    for _delivery in range(2):
+        assert (await shop.deliver(completed)).json() == {"received": True}
+    state = await shop.state()
+    assert (state["tier"], state["seats"], state["state"]) == ("enterprise", 3, "active")
+    assert await shop.charges() == [("period_fee", 45_000_000)]
+    assert await shop.payments() == [("order", "paid", 45_000_000)]
+    [told] = await shop.billing.database.fetch(
+        "select envelope from outbox where envelope ->> 'subject' = $1", str(shop.ada)
+    )
+    assert told["envelope"]["data"]["tier_name"] == "enterprise"
+
+
+async def test_a_webhook_that_is_lost_is_found_in_stripes_own_list(shop: Shop) -> None:
+    chosen = await shop.choose("pro")
+    shop.stripe.complete(chosen.json()["checkout_url"].rpartition("/")[2])
+    assert (await shop.state())["tier"] == "free"
+    assert await shop.actions.catch_up_on_payments() >= 1
+    assert (await shop.state())["tier"] == "pro"
+    await shop.actions.catch_up_on_payments()
+    assert await shop.charges() == [("period_fee", 9_000_000)]
+
+
+async def test_more_seats_are_collected_at_once_or_not_given(shop: Shop) -> None:
+    await shop.buy("enterprise", 2)
+    shop.stripe.declines = True
+    declined = await shop.choose("enterprise", 4)
+    assert (declined.status_code, declined.json()["code"]) == (402, "payment_declined")
+    assert (await shop.state())["seats"] == 2
+    shop.stripe.declines = False
+    more = await shop.choose("enterprise", 4)
+    assert (more.status_code, more.json()["seats"]) == (200, 4), more.text
+    kinds = [kind for kind, _ in await shop.charges()]
+    assert kinds == ["period_fee", "proration_credit", "proration_debit"]
+    for event in shop.stripe.events[-1:]:
+        await shop.deliver(json.dumps(event).encode())
+    assert len(await shop.charges()) == 3
+
+
+async def test_a_change_that_stripe_took_and_we_forgot_is_settled_by_its_event(
+    shop: Shop,
+) -> None:
+    subscription = await shop.buy("enterprise", 2)
+    # We ask, Stripe does it, and its answer never comes.
+    shop.stripe.loses_answers = True
+    try:
+        refused = await shop.choose("enterprise", 5)
+    finally:
+        shop.stripe.loses_answers = False
+    assert (refused.status_code, refused.json()["code"]) == (503, "payments_unavailable")
+    assert (subscription["items"]["data"][0]["quantity"], (await shop.state())["seats"]) == (5, 2)
+    updated = json.dumps(shop.stripe.events[-1]).encode()
+    assert (await shop.deliver(updated)).status_code == 200
+    assert (await shop.state())["seats"] == 5
+    # Asking again finds nothing left to do.
+    assert (await shop.choose("enterprise", 5)).status_code == 200
+    assert len(await shop.charges()) == 3
+
+
+async def test_a_renewal_is_paid_by_its_invoice_whichever_comes_first(shop: Shop) -> None:
+    subscription = await shop.buy()
+    invoice = shop.stripe.an_invoice(subscription, paid=True)
+    early = shop.stripe.emit("invoice.paid", invoice)
+    await shop.deliver(early)
+    await shop.after(31.5)
+    state = await shop.state()
+    assert (state["state"], state["owed_microusd"]) == ("active", 0)
+    assert await shop.charges() == [("period_fee", 9_000_000)] * 2
+    assert await shop.payments() == [("order", "paid", 9_000_000), ("renewal", "paid", 9_000_000)]
+
+
+async def test_a_failed_renewal_is_dunned_paid_and_forgiven(shop: Shop) -> None:
+    subscription = await shop.buy()
+    await shop.after(31.5)
+    assert (await shop.state())["owed_microusd"] == 9_000_000
+    invoice = shop.stripe.an_invoice(subscription, paid=False)
+    failed = shop.stripe.emit("invoice.payment_failed", invoice)
+    await shop.deliver(failed)
+    assert (await shop.state())["state"] == "past_due"
+    refused = await shop.choose("enterprise", 2)
+    assert (refused.status_code, refused.json()["code"]) == (409, "payment_outstanding")
+    listed = await shop.billing.send(
+        "GET", "admin/subscriptions/past-due", uuid4(), role="billing", params={"limit": 200}
+    )
+    assert str(shop.ada) in {row["holder_id"] for row in listed.json()["data"]}
+    # The retry of the first day is accepted, and Stripe says so.
+    await shop.after(32.6)
+    assert shop.stripe.invoices[invoice["id"]]["status"] == "paid"
+    await shop.deliver(json.dumps(shop.stripe.events[-1]).encode())
+    state = await shop.state()
+    assert (state["state"], state["owed_microusd"]) == ("active", 0)
+    # The failure comes once more, and late: it says nothing about what was paid since.
+    late = shop.stripe.emit("invoice.payment_failed", invoice, created=int(time.time()) - 900)
+    await shop.deliver(late)
+    assert (await shop.state())["state"] == "active"
+
+
+async def test_who_never_pays_falls_back_after_the_grace_and_stripe_stops(shop: Shop) -> None:
+    subscription = await shop.buy()
+    shop.stripe.declines = True
+    shop.stripe.an_invoice(subscription, paid=False)
+    await shop.after(31.5)
+    for day in (32.6, 34.6, 36.6, 38.6):
+        await shop.after(day)
+        state = await shop.state()
+        assert (state["state"], state["tier"]) == ("past_due", "pro")
+    await shop.after(41.6)
+    state = await shop.state()
+    assert (state["state"], state["tier"]) == ("ended", "free")
+    assert (await shop.charges())[-1] == ("write_off", -9_000_000)
+    assert await shop.actions.tell_payers() >= 1
+    assert subscription["id"] not in shop.stripe.subscriptions
+    assert await shop.actions.tell_payers() == 0
+
+
+async def test_cancelling_here_and_there_is_the_same(shop: Shop) -> None:
+    subscription = await shop.buy()
+    cancelled = await shop.billing.send("POST", "subscription/cancel", shop.ada)
+    assert cancelled.json()["state"] == "cancelled"
+    await shop.actions.tell_payers()
+    assert subscription["cancel_at_period_end"]
+    resumed = await shop.billing.send("POST", "subscription/resume", shop.ada, json={})
+    assert resumed.json()["state"] == "active"
+    await shop.actions.tell_payers()
+    assert not subscription["cancel_at_period_end"]
+    # On Stripe's page.
+    subscription["cancel_at_period_end"] = True
+    await shop.deliver(shop.stripe.emit("customer.subscription.updated", subscription))
+    assert (await shop.state())["state"] == "cancelled"
+    stale = {**subscription, "cancel_at_period_end": False}
+    old = shop.stripe.emit("customer.subscription.updated", stale, created=int(time.time()) - 60)
+    await shop.deliver(old)
+    assert (await shop.state())["state"] == "cancelled"
+    await shop.after(31.5)
+    assert (await shop.state())["tier"] == "free"
+
+
+async def test_a_subscription_that_stripe_ended_holds_as_long_as_it_is_paid(shop: Shop) -> None:
+    subscription = await shop.buy()
+    await shop.deliver(shop.stripe.emit("customer.subscription.deleted", subscription))
+    state = await shop.state()
+    assert (state["tier"], state["state"]) == ("pro", "cancelled")
+
+
+async def test_fewer_seats_are_told_to_stripe_for_its_next_invoice(shop: Shop) -> None:
+    subscription = await shop.buy("enterprise", 5)
+    fewer = await shop.choose("enterprise", 3)
+    assert fewer.json()["from_next_period"] == {"tier": "enterprise", "seats": 3}
+    assert fewer.json()["effective_at"] == fewer.json()["period_ends"]
+    assert fewer.json()["seats"] == 5
+    await shop.actions.tell_payers()
+    assert subscription["items"]["data"][0]["quantity"] == 3
+    asked = [form for method, _, form in shop.stripe.calls if method == "POST"][-1]
+    assert asked["proration_behavior"] == "none"
+
+
+async def test_refunds_and_disputes_are_noted_and_change_no_tier(shop: Shop) -> None:
+    subscription = await shop.buy()
+    charge = {
+        "id": shop.stripe.new_id("ch"),
+        "object": "charge",
+        "customer": subscription["customer"],
+        "amount": 900,
+        "amount_refunded": 400,
+    }
+    shop.stripe.charges[charge["id"]] = charge
+    await shop.deliver(shop.stripe.emit("charge.refunded", {**charge, "amount_refunded": 900}))
+    await shop.deliver(shop.stripe.emit("charge.refunded", charge))
+    dispute = {"id": shop.stripe.new_id("dp"), "object": "dispute", "amount": 900}
+    await shop.deliver(
+        shop.stripe.emit("charge.dispute.created", {**dispute, "charge": charge["id"]})
+    )
+    assert (await shop.payments())[1:] == [
+        ("refund", "paid", -9_000_000),
+        ("dispute", "paid", -9_000_000),
+    ]
+    assert (await shop.state())["tier"] == "pro"
+
+
+async def test_the_portal_is_stripes(shop: Shop) -> None:
+    none = await shop.billing.send("POST", "subscription/portal", shop.ada)
+    assert (none.status_code, none.json()["code"]) == (409, "no_payment_portal")
+    subscription = await shop.buy()
+    there = await shop.billing.send("POST", "subscription/portal", shop.ada)
+    assert there.json()["url"].endswith(subscription["customer"])
+
+
+async def test_a_preview_writes_nothing_and_asks_nobody(shop: Shop) -> None:
+    asked = len(shop.stripe.calls)
+    body = {"tier": "enterprise", "seats": 2}
+    seen = await shop.billing.send("PUT", "subscription?preview=true", shop.ada, json=body)
+    assert (seen.status_code, seen.json()["amount_microusd"]) == (200, 30_000_000)
+    assert len(shop.stripe.calls) == asked
+    rows = await shop.billing.database.fetch(
+        "select user_id from subscription where user_id = $1"
+        " union all select holder_id from payment where holder_id = $1",
+        shop.ada,
+    )
+    assert rows == []
+
+
+async def test_while_stripe_is_away_nothing_is_half_done(shop: Shop) -> None:
+    shop.stripe.down = True
+    away = await shop.choose("pro")
+    assert (away.status_code, away.json()["code"]) == (503, "payments_unavailable")
+    with pytest.raises(PaymentsUnavailable):
+        await shop.actions.catch_up_on_payments()
+    shop.stripe.down = False
+    assert (await shop.choose("pro")).status_code == 202
+    assert await shop.payments() == [("order", "open", 9_000_000)]
+
+
+async def test_the_same_event_from_many_deliveries_counts_once(shop: Shop) -> None:
+    chosen = await shop.choose("pro")
+    bodies = shop.stripe.complete(chosen.json()["checkout_url"].rpartition("/")[2])
+    answers = await asyncio.gather(*(shop.deliver(body) for body in bodies * 4))
+    assert {answer.status_code for answer in answers} == {200}
+    assert await shop.charges() == [("period_fee", 9_000_000)]
+
+
+async def test_another_choice_closes_the_page_of_the_one_before(shop: Shop) -> None:
+    first = (await shop.choose("pro")).json()["checkout_url"].rpartition("/")[2]
+    second = (await shop.choose("enterprise", 2)).json()["checkout_url"].rpartition("/")[2]
+    assert shop.stripe.sessions[first]["status"] == "expired"
+    assert shop.stripe.sessions[second]["status"] == "open"
+
+
+async def test_who_pays_twice_is_collected_from_once_and_shown_to_the_billing_team(
+    shop: Shop,
+) -> None:
+    pages = []
+    for tier, seats in (("enterprise", 2), ("pro", None)):
+        chosen = await shop.choose(tier, seats)
+        pages.append(chosen.json()["checkout_url"].rpartition("/")[2])
+    # Both were open in a browser, and were paid before anything could be closed.
+    for page in pages:
+        for body in shop.stripe.complete(page):
+            await shop.deliver(body)
+    assert (await shop.state())["tier"] == "enterprise"
+    kept, spare = (shop.stripe.sessions[page]["subscription"] for page in pages)
+    assert kept in shop.stripe.subscriptions
+    assert spare not in shop.stripe.subscriptions
+    listed = await shop.billing.send(
+        "GET", "admin/payments/unused", uuid4(), role="billing", params={"limit": 200}
+    )
+    assert str(shop.ada) in {row["holder_id"] for row in listed.json()["data"]}
+    assert await shop.charges() == [("period_fee", 30_000_000)]
+
+
+async def test_events_in_the_wrong_order_end_at_the_same(shop: Shop) -> None:
+    chosen = await shop.choose("pro")
+    bodies = shop.stripe.complete(chosen.json()["checkout_url"].rpartition("/")[2])
+    for body in reversed(bodies):
+        await shop.deliver(body)
+    assert (await shop.state())["tier"] == "pro"
+    assert await shop.charges() == [("period_fee", 9_000_000)]
+
+
+async def test_the_list_of_events_is_read_to_its_end_and_in_its_order(
+    settings: Callable[..., Settings],
+) -> None:
+    stripe = StandInStripe()
+    charge = {"id": "ch_1", "object": "charge", "customer": "cus_1", "amount_refunded": 1}
+    now = int(time.time())
+    # A day apart from each other at first, then many at once.
+    moments = [now - 20 * 86_400, now - 4 * 86_400, *[now - 600] * 130, *[now] * 120]
+    for moment in moments:
+        stripe.emit("charge.refunded", charge, created=moment)
+        stripe.emit("coupon.created", {"id": "co", "object": "coupon"}, created=moment)
+    ids = [event["id"] for event in stripe.events if event["type"] == "charge.refunded"]
+    async with serving(stripe) as url:
+        given = settings(
+            stripe_api_key=KEY,
+            stripe_webhook_secrets=SECRET,
+            stripe_prices=PRICES,
+            stripe_api_base=url,
+            stripe_return_url="https://companion.example/account",
+        )
+        async with open_payments(given) as payments:
+
+            async def read(cursor: str | None) -> list[str]:
+                return [event_id async for event_id, _, _ in payments.news_since(cursor)]
+
+            assert await read(None) == ids[2:]
+            assert await read(ids[0]) == ids[1:]
+            assert await read(ids[-1]) == []
+            # Nothing happened for so long that Stripe has forgotten where we were.
+            assert await read("evt_forgotten") == ids
+
+
+# The door
+
+
+BODY = json.dumps({"id": "evt_x", "object": "event", "type": "invoice.paid", "data": {}}).encode()
+
+
+@pytest.mark.parametrize(
+    "signature",
+    [
+        "",
+        "t=1,v1=00",
+        signed(BODY, "whsec_" + "stranger"),
+        signed(BODY, at=time.time() - 600),
+        signed(BODY + b" "),
+        signed(BODY).replace("v1=", "v0="),
+        "t=x,v1=y",
+        "t=9" + "9" * 5_000 + ",v1=00",
+        "v1",
+        ",,,",
+        "t=1,v1=\xe9",
+    ],
+    ids=range(11),
+)
+async def test_what_is_not_signed_by_stripe_is_refused(shop: Shop, signature: str) -> None:
+    headers = {b"stripe-signature": signature.encode("latin-1")}
+    path = "/billing/stripe/webhook"
+    answer = await shop.billing.public.post(path, content=BODY, headers=headers)
+    assert (answer.status_code, answer.json()["code"]) == (400, "bad_webhook_signature")
+    assert answer.json()["status"] == 400
+
+
+async def test_a_signature_is_needed_and_one_only(shop: Shop) -> None:
+    path = "/billing/stripe/webhook"
+    assert (await shop.billing.public.post(path, content=BODY)).status_code == 400
+    twice = [("stripe-signature", signed(BODY)), ("stripe-signature", signed(BODY))]
+    answer = await shop.billing.public.post(path, content=BODY, headers=twice)
+    assert answer.status_code == 400
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        BODY,
+        b'{"id": "evt_1", "object": "event", "type": "coupon.created", "created": 1, "data": {}}',
+        b'{"type": ["invoice.paid"]}',
+        b'{"id": "evt_2", "type": "invoice.paid", "created": "x", "data": {"object": {}}}',
+        b'{"id": "evt_3", "type": "customer.subscription.updated", "created": 1, "data":'
+        b' {"object": {"id": "sub_1", "customer": "cus_1", "items": {"data": []}}}}',
+        b'{"id": "evt_4", "type": "invoice.paid", "created": 1e400, "data": {"object": 7}}',
+        b'{"id": "evt_5", "type": "checkout.session.completed", "created": 1, "data": {"object":'
+        b' {"id": "cs", "mode": "subscription", "payment_status": "paid", "customer": "cus_9",'
+        b' "subscription": "sub_9", "client_reference_id": "nobody"}}}',
+    ],
+)
+async def test_what_stripe_signed_and_means_nothing_to_us_is_acknowledged(
+    shop: Shop, body: bytes
+) -> None:
+    assert (await shop.deliver(body)).json() == {"received": True}
+
+
+@pytest.mark.parametrize("body", [b"", b"[]", b"nope", b"\xff\xfe", b"[" * 100_000])
+async def test_what_is_no_event_is_no_mistake_of_ours(shop: Shop, body: bytes) -> None:
+    assert (await shop.deliver(body)).status_code == 400
+
+
+async def test_a_secret_is_exchanged_while_both_are_good(shop: Shop) -> None:
+    body = shop.stripe.emit("coupon.created", {"id": "co_1", "object": "coupon"})
+    assert (await shop.deliver(body, signed(body, OLD_SECRET))).status_code == 200
+
+
+async def test_without_a_provider_there_is_no_webhook(billing: Billing) -> None:
+    headers = {"stripe-signature": signed(BODY)}
+    path = "/billing/stripe/webhook"
+    answer = await billing.public.post(path, content=BODY, headers=headers)
+    assert (answer.status_code, answer.json()["code"]) == (404, "webhooks_not_offered")
+
+
+async def test_no_secret_is_shown_by_settings(shop: Shop) -> None:
+    shown = repr(shop.billing.settings) + str(shop.billing.settings)
+    assert not {KEY, SECRET, OLD_SECRET} & set(shown.replace("'", " ").split())
+    assert "loopback" not in shown and "whsec" not in shown

@@ -1,0 +1,68 @@
+"""The arithmetic of the ledger's chains."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime
+from uuid import UUID
+
+from services.billing.domain.ledger_chain import (
+    CORRECTIONS,
+    ChainWalk,
+    Digest,
+    chain_name,
+    chain_of,
+    chain_on,
+    continued,
+    digest,
+    genesis,
+)
+from shared.chain import Head
+from tests.support.billing import id_made_at
+
+CHAIN = 20_000
+RECORDS = {
+    id_: {"event_id": id_, "cost_microusd": cost, "price_version": "list/1", "rated_at": at}
+    for id_, cost, at in (
+        (UUID(int=number), number * 100, datetime(2026, 11, 24, tzinfo=UTC)) for number in (1, 2, 3)
+    )
+}
+DIGESTS = [Digest("l", id_, digest("l", record)) for id_, record in RECORDS.items()]
+
+
+def walked(known: Head | None = None, *, runs: tuple[int, ...] = (3,)) -> ChainWalk:
+    walk, head, rest = ChainWalk(CHAIN, known), genesis(CHAIN), list(DIGESTS)
+    for length in runs:
+        links = continued(CHAIN, head, rest[:length])
+        head, rest = links.head, rest[length:]
+        walk.follow(links, RECORDS)
+    walk.finish()
+    return walk
+
+
+def test_a_chain_is_the_same_in_whatever_runs_it_was_made() -> None:
+    assert walked().head == walked(runs=(1, 2)).head == walked(runs=(2, 1)).head
+    assert walked().broken is None
+    assert walked().head.sequence == 3
+
+
+def test_an_earlier_head_is_met_again_or_missed() -> None:
+    head = walked(runs=(2,)).head
+    assert walked(head).broken is None
+    other = walked(Head(2, bytes(32))).broken
+    later = walked(Head(4, bytes(32))).broken
+    assert other is not None
+    assert "written anew" in other.what
+    assert later is not None
+    assert "cut off" in later.what
+
+
+def test_no_two_chains_begin_alike() -> None:
+    assert genesis(1) != genesis(2)
+
+
+def test_an_id_belongs_to_the_chain_of_its_day() -> None:
+    last = id_made_at(datetime(2026, 11, 24, 23, 59, 59, 999000, UTC))
+    assert chain_of(last) == chain_on(date(2026, 11, 24))
+    assert chain_name(chain_of(last)) == "2026-11-24"
+    assert chain_name(CORRECTIONS) == "corrections"
+    assert chain_name(chain_of(UUID(int=(2**48 - 1) << 80))).startswith("day ")

@@ -1,0 +1,149 @@
+"""A place in the limits and a hold: both or none, whatever comes in between."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from uuid import UUID
+
+import pytest
+
+from services.chat.actions import open_turn as module
+from services.chat.actions.open_turn import Opening, OpenTurn
+from services.chat.domain.model_choice import ModelChoice
+from services.chat.domain.ports import Asked
+from services.chat.domain.turn import Hold, Outcome, Surface
+from shared.errors import DependencyUnavailable
+from shared.idempotency import RequestInProgress
+from shared.identity import OnBehalfOf
+from shared.tiers import TIERS
+from tests.support.chat import Desk, MemoryTurns, ScriptedProvider, ada
+
+OPENING = Opening(
+    by=OnBehalfOf(ada, "request-1", "token", UUID(int=9)),
+    tier=TIERS["pro"],
+    choice=ModelChoice("openai", "gpt-6-luna", 1_000),
+    input_estimate=10,
+    cap_microusd=None,
+    surface=Surface.V1,
+    idempotency_key="once",
+    request_hash=b"hash",
+)
+
+
+@dataclass
+class LateTurns(MemoryTurns):
+    """Writes a hold when it is told to, whether or not somebody waits for that."""
+
+    asked_to_write: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def __post_init__(self) -> None:
+        super().__init__()
+        self.unwritten: list[Hold] = []
+
+    async def hold(self, hold: Hold, question: Asked | None, *, sandbox: bool) -> bool:
+        self.unwritten.append(hold)
+        self.asked_to_write.set()
+        await asyncio.Event().wait()
+        return True
+
+    def write(self) -> None:
+        self.holds.update({hold.id: hold for hold in self.unwritten})
+
+
+class LostTurns(MemoryTurns):
+    """Writes the hold and loses the answer."""
+
+    async def hold(self, hold: Hold, question: Asked | None, *, sandbox: bool) -> bool:
+        await super().hold(hold, question, sandbox=sandbox)
+        raise DependencyUnavailable("database")
+
+
+async def withdrawn(open_turn: OpenTurn) -> None:
+    """Once it has seen to what it left."""
+    await asyncio.sleep(0.005)
+    async with asyncio.timeout(2):
+        await asyncio.gather(*open_turn.seen_to)
+
+
+def is_refused(desk: Desk) -> bool:
+    """Nothing is held and nothing is charged."""
+    return desk.outcome is Outcome.REFUSED and desk.turns.facts == []
+
+
+@pytest.fixture(autouse=True)
+def soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_WRITTEN_AFTER_SECONDS", (0.01, 0.02))
+
+
+async def test_whoever_goes_while_it_is_held_leaves_no_hold() -> None:
+    turns = LateTurns()
+    desk = Desk(turns, ScriptedProvider())
+    open_turn = desk.open
+    opening = asyncio.create_task(open_turn(OPENING))
+    await turns.asked_to_write.wait()
+
+    opening.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await opening
+    assert desk.admission.reservations[0].refunds == 1
+    turns.write()
+    await withdrawn(open_turn)
+
+    assert is_refused(desk)
+
+
+async def test_nor_when_it_is_written_a_while_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    turns = LateTurns()
+    settle, looks = turns.settle, 0
+
+    async def only_what_is_there(hold: Hold, *parts: object) -> bool:
+        nonlocal looks
+        looks += 1
+        if hold.id in turns.holds:
+            return await settle(hold, *parts)  # type: ignore[arg-type]
+        turns.write()
+        return False
+
+    monkeypatch.setattr(turns, "settle", only_what_is_there)
+    desk = Desk(turns, ScriptedProvider())
+    open_turn = desk.open
+    opening = asyncio.create_task(open_turn(OPENING))
+    await turns.asked_to_write.wait()
+    opening.cancel()
+    await withdrawn(open_turn)
+
+    assert (looks, is_refused(desk)) == (2, True)
+
+
+async def test_a_hold_whose_answer_was_lost_is_withdrawn() -> None:
+    desk = Desk(LostTurns(), ScriptedProvider())
+    open_turn = desk.open
+    with pytest.raises(DependencyUnavailable):
+        await open_turn(OPENING)
+    assert desk.admission.reservations[0].refunds == 1
+    await withdrawn(open_turn)
+    assert is_refused(desk)
+    # The same key may try again.
+    assert await desk.turns.earlier(ada, "once") is None
+
+
+async def test_while_the_database_is_away_it_is_left_to_the_sweeper() -> None:
+    desk = Desk(LostTurns(), ScriptedProvider())
+    desk.turns.failing = 9
+    open_turn = desk.open
+    with pytest.raises(DependencyUnavailable):
+        await open_turn(OPENING)
+    await withdrawn(open_turn)
+    assert desk.turns.settled == {}
+    assert desk.admission.reservations[0].refunds == 1
+
+
+async def test_what_the_storage_declines_is_not_there() -> None:
+    desk = Desk(MemoryTurns(), ScriptedProvider())
+    await desk.open(OPENING)
+    open_turn = desk.open
+    with pytest.raises(RequestInProgress):
+        await open_turn(OPENING)
+    assert open_turn.seen_to == set()
+    assert [r.refunds for r in desk.admission.reservations] == [0, 1]

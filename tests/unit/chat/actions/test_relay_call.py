@@ -1,0 +1,355 @@
+"""A relayed call: one settlement whatever happens, and a client that sets the pace."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import UUID
+
+import pytest
+from structlog.testing import capture_logs
+
+from services.chat.actions import relay_call
+from services.chat.actions.read_answer import Drains
+from services.chat.actions.relay_call import RelayCall, Relaying
+from services.chat.actions.running_turn import RunningTurns
+from services.chat.api.dropin_openai_calls import read_chat
+from services.chat.domain.capabilities import OnLeaving
+from services.chat.domain.errors import AnswerEnded, VendorRejectedRequest
+from services.chat.domain.frames import Began, Ended, Frame, Text
+from services.chat.domain.ports import RawAnswer, RawCall, RawPiece, RawRefusal
+from services.chat.domain.relayed import AnswerHead, StoredAnswer
+from services.chat.domain.turn import Outcome
+from services.chat.domain.usage import Usage
+from shared.errors import ExpectedFailure
+from shared.identity import OnBehalfOf
+from shared.model_catalogue import ModelCatalogue
+from shared.tiers import TIERS
+from shared.vendors.failures import VendorFailed
+from tests.support.chat import Desk, MemoryTurns, ScriptedProvider, ada
+
+BODY = b'{"model":"gpt-6-luna","stream":%b,"messages":[{"role":"user","content":"hi"}]}'
+BY = OnBehalfOf(ada, "request-1", "token", UUID(int=9))
+USAGE = Usage(input_tokens=10, output_tokens=2)
+
+Step = RawPiece | BaseException | asyncio.Event
+
+
+def piece(data: bytes, *frames: Frame) -> RawPiece:
+    return RawPiece(data, frames)
+
+
+ANSWER: tuple[Step, ...] = (
+    piece(b"1", Began("c-1", "gpt-6-luna"), Text("one ")),
+    piece(b"2", Text("two")),
+    piece(b"3", Ended("stop", USAGE)),
+)
+
+
+@dataclass
+class ScriptedVendor:
+    """Answers by a script, or refuses."""
+
+    script: Sequence[Step] = ANSWER
+    fails_first: int = 0
+    on_leaving: OnLeaving = OnLeaving.CANCEL
+    calls: list[RawCall] = field(default_factory=list)
+    taken: int = 0
+    closed: int = 0
+
+    status = 200
+    headers = {"content-type": "text/event-stream"}  # noqa: RUF012 - never changed
+
+    @asynccontextmanager
+    async def call(self, call: RawCall, *, by: OnBehalfOf) -> AsyncIterator[RawAnswer]:
+        self.calls.append(call)
+        if len(self.calls) <= self.fails_first:
+            raise VendorFailed("openai", billed=False)
+        try:
+            yield self  # type: ignore[misc]
+        finally:
+            self.closed += 1
+
+    async def pieces(self) -> AsyncIterator[RawPiece]:
+        for step in self.script:
+            if isinstance(step, BaseException):
+                raise step
+            if isinstance(step, asyncio.Event):
+                await step.wait()
+            else:
+                self.taken += 1
+                yield step
+
+
+@dataclass
+class _Refusing:
+    """A vendor that says no."""
+
+    said: RawRefusal
+    headers: Mapping[str, str] = field(default_factory=dict)
+    on_leaving = OnLeaving.CANCEL
+
+    @property
+    def status(self) -> int:
+        return self.said.status
+
+    @asynccontextmanager
+    async def call(self, call: RawCall, *, by: OnBehalfOf) -> AsyncIterator[Any]:
+        yield self
+
+    async def refusal(self) -> RawRefusal:
+        return self.said
+
+
+@dataclass
+class Client:
+    """Hears what is said; may be slow, or leave."""
+
+    heard: list[bytes] = field(default_factory=list)
+    ended: list[ExpectedFailure | None] = field(default_factory=list)
+    head: AnswerHead | None = None
+    leaves: asyncio.Event = field(default_factory=asyncio.Event)
+    reads: asyncio.Event = field(default_factory=asyncio.Event)
+    is_slow: bool = False
+
+    async def begin(self, head: AnswerHead) -> None:
+        self.head = head
+
+    async def hear(self, data: bytes) -> None:
+        if self.is_slow:
+            await self.reads.wait()
+        self.heard.append(data)
+
+    async def end(self, failure: ExpectedFailure | None) -> None:
+        self.ended.append(failure)
+
+    async def gone(self) -> None:
+        await self.leaves.wait()
+
+
+@dataclass
+class Relay:
+    """Everything that a relayed call needs."""
+
+    vendor: Any
+    desk: Desk = field(default_factory=lambda: Desk(MemoryTurns(), ScriptedProvider()))
+    client: Client = field(default_factory=Client)
+    drains: Drains = field(default_factory=Drains)
+
+    async def __call__(
+        self, *, streamed: bool = True, key: str | None = None
+    ) -> StoredAnswer | RawRefusal | None:
+        desk = self.desk
+        action = RelayCall(
+            desk.turns,
+            desk.open,
+            desk.settle,
+            desk.running,
+            self.vendor,
+            ModelCatalogue(),
+            self.drains,
+        )
+        call = read_chat(BODY % (b"true" if streamed else b"false"))
+        return await action(Relaying(call, BY, TIERS["free"], key), self.client)
+
+    async def begun(self, pieces: int) -> asyncio.Task[Any]:
+        """The call under way, with so many pieces taken from the vendor."""
+        task = asyncio.create_task(self())
+        async with asyncio.timeout(1):
+            while self.vendor.taken < pieces:
+                await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        return task
+
+
+async def test_a_stream_is_heard_piece_by_piece_and_settled_once() -> None:
+    relay = Relay(ScriptedVendor())
+    assert await relay() is None
+    assert relay.client.heard == [b"1", b"2", b"3"]
+    assert relay.client.ended == [None]
+    assert relay.desk.outcome is Outcome.DONE
+    assert relay.desk.only_settlement.usage == USAGE
+    assert relay.desk.admission.reservations[0].settled == [(12, 7)]
+    assert len(relay.desk.turns.facts) == 1
+
+
+async def test_a_whole_answer_is_heard_at_once() -> None:
+    relay = Relay(ScriptedVendor())
+    await relay(streamed=False)
+    assert relay.client.heard == [b"123"]
+
+
+async def test_a_slow_client_makes_the_vendor_wait() -> None:
+    relay = Relay(ScriptedVendor(), client=Client(is_slow=True))
+    task = await relay.begun(1)
+    for _ in range(50):
+        await asyncio.sleep(0)
+    assert relay.vendor.taken == 1
+    relay.client.reads.set()
+    await task
+    assert relay.vendor.taken == 3
+
+
+async def test_what_broke_off_is_told_and_charged() -> None:
+    relay = Relay(ScriptedVendor([ANSWER[0], VendorFailed("openai")]))
+    await relay()
+    assert relay.client.heard == [b"1"]
+    assert [type(failure) for failure in relay.client.ended] == [VendorFailed]
+    settlement = relay.desk.only_settlement
+    assert (settlement.outcome, settlement.usage.source) == (Outcome.PROVIDER_FAILED, "estimated")
+
+
+async def test_a_bug_of_ours_is_settled_like_a_vendors_failure() -> None:
+    relay = Relay(ScriptedVendor([ANSWER[0], RuntimeError("a bug")]))
+    await relay()
+    assert relay.desk.outcome is Outcome.PROVIDER_FAILED
+    assert [type(failure) for failure in relay.client.ended] == [VendorFailed]
+
+
+async def test_before_its_answer_a_failure_is_raised_and_nothing_is_charged() -> None:
+    relay = Relay(ScriptedVendor(fails_first=9))
+    with pytest.raises(VendorFailed):
+        await relay()
+    assert len(relay.vendor.calls) == 2  # once more, since the vendor never heard of it
+    assert relay.desk.outcome is Outcome.REFUSED
+    assert relay.desk.turns.facts == []
+    assert relay.desk.admission.reservations[0].refunds == 1
+
+
+async def test_what_never_reached_the_vendor_is_tried_once_more() -> None:
+    relay = Relay(ScriptedVendor(fails_first=1))
+    await relay()
+    assert relay.desk.outcome is Outcome.DONE
+    assert len(relay.desk.turns.facts) == 1
+
+
+async def test_a_refusal_is_returned_and_costs_nothing() -> None:
+    failure = VendorRejectedRequest("No.", provider="openai")
+    relay = Relay(_Refusing(RawRefusal(400, {}, {}, failure)))
+    found = await relay()
+    assert isinstance(found, RawRefusal)
+    assert found.status == 400
+    assert relay.client.head is None
+    assert relay.desk.outcome is Outcome.REFUSED
+    assert relay.desk.turns.facts == []
+
+
+async def test_a_client_that_leaves_ends_the_call() -> None:
+    relay = Relay(ScriptedVendor([ANSWER[0], asyncio.Event(), *ANSWER[1:]]))
+    task = await relay.begun(1)
+    relay.client.leaves.set()
+    await task
+    assert relay.vendor.closed == 1
+    assert relay.client.ended == []
+    assert relay.desk.outcome is Outcome.CLIENT_GONE
+    assert len(relay.desk.turns.facts) == 1
+
+
+async def test_where_the_vendor_charges_on_it_is_read_on_in_silence() -> None:
+    more = asyncio.Event()
+    vendor = ScriptedVendor([ANSWER[0], more, *ANSWER[1:]], on_leaving=OnLeaving.DRAIN)
+    relay = Relay(vendor)
+    task = await relay.begun(1)
+    relay.client.leaves.set()
+    await asyncio.sleep(0.01)
+    more.set()
+    await task
+    settlement = relay.desk.only_settlement
+    assert (settlement.outcome, settlement.usage) == (Outcome.CLIENT_GONE, USAGE)
+    assert settlement.text == "one "
+    assert relay.client.heard == [b"1"]
+
+
+async def test_without_room_for_a_drain_it_is_cut() -> None:
+    vendor = ScriptedVendor([ANSWER[0], asyncio.Event()], on_leaving=OnLeaving.DRAIN)
+    relay = Relay(vendor, drains=Drains(0))
+    task = await relay.begun(1)
+    relay.client.leaves.set()
+    await task
+    assert relay.desk.only_settlement.usage.source == "estimated"
+
+
+async def test_a_call_that_is_ended_from_here_says_so() -> None:
+    relay = Relay(ScriptedVendor([ANSWER[0], asyncio.Event()]))
+    task = await relay.begun(1)
+    relay.desk.running.end(Outcome.STOPPED, where=lambda _hold: True)
+    await task
+    assert [type(failure) for failure in relay.client.ended] == [AnswerEnded]
+    assert relay.desk.outcome is Outcome.STOPPED
+
+
+async def test_a_server_that_cancels_the_request_ends_the_call() -> None:
+    relay = Relay(ScriptedVendor([ANSWER[0], asyncio.Event()]))
+    task = await relay.begun(1)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    await relay.desk.running.drained(1)
+    assert relay.desk.outcome is Outcome.CLIENT_GONE
+
+
+async def test_a_repeated_key_gets_what_was_heard() -> None:
+    relay = Relay(ScriptedVendor())
+    await relay(key="k")
+    again = await relay(key="k")
+    assert again == StoredAnswer("text/event-stream", b"123")
+    assert len(relay.vendor.calls) == 1
+    assert len(relay.desk.turns.facts) == 1
+
+
+async def test_the_client_gets_its_answer_while_our_database_is_away() -> None:
+    desk = Desk(MemoryTurns(), ScriptedProvider())
+    desk.turns.failing = 1
+    relay = Relay(ScriptedVendor(), desk=desk)
+    await relay()
+    assert relay.client.ended == [None]
+    assert relay.desk.outcome is Outcome.DONE
+
+
+async def test_what_is_ended_before_the_vendor_was_asked_is_charged_nothing() -> None:
+    at_once = RunningTurns(None, (lambda turn: turn.end(Outcome.STOPPED),))
+    desk = Desk(MemoryTurns(), ScriptedProvider(), running=at_once)
+    relay = Relay(ScriptedVendor(), desk=desk)
+    with pytest.raises(AnswerEnded):
+        await relay()
+    assert relay.vendor.calls == []
+    assert desk.only_settlement.usage == Usage(source="counted")
+
+
+async def test_a_client_that_can_not_be_told_the_end_ends_no_settlement(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(relay_call, "_SETTLE_PATIENCE_SECONDS", 0.0)
+    relay, is_back = Relay(ScriptedVendor()), asyncio.Event()
+    settle = relay.desk.turns.settle
+
+    async def later(*parts: Any) -> bool:
+        await is_back.wait()
+        return await settle(*parts)
+
+    async def broken(_failure: ExpectedFailure | None) -> None:
+        raise ConnectionResetError
+
+    monkeypatch.setattr(relay.desk.turns, "settle", later)
+    monkeypatch.setattr(relay.client, "end", broken)
+    with capture_logs() as logs:
+        task = asyncio.create_task(relay())
+        await asyncio.sleep(0.01)
+        # Whoever drains waits for it, and its lease is renewed.
+        assert len(relay.desk.running.progress()) == 1
+        is_back.set()
+        await task
+    assert [line["event"] for line in logs] == ["client_not_told"]
+    assert relay.desk.outcome is Outcome.DONE
+
+
+async def test_an_answer_that_never_ends_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(relay_call, "LONGEST_ANSWER", 100)
+    relay = Relay(ScriptedVendor([piece(b"1", Text("and on "))] * 100))
+    await relay()
+    assert [type(failure) for failure in relay.client.ended] == [VendorFailed]
+    assert len(relay.client.heard) == 14
+    assert relay.desk.outcome is Outcome.PROVIDER_FAILED

@@ -1,0 +1,546 @@
+"""One terminal record of each turn, whatever the vendor, the user and the process do."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+from collections.abc import AsyncIterator, Sequence
+from contextlib import aclosing
+from uuid import UUID
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from structlog.testing import capture_logs
+
+from services.chat.actions import read_answer, running_turn
+from services.chat.actions.open_turn import Opening
+from services.chat.actions.read_answer import Drains
+from services.chat.actions.running_turn import RunningTurn
+from services.chat.domain.capabilities import Capabilities, OnLeaving
+from services.chat.domain.content import Role, Utterance
+from services.chat.domain.errors import ContentBlocked
+from services.chat.domain.frames import Began, Ended, Frame, Text, Thinking, ToolCallPiece
+from services.chat.domain.model_choice import ModelChoice
+from services.chat.domain.stored_answer import from_stored
+from services.chat.domain.turn import Outcome, Prompt, Surface
+from services.chat.domain.turn_events import Answered, Broken
+from services.chat.domain.usage import Usage
+from shared.errors import DependencyUnavailable, ExpectedFailure
+from shared.identity import OnBehalfOf
+from shared.ids import UserId
+from shared.tiers import TIERS
+from shared.vendors.failures import (
+    NoUsableKey,
+    VendorFailed,
+    VendorOverloaded,
+    VendorQuotaExhausted,
+    VendorRateLimited,
+)
+from tests.support.chat import (
+    Desk,
+    MemoryTurns,
+    ScriptedProvider,
+    ScriptStep,
+    a_question,
+    a_session,
+    ada,
+    an_answer,
+    falling_back,
+)
+
+SESSION = a_session()
+BY = OnBehalfOf(ada, "request-1", "token", UUID(int=9))
+TOLD = Usage(input_tokens=11, output_tokens=22)
+
+
+def a_desk(*script: ScriptStep, drains: bool = False) -> Desk:
+    provider = ScriptedProvider(*script)
+    provider.capabilities = Capabilities(on_leaving=OnLeaving.DRAIN if drains else OnLeaving.CANCEL)
+    return Desk(MemoryTurns(SESSION), provider)
+
+
+async def in_a_session(desk: Desk) -> RunningTurn:
+    turn = await desk.take_turn(a_question(SESSION, tier=TIERS["pro"]))
+    assert isinstance(turn, RunningTurn)
+    return turn
+
+
+async def without_a_session(desk: Desk, *, key: str | None = None) -> RunningTurn:
+    choice = ModelChoice("openai", "gpt-6-luna", 1_000)
+    prompt = Prompt(choice, None, [Utterance(Role.USER, "What is this?")], "someone")
+    opening = Opening(
+        by=BY,
+        tier=TIERS["pro"],
+        choice=choice,
+        input_estimate=prompt.input_estimate,
+        cap_microusd=None,
+        surface=Surface.V1,
+        idempotency_key=key,
+        request_hash=b"hash",
+    )
+    return desk.run(await desk.open(opening), prompt, by=BY, stream=True)
+
+
+async def said(turn: RunningTurn, events: int) -> None:
+    while len(turn.events) < events:
+        await turn.more(len(turn.events))
+
+
+async def result_of(turn: RunningTurn) -> Answered | Broken:
+    return await asyncio.wait_for(turn.result(), 5)
+
+
+async def test_a_stopped_answer_is_read_on_where_the_vendor_charges_all_the_same() -> None:
+    gate = asyncio.Event()
+    desk = a_desk(
+        Began("c", None), Text("Hello"), gate, Text(" world"), Ended("stop", TOLD), drains=True
+    )
+    turn = await in_a_session(desk)
+    await said(turn, 2)
+
+    turn.end(Outcome.STOPPED)
+    gate.set()
+    result = await result_of(turn)
+
+    assert isinstance(result, Answered)
+    assert (result.message.content, result.finish_reason) == ("Hello", "stopped")
+    assert desk.only_settlement.usage == TOLD
+    assert desk.outcome is Outcome.STOPPED
+    assert [type(e).__name__ for e in turn.events] == ["Started", "Delta", "UsageTold", "Answered"]
+
+
+async def test_in_a_session_nobody_waits_long_for_the_vendors_count(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(read_answer, "_SESSION_DRAIN_SECONDS", 0.01)
+    desk = a_desk(Began("c", None), Text("Hello"), asyncio.Event(), drains=True)
+    turn = await in_a_session(desk)
+    await said(turn, 2)
+
+    turn.end(Outcome.STOPPED)
+    await result_of(turn)
+
+    assert desk.only_settlement.usage.source == "estimated"
+    provider = desk.provider
+    assert isinstance(provider, ScriptedProvider)
+    assert provider.closed == 1
+
+
+async def test_without_a_session_limits_come_back_before_the_count_does(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(read_answer, "_SESSION_DRAIN_SECONDS", 0.01)
+    gate = asyncio.Event()
+    desk = a_desk(
+        Began("c", None), Text("Hello"), gate, Text(" world"), Ended("stop", TOLD), drains=True
+    )
+    turn = await without_a_session(desk)
+    await said(turn, 2)
+
+    turn.left()
+    result = await result_of(turn)
+    await asyncio.sleep(0.01)
+
+    assert isinstance(result, Answered)
+    assert result.message.usage is not None
+    assert result.message.usage["source"] == "estimated"
+    (reservation,) = desk.admission.reservations
+    assert len(reservation.settled) == 1
+    assert desk.turns.settled == {}
+    assert desk.running.reservations() == []
+
+    gate.set()
+    await desk.running.drained(5)
+    assert desk.only_settlement.usage == TOLD
+    assert desk.outcome is Outcome.CLIENT_GONE
+    assert reservation.times_given_back == 1
+    (fact,) = desk.turns.facts
+    assert fact.event.source == "provider"
+
+
+async def test_a_drain_that_takes_too_long_is_cut_and_estimated(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(read_answer, "_SESSION_DRAIN_SECONDS", 0.005)
+    monkeypatch.setattr(read_answer, "_DRAIN_SECONDS", 0.01)
+    never = asyncio.Event()
+    desk = a_desk(Began("c", None), Text("Hello"), never, drains=True)
+    desk.drains = Drains(most=1)
+    turn = await without_a_session(desk)
+    await said(turn, 2)
+    turn.left()
+    assert not desk.drains.take()
+    await desk.running.drained(5)
+    assert desk.only_settlement.usage.source == "estimated"
+    assert desk.drains.take()
+
+
+async def test_what_comes_during_a_drain_counts_but_is_not_kept() -> None:
+    gate = asyncio.Event()
+    more: list[ScriptStep] = [Text("x" * 400), Thinking("y" * 40)]
+    more.append(ToolCallPiece(0, "id", "tool", "z" * 40))
+    desk = a_desk(Began("c", None), Text("Hello"), gate, *more, Ended("stop", None), drains=True)
+    turn = await without_a_session(desk)
+    await said(turn, 2)
+    turn.left()
+    gate.set()
+    await result_of(turn)
+    settlement = desk.only_settlement
+    assert (settlement.text, settlement.tool_calls) == ("Hello", ())
+    assert settlement.usage.output_tokens == 122
+
+
+async def test_beyond_the_cap_nothing_is_drained() -> None:
+    desk = a_desk(Began("c", None), Text("Hello"), asyncio.Event(), drains=True)
+    while desk.drains.take():
+        pass
+    turn = await without_a_session(desk)
+    await said(turn, 2)
+    turn.left()
+    await result_of(turn)
+    assert desk.only_settlement.usage.source == "estimated"
+
+
+async def test_a_revoked_key_ends_a_drain_at_once() -> None:
+    desk = a_desk(Began("c", None), Text("Hello"), asyncio.Event(), drains=True)
+    turn = await without_a_session(desk)
+    await said(turn, 2)
+    turn.left()
+    await asyncio.sleep(0)
+    assert desk.turns.settled == {}
+    turn.end(Outcome.STOPPED, at_once=True)
+    await result_of(turn)
+    assert desk.outcome is Outcome.CLIENT_GONE
+
+
+async def test_nothing_is_drained_that_was_not_asked_yet(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    desk = a_desk(VendorOverloaded("In trouble.", provider="openai"), drains=True)
+    monkeypatch.setattr(desk.time, "sleep", lambda _seconds: asyncio.Event().wait())
+    turn = await in_a_session(desk)
+    await asyncio.sleep(0.01)
+    turn.end(Outcome.STOPPED)
+    await result_of(turn)
+    assert desk.outcome is Outcome.STOPPED
+
+
+async def test_what_waits_to_ask_again_is_charged_nothing_when_it_is_stopped(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    waiting = asyncio.Event()
+
+    async def sleep(_seconds: float) -> None:
+        waiting.set()
+        await asyncio.Event().wait()
+
+    desk = a_desk(VendorOverloaded("In trouble.", provider="openai"))
+    monkeypatch.setattr(desk.time, "sleep", sleep)
+    turn = await in_a_session(desk)
+    await waiting.wait()
+
+    turn.end(Outcome.STOPPED)
+    await result_of(turn)
+
+    assert desk.outcome is Outcome.STOPPED
+    assert desk.only_settlement.usage == Usage(source="counted")
+
+
+async def test_what_is_stopped_before_it_was_asked_is_charged_nothing() -> None:
+    desk = a_desk(*an_answer("Hello"))
+    turn = await in_a_session(desk)
+    turn.end(Outcome.STOPPED)
+    await result_of(turn)
+    assert desk.only_settlement.usage == Usage(source="counted")
+
+
+async def test_what_was_asked_may_be_charged_though_nothing_came() -> None:
+    desk = a_desk(asyncio.Event())
+    turn = await in_a_session(desk)
+    await asyncio.sleep(0)
+    turn.end(Outcome.STOPPED)
+    await result_of(turn)
+    usage = desk.only_settlement.usage
+    assert (usage.source, usage.input_tokens > 0) == ("estimated", True)
+
+
+async def test_an_answer_that_never_ends_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(read_answer, "LONGEST_ANSWER", 100)
+    desk = a_desk(Began("c", None), *[Text("and on ")] * 100, Ended("stop", TOLD))
+    result = await result_of(await in_a_session(desk))
+    assert isinstance(result, Broken)
+    assert desk.outcome is Outcome.PROVIDER_FAILED
+    assert len(desk.only_settlement.text) == 105
+
+
+async def test_an_answer_that_was_whole_when_it_was_stopped_is_done() -> None:
+    gate = asyncio.Event()
+    desk = a_desk(*an_answer("Hello", usage=TOLD), gate)
+    turn = await in_a_session(desk)
+    await said(turn, 2)
+    await asyncio.sleep(0)
+    turn.end(Outcome.STOPPED)
+    result = await result_of(turn)
+    assert isinstance(result, Answered)
+    assert (desk.outcome, result.finish_reason) == (Outcome.DONE, "stop")
+
+
+async def test_an_end_during_settlement_changes_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    desk = a_desk(*an_answer("Hello"))
+    settling, go_on = asyncio.Event(), asyncio.Event()
+    settle = desk.turns.settle
+
+    async def slowly(*parts: object) -> bool:
+        settling.set()
+        await go_on.wait()
+        return await settle(*parts)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(desk.turns, "settle", slowly)
+    turn = await in_a_session(desk)
+    await settling.wait()
+    turn.end(Outcome.STOPPED)
+    turn.end(Outcome.STOPPED, at_once=True)
+    go_on.set()
+    assert isinstance(await result_of(turn), Answered)
+    assert desk.outcome is Outcome.DONE
+    assert len(desk.turns.facts) == 1
+
+
+async def test_a_bug_in_settling_leaves_the_hold_to_the_sweeper_and_ends_the_turn(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    desk = a_desk(*an_answer("Hello"))
+
+    async def broken(*_parts: object) -> bool:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(desk.turns, "settle", broken)
+    turn = await in_a_session(desk)
+    result = await result_of(turn)
+    assert isinstance(result, Broken)
+    assert isinstance(result.failure, DependencyUnavailable)
+    await desk.running.drained(1)
+    assert desk.running.progress() == {}
+    assert [r.times_given_back for r in desk.admission.reservations] == [1]
+
+
+async def test_limits_that_can_not_be_given_back_do_not_keep_a_turn_open(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    desk = a_desk(*an_answer("Hello"))
+    admit = desk.admission.admit
+
+    async def broken(**_parts: object) -> None:
+        raise ZeroDivisionError
+
+    async def admitted(*parts: object, **more: object) -> object:
+        reservation = await admit(*parts, **more)  # type: ignore[arg-type]
+        monkeypatch.setattr(reservation, "settle", broken)
+        return reservation
+
+    monkeypatch.setattr(desk.admission, "admit", admitted)
+    turn = await in_a_session(desk)
+    assert isinstance(await result_of(turn), Answered)
+    assert desk.outcome is Outcome.DONE
+
+
+async def test_a_blocked_answer_tells_why_and_is_billed_as_the_vendor_counted() -> None:
+    ratings = {"harm": "HIGH"}
+    desk = a_desk(Began("c", None), Ended("content_filter", TOLD, ratings))
+    turn = await in_a_session(desk)
+    result = await result_of(turn)
+    assert isinstance(result, Broken)
+    assert isinstance(result.failure, ContentBlocked)
+    assert result.failure.facts["ratings"] == ratings
+    assert (desk.outcome, desk.only_settlement.finish_reason) == (
+        Outcome.CONTENT_BLOCKED,
+        "content_filter",
+    )
+    (fact,) = desk.turns.facts
+    assert fact.event.input_tokens == 11
+    assert [r.refunds for r in desk.admission.reservations] == [1]
+
+
+async def test_an_empty_answer_is_an_answer_and_free_of_limits() -> None:
+    desk = a_desk(Began("c", None), Thinking("Hm"), Ended("length", TOLD))
+    turn = await in_a_session(desk)
+    result = await result_of(turn)
+    assert isinstance(result, Answered)
+    assert (result.finish_reason, desk.outcome) == ("length", Outcome.DONE)
+    assert [r.refunds for r in desk.admission.reservations] == [1]
+
+
+async def test_the_answer_of_a_call_is_kept_for_its_key() -> None:
+    desk = a_desk(*an_answer("Hello"))
+    turn = await without_a_session(desk, key="k")
+    await result_of(turn)
+    stored = desk.only_settlement.stored_answer
+    assert stored is not None
+    last = from_stored(turn.hold, stored)[-1]
+    assert isinstance(last, Answered)
+    assert last.message.content == "Hello"
+    assert last.message.cost_microusd == 7
+
+
+async def test_a_call_that_brought_nothing_frees_its_key() -> None:
+    desk = a_desk(VendorFailed("openai"))
+    turn = await without_a_session(desk, key="k")
+    await result_of(turn)
+    assert desk.only_settlement.stored_answer is None
+    assert await desk.turns.earlier(UserId(ada), "k") is None
+
+
+async def test_the_vendors_connection_is_closed_before_the_turn_is_over() -> None:
+    desk = a_desk(Began("c", None), Text("Hello"), asyncio.Event())
+    turn = await in_a_session(desk)
+    await said(turn, 2)
+    provider = desk.provider
+    assert isinstance(provider, ScriptedProvider)
+    turn.end(Outcome.STOPPED)
+    await result_of(turn)
+    assert provider.closed == 1
+
+
+async def test_a_process_that_is_torn_down_leaves_no_generator_running(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    desk = a_desk(Began("c", None), Text("Hello"), asyncio.Event())
+    turn = await in_a_session(desk)
+    await said(turn, 2)
+    (task,) = desk.running._tasks
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    gc.collect()
+    provider = desk.provider
+    assert isinstance(provider, ScriptedProvider)
+    assert provider.closed == 1
+    assert desk.turns.settled == {}  # it was not ended, so the hold waits for the sweeper
+    assert "asynchronous generator" not in capsys.readouterr().err
+
+
+FRAMES = st.sampled_from(
+    [
+        Began("c", "m"),
+        Text(""),
+        Text("Hello"),
+        Thinking("Hm"),
+        ToolCallPiece(0, "id", "tool", "{}"),
+        ToolCallPiece(0, None, None, "{}"),
+        Ended("stop", TOLD),
+        Ended("length", None),
+        Ended("content_filter", TOLD),
+    ]
+)
+FAILURES = st.sampled_from(
+    [
+        VendorFailed("openai"),
+        VendorFailed("openai", billed=False),
+        VendorOverloaded("In trouble.", provider="openai"),
+        VendorRateLimited("Slow down.", provider="openai"),
+        VendorQuotaExhausted("No credit.", provider="openai"),
+        NoUsableKey("None."),
+        DependencyUnavailable("keyvault"),
+        ZeroDivisionError(),
+    ]
+)
+PAUSE = st.just(None)
+SCRIPTS = st.lists(FRAMES | FAILURES | PAUSE, max_size=6)
+
+
+class Halting(ScriptedProvider):
+    """Also gives the others a turn between its frames, and waits for ever at the script's pause."""
+
+    async def answer(self, prompt: Prompt, *, by: OnBehalfOf, stream: bool) -> AsyncIterator[Frame]:
+        async with aclosing(super().answer(prompt, by=by, stream=stream)) as frames:  # type: ignore[type-var]
+            async for frame in frames:
+                await asyncio.sleep(0)
+                yield frame
+
+
+def steps(script: Sequence[Frame | BaseException | None]) -> list[ScriptStep]:
+    return [asyncio.Event() if step is None else step for step in script]
+
+
+@given(
+    scripts=st.lists(SCRIPTS, min_size=1, max_size=4),
+    other=SCRIPTS,
+    ends=st.lists(
+        st.tuples(st.integers(0, 40), st.sampled_from(list(Outcome)[2:4]), st.booleans()),
+        max_size=3,
+    ),
+    drains=st.booleans(),
+    has_session=st.booleans(),
+    falls_back=st.booleans(),
+    is_full=st.booleans(),
+)
+@settings(max_examples=100, deadline=None)
+def test_whatever_happens_it_is_settled_once_and_ends_once(
+    scripts: list[list[Frame | BaseException | None]],
+    other: list[Frame | BaseException | None],
+    ends: list[tuple[int, Outcome, bool]],
+    drains: bool,
+    has_session: bool,
+    falls_back: bool,
+    is_full: bool,
+) -> None:
+    async def scenario() -> None:
+        first, *rest = map(steps, scripts)
+        provider = Halting(*first, then=rest)
+        instead = Halting(*steps(other), name="gemini")
+        if drains:
+            provider.capabilities = Capabilities(on_leaving=OnLeaving.DRAIN)
+        desk = Desk(MemoryTurns(SESSION), provider, others={"gemini": instead})
+        if falls_back:
+            desk.work = falling_back("gemini")
+        if is_full:
+            desk.admission.full = {"gemini"}
+        turn = await (in_a_session(desk) if has_session else without_a_session(desk))
+        at = 0
+        for when, outcome, at_once in sorted(ends, key=lambda end: end[0]):
+            for _ in range(when - at):
+                await asyncio.sleep(0)
+            at = when
+            turn.end(outcome, at_once=at_once)
+        for _ in range(60):
+            await asyncio.sleep(0)
+        await asyncio.wait_for(desk.running.drained(0), 5)
+        check(desk, turn)
+        assert provider.closed == len(provider.prompts)
+        assert instead.closed == len(instead.prompts)
+
+    with capture_logs():
+        asyncio.run(scenario())
+
+
+def check(desk: Desk, turn: RunningTurn) -> None:
+    settlement = desk.only_settlement
+    last = [e for e in turn.events if isinstance(e, Answered | Broken)]
+    assert last == turn.events[-1:]
+    assert {r.times_given_back for r in desk.admission.reservations} == {1}
+    kept = [r for r in desk.admission.reservations if r.settled]
+    assert len(kept) == (1 if settlement.has_content else 0)
+    charged = 0 if settlement.outcome is Outcome.REFUSED else 1
+    assert len(desk.turns.facts) == charged + len(settlement.abandoned)
+    assert len({fact.id for fact in desk.turns.facts}) == len(desk.turns.facts)
+    if isinstance(last[0], Broken):
+        assert isinstance(last[0].failure, ExpectedFailure)
+        assert (last[0].message is not None) == settlement.has_content
+    else:
+        assert last[0].message.content == settlement.text
+    assert desk.running.progress() == {}
+
+
+async def test_a_process_ends_though_its_database_stays_away(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(running_turn, "_SETTLE_SECONDS", 0.01)
+    desk = a_desk(*an_answer("Hello"))
+    desk.turns.failing = 1_000
+    turn = await in_a_session(desk)
+    with capture_logs() as logs:
+        await asyncio.wait_for(desk.running.drained(0), 5)
+    assert [entry["event"] for entry in logs] == ["turns_left_unsettled"]
+    assert list(desk.running.progress()) == [turn.turn_id]

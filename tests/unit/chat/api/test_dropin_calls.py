@@ -1,0 +1,344 @@
+"""What is governed in a client's own body, and that everything else is left alone."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import orjson
+import pytest
+
+from services.chat.api import dropin_anthropic_calls as anthropic
+from services.chat.api import dropin_gemini_calls as gemini
+from services.chat.api import dropin_openai_calls as openai
+from services.chat.api.dropin_call import VendorCall
+from services.chat.domain.errors import (
+    BadParameter,
+    ToolNotOffered,
+    UnreadableBody,
+    UnsupportedParameter,
+)
+from services.chat.domain.model_choice import ModelChoice
+from services.chat.domain.relayed import StoredAnswer
+from shared.errors import Invalid
+
+CHOICE = ModelChoice("openai", "the-model", 1_000)
+USER = "opaque-id"
+PNG = "data:image/png;base64," + "A" * 40_000
+
+
+def sent(call: VendorCall, choice: ModelChoice = CHOICE) -> dict[str, Any]:
+    body: dict[str, Any] = orjson.loads(call.governed(choice, end_user=USER).body)
+    return body
+
+
+def chat(**fields: Any) -> VendorCall:
+    body = {"model": "gpt-4", "messages": [{"role": "user", "content": "hello"}], **fields}
+    return openai.read_chat(json.dumps(body).encode())
+
+
+def response(**fields: Any) -> VendorCall:
+    return openai.read_response(json.dumps({"model": "gpt-4", "input": "hello", **fields}).encode())
+
+
+def message(headers: dict[str, str] | None = None, **fields: Any) -> VendorCall:
+    body = {"model": "claude", "messages": [{"role": "user", "content": "hello"}], **fields}
+    return anthropic.read_message(json.dumps(body).encode(), headers or {})
+
+
+def content(**fields: Any) -> VendorCall:
+    body = {"contents": [{"role": "user", "parts": [{"text": "hello"}]}], **fields}
+    return gemini.read_content("v1", "gemini-pro", json.dumps(body).encode())
+
+
+def test_a_field_that_nobody_knows_here_is_passed_on() -> None:
+    odd: Any = {"from_the_future": {"a": [1, 2.5, None, "naïve 🙂"]}}
+    assert sent(chat(**odd))["from_the_future"] == odd["from_the_future"]
+    assert sent(response(**odd))["from_the_future"] == odd["from_the_future"]
+    assert sent(message(**odd))["from_the_future"] == odd["from_the_future"]
+    assert sent(content(**odd))["from_the_future"] == odd["from_the_future"]
+
+
+def test_the_model_and_the_user_are_ours() -> None:
+    body = sent(chat(user="ada@example.com", safety_identifier="ada"))
+    assert (body["model"], body["safety_identifier"]) == ("the-model", USER)
+    assert "user" not in body
+    body = sent(message(metadata={"user_id": "ada", "more": 1}))
+    assert (body["model"], body["metadata"]) == ("the-model", {"user_id": USER})
+    body = sent(content(model="models/another"))
+    assert "model" not in body
+
+
+@pytest.mark.parametrize(
+    ("fields", "wish"),
+    [
+        ({}, None),
+        ({"max_tokens": 50}, 50),
+        ({"max_completion_tokens": 9_000}, 9_000),
+        ({"max_completion_tokens": 70, "max_tokens": 60}, 60),
+        ({"max_completion_tokens": None}, None),
+    ],
+)
+def test_chats_cap_has_one_name_and_is_always_set(fields: dict[str, Any], wish: int | None) -> None:
+    call = chat(**fields)
+    assert call.max_output_tokens == wish
+    body = sent(call)
+    assert body["max_completion_tokens"] == CHOICE.max_output_tokens
+    assert "max_tokens" not in body
+
+
+def test_every_interface_has_its_cap() -> None:
+    assert sent(response())["max_output_tokens"] == 1_000
+    assert response(max_output_tokens=5).max_output_tokens == 5
+    assert sent(message())["max_tokens"] == 1_000
+    assert message(max_tokens=5).max_output_tokens == 5
+    config = sent(content(generation_config={"max_output_tokens": 5, "topK": 3}))
+    assert config["generationConfig"] == {"topK": 3, "maxOutputTokens": 1_000}
+    assert "generation_config" not in config
+    assert content(generationConfig={"max_output_tokens": 5}).max_output_tokens == 5
+
+
+@pytest.mark.parametrize("cap", [0, -1, True, "100", 1.5, [1], 10**30])
+def test_a_cap_that_is_none_is_refused(cap: Any) -> None:
+    makes: list[Callable[[], VendorCall]] = [
+        lambda: chat(max_completion_tokens=cap),
+        lambda: chat(max_tokens=cap),
+        lambda: response(max_output_tokens=cap),
+        lambda: message(max_tokens=cap),
+        lambda: content(generationConfig={"maxOutputTokens": cap}),
+    ]
+    for make in makes:
+        with pytest.raises(BadParameter):
+            make()
+
+
+def test_a_thinking_budget_stays_below_a_lowered_cap() -> None:
+    thinking = {"type": "enabled", "budget_tokens": 10_000}
+    lowered = ModelChoice("anthropic", "m", 4_000)
+    assert sent(message(thinking=thinking), lowered)["thinking"]["budget_tokens"] == 2_000
+    kept = {"type": "enabled", "budget_tokens": 1_500}
+    assert sent(message(thinking=kept), lowered)["thinking"] == kept
+
+
+def test_nothing_is_kept_at_the_vendor() -> None:
+    assert sent(response())["store"] is False
+    assert sent(response(store=True))["store"] is False
+    assert "store" not in sent(chat(store=True))
+    assert sent(content(store=True))["store"] is False
+
+
+def test_usage_is_asked_for_in_streams_alone() -> None:
+    assert "stream_options" not in sent(chat())
+    options = sent(chat(stream=True, stream_options={"include_obfuscation": False}))
+    assert options["stream_options"] == {"include_obfuscation": False, "include_usage": True}
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: chat(n=2),
+        lambda: chat(stream="yes"),
+        lambda: chat(stream_options=[]),
+        lambda: chat(modalities=["text", "audio"]),
+        lambda: chat(audio={"voice": "x"}),
+        lambda: chat(web_search_options={}),
+        lambda: chat(model=""),
+        lambda: chat(model=7),
+        lambda: chat(model=None),
+        lambda: chat(messages=[{"role": "user", "content": [{"type": "input_audio"}]}]),
+        lambda: chat(
+            messages=[{"role": "user", "content": [{"type": "file", "file": {"file_id": "f"}}]}]
+        ),
+        lambda: response(background=True),
+        lambda: response(previous_response_id="resp_1"),
+        lambda: response(conversation="conv_1"),
+        lambda: response(prompt={"id": "pmpt_1"}),
+        lambda: response(input=[{"type": "item_reference", "id": "x"}]),
+        lambda: response(
+            input=[{"role": "user", "content": [{"type": "input_image", "file_id": "f"}]}]
+        ),
+        lambda: message(mcp_servers=[{"url": "https://a.example"}]),
+        lambda: message(container="c"),
+        lambda: message(fallbacks=[{"model": "claude-fable-5-2"}]),
+        lambda: message(thinking="much"),
+        lambda: message(
+            messages=[{"role": "user", "content": [{"type": "image", "source": {"type": "file"}}]}]
+        ),
+        lambda: message({"anthropic-version": "1999-01-01"}),
+        lambda: content(cachedContent="cachedContents/1"),
+        lambda: content(cached_content="cachedContents/1"),
+        lambda: content(generationConfig={"candidateCount": 2}),
+        lambda: content(generation_config={"candidate_count": 3}),
+        lambda: content(generationConfig={}, generation_config={}),
+        lambda: content(generationConfig={"maxOutputTokens": 1, "max_output_tokens": 2}),
+        lambda: content(generationConfig={"responseModalities": ["TEXT", "IMAGE"]}),
+        lambda: content(generationConfig=[1]),
+        lambda: content(contents=[{"parts": [{"file_data": {"file_uri": "x"}}]}]),
+        lambda: content(contents=[{"parts": [{"inlineData": {"mimeType": "audio/wav"}}]}]),
+    ],
+)
+def test_what_is_not_offered_is_refused(make: Any) -> None:
+    with pytest.raises(Invalid) as refused:
+        make()
+    assert isinstance(refused.value, BadParameter | UnsupportedParameter | ToolNotOffered)
+    assert refused.value.facts["param"]
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: chat(tools=[{"type": "web_search"}]),
+        lambda: response(tools=[{"type": "function", "name": "f"}, {"type": "web_search"}]),
+        lambda: response(tools=[{"type": "code_interpreter"}]),
+        lambda: response(tools=[{"type": "mcp"}]),
+        lambda: message(tools=[{"type": "web_search_20250305", "name": "web_search"}]),
+        lambda: message(tools=[{"type": "code_execution_20250825", "name": "x"}]),
+        lambda: content(tools=[{"googleSearch": {}}]),
+        lambda: content(tools=[{"functionDeclarations": [], "code_execution": {}}]),
+    ],
+)
+def test_tools_that_run_at_the_vendor_are_refused(make: Any) -> None:
+    with pytest.raises(ToolNotOffered):
+        make()
+
+
+def test_what_a_tier_has_to_include() -> None:
+    tool = {"type": "function", "function": {"name": "f"}}
+    assert chat().features == frozenset()
+    assert chat(tools=[tool]).features == {"function_calling"}
+    assert chat(functions=[{"name": "f"}]).features == {"function_calling"}
+    image = {"type": "image_url", "image_url": {"url": PNG}}
+    pictured = chat(messages=[{"role": "user", "content": [image]}])
+    assert pictured.features == {"multimodal"}
+    assert pictured.input_estimate < 2_000  # the bytes of an image are no text
+    block = {"type": "image", "source": {"type": "base64", "data": "A" * 40_000}}
+    result = {"type": "tool_result", "content": [block]}
+    shown = message(messages=[{"role": "user", "content": [result]}])
+    assert shown.features == {"multimodal"}
+    assert shown.input_estimate < 2_000
+    bash = {"type": "bash_20250124", "name": "bash"}
+    assert message(tools=[bash, {"name": "f", "input_schema": {}}]).features == {"function_calling"}
+    part = {"inline_data": {"mime_type": "image/png", "data": "A" * 40_000}}
+    assert content(contents=[{"parts": [part]}]).features == {"multimodal"}
+    assert content(tools=[{"function_declarations": [{"name": "f"}]}]).features == {
+        "function_calling"
+    }
+
+
+def test_the_prompt_is_estimated_by_its_text() -> None:
+    words = "word " * 1_000
+    for call in (
+        chat(messages=[{"role": "user", "content": words}]),
+        response(input=words),
+        response(instructions=words),
+        message(system=[{"type": "text", "text": words}]),
+        content(systemInstruction={"parts": [{"text": words}]}),
+        content(system_instruction={"parts": [{"text": words}]}),
+        chat(tools=[{"type": "function", "function": {"name": "f", "description": words}}]),
+    ):
+        assert 1_200 < call.input_estimate < 1_400
+
+
+def test_gemini_gets_our_safety_settings_where_the_client_set_none() -> None:
+    theirs = {"category": "HARM_CATEGORY_HARASSMENT", "threshold": "BLOCK_ONLY_HIGH"}
+    settings = sent(content(safety_settings=[theirs]))["safetySettings"]
+    assert settings[0] == theirs
+    assert {s["threshold"] for s in settings[1:]} == {"BLOCK_MEDIUM_AND_ABOVE"}
+    assert len({s["category"] for s in settings}) == 4
+
+
+def test_the_path_has_the_governed_model_and_no_query_of_the_clients() -> None:
+    call = gemini.read_stream("v1beta", "gemini-pro", b'{"contents":[]}', as_events=False)
+    raw = call.governed(CHOICE, end_user=USER)
+    assert raw.path == "/v1beta/models/the-model:streamGenerateContent?alt=sse"
+    counted = gemini.read_count(
+        "v1", "gemini-pro", b'{"generateContentRequest":{"model":"models/x","contents":[]}}'
+    )
+    assert sent(counted)["generateContentRequest"]["model"] == "models/the-model"
+
+
+def test_anthropics_headers_are_passed_by_a_list() -> None:
+    beta = "interleaved-thinking-2025-05-14, files-api-2025-04-14,unknown-2030-01-01"
+    call = message({"anthropic-beta": beta, "anthropic-version": "2023-06-01", "x-api-key": "k"})
+    assert call.headers == {
+        "anthropic-version": "2023-06-01",
+        "anthropic-beta": "interleaved-thinking-2025-05-14",
+    }
+    assert message().headers == {"anthropic-version": "2026-10-21"}
+
+
+def test_of_a_name_that_stands_twice_the_last_one_counts_for_all() -> None:
+    call = openai.read_chat(b'{"model":"a","model":"b","n":1,"messages":[]}')
+    assert call.model == "b"
+    assert b'"a"' not in call.governed(CHOICE, end_user=USER).body
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"[]", b"null", b"{", b'{"a":' * 3_000, b'{"a":"\\ud800"}', b'{"a":1e999}']
+)
+def test_what_is_no_object_is_refused(body: bytes) -> None:
+    for read in (openai.read_chat, openai.read_response):
+        with pytest.raises(UnreadableBody):
+            read(body)
+    with pytest.raises(UnreadableBody):
+        anthropic.read_message(body, {})
+    with pytest.raises(UnreadableBody):
+        gemini.read_content("v1", "m", body)
+
+
+@pytest.mark.parametrize("field", ["from_the_future", "tools", "messages", "contents", "input"])
+def test_what_is_nested_too_deeply_to_be_written_is_refused(field: str) -> None:
+    deep: Any = {}
+    for _ in range(300 if field == "tools" else 150):
+        deep = {"a": [deep]} if field != "tools" else {"type": "function", "a": deep}
+    makes: tuple[Callable[..., VendorCall], ...] = (chat, response, message, content)
+    for make in makes:
+        with pytest.raises(Invalid):
+            sent(make(**{field: [deep]}))
+
+
+@pytest.mark.parametrize("odd", [[], "x", 7, {"a": 1}, [1, "a", None, []], [[{}]]])
+def test_odd_shapes_are_left_for_the_vendor_to_refuse(odd: Any) -> None:
+    for call in (
+        chat(messages=odd),
+        chat(messages=[{"role": "user", "content": odd}]),
+        response(input=odd),
+        response(input=[{"content": odd, "output": odd}]),
+        message(messages=odd, system=odd),
+        message(messages=[{"content": odd}]),
+        content(contents=odd),
+        content(contents=[{"parts": odd}]),
+    ):
+        assert sent(call)
+
+
+def test_the_same_call_has_the_same_hash_and_another_has_another() -> None:
+    assert chat().request_hash == chat().request_hash
+    hashes = {
+        chat().request_hash,
+        chat(stream=True).request_hash,
+        response().request_hash,
+        message().request_hash,
+        message({"anthropic-version": "2023-06-01"}).request_hash,
+        content().request_hash,
+        gemini.read_stream("v1", "gemini-pro", b"{}", as_events=True).request_hash,
+        gemini.read_stream("v1", "gemini-pro", b"{}", as_events=False).request_hash,
+    }
+    assert len(hashes) == 8
+
+
+def test_only_the_chunk_that_tells_usage_is_hidden() -> None:
+    framing = openai.WithoutUsage()
+    first = b'data: {"choices":[],"prompt_filter_results":[]}\n\n'
+    words = b'data: {"choices":[{"delta":{"content":"\\"choices\\":[]"}}],"usage":null}\n\n'
+    usage = b'data: {"choices": [],"usage":{"prompt_tokens":1}}\n\n'
+    done = b"data: [DONE]\n\n"
+    assert framing.shown(first + words + usage + done) == first + words + done
+    assert framing.shown(usage) == b""
+    assert framing.shown(words) == words
+
+
+def test_a_stored_answer_is_what_it_was() -> None:
+    answer = StoredAnswer("text/event-stream; charset=utf-8", b"data: 1\n\ndata: 2\n\n")
+    assert StoredAnswer.from_bytes(answer.to_bytes()) == answer

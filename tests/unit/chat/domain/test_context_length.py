@@ -1,0 +1,36 @@
+"""What certainly does not fit is refused, and what may fit is not."""
+
+from __future__ import annotations
+
+import pytest
+
+from services.chat.domain.content import Role, ToolCall, ToolResult, Utterance
+from services.chat.domain.context_length import require_context
+from services.chat.domain.errors import QuestionTooLong
+from services.chat.domain.model_choice import ModelChoice
+from services.chat.domain.turn import Prompt
+
+
+def a_prompt(*said: Utterance, system: str | None = None) -> Prompt:
+    return Prompt(ModelChoice("openai", "gpt-6-luna", 100), system, said, "user")
+
+
+LONG = "x" * 1_000  # 200 tokens at least
+
+
+@pytest.mark.parametrize(
+    "prompt",
+    [
+        a_prompt(Utterance(Role.USER, LONG)),
+        a_prompt(Utterance(Role.USER, "hi"), system=LONG),
+        a_prompt(Utterance(Role.ASSISTANT, "", tool_calls=[ToolCall("1", "look", LONG)])),
+        a_prompt(Utterance(Role.TOOL, "", tool_results=[ToolResult("1", LONG)])),
+    ],
+)
+def test_everything_that_is_sent_counts(prompt: Prompt) -> None:
+    require_context(prompt, model_context=300, tier_context=0)
+    require_context(prompt, model_context=200, tier_context=200)
+    with pytest.raises(QuestionTooLong):
+        require_context(prompt, model_context=199, tier_context=0)
+    with pytest.raises(QuestionTooLong):
+        require_context(prompt, model_context=300, tier_context=199)

@@ -1,0 +1,235 @@
+"""What of a conversation the vendor sees: the newest exchanges that fit, none cut in half."""
+
+from __future__ import annotations
+
+import base64
+import random
+import re
+import string
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.chat.domain.content import (
+    ImagePart,
+    Role,
+    TextPart,
+    Thought,
+    ToolCall,
+    ToolResult,
+    Utterance,
+)
+from services.chat.domain.context_window import (
+    IMAGE_NOTE,
+    Window,
+    answers,
+    coherent,
+    exchanges,
+    fitted,
+    halved,
+    window_of,
+    without_images,
+    without_tools,
+)
+from services.chat.domain.errors import QuestionTooLong
+from services.chat.domain.model_choice import ModelChoice
+from services.chat.domain.token_count import (
+    MOST_BYTES_PER_TOKEN,
+    count_tokens,
+    most_tokens,
+    tokens_of,
+)
+from services.chat.domain.turn import Prompt
+from tests.support.simulator.answers import count_tokens as counted_by_simulator
+
+_texts = st.text(max_size=60)
+_ids = st.sampled_from(["a", "b", "c"])
+
+
+@st.composite
+def conversations(draw: st.DrawFn) -> list[Utterance]:
+    """Anything that may stand in a database, also what no vendor would take."""
+    found = []
+    for _ in range(draw(st.integers(0, 12))):
+        role = draw(st.sampled_from([Role.USER, Role.ASSISTANT, Role.TOOL]))
+        ids = draw(st.lists(_ids, unique=True, max_size=3))
+        if role is Role.TOOL:
+            found.append(
+                Utterance(role, "", tool_results=[ToolResult(i, draw(_texts)) for i in ids])
+            )
+        else:
+            calls = [ToolCall(i, "f", "{}") for i in ids] if role is Role.ASSISTANT else []
+            found.append(Utterance(role, draw(_texts), tool_calls=calls))
+    return found
+
+
+question = st.builds(Utterance, st.just(Role.USER), _texts)
+
+
+@given(conversations(), question, st.integers(0, 400), st.integers(0, 400))
+def test_what_is_sent_is_the_newest_that_fits_and_whole(
+    history: list[Utterance], asked: Utterance, most: int, most_history: int
+) -> None:
+    said = coherent([*history, asked])
+    window = Window(tokens_of(asked) + most, most_history)
+
+    result = fitted(said, window)
+
+    sent = list(result.utterances)
+    assert sent == said[len(said) - len(sent) :]
+    assert sent[-1] == asked
+    assert sent[0].role is Role.USER
+    assert result.left_out == len(said) - len(sent)
+    assert sum(map(tokens_of, sent)) <= window.prompt_tokens
+    assert sum(map(tokens_of, sent[:-1])) <= most_history
+    # The next older exchange would not have fitted.
+    forgotten = [e for e in exchanges(said)[:-1] if e[0] not in sent]
+    if forgotten:
+        needed = sum(map(tokens_of, forgotten[-1]))
+        room = min(window.prompt_tokens - tokens_of(asked), most_history)
+        assert needed + sum(map(tokens_of, sent[:-1])) > room
+
+
+@given(conversations(), question)
+def test_calls_and_results_are_sent_together_or_not_at_all(
+    history: list[Utterance], asked: Utterance
+) -> None:
+    said = coherent([*history, asked])
+    for before, after in zip([None, *said], [*said, None], strict=False):
+        if before is not None and before.tool_calls:
+            assert after is not None
+            assert answers(after, before)
+        if after is not None and after.role is Role.TOOL:
+            assert before is not None
+            assert answers(after, before)
+
+
+@given(conversations(), question)
+def test_what_is_coherent_stays_as_it_is(history: list[Utterance], asked: Utterance) -> None:
+    said = coherent([*history, asked])
+    assert coherent(said) == said
+
+
+@given(conversations(), question)
+def test_halving_ends_with_the_question_alone(history: list[Utterance], asked: Utterance) -> None:
+    prompt: Prompt | None = a_prompt(*coherent([*history, asked]))
+    for _ in range(12):
+        assert prompt is not None
+        shorter = halved(prompt)
+        if shorter is None:
+            assert len(exchanges(prompt.utterances)) == 1
+            return
+        assert len(shorter.utterances) < len(prompt.utterances)
+        assert shorter.utterances[-1] == asked
+        prompt = shorter
+    raise AssertionError("never came to an end")
+
+
+def a_prompt(*utterances: Utterance) -> Prompt:
+    return Prompt(ModelChoice("openai", "m", 100), None, utterances, "someone")
+
+
+def test_a_question_that_does_not_fit_alone_is_refused_with_the_numbers() -> None:
+    asked = Utterance(Role.USER, "word " * 100)
+    with pytest.raises(QuestionTooLong) as caught:
+        fitted([asked], Window(100, 1_000), beside=10)
+    assert caught.value.facts == {"tokens": 118, "most_tokens": 100}
+
+
+def test_results_need_the_calls_that_they_answer_however_long_those_are() -> None:
+    chain = [
+        Utterance(Role.USER, "word " * 50),
+        Utterance(Role.ASSISTANT, "", tool_calls=[ToolCall("1", "f", "{}")]),
+        Utterance(Role.TOOL, "", tool_results=[ToolResult("1", "word " * 50)]),
+    ]
+    before = [Utterance(Role.USER, "earlier"), Utterance(Role.ASSISTANT, "said")]
+    room = sum(map(tokens_of, chain))
+    assert list(fitted([*before, *chain], Window(room, 10)).utterances) == chain
+    with pytest.raises(QuestionTooLong):
+        fitted(chain, Window(room - 1, 1_000))
+
+
+def test_the_window_is_the_smaller_of_models_and_tiers_without_the_answers_room() -> None:
+    def of(model: int, tier: int) -> int:
+        window = window_of(
+            model_context=model, tier_context=tier, max_output_tokens=1_000, history_tokens=9
+        )
+        return window.prompt_tokens
+
+    assert of(128_000, 16_000) == of(16_000, 128_000) == of(16_000, 0) == 14_500
+    assert of(1_000, 1_000) == 0
+
+
+def test_what_a_model_cannot_see_becomes_a_note() -> None:
+    image = ImagePart("image/png", b"x")
+    seen = Utterance(Role.USER, "look", parts=(image, TextPart("look")))
+    (noted,) = without_images([seen])
+    assert (noted.content, noted.images) == (f"{IMAGE_NOTE}\nlook", [])
+
+
+def test_without_tools_only_what_was_said_is_left() -> None:
+    said = [
+        Utterance(Role.USER, "do it"),
+        Utterance(
+            Role.ASSISTANT,
+            "",
+            tool_calls=[ToolCall("1", "f", "{}")],
+            thoughts=[Thought("anthropic", {})],
+        ),
+        Utterance(Role.TOOL, "", tool_results=[ToolResult("1", "done")]),
+        Utterance(Role.ASSISTANT, "It is done."),
+    ]
+    assert [u.content for u in without_tools(said)] == ["do it", "It is done."]
+
+
+@given(st.text(max_size=300))
+def test_the_count_lies_between_its_bounds(text: str) -> None:
+    counted, size = count_tokens(text), len(text.encode())
+    assert counted <= most_tokens(text) == size
+    assert size <= counted * MOST_BYTES_PER_TOKEN + 1
+    assert counted >= counted_by_simulator(text)
+
+
+# The rule as a pattern: what it finds is a token each, beside what is beyond ASCII.
+RULE = re.compile(
+    r"[A-Z](?:[a-z]{2,3})?|[a-z]{1,4}|[0-9]|[!-/:-@\[-`{-~]"
+    r"| (?=[0-9])| {2,5}|\t{1,4}|[\n\r\x00-\x08\x0b\x0c\x0e-\x1f\x7f]"
+)
+
+
+@given(st.text(max_size=300) | st.text(alphabet="aAb Bc0 1\t\n.-é漢", max_size=60))
+def test_the_count_is_by_the_rule(text: str) -> None:
+    beyond = len(text.encode()) - len(text)
+    assert count_tokens(text) == len(RULE.findall(text)) + beyond
+
+
+@given(st.text(max_size=40), st.text(max_size=40))
+def test_parts_never_count_less_than_the_whole(one: str, other: str) -> None:
+    assert count_tokens(one) + count_tokens(other) + 1 >= count_tokens(one + other)
+
+
+# What OpenAI's cl100k_base makes of it, by its guides and pattern.
+KNOWN = {
+    "Hello, world!": 4,
+    "The quick brown fox jumps over the lazy dog.": 10,
+    "antidisestablishmentarianism": 6,
+    "1234567890": 4,
+}
+
+
+@pytest.mark.parametrize(("text", "known"), KNOWN.items())
+def test_known_texts_count_rather_too_many(text: str, known: int) -> None:
+    assert known <= count_tokens(text) <= 3 * known
+
+
+def test_dense_texts_count_densely() -> None:
+    rng = random.Random(7)  # the same bytes each time
+    encoded = base64.b64encode(rng.randbytes(6_000)).decode()
+    digits = "".join(rng.choices(string.digits, k=1_000))
+    assert 0.7 <= count_tokens(encoded) / len(encoded) <= 0.9
+    assert count_tokens(rng.randbytes(3_000).hex()) / 6_000 >= 0.6
+    assert count_tokens(digits) == 1_000
+    assert count_tokens("漢字" * 500) == 2_000
+    assert count_tokens("🙂" * 500) == 1_500
+    assert count_tokens("Привет ") == 6

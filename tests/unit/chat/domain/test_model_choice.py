@@ -1,0 +1,103 @@
+"""Which model answers, also where an operator has a server of their own."""
+
+from __future__ import annotations
+
+import pytest
+
+from services.chat.domain.errors import (
+    ModelNotFound,
+    ModelNotInTier,
+    ProviderNotInTier,
+    UnknownProvider,
+)
+from services.chat.domain.model_choice import CHAT_PROVIDERS, choose_model, models_of, providers_of
+from services.chat.domain.model_name import choose_by_name
+from shared.model_catalogue import ModelCatalogue
+from shared.tiers import TIERS
+
+FREE, PRO, ENTERPRISE = (TIERS[name] for name in ("free", "pro", "enterprise"))
+PLAIN = ModelCatalogue()
+OWN = ModelCatalogue.from_json(
+    "", own='{"*": ["llama", "openai/gpt-oss-20b", "gpt-4"], "pro": ["big", "llama"]}'
+)
+PRO_ONLY = ModelCatalogue(own={"pro": ["big"]})
+
+
+def test_the_first_model_of_a_row_is_the_default() -> None:
+    assert choose_model(FREE, "openai", None, PLAIN).model == "gpt-6-luna"
+    assert choose_model(PRO, "openai", None, PLAIN).model == "gpt-6.1-sol"
+    assert choose_model(ENTERPRISE, "anthropic", None, PLAIN).model == "claude-opus-5-5"
+
+
+def test_each_tier_reaches_the_models_of_its_row() -> None:
+    assert models_of(PRO, "openai", PLAIN) == ["gpt-6.1-sol", "gpt-6.1-terra", "gpt-6-luna"]
+    assert "gpt-6-astra" in models_of(ENTERPRISE, "openai", PLAIN)
+    assert "gemini-4-argon" in models_of(ENTERPRISE, "gemini", PLAIN)
+    assert "claude-fable-5-2" in models_of(ENTERPRISE, "anthropic", PLAIN)
+    assert models_of(FREE, "gemini", PLAIN) == []
+
+
+def test_a_model_that_serves_two_classes_is_listed_once() -> None:
+    catalogue = ModelCatalogue({"openai.medium": "gpt-6.1-sol"})
+    assert models_of(PRO, "openai", catalogue) == ["gpt-6.1-sol", "gpt-6-luna"]
+
+
+def test_a_server_of_the_operator_is_limited_like_openai() -> None:
+    choice = choose_model(PRO, "compatible", None, OWN)
+    assert (choice.provider, choice.model) == ("compatible", "big")
+    assert choice.max_output_tokens == choose_model(PRO, "openai", None, OWN).max_output_tokens
+    assert models_of(PRO, "compatible", OWN) == ["big", "llama", "openai/gpt-oss-20b", "gpt-4"]
+    assert models_of(FREE, "compatible", OWN) == ["llama", "openai/gpt-oss-20b", "gpt-4"]
+
+
+def test_its_ids_are_taken_as_they_are() -> None:
+    """Even one that is another name of OpenAI's model elsewhere."""
+    assert choose_model(FREE, "compatible", "gpt-4", OWN).model == "gpt-4"
+    assert choose_model(PRO, "openai", "gpt-4", OWN).model == "gpt-6.1-sol"
+    with pytest.raises(ModelNotInTier):
+        choose_model(FREE, "compatible", "big", OWN)
+
+
+def test_without_such_a_server_there_is_none() -> None:
+    assert providers_of(PLAIN) == CHAT_PROVIDERS
+    assert providers_of(OWN) == (*CHAT_PROVIDERS, "compatible")
+    assert providers_of(ModelCatalogue(own={"*": []})) == CHAT_PROVIDERS
+    with pytest.raises(UnknownProvider):
+        choose_model(PRO, "compatible", None, PLAIN)
+
+
+def test_a_refused_user_is_pointed_to_the_next_tier_that_has_it() -> None:
+    with pytest.raises(ProviderNotInTier) as refused:
+        choose_model(FREE, "compatible", None, PRO_ONLY)
+    assert refused.value.facts["upgrade_tier"] == "pro"
+    with pytest.raises(ProviderNotInTier) as refused:
+        choose_model(ENTERPRISE, "compatible", None, PRO_ONLY)
+    assert refused.value.facts["upgrade_tier"] is None
+    with pytest.raises(ProviderNotInTier) as refused:
+        choose_model(FREE, "gemini", None, PLAIN)
+    assert refused.value.facts["upgrade_tier"] == "pro"
+
+
+@pytest.mark.parametrize(
+    ("name", "provider", "model"),
+    [
+        ("llama", "compatible", "llama"),
+        ("compatible/llama", "compatible", "llama"),
+        ("compatible/", "compatible", "big"),
+        ("openai/gpt-oss-20b", "compatible", "openai/gpt-oss-20b"),
+        ("compatible/openai/gpt-oss-20b", "compatible", "openai/gpt-oss-20b"),
+        ("gpt-4", "openai", "gpt-6.1-sol"),
+        ("openai/gpt-6-luna", "openai", "gpt-6-luna"),
+        ("default", "openai", "gpt-6.1-sol"),
+        ("gemini.standard", "gemini", "gemini-3.8-flash"),
+    ],
+)
+def test_one_word_for_a_model_of_any_provider(name: str, provider: str, model: str) -> None:
+    choice = choose_by_name(PRO, name, OWN)
+    assert (choice.provider, choice.model) == (provider, model)
+
+
+def test_a_name_that_nobody_has() -> None:
+    for name in ("nobody", "compatible/llama", "openai/gpt-oss-20b"):
+        with pytest.raises((ModelNotFound, ModelNotInTier)):
+            choose_by_name(PRO, name, PLAIN)
