@@ -110,12 +110,16 @@ def some_usage(count: int = 3, at: datetime = LAST_HOUR) -> list[Fact[UsageRecor
 async def test_an_hour_that_is_over_is_told_and_agrees(
     road: Road, actions: Actions, clock: StoppedClock
 ) -> None:
-    clock.move(datetime.now(UTC) - clock.now())
-    await road.use(*some_usage(3), a_usage(at=THIS_HOUR + timedelta(seconds=1)))
+    now = datetime.now(UTC)
+    clock.move(now - clock.now())
+    # The constants of this module may be of an hour that is over by now.
+    this_hour = now.replace(minute=0, second=0, microsecond=0)
+    usage = some_usage(3, this_hour - timedelta(minutes=30))
+    await road.use(*usage, a_usage(at=this_hour + timedelta(seconds=1)))
     await road.carry()
     told = await road.tell()
     hours = {event["hour"]: event["sums"] for event in told}
-    last = hours[(THIS_HOUR - timedelta(hours=1)).isoformat().replace("+00:00", "Z")]
+    last = hours[(this_hour - timedelta(hours=1)).isoformat().replace("+00:00", "Z")]
     assert (last["events"], last["input_tokens"], last["output_tokens"]) == (3, 3600, 1050)
     # The hours before had nothing, and that is told too; the present one is not over.
     assert sorted(sums["events"] for sums in hours.values()) == [0] * 22 + [3]
