@@ -9,7 +9,7 @@ import pytest
 from tests.support.suite import Person, Suite, a_person, running_suite
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def suite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Suite]:
     directory = tmp_path_factory.mktemp("suite")
     # The simulator takes the place of this server too, and its key is never used.
