@@ -12,7 +12,7 @@ export UV_SYSTEM_CERTS ?= $(if $(wildcard /etc/ssl/certs/ca-certificates.crt /et
 LOCK = $(UV) pip compile --quiet --universal --generate-hashes --no-emit-index-url \
 	--no-annotate --python-version 3.11 --custom-compile-command "make lock"
 
-.PHONY: help setup run down status demo test check format lint types contracts lock \
+.PHONY: help setup run down status demo test chaos check format lint types contracts lock \
 	audit bench clean
 
 help: ## list the commands
@@ -53,8 +53,11 @@ status: $(VENV)/.running ## what runs, on which ports
 demo: $(VENV)/.running ## the tour, against a running suite
 	@$(BIN)/companion demo
 
-test: $(VENV)/.developing ## every test, on real engines, in two processes
-	@$(BIN)/python -m pytest -n 2 --dist loadgroup
+test: $(VENV)/.developing ## the tests, on real engines, in two processes
+	@$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not slow"
+
+chaos: $(VENV)/.developing ## the slow tests: stalled engines, pools of chat under a flood
+	@$(BIN)/python -m pytest -m slow
 
 check: lint types contracts ## format, lint, types, import contracts
 

@@ -15,7 +15,7 @@ import pytest
 from deploy.companion.settings import ROOT
 from tests.support.suite import Person, Suite, a_person, running_suite
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
 
 @pytest.fixture(scope="module")

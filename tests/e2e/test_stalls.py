@@ -23,7 +23,7 @@ from tests.support.suite import Person, Suite, a_person
 
 __all__ = ["crowd"]
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
 SLOWLY = "[[sim:chunks=40,delay_ms=50]] slowly"  # two seconds
 BEGIN_SECONDS = 0.5
