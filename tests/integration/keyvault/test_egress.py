@@ -106,11 +106,11 @@ async def test_two_users_at_once_always_get_their_own_key(keyvault: Keyvault) ->
     for user, secret in users.items():
         await keyvault.put(user, secret)
 
-    turns = [user for _ in range(100) for user in users]
-    answers = await asyncio.gather(*(keyvault.egress(user) for user in turns))
-
-    for user, answer in zip(turns, answers, strict=True):
-        assert answer.headers["authorization"] == f"Bearer {users[user]}"
+    turns = [user for _ in range(20) for user in users]
+    for _ in range(5):
+        answers = await asyncio.gather(*(keyvault.egress(user) for user in turns))
+        for user, answer in zip(turns, answers, strict=True):
+            assert answer.headers["authorization"] == f"Bearer {users[user]}"
 
 
 async def test_without_a_key_there_is_nothing_to_give(keyvault: Keyvault) -> None:
