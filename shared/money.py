@@ -15,6 +15,12 @@ def micro_dollars(dollars: Decimal) -> MicroDollars:
     return MicroDollars(int((dollars * _MICRO).quantize(Decimal(1), rounding=ROUND_HALF_EVEN)))
 
 
+def rounded(amount: int, parts: int) -> MicroDollars:
+    """So many parts of a micro-dollar as whole ones, half to even as above."""
+    whole, rest = divmod(amount, parts)
+    return MicroDollars(whole + (2 * rest > parts or (2 * rest == parts and whole & 1)))
+
+
 def dollars_text(amount: int | None) -> str | None:
     """Micro-dollars as a decimal string of dollars with six places; unknown stays unknown."""
     if amount is None:

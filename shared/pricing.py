@@ -14,12 +14,10 @@ from functools import lru_cache
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Protocol
 
-from shared.money import MicroDollars, micro_dollars
+from shared.money import MicroDollars, rounded
 
 if TYPE_CHECKING:
     from genai_prices.types import ModelPrice
-
-_MILLION = Decimal(1_000_000)
 
 # Our name of a vendor and that of the price table. Others are unknown on purpose: the table would
 # match a provider by a part of its name.
@@ -71,27 +69,35 @@ def price(
     Unknown are a model that is not in the price table, counts of a kind it has no price for, and
     counts that contradict each other.
     """
-    rates = _rates(
-        provider,
-        model.removeprefix("models/"),
-        at.astimezone(UTC).date(),
-        service_tier,
-    )
+    rates = rates_of(provider, model, at, service_tier)
     if rates is None:
         return None
-    dollars = rates.cost(usage, characters)
-    return None if dollars is None else Priced(micro_dollars(dollars), rates.version)
+    cost = rates.cost(
+        usage.input_tokens,
+        usage.cache_read_tokens,
+        usage.cache_write_tokens,
+        usage.output_tokens,
+        characters,
+    )
+    return None if cost is None else Priced(cost, rates.version)
+
+
+def rates_of(provider: str, model: str, at: datetime, service_tier: str | None) -> Rates | None:
+    """What the units of a model cost at a moment (aware); None when that is unknown."""
+    return _rates(provider, model.removeprefix("models/"), at.astimezone(UTC).date(), service_tier)
 
 
 @dataclass(frozen=True, slots=True)
 class _Rate:
-    """Dollars per million. Beyond a threshold of input tokens another rate holds for all of them
+    """Dollars per million, and so micro-dollars for one, in whole parts of its `Rates.parts`.
+
+    Beyond a threshold of input tokens another rate holds for all of them
     (https://github.com/pydantic/genai-prices, "cliff" pricing)."""
 
-    base: Decimal
-    steps: tuple[tuple[int, Decimal], ...] = ()  # the highest threshold first
+    base: int
+    steps: tuple[tuple[int, int], ...] = ()  # the highest threshold first
 
-    def at(self, input_tokens: int) -> Decimal:
+    def at(self, input_tokens: int) -> int:
         for start, rate in self.steps:
             if input_tokens > start:
                 return rate
@@ -99,42 +105,47 @@ class _Rate:
 
 
 @dataclass(frozen=True, slots=True)
-class _Rates:
-    """One model's resolved prices. Without a rate of their own, cached tokens are plain input."""
+class Rates:
+    """One model's resolved prices. Without a rate of their own, cached tokens are plain input.
+
+    `parts`: in how many parts a micro-dollar is cut, so that every rate is a whole number of them.
+    """
 
     version: str
+    parts: int
     input: _Rate | None
     cache_read: _Rate | None
     cache_write: _Rate | None
     output: _Rate | None
     characters: _Rate | None
 
-    def cost(self, usage: TokenCounts, characters: int) -> Decimal | None:
-        """In dollars, exactly as `genai_prices.calc_price` sums it up."""
-        total = usage.input_tokens
-        uncached = total - usage.cache_read_tokens - usage.cache_write_tokens
+    def cost(
+        self, total: int, cache_read: int, cache_write: int, output: int, characters: int
+    ) -> MicroDollars | None:
+        """As `genai_prices.calc_price` sums it up, exactly, and then rounded half to even."""
+        uncached = total - cache_read - cache_write
         if uncached < 0:
             return None
-        dollars = Decimal(0)
+        sum_ = 0
         for rate, count in (
             (self.input, uncached),
-            (self.cache_read or self.input, usage.cache_read_tokens),
-            (self.cache_write or self.input, usage.cache_write_tokens),
-            (self.output, usage.output_tokens),
+            (self.cache_read or self.input, cache_read),
+            (self.cache_write or self.input, cache_write),
+            (self.output, output),
             (self.characters, characters),
         ):
             if not count:
                 continue
             if rate is None:
                 return None
-            dollars += rate.at(total) * count / _MILLION
-        return dollars
+            sum_ += (rate.at(total) if rate.steps else rate.base) * count
+        return rounded(sum_, self.parts)
 
 
 # A day is as fine as it gets: the vendors' prices change on dates (a test watches the table for
 # any that change with the hour).
 @lru_cache(maxsize=4096)
-def _rates(provider: str, model: str, day: date, service_tier: str | None) -> _Rates | None:
+def _rates(provider: str, model: str, day: date, service_tier: str | None) -> Rates | None:
     # Imported here: it takes half a second, and most processes never ask for a price.
     import genai_prices
     from genai_prices.data_snapshot import get_snapshot
@@ -153,19 +164,30 @@ def _rates(provider: str, model: str, day: date, service_tier: str | None) -> _R
     return _read(prices, f"genai-prices/{genai_prices.__version__}")
 
 
-def _read(prices: ModelPrice, version: str) -> _Rates:
-    return _Rates(
-        version=version,
-        input=_rate(prices.input_mtok),
-        cache_read=_rate(prices.cache_read_mtok),
-        cache_write=_rate(prices.cache_write_mtok),
-        output=_rate(prices.output_mtok),
-        characters=_rate(prices.input_mchars),
-    )
+def _read(prices: ModelPrice, version: str) -> Rates:
+    given = {
+        "input": prices.input_mtok,
+        "cache_read": prices.cache_read_mtok,
+        "cache_write": prices.cache_write_mtok,
+        "output": prices.output_mtok,
+        "characters": prices.input_mchars,
+    }
+    parts = 10 ** max([_places(rate) for value in given.values() for rate in _all_of(value)] + [0])
+    return Rates(version, parts, *(_rate(value, parts) for value in given.values()))
 
 
-def _rate(value: Any) -> _Rate | None:
+def _all_of(value: Any) -> list[Decimal]:
     if value is None or isinstance(value, Decimal):
-        return None if value is None else _Rate(value)
-    steps = sorted(((tier.start, tier.price) for tier in value.tiers), reverse=True)
-    return _Rate(value.base, tuple(steps))
+        return [] if value is None else [value]
+    return [value.base, *(tier.price for tier in value.tiers)]
+
+
+def _places(rate: Decimal) -> int:
+    return max(0, -int(rate.as_tuple().exponent))
+
+
+def _rate(value: Any, parts: int) -> _Rate | None:
+    if value is None or isinstance(value, Decimal):
+        return None if value is None else _Rate(int(value * parts))
+    steps = sorted(((tier.start, int(tier.price * parts)) for tier in value.tiers), reverse=True)
+    return _Rate(int(value.base * parts), tuple(steps))

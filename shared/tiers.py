@@ -29,6 +29,7 @@ class Allowance:
     tokens_per_minute: int | None = None
     context_tokens: int = 0  # most that one request may carry, history included
     characters_per_month: int | None = None
+    characters_per_text: int = 0  # most that is spoken for one request
     quality: str = "standard"
     voice_categories: frozenset[str] = frozenset()
     features: frozenset[str] = frozenset()
@@ -61,8 +62,8 @@ _TOOLS = frozenset({"multimodal", "function_calling"})
 
 # The numbers are the specification's. OpenAI's rate for Gemini and Claude is not given there; the
 # rate of the same tier's OpenAI row holds for them too, so that no vendor is an open door. Of
-# tokens a minute, streams at once and context the specification says nothing; nor of images and
-# tools at Claude, which has what OpenAI's row of the same tier has.
+# tokens a minute, streams at once, context and the length of a spoken text the specification says
+# nothing; nor of images and tools at Claude, which has what OpenAI's row of the same tier has.
 TIERS: Mapping[str, Tier] = MappingProxyType(
     {
         tier.name: tier
@@ -86,6 +87,7 @@ TIERS: Mapping[str, Tier] = MappingProxyType(
                         model_classes=("elevenlabs.standard",),
                         requests_per_minute=5,
                         characters_per_month=10_000,
+                        characters_per_text=5_000,
                         quality="standard",
                         voice_categories=frozenset({"basic"}),
                         features=frozenset({"text_to_speech"}),
@@ -129,6 +131,7 @@ TIERS: Mapping[str, Tier] = MappingProxyType(
                         model_classes=("elevenlabs.high", "elevenlabs.standard"),
                         requests_per_minute=20,
                         characters_per_month=100_000,
+                        characters_per_text=40_000,
                         quality="high",
                         voice_categories=frozenset({"basic", "premium", "custom"}),
                         features=frozenset(
@@ -180,6 +183,7 @@ TIERS: Mapping[str, Tier] = MappingProxyType(
                     "elevenlabs": Allowance(
                         model_classes=("elevenlabs.high", "elevenlabs.standard"),
                         requests_per_minute=100,
+                        characters_per_text=40_000,
                         quality="ultra",
                         voice_categories=frozenset({"basic", "premium", "custom", "enterprise"}),
                         features=frozenset(

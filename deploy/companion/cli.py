@@ -31,6 +31,7 @@ COMMANDS = (
     "keyvault",
     "events",
     "ledger",
+    "reporting",
     "admin",
     "auth",
     "identities",

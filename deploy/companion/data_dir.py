@@ -56,6 +56,10 @@ class DataDir:
         return self.secrets / "auth-signing-keys.json"
 
     @property
+    def webhook_keys(self) -> Path:
+        return self.secrets / "billing-webhook-keys.json"
+
+    @property
     def identities(self) -> Path:
         return self.secrets / "identity"
 

@@ -126,6 +126,8 @@ def _of_service(
         variables |= vendor_urls(settings, addresses)
         variables |= _own_key(settings, addresses)
         variables["KEYVAULT_KEYRING_FILE"] = str(data.keyring)
+    if service == "billing":
+        variables["BILLING_WEBHOOK_KEYS_FILE"] = str(data.webhook_keys)
     if service == "auth":
         variables["AUTH_PEERS_HEALTH"] = json.dumps(
             {
@@ -141,7 +143,9 @@ def _of_service(
     if service == "auth":
         own = _mail(settings, data) | own
     if service == "billing":
-        own |= {k: v for k, v in settings.inherited.items() if k.startswith("STRIPE_")}
+        # AWS's: what opens the bucket that exports are put into.
+        prefixes = ("STRIPE_", "AWS_")
+        own |= {k: v for k, v in settings.inherited.items() if k.startswith(prefixes)}
     return own | variables
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import secrets
 import shutil
+from base64 import b64encode
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,6 +46,7 @@ def create_secrets(data_dir: Path, *, with_keyring: bool = True) -> None:
     _create_passwords(draft.passwords)
     create_identities(draft, SERVICES)
     _create_signing_keys(draft.signing_keys)
+    create_webhook_keys(draft)
     if with_keyring:
         create_keyring_file(draft.keyring)
     draft.secrets.rename(data.secrets)
@@ -76,6 +78,19 @@ def lost_secrets(data: DataDir) -> list[str]:
             "restore the file."
         )
     return warnings
+
+
+def create_webhook_keys(data: DataDir) -> bool:
+    """The key that webhooks' secrets are sealed with; answers whether there was none.
+
+    Also for a data directory that is in use: an older one has none, and where it was lost, owners
+    mend their webhooks by a new secret.
+    """
+    if data.webhook_keys.exists():
+        return False
+    keys = [{"version": 1, "key": b64encode(secrets.token_bytes(32)).decode()}]
+    write_private(data.webhook_keys, json.dumps({"sealing_keys": keys}, indent=2) + "\n")
+    return True
 
 
 def migrate(database_url: str, services: Sequence[str]) -> None:

@@ -4,11 +4,26 @@ from __future__ import annotations
 
 from importlib import import_module
 
+from pydantic import Field
+from pydantic_settings import BaseSettings
+
 from deploy.companion.programs import SERVICES
 from shared.messaging.celery_app import declare_queues
+from shared.messaging.export_queue import ExportQueue
 
 
 def declare_all(broker_url: str) -> None:
     """Declare the queues of all services and bind them to their streams; safe to run twice."""
     for service in SERVICES:
         declare_queues(import_module(f"services.{service}.tasks").listen, broker_url)
+    # From the first message on; billing's worker looks after it from here.
+    wishes = _ExportWishes()
+    if wishes.wanted:
+        ExportQueue(broker_url, most_messages=wishes.most_messages).bind()
+
+
+class _ExportWishes(BaseSettings):
+    """What billing's settings say about its export queue, where nothing else of billing is set."""
+
+    wanted: bool = Field(False, validation_alias="BILLING_EXPORT_QUEUE")
+    most_messages: int = Field(100_000, validation_alias="BILLING_EXPORT_QUEUE_MOST_MESSAGES")

@@ -114,6 +114,8 @@ class _Run:
         if lost:
             self._console.warn(f"New identity keys are made for {', '.join(lost)}.")
             identities.create_identities(self._data, lost)
+        if prepare.create_webhook_keys(self._data):
+            self._console.warn("A new key for the secrets of webhooks is made.")
         self._warnings = prepare.lost_secrets(self._data)
         for warning in self._warnings:
             self._console.warn(warning)

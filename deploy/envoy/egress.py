@@ -67,6 +67,7 @@ VENDOR_CALLS: Mapping[str, tuple[VendorCall, ...]] = {
         VendorCall("POST", "/v1/text-to-speech/{voice}/with-timestamps"),
         VendorCall("POST", "/v1/text-to-speech/{voice}/stream/with-timestamps"),
         VendorCall("GET", "/v1/text-to-speech/{voice}/stream-input", websocket=True),
+        VendorCall("GET", "/v1/text-to-dialogue/stream-input", websocket=True),
         VendorCall("GET", "/v1/voices"),
         VendorCall("GET", "/v2/voices"),
         VendorCall("GET", "/v1/voices/settings/default"),

@@ -87,6 +87,11 @@ PUBLIC_CALLS = (
     ),
     # Stripe has no token of ours: billing checks its signature over the body.
     PublicCall("POST", "/billing/stripe/webhook"),
+    # A browser sends no token by itself: billing looks for its cookie, and for the secret of the
+    # link that it gets one for.
+    PublicCall("GET", "/billing/admin/dashboard"),
+    PublicCall("GET", "/billing/admin/dashboard/open"),
+    PublicCall("POST", "/billing/admin/dashboard/open"),
     PublicCall("GET", "/.well-known/jwks.json"),
     PublicCall("GET", "/.well-known/oauth-authorization-server"),
     PublicCall("GET", "/health"),

@@ -50,6 +50,7 @@ from services.auth.actions.list_personal_tokens import ListPersonalTokens
 from services.auth.actions.list_sign_ins import ListSignIns
 from services.auth.actions.look_up_member import LookUpMember
 from services.auth.actions.look_up_user import LookUpUser
+from services.auth.actions.mail_billing_news import MailBillingNews
 from services.auth.actions.mail_limits import MailLimits
 from services.auth.actions.note_console_act import NoteConsoleAct
 from services.auth.actions.note_forgotten import NoteForgotten
@@ -243,6 +244,7 @@ def build_actions(
         reset_password=ResetPassword(work, passwords, rules, clock),
         send_mails=SendMails(work, _mailer(settings, clock), letters, clock),
         mail_limits=MailLimits(work, clock),
+        mail_billing_news=MailBillingNews(work, clock),
         verify_email=VerifyEmail(work, clock),
         list_sign_ins=list_sign_ins,
         end_sign_in=EndSignIn(work, clock),

@@ -8,8 +8,10 @@ from functools import partial
 
 from services.billing.api import internal_routers, routers
 from services.billing.api.gauges import keep_gauges
+from services.billing.api.webhook_pump import WebhookPump
 from services.billing.settings import Settings
 from services.billing.wiring import Wired, wire
+from shared.background import running_beside
 from shared.http.app import WebProcess, create_http_app
 from shared.scopes import BILLING_READ
 
@@ -30,5 +32,9 @@ def create_app(settings: Settings | None = None) -> WebProcess:
 
 @asynccontextmanager
 async def _wire_for_web(settings: Settings) -> AsyncIterator[Wired]:
-    async with wire(settings) as wired, keep_gauges(wired.actions):
+    async with (
+        wire(settings) as wired,
+        keep_gauges(wired.actions),
+        running_beside(WebhookPump(wired.actions.deliver_webhooks).run()),
+    ):
         yield wired

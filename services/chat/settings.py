@@ -29,6 +29,9 @@ class Settings(CommonSettings):
     image_bytes: int = Field(5 << 20, validation_alias="CHAT_IMAGE_BYTES", ge=1_000, le=20 << 20)
     retries: int = Field(2, validation_alias="CHAT_RETRIES", ge=0, le=5)
     retry_seconds: int = Field(30, validation_alias="CHAT_RETRY_SECONDS", ge=0, le=300)
+    longest_turn_seconds: int = Field(
+        600, validation_alias="CHAT_LONGEST_TURN_SECONDS", ge=10, le=3600
+    )
     drain_seconds: int = Field(20, validation_alias="CHAT_DRAIN_SECONDS", ge=0, le=600)
 
     @property

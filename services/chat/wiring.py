@@ -55,10 +55,11 @@ from services.chat.domain.usage import Usage
 from services.chat.providers import Patience, RawEgress, speaking
 from services.chat.settings import Settings
 from services.chat.storage.admission import ValkeyAdmission
+from services.chat.storage.beginnings import Memory
 from services.chat.storage.kept_thoughts import ValkeyThoughts
 from services.chat.storage.live_channel import ValkeyLiveChannel
 from services.chat.storage.turn_log import ValkeyTurnLog
-from services.chat.storage.turns import Memory, SqlTurns
+from services.chat.storage.turns import SqlTurns
 from services.chat.storage.unit_of_work import SqlWork
 from services.chat.storage.written_text import WrittenInLog
 from shared.background import running_beside
@@ -216,7 +217,8 @@ def _actions(
 
     attempts = AttemptPolicy(settings.retries, timedelta(seconds=settings.retry_seconds))
     ask = AskVendors(providers, opening, work, catalogue, policy=attempts)
-    run = RunTurn(ask, settle, running)
+    longest = timedelta(seconds=settings.longest_turn_seconds)
+    run = RunTurn(ask, settle, running, longest=longest)
 
     take_turn = TakeTurn(
         turns=turns,
@@ -256,7 +258,9 @@ def _actions(
             turns, opening, run, providers, catalogue, live.thoughts, settings.image_bytes
         ),
         find_model=FindModel(list_models, catalogue),
-        relay_call=RelayCall(turns, opening, settle, running, raw, catalogue, run.drains),
+        relay_call=RelayCall(
+            turns, opening, settle, running, raw, catalogue, run.drains, longest=longest
+        ),
         relay_free_call=RelayFreeCall(count_free_call, raw, catalogue),
         count_free_call=count_free_call,
         settle_orphans=SettleOrphans(turns, settle, clock, WrittenInLog(live.log)),
@@ -314,6 +318,7 @@ async def _hear_ended_sessions(wired: Wired) -> None:
 
 async def _hear_tiers(wired: Wired) -> None:
     async for user_id, tier in wired.live.tiers.heard():
+        wired.admission.tier_changed(user_id)
         wired.live.devices.tier_changed(user_id, tier)
 
 

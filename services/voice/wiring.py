@@ -18,6 +18,7 @@ from services.voice.actions.drop_sign_in import DropSignIn
 from services.voice.actions.export_user import ExportUser
 from services.voice.actions.forget_user import ForgetUser
 from services.voice.actions.list_voices import ListVoices
+from services.voice.actions.live_speech import SpeakLive
 from services.voice.actions.read_voice import ReadVoice
 from services.voice.actions.read_voice_settings import ReadVoiceSettings
 from services.voice.actions.relay_speech import RelaySpeech
@@ -28,6 +29,7 @@ from services.voice.actions.settle_speech import SettleSpeech
 from services.voice.actions.speak import Speak
 from services.voice.domain.ports import Revocations
 from services.voice.providers.elevenlabs import ElevenLabs, Patience
+from services.voice.providers.elevenlabs_live import ElevenLabsLive
 from services.voice.providers.remembered_voices import RememberedVoices
 from services.voice.settings import Settings
 from services.voice.storage.admission import ValkeyAdmission
@@ -129,6 +131,8 @@ def _actions(
         silence=timedelta(seconds=settings.silence_seconds),
     )
     provider = RememberedVoices(ElevenLabs(egress, patience))
+    admission = ValkeyAdmission(admissions)
+    catalogue = ModelCatalogue.from_json(settings.model_overrides)
     work = partial(SqlWork, database)
     return Actions(
         list_voices=ListVoices(provider),
@@ -136,11 +140,23 @@ def _actions(
         read_voice_settings=ReadVoiceSettings(provider),
         speak=Speak(
             speeches=speeches,
-            admission=ValkeyAdmission(admissions),
+            admission=admission,
             provider=provider,
             settle=settle,
             running=running,
-            catalogue=ModelCatalogue.from_json(settings.model_overrides),
+            catalogue=catalogue,
+            clock=clock,
+            lease=lease,
+            sandbox=settings.sandbox,
+        ),
+        speak_live=SpeakLive(
+            speeches=speeches,
+            admission=admission,
+            voices=provider,
+            provider=ElevenLabsLive(egress, patience.silence),
+            settle=settle,
+            running=running,
+            catalogue=catalogue,
             clock=clock,
             lease=lease,
             sandbox=settings.sandbox,

@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, NoReturn, Protocol
 from urllib.parse import quote, urlsplit
 
 import aiohttp
 import orjson
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import InvalidHandshake, InvalidStatus
 
 from shared.clients.http1 import Answer, ConnectionLost, Http1Pool, NotReached, TooLarge
 from shared.errors import (
@@ -36,8 +39,10 @@ __all__ = [
     "KeysWithheld",
     "NoUsableKey",
     "OnBehalfOf",
+    "Payload",
     "VendorAnswer",
     "VendorConnectionLost",
+    "VendorSocketRefused",
     "may_have_been_sent",
     "open_egress",
 ]
@@ -55,6 +60,9 @@ _NEVER_SENT = re.compile(
 
 _WHOLE_BODY_WITHIN = timedelta(seconds=120)
 _LARGEST_BODY = 64 << 20
+_LARGEST_MESSAGE = 4 << 20
+_MOST_MESSAGES_WAITING = 4  # a vendor that speaks faster than it is heard waits
+_CLOSE_SECONDS = 1.0
 _PLAIN = re.compile(r"[!-~]+\Z")
 
 _WITHHELD = {
@@ -88,6 +96,26 @@ class VendorConnectionLost(Exception):
     def __init__(self, reason: str, *, sent: bool) -> None:
         super().__init__(reason)
         self.sent = sent
+
+
+class VendorSocketRefused(Exception):
+    """The vendor did not open a socket, and says why as it does to any request."""
+
+    def __init__(self, status: int, headers: Mapping[str, str], body: bytes) -> None:
+        super().__init__(f"status {status}")
+        self.status = status
+        self.headers = headers
+        self.body = body
+
+
+@dataclass(frozen=True, slots=True)
+class Payload:
+    """A body that is no JSON, sent piece by piece: memory holds one of them. The length is told
+    beforehand, so that a vendor need not take a body of any size."""
+
+    content_type: str
+    length: int
+    pieces: AsyncIterable[bytes]
 
 
 class VendorAnswer:
@@ -156,18 +184,23 @@ class Egress:
         *,
         by: OnBehalfOf,
         body: Mapping[str, Any] | None = None,
+        payload: Payload | None = None,
         headers: Mapping[str, str] | None = None,
         first_byte_within: timedelta = timedelta(seconds=60),
     ) -> AsyncIterator[aiohttp.ClientResponse]:
-        """The vendor's answer, whatever its status, once its head is here.
+        """The vendor's answer, whatever its status, once its head is here. A `payload` goes in the
+        place of a `body`; sending it is part of the wait for the first byte.
 
         Raises NoUsableKey, KeyUsedTooOften and KeyRefused when keyvault said no, KeysWithheld when
         it says no to all of us, Unavailable when keyvault or the egress is in trouble,
         VendorConnectionLost when the vendor is.
         """
         sent = self._proofs(provider, by, headers)
-        data = None
-        if body is not None:
+        data: bytes | AsyncIterable[bytes] | None = None
+        if payload is not None:
+            data, sent["content-type"] = payload.pieces, payload.content_type
+            sent["content-length"] = str(payload.length)
+        elif body is not None:
             data, sent["content-type"] = orjson.dumps(body), "application/json"
         url = f"{self._base_url}/{provider}{path}"
         response = await self._send(method, url, data, sent, first_byte_within)
@@ -208,6 +241,38 @@ class Egress:
         finally:
             answer.leave(in_peace=in_peace)
 
+    @asynccontextmanager
+    async def socket(
+        self,
+        provider: str,
+        path: str,
+        *,
+        by: OnBehalfOf,
+        open_within: timedelta = timedelta(seconds=10),
+    ) -> AsyncIterator[ClientConnection]:
+        """An open socket to the vendor; its messages are at most 4 MiB.
+
+        Raises what `request` raises, of which VendorConnectionLost was not sent: a socket that did
+        not open costs nothing; and VendorSocketRefused.
+        """
+        url = f"ws{self._base_url.removeprefix('http')}/{provider}{path}"
+        opening = _Opening(
+            url,
+            additional_headers=self._proofs(provider, by, None),
+            user_agent_header=None,
+            proxy=None,
+            compression=None,
+            max_size=_LARGEST_MESSAGE,
+            max_queue=_MOST_MESSAGES_WAITING,
+            open_timeout=open_within.total_seconds(),
+            close_timeout=_CLOSE_SECONDS,
+        )
+        connection = await _opened(opening)
+        try:
+            yield connection
+        finally:
+            await connection.close()
+
     async def _asked(
         self, method: str, target: str, headers: Mapping[str, str], body: bytes, within: timedelta
     ) -> Answer:
@@ -236,7 +301,7 @@ class Egress:
         self,
         method: str,
         url: str,
-        data: bytes | None,
+        data: bytes | AsyncIterable[bytes] | None,
         headers: Mapping[str, str],
         within: timedelta,
     ) -> aiohttp.ClientResponse:
@@ -262,6 +327,40 @@ class Egress:
 
 class _Body(Protocol):
     async def read(self) -> bytes: ...
+
+
+class _Opening(connect):
+    """A vendor's redirect is a refusal: what we show the egress is for nobody else."""
+
+    def process_redirect(self, exc: Exception) -> Exception | str:
+        return exc
+
+
+async def _opened(opening: _Opening) -> ClientConnection:
+    try:
+        return await opening
+    except InvalidStatus as refused:
+        response = refused.response
+        headers, body = response.headers, bytes(response.body)
+        if headers.get(DETAIL_HEADER) != _FROM_VENDOR:
+            await _refuse(response.status_code, headers, _Read(body))
+        raise VendorSocketRefused(response.status_code, headers, body) from refused
+    except TimeoutError as error:
+        raise VendorConnectionLost("no socket in time", sent=False) from error
+    except ConnectionRefusedError as error:
+        raise DependencyUnavailable("egress") from error
+    except (InvalidHandshake, OSError, EOFError) as error:
+        raise VendorConnectionLost(type(error).__name__, sent=False) from error
+
+
+class _Read:
+    """A body that is here already."""
+
+    def __init__(self, body: bytes) -> None:
+        self._body = body
+
+    async def read(self) -> bytes:
+        return self._body
 
 
 async def _refuse(status: int, headers: Mapping[str, str], body: _Body) -> NoReturn:

@@ -128,6 +128,7 @@ class StreamEnd:
 async def send_again(database: Database, stream: str, epoch: UUID, *, first: int, last: int) -> int:
     """Queue a range of the archive for another send; answers how many were found."""
     row = await database.fetchrow(_SEND_AGAIN, stream, epoch, first, last)
+    await database.wake_relay()
     return int(row["found"]) if row else 0
 
 

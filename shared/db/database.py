@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from types import TracebackType
 from typing import Any, TypeAlias
 
@@ -14,7 +15,7 @@ import orjson
 from shared.db.connections import Connection, Connections
 from shared.errors import DependencyUnavailable, Invalid
 
-__all__ = ["Connection", "Database", "Row", "UnstorableText", "open_database", "plain_dsn"]
+__all__ = ["BELL", "Connection", "Database", "Row", "UnstorableText", "open_database", "plain_dsn"]
 
 Row: TypeAlias = "asyncpg.Record"
 
@@ -43,6 +44,14 @@ _UNREACHABLE = (
 
 _LEAVES_BEHIND = (asyncio.CancelledError, TimeoutError)
 _UNSTORABLE = (asyncpg.CharacterNotInRepertoireError, asyncpg.UntranslatableCharacterError)
+
+
+BELL = "outbox"
+"""The channel on which a service's processes wake the relay."""
+
+# A notification in every commit would make all commits of the server queue up, so a process rings
+# at most so often. The relay stays awake for longer than this after each ring.
+_RING_SECONDS = 1.0
 
 
 class UnstorableText(Invalid):
@@ -97,6 +106,7 @@ class Database:
 
     def __init__(self, connections: Connections) -> None:
         self._connections = connections
+        self._rang_at = float("-inf")
 
     def connection(self) -> AbstractAsyncContextManager[Connection]:
         """A connection for the length of a block; nothing may use it afterwards."""
@@ -119,6 +129,16 @@ class Database:
         """Run one statement in a transaction of its own; answers its command tag."""
         async with self.connection() as connection:
             return str(await connection.execute(sql, *values))
+
+    async def wake_relay(self) -> None:
+        """Say that something waits in the outbox, after it was committed. That may be lost: the
+        relay also looks by itself."""
+        now = time.monotonic()
+        if now - self._rang_at < _RING_SECONDS:
+            return
+        self._rang_at = now
+        with suppress(DependencyUnavailable):
+            await self.execute(f"notify {BELL}")
 
     async def check(self) -> None:
         """Raises DependencyUnavailable unless the database answers."""

@@ -12,7 +12,7 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, Engine, text
+from sqlalchemy import Engine, text
 
 _STREAMS = text("""
 select stream, count(*) as waiting from outbox
@@ -20,37 +20,34 @@ where leased_until is null or leased_until < now()
 group by stream order by min(created_at)
 """)
 
-# The stream's row is locked first: numbers are given in one place at a time, without a gap.
-_LOCK_STREAM = text("""
-insert into outbox_stream (stream) values (:stream)
-on conflict (stream) do update set stream = excluded.stream
-returning epoch, last_sequence
-""")
-
+# Numbers come from the stream's row, which one claim at a time can move on, with as many as there
+# are rows without one: they are given once and without a gap.
 _CLAIM = text("""
 with picked as (
-    select event_id from outbox
+    select event_id, sequence, created_at from outbox
     where stream = :stream and (leased_until is null or leased_until < now())
     order by sequence nulls last, created_at
     limit :most
     for update skip locked
 ), numbered as (
-    select event_id, row_number() over (order by created_at, event_id) as position
-    from outbox join picked using (event_id) where sequence is null
+    select event_id, row_number() over (order by created_at, event_id) as position,
+           count(*) over () as given
+    from picked where sequence is null
+), stream as (
+    insert into outbox_stream as s (stream, last_sequence)
+    select :stream, count(*) filter (where sequence is null) from picked having count(*) > 0
+    on conflict (stream) do update set last_sequence = s.last_sequence + excluded.last_sequence
+    returning epoch, last_sequence
 ), leased as (
     update outbox o set
         leased_until = now() + make_interval(secs => :lease_seconds),
         attempts = attempts + 1,
-        sequence = coalesce(o.sequence, :last_sequence + n.position)
-    from picked p left join numbered n using (event_id)
+        sequence = coalesce(o.sequence, s.last_sequence - n.given + n.position)
+    from stream s, picked p left join numbered n using (event_id)
     where o.event_id = p.event_id
-    returning o.event_id, o.sequence, o.envelope, n.position
+    returning o.event_id, o.sequence, o.envelope
 )
-select event_id, sequence, envelope, position from leased order by sequence
-""")
-
-_ADVANCE = text("""
-update outbox_stream set last_sequence = last_sequence + :given where stream = :stream
+select event_id, sequence, envelope, epoch from leased cross join stream order by sequence
 """)
 
 _MARK_SENT = text("""
@@ -126,25 +123,11 @@ def waiting_streams(engine: Engine) -> dict[str, int]:
 
 def claim(engine: Engine, stream: str, *, most: int, lease: timedelta) -> Batch | None:
     """Take up to `most` events of the stream under a lease; None when another relay has them."""
+    values = {"stream": stream, "most": most, "lease_seconds": lease.total_seconds()}
     with engine.begin() as connection:
-        epoch, last = connection.execute(_LOCK_STREAM, {"stream": stream}).one()
-        rows = connection.execute(
-            _CLAIM,
-            {
-                "stream": stream,
-                "most": most,
-                "lease_seconds": lease.total_seconds(),
-                "last_sequence": last,
-            },
-        ).all()
-        _advance(connection, stream, sum(1 for row in rows if row.position is not None))
+        rows = connection.execute(_CLAIM, values).all()
     events = tuple(Claimed(row.event_id, row.sequence, row.envelope) for row in rows)
-    return Batch(stream, epoch, events) if events else None
-
-
-def _advance(connection: Connection, stream: str, given: int) -> None:
-    if given:
-        connection.execute(_ADVANCE, {"stream": stream, "given": given})
+    return Batch(stream, rows[0].epoch, events) if rows else None
 
 
 def mark_sent(engine: Engine, batch: Batch) -> None:

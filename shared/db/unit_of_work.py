@@ -86,6 +86,8 @@ class SqlUnitOfWork:
             await self._stack.__aexit__(type(failure), failure, failure.__traceback__)
             raise
         await self._stack.__aexit__(None, None, None)
+        if self._facts:
+            await self._database.wake_relay()
 
 
 def outbox_row(fact: Fact[Any]) -> tuple[Any, ...]:

@@ -33,9 +33,25 @@ _COLLECT_SECONDS = 60.0
 class _Listener(uvicorn.Server):
     """A uvicorn server that leaves signals to us: two listeners share one process."""
 
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self._leaving = asyncio.Event()
+
     @contextlib.contextmanager
     def capture_signals(self):  # type: ignore[no-untyped-def]
         yield
+
+    def leave(self) -> None:
+        """Drain and end."""
+        self.should_exit = True
+        self._leaving.set()
+
+    async def main_loop(self) -> None:
+        # uvicorn looks ten times a second whether to exit, which is most of what a process costs
+        # that nobody asks anything. Its other duties there we have turned off: the date header, a
+        # limit of requests, a callback.
+        await self.on_tick(0)
+        await self._leaving.wait()
 
 
 def _listener(app: object, host: str, port: int, drain_seconds: int) -> _Listener:
@@ -76,7 +92,7 @@ async def serve(process: WebProcess, *, host: str, port: int, internal_port: int
     def stop() -> None:
         process.stopping()
         for listener in listeners:
-            listener.should_exit = True
+            listener.leave()
 
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -10,6 +10,7 @@ from shared.errors import LimitReached
 from shared.ids import UserId
 from shared.limit_state import LimitState
 from shared.limits.admission import STREAMS, Admission, Admissions, Spent, Window, WindowState
+from shared.limits.full_windows import FullWindows
 from shared.tiers import Tier, upgrade_from
 
 SPENDING = "monthly_spend"
@@ -58,14 +59,17 @@ async def admit_by_tier(
     reservation: UUID,
     streams: Window | None = None,
     spent: Spent | None = None,
+    full: FullWindows | None = None,
 ) -> ValkeyReservation:
-    """Reserve all windows or none.
+    """Reserve all windows or none. `full`: where refusals are remembered, if at all.
 
     Raises TierChanged, LimitReached, or DependencyUnavailable while Valkey is gone and the tier is
     one that then waits: paid use goes on within the minute's limit of this replica, unpaid waits.
     """
     subject = str(user_id)
     allowance = tier.allowance(vendor)
+    if full is not None:
+        refuse_if_full(full, user_id, tier, vendor, now)
     paid = tier.price_microusd_per_seat_month > 0
     admission = await admissions.admit(
         subject,
@@ -77,8 +81,19 @@ async def admit_by_tier(
         fallback_limit=allowance.requests_per_minute if allowance and paid else None,
     )
     if admission.refused is not None:
+        if full is not None:
+            full.remember(subject, vendor, tier.name, admission, now)
         raise _limit_reached(admission, admission.refused, tier, vendor, now)
     return ValkeyReservation(admissions, subject, admission)
+
+
+def refuse_if_full(
+    full: FullWindows, user_id: UserId, tier: Tier, vendor: str, now: datetime
+) -> None:
+    """Raises LimitReached for whom it is known that they would be refused."""
+    known = full.known(str(user_id), vendor, tier.name, now)
+    if known is not None and known.refused is not None:
+        raise _limit_reached(known, known.refused, tier, vendor, now)
 
 
 def limit_states(states: Sequence[WindowState]) -> list[LimitState]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +17,10 @@ from shared.ids import uuid7
 
 class UnreadableBatch(Exception):
     """The wrapper is broken: its hash or its count does not fit what it carries."""
+
+
+class UnreadableBody(Exception):
+    """A message without a batch in it: no JSON, or not what Celery writes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +45,30 @@ def to_wire(producer: str, epoch: UUID, envelopes: Sequence[Mapping[str, Any]]) 
     }
 
 
-def from_wire(batch: Any) -> tuple[list[Fact[Event]], list[DeadLetter]]:
-    """The readable facts of a batch, and what could not be read.
+def read_body(body: bytes | str) -> Any:
+    """The batch in a message's body, as the relay writes it: Celery's arguments, names and options.
+
+    Raises UnreadableBody.
+    """
+    try:
+        arguments, named, _options = _loads(body)
+    except (ValueError, TypeError, RecursionError) as error:
+        raise UnreadableBody from error
+    if not isinstance(arguments, list) or not isinstance(named, dict):
+        raise UnreadableBody
+    return named.get("batch")
+
+
+def _loads(body: bytes | str) -> Any:
+    try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError:
+        # It is stricter. What only Python's own reader takes is told apart by what comes next.
+        return json.loads(body)
+
+
+def envelopes_of(batch: Any) -> list[Any]:
+    """What a batch carries, as it is.
 
     Raises UnreadableBatch when the wrapper itself can't be trusted.
     """
@@ -57,6 +84,19 @@ def from_wire(batch: Any) -> tuple[list[Fact[Event]], list[DeadLetter]]:
         raise UnreadableBatch("it can't be hashed") from error
     if not fits:
         raise UnreadableBatch("the hash does not fit")
+    return envelopes
+
+
+def from_wire(batch: Any) -> tuple[list[Fact[Event]], list[DeadLetter]]:
+    """The readable facts of a batch, and what could not be read.
+
+    Raises UnreadableBatch when the wrapper itself can't be trusted.
+    """
+    return read(envelopes_of(batch))
+
+
+def read(envelopes: Sequence[Any]) -> tuple[list[Fact[Event]], list[DeadLetter]]:
+    """The facts in these envelopes, and those that could not be read."""
     facts: list[Fact[Event]] = []
     dead: list[DeadLetter] = []
     for envelope in envelopes:

@@ -8,6 +8,9 @@ from urllib.parse import urlsplit
 
 from kombu import Exchange, Queue
 
+from shared.messaging.resting import SECONDS_BETWEEN_QUESTIONS
+from shared.messaging.unread import CONTENT_TYPE
+
 EXCHANGE_NAME = "companion.events"
 DEAD_EXCHANGE_NAME = "companion.dead"
 DELIVERY_LIMIT = 100
@@ -108,10 +111,14 @@ def celery_settings(broker_url: str) -> Mapping[str, Any]:
     rabbitmq = is_rabbitmq(broker_url)
     return {
         "broker_url": broker_url,
-        "broker_transport_options": dict(transport_options(broker_url)),
+        "broker_transport_options": {
+            **transport_options(broker_url),
+            **({} if rabbitmq else {"polling_interval": SECONDS_BETWEEN_QUESTIONS}),
+        },
         "broker_connection_retry_on_startup": True,
         "broker_connection_max_retries": None,
-        "accept_content": ["json"],
+        # The other one is no form of a message, but how a worker hands one on to its children.
+        "accept_content": ["json", CONTENT_TYPE],
         "task_serializer": "json",
         "task_ignore_result": True,
         "task_store_errors_even_if_ignored": False,

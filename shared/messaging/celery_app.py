@@ -6,18 +6,19 @@ import asyncio
 import gc
 import sys
 import time
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import structlog
 import uvloop
 from celery import Celery, Task
+from celery.exceptions import Reject
 from celery.signals import worker_process_init, worker_process_shutdown, worker_ready
 from kombu import Connection
 
-from shared.db.database import Database
+from shared.messaging.batch import UnreadableBody, read_body
 from shared.messaging.broker import (
     JOB_TASK_OPTIONS,
     celery_settings,
@@ -26,8 +27,9 @@ from shared.messaging.broker import (
     events_exchange,
     is_rabbitmq,
 )
+from shared.messaging.clock import clock
 from shared.messaging.consumer import Consumer
-from shared.messaging.subscriptions import Listen, ScheduledJob
+from shared.messaging.subscriptions import Listen, ScheduledJob, Wire, WiredWorker
 from shared.messaging.unreadable import (
     PutAside,
     PutAsideOnValkey,
@@ -42,35 +44,25 @@ log = structlog.get_logger(__name__)
 _PAUSE_SECONDS = 1.0
 
 
-class WiredWorker(Protocol):
-    """What a worker needs of `wiring.wire(settings)`."""
-
-    @property
-    def actions(self) -> Any: ...
-
-    @property
-    def database(self) -> Database: ...
-
-
-Wire = Callable[[], AbstractAsyncContextManager[WiredWorker]]
-
-
 def create_celery(listen: Listen, settings: CommonSettings, wire: Wire) -> Celery:
     """The Celery application of one service: a task per event type, a task per job."""
     configure_logging(f"{listen.service}-worker", settings.log_level)
     broker_url = settings.broker_url.get_secret_value()
     app = Celery(listen.service)
     app.conf.update(celery_settings(broker_url))
-    app.conf.worker_consumer = careful_consumer(_put_aside(listen.service, settings))
+    put_aside = _put_aside(listen.service, settings)
+    app.conf.worker_consumer = careful_consumer(put_aside, left_unread=listen.subscriptions)
     app.conf.task_queues = queues = listen.queues(broker_url)
     # Celery can't route without one, not even a task that names its exchange when sent again.
     app.conf.task_default_queue = listen.jobs_queue if listen.jobs else queues[0].name
-    app.conf.beat_schedule = _schedule(listen)
+    app.conf.beat_scheduler = clock(listen, wire)
     process = _Process(listen, wire)
     task: Any = app.task
     for type_ in listen.subscriptions:
         options = event_task_options(broker_url)
-        task(name=type_, bind=True, shared=False, **options)(_event_task(process, type_))
+        handle = _event_task(process, type_, rejects=is_rabbitmq(broker_url))
+        task(name=type_, bind=True, shared=False, **options)(handle)
+    # Nobody sends these but who is being replaced by this version, and an operator.
     for job in listen.jobs.values():
         task(name=job.name, shared=False, **JOB_TASK_OPTIONS)(_job_task(process, job))
     worker_process_init.connect(process.start, weak=False)
@@ -96,22 +88,6 @@ def _put_aside(service: str, settings: CommonSettings) -> PutAside:
         return put_aside_on_rabbitmq
     server_url = settings.database_url.get_secret_value()
     return PutAsideOnValkey(service_database_url(server_url, service))
-
-
-def _schedule(listen: Listen) -> Mapping[str, Any]:
-    return {
-        job.name: {
-            "task": job.name,
-            "schedule": job.every,
-            # A job that waited longer than its interval is followed by a fresh one anyway.
-            "options": {
-                "queue": listen.jobs_queue,
-                "routing_key": listen.jobs_queue,
-                "expires": max(5.0, job.every.total_seconds()),
-            },
-        }
-        for job in listen.jobs.values()
-    }
 
 
 class _Process:
@@ -151,8 +127,7 @@ class _Process:
         self._runner.run(work())
 
     async def job(self, job: ScheduledJob) -> None:
-        given = self._wired.database if job.given == "database" else self._wired.actions
-        await job.run(given)
+        await job.run_in(self._wired)
 
     def stop(self, **_signal: Any) -> None:
         if self._runner is not None:
@@ -166,12 +141,22 @@ def _say_ready(path: Path | None) -> None:
         path.touch()
 
 
-def _event_task(process: _Process, type_: str) -> Callable[..., None]:
+def _event_task(process: _Process, type_: str, *, rejects: bool) -> Callable[..., None]:
+    """`rejects`: whether the broker keeps a message that is rejected."""
+
     def handle_event(
-        task: Task[Any, Any], *_unknown: Any, batch: Any = None, **_unnamed: Any
+        task: Task[Any, Any], *_unknown: Any, batch: Any = None, unread: Any = None, **_unnamed: Any
     ) -> None:
         # Counted by Celery where it sends the task again, by RabbitMQ's quorum queues otherwise.
         attempts = int(task.request.retries or task.request.get("x-delivery-count") or 0)
+        if unread is not None:
+            try:
+                batch = read_body(unread)
+            except UnreadableBody as error:
+                if rejects:
+                    raise Reject("undecodable", requeue=False) from error
+                process.run(lambda: process.consumer.put_aside(type_, unread, task.request.id))
+                return
         process.run(lambda: process.consumer.receive(type_, batch, attempts=attempts))
 
     return handle_event

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, TypeVar
 
 import structlog
 
@@ -17,6 +17,7 @@ from shared.messaging.dead_events import DeadEvents
 from shared.messaging.subscriptions import Listen
 from shared.telemetry.metrics import EVENTS_HANDLED
 
+T = TypeVar("T")
 log = structlog.get_logger(__name__)
 
 _FIRST_WAIT_SECONDS = 0.2
@@ -48,10 +49,38 @@ class Consumer:
             await self._bury(type_, batch, "process_lost")
             return
         try:
-            facts, unreadable = batches.from_wire(batch)
+            envelopes = batches.envelopes_of(batch)
         except batches.UnreadableBatch as error:
             await self._bury(type_, batch, f"unreadable_batch: {error}")
             return
+        if not await self._taken_whole(type_, envelopes):
+            await self._handle_each(type_, envelopes)
+
+    async def put_aside(self, type_: str, body: bytes | str, message_id: str | None) -> None:
+        """Bury a message whose body could not be read at all."""
+        kept = {"headers": ascii({"id": message_id, "task": type_}), "body": ascii(body)}
+        await self._bury(type_, kept, "undecodable")
+
+    async def _taken_whole(self, type_: str, envelopes: Sequence[Any]) -> bool:
+        """Whether the handler of whole batches, where there is one, has taken all of it."""
+        subscription = self._listen.subscriptions[type_]
+        whole = subscription.whole
+        if whole is None or not envelopes:
+            return False
+        given = self._database if subscription.given == "database" else self._actions
+        try:
+            taken = await self._patiently(type_, len(envelopes), lambda: whole(envelopes, given))
+        except Exception as reason:
+            # Each of its events meets the same alone, and only who deserves it is put aside.
+            log.warning("batch_not_taken_whole", type=type_, reason=type(reason).__name__)
+            return False
+        if taken:
+            requests = [one["correlationid"] for one in envelopes if one.get("correlationid")]
+            self._tell_handled(type_, len(envelopes), requests)
+        return taken
+
+    async def _handle_each(self, type_: str, envelopes: Sequence[Any]) -> None:
+        facts, unreadable = batches.read(envelopes)
         for letter in unreadable:
             await self._bury(type_, letter.body, f"unreadable_event: {letter.reason}")
         strangers = [fact for fact in facts if fact.event.type != type_]
@@ -64,28 +93,36 @@ class Consumer:
     async def _handle(self, type_: str, facts: Sequence[Fact[Event]]) -> None:
         subscription = self._listen.subscriptions[type_]
         given = self._database if subscription.given == "database" else self._actions
+
+        async def handle() -> None:
+            current_request_id.set(facts[0].request_id)
+            current_traceparent.set(facts[0].traceparent)
+            await subscription.handler(facts, given)
+
+        try:
+            await self._patiently(type_, len(facts), handle)
+        except Exception as failure:
+            await self._divide(type_, facts, failure)
+        else:
+            requests = [fact.request_id for fact in facts if fact.request_id]
+            self._tell_handled(type_, len(facts), requests)
+
+    async def _patiently(self, type_: str, count: int, do: Callable[[], Awaitable[T]]) -> T:
+        """Do it again for as long as a dependency is gone; any other failure is the caller's."""
         wait = _FIRST_WAIT_SECONDS
         while True:
-            first = facts[0]
-            current_request_id.set(first.request_id)
-            current_traceparent.set(first.traceparent)
             try:
-                await subscription.handler(facts, given)
+                return await do()
             except ExpectedFailure as failure:
                 if not failure.retryable:
-                    await self._divide(type_, facts, failure)
-                    return
-                log.warning("event_waits", type=type_, reason=failure.code, count=len(facts))
-                await asyncio.sleep(wait)
-                wait = min(wait * 2, _LONGEST_WAIT_SECONDS)
-            except Exception as bug:
-                await self._divide(type_, facts, bug)
-                return
-            else:
-                EVENTS_HANDLED.labels(self._listen.service, type_).inc(len(facts))
-                requests = [fact.request_id for fact in facts if fact.request_id]
-                log.info("events_handled", type=type_, count=len(facts), requests=requests)
-                return
+                    raise
+                log.warning("event_waits", type=type_, reason=failure.code, count=count)
+            await asyncio.sleep(wait)
+            wait = min(wait * 2, _LONGEST_WAIT_SECONDS)
+
+    def _tell_handled(self, type_: str, count: int, requests: Sequence[str]) -> None:
+        EVENTS_HANDLED.labels(self._listen.service, type_).inc(count)
+        log.info("events_handled", type=type_, count=count, requests=requests)
 
     async def _divide(self, type_: str, facts: Sequence[Fact[Event]], failure: Exception) -> None:
         if len(facts) > 1:
@@ -96,13 +133,7 @@ class Consumer:
         await self._bury(type_, facts[0].to_wire(), f"handler_failed: {type(failure).__name__}")
 
     async def _bury(self, type_: str, body: Any, reason: str) -> None:
-        wait = _FIRST_WAIT_SECONDS
-        while True:
-            try:
-                await self._dead.store(type_, body, reason)
-                return
-            except ExpectedFailure as failure:
-                if not failure.retryable:
-                    raise
-                await asyncio.sleep(wait)
-                wait = min(wait * 2, _LONGEST_WAIT_SECONDS)
+        async def store() -> None:
+            await self._dead.store(type_, body, reason)
+
+        await self._patiently(type_, 1, store)

@@ -24,6 +24,7 @@ from shared.db import outbox
 from shared.db.engine import sync_engine
 from shared.events import CATALOGUE
 from shared.messaging import batch as batches
+from shared.messaging.bell import Bell
 from shared.messaging.publisher import NotSent, Publisher, Unroutable
 from shared.settings import service_database_url
 from shared.telemetry.logging import configure_logging
@@ -36,6 +37,10 @@ LEASE = timedelta(seconds=30)
 # How long a stream that no queue is bound to is left alone before it is tried again.
 UNROUTABLE_PAUSE = timedelta(seconds=5)
 _SHORTEST_PAUSE, _LONGEST_PAUSE = 0.05, 0.25
+# A process rings at most once a second: what it writes within that second must find us awake.
+_AWAKE_SECONDS = 1.5
+# How long an event waits of which no ring was heard.
+_PAUSE_AT_REST = 5.0
 _PAUSE_IN_TROUBLE = 1.0
 _GAUGE_SECONDS = 5.0
 
@@ -70,7 +75,8 @@ class Relay:
 
     def _waiting(self) -> Mapping[str, int]:
         # First, so that the numbers to alarm on are fresh just when nothing can be sent.
-        self._gauge()
+        if self._gauge_is_due and not self._gauge():
+            return {}
         return outbox.waiting_streams(self._engine)
 
     def _send(self, streams: Iterable[str]) -> int:
@@ -105,9 +111,12 @@ class Relay:
         routed = event_class is None or event_class.needs_listener
         self._publisher.send(claimed.stream, type_, wire, routed=routed)
 
-    def _gauge(self) -> None:
-        if time.monotonic() - self._gauged_at < _GAUGE_SECONDS:
-            return
+    @property
+    def _gauge_is_due(self) -> bool:
+        return time.monotonic() - self._gauged_at >= _GAUGE_SECONDS
+
+    def _gauge(self) -> bool:
+        """Show what waits; answers whether anything does."""
         self._gauged_at = time.monotonic()
         backlog = outbox.backlog(self._engine)
         # Other relays of this process have numbers of their own: only ours are reset.
@@ -115,6 +124,7 @@ class Relay:
             self._show(stream, 0, 0)
         for row in backlog:
             self._show(row.stream, row.waiting, row.oldest_seconds)
+        return bool(backlog)
 
     def _show(self, stream: str, waiting: int, oldest_seconds: float) -> None:
         self._gauged.add(stream)
@@ -157,9 +167,27 @@ def _may_wait(stream: str) -> float:
     return event_class.may_wait.total_seconds() if event_class else 0.0
 
 
-def keep_running(relay: Relay, stop: threading.Event, service: str) -> None:
-    """Relay until told to stop, with a pause that grows while there is nothing to do."""
-    pause = _SHORTEST_PAUSE
+class Pauses:
+    """How long to pause: shortly at first, longer while nothing comes, and then until it rings."""
+
+    def __init__(self) -> None:
+        self.stir()
+
+    def stir(self) -> None:
+        """Something has come, or is about to."""
+        self._pause = _SHORTEST_PAUSE
+        self._awake_until = time.monotonic() + _AWAKE_SECONDS
+
+    def next(self) -> float:
+        if time.monotonic() >= self._awake_until:
+            return _PAUSE_AT_REST
+        pause, self._pause = self._pause, min(self._pause * 2, _LONGEST_PAUSE)
+        return pause
+
+
+def keep_running(relay: Relay, bell: Bell, stop: threading.Event, service: str) -> None:
+    """Relay until told to stop: at the ring of the bell, and with pauses while nothing comes."""
+    pauses = Pauses()
     while not stop.is_set():
         try:
             sent = relay.run_due()
@@ -172,9 +200,10 @@ def keep_running(relay: Relay, stop: threading.Event, service: str) -> None:
             log.exception("relay_failed", outbox=service)
             stop.wait(_PAUSE_IN_TROUBLE)
             continue
-        pause = _SHORTEST_PAUSE if sent else min(pause * 1.5, _LONGEST_PAUSE)
-        if sent < BATCH_SIZE:
-            stop.wait(min(pause, relay.due_in))
+        if sent:
+            pauses.stir()
+        if sent < BATCH_SIZE and bell.rang_within(min(pauses.next(), relay.due_in)):
+            pauses.stir()
 
 
 def run(
@@ -182,15 +211,23 @@ def run(
 ) -> None:
     """One thread per service's outbox, each with its own connections, until SIGTERM."""
     stop = threading.Event()
+    bells = {name: Bell(service_database_url(database_url, name)) for name in services}
+
+    def end(*_signal: object) -> None:
+        stop.set()
+        for bell in bells.values():
+            bell.end()
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
+        signal.signal(number, end)
     threads = []
-    for service in services:
+    for service, bell in bells.items():
         # It asks some times a second: a connection that has died is a warning and another try.
-        engine = sync_engine(service_database_url(database_url, service), ask_first=False)
+        url = service_database_url(database_url, service)
+        engine = sync_engine(url, ask_first=False, single_statements=True)
         relay = Relay(service, engine, Publisher(broker_url))
         thread = threading.Thread(
-            target=keep_running, args=(relay, stop, service), name=f"relay-{service}"
+            target=keep_running, args=(relay, bell, stop, service), name=f"relay-{service}"
         )
         thread.start()
         threads.append(thread)

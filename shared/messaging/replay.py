@@ -52,12 +52,14 @@ def install_replay(listen: Listen) -> None:
         manifests = [_manifest(listen.service, end) for end in ends]
         if manifests:
             await database.execute(INSERT_OUTBOX, *outbox_columns(manifests))
+            await database.wake_relay()
 
     @listen.every(HOURS_INTERVAL, given="database")
     async def announce_closed_hours(database: Database) -> None:
         manifests = await _of_closed_hours(listen.service, database, datetime.now(UTC))
         if manifests:
             await database.execute(INSERT_OUTBOX, *outbox_columns(manifests))
+            await database.wake_relay()
 
 
 async def _of_closed_hours(

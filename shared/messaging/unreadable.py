@@ -1,20 +1,24 @@
 """Where Celery's consumer would lose something: messages that no task can be made of, and a worker
-that does not notice that its broker went away."""
+that does not notice that its broker went away. And where it would not rest."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import partial
 from typing import Any, ClassVar
 
 import structlog
+from celery.platforms import EX_FAILURE
+from celery.worker import state
 from celery.worker.consumer import Consumer as CeleryConsumer
 from kombu import Message
 from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
 from shared.db.engine import sync_engine
+from shared.messaging.resting import SignalPipe, let_rest, stop_waiting
+from shared.messaging.unread import leave_unread
 
 log = structlog.get_logger(__name__)
 
@@ -25,27 +29,66 @@ insert into dead_event (task, reason, body)
 values (:task, :reason, jsonb_build_object('headers', :headers, 'body', :body))
 """)
 _PAUSE_SECONDS = 1.0
+_LOOK_AT_BEAT_SECONDS = 5.0
 
 
 class CarefulConsumer(CeleryConsumer):
     """Celery's consumer of messages, with a place for the unreadable ones.
 
-    It reads each body before a child gets it: a failure there would look like the task's own.
+    It reads each body before a child gets it: a failure there would look like the task's own. Only
+    the bodies of `left_unread` are read by the child alone, which puts aside what it can't read.
     """
 
     put_aside: ClassVar[PutAside]
-    task_consumer: Any  # Celery sets it while it is connected
+    left_unread: ClassVar[frozenset[str]]
+    task_consumer: Any  # Celery sets these while it is connected
+    connection: Any
+    controller: Any
+    _signals: ClassVar[SignalPipe] = SignalPipe()
+
+    def register_with_event_loop(self, hub: Any) -> None:
+        super().register_with_event_loop(hub)
+        self._signals.wake(hub)
+        let_rest(self.connection)
+        hub.call_repeatedly(_LOOK_AT_BEAT_SECONDS, self._end_without_beat)
+
+    def _end_without_beat(self) -> None:
+        """A worker whose beat has died would go on without the clock; its supervisor starts both
+        again."""
+        beat = self.controller.beat
+        if beat is not None and beat.exitcode is not None and not state.should_stop:
+            log.error("beat_died", exit_code=beat.exitcode)
+            # Its type is that of its first value, None.
+            state.should_stop = EX_FAILURE  # type: ignore[assignment]
+
+    def shutdown(self) -> None:
+        if self.connection is not None:
+            stop_waiting(self.connection)
+        super().shutdown()
 
     def create_task_handler(self, *arguments: Any, **options: Any) -> Callable[[Message], Any]:
         handle = super().create_task_handler(*arguments, **options)
 
         def read_first(message: Message) -> Any:
+            if self._may_stay_unread(message):
+                leave_unread(message)
             if _is_readable(message):
                 vars(message)["ack_log_error"] = partial(self._acknowledge, message)
                 return handle(message)
             return self._put_aside(message, "undecodable")
 
         return read_first
+
+    def _may_stay_unread(self, message: Message) -> bool:
+        """Not when it is sent again by a worker: what that was given would be wrapped once more."""
+        headers = message.headers if isinstance(message.headers, dict) else {}
+        return (
+            bool(message.body)
+            and message.content_type == "application/json"
+            and headers.get("task") in self.left_unread
+            and isinstance(headers.get("id"), str)
+            and not headers.get("retries")
+        )
 
     def on_decode_error(self, message: Message, _error: Exception) -> None:
         self._put_aside(message, "undecodable")
@@ -80,9 +123,12 @@ class CarefulConsumer(CeleryConsumer):
         type(self).put_aside(message, reason)
 
 
-def careful_consumer(put_aside: PutAside) -> type[CarefulConsumer]:
-    """The class for Celery's setting `worker_consumer`."""
-    return type("CarefulConsumer", (CarefulConsumer,), {"put_aside": staticmethod(put_aside)})
+def careful_consumer(
+    put_aside: PutAside, left_unread: Collection[str] = ()
+) -> type[CarefulConsumer]:
+    """The class for Celery's setting `worker_consumer`; `left_unread` are names of tasks."""
+    own = {"put_aside": staticmethod(put_aside), "left_unread": frozenset(left_unread)}
+    return type("CarefulConsumer", (CarefulConsumer,), own)
 
 
 def put_aside_on_rabbitmq(message: Message, _reason: str) -> None:

@@ -40,6 +40,7 @@ async def test_no_line_holds_a_secret(gateway: Gateway) -> None:
         f"/keys/../auth/invitations/{secret}/accept",
         f"/oauth/reset-password?token={secret}",
         f"/oauth/accept-invitation?token={secret}",
+        f"/billing/admin/dashboard/open?token={secret}",
     ]
     answers = [await gateway.send(target, headers=headers) for target in targets]
     ids = [answer.headers["x-request-id"] for answer in answers]

@@ -46,6 +46,7 @@ AGREED = [
             ("POST", "/v1/text-to-speech/21m00Tcm4TlvDq8ikWAM/with-timestamps"),
             ("POST", "/v1/text-to-speech/21m00Tcm4TlvDq8ikWAM/stream/with-timestamps"),
             ("GET", "/v1/text-to-speech/21m00Tcm4TlvDq8ikWAM/stream-input"),
+            ("GET", "/v1/text-to-dialogue/stream-input"),
             ("GET", "/v1/voices"),
             ("GET", "/v2/voices"),
             ("GET", "/v1/voices/settings/default"),

@@ -12,7 +12,7 @@ from uuid import UUID, uuid4
 from services.billing.domain.charge import Charge
 from services.billing.domain.closing import ClosedPeriod, Finding, LateUsage, Month, Totals
 from services.billing.domain.completeness import Gap, Progress
-from services.billing.domain.ledger import Entry, Rating
+from services.billing.domain.ledger import Counts, Entry, Rating
 from services.billing.domain.ledger_ports import ChainLag
 from services.billing.domain.limits import AlertRule, Approach, LimitStanding
 from services.billing.domain.manifest import HourManifest, ProducerHours
@@ -20,11 +20,18 @@ from services.billing.domain.outside_usage import HeldCount, OutsideEvent, Troub
 from services.billing.domain.period import Period
 from services.billing.domain.plan_price import PlanPrice
 from services.billing.domain.ports import Announcement, Position
-from services.billing.domain.price_book import Model, PriceId, PriceOverride, UnitPrices
+from services.billing.domain.price_book import (
+    Model,
+    PriceId,
+    PriceOverride,
+    Tariff,
+    UnitPrices,
+)
 from services.billing.domain.price_preview import PriceEffect
 from services.billing.domain.rerating import Rerating
 from services.billing.domain.rollup import Drift
 from services.billing.domain.subscription import Subscription
+from services.billing.domain.usage_columns import UsageColumns
 from services.billing.domain.usage_report import Dimension, Group
 from shared.errors import DependencyUnavailable
 from shared.events import Event, Fact
@@ -33,12 +40,14 @@ from shared.ids import EventId, UserId, uuid7
 from shared.limits.tier_windows import tier_windows, vendor_of
 from shared.money import MicroDollars
 from shared.tiers import Tier
+from tests.support.billing_documents import MemoryAccounts, MemoryDetails
 from tests.support.billing_plans import (
     MemoryCharges,
     MemoryPayments,
     MemoryPlanPrices,
     MemorySubscriptions,
 )
+from tests.support.billing_webhooks import MemoryWebhooks, Told
 from tests.support.erasure import MemoryForgottenUsers
 
 NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
@@ -167,8 +176,22 @@ class FixedPrices:
         cost = self.costs.get(entry.model)
         return None if cost is None else Rating(MicroDollars(cost), "list/1")
 
+    def tariff(self, model: Model, _tier: str | None, _at: datetime) -> Tariff | None:
+        return FixedTariff(self.costs[model[1]]) if model[1] in self.costs else None
+
     def knows(self, model: Model, _at: datetime) -> bool:
         return model[1] in self.costs
+
+
+@dataclass(frozen=True, slots=True)
+class FixedTariff:
+    """One price a call."""
+
+    price: int
+    version: str = "list/1"
+
+    def cost(self, *_counts: int) -> MicroDollars:
+        return MicroDollars(self.price)
 
 
 @dataclass
@@ -182,6 +205,8 @@ class Memory:
     plan_prices: list[PlanPrice] = field(default_factory=list)
     charges: list[Charge] = field(default_factory=list)
     payments: MemoryPayments = field(default_factory=MemoryPayments)
+    details: MemoryDetails = field(default_factory=MemoryDetails)
+    accounts: MemoryAccounts = field(default_factory=MemoryAccounts)
     streams: list[Progress] = field(default_factory=list)
     announced: list[Announcement] = field(default_factory=list)
     gap_list: list[Gap] = field(default_factory=list)
@@ -200,6 +225,7 @@ class Memory:
     hours_off: list[tuple[str, bool, int]] = field(default_factory=list)
     closed: dict[Month, ClosedPeriod] = field(default_factory=dict)
     approaches: list[Approach] = field(default_factory=list)
+    told: list[Told] = field(default_factory=list)
 
     def work(self) -> AbstractAsyncContextManager[MemoryWork]:
         """A unit of work; what it published counts only if it ends well."""
@@ -220,6 +246,17 @@ class MemoryWork:
     # Met on the real database alone.
     corrections: Any
     archive: Any
+    usage_rows: Any
+    usage_exports: Any
+    activity: Any
+    analytics: Any
+    invoices: Any
+    invoice_runs: Any
+    credit_notes: Any
+    usage_fees: Any
+    dashboard_passes: Any
+    webhook_outbox: Any
+    spending: Any
 
     def __init__(self, memory: Memory) -> None:
         self._memory = memory
@@ -232,6 +269,8 @@ class MemoryWork:
         self.subscriptions = MemorySubscriptions(memory)
         self.plan_prices = MemoryPlanPrices(memory)
         self.charges = MemoryCharges(memory)
+        self.details = memory.details
+        self.accounts = memory.accounts
         self.payments = memory.payments
         self.completeness = _Completeness(memory)
         self.upkeep = _Upkeep(memory)
@@ -240,6 +279,7 @@ class MemoryWork:
         self.periods = _Periods(memory)
         self.alerts = _Alerts(memory)
         self.effects = _Effects()
+        self.webhooks: Any = MemoryWebhooks(memory.told)
         self.forgotten = memory.forgotten
 
     def publish(
@@ -256,6 +296,9 @@ class _Ledger:
         new = {e.event_id: e for e in entries if e.event_id not in self._memory.entries}
         self._memory.entries |= new
         return len(new)
+
+    async def record_columns(self, usage: UsageColumns) -> int:
+        return await self.record(entries_of(usage))
 
     async def get(self, event_id: EventId) -> Entry | None:
         return self._memory.entries.get(event_id)
@@ -282,6 +325,35 @@ class _Ledger:
         sandbox: bool | None,
     ) -> Sequence[Group]:
         return []
+
+
+def entries_of(usage: UsageColumns) -> list[Entry]:
+    """Columns as the entries that they are made of, without their places."""
+    names = UsageColumns.__slots__
+    rows = [
+        dict(zip(names, row, strict=True))
+        for row in zip(*(getattr(usage, name) for name in names), strict=True)
+    ]
+    counts = [{name: row.pop(name) for name in Counts.__slots__} for row in rows]
+    return [_entry_of(row, Counts(**used)) for row, used in zip(rows, counts, strict=True)]
+
+
+def _entry_of(row: dict[str, Any], counts: Counts) -> Entry:
+    cost, version = row.pop("cost_microusd"), row.pop("price_version")
+    for name in ("producer_epoch", "stream", "sequence"):
+        del row[name]
+    session = row["session_id"]
+    return Entry(
+        **row
+        | {
+            "event_id": EventId(UUID(row["event_id"])),
+            "user_id": UserId(UUID(row["user_id"])),
+            "session_id": UUID(session) if session else None,
+            "occurred_at": datetime.fromisoformat(row["occurred_at"]),
+        },
+        counts=counts,
+        rating=None if cost is None else Rating(MicroDollars(cost), version),
+    )
 
 
 class _Chain:

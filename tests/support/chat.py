@@ -258,6 +258,12 @@ class MemoryAdmission:
         await asyncio.sleep(0)  # whoever is cancelled here has a place all the same
         return reservation
 
+    def refuse_if_full(self, user_id: UserId, tier: Tier, provider: str, now: datetime) -> None:
+        """Nothing is known beforehand."""
+
+    def tier_changed(self, user_id: UserId) -> None:
+        """Nothing is known beforehand."""
+
     async def renew(self, reservations: Collection[tuple[UserId, UUID]]) -> None:
         """Nothing expires here."""
 
@@ -400,6 +406,7 @@ class Desk:
     time: MemoryTime = field(default_factory=MemoryTime)
     breakers: Breakers = field(init=False)
     drains: Drains = field(default_factory=Drains)
+    longest: timedelta = timedelta(minutes=10)
 
     def __post_init__(self) -> None:
         self.breakers = Breakers(monotonic=self.time.monotonic)
@@ -439,7 +446,7 @@ class Desk:
 
     @property
     def run(self) -> RunTurn:
-        return RunTurn(self.ask, self.settle, self.running, self.drains)
+        return RunTurn(self.ask, self.settle, self.running, self.drains, self.longest)
 
     @property
     def open(self) -> OpenTurn:

@@ -6,18 +6,21 @@ What Envoy itself does to paths and headers is tested with the real one.
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from uuid import UUID
 
 import aiohttp
-from aiohttp import web
+from aiohttp import WSMsgType, web
 from joserfc import jwt
 from joserfc.errors import JoseError
 from joserfc.jwk import KeySet
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
 
 from shared.clients.egress import DETAIL_HEADER, GRANT_HEADER, USER_HEADER
 from shared.errors import Unauthenticated
@@ -43,6 +46,15 @@ _NOT_PASSED_ON = frozenset(
         "traceparent",
         GRANT_HEADER,
         USER_HEADER,
+    }
+)
+_OF_SOCKETS = frozenset(
+    {
+        "upgrade",
+        "sec-websocket-key",
+        "sec-websocket-version",
+        "sec-websocket-extensions",
+        "sec-websocket-protocol",
     }
 )
 _NOT_PASSED_BACK = frozenset({"connection", "transfer-encoding", "set-cookie"})
@@ -142,6 +154,8 @@ class EgressStandIn:
         # As keyvault does: the vendor's other headers are the caller's.
         carried = vendors.get(provider, vendors["openai"]).key_headers(key)
         headers.update({name: value for name, value in carried.items() if key in value})
+        if request.headers.get("upgrade", "").lower() == "websocket":
+            return await _joined(request, url, headers)
         try:
             async with self._session.request(
                 request.method,
@@ -155,6 +169,67 @@ class EgressStandIn:
             return _lost("remote_connection_failure|delayed_connect_error:_Connection_refused")
         except aiohttp.ClientError:
             return _lost("connection_termination")
+
+
+async def _joined(
+    request: web.Request, url: str, headers: Mapping[str, str]
+) -> web.StreamResponse:
+    """The client's socket and the vendor's, message for message."""
+    asked = {name: value for name, value in headers.items() if name.lower() not in _OF_SOCKETS}
+    try:
+        vendor = await connect(
+            url.replace("http", "ws", 1),
+            additional_headers=asked,
+            proxy=None,
+            compression=None,
+            max_size=None,
+        )
+    except InvalidStatus as refused:
+        kept = {
+            name: value
+            for name, value in refused.response.headers.raw_items()
+            if name.lower() not in _NOT_PASSED_BACK | {"content-length"}
+        }
+        return web.Response(
+            status=refused.response.status_code,
+            body=bytes(refused.response.body),
+            headers={**kept, DETAIL_HEADER: "via_upstream"},
+        )
+    except (OSError, InvalidHandshake):
+        return _lost("connection_termination")
+    client = web.WebSocketResponse(max_msg_size=0)
+    client.headers[DETAIL_HEADER] = "via_upstream"
+    assert vendor.response is not None
+    if "request-id" in vendor.response.headers:
+        client.headers["request-id"] = vendor.response.headers["request-id"]
+    try:
+        await client.prepare(request)
+        said = asyncio.create_task(_pass_words(client, vendor))
+        try:
+            async for message in vendor:
+                assert isinstance(message, str)
+                await client.send_str(message)
+            close = vendor.close_code or 1000
+            await client.close(code=close, message=(vendor.close_reason or "").encode())
+        except ConnectionClosed as closed:
+            if closed.rcvd is not None:
+                await client.close(code=closed.rcvd.code, message=closed.rcvd.reason.encode())
+            elif request.transport is not None:
+                # As Envoy does: a cut upstream is a cut downstream.
+                request.transport.abort()
+        finally:
+            said.cancel()
+    finally:
+        await vendor.close()
+    return client
+
+
+async def _pass_words(client: web.WebSocketResponse, vendor: ClientConnection) -> None:
+    async for message in client:
+        if message.type is WSMsgType.TEXT:
+            with suppress(ConnectionClosed):
+                await vendor.send(message.data)
+    await vendor.close()
 
 
 def _lost(how: str) -> web.Response:

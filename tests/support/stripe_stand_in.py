@@ -121,7 +121,11 @@ class StandInStripe:
             "amount_paid": cents if paid else 0,
             "parent": {
                 "type": "subscription_details",
-                "subscription_details": {"subscription": subscription["id"], "metadata": {}},
+                "subscription_details": {
+                    "subscription": subscription["id"],
+                    # As it was when the invoice was made.
+                    "metadata": dict(subscription["metadata"]),
+                },
             },
         }
         self.invoices[invoice["id"]] = invoice

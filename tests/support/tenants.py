@@ -29,7 +29,8 @@ OWNED = frozenset(
     {
         *("session_id", "sign_in_id", "token_id", "event_id", "message_id"),
         "turn_id",
-        *("organisation_id", "user_id", "invitation_id", "holder_id"),
+        *("organisation_id", "user_id", "invitation_id", "holder_id", "holder"),
+        *("webhook_id", "delivery_id"),
     }
 )
 # Words that everybody may say: what answers is the caller's own, or everybody's.
@@ -47,10 +48,17 @@ SHARED: Mapping[str, str] = {
     "cursor": "0198c0de-0000-7000-8000-00000000ada0",
     # In a sandbox nobody pays, and only the billing team could name one.
     "payment_id": "0198c0de-0000-7000-8000-00000000ada1",
+    "export_id": "0198c0de-0000-7000-8000-00000000ada2",
+    # Sandbox usage is never invoiced: whose documents are hidden, tests of billing's doors show.
+    "invoice_id": "0198c0de-0000-7000-8000-00000000ada3",
+    "line_id": "0198c0de-0000-7000-8000-00000000ada4",
+    "credit_note_id": "0198c0de-0000-7000-8000-00000000ada5",
 }
 # What else bodies need in order to be more than well-formed.
 VALUES: Mapping[str, Any] = {
     "tier": "free",
+    "country": "DE",
+    "url": "http://127.0.0.1:9999/",
     "scopes": ["chat"],
     "api_key": "marked-key-of-nobody",
     "email": "somebody@example.com",
@@ -77,6 +85,10 @@ class Belongings:
             *("/keys", "/chat/sessions", f"/chat/sessions/{ids['session_id']}/messages"),
             *("/billing/subscription", f"/billing/usage/records/{ids['event_id']}"),
             f"/billing/subscription?organisation_id={ids['organisation_id']}",
+            *("/billing/balance", "/billing/details", "/billing/alerts"),
+            *("/billing/webhooks", f"/billing/webhooks/{ids['webhook_id']}"),
+            f"/billing/webhooks/{ids['webhook_id']}/deliveries",
+            f"/billing/details?organisation_id={ids['organisation_id']}",
             f"/keys/organisations/{ids['organisation_id']}",
         )
         answers = await together(client.get(path) for path in paths)
@@ -121,6 +133,16 @@ async def everything_of(owner: Person) -> Belongings:
         return str((await client.get(f"{keys}/openai")).json()["status"])
 
     await eventually(state, lambda seen: seen == "valid")
+    for whose in ({}, {"organisation_id": organisation["id"]}):
+        address = {"address_lines": [f"{mark} street"], "city": mark, "country": "DE"}
+        kept = await client.put("/billing/details", json={"name": mark, **address, **whose})
+        assert kept.status_code == 200, kept.text
+    # Nobody listens there: what is told waits.
+    address = {"url": "http://127.0.0.1:9999/", "types": ["invoice.finalized"]}
+    webhook = await _made(client.post("/billing/webhooks", json=address))
+    tested = await client.post(f"/billing/webhooks/{webhook['id']}/test")
+    assert tested.status_code == 202, tested.text
+    await client.patch(f"/billing/webhooks/{webhook['id']}", json={"enabled": False})
     await owner.refresh()
     [sign_in] = (await client.get("/auth/sessions")).json()["data"]
 
@@ -141,9 +163,20 @@ async def everything_of(owner: Person) -> Belongings:
         "organisation_id": organisation["id"],
         "user_id": owner.id,
         "holder_id": owner.id,
+        "holder": owner.id,
         "invitation_id": invitation["id"],
+        "webhook_id": webhook["id"],
+        "delivery_id": tested.json()["id"],
     }
-    secrets = {owner.name, owner.api_key, voice_key, shared_key, token["token"], mark}
+    secrets = {
+        webhook["secret"],
+        owner.name,
+        owner.api_key,
+        voice_key,
+        shared_key,
+        token["token"],
+        mark,
+    }
     return Belongings(owner, ids, frozenset(secrets | set(ids.values())), token["token"])
 
 

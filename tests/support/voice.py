@@ -10,13 +10,22 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
+from services.voice.actions.live_speech import LiveWish, SpeakLive
 from services.voice.actions.relay_speech import RelaySpeech
 from services.voice.actions.running_speech import RunningSpeech, RunningSpeeches
 from services.voice.actions.settle_speech import SettleSpeech
 from services.voice.actions.speak import Speak, Wish
 from services.voice.domain.errors import VoiceNotFound
-from services.voice.domain.ports import Audio, EarlierSpeech
-from services.voice.domain.script import Script, SettingsWish, SpeechOrder, script_for
+from services.voice.domain.piece import Piece
+from services.voice.domain.ports import Audio, EarlierSpeech, LiveVoice
+from services.voice.domain.script import (
+    Manner,
+    MannerWish,
+    Script,
+    SettingsWish,
+    SpeechOrder,
+    script_for,
+)
 from services.voice.domain.speech import Hold, Settlement, SpeechId
 from services.voice.domain.voice import Voice, VoiceCategory, VoiceId, VoiceSettings
 from shared.errors import DependencyUnavailable, LimitReached
@@ -77,6 +86,11 @@ def a_wish(
     return Wish(order or an_order(), tier_named(tier), by or on_behalf_of(), key)
 
 
+def a_live_wish(*, tier: str = "pro", by: OnBehalfOf | None = None, **changes: Any) -> LiveWish:
+    wish = MannerWish(**{"voice_id": RACHEL, **changes})
+    return LiveWish(wish, tier_named(tier), by or on_behalf_of())
+
+
 def a_script(text: str = "Hello there.", *, tier: str = "pro", **wishes: Any) -> Script:
     settings = SettingsWish(**wishes.pop("settings", {}))
     order = an_order(text, settings=settings, **wishes)
@@ -112,14 +126,23 @@ class FakeSpeeches:
     outbox: list[Fact[UsageRecorded]] = field(default_factory=list)
     leases: dict[SpeechId, datetime] = field(default_factory=dict)
     outages: int = 0
+    unwritten: Exception | None = None  # what writing a hold raises
     hidden: int = 0  # so many looks at earlier speeches see nothing yet
 
     async def hold(self, hold: Hold) -> bool:
+        if self.unwritten is not None:
+            raise self.unwritten
         if self._keyed(hold.user_id, hold.idempotency_key) is not None:
             return False
         self.kept[hold.id] = _Kept(hold)
         self.leases[hold.id] = hold.lease_expires_at
         return True
+
+    async def grow(self, speech_id: SpeechId, characters: int) -> bool:
+        kept = self.kept[speech_id]
+        if kept.settlement is None:
+            kept.hold = replace(kept.hold, characters=characters)
+        return kept.settlement is None
 
     async def settle(
         self, speech_id: SpeechId, settlement: Settlement, usage: Fact[UsageRecorded] | None
@@ -127,8 +150,8 @@ class FakeSpeeches:
         if self.outages:
             self.outages -= 1
             raise DependencyUnavailable("database")
-        kept = self.kept[speech_id]
-        if kept.settlement is not None:
+        kept = self.kept.get(speech_id)
+        if kept is None or kept.settlement is not None:
             return False
         kept.settlement = settlement
         if settlement.used is None:
@@ -194,6 +217,7 @@ class FakeAdmission:
     told: str | None = None
     given: list[FakeReservation] = field(default_factory=list)
     characters: list[int] = field(default_factory=list)
+    further: int = 0  # how many of them were no request of their own
 
     async def admit(
         self, user_id: UserId, tier: Tier, characters: int, *, now: datetime, reservation: UUID
@@ -208,6 +232,12 @@ class FakeAdmission:
         )
         self.given.append(FakeReservation([window]))
         return self.given[-1]
+
+    async def admit_more(
+        self, user_id: UserId, tier: Tier, characters: int, *, now: datetime, reservation: UUID
+    ) -> FakeReservation:
+        self.further += 1
+        return await self.admit(user_id, tier, characters, now=now, reservation=reservation)
 
     async def tier_told_of(self, user_id: UserId) -> str | None:
         return self.told
@@ -280,6 +310,53 @@ def cut() -> VendorFailed:
     return VendorFailed("elevenlabs")
 
 
+class FakeLine:
+    """Speaks each text as its bytes; ends when it was told to. Failures are raised in their turn:
+    `unheard` when it is to speak, `unsaid` when it is told."""
+
+    def __init__(self) -> None:
+        self.request_id: str | None = "vendor-1"
+        self.said: list[str] = []
+        self.unsaid: Exception | None = None
+        self.unheard: Exception | None = None
+        self.is_open = False
+        self._pieces: asyncio.Queue[Piece] = asyncio.Queue()
+
+    async def say(self, text: str) -> None:
+        if self.unsaid is not None:
+            raise self.unsaid
+        self.said.append(text)
+        self._pieces.put_nowait(Piece(text.encode()))
+
+    async def finish(self) -> None:
+        self._pieces.put_nowait(Piece(b""))
+
+    async def read(self) -> Piece:
+        if self.unheard is not None:
+            raise self.unheard
+        return await self._pieces.get()
+
+
+@dataclass(slots=True)
+class FakeLines:
+    """Opens one line, or fails to."""
+
+    line: FakeLine = field(default_factory=FakeLine)
+    failure: Exception | None = None
+    manners: list[Manner] = field(default_factory=list)
+
+    @asynccontextmanager
+    async def live(self, manner: Manner, *, by: OnBehalfOf) -> AsyncIterator[LiveVoice]:
+        self.manners.append(manner)
+        if self.failure is not None:
+            raise self.failure
+        self.line.is_open = True
+        try:
+            yield self.line
+        finally:
+            self.line.is_open = False
+
+
 class FakeRevocations:
     """Keeps what was announced."""
 
@@ -303,6 +380,20 @@ class Studio:
     admission: FakeAdmission = field(default_factory=FakeAdmission)
     running: RunningSpeeches = field(default_factory=RunningSpeeches)
     clock: StoppedClock = field(default_factory=StoppedClock)
+    lines: FakeLines = field(default_factory=FakeLines)
+
+    @property
+    def speak_live(self) -> SpeakLive:
+        return SpeakLive(
+            speeches=self.speeches,
+            admission=self.admission,
+            voices=self.provider,
+            provider=self.lines,
+            settle=SettleSpeech(self.speeches),
+            running=self.running,
+            catalogue=ModelCatalogue(),
+            clock=self.clock,
+        )
 
     @property
     def speak(self) -> Speak:

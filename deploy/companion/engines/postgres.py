@@ -19,6 +19,8 @@ from deploy.companion.ports import LOOPBACK
 SUPERUSER = "postgres"
 ROLE = "companion"
 """The role of all services: may create databases and is no superuser."""
+READERS = "billing_reader"
+"""The group of those who may read billing's reports with SQL; nobody logs in as it."""
 
 _SETTINGS: Mapping[str, str] = {
     "listen_addresses": LOOPBACK,
@@ -106,6 +108,10 @@ class Postgres:
                         verb, Identifier(ROLE), Literal(hashed)
                     )
                 )
+                # Billing's migrations grant it their views, and may not make it.
+                cursor.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", (READERS,))
+                if not cursor.fetchone():
+                    cursor.execute(SQL("CREATE ROLE {} NOLOGIN").format(Identifier(READERS)))
         finally:
             connection.close()
 

@@ -48,6 +48,10 @@ class Valkey:
             # A full server says so; it never throws away a queue or a limit.
             "maxmemory": "1gb",
             "maxmemory-policy": "noeviction",
+            # Its own rounds: less often while there is little to do, more often by itself when
+            # clients come. Keys are gone on time in any case.
+            "hz": "1",
+            "dynamic-hz": "yes",
             **self.extra_settings,
         }
         text = "".join(f"{name} {value}\n" for name, value in settings.items())

@@ -36,6 +36,7 @@ from services.auth.actions.list_personal_tokens import ListPersonalTokens
 from services.auth.actions.list_sign_ins import ListSignIns
 from services.auth.actions.look_up_member import LookUpMember
 from services.auth.actions.look_up_user import LookUpUser
+from services.auth.actions.mail_billing_news import MailBillingNews
 from services.auth.actions.mail_limits import MailLimits
 from services.auth.actions.note_console_act import NoteConsoleAct
 from services.auth.actions.note_forgotten import NoteForgotten
@@ -97,6 +98,7 @@ class Actions:
     reset_password: ResetPassword
     send_mails: SendMails
     mail_limits: MailLimits
+    mail_billing_news: MailBillingNews
     verify_email: VerifyEmail
     list_sign_ins: ListSignIns
     end_sign_in: EndSignIn

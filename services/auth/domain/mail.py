@@ -28,6 +28,8 @@ class MailKind(StrEnum):
     NEW_FACTOR = "new_factor"
     FACTOR_REMOVED = "factor_removed"
     LIMIT_REACHED = "limit_reached"
+    SPEND_REACHED = "spend_reached"
+    WEBHOOK_DISABLED = "webhook_disabled"
 
 
 class UnreadableMail(Exception):

@@ -220,6 +220,35 @@ def _limit_reached(facts: Facts) -> Text:
     )
 
 
+def _spend_reached(facts: Facts) -> Text:
+    return Text(
+        "Your spending has reached a mark of yours",
+        (
+            f"What you have used in {facts['month']} costs {facts['spent']} US dollars by the"
+            f" vendors' prices; you wanted to be told at {facts['threshold']}.",
+            f"A new month begins at {facts['resets_at']}. Nothing is refused because of this mark.",
+            "PUT /billing/alerts sets other marks, or none.",
+        ),
+    )
+
+
+def _webhook_disabled(facts: Facts) -> Text:
+    why = (
+        "It has answered that it is gone (410)."
+        if facts["reason"] == "gone"
+        else "Nothing that we sent there arrived for five days."
+    )
+    return Text(
+        "A webhook was switched off",
+        (
+            f"The webhook at {facts['host']} ({facts['webhook_id']}) is told nothing any more.",
+            why,
+            "What it did not get is listed at GET /billing/webhooks/dead. Once it works again,"
+            " enable it and have that delivered.",
+        ),
+    )
+
+
 _TEXTS: Mapping[MailKind, Callable[[Facts], Text]] = {
     MailKind.VERIFY_EMAIL: _verify_email,
     MailKind.ACCOUNT_EXISTS: _account_exists,
@@ -232,4 +261,6 @@ _TEXTS: Mapping[MailKind, Callable[[Facts], Text]] = {
     MailKind.NEW_FACTOR: _new_factor,
     MailKind.FACTOR_REMOVED: _factor_removed,
     MailKind.LIMIT_REACHED: _limit_reached,
+    MailKind.SPEND_REACHED: _spend_reached,
+    MailKind.WEBHOOK_DISABLED: _webhook_disabled,
 }

@@ -8,4 +8,11 @@ from shared.messaging.upkeep import install_upkeep
 listen = Listen("auth")
 install_upkeep(listen)
 
-from services.auth.tasks import jobs, on_limit, on_mail, on_subscription, on_user  # noqa: E402, F401
+from services.auth.tasks import (  # noqa: E402, F401
+    jobs,
+    on_billing_news,
+    on_limit,
+    on_mail,
+    on_subscription,
+    on_user,
+)

@@ -5,41 +5,73 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from services.billing.actions.advance_subscriptions import AdvanceSubscriptions
+from services.billing.actions.analyse import Analyse
 from services.billing.actions.archive_ledger import ArchiveLedger, VerifyArchive
+from services.billing.actions.ask_for_export import (
+    AskForExport,
+    FetchExport,
+    ListExports,
+    ShowExport,
+)
 from services.billing.actions.cancel_subscription import CancelSubscription, ResumeSubscription
 from services.billing.actions.change_subscription import ChangeSubscription, GrantSubscription
 from services.billing.actions.check_rollups import CheckRollups, RepairDrift
 from services.billing.actions.close_period import ClosePeriod, ListPeriods, ShowPeriod
 from services.billing.actions.compare_manifests import CompareManifests
 from services.billing.actions.correct_usage import ApplyCorrections, CorrectUsage
+from services.billing.actions.deliver_webhooks import DeliverWebhooks
+from services.billing.actions.derive_activity import DeriveActivity, NoteNewUsers
 from services.billing.actions.end_organisation_subscriptions import EndOrganisationSubscriptions
 from services.billing.actions.explain_usage import ExplainUsage
+from services.billing.actions.export_days import ExportDays, ShowExportedDays
+from services.billing.actions.export_records import ExportOwnUsage
 from services.billing.actions.export_user import ExportUser
 from services.billing.actions.forget_user import ForgetUser
+from services.billing.actions.issue_credit_note import IssueCreditNote
+from services.billing.actions.keep_billing_details import (
+    KeepBillingDetails,
+    ShowBillingDetails,
+)
+from services.billing.actions.keep_export_queue import KeepExportQueue
+from services.billing.actions.keep_webhooks import KeepWebhooks
 from services.billing.actions.link_ledger import LinkLedger
 from services.billing.actions.list_charges import ListCharges
 from services.billing.actions.list_past_due import ListPastDue, ListUnusedPayments
 from services.billing.actions.list_usage import ExportUsage, ListUsage
+from services.billing.actions.make_invoices import MakeInvoices
 from services.billing.actions.note_manifests import NoteManifests
+from services.billing.actions.open_dashboard import OpenDashboard
 from services.billing.actions.open_portal import OpenPortal
 from services.billing.actions.prepare_ledger import PrepareLedger
+from services.billing.actions.preview_invoice import PreviewInvoice
 from services.billing.actions.preview_price import PreviewPrice
 from services.billing.actions.rate_unpriced_usage import RateUnpricedUsage
 from services.billing.actions.receive_payment_news import CatchUpOnPayments, ReceiveWebhook
 from services.billing.actions.reconcile import Reconcile
 from services.billing.actions.record_usage import RecordUsage
+from services.billing.actions.redeliver_webhooks import RedeliverWebhooks
 from services.billing.actions.report_outside_usage import ReportOutsideUsage
 from services.billing.actions.report_usage import ReportUsage
 from services.billing.actions.request_missing_usage import RequestMissingUsage
 from services.billing.actions.rerate_usage import RerateUsage
 from services.billing.actions.set_plan_price import SetPlanPrice, ShowPlanPrices
 from services.billing.actions.set_price import SetPrice
+from services.billing.actions.set_usage_fee import ListUsageFees, SetUsageFee
 from services.billing.actions.settle_payment import MarkPaid
+from services.billing.actions.show_balance import ShowBalance
+from services.billing.actions.show_invoice import (
+    ListInvoices,
+    PrintInvoice,
+    ShowCreditNotes,
+    ShowInvoice,
+)
 from services.billing.actions.show_limits import ShowLimits
 from services.billing.actions.show_organisation_subscription import ShowOrganisationSubscription
 from services.billing.actions.show_subscription import ShowSubscription
 from services.billing.actions.tell_limits import TellLimits
 from services.billing.actions.tell_payers import TellPayers
+from services.billing.actions.tell_spending import ChooseAlerts, TellSpending
+from services.billing.actions.verify_invoice import VerifyInvoice
 from services.billing.actions.verify_ledger import ShowLedger, VerifyLedger
 
 
@@ -55,6 +87,14 @@ class Actions:
     report_usage: ReportUsage
     list_usage: ListUsage
     export_usage: ExportUsage
+    export_own_usage: ExportOwnUsage
+    ask_for_export: AskForExport
+    list_exports: ListExports
+    show_export: ShowExport
+    fetch_export: FetchExport
+    export_days: ExportDays
+    show_exported_days: ShowExportedDays
+    keep_export_queue: KeepExportQueue
     explain_usage: ExplainUsage
     show_limits: ShowLimits
     show_subscription: ShowSubscription
@@ -70,6 +110,9 @@ class Actions:
     tell_payers: TellPayers
     open_portal: OpenPortal
     list_charges: ListCharges
+    show_billing_details: ShowBillingDetails
+    keep_billing_details: KeepBillingDetails
+    show_balance: ShowBalance
     list_past_due: ListPastDue
     list_unused_payments: ListUnusedPayments
     set_plan_price: SetPlanPrice
@@ -81,6 +124,11 @@ class Actions:
     report_outside_usage: ReportOutsideUsage
     compare_manifests: CompareManifests
     tell_limits: TellLimits
+    tell_spending: TellSpending
+    choose_alerts: ChooseAlerts
+    keep_webhooks: KeepWebhooks
+    redeliver_webhooks: RedeliverWebhooks
+    deliver_webhooks: DeliverWebhooks
     close_period: ClosePeriod
     show_period: ShowPeriod
     list_periods: ListPeriods
@@ -96,3 +144,17 @@ class Actions:
     repair_drift: RepairDrift
     archive_ledger: ArchiveLedger
     verify_archive: VerifyArchive
+    make_invoices: MakeInvoices
+    preview_invoice: PreviewInvoice
+    list_invoices: ListInvoices
+    show_invoice: ShowInvoice
+    print_invoice: PrintInvoice
+    verify_invoice: VerifyInvoice
+    issue_credit_note: IssueCreditNote
+    show_credit_notes: ShowCreditNotes
+    set_usage_fee: SetUsageFee
+    list_usage_fees: ListUsageFees
+    derive_activity: DeriveActivity
+    note_new_users: NoteNewUsers
+    analyse: Analyse
+    open_dashboard: OpenDashboard

@@ -25,6 +25,8 @@ class EndOrganisationSubscriptions:
         """`deleted`: organisations, and who dissolved each."""
         for organisation_id, by in deleted:
             async with self.unit_of_work() as work:
+                await work.details.forget(UserId(organisation_id))
+                await work.webhooks.forget(UserId(organisation_id))
                 found = await work.subscriptions.get(UserId(organisation_id))
                 if found is None or not found.is_organisation:
                     continue

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from services.billing.domain.correction import Corrected
 from services.billing.domain.errors import UsageRecordNotFound
+from services.billing.domain.invoice_ports import InvoicedAs
 from services.billing.domain.ledger import Entry
 from services.billing.domain.ports import NewUnitOfWork
 from shared.ids import EventId, UserId
@@ -30,3 +32,9 @@ class ExplainUsage:
         entry = await self(event_id, by=by)
         async with self.unit_of_work() as work:
             return Corrected(entry, await work.corrections.of(event_id))
+
+    async def invoiced_as(self, corrected: Corrected) -> Sequence[InvoicedAs]:
+        """Where it and its corrections stand on invoices; nowhere before its month is invoiced."""
+        ids = [corrected.entry.event_id, *(one.id for one in corrected.corrections)]
+        async with self.unit_of_work() as work:
+            return await work.invoices.invoiced_as(ids)

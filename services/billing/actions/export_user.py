@@ -7,11 +7,18 @@ from dataclasses import dataclass
 
 from services.billing.actions.list_usage import ExportUsage
 from services.billing.actions.show_subscription import ShowSubscription
+from services.billing.domain.billing_details import BillingDetails
+from services.billing.domain.closing import Month
+from services.billing.domain.invoice import CreditNote, CreditNoteId, Invoice, InvoiceId
+from services.billing.domain.invoice_ports import Standing
 from services.billing.domain.ledger import Entry
 from services.billing.domain.period import Period
 from services.billing.domain.ports import NewUnitOfWork
 from services.billing.domain.subscription import Subscription
+from services.billing.domain.webhook import Endpoint, EndpointOwner
 from shared.ids import UserId
+
+_PAGE = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,9 +32,46 @@ class ExportUser:
     async def subscription(self, user_id: UserId) -> Subscription:
         return await self.show_subscription(user_id)
 
+    async def details(self, user_id: UserId) -> BillingDetails | None:
+        async with self.unit_of_work() as work:
+            return await work.details.of(user_id)
+
     async def changes(self, user_id: UserId) -> Sequence[Subscription]:
         async with self.unit_of_work() as work:
             return await work.subscriptions.changes_of(user_id)
+
+    async def invoices(self, user_id: UserId) -> AsyncIterator[Sequence[tuple[Invoice, Standing]]]:
+        """With what became of them, the newest month first."""
+        after: tuple[Month, InvoiceId] | None = None
+        while True:
+            async with self.unit_of_work() as work:
+                heads = await work.invoices.heads(holder=user_id, after=after, most=_PAGE)
+                found = [(await work.invoices.get(head.id), head.standing) for head in heads]
+            yield [(invoice, standing) for invoice, standing in found if invoice is not None]
+            if len(heads) < _PAGE:
+                return
+            after = (heads[-1].month, heads[-1].id)
+
+    async def credit_notes(self, user_id: UserId) -> AsyncIterator[Sequence[CreditNote]]:
+        """The newest first."""
+        after: CreditNoteId | None = None
+        while True:
+            async with self.unit_of_work() as work:
+                notes = await work.credit_notes.of(
+                    user_id, invoice_id=None, after=after, most=_PAGE
+                )
+            yield notes
+            if len(notes) < _PAGE:
+                return
+            after = notes[-1].id
+
+    async def webhooks(self, user_id: UserId) -> Sequence[Endpoint]:
+        async with self.unit_of_work() as work:
+            return await work.webhooks.of(EndpointOwner("user", user_id))
+
+    async def spend_alerts(self, user_id: UserId) -> Sequence[int]:
+        async with self.unit_of_work() as work:
+            return await work.spending.thresholds(user_id)
 
     def records(self, user_id: UserId) -> AsyncIterator[Sequence[Entry]]:
         """Page by page, the newest first."""

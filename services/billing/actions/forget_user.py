@@ -14,16 +14,18 @@ from shared.tiers import DEFAULT_TIER
 
 @dataclass(frozen=True)
 class ForgetUser(Forget[UnitOfWork]):
-    """End the user's subscription, and drop it.
+    """End the user's subscription, and drop it and their billing details.
 
-    The ledger and the record of what they paid for stay: books are kept. They hold an id that no
-    longer leads to anybody, and nothing of what was said.
+    The ledger, the record of what they paid for, and invoices with the name on them stay: books
+    are kept. The first two hold an id that no longer leads to anybody; none, what was said.
     """
 
     service: ClassVar[str] = "billing"
 
     async def erase(self, work: UnitOfWork, user_id: UserId) -> Left:
         """All of it at once."""
+        await work.details.forget(user_id)
+        await work.webhooks.forget(user_id)
         present = await work.subscriptions.get(user_id)
         if present is None:
             return Left.NOTHING

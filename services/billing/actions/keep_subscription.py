@@ -60,12 +60,12 @@ async def keep_steps(
         after = step.subscription
         if after.revision != before.revision:
             await work.subscriptions.save(after, by=by or after.user_id)
-            _tell(work, after, by or after.user_id)
+            await _tell(work, after, by or after.user_id)
         if after.owed_microusd != before.owed_microusd:
             await _ask(work, after)
 
 
-def _tell(work: UnitOfWork, after: Subscription, by: UserId) -> None:
+async def _tell(work: UnitOfWork, after: Subscription, by: UserId) -> None:
     event = SubscriptionChanged(
         user_id=by if after.is_organisation else after.user_id,
         tier_name=after.tier_name,
@@ -74,6 +74,21 @@ def _tell(work: UnitOfWork, after: Subscription, by: UserId) -> None:
         organisation_id=after.organisation_id,
     )
     work.publish(event, subject=after.user_id, tier=after.tier_name)
+    facts = {
+        "organisation_id": after.organisation_id,
+        "user_id": None if after.is_organisation else after.user_id,
+        "tier": after.tier_name,
+        "seats": after.seats,
+        "revision": after.revision,
+        "state": after.shown_state.value,
+        "period_ends": after.period_ends,
+    }
+    await work.webhooks.tell(
+        after.user_id,
+        event.type,
+        facts,
+        effect_key=f"subscription/{after.user_id}/{after.revision}",
+    )
 
 
 async def _ask(work: UnitOfWork, after: Subscription) -> None:

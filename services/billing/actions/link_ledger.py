@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import structlog
 
 from services.billing.domain.ledger_chain import (
+    CORRECTION,
     CORRECTIONS,
-    Digest,
+    Digests,
     Links,
     chain_name,
-    chain_of,
     continued,
     genesis,
 )
@@ -62,24 +62,24 @@ class LinkLedger:
         # Logs leave this machine: what they say of a chain's end can't be cut off with it.
         for run in runs:
             log.info("ledger_head", chain=chain_name(run.chain), head=str(run.head))
-        return len(waiting), len(records)
+        return len(waiting), sum(len(run.ids) for run in runs)
 
 
-async def _take_up(work: UnitOfWork, waiting: Sequence[Waiting]) -> list[Digest]:
-    records: list[Digest] = []
+async def _take_up(work: UnitOfWork, waiting: Sequence[Waiting]) -> list[Digests]:
+    records: list[Digests] = []
     for kind in _KINDS:
         ids = [id_ for one in waiting if one.kind == kind for id_ in one.ids]
         if ids:
-            records += await work.chain.digests(kind, ids)
-            await work.chain.add_to_days(kind, ids)
+            records.append(await work.chain.take_up(kind, ids))
     return records
 
 
-async def _links_for(work: UnitOfWork, records: Iterable[Digest]) -> list[Links]:
-    by_chain: dict[int, list[Digest]] = {}
-    for record in records:
-        chain = CORRECTIONS if record.kind == "c" else chain_of(record.id)
-        by_chain.setdefault(chain, []).append(record)
+async def _links_for(work: UnitOfWork, records: Iterable[Digests]) -> list[Links]:
+    by_chain: dict[int, list[Digests]] = {}
+    for some in records:
+        are_corrections = some.kinds.startswith(CORRECTION)
+        for chain, its in ({CORRECTIONS: some} if are_corrections else some.by_chain()).items():
+            by_chain.setdefault(chain, []).append(its)
     heads = await work.chain.heads(sorted(by_chain))
     return [
         continued(chain, heads.get(chain) or genesis(chain), by_chain[chain])

@@ -104,7 +104,8 @@ async def _order_paid(work: UnitOfWork, news: News, now: datetime, rules: Rules)
     order = await work.payments.get(news.order_id) if news.order_id else None
     if order is None or news.customer is None:
         return None
-    await settle_order(work, order.id, now, rules, by=order.asked_by)
+    received = news.amount_microusd
+    await settle_order(work, order.id, now, rules, by=order.asked_by, received_microusd=received)
     if news.subscription is None:
         return None
     known = await work.payments.payer(order.holder)
@@ -186,8 +187,10 @@ async def _payer_ended(work: UnitOfWork, news: News, now: datetime, rules: Rules
 
 async def _invoice_paid(work: UnitOfWork, news: News, now: datetime, rules: Rules) -> None:
     payer = await _payer(work, news)
-    # A first invoice is the order's, and so is that of a change: they were settled as such.
-    if payer is None or not news.is_renewal or news.reference is None:
+    if payer is None or news.reference is None:
+        return
+    if not news.is_renewal:
+        await _note_received(work, payer, news)
         return
     present, _prices = await take_up(work, _holder(payer), now, rules)
     known = await work.payments.by_reference(news.provider, news.reference)
@@ -201,6 +204,16 @@ async def _invoice_paid(work: UnitOfWork, news: News, now: datetime, rules: Rule
         return
     await work.payments.add(_record(payer, news, PaymentKind.RENEWAL, now))
     await keep_step(work, present, paid(present, now), by=payer.holder)
+
+
+async def _note_received(work: UnitOfWork, payer: Payer, news: News) -> None:
+    """A first invoice is the order's, and so is that of a change: they were settled as such. But
+    the provider's own proration is in cents, and what it collected is what was paid."""
+    order = await work.payments.hold(news.order_id) if news.order_id else None
+    if order is None or order.holder != payer.holder or order.reference is not None:
+        return
+    received = replace(order, reference=news.reference, amount_microusd=news.amount_microusd)
+    await work.payments.save(received)
 
 
 async def _invoice_failed(work: UnitOfWork, news: News, now: datetime, rules: Rules) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from services.billing.domain.ledger import Entry
 from services.billing.domain.ports import NewUnitOfWork
 from services.billing.domain.price_book import ListPrices, PriceBook
+from services.billing.domain.usage_columns import UsageColumns
 from shared.events import Fact
 from shared.events.usage import UsageRecorded
 
@@ -30,3 +31,9 @@ class RecordUsage:
         async with self.unit_of_work() as work:
             book = PriceBook.of(self.list_prices, await work.prices.of(models))
             return await work.ledger.record([entry.rated(book.rate(entry)) for entry in entries])
+
+    async def together(self, usage: UsageColumns) -> int:
+        """The same for usage that can stand in the ledger as it is."""
+        async with self.unit_of_work() as work:
+            book = PriceBook.of(self.list_prices, await work.prices.of(usage.models))
+            return await work.ledger.record_columns(usage.rated(book))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from services.billing.actions.keep_subscription import keep_step, take_up
@@ -20,6 +20,7 @@ from services.billing.domain.payment import Payment, PaymentId, PaymentKind, Pay
 from services.billing.domain.plan_price import UnitPrice
 from services.billing.domain.ports import NewUnitOfWork, UnitOfWork
 from services.billing.domain.subscription import Holder, Subscription
+from services.billing.domain.tax import whole_cents
 from shared.clock import Clock
 from shared.ids import UserId
 from shared.tiers import TIERS
@@ -43,19 +44,33 @@ class MarkPaid:
             payment = await work.payments.get(payment_id)
             if payment is None or payment.state is not PaymentState.OPEN:
                 raise PaymentNotFound(payment_id)
+            # Nobody pays parts of a cent; what they differ by is in the balance.
+            received = whole_cents(payment.amount_microusd)
             if payment.kind is PaymentKind.ORDER:
-                return (await settle_order(work, payment_id, now, self.rules, by=by)).subscription
-            settled = await settle_renewal(work, payment.id, now, self.rules, by=by)
+                step = await settle_order(
+                    work, payment_id, now, self.rules, by=by, received_microusd=received
+                )
+                return step.subscription
+            settled = await settle_renewal(
+                work, payment.id, now, self.rules, by=by, received_microusd=received
+            )
             if settled is None:
                 raise PaymentNotFound(payment_id)
             return settled
 
 
 async def settle_order(
-    work: UnitOfWork, order_id: PaymentId, now: datetime, rules: Rules, *, by: UserId
+    work: UnitOfWork,
+    order_id: PaymentId,
+    now: datetime,
+    rules: Rules,
+    *,
+    by: UserId,
+    received_microusd: int | None = None,
 ) -> Step:
     """The change that was paid for takes effect; nothing happens for one that did already.
 
+    `received_microusd`: what has come, as far as somebody knows, in place of what was asked for.
     Raises PaymentNotFound.
     """
     seen = await work.payments.get(order_id)
@@ -67,7 +82,7 @@ async def settle_order(
         return Step(present)
     step = _fulfilled(order, present, now)
     state = PaymentState.PAID if step is not None else PaymentState.UNUSED
-    await work.payments.save(order.settled(state, now))
+    await work.payments.save(_received(order.settled(state, now), received_microusd))
     if step is None:
         return Step(present)
     await keep_step(work, present, step, by=by)
@@ -75,7 +90,13 @@ async def settle_order(
 
 
 async def settle_renewal(
-    work: UnitOfWork, payment_id: PaymentId, now: datetime, rules: Rules, *, by: UserId
+    work: UnitOfWork,
+    payment_id: PaymentId,
+    now: datetime,
+    rules: Rules,
+    *,
+    by: UserId,
+    received_microusd: int | None = None,
 ) -> Subscription | None:
     """What was owed is paid; None when nobody waits for this payment any more."""
     seen = await work.payments.get(payment_id)
@@ -85,10 +106,14 @@ async def settle_renewal(
     payment = await work.payments.hold(payment_id)
     if payment is None or payment.state is not PaymentState.OPEN:
         return None
-    await work.payments.save(payment.settled(PaymentState.PAID, now))
+    await work.payments.save(_received(payment.settled(PaymentState.PAID, now), received_microusd))
     step = paid(present, now)
     await keep_step(work, present, step, by=by)
     return step.subscription
+
+
+def _received(settled: Payment, microusd: int | None) -> Payment:
+    return settled if microusd is None else replace(settled, amount_microusd=microusd)
 
 
 def _holder(payment: Payment) -> Holder:

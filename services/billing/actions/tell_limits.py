@@ -19,8 +19,8 @@ _KEEP = timedelta(days=62)
 
 @dataclass(frozen=True, slots=True)
 class TellLimits:
-    """Publish `limit.reached` for who has come to 80 or 100 percent of a day's requests or a
-    month's characters, by the ledger: once per window and threshold."""
+    """Publish `limit.reached`, and tell webhooks, for who has come to 80 or 100 percent of a day's
+    requests or a month's characters, by the ledger: once per window and threshold."""
 
     unit_of_work: NewUnitOfWork
     clock: Clock
@@ -44,5 +44,12 @@ class TellLimits:
                     resets_at=one.resets_at,
                 )
                 work.publish(event, subject=one.user_id, tier=one.tier)
+                await work.webhooks.tell(
+                    one.user_id,
+                    event.type,
+                    event.model_dump(mode="json"),
+                    effect_key=f"limit/{one.user_id}/{one.window}/{one.resets_at:%Y-%m-%d}/"
+                    f"{one.percent}",
+                )
             await work.alerts.forget(before=now - _KEEP)
         return len(found)

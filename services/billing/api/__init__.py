@@ -5,8 +5,16 @@ from __future__ import annotations
 from services.billing.api import (
     account_export,
     admin,
+    admin_analytics,
+    admin_exports,
+    admin_invoices,
     admin_subscriptions,
+    alerts,
+    balance,
+    billing_details,
     corrections,
+    dashboard,
+    invoices,
     limits,
     outside_usage,
     payments,
@@ -15,6 +23,7 @@ from services.billing.api import (
     records,
     subscription,
     usage,
+    webhooks,
 )
 
 routers = [
@@ -25,10 +34,21 @@ routers = [
     plans.router,
     subscription.router,
     payments.router,
+    alerts.router,
+    webhooks.router,
+    webhooks.staff_router,
+    billing_details.router,
+    balance.router,
+    invoices.router,
     admin.router,
+    admin_exports.router,
     admin_subscriptions.router,
     corrections.router,
     periods.router,
+    balance.team_router,
+    admin_invoices.router,
+    admin_analytics.router,
+    dashboard.router,
 ]
 
 internal_routers = [account_export.router]

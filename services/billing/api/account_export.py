@@ -8,9 +8,12 @@ from uuid import UUID
 from fastapi import APIRouter, Depends
 from fastapi.responses import StreamingResponse
 
+from services.billing.api.billing_details import DetailsBody
 from services.billing.api.dependencies import ServiceActions
+from services.billing.api.invoice_body import CreditNoteBody, InvoiceBody
 from services.billing.api.record_body import RecordBody
 from services.billing.api.subscription import SubscriptionBody
+from services.billing.api.webhooks import WebhookBody
 from shared.http.caller import OnlyFrom
 from shared.http.export import json_answer, pages_of
 from shared.http.problems import problems
@@ -25,14 +28,24 @@ router = APIRouter(prefix="/internal", tags=["export"])
 async def export(
     user_id: UUID, actions: ServiceActions, _auth: Annotated[str, Depends(OnlyFrom("auth"))]
 ) -> StreamingResponse:
-    """All that is kept of a user: their subscription, its changes, and every paid call."""
+    """All that is kept of a user: their subscription, its changes, whom invoices
+    are made out to, their invoices and credit notes, webhooks and alerts, and every paid call."""
     user, export_user = UserId(user_id), actions.export_user
     present = SubscriptionBody.of(await export_user.subscription(user))
     changes = [SubscriptionBody.of(change) for change in await export_user.changes(user)]
+    details = await export_user.details(user)
     return await json_answer(
         {
             "subscription": present.model_dump(mode="json"),
             "subscription_changes": [change.model_dump(mode="json") for change in changes],
+            "billing_details": DetailsBody.of(details).model_dump() if details else None,
+            "invoices": pages_of(export_user.invoices(user), lambda pair: InvoiceBody.of(*pair)),
+            "credit_notes": pages_of(export_user.credit_notes(user), CreditNoteBody.of),
+            "webhooks": [
+                WebhookBody.of(endpoint).model_dump(mode="json")
+                for endpoint in await export_user.webhooks(user)
+            ],
+            "spend_alerts_microusd": list(await export_user.spend_alerts(user)),
             "usage_records": pages_of(export_user.records(user), RecordBody.of),
         }
     )

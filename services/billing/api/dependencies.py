@@ -22,8 +22,13 @@ async def _actions(request: Request) -> Actions:
     return actions
 
 
+def is_billing_staff(caller: Caller) -> bool:
+    """Whether the caller belongs to the operator's billing team."""
+    return caller.identity.role in _STAFF
+
+
 async def _billing_staff(caller: StillSignedIn) -> Caller:
-    if caller.identity.role not in _STAFF:
+    if not is_billing_staff(caller):
         raise NotBillingStaff
     return caller
 

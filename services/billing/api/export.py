@@ -1,27 +1,20 @@
-"""Ledger entries as a file: CSV or one JSON object a line, streamed page by page."""
+"""The ledger's rows as a file: CSV, one JSON object a line, or Parquet, sent while it is made."""
 
 from __future__ import annotations
 
-import csv
-import io
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import AsyncIterator, Sequence
 
-import orjson
 from starlette.responses import StreamingResponse
 
-from services.billing.api.record_body import RecordBody
-from services.billing.domain.ledger import Entry
-
-Pages = AsyncIterator[Sequence[Entry]]
+from services.billing.domain.usage_export import FormatName
 
 CSV = "text/csv"
 NDJSON = "application/x-ndjson"
+PARQUET = "application/vnd.apache.parquet"
 JSON = "application/json"
 
-_COLUMNS = list(RecordBody.model_fields)
-# A spreadsheet would run a text that begins like this as a formula.
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+FORMATS: dict[str, FormatName] = {CSV: "csv", NDJSON: "ndjson", PARQUET: "parquet"}
+_TYPES = {name: media_type for media_type, name in FORMATS.items()}
 
 
 def wanted_type(accept: str | None) -> str:
@@ -31,7 +24,7 @@ def wanted_type(accept: str | None) -> str:
         name, *parameters = (piece.strip().lower() for piece in part.split(";"))
         offered = {"*/*": JSON, "application/*": JSON, "text/*": CSV}.get(name, name)
         quality = _quality(parameters)
-        if offered in {CSV, NDJSON, JSON} and quality > best_quality:
+        if offered in {*FORMATS, JSON} and quality > best_quality:
             best, best_quality = offered, quality
     return best
 
@@ -47,52 +40,22 @@ def _quality(parameters: Sequence[str]) -> float:
     return 1.0
 
 
-async def export(pages: Pages, media_type: str) -> StreamingResponse:
-    """All the pages as one file. The first one is read before the answer begins, so that a database
-    that is away is a 503; one that goes away later breaks the transfer off, visibly."""
-    first: Sequence[Entry] = await anext(pages, [])
-    write = _csv if media_type == CSV else _ndjson
-    name = "usage.csv" if media_type == CSV else "usage.ndjson"
+async def export(pieces: AsyncIterator[bytes], format_: FormatName) -> StreamingResponse:
+    """All the pieces as one file. The first one is made before the answer begins, so that a
+    database that is away is a 503; one that goes away later breaks the transfer off, visibly."""
+    first = await anext(pieces, b"")
     return StreamingResponse(
-        _lines(first, pages, write, _csv_head() if media_type == CSV else b""),
-        media_type=media_type,
+        _after(first, pieces),
+        media_type=_TYPES[format_],
         headers={
-            "content-disposition": f'attachment; filename="{name}"',
+            "content-disposition": f'attachment; filename="usage.{format_}"',
             "cache-control": "no-store",
             "vary": "accept",
         },
     )
 
 
-async def _lines(
-    first: Sequence[Entry], pages: Pages, write: Callable[[Sequence[Entry]], bytes], head: bytes
-) -> AsyncIterator[bytes]:
-    yield head + write(first)
-    async for page in pages:
-        yield write(page)
-
-
-def _ndjson(page: Sequence[Entry]) -> bytes:
-    return b"".join(orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE) for row in _rows(page))
-
-
-def _csv(page: Sequence[Entry]) -> bytes:
-    text = io.StringIO()
-    csv.writer(text).writerows([_cell(row[name]) for name in _COLUMNS] for row in _rows(page))
-    return text.getvalue().encode()
-
-
-def _csv_head() -> bytes:
-    return (",".join(_COLUMNS) + "\r\n").encode()
-
-
-def _cell(value: Any) -> Any:
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, str) and value.startswith(_FORMULA):
-        return f"'{value}"
-    return value
-
-
-def _rows(page: Sequence[Entry]) -> list[Mapping[str, Any]]:
-    return [RecordBody.of(entry).model_dump(mode="json") for entry in page]
+async def _after(first: bytes, pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    yield first
+    async for piece in pieces:
+        yield piece

@@ -12,6 +12,7 @@ from prometheus_client import Gauge
 
 from services.billing.actions import Actions
 from services.billing.actions.reconcile import Reconciliation
+from services.billing.domain.usage_export import Day
 from shared.errors import ExpectedFailure
 
 log = structlog.get_logger(__name__)
@@ -62,6 +63,15 @@ DRIFTS = Gauge(
     "Kept sums that are not what the ledger says and that nobody has repaired (100 at most).",
 )
 
+LAST_EXPORTED_DAY = Gauge(
+    "companion_billing_last_exported_day_seconds",
+    "The end of the newest day that lies at the exports' target, as Unix time; 0 before the first. "
+    "It should never be older than a day and some hours.",
+)
+FAILING_DAYS = Gauge(
+    "companion_billing_failing_export_days", "Days that could not be written to the target."
+)
+
 
 @asynccontextmanager
 async def keep_gauges(actions: Actions) -> AsyncIterator[None]:
@@ -78,6 +88,7 @@ async def _refresh(actions: Actions) -> None:
     while True:
         try:
             show(await actions.reconcile(), datetime.now(UTC))
+            show_exports(await actions.show_exported_days())
         except ExpectedFailure as failure:
             log.warning("gauges_not_refreshed", reason=failure.code)
         except Exception:  # a bug here must not leave the gauges standing still for good
@@ -112,3 +123,12 @@ def show(state: Reconciliation, now: datetime) -> None:
     for producer, count in missing.items():
         MISSING.labels(producer).set(count)
         SILENCE.labels(producer).set((now - seen[producer]).total_seconds())
+
+
+def show_exports(exported: tuple[Day | None, int] | None) -> None:
+    """Set those of the exports; without a target there is nothing to alarm on."""
+    if exported is None:
+        return
+    last, failing = exported
+    LAST_EXPORTED_DAY.set(last.period.ends.timestamp() if last else 0)
+    FAILING_DAYS.set(failing)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Annotated
 from uuid import UUID
@@ -11,9 +12,11 @@ from pydantic import BaseModel
 
 from services.billing.api.corrections import DeltasBody, deltas_body
 from services.billing.api.dependencies import AskedPeriod, Cursor, ServiceActions
-from services.billing.api.export import CSV, JSON, NDJSON, export, wanted_type
+from services.billing.api.export import CSV, FORMATS, NDJSON, PARQUET, export, wanted_type
+from services.billing.api.invoice_body import InvoicedAsBody
 from services.billing.api.record_body import RecordBody
 from services.billing.domain.correction import Corrected, Correction
+from services.billing.domain.invoice_ports import InvoicedAs
 from services.billing.domain.ledger import Entry
 from services.billing.domain.period import Period
 from services.billing.domain.ports import Position
@@ -42,19 +45,25 @@ class RecordLifeBody(RecordBody):
 
     producer: str
     life: list[StepBody]
+    invoiced_as: list[InvoicedAsBody]
 
     @classmethod
-    def telling(cls, corrected: Corrected) -> RecordLifeBody:
+    def telling(cls, corrected: Corrected, invoiced: Sequence[InvoicedAs]) -> RecordLifeBody:
         entry = corrected.entry
         record = RecordBody.of(entry).model_dump()
         life = [*_life(entry), *map(_correction, corrected.corrections)]
-        return cls(**record, producer=entry.producer, life=life)
+        return cls(
+            **record,
+            producer=entry.producer,
+            life=life,
+            invoiced_as=[InvoicedAsBody.of(found) for found in invoiced],
+        )
 
 
 @router.get(
     "",
     response_model=Page[RecordBody],
-    responses=problems(401, 422) | {200: {"content": {CSV: {}, NDJSON: {}}}},
+    responses=problems(401, 422) | {200: {"content": {CSV: {}, NDJSON: {}, PARQUET: {}}}},
 )
 async def list_records(
     actions: ServiceActions,
@@ -66,15 +75,15 @@ async def list_records(
     cursor: Cursor = None,
     accept: Annotated[str | None, Header(max_length=1_000)] = None,
 ) -> Page[RecordBody] | Response:
-    """Your ledger entries, the newest first: a page as JSON, or all of them as a CSV or NDJSON
-    file, by `Accept`."""
+    """Your ledger entries, the newest first: a page as JSON, or all of them with what was
+    corrected later as a CSV, NDJSON or Parquet file, by `Accept`."""
     period = Period.between(asked.begins, asked.ends)
     after = _position(cursor) if cursor else None
     user_id = caller.identity.user_id
-    media_type = wanted_type(accept)
-    if media_type != JSON:
-        pages = actions.export_usage(user_id, period=period, after=after, most=limit)
-        return await export(pages, media_type)
+    format_ = FORMATS.get(wanted_type(accept))
+    if format_ is not None:
+        pieces = actions.export_own_usage(user_id, format_, period=period, after=after, most=limit)
+        return await export(pieces, format_)
     size = limit or _PAGE
     entries = await actions.list_usage(user_id, period=period, after=after, most=size + 1)
     page = Page.of(entries, size, lambda entry: cursor_of(entry.occurred_at, entry.event_id))
@@ -86,11 +95,11 @@ async def explain_record(
     event_id: UUID, actions: ServiceActions, caller: SignedIn
 ) -> RecordLifeBody:
     """The life of one event: when it happened, came here, was rated and by which price, and what
-    was corrected later."""
+    was corrected later, and on which line of which invoice it stands."""
     corrected = await actions.explain_usage.with_corrections(
         EventId(event_id), by=caller.identity.user_id
     )
-    return RecordLifeBody.telling(corrected)
+    return RecordLifeBody.telling(corrected, await actions.explain_usage.invoiced_as(corrected))
 
 
 def _life(entry: Entry) -> list[StepBody]:

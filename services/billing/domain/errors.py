@@ -14,6 +14,7 @@ from shared.errors import (
     LimitReached,
     NotFound,
     PaymentRequired,
+    Unauthenticated,
     Unavailable,
 )
 
@@ -162,6 +163,24 @@ class PeriodNotComplete(Conflict):
             month=month,
             findings=list(findings),
         )
+
+
+class BillingDetailsNotAcceptable(Invalid):
+    """A field of the billing details that can't stand on an invoice; says which, never its text."""
+
+    code = "billing_details_not_acceptable"
+
+    def __init__(self, field: str, reason: str) -> None:
+        super().__init__(f"`{field}` {reason}.", field=field)
+
+
+class BillingDetailsNotFound(NotFound):
+    """Nothing was told yet that an invoice could be made out to."""
+
+    code = "billing_details_not_found"
+
+    def __init__(self) -> None:
+        super().__init__("There are no billing details yet.")
 
 
 class PeriodNotFound(NotFound):
@@ -395,3 +414,222 @@ class WebhooksNotOffered(NotFound):
 
     def __init__(self) -> None:
         super().__init__("No payment provider is set up here.")
+
+
+class BadAnalysis(Invalid):
+    """An analysis that is asked for in a way that there is none of."""
+
+    code = "bad_analysis"
+
+    def __init__(self, parameter: str, rule: str, known: Iterable[str]) -> None:
+        names = list(known)
+        super().__init__(
+            f"`{parameter}`: {rule} {', '.join(names)}", parameter=parameter, known=names
+        )
+
+
+class DashboardLinkOver(Unauthenticated):
+    """A link that was used, is too old, or was never given out: all look the same."""
+
+    code = "dashboard_link_over"
+
+    def __init__(self) -> None:
+        super().__init__("This link opens nothing any more. Ask for a new one.")
+
+
+class DashboardClosed(Unauthenticated):
+    """A browser that no link has let in, or whose time is over."""
+
+    code = "dashboard_closed"
+
+    def __init__(self) -> None:
+        super().__init__("The dashboard is opened by a link: ask for one.")
+
+
+class ExportNotFound(NotFound):
+    """No such export."""
+
+    code = "export_not_found"
+
+    def __init__(self, export_id: UUID) -> None:
+        super().__init__("No such export.", export_id=str(export_id))
+
+
+class ExportTargetUnavailable(Unavailable):
+    """The directory or bucket can't be written to just now; the same is tried again."""
+
+    code = "export_target_unavailable"
+
+    def __init__(self, reason: str) -> None:
+        super().__init__("The exports' target can't be written to.", reason=reason)
+
+
+class ExportQueueUnavailable(Unavailable):
+    """The broker can't be reached just now; the queue is looked after again soon."""
+
+    code = "export_queue_unavailable"
+
+    def __init__(self) -> None:
+        super().__init__("The export queue can't be reached.")
+
+
+class InvoiceNotFound(NotFound):
+    """Also raised for somebody else's, so that ids cannot be probed."""
+
+    code = "invoice_not_found"
+
+    def __init__(self) -> None:
+        super().__init__("No such invoice.")
+
+
+class InvoiceLineNotFound(NotFound):
+    """This invoice has no such line."""
+
+    code = "invoice_line_not_found"
+
+    def __init__(self, line_id: UUID) -> None:
+        super().__init__("The invoice has no such line.", line_id=str(line_id))
+
+
+class CreditNoteNotFound(NotFound):
+    """Also raised for somebody else's."""
+
+    code = "credit_note_not_found"
+
+    def __init__(self) -> None:
+        super().__init__("No such credit note.")
+
+
+class PeriodNotClosed(Conflict):
+    """What may still change is not invoiced."""
+
+    code = "period_not_closed"
+
+    def __init__(self, month: str) -> None:
+        super().__init__("The month is not closed yet.", month=month)
+
+
+class InvoicesOutOfOrder(Conflict):
+    """Months are invoiced one after the other; a late one's usage is on a later month's invoices."""
+
+    code = "invoices_out_of_order"
+
+    def __init__(self, month: str, next_month: str | None) -> None:
+        super().__init__("Another month is next.", month=month, next_month=next_month)
+
+
+class CreditExceedsLine(Conflict):
+    """No more is credited than what is left of a line, and nothing of another sign."""
+
+    code = "credit_exceeds_line"
+
+    def __init__(self, line_id: UUID, left: int) -> None:
+        super().__init__(
+            "That is more than what is left of the line.",
+            line_id=str(line_id),
+            left_microusd=left,
+        )
+
+
+class NothingToCredit(Conflict):
+    """All of it is credited already, or it comes to nothing."""
+
+    code = "nothing_to_credit"
+
+    def __init__(self, invoice_id: UUID) -> None:
+        super().__init__("Nothing is left to credit.", invoice_id=str(invoice_id))
+
+
+class CreditKeyReused(Conflict):
+    """The same key with another request would be answered with what was not asked for."""
+
+    code = "credit_key_reused"
+
+    def __init__(self) -> None:
+        super().__init__("This Idempotency-Key was used for another credit note.")
+
+
+class UsageFeeExists(Conflict):
+    """Fees are never changed: a correction is a new one, with a later time of effect."""
+
+    code = "usage_fee_exists"
+
+    def __init__(self, tier: str, effective_from: datetime) -> None:
+        super().__init__(
+            "This tier already has a fee from that moment on.",
+            tier=tier,
+            effective_from=effective_from.isoformat(),
+        )
+
+
+class WebhookNotFound(NotFound):
+    """Also raised for somebody else's webhook, so that ids can't be probed."""
+
+    code = "webhook_not_found"
+
+    def __init__(self, webhook_id: UUID) -> None:
+        super().__init__("No such webhook.", webhook_id=str(webhook_id))
+
+
+class WebhookDeliveryNotFound(NotFound):
+    """Also raised for somebody else's delivery, so that ids can't be probed."""
+
+    code = "webhook_delivery_not_found"
+
+    def __init__(self, delivery_id: UUID) -> None:
+        super().__init__("No such delivery.", delivery_id=str(delivery_id))
+
+
+class WebhookUrlNotAllowed(Invalid):
+    """A URL that we don't send anything to."""
+
+    code = "webhook_url_not_allowed"
+
+    def __init__(self, rule: str) -> None:
+        super().__init__(rule)
+
+
+class UnknownWebhookType(Invalid):
+    """An event type that this owner is not told of."""
+
+    code = "unknown_webhook_type"
+
+    def __init__(self, known: Iterable[str]) -> None:
+        names = list(known)
+        super().__init__(f"`types` lists some of {', '.join(names)}, each once.", types=names)
+
+
+class TooManyWebhooks(Conflict):
+    """There are as many as anybody may have."""
+
+    code = "too_many_webhooks"
+
+    def __init__(self, most: int) -> None:
+        super().__init__(f"There can be {most} webhooks at most.", limit=most)
+
+
+class WebhookDisabled(Conflict):
+    """Nothing is sent to a webhook that is disabled."""
+
+    code = "webhook_disabled"
+
+    def __init__(self, webhook_id: UUID) -> None:
+        super().__init__("Enable this webhook first.", webhook_id=str(webhook_id))
+
+
+class WebhookTestWaits(Conflict):
+    """One test at a time: a receiver is not to be flooded through us."""
+
+    code = "webhook_test_waits"
+
+    def __init__(self) -> None:
+        super().__init__("The last test is not delivered yet.")
+
+
+class WebhookSecretsUnavailable(Unavailable):
+    """Without its key no secret of a webhook can be kept or used."""
+
+    code = "webhook_secrets_unavailable"
+
+    def __init__(self) -> None:
+        super().__init__("Webhooks can't be used at the moment.")

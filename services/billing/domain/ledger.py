@@ -16,8 +16,8 @@ from shared.money import MicroDollars
 # A counter beyond this is broken: the largest contexts are some ten million tokens. The bound keeps
 # every cost within 64 bits, at any price that `price_book` accepts.
 MOST_UNITS = 10**12
-_LONGEST_TEXT = 300
-_LAST_SEQUENCE = 2**62
+LONGEST_TEXT = 300
+LAST_SEQUENCE = 2**62
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,11 +163,11 @@ def _refusal(fact: Fact[UsageRecorded]) -> str | None:
         return "its id is no version 7 UUID"
     if not datetime.min.year < fact.time.year < datetime.max.year:
         return "its time is out of range"
-    if fact.sequence is not None and not 0 < fact.sequence < _LAST_SEQUENCE:
+    if fact.sequence is not None and not 0 < fact.sequence < LAST_SEQUENCE:
         return "its sequence number is out of range"
     if max(_numbers(usage)) > MOST_UNITS:
         return "a count is beyond what one call can use"
-    if max([len(text or "") for text in _texts(fact)]) > _LONGEST_TEXT:
+    if max([len(text or "") for text in _texts(fact)]) > LONGEST_TEXT:
         return "a text is too long"
     return None
 

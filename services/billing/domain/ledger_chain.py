@@ -13,9 +13,11 @@ from __future__ import annotations
 
 import hashlib
 import struct
-from collections.abc import Iterable, Mapping, Sequence
+from bisect import bisect_left
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
+from operator import attrgetter
 from typing import Any
 from uuid import UUID
 
@@ -104,6 +106,11 @@ def chain_of(event_id: UUID) -> int:
     return (event_id.int >> 80) // _MILLISECONDS_A_DAY
 
 
+def _first_int(chain: int) -> int:
+    """No id of that day or of a later one is lower."""
+    return chain * _MILLISECONDS_A_DAY << 80
+
+
 def chain_on(day: date) -> int:
     """The chain of a day."""
     return (day - date(1970, 1, 1)).days
@@ -151,12 +158,27 @@ def link(before: bytes, kind: str, record_digest: bytes) -> bytes:
 
 
 @dataclass(frozen=True, slots=True)
-class Digest:
-    """A record that waits for its link, as its digest."""
+class Digests:
+    """Records that wait for their links: a letter, an id and `LINK_BYTES` of `digests` for each."""
 
-    kind: str
-    id: UUID
-    digest: bytes
+    kinds: str
+    ids: Sequence[UUID]
+    digests: bytes
+
+    def by_chain(self) -> dict[int, Digests]:
+        """Entries in the order of their ids, those of each day together."""
+        chains: dict[int, Digests] = {}
+        start = 0
+        while start < len(self.ids):
+            chain = chain_of(self.ids[start])
+            end = bisect_left(self.ids, _first_int(chain + 1), lo=start, key=attrgetter("int"))
+            chains[chain] = self._cut(start, end)
+            start = end
+        return chains
+
+    def _cut(self, start: int, end: int) -> Digests:
+        bytes_ = self.digests[start * LINK_BYTES : end * LINK_BYTES]
+        return Digests(self.kinds[start:end], self.ids[start:end], bytes_)
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,15 +203,17 @@ class Links:
         return len(self.ids) == len(self.kinds) and len(self.links) == LINK_BYTES * len(self.ids)
 
 
-def continued(chain: int, head: Head, records: Iterable[Digest]) -> Links:
+def continued(chain: int, head: Head, records: Sequence[Digests]) -> Links:
     """Links for these records, in this order."""
-    kinds, ids, links, before = [], [], [], head.mac
-    for record in records:
-        before = link(before, record.kind, record.digest)
-        kinds.append(record.kind)
-        ids.append(record.id)
-        links.append(before)
-    return Links(chain, head.sequence + 1, "".join(kinds), ids, b"".join(links))
+    links, before = [], head.mac
+    for some in records:
+        for place, kind in enumerate(some.kinds):
+            digest_ = some.digests[place * LINK_BYTES : (place + 1) * LINK_BYTES]
+            before = link(before, kind, digest_)
+            links.append(before)
+    kinds = "".join(some.kinds for some in records)
+    ids = [id_ for some in records for id_ in some.ids]
+    return Links(chain, head.sequence + 1, kinds, ids, b"".join(links))
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,9 @@ from datetime import datetime
 from typing import Protocol
 from uuid import UUID
 
+from services.billing.domain.analytics_ports import Activity, Analytics, DashboardPasses
+from services.billing.domain.balance import Accounts
+from services.billing.domain.billing_details import DetailsBook
 from services.billing.domain.charge import Charge, ChargeId
 from services.billing.domain.completeness import Gap, Progress, Stream
 from services.billing.domain.completeness_ports import (
@@ -17,6 +20,13 @@ from services.billing.domain.completeness_ports import (
     OutsideUsage,
     Periods,
     PriceEffects,
+)
+from services.billing.domain.export_ports import UsageExports, UsageRows
+from services.billing.domain.invoice_ports import (
+    CreditNotes,
+    InvoiceRuns,
+    Invoices,
+    UsageFees,
 )
 from services.billing.domain.ledger import Entry
 from services.billing.domain.ledger_ports import (
@@ -39,7 +49,9 @@ from services.billing.domain.period import Period
 from services.billing.domain.plan_price import PlanPrice, PlanPrices
 from services.billing.domain.price_book import Model, PriceOverride
 from services.billing.domain.subscription import Subscription
+from services.billing.domain.usage_columns import UsageColumns
 from services.billing.domain.usage_report import Dimension, Group
+from services.billing.domain.webhook_ports import SpendAlerts, WebhookOutbox, Webhooks
 from shared.erasure import ForgottenUsers
 from shared.events import Event
 from shared.ids import EventId, UserId
@@ -54,6 +66,8 @@ class Ledger(Protocol):
     async def record(self, entries: Sequence[Entry]) -> int:
         """Add those that are not there yet; answers how many that were."""
         ...
+
+    async def record_columns(self, usage: UsageColumns) -> int: ...
 
     async def get(self, event_id: EventId) -> Entry | None: ...
 
@@ -265,6 +279,10 @@ class UnitOfWork(Protocol):
     @property
     def charges(self) -> Charges: ...
     @property
+    def details(self) -> DetailsBook: ...
+    @property
+    def accounts(self) -> Accounts: ...
+    @property
     def payments(self) -> PaymentBook: ...
     @property
     def completeness(self) -> Completeness: ...
@@ -281,7 +299,31 @@ class UnitOfWork(Protocol):
     @property
     def effects(self) -> PriceEffects: ...
     @property
+    def webhooks(self) -> Webhooks: ...
+    @property
+    def invoices(self) -> Invoices: ...
+    @property
+    def invoice_runs(self) -> InvoiceRuns: ...
+    @property
+    def credit_notes(self) -> CreditNotes: ...
+    @property
+    def usage_fees(self) -> UsageFees: ...
+    @property
+    def webhook_outbox(self) -> WebhookOutbox: ...
+    @property
+    def spending(self) -> SpendAlerts: ...
+    @property
+    def usage_rows(self) -> UsageRows: ...
+    @property
+    def usage_exports(self) -> UsageExports: ...
+    @property
     def forgotten(self) -> ForgottenUsers: ...
+    @property
+    def activity(self) -> Activity: ...
+    @property
+    def analytics(self) -> Analytics: ...
+    @property
+    def dashboard_passes(self) -> DashboardPasses: ...
 
     def publish(
         self, event: Event, *, subject: UUID, tier: str, id_: EventId | None = None

@@ -5,21 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from decimal import ROUND_HALF_EVEN, Decimal
 from typing import NewType, Protocol, Self
 from uuid import UUID
 
 from services.billing.domain.errors import PriceNotAcceptable
 from services.billing.domain.ledger import Counts, Entry, Rating
 from shared.ids import UserId
-from shared.money import MicroDollars
+from shared.money import MicroDollars, rounded
 
 PriceId = NewType("PriceId", UUID)
 Model = tuple[str, str]  # provider and the vendor's id of the model
 
 MOST_MICROUSD_PER_MILLION = 10**10
 MOST_UNIT_MICROUSD = 10**9
-_MILLION = Decimal(1_000_000)
+_MILLION = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +56,7 @@ class UnitPrices:
         if counts.units and self.unit is None:
             return None
         units = counts.units * (self.unit or 0)
-        cost = (Decimal(total) / _MILLION).quantize(Decimal(1), rounding=ROUND_HALF_EVEN)
-        return MicroDollars(int(cost) + units)
+        return MicroDollars(rounded(total, _MILLION) + units)
 
 
 def _either(own: int | None, other: int | None) -> int | None:
@@ -97,14 +95,38 @@ class PriceOverride:
     def version(self) -> str:
         return f"override/{self.id}"
 
+    def cost(
+        self, total: int, cache_read: int, cache_write: int, output: int, characters: int, /
+    ) -> MicroDollars | None:
+        return self.prices.cost(
+            Counts(total, cache_read, cache_write, output, characters=characters)
+        )
+
     def rate(self, counts: Counts) -> Rating | None:
         """The rating by this price; None when it lacks a class that was used."""
         cost = self.prices.cost(counts)
         return None if cost is None else Rating(cost, self.version)
 
 
+class Tariff(Protocol):
+    """What the units of one model cost at a moment."""
+
+    @property
+    def version(self) -> str: ...
+
+    def cost(
+        self, total: int, cache_read: int, cache_write: int, output: int, characters: int, /
+    ) -> MicroDollars | None:
+        """What that much costs (`total` is all input); None when it is unknown."""
+        ...
+
+
 class ListPrices(Protocol):
     """The vendors' public prices."""
+
+    def tariff(self, model: Model, service_tier: str | None, at: datetime) -> Tariff | None:
+        """One for the whole day; None when there is none."""
+        ...
 
     def rate(self, entry: Entry) -> Rating | None:
         """None when the price is unknown."""
@@ -139,3 +161,10 @@ class PriceBook:
             if override.effective_from <= entry.occurred_at:
                 return override.rate(entry.counts)
         return self.list_prices.rate(entry)
+
+    def tariff(self, model: Model, service_tier: str | None, at: datetime) -> Tariff | None:
+        """The same for all calls of a model at a moment: for many of them at once."""
+        for override in self.overrides.get(model, ()):
+            if override.effective_from <= at:
+                return override
+        return self.list_prices.tariff(model, service_tier, at)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from datetime import datetime
 
 from services.billing.domain.ledger import Counts, Entry, Rating
-from services.billing.domain.price_book import Model
-from shared.pricing import price
+from services.billing.domain.price_book import Model, Tariff
+from shared.pricing import price, rates_of
 
 _NOTHING = Counts()
 
@@ -24,6 +24,9 @@ class PublicPrices:
             characters=entry.counts.characters,
         )
         return None if priced is None else Rating(priced.cost, priced.version)
+
+    def tariff(self, model: Model, service_tier: str | None, at: datetime) -> Tariff | None:
+        return rates_of(*model, at, service_tier)
 
     def knows(self, model: Model, at: datetime) -> bool:
         return price(*model, _NOTHING, at) is not None

@@ -419,6 +419,8 @@ def _invoice(about: Any) -> dict[str, Any]:
         "reference": str(about["id"]),
         "amount_microusd": _microusd(about.get("amount_paid")),
         "is_renewal": about.get("billing_reason") == _RENEWAL,
+        # Those of the subscription when the invoice was made.
+        "order_id": _order_id((details.get("metadata") or {}).get("order")),
     }
 
 

@@ -40,7 +40,7 @@ class SqlCharges:
 
     async def of(self, holder: UserId, *, after: ChargeId | None, most: int) -> Sequence[Charge]:
         rows = await self._connection.fetch(_OF, holder, after or _LAST, most)
-        return [_from_row(row) for row in rows]
+        return [from_row(row) for row in rows]
 
 
 def _to_row(charge: Charge) -> tuple[object, ...]:
@@ -62,7 +62,8 @@ def _to_row(charge: Charge) -> tuple[object, ...]:
     )
 
 
-def _from_row(row: Row) -> Charge:
+def from_row(row: Row) -> Charge:
+    """A charge out of its row."""
     return Charge(
         id=ChargeId(row["id"]),
         holder=UserId(row["holder_id"]),

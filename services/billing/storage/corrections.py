@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from services.billing.domain.correction import Corrected, Correction, Deltas
-from services.billing.storage.ledger import from_row
+from services.billing.storage.ledger import from_row as entry_from_row
 from services.billing.storage.ledger_chain import COUNTS, SUMS
 from shared.db.database import Connection, Row
 from shared.ids import EventId, UserId
@@ -49,7 +49,7 @@ class SqlCorrections:
 
     async def corrected(self, event_id: EventId) -> Corrected | None:
         row = await self._connection.fetchrow(_HOLD, event_id)
-        return Corrected(from_row(row), await self.of(event_id)) if row else None
+        return Corrected(entry_from_row(row), await self.of(event_id)) if row else None
 
     async def add(self, correction: Correction) -> bool:
         row = await self._connection.fetchrow(
@@ -68,10 +68,11 @@ class SqlCorrections:
         return row is not None and bool(row["added"])
 
     async def of(self, event_id: EventId) -> Sequence[Correction]:
-        return [_correction(row) for row in await self._connection.fetch(_OF, event_id)]
+        return [from_row(row) for row in await self._connection.fetch(_OF, event_id)]
 
 
-def _correction(row: Row) -> Correction:
+def from_row(row: Row) -> Correction:
+    """A correction out of its row."""
     return Correction(
         id=EventId(row["id"]),
         event_id=EventId(row["event_id"]),

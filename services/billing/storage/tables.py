@@ -27,11 +27,21 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import ARRAY, BYTEA, INT8MULTIRANGE, JSONB, UUID
 
+from services.billing.storage.analytics_tables import add_analytics_tables
+from services.billing.storage.details_tables import add_billing_details
+from services.billing.storage.export_tables import add_export_tables
+from services.billing.storage.invoice_tables import add_invoices
+from services.billing.storage.webhook_tables import add_webhooks
 from shared.db.forgotten import add_forgotten_user
 from shared.db.tables import new_metadata
 
 metadata = new_metadata()
 add_forgotten_user(metadata)
+add_analytics_tables(metadata)
+add_webhooks(metadata)
+add_billing_details(metadata)
+add_export_tables(metadata)
+add_invoices(metadata)
 
 _Id = UUID(as_uuid=True)
 _Moment = DateTime(timezone=True)
@@ -94,6 +104,7 @@ Table(
     ),
     Index("ix_ledger_entry_user_id_occurred_at", "user_id", "occurred_at", "event_id"),
     Index("ix_ledger_entry_occurred_at", "occurred_at", postgresql_using="brin"),
+    Index("ix_ledger_entry_received_at", "received_at", postgresql_using="brin"),
     Index(
         "ix_ledger_entry_unpriced",
         "provider",
@@ -192,6 +203,7 @@ Table(
     Column("occurred_at", _Moment, nullable=False),
     CheckConstraint("kind in ('voided', 'adjusted')", name="known_kind"),
     Index("ix_ledger_correction_event_id", "event_id"),
+    Index("ix_ledger_correction_user_id", "user_id"),
     Index(
         "uq_ledger_correction_voided_once",
         "event_id",

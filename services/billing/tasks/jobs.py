@@ -7,6 +7,7 @@ from datetime import timedelta
 import structlog
 
 from services.billing.actions import Actions
+from services.billing.domain.errors import ExportQueueUnavailable
 from services.billing.tasks import listen
 
 log = structlog.get_logger(__name__)
@@ -53,6 +54,20 @@ async def tell_limits(actions: Actions) -> None:
 
 
 @listen.every(timedelta(minutes=1))
+async def tell_spending(actions: Actions) -> None:
+    """Tell users that their spending has come to a threshold of theirs."""
+    told = await actions.tell_spending()
+    if told:
+        log.info("spending_told", users=told)
+
+
+@listen.every(timedelta(hours=1))
+async def forget_webhook_deliveries(actions: Actions) -> None:
+    """What was delivered or given up long ago."""
+    await actions.deliver_webhooks.forget()
+
+
+@listen.every(timedelta(minutes=1))
 async def rate_unpriced_usage(actions: Actions) -> None:
     """Rate what waited for a price that there is now."""
     rated = await actions.rate_unpriced_usage()
@@ -87,12 +102,26 @@ async def link_ledger(actions: Actions) -> None:
     await actions.link_ledger()
 
 
+@listen.every(timedelta(minutes=1))
+async def derive_activity(actions: Actions) -> None:
+    """Bring the rollups of the analytics up to the ledger's chains."""
+    await actions.derive_activity()
+
+
 @listen.every(timedelta(minutes=10))
 async def check_rollups(actions: Actions) -> None:
     """Work the sums out again, once a night."""
     check = await actions.check_rollups.nightly()
     if check is not None and check.drifts:
         log.error("rollups_have_drifted", drifts=check.drifts, compared=check.compared)
+
+
+@listen.every(timedelta(minutes=1))
+async def make_invoices(actions: Actions) -> None:
+    """Make the invoices of a month that was closed, and go on with those that were begun."""
+    run = await actions.make_invoices.next_one(within=timedelta(seconds=50))
+    if run is not None:
+        log.info("invoices_made", month=run.month.name, invoices=run.invoices, left=run.left)
 
 
 @listen.every(timedelta(hours=1))
@@ -121,3 +150,18 @@ async def catch_up_on_payments(actions: Actions) -> None:
     found = await actions.catch_up_on_payments()
     if found:
         log.warning("payment_news_were_lost", events=found)
+
+
+@listen.every(timedelta(minutes=5))
+async def export_days(actions: Actions) -> None:
+    """Days that are over into files, where the operator wants that."""
+    await actions.export_days()
+
+
+@listen.every(timedelta(minutes=1))
+async def keep_export_queue(actions: Actions) -> None:
+    """A copy of what was used for who reads the export queue, within its limit."""
+    try:
+        await actions.keep_export_queue()
+    except ExportQueueUnavailable as failure:
+        log.warning("export_queue_not_kept", code=failure.code)

@@ -56,12 +56,21 @@ class Device(Protocol):
         ...
 
 
+class Hearer(Protocol):
+    """The stream of an answer that was asked for here, while it is open."""
+
+    @property
+    def user_id(self) -> UserId: ...
+    def tell(self, event: str, data: Any) -> None: ...
+
+
 class Devices:
     """Who is connected here. A room is a chat session; all in it are devices of its one user."""
 
     def __init__(self, channel: LiveChannel) -> None:
         self._channel = channel
         self._devices: set[Device] = set()
+        self._hearers: set[Hearer] = set()
         self._of_user: Counter[UserId] = Counter()
         self._rooms: dict[SessionId, set[Device]] = {}
 
@@ -121,9 +130,17 @@ class Devices:
 
     def tier_changed(self, user_id: UserId, tier: str) -> None:
         """Tell the user's devices: their next token says so, too."""
-        for device in self._devices:
-            if device.user_id == user_id:
-                device.tell("tier_changed", {"tier": tier})
+        for hearer in (*self._devices, *self._hearers):
+            if hearer.user_id == user_id:
+                hearer.tell("tier_changed", {"tier": tier})
+
+    def heard_by(self, hearer: Hearer) -> None:
+        """Tell it too what a device is told, until `unheard_by`. It counts as no device."""
+        self._hearers.add(hearer)
+
+    def unheard_by(self, hearer: Hearer) -> None:
+        """It is closed."""
+        self._hearers.discard(hearer)
 
     def look(self) -> None:
         """At each, once a second."""

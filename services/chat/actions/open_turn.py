@@ -98,6 +98,10 @@ class OpenTurn:
             raise RequestInProgress
         return Opened(hold, reservation, hold.id, opening)
 
+    def refuse_if_full(self, user_id: UserId, tier: Tier, provider: str) -> None:
+        """Raises LimitReached for whom it is known already that they would not be let in."""
+        self.admission.refuse_if_full(user_id, tier, provider, self.clock.now())
+
     async def _withdraw(self, hold: Hold) -> None:
         """Whoever stops waiting for the storage does not know whether the hold is written. Left
         open, it would keep its session busy for its lease, and then be charged for a call that

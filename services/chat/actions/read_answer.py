@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
+from datetime import timedelta
 
 import structlog
 
 from services.chat.actions.ask_vendors import Attempts
 from services.chat.actions.running_turn import RunningTurn
 from services.chat.domain.content import ToolCall
-from services.chat.domain.errors import ContentBlocked
+from services.chat.domain.errors import ContentBlocked, TurnTooLong
 from services.chat.domain.frames import (
     LONGEST_ANSWER,
     Began,
@@ -66,12 +67,15 @@ class Reading:
         attempts: Attempts,
         drains: Drains,
         on_slow_drain: Callable[[], None],
+        longest: timedelta,
     ) -> None:
         self.failure: ExpectedFailure | None = None
         self._turn = turn
         self._attempts = attempts
         self._drains = drains
         self._on_slow_drain = on_slow_drain
+        self._longest_seconds = longest.total_seconds()
+        self._is_late = False
         self._parts: list[str] = []
         self._calls: dict[int, _Call] = {}
         self._thoughts = Thoughts(())
@@ -89,10 +93,14 @@ class Reading:
             # It may have been ended before this task had its first turn.
             if self._turn.ended_as is None:
                 self._turn.read_by(self.leave)
+                later = asyncio.get_running_loop().call_later
+                self._timers.append(later(self._longest_seconds, self._end_late))
                 await self._read()
         except asyncio.CancelledError:
             if self._turn.ended_as is None:
-                raise
+                if not self._is_late:
+                    raise
+                self.failure = TurnTooLong(self._attempts.prompt.choice.provider)
             assert self._task is not None
             self._task.uncancel()
         except ExpectedFailure as failure:
@@ -114,12 +122,17 @@ class Reading:
         self._draining = True
         later = asyncio.get_running_loop().call_later
         if self._turn.session_id is not None:
-            self._timers = [later(_SESSION_DRAIN_SECONDS, self._task.cancel)]
+            self._timers.append(later(_SESSION_DRAIN_SECONDS, self._task.cancel))
             return
-        self._timers = [
+        self._timers += [
             later(_SESSION_DRAIN_SECONDS, self._on_slow_drain),
             later(_DRAIN_SECONDS, self._task.cancel),
         ]
+
+    def _end_late(self) -> None:
+        self._is_late = True
+        assert self._task is not None
+        self._task.cancel()
 
     async def _read(self) -> None:
         attempts = self._attempts

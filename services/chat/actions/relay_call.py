@@ -6,6 +6,7 @@ import asyncio
 import time
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from datetime import timedelta
 
 import structlog
 
@@ -17,9 +18,10 @@ from services.chat.actions.running_turn import RunningTurn, RunningTurns
 from services.chat.actions.settle_turn import SettleTurn
 from services.chat.domain.capabilities import OnLeaving
 from services.chat.domain.conversation import Message
-from services.chat.domain.errors import AnswerEnded, AnswerNotKept
+from services.chat.domain.errors import AnswerEnded, AnswerNotKept, TurnTooLong
 from services.chat.domain.frames import LONGEST_ANSWER
-from services.chat.domain.ports import RawAnswer, RawCall, RawRefusal, RawVendors, Turns
+from services.chat.domain.ports import Turns
+from services.chat.domain.raw_calls import RawAnswer, RawCall, RawRefusal, RawVendors
 from services.chat.domain.relayed import AnswerHead, ClientCall, Listener, StoredAnswer
 from services.chat.domain.relaying import Heard, governed_choice
 from services.chat.domain.turn import Outcome, Settlement
@@ -62,6 +64,7 @@ class RelayCall:
     vendors: RawVendors
     catalogue: ModelCatalogue
     drains: Drains = field(default_factory=Drains)
+    longest: timedelta = timedelta(minutes=10)
 
     async def __call__(
         self, relaying: Relaying, listener: Listener
@@ -155,6 +158,7 @@ class _Relay:
         self._vendors = relaying.vendors
         self._settle = relaying.settle
         self._drains = relaying.drains
+        self._longest = relaying.longest
         self._reader: asyncio.Task[None] | None = None
         self._on_leaving = OnLeaving.CANCEL
         self._draining: list[asyncio.TimerHandle] = []
@@ -250,6 +254,13 @@ class _Relay:
             log.exception("place_not_given_back", turn_id=str(self._turn.hold.id))
 
     async def _read(self, by: OnBehalfOf) -> None:
+        try:
+            async with asyncio.timeout(self._longest.total_seconds()):
+                await self._read_in_time(by)
+        except TimeoutError as error:
+            raise TurnTooLong(self._raw.provider) from error
+
+    async def _read_in_time(self, by: OnBehalfOf) -> None:
         for left in reversed(range(_TRIES)):
             self._heard.is_asked = True
             try:

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from services.chat.actions.compose_prompt import opaque
 from services.chat.actions.open_turn import OpenTurn
 from services.chat.actions.relay_call import Relaying
-from services.chat.domain.ports import Admission, RawCall, RawRefusal, RawVendors
+from services.chat.domain.ports import Admission
+from services.chat.domain.raw_calls import RawCall, RawRefusal, RawVendors
 from services.chat.domain.relaying import relayed_model
 from shared.clock import Clock
 from shared.ids import UserId

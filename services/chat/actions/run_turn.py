@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from datetime import timedelta
 
 import structlog
 
@@ -38,6 +39,7 @@ class RunTurn:
     settle: SettleTurn
     running: RunningTurns
     drains: Drains = field(default_factory=Drains)
+    longest: timedelta = timedelta(minutes=10)
 
     def __call__(
         self,
@@ -62,7 +64,7 @@ class RunTurn:
             left_out=left_out,
         )
         attempts = self.ask.attempts(turn, opened, prompt, by=by, stream=stream, shorten=shorten)
-        self.running.start(turn, _Run(self.settle, self.drains, turn, attempts, remember)())
+        self.running.start(turn, _Run(self, turn, attempts, remember)())
         return turn
 
 
@@ -71,17 +73,16 @@ class _Run:
 
     def __init__(
         self,
-        settle: SettleTurn,
-        drains: Drains,
+        how: RunTurn,
         turn: RunningTurn,
         attempts: Attempts,
         remember: Remember | None,
     ) -> None:
-        self._settle = settle
+        self._settle = how.settle
         self._remember = remember
         self._turn = turn
         self._attempts = attempts
-        self._reading = Reading(turn, attempts, drains, self._tell_early)
+        self._reading = Reading(turn, attempts, how.drains, self._tell_early, how.longest)
         self._began = time.perf_counter()
         self._given_back: asyncio.Task[None] | None = None
 

@@ -19,7 +19,7 @@ from services.chat.domain.question import Question
 from services.chat.domain.turn import Hold
 from services.chat.domain.turn_events import Answered, Broken, TurnEvent
 from shared.model_catalogue import ModelCatalogue
-from shared.tiers import Tier
+from shared.tiers import COMPATIBLE, Tier
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +74,7 @@ class TakeTurn:
     async def _take(self, question: Question, tier: Tier) -> RunningTurn | Replayed:
         # Only a request that may be repeated has to be told from others.
         request_hash = question.request_hash if question.idempotency_key is not None else b""
+        self._refuse_if_full(question, tier)
         beginning = await self._beginning(question)
         earlier = await self.open.earlier(question.user_id, question.idempotency_key, request_hash)
         if earlier is not None and earlier.answer is not None:
@@ -107,6 +108,23 @@ class TakeTurn:
             shorten=halved,
             left_out=composed.left_out,
         )
+
+    def _refuse_if_full(self, question: Question, tier: Tier) -> None:
+        """Before anything is read. An earlier answer is told again whatever the limits say."""
+        if question.idempotency_key is not None:
+            return
+        provider = question.provider or self._only_provider(tier)
+        if provider is not None:
+            self.open.refuse_if_full(question.user_id, tier, provider)
+
+    def _only_provider(self, tier: Tier) -> str | None:
+        """Who answers whatever the session says; None where there is a choice."""
+        offered = [
+            name
+            for name in self.providers
+            if tier.allows(name) and (name != COMPATIBLE or self.catalogue.has_own_server)
+        ]
+        return offered[0] if len(offered) == 1 else None
 
     async def _beginning(self, question: Question) -> Beginning:
         session_id, user_id = question.session_id, question.user_id

@@ -18,6 +18,7 @@ from pydantic import ValidationError
 
 from services.chat.actions import Actions
 from services.chat.actions.take_turn import Replayed
+from services.chat.api.idempotency_key import is_key
 from services.chat.api.live import live_answer
 from services.chat.api.message_body import answer_json
 from services.chat.api.question_body import NewMessage, question_of
@@ -30,7 +31,6 @@ from shared.http.hot import HotRoute
 from shared.http.ratelimit import rate_limit_headers
 
 _UUID = re.compile(r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}\Z")
-_KEY = re.compile(rb"[\x21-\x7e]{1,200}\Z")
 _JSON = re.compile(rb"application/json *(?:;|\Z)")
 
 
@@ -95,7 +95,7 @@ def _in_order(scope: Scope, body: bytes) -> _Asked | None:
     types = [value for name, value in scope["headers"] if name == b"content-type"]
     if not _UUID.match(session_id) or len(types) != 1 or not _JSON.match(types[0]):
         return None
-    if len(keys) > 1 or (keys and not _KEY.match(keys[0])):
+    if len(keys) > 1 or (keys and not is_key(keys[0])):
         return None
     try:
         # As FastAPI reads it: another parser would take other texts for JSON.

@@ -25,17 +25,12 @@ from services.chat.api.socket_words import (
     LARGEST_EMITTED_BYTES,
     LARGEST_FRAME_BYTES,
     MOST_ROOMS,
-    Auth,
     Emit,
     Join,
     Leave,
     NotJoined,
-    OtherUser,
-    Ping,
-    Ref,
     Send,
     Stop,
-    TooFast,
     TooManyRooms,
     Word,
     read_word,
@@ -48,6 +43,7 @@ from shared.errors import ExpectedFailure, TooLarge
 from shared.events.base import current_request_id
 from shared.http.caller import Caller
 from shared.http.errors import problem_of
+from shared.http.socket_words import Auth, OtherUser, Pace, Ping, Ref, TooFast
 from shared.ids import UserId, uuid7
 from shared.lenient_json import to_json
 
@@ -56,8 +52,6 @@ log = structlog.get_logger(__name__)
 _PATIENCE_SECONDS = 30.0
 _EXPIRES_SOON_SECONDS = 60
 _FAULTS_IN_A_ROW = 10
-_WORDS_PER_SECOND = 20.0
-_BURST = 40.0
 # What waits beside the turns' events; a device that lets so much lie does not read.
 _MOST_WAITING = 256
 _MOST_WAITING_BYTES = 1 << 20
@@ -103,7 +97,7 @@ class Device:
         self._is_slow = False
         self._told_of_expiry = False
         self._faults = 0
-        self._budget, self._counted_at = _BURST, time.monotonic()
+        self._pace = Pace()
         self._stops: set[asyncio.Task[None]] = set()
 
     @property
@@ -284,7 +278,7 @@ class Device:
                 continue
             current_request_id.set(str(uuid7()))
             word, ref, wrong = read_word(text or "")
-            if not self._may_speak():
+            if not self._pace.allows_one():
                 self._refuse(TooFast(), ref)
             elif word is None:
                 assert wrong is not None
@@ -292,15 +286,6 @@ class Device:
             else:
                 self._faults = 0
                 await self._answered(self._do(word), ref, getattr(word, "session_id", None))
-
-    def _may_speak(self) -> bool:
-        now = time.monotonic()
-        self._budget = min(_BURST, self._budget + (now - self._counted_at) * _WORDS_PER_SECOND)
-        self._counted_at = now
-        if self._budget < 1:
-            return False
-        self._budget -= 1
-        return True
 
     def _refuse(self, failure: ExpectedFailure, ref: Ref) -> None:
         """A message that was none; ten in a row are no device of ours."""

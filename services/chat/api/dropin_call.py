@@ -17,7 +17,7 @@ from services.chat.api.dropin_door import Framing
 from services.chat.domain.errors import BadParameter, UnsupportedParameter
 from services.chat.domain.features import IMAGES, TOOLS
 from services.chat.domain.model_choice import ModelChoice
-from services.chat.domain.ports import RawCall
+from services.chat.domain.raw_calls import RawCall
 from services.chat.domain.turn import Surface
 from services.chat.domain.usage import estimated_input
 

@@ -19,7 +19,7 @@ from services.chat.actions.relay_call import Relaying
 from services.chat.api.dropin_errors import Told, VendorWords, told, told_refusal
 from services.chat.api.idempotency_key import key_in
 from services.chat.domain.errors import UnreadableBody
-from services.chat.domain.ports import RawRefusal
+from services.chat.domain.raw_calls import RawRefusal
 from services.chat.domain.relayed import AnswerHead, ClientCall, StoredAnswer
 from shared.errors import ExpectedFailure, Invalid, LimitReached, TooLarge, Unauthenticated
 from shared.http.caller import Caller, bearer_token, caller_with, on_behalf_of, refresh_hint

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from services.chat.domain.errors import AnswerNotKept
-from services.chat.domain.ports import RawRefusal
+from services.chat.domain.raw_calls import RawRefusal
 from shared.errors import ExpectedFailure, Invalid, LimitReached, NotInTier, PaymentRequired
 from shared.http.errors import problem_of
 from shared.idempotency import IdempotencyKeyReused

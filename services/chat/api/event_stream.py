@@ -13,7 +13,8 @@ from starlette.responses import Response
 
 from services.chat.actions.devices import CloseCode, Devices
 from services.chat.api.follower import Follower, Receive, Send, cancelled, watch
-from services.chat.api.live_events import as_sse
+from services.chat.api.live_events import as_sse, beside_sse
+from services.chat.api.message_body import to_json
 from services.chat.domain.conversation import SessionId
 from services.chat.domain.live import LiveTurn
 from shared.ids import UserId
@@ -37,6 +38,7 @@ class EventStream(Response):
         self._turn = turn
         self._after = after
         self._follower: Follower | None = None
+        self._beside: list[bytes] = []
 
     async def __call__(self, _scope: Any, receive: Receive, send: Send) -> None:
         follower = self._follower = Follower(self._turn, send, self._told, after=self._after)
@@ -52,11 +54,37 @@ class EventStream(Response):
         # No more at once than a slow client should make us hold.
         events = self._turn.said(after)[:_MOST_AT_ONCE]
         told = [as_sse(after + i, name, data) for i, (name, data) in enumerate(events, 1)]
+        if self._beside:
+            beside, self._beside = self._beside, []
+            return b"".join(beside + told), after + len(told)
         return b"".join(told), after + len(told)
+
+    def tell(self, event: str, data: Any) -> None:
+        """Something beside the turn. It has no number: whoever resumes does not hear it again."""
+        self._beside.append(beside_sse(event, to_json(data)))
+        self._turn.bell.ring()
 
     def _all_headers(self) -> list[tuple[bytes, bytes]]:
         own = {name for name, _ in _HEADERS} | {b"content-length"}
         return [*_HEADERS, *(pair for pair in self.raw_headers if pair[0] not in own)]
+
+
+class AskedStream(EventStream):
+    """The stream by which an answer was asked for. Fits `actions.devices.Hearer`."""
+
+    def __init__(
+        self, turn: LiveTurn, headers: Mapping[str, str], devices: Devices, *, user_id: UserId
+    ) -> None:
+        super().__init__(turn, headers)
+        self.user_id = user_id
+        self._devices = devices
+
+    async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
+        self._devices.heard_by(self)
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._devices.unheard_by(self)
 
 
 class FollowStream(EventStream):
@@ -84,9 +112,6 @@ class FollowStream(EventStream):
         log.info("follower_sent_away", code=int(code), reason=reason)
         if self._follower is not None:
             self._follower.drop()
-
-    def tell(self, event: str, data: Any) -> None:
-        """A stream tells of its turn alone."""
 
     def begun(self, turn: LiveTurn) -> None:
         """It is in no room."""

@@ -19,6 +19,11 @@ IdempotencyKey = Annotated[
 ]
 
 
+def is_key(value: bytes) -> bool:
+    """Whether it is one, as it stands in the head of a request."""
+    return len(value) <= LONGEST_KEY and _VISIBLE.fullmatch(value.decode("latin-1")) is not None
+
+
 def key_in(value: str | None) -> str | None:
     """The header's value, for routes that read their headers themselves. Raises BadParameter."""
     if value is not None and (len(value) > LONGEST_KEY or not _VISIBLE.fullmatch(value)):

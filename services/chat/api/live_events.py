@@ -90,3 +90,8 @@ def _start(hold: Hold) -> dict[str, Any]:
 def as_sse(number: int, name: str, data: bytes) -> bytes:
     """One server-sent event. JSON holds no line breaks of its own."""
     return b"id: %d\nevent: %b\ndata: %b\n\n" % (number, name.encode(), data)
+
+
+def beside_sse(name: str, data: bytes) -> bytes:
+    """A server-sent event that is none of the turn's own."""
+    return b"event: %b\ndata: %b\n\n" % (name.encode(), data)

@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Annotated, Literal
 from uuid import UUID
 
-from fastapi import APIRouter, Header, Query, Response
+from fastapi import APIRouter, Query, Response
 
 from services.chat.actions import Actions
 from services.chat.api.ask import whole_answer
 from services.chat.api.doors import PageSize, ServiceActions
+from services.chat.api.idempotency_key import IdempotencyKey
 from services.chat.api.live import live_answer
 from services.chat.api.message_body import AnswerBody, MessageBody
 from services.chat.api.question_body import (
@@ -27,12 +28,6 @@ from shared.http.pages import Page, cursor_of, read_cursor
 from shared.http.problems import Responses, problems
 
 router = APIRouter(prefix="/chat/sessions/{session_id}/messages", tags=["messages"])
-
-IdempotencyKey = Annotated[
-    str | None,
-    Header(alias="Idempotency-Key", min_length=1, max_length=200, pattern=r"^[\x21-\x7e]+$"),
-]
-
 
 _ANSWERS: Responses = {
     200: {"content": {"text/event-stream": {}}, "description": "The answer, whole or live."},

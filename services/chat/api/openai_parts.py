@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 import re
 from typing import get_args
 
+from services.chat.api.data_url import NotBase64, read_data_url
 from services.chat.api.fields import Fields
 from services.chat.domain.content import (
     AnswerFormat,
@@ -70,14 +69,13 @@ def _image(fields: Fields, name: str, detail: str | None) -> ImagePart:
     url = fields.needed_text(name)
     if url.startswith("https://"):
         return ImagePart(url=url, detail=detail)
-    head, separator, data = url.partition(";base64,")
-    media_type = head.removeprefix("data:")
-    if not separator or not head.startswith("data:") or media_type not in IMAGE_TYPES:
-        raise fields.wrong(name, "an https URL or a data URL of a PNG, JPEG, GIF or WebP image")
     try:
-        return ImagePart(media_type, base64.b64decode(data, validate=True), detail=detail)
-    except (binascii.Error, ValueError) as error:
+        found = read_data_url(url)
+    except NotBase64 as error:
         raise fields.wrong(name, "base64 behind the comma") from error
+    if found is None or found.media_type not in IMAGE_TYPES:
+        raise fields.wrong(name, "an https URL or a data URL of a PNG, JPEG, GIF or WebP image")
+    return ImagePart(found.media_type, found.content, detail=detail)
 
 
 def tool_of(function: Fields) -> Tool:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal, Self, TypeAlias
 from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
+from services.chat.api.data_url import SCHEME, NotBase64, read_base64, read_data_url
 from services.chat.domain.content import (
     AnswerFormat,
     Effort,
@@ -255,20 +254,19 @@ def images_of(bodies: Sequence[ImageBody]) -> tuple[ImagePart, ...]:
 def _image(body: ImageBody, number: int) -> ImagePart:
     if (body.data is None) == (body.url is None):
         raise BadAttachment("An image has either data or a URL.", number)
-    if body.url is not None and not body.url.startswith("data:"):
+    if body.url is not None and not body.url.startswith(SCHEME):
         return ImagePart(url=body.url)
     return _with_bytes(body.url or body.data or "", body.media_type, number)
 
 
 def _with_bytes(data: str, media_type: str | None, number: int) -> ImagePart:
-    if data.startswith("data:"):
-        head, comma, data = data.partition(",")
-        described, _, encoding = head.removeprefix("data:").rpartition(";")
-        if not comma or encoding != "base64" or media_type not in (None, described):
-            raise BadAttachment("A data URL is data:<media type>;base64,<data>.", number)
-        media_type = described
     try:
-        content = base64.b64decode(data, validate=True)
-    except (binascii.Error, ValueError) as error:
+        if not data.startswith(SCHEME):
+            content = read_base64(data)
+            return ImagePart(media_type or media_type_of(content), content)
+        found = read_data_url(data)
+    except NotBase64 as error:
         raise BadAttachment("The data is no base64.", number) from error
-    return ImagePart(media_type or media_type_of(content), content)
+    if found is None or media_type not in (None, found.media_type):
+        raise BadAttachment("A data URL is data:<media type>;base64,<data>.", number)
+    return ImagePart(found.media_type or media_type_of(found.content), found.content)

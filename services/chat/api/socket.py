@@ -16,44 +16,34 @@ from starlette.websockets import WebSocketDisconnect
 from services.chat.actions import Actions
 from services.chat.actions.devices import CloseCode
 from services.chat.api.device import Device
-from services.chat.api.socket_words import LARGEST_FRAME_BYTES, Auth, Ref, read_word
-from shared.errors import (
-    DependencyUnavailable,
-    ExpectedFailure,
-    Forbidden,
-    LimitReached,
-    Unauthenticated,
-)
-from shared.http.caller import Caller, bearer_token
+from services.chat.api.socket_words import LARGEST_FRAME_BYTES, read_word
+from shared.errors import ExpectedFailure, Forbidden, LimitReached, Unauthenticated
+from shared.http.caller import Caller
 from shared.http.errors import respond
-from shared.news.ended_sessions import EndedSessions
-from shared.tokens import TokenVerifier
+from shared.http.socket_door import FIRST_WORD_SECONDS, SocketDoor
+from shared.http.socket_words import Auth, Ref
 
 log = structlog.get_logger(__name__)
 
 router = APIRouter()
 
-SUBPROTOCOL = "companion.v1"
-_TOKEN_IN_SUBPROTOCOL = "bearer."  # noqa: S105 - no token but how it is announced
-_FIRST_WORD_SECONDS = 10.0
-
 
 @router.websocket("/chat/ws")
 async def talk(socket: WebSocket) -> None:
     """Let the device in, then serve it until one side closes."""
+    door = SocketDoor(socket)
     try:
-        caller = await _shown_before(socket)
-        device = _opened(socket, caller) if caller is not None else None
+        caller = await door.shown_before()
+        device = _opened(socket, door, caller) if caller is not None else None
     except ExpectedFailure as failure:
         await socket.send_denial_response(respond(failure))
         return
-    offered = socket.scope.get("subprotocols", ())
     try:
-        await socket.accept(subprotocol=SUBPROTOCOL if SUBPROTOCOL in offered else None)
+        await socket.accept(subprotocol=door.subprotocol())
         ref: Ref = None
         if device is None:
-            caller, ref = await _shown_first(socket)
-            device = _opened(socket, caller)
+            caller, ref = await _shown_first(socket, door)
+            device = _opened(socket, door, caller)
     except ExpectedFailure as failure:
         await _close(socket, _code_of(failure), failure.code)
     except (WebSocketDisconnect, OSError):
@@ -63,9 +53,9 @@ async def talk(socket: WebSocket) -> None:
         await device.serve(ref)
 
 
-def _opened(socket: WebSocket, caller: Caller) -> Device:
+def _opened(socket: WebSocket, door: SocketDoor, caller: Caller) -> Device:
     """Raises TooManySockets."""
-    device = Device(socket, _actions(socket), caller, door=_Door(socket))
+    device = Device(socket, _actions(socket), caller, door=door)
     _actions(socket).devices.open(device)
     return device
 
@@ -75,47 +65,10 @@ def _actions(socket: WebSocket) -> Actions:
     return actions
 
 
-class _Door:
-    """Checks tokens as the routes do: signature, scope, and whether the session has ended."""
-
-    def __init__(self, socket: WebSocket) -> None:
-        self._verifier: TokenVerifier = socket.app.state.verifier
-        self._ended: EndedSessions = socket.app.state.ended_sessions
-        self._scope: str = socket.app.state.scope
-
-    async def caller(self, token: str) -> Caller:
-        """Raises Unauthenticated, ScopeMissing, or Unavailable when no key can be had."""
-        caller = Caller(await self._verifier.verify(token), token)
-        caller.require(self._scope)
-        try:
-            await self._ended.check(caller.identity.sign_in_id)
-        except DependencyUnavailable:
-            # As for the other routes of chat: by its signature. What is missed is looked up later.
-            log.info("ended_sessions_not_asked")
-        return caller
-
-
-async def _shown_before(socket: WebSocket) -> Caller | None:
-    header = socket.headers.get("authorization")
-    token = bearer_token(header) if header is not None else _token_among(socket)
-    return await _Door(socket).caller(token) if token is not None else None
-
-
-def _token_among(socket: WebSocket) -> str | None:
-    """The token in the subprotocols that the device offers: `bearer.<token>`, or the two apart."""
-    offered: list[str] = list(socket.scope.get("subprotocols", ()))
-    for place, name in enumerate(offered):
-        if name.startswith(_TOKEN_IN_SUBPROTOCOL):
-            return name.removeprefix(_TOKEN_IN_SUBPROTOCOL)
-        if name == "bearer" and place + 1 < len(offered):
-            return offered[place + 1]
-    return None
-
-
-async def _shown_first(socket: WebSocket) -> tuple[Caller, Ref]:
+async def _shown_first(socket: WebSocket, door: SocketDoor) -> tuple[Caller, Ref]:
     """The token in the first message, which must come within seconds and must be `auth`."""
     try:
-        async with asyncio.timeout(_FIRST_WORD_SECONDS):
+        async with asyncio.timeout(FIRST_WORD_SECONDS):
             text = await socket.receive_text()
     except TimeoutError as error:
         raise Unauthenticated("No token was shown.") from error
@@ -126,7 +79,7 @@ async def _shown_first(socket: WebSocket) -> tuple[Caller, Ref]:
     word, ref, _ = read_word(text)
     if not isinstance(word, Auth):
         raise Unauthenticated("The first message must be `auth`.")
-    return await _Door(socket).caller(word.token), ref
+    return await door.caller(word.token), ref
 
 
 def _code_of(failure: ExpectedFailure) -> CloseCode:

@@ -7,7 +7,7 @@ from datetime import timedelta
 from uuid import UUID
 
 from shared.errors import Conflict, Invalid, LimitReached, NotFound, NotInTier, Unavailable
-from shared.vendors.failures import VendorRefused
+from shared.vendors.failures import VendorFailed, VendorRefused
 
 
 class SessionNotFound(NotFound):
@@ -331,6 +331,16 @@ class AnswerNotKept(Conflict):
         super().__init__(
             "The request with this Idempotency-Key was answered; the answer was too large to keep."
         )
+
+
+class TurnTooLong(VendorFailed):
+    """The answer was not complete in the time that any answer may take; what came is kept."""
+
+    code = "turn_too_long"
+
+    def __init__(self, provider: str) -> None:
+        super().__init__(provider)
+        self.message = f"{provider} took longer for its answer than an answer may take."
 
 
 class AnswerEnded(Unavailable):

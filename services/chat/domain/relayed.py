@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from services.chat.domain.model_choice import ModelChoice
-from services.chat.domain.ports import RawCall
+from services.chat.domain.raw_calls import RawCall
 from services.chat.domain.turn import Surface
 from shared.errors import ExpectedFailure
 from shared.limit_state import LimitState

@@ -12,7 +12,7 @@ import orjson
 
 from services.chat.domain.capabilities import Capabilities, OnLeaving
 from services.chat.domain.frames import Began, Ended, Frame, Text
-from services.chat.domain.ports import RawAnswer, RawCall, RawPiece, RawRefusal
+from services.chat.domain.raw_calls import RawAnswer, RawCall, RawPiece, RawRefusal
 from services.chat.domain.turn import Prompt
 from services.chat.domain.usage import Usage
 from services.chat.providers._events import WholeEvents

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from datetime import datetime
 from uuid import UUID
 
@@ -13,18 +13,20 @@ from shared.limits.admission import (
     MOST,
     Admissions,
     Window,
-    day_window,
     minute_window,
     spend_window,
     streams_at_once,
 )
+from shared.limits.full_windows import FullWindows
 from shared.limits.tier_admission import (
     SPENDING,
     ValkeyReservation,
     admit_by_tier,
     limit_states,
+    refuse_if_full,
 )
-from shared.tiers import COMPATIBLE, Allowance, Tier
+from shared.limits.tier_windows import token_window, vendor_windows
+from shared.tiers import COMPATIBLE, Tier
 
 FREE_CALLS = "free_calls_per_minute"
 # Lists of models and counted tokens, of all vendors together: more than any program needs.
@@ -51,7 +53,7 @@ class ChatReservation:
     async def settle(self, *, tokens: int, cost_microusd: int | None) -> None:
         """Count what was used, in the windows in which it was reserved, and make room for another
         stream. An unknown cost leaves what was reserved as the best that is known."""
-        used = [(_tokens(self._provider, 0, self._now, tokens), tokens)]
+        used = [(token_window(self._provider, 0, self._now), tokens)]
         if cost_microusd is not None:
             # Also without a cap: the counter stays right for when there is one again.
             used.append((spend_window(SPENDING, 0, self._now, cost_microusd), cost_microusd))
@@ -63,6 +65,15 @@ class ValkeyAdmission:
 
     def __init__(self, admissions: Admissions) -> None:
         self._admissions = admissions
+        self._full = FullWindows()
+
+    def refuse_if_full(self, user_id: UserId, tier: Tier, provider: str, now: datetime) -> None:
+        """Raises LimitReached where it is known beforehand that `admit` would."""
+        refuse_if_full(self._full, user_id, tier, provider, now)
+
+    def tier_changed(self, user_id: UserId) -> None:
+        """What was refused may now be granted."""
+        self._full.forget(str(user_id))
 
     async def admit(
         self, request: AdmissionRequest, *, spent: Callable[[], Awaitable[int]]
@@ -71,7 +82,11 @@ class ValkeyAdmission:
         unpaid tier."""
         tier, provider, now = request.tier, request.provider, request.now
         allowance = tier.allowance(provider)
-        windows = list(_windows(allowance, provider, now, request.tokens)) if allowance else []
+        windows = (
+            list(vendor_windows(allowance, provider, now, tokens=request.tokens))
+            if allowance
+            else []
+        )
         # A call that is known to cost nothing is not stopped by a cap on money.
         if request.cap_microusd is not None and request.cost_microusd != 0:
             windows.append(_spending(request.cap_microusd, now, request.cost_microusd))
@@ -85,6 +100,7 @@ class ValkeyAdmission:
             reservation=request.reservation,
             streams=streams_at_once(tier.concurrent_streams, now),
             spent=spent,
+            full=self._full,
         )
         return ChatReservation(place, provider, now)
 
@@ -104,7 +120,7 @@ class ValkeyAdmission:
             window
             for provider in (*tier.allowances, COMPATIBLE)
             if (allowance := tier.allowance(provider)) and allowance.tokens_per_minute is not None
-            for window in _windows(allowance, provider, now, 0)
+            for window in vendor_windows(allowance, provider, now)
         ]
         if cap_microusd is not None:
             windows.append(_spending(cap_microusd, now, 0))
@@ -133,22 +149,6 @@ class ValkeyAdmission:
 
 def _is_compatible(window: Window) -> bool:
     return window.name.startswith(f"{COMPATIBLE}.")
-
-
-def _windows(allowance: Allowance, provider: str, now: datetime, tokens: int) -> Iterator[Window]:
-    if allowance.requests_per_minute is not None:
-        name = f"{provider}.requests_per_minute"
-        yield minute_window(name, allowance.requests_per_minute, now)
-    if allowance.requests_per_day is not None:
-        name = f"{provider}.requests_per_day"
-        yield day_window(name, allowance.requests_per_day, now)
-    if allowance.tokens_per_minute is not None:
-        yield _tokens(provider, allowance.tokens_per_minute, now, tokens)
-
-
-def _tokens(provider: str, limit: int, now: datetime, tokens: int) -> Window:
-    # One request that is larger than the whole window has the window to itself.
-    return minute_window(f"{provider}.tokens_per_minute", limit, now, min(max(0, tokens), limit))
 
 
 def _spending(cap: int, now: datetime, cost: int | None) -> Window:

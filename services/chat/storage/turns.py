@@ -7,82 +7,20 @@ hold together, and only for the one who closes it.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
 from datetime import datetime
-from uuid import UUID
 
 from services.chat.domain.content import ImagePart, Role
 from services.chat.domain.conversation import DEFAULT_NAME, Attachment, MessageId, SessionId
 from services.chat.domain.errors import SessionNotFound, TurnRunning
-from services.chat.domain.ports import Asked, AskedBefore, Beginning, EarlierTurn, Standing
-from services.chat.domain.token_count import MOST_BYTES_PER_TOKEN
+from services.chat.domain.ports import Asked, EarlierTurn, Standing
 from services.chat.domain.turn import Hold, Orphan, Settlement, Surface, TurnId
-from services.chat.storage.extras import from_extras, to_extras
-from services.chat.storage.history import Said, images_of, utterances_of
-from services.chat.storage.sessions import MESSAGE_COLUMNS, message_from_row, session_from_row
-from shared.db.database import Database, Row
+from services.chat.storage.beginnings import PATIENCE_SECONDS, Beginnings
+from services.chat.storage.extras import to_extras
+from services.chat.storage.sessions import MESSAGE_COLUMNS, message_from_row
+from shared.db.database import Row
 from shared.events import Fact
 from shared.events.usage import UsageRecorded
 from shared.ids import EventId, UserId, first_id_at, uuid7
-
-_HISTORY_MESSAGES = 100
-# A database that stalls is told to whoever asks before they lose patience.
-_PATIENCE_SECONDS = 3.0
-
-# Of the newest, as many as a window could hold; the one that goes beyond it is among them.
-_NEWEST = """
-    select array_agg(role order by position desc) as roles,
-           array_agg(content order by position desc) as contents,
-           array_agg(extras order by position desc) as extras
-    from (
-        select *, sum(octet_length(content)) over (order by position) - octet_length(content)
-            as newer_bytes
-        from ({messages}) numbered
-    ) newest
-    where newer_bytes <= {bytes}
-"""
-
-_ACTIVE = _NEWEST.format(
-    messages="""
-        select row_number() over (order by id desc) as position, role, content, extras
-        from chat_message where session_id = s.id and status = 'done' and active
-        order by id desc limit $3
-    """,
-    bytes="$4",
-)
-_BEGIN = f"""
-select s.id, s.user_id, s.name, s.provider, s.system_prompt, s.created_at, s.updated_at,
-       p.monthly_cap_microusd, h.roles, h.contents, h.extras
-from chat_session s left join preference p on p.user_id = s.user_id, lateral (
-    {_ACTIVE}
-) h
-where s.id = $1 and s.user_id = $2
-"""  # noqa: S608 - built from constants
-
-# The question that a message is or answers, and what was said before it.
-_BEFORE = _NEWEST.format(messages="select * from path where status = 'done'", bytes="$5")
-_BEGIN_AT = f"""
-with recursive question as (
-    select q.id, q.role, q.content, q.extras, q.parent_id
-    from chat_message m
-    join chat_message q on q.id = case when m.role = 'assistant' then m.parent_id else m.id end
-    where m.id = $3 and m.session_id = $1 and q.session_id = $1
-), path as (
-    select m.*, 1 as position from chat_message m join question q on m.id = q.parent_id
-    union all
-    select m.*, p.position + 1 from chat_message m join path p on m.id = p.parent_id
-    where p.position < $4
-)
-select s.id, s.user_id, s.name, s.provider, s.system_prompt, s.created_at, s.updated_at,
-       p.monthly_cap_microusd, h.roles, h.contents, h.extras,
-       q.id as question_id, q.role as question_role, q.content as question_content,
-       q.extras as question_extras, q.parent_id as question_parent_id
-from chat_session s
-left join preference p on p.user_id = s.user_id
-left join question q on true
-cross join ({_BEFORE}) h
-where s.id = $1 and s.user_id = $2
-"""  # noqa: S608 - built from constants
 
 # A branch is its last message with all before it. The other messages of the session are inactive.
 _PATH = """
@@ -252,70 +190,8 @@ where user_id = $1 and id >= $3 and created_at >= $2
 """
 
 
-@dataclass(frozen=True, slots=True)
-class Memory:
-    """How much of what was said is read for a turn."""
-
-    history_bytes: int = 120_000
-    image_bytes: int = 20 << 20
-
-    @classmethod
-    def for_tokens(cls, history_tokens: int) -> Memory:
-        """Enough for a window of so many tokens."""
-        return cls(history_bytes=history_tokens * MOST_BYTES_PER_TOKEN)
-
-
-class SqlTurns:
+class SqlTurns(Beginnings):
     """Turns in PostgreSQL."""
-
-    def __init__(self, database: Database, memory: Memory | None = None) -> None:
-        self._database = database
-        self._memory = memory or Memory()
-
-    async def begin(self, session_id: SessionId, user_id: UserId) -> Beginning | None:
-        row = await self._database.fetchrow(
-            _BEGIN,
-            session_id,
-            user_id,
-            _HISTORY_MESSAGES,
-            self._memory.history_bytes,
-            within_seconds=_PATIENCE_SECONDS,
-        )
-        return await self._beginning(row) if row is not None else None
-
-    async def begin_at(
-        self, session_id: SessionId, user_id: UserId, message_id: MessageId
-    ) -> Beginning | None:
-        row = await self._database.fetchrow(
-            _BEGIN_AT,
-            session_id,
-            user_id,
-            message_id,
-            _HISTORY_MESSAGES,
-            self._memory.history_bytes,
-        )
-        if row is None:
-            return None
-        beginning = await self._beginning(row)
-        if row["question_id"] is None:
-            return beginning
-        extras = from_extras(row["question_extras"])
-        asked = AskedBefore(
-            # The driver's own kind of UUID is none that an event can be written with.
-            id=MessageId(UUID(int=row["question_id"].int)),
-            role=Role(row["question_role"]),
-            content=row["question_content"],
-            tool_results=extras.tool_results,
-            images=await images_of(extras, self._database),
-            parent_id=MessageId(row["question_parent_id"]) if row["question_parent_id"] else None,
-        )
-        return replace(beginning, asked_before=asked)
-
-    async def _beginning(self, row: Row) -> Beginning:
-        columns = (row["roles"] or (), row["contents"] or (), row["extras"] or ())
-        said = [Said(*one) for one in zip(*columns, strict=True)]
-        history = await utterances_of(said, self._database, image_bytes=self._memory.image_bytes)
-        return Beginning(session_from_row(row), history, row["monthly_cap_microusd"])
 
     async def hold(self, hold: Hold, question: Asked | None, *, sandbox: bool) -> bool:
         if hold.session_id is None:
@@ -356,7 +232,7 @@ class SqlTurns:
             [media_type for _, media_type, _ in kept],
             [data for _, _, data in kept],
             question.session_name,
-            within_seconds=_PATIENCE_SECONDS,
+            within_seconds=PATIENCE_SECONDS,
         )
         return await self._is_held(hold, row)
 
@@ -390,7 +266,7 @@ class SqlTurns:
             hold.idempotency_key,
             hold.request_hash,
             hold.surface.value,
-            within_seconds=_PATIENCE_SECONDS,
+            within_seconds=PATIENCE_SECONDS,
         )
         return row is not None
 
@@ -424,6 +300,7 @@ class SqlTurns:
             settlement.whole_cost_microusd,
             _can_be_repeated(hold, settlement),
         )
+        await self._database.wake_relay()
         return row is not None
 
     async def renew(

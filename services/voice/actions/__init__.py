@@ -10,6 +10,7 @@ from services.voice.actions.drop_sign_in import DropSignIn
 from services.voice.actions.export_user import ExportUser
 from services.voice.actions.forget_user import ForgetUser
 from services.voice.actions.list_voices import ListVoices
+from services.voice.actions.live_speech import SpeakLive
 from services.voice.actions.read_voice import ReadVoice
 from services.voice.actions.read_voice_settings import ReadVoiceSettings
 from services.voice.actions.relay_speech import RelaySpeech
@@ -26,6 +27,7 @@ class Actions:
     read_voice: ReadVoice
     read_voice_settings: ReadVoiceSettings
     speak: Speak
+    speak_live: SpeakLive
     relay_speech: RelaySpeech
     renew_leases: RenewLeases
     settle_orphans: SettleOrphans

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 from uuid import UUID
 
 import structlog
@@ -91,22 +91,36 @@ class RunningSpeech:
         )
 
 
+class Running(Protocol):
+    """What a replica needs to know of a speech that runs."""
+
+    sign_in_id: UUID
+    served_by: UUID | None
+
+    @property
+    def hold(self) -> Hold: ...
+
+    def end(self, outcome: Outcome) -> None:
+        """Stop the audio, for the given reason; the first reason counts."""
+        ...
+
+
 class RunningSpeeches:
     """The speeches of this replica: for renewing their leases, ending them, and draining."""
 
     def __init__(self) -> None:
-        self._speeches: dict[SpeechId, RunningSpeech] = {}
+        self._speeches: dict[SpeechId, Running] = {}
         # The event loop keeps only weak references to tasks; these must live until they end.
         self._settling: set[asyncio.Task[None]] = set()
 
     def __len__(self) -> int:
         return len(self._speeches)
 
-    def add(self, speech: RunningSpeech) -> None:
+    def add(self, speech: Running) -> None:
         self._speeches[speech.hold.id] = speech
 
     def conclude(
-        self, speech: RunningSpeech, settling: Coroutine[Any, Any, object]
+        self, speech: Running, settling: Coroutine[Any, Any, object]
     ) -> asyncio.Task[None]:
         """Settle a speech in the background: nobody who leaves takes its settlement along. Until
         that is done it counts as running, so that its lease is renewed."""
@@ -115,7 +129,7 @@ class RunningSpeeches:
         task.add_done_callback(self._settling.discard)
         return task
 
-    async def _conclude(self, speech: RunningSpeech, settling: Coroutine[Any, Any, object]) -> None:
+    async def _conclude(self, speech: Running, settling: Coroutine[Any, Any, object]) -> None:
         try:
             await settling
         except Exception:

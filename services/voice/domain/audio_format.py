@@ -15,6 +15,8 @@ _CONTENT_TYPES = {
     "alaw": "audio/x-alaw-basic",
 }
 
+_BYTES_PER_SAMPLE = {"pcm": 2, "wav": 2, "ulaw": 1, "alaw": 1}
+
 
 @dataclass(frozen=True, slots=True)
 class AudioFormat:
@@ -29,6 +31,18 @@ class AudioFormat:
     @property
     def content_type(self) -> str:
         return _CONTENT_TYPES[self.codec]
+
+    @property
+    def samples_per_second(self) -> int:
+        return int(self.name.split("_")[1])
+
+    @property
+    def bytes_per_second(self) -> int:
+        """Of a file with a header, without it."""
+        bytes_per_sample = _BYTES_PER_SAMPLE.get(self.codec)
+        if bytes_per_sample is not None:
+            return bytes_per_sample * self.samples_per_second
+        return int(self.name.split("_")[2]) * 1000 // 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,3 +105,28 @@ QUALITIES: Mapping[str, Quality] = MappingProxyType(
         "ultra": Quality(AudioFormat("mp3_44100_128"), _ULTRA),
     }
 )
+
+# What some of the vendor's plans do not make, and the best of the same codec that they may. Which
+# plans make opus, the vendor does not say.
+_INSTEAD: Mapping[str, str] = MappingProxyType(
+    {
+        "mp3_44100_192": "mp3_44100_128",
+        "pcm_44100": "pcm_32000",
+        "pcm_48000": "pcm_32000",
+        "wav_44100": "wav_32000",
+        "wav_48000": "wav_32000",
+        "opus_48000_192": "opus_48000_128",
+    }
+)
+
+
+def depends_on_plan(format_: AudioFormat) -> bool:
+    """Whether a refusal that names the user's plan may be about this format."""
+    return format_.name in _INSTEAD or format_.codec == "opus"
+
+
+def instead_of(format_: AudioFormat, quality: Quality) -> list[AudioFormat]:
+    """What to ask for where the user's plan at the vendor does not make a format, the best first."""
+    same_codec = _INSTEAD.get(format_.name)
+    others = [AudioFormat(same_codec)] if same_codec is not None else []
+    return [other for other in (*others, quality.default) if other != format_]

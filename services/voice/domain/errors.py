@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from uuid import UUID
 
 from shared.errors import Conflict, Invalid, NotFound, NotInTier
+from shared.vendors.failures import VendorPlanRequired
 
 
 class VoiceNotFound(NotFound):
@@ -40,6 +41,36 @@ class SpeechNotInTier(NotInTier):
     def __init__(self, tier: str, upgrade_tier: str | None) -> None:
         super().__init__(
             f"The {tier} tier does not include speech.", tier=tier, upgrade_tier=upgrade_tier
+        )
+
+
+class RealtimeNotInTier(NotInTier):
+    """The tier speaks whole texts alone, not while they are being written."""
+
+    code = "realtime_not_in_tier"
+
+    def __init__(self, tier: str, upgrade_tier: str | None) -> None:
+        super().__init__(
+            f"The {tier} tier does not include speech in real time.",
+            tier=tier,
+            upgrade_tier=upgrade_tier,
+        )
+
+
+class TextNotInTier(NotInTier):
+    """A text that is longer than what the tier speaks at once."""
+
+    code = "text_not_in_tier"
+
+    def __init__(
+        self, characters: int, most_characters: int, tier: str, upgrade_tier: str | None
+    ) -> None:
+        super().__init__(
+            f"The {tier} tier speaks at most {most_characters} characters at once.",
+            characters=characters,
+            most_characters=most_characters,
+            tier=tier,
+            upgrade_tier=upgrade_tier,
         )
 
 
@@ -131,6 +162,30 @@ class AlreadySpoken(Conflict):
         )
 
 
+class FormatNotInVendorPlan(VendorPlanRequired):
+    """The user's plan at the vendor does not make this audio format."""
+
+    code = "format_not_in_vendor_plan"
+
+    def __init__(self, provider: str) -> None:
+        super().__init__(
+            f"The account's plan at {provider} does not include this audio format.",
+            provider=provider,
+        )
+
+
+class AudioTooLargeForJson(Invalid):
+    """So much audio as the text would come to does not belong into one JSON document."""
+
+    code = "audio_too_large_for_json"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "This would be too much audio for one JSON document: take it as bytes, or in lines"
+            " with `Accept: application/x-ndjson`, or in a smaller format."
+        )
+
+
 class SpeechStopped(Conflict):
     """The speech was ended early: its key was revoked, or the replica is going down."""
 
@@ -138,3 +193,124 @@ class SpeechStopped(Conflict):
 
     def __init__(self, speech_id: UUID) -> None:
         super().__init__("The speech was ended before its end.", speech_id=str(speech_id))
+
+
+class CloningNotInTier(NotInTier):
+    """The tier includes no voices made from samples."""
+
+    code = "cloning_not_in_tier"
+
+    def __init__(self, tier: str, upgrade_tier: str | None) -> None:
+        super().__init__(
+            f"The {tier} tier does not include making voices from samples.",
+            tier=tier,
+            upgrade_tier=upgrade_tier,
+        )
+
+
+class ConsentMissing(Invalid):
+    """Nobody's voice is made without saying that they agreed."""
+
+    code = "consent_missing"
+
+    def __init__(self, text: str, version: str) -> None:
+        super().__init__(
+            "Send `consent: true`, if that is so.", consent_text=text, consent_version=version
+        )
+
+
+class CloneNotDescribed(Invalid):
+    """A name, a description or labels that no voice can have."""
+
+    code = "clone_not_described"
+
+    def __init__(self, field: str, message: str) -> None:
+        super().__init__(message, field=field)
+
+
+_OF_A_SAMPLE = {
+    "empty": "is empty",
+    "too_large": "is too large",
+    "too_short": "is too short",
+    "no_audio": "holds no audio that we know (WAV, MP3, FLAC, Ogg, M4A)",
+    "cut_off": "ends before its own end",
+}
+
+
+class SampleRefused(Invalid):
+    """One of the samples can't be used; `reason` says why."""
+
+    code = "sample_refused"
+
+    def __init__(self, position: int, name: str, reason: str) -> None:
+        super().__init__(
+            f"Sample {position} {_OF_A_SAMPLE[reason]}.",
+            sample=position,
+            name=name,
+            reason=reason,
+        )
+
+
+class SamplesRefused(Invalid):
+    """The samples together can't be used; `reason` says why."""
+
+    code = "samples_refused"
+
+    def __init__(self, message: str, reason: str) -> None:
+        super().__init__(message, reason=reason)
+
+
+class SamplesRejected(Invalid):
+    """The vendor can make no voice of these samples."""
+
+    code = "samples_rejected"
+
+    def __init__(self, provider: str) -> None:
+        super().__init__(f"{provider} can make no voice of these samples.", provider=provider)
+
+
+class VoiceSlotsFull(Conflict):
+    """The account's plan at the vendor holds no further voice until one is deleted."""
+
+    code = "voice_slots_full"
+
+    def __init__(self, provider: str) -> None:
+        super().__init__(
+            f"The account's plan at {provider} holds no further voice.", provider=provider
+        )
+
+
+class VoiceNotClonedHere(Conflict):
+    """A voice that its user did not have made here, and so can't have deleted here."""
+
+    code = "voice_not_cloned_here"
+
+    def __init__(self, voice_id: str) -> None:
+        super().__init__("You did not have this voice made here.", voice_id=voice_id)
+
+
+class CallNotOffered(NotFound):
+    """A call that the vendor knows and that is not offered here."""
+
+    code = "call_not_offered"
+
+    def __init__(self, surface: str) -> None:
+        super().__init__(f"This call of the {surface} interface is not offered here.")
+
+
+class UnreadableBody(Invalid):
+    """A body that is no JSON object."""
+
+    code = "unreadable_body"
+
+    def __init__(self) -> None:
+        super().__init__("The body has to be a JSON object.")
+
+
+class BadParameter(Invalid):
+    """A field of a request in a vendor's wire that is not as it has to be."""
+
+    code = "bad_parameter"
+
+    def __init__(self, param: str, rule: str) -> None:
+        super().__init__(f"{param} has to be {rule}.", param=param)

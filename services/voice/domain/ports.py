@@ -9,7 +9,8 @@ from datetime import datetime
 from typing import Protocol
 from uuid import UUID
 
-from services.voice.domain.script import Script
+from services.voice.domain.piece import Piece
+from services.voice.domain.script import Manner, Script
 from services.voice.domain.speech import Hold, Settlement, SpeechId, SpeechRecord
 from services.voice.domain.voice import Voice, VoiceId, VoiceSettings
 from shared.erasure import ForgottenUsers
@@ -36,6 +37,10 @@ class Speeches(Protocol):
 
     async def hold(self, hold: Hold) -> bool:
         """Write the hold; False when the idempotency key is taken."""
+        ...
+
+    async def grow(self, speech_id: SpeechId, characters: int) -> bool:
+        """A live speech comes to so many characters now; False when it is closed already."""
         ...
 
     async def settle(
@@ -102,6 +107,36 @@ class Audio(Protocol):
         ...
 
 
+class LiveVoice(Protocol):
+    """A vendor that speaks while it is still being told what to say.
+
+    Every call raises VendorRefused, VendorFailed and what the vendor says about the user's key.
+    """
+
+    @property
+    def request_id(self) -> str | None: ...
+
+    async def say(self, text: str) -> None:
+        """The next words, to be spoken without waiting for more."""
+        ...
+
+    async def finish(self) -> None:
+        """No more words: the audio ends once all of them are spoken."""
+        ...
+
+    async def read(self) -> Piece:
+        """The next audio; an empty piece at the end."""
+        ...
+
+
+class LiveProvider(Protocol):
+    """A vendor's wire for speech whose text is still being written."""
+
+    def live(self, manner: Manner, *, by: OnBehalfOf) -> AbstractAsyncContextManager[LiveVoice]:
+        """The open line; leaving it early tells the vendor. Raises what SpeechProvider raises."""
+        ...
+
+
 class SpeechProvider(Protocol):
     """One vendor's wire. Translates, and nothing more.
 
@@ -136,6 +171,12 @@ class Admission(Protocol):
         self, user_id: UserId, tier: Tier, characters: int, *, now: datetime, reservation: UUID
     ) -> Reservation:
         """Raises TierChanged when the user has another tier than the one given."""
+        ...
+
+    async def admit_more(
+        self, user_id: UserId, tier: Tier, characters: int, *, now: datetime, reservation: UUID
+    ) -> Reservation:
+        """Further characters of a speech that was let in: no further request. Raises the same."""
         ...
 
     async def tier_told_of(self, user_id: UserId) -> str | None:

@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
 
 import orjson
 
 from services.voice.domain.audio_format import QUALITIES, AudioFormat
 from services.voice.domain.errors import (
     FormatNotInTier,
+    RealtimeNotInTier,
     SpeakerBoostNotInTier,
     SpeechNotInTier,
+    TextNotInTier,
     TextNotSpeakable,
     UnknownFormat,
     VoiceModelNotInTier,
     VoiceNotInTier,
 )
+from services.voice.domain.parts import parts_of
+from services.voice.domain.speech_model import speech_model
 from services.voice.domain.voice import (
     Voice,
     VoiceCategory,
@@ -30,7 +35,17 @@ from shared.model_catalogue import ModelCatalogue
 from shared.tiers import TIERS, Allowance, Tier
 
 VENDOR = "elevenlabs"
-LONGEST_TEXT = 5_000
+LONGEST_TEXT = 5_000  # that a live speech is told at once
+LONGEST_SPEECH = max(
+    allowance.characters_per_text
+    for tier in TIERS.values()
+    if (allowance := tier.allowance(VENDOR)) is not None
+)
+REALTIME = "realtime"
+_LIVE_MODEL = "elevenlabs.standard"  # the class of the quick models
+_CONTEXT = 500  # characters of its neighbours that help a part to sound like one with them
+# Orders had none of these at first. One that says nothing of them is still the same request.
+_LATER_WISHES = ("language_code", "seed", "with_timestamps", "strict_format", "extras")
 
 # Control characters but tab and newline, and halves of surrogate pairs: nothing says them, and
 # vendors answer them with anything from silence to a 500.
@@ -49,34 +64,84 @@ class SettingsWish:
 
 
 @dataclass(frozen=True, slots=True)
-class SpeechOrder:
-    """What a user wants to hear, and how."""
+class Extras:
+    """What the vendor's own interface takes beside all this, passed on to it as it was asked: a JSON
+    object of fields, and the end of an address."""
 
-    text: str
+    fields: str = "{}"
+    query: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MannerWish:
+    """Whom a user wants to hear, and how."""
+
     voice_id: str
     model: str | None = None
     format: str | None = None
     settings: SettingsWish = field(default_factory=SettingsWish)
+    language_code: str | None = None
+    seed: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SpeechOrder(MannerWish):
+    """What a user wants to hear, and how."""
+
+    text: str
+    with_timestamps: bool = False
+    strict_format: bool = False  # rather nothing than another format
+    extras: Extras | None = None
 
     @property
     def request_hash(self) -> bytes:
         """What makes two requests the same request; how the answer travels is no part of it."""
-        return hashlib.sha256(orjson.dumps(asdict(self), option=orjson.OPT_SORT_KEYS)).digest()
+        said = {
+            name: value
+            for name, value in asdict(self).items()
+            if name not in _LATER_WISHES or (value is not None and value is not False)
+        }
+        return hashlib.sha256(orjson.dumps(said, option=orjson.OPT_SORT_KEYS)).digest()
 
 
-@dataclass(frozen=True, slots=True)
-class Script:
-    """What the vendor is asked to say."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manner:
+    """Who speaks, and how: all but the text."""
 
-    text: str
     voice_id: VoiceId
     model: str
     format: AudioFormat
     settings: VoiceSettings
+    language_code: str | None = None
+    seed: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Script(Manner):
+    """What the vendor is asked to say. `before` and `after` is what is said around it."""
+
+    text: str
+    is_timed: bool = False
+    before: str = ""
+    after: str = ""
+    extras: Extras | None = None
 
     @property
     def characters(self) -> int:
         return len(self.text)
+
+    def in_parts(self) -> Sequence[Script]:
+        """One script for each request that the vendor is to be asked; itself when one will do."""
+        model = speech_model(self.model)
+        if self.characters <= model.longest_part:
+            return [self]
+        texts = parts_of(self.text, model.longest_part, language=self.language_code)
+        before = ["", *(text[-_CONTEXT:] for text in texts[:-1])]
+        after = [*(text[:_CONTEXT] for text in texts[1:]), ""]
+        return [
+            replace(self, text=text, before=said, after=to_say)
+            for text, said, to_say in zip(texts, before, after, strict=True)
+        ]
 
 
 def script_for(order: SpeechOrder, tier: Tier, catalogue: ModelCatalogue) -> Script:
@@ -84,21 +149,48 @@ def script_for(order: SpeechOrder, tier: Tier, catalogue: ModelCatalogue) -> Scr
 
     Raises TextNotSpeakable, VoiceNotFound, UnknownFormat, or what of the order is not in the tier.
     """
-    allowance = speech_allowance(tier)
+    text = speakable(order.text, LONGEST_SPEECH)
+    most = speech_allowance(tier).characters_per_text
+    if len(text) > most:
+        larger = smallest_tier_above(tier, lambda a: len(text) <= a.characters_per_text)
+        raise TextNotInTier(len(text), most, tier.name, larger)
     return Script(
-        text=_speakable(order.text),
-        voice_id=voice_id_of(order.voice_id),
-        model=_model(order.model, tier, allowance, catalogue),
-        format=_format(order.format, tier, allowance),
-        settings=_settings(order.settings, tier),
+        text=text,
+        is_timed=order.with_timestamps,
+        extras=order.extras,
+        **_manner(order, tier, catalogue),
     )
+
+
+def manner_for(wish: MannerWish, tier: Tier, catalogue: ModelCatalogue) -> Manner:
+    """How a live speech is to be spoken; the models made for it come first.
+
+    Raises RealtimeNotInTier, VoiceNotFound, UnknownFormat, or what of the wish is not in the tier.
+    """
+    if not tier.allows(VENDOR, REALTIME):
+        raise RealtimeNotInTier(tier.name, smallest_tier_above(tier, lambda a: REALTIME in a.features))
+    if wish.model is None:
+        wish = replace(wish, model=catalogue.id_of(_LIVE_MODEL))
+    return Manner(**_manner(wish, tier, catalogue))
+
+
+def _manner(wish: MannerWish, tier: Tier, catalogue: ModelCatalogue) -> dict[str, Any]:
+    allowance = speech_allowance(tier)
+    return {
+        "voice_id": voice_id_of(wish.voice_id),
+        "model": _model(wish.model, tier, allowance, catalogue),
+        "format": _format(wish.format, tier, allowance),
+        "settings": _settings(wish.settings, tier),
+        "language_code": wish.language_code,
+        "seed": wish.seed,
+    }
 
 
 def speech_allowance(tier: Tier) -> Allowance:
     """What the tier grants at the vendor of voices. Raises SpeechNotInTier."""
     allowance = tier.allowance(VENDOR)
     if allowance is None:
-        raise SpeechNotInTier(tier.name, _smallest_above(tier, lambda _: True))
+        raise SpeechNotInTier(tier.name, smallest_tier_above(tier, lambda _: True))
     return allowance
 
 
@@ -115,17 +207,18 @@ def includes_voice(tier: Tier, voice: Voice) -> bool:
 def refuse_outside(tier: Tier, voice: Voice) -> None:
     """Raises VoiceNotInTier unless the tier includes the voice."""
     if not includes_voice(tier, voice):
-        larger = _smallest_above(tier, lambda a: voice.category in a.voice_categories)
+        larger = smallest_tier_above(tier, lambda a: voice.category in a.voice_categories)
         raise VoiceNotInTier(voice.id, voice.category, tier.name, larger)
 
 
-def _speakable(text: str) -> str:
+def speakable(text: str, most: int = LONGEST_TEXT) -> str:
+    """The text without the white space around it. Raises TextNotSpeakable."""
     text = text.replace("\r\n", "\n").strip()
-    if not 1 <= len(text) <= LONGEST_TEXT:
+    if not 1 <= len(text) <= most:
         raise TextNotSpeakable(
-            f"Send between 1 and {LONGEST_TEXT} characters of text.",
+            f"Send between 1 and {most} characters of text.",
             characters=len(text),
-            most_characters=LONGEST_TEXT,
+            most_characters=most,
         )
     if _UNSPEAKABLE.search(text):
         raise TextNotSpeakable("The text holds control characters; only tab and newline may be.")
@@ -139,7 +232,7 @@ def _model(wished: str | None, tier: Tier, allowance: Allowance, catalogue: Mode
     model = catalogue.resolve(wished)
     if model in granted or "custom_models" in allowance.features:
         return model
-    larger = _smallest_above(
+    larger = smallest_tier_above(
         tier, lambda a: model in _models(a, catalogue) or "custom_models" in a.features
     )
     raise VoiceModelNotInTier(model, tier.name, larger, granted)
@@ -156,7 +249,7 @@ def _format(wished: str | None, tier: Tier, allowance: Allowance) -> AudioFormat
     format_ = AudioFormat(wished)
     if format_ in quality.formats:
         return format_
-    larger = _smallest_above(tier, lambda a: format_ in QUALITIES[a.quality].formats)
+    larger = smallest_tier_above(tier, lambda a: format_ in QUALITIES[a.quality].formats)
     names = sorted(known.name for known in quality.formats)
     if not any(format_ in known.formats for known in QUALITIES.values()):
         raise UnknownFormat(names)
@@ -167,13 +260,13 @@ def _settings(wish: SettingsWish, tier: Tier) -> VoiceSettings:
     boosted = tier.allows(VENDOR, "speaker_boost")
     if wish.use_speaker_boost and not boosted:
         raise SpeakerBoostNotInTier(
-            tier.name, _smallest_above(tier, lambda a: "speaker_boost" in a.features)
+            tier.name, smallest_tier_above(tier, lambda a: "speaker_boost" in a.features)
         )
     said = {name: value for name, value in asdict(wish).items() if value is not None}
     return VoiceSettings(**{"use_speaker_boost": boosted, **said})
 
 
-def _smallest_above(tier: Tier, includes: Callable[[Allowance], bool]) -> str | None:
+def smallest_tier_above(tier: Tier, includes: Callable[[Allowance], bool]) -> str | None:
     """The name of the next larger tier that includes it; None when no tier does."""
     for larger in sorted(TIERS.values(), key=lambda t: t.rank):
         allowance = larger.allowance(VENDOR)

@@ -29,12 +29,14 @@ class VoiceCategory(StrEnum):
     """What the tier table grants voices by.
 
     `basic`: the vendor's stock voices. `custom`: the user's own, cloned or designed. `premium`:
-    voices of professionals.
+    voices of professionals, out of the vendor's library. `enterprise`: professional voices that the
+    account itself has had trained, such as the voice of a brand.
     """
 
     BASIC = "basic"
     CUSTOM = "custom"
     PREMIUM = "premium"
+    ENTERPRISE = "enterprise"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +48,7 @@ class Voice:
     category: VoiceCategory
     labels: Mapping[str, str] = field(default_factory=dict)
     preview_url: str | None = None
+    description: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,24 +16,12 @@ import orjson
 
 from services.voice.domain.ports import Audio
 from services.voice.domain.script import VENDOR, Script
-from services.voice.domain.voice import Voice, VoiceCategory, VoiceId, VoiceSettings
+from services.voice.domain.voice import Voice, VoiceId, VoiceSettings
 from services.voice.providers.elevenlabs_errors import failure_of
 from shared.clients.egress import Egress, VendorConnectionLost
 from shared.identity import OnBehalfOf
 from shared.vendors.failures import VendorFailed
 
-# What the vendor calls them (https://elevenlabs.io/docs/api-reference/voices/get). One that it adds
-# later counts as premium, so that no free tier gets it by surprise.
-_CATEGORIES: Mapping[str, VoiceCategory] = {
-    "premade": VoiceCategory.BASIC,
-    "cloned": VoiceCategory.CUSTOM,
-    "generated": VoiceCategory.CUSTOM,
-    "professional": VoiceCategory.PREMIUM,
-    "famous": VoiceCategory.PREMIUM,
-    "high_quality": VoiceCategory.PREMIUM,
-}
-
-_FINE_ID = re.compile(r"[A-Za-z0-9]{1,64}\Z")
 _LARGEST_ERROR = 1 << 16
 _LARGEST_CHARACTER_COST = 1_000_000
 
@@ -62,11 +50,11 @@ class ElevenLabs:
         found = (await self._read("/v1/voices", by)).get("voices")
         if not isinstance(found, list):
             raise VendorFailed(VENDOR)
-        voices = [_voice(wire) for wire in found if isinstance(wire, dict)]
+        voices = [voice_from_wire(wire) for wire in found]
         return [voice for voice in voices if voice is not None]
 
     async def voice(self, voice_id: VoiceId, *, by: OnBehalfOf) -> Voice:
-        voice = _voice(await self._read(f"/v1/voices/{voice_id}", by))
+        voice = voice_from_wire(await self._read(f"/v1/voices/{voice_id}", by))
         if voice is None:
             raise VendorFailed(VENDOR)
         return voice
@@ -140,17 +128,23 @@ def _speech_path(script: Script) -> str:
     return f"/v1/text-to-speech/{voice_id}{stream}?output_format={format_}"
 
 
-def _speech_body(script: Script) -> dict[str, Any]:
-    settings = script.settings
-    voice_settings: dict[str, Any] = {
+def settings_body(settings: VoiceSettings) -> dict[str, Any]:
+    """How the vendor is told how to speak."""
+    body: dict[str, Any] = {
         "stability": settings.stability,
         "similarity_boost": settings.similarity_boost,
         "style": settings.style,
         "use_speaker_boost": settings.use_speaker_boost,
     }
-    if settings.speed is not None:
-        voice_settings["speed"] = settings.speed
-    return {"text": script.text, "model_id": script.model, "voice_settings": voice_settings}
+    return body if settings.speed is None else {**body, "speed": settings.speed}
+
+
+def _speech_body(script: Script) -> dict[str, Any]:
+    return {
+        "text": script.text,
+        "model_id": script.model,
+        "voice_settings": settings_body(script.settings),
+    }
 
 
 def _character_cost(headers: Mapping[str, str]) -> int | None:
@@ -169,26 +163,6 @@ async def _error_body(response: aiohttp.ClientResponse) -> Any:
             return orjson.loads(await response.content.read(_LARGEST_ERROR))
     except (aiohttp.ClientError, TimeoutError, orjson.JSONDecodeError):
         return None
-
-
-def _voice(wire: Mapping[str, Any]) -> Voice | None:
-    """None for what can't be used: a voice whose id is no id."""
-    voice_id = wire.get("voice_id")
-    if not isinstance(voice_id, str) or not _FINE_ID.match(voice_id):
-        return None
-    name, labels = wire.get("name"), wire.get("labels")
-    category, preview = wire.get("category"), wire.get("preview_url")
-    return Voice(
-        id=VoiceId(voice_id),
-        name=name if isinstance(name, str) else voice_id,
-        category=_CATEGORIES.get(str(category), VoiceCategory.PREMIUM),
-        labels=_texts(labels) if isinstance(labels, dict) else {},
-        preview_url=preview if isinstance(preview, str) else None,
-    )
-
-
-def _texts(labels: Mapping[str, Any]) -> dict[str, str]:
-    return {name: value for name, value in labels.items() if isinstance(value, str)}
 
 
 def _number(wire: Mapping[str, Any], name: str, default: float) -> float:

@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from typing import Any
 
-from services.voice.domain.errors import SpeechRejected, VoiceNotFound
+from services.voice.domain.errors import FormatNotInVendorPlan, SpeechRejected, VoiceNotFound
 from services.voice.domain.script import VENDOR
 from shared.clients.egress import NoUsableKey
 from shared.errors import ExpectedFailure
@@ -54,6 +54,12 @@ def failure_of(status: int, body: Any, headers: Mapping[str, str], path: str) ->
     return VendorFailed(VENDOR) if status >= 500 or status < 400 else _refused(refusal)
 
 
+def failure_of_word(word: str) -> ExpectedFailure:
+    """The failure that an error on an open socket stands for."""
+    make = _BY_WORD.get(word)
+    return VendorFailed(VENDOR) if make is None else make(_Refusal(0, word, {}, ""))
+
+
 def _words(detail: Any) -> tuple[str, ...]:
     if isinstance(detail, str):
         return (detail,)
@@ -84,6 +90,10 @@ def _plan(_: _Refusal) -> ExpectedFailure:
     return VendorPlanRequired(
         f"The account's plan at {VENDOR} does not include this.", provider=VENDOR
     )
+
+
+def _format_outside_plan(_: _Refusal) -> ExpectedFailure:
+    return FormatNotInVendorPlan(VENDOR)
 
 
 def _voice_gone(refusal: _Refusal) -> ExpectedFailure:
@@ -122,9 +132,13 @@ _BY_WORD: Mapping[str, _Make] = {
     "quota_exceeded": _quota,
     "payment_required": _plan,
     "paid_plan_required": _plan,
-    "output_format_not_allowed": _plan,
+    "output_format_not_allowed": _format_outside_plan,
     "voice_not_found": _voice_gone,
     "max_character_limit_exceeded": _rejected,
+    "unsupported_model": _rejected,
+    "model_not_found": _rejected,
+    "unsupported_language": _rejected,
+    "invalid_output_format": _rejected,
     "detected_unusual_activity": _refused,
     "too_many_concurrent_requests": _too_fast,
     "concurrent_limit_exceeded": _too_fast,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from uuid import UUID
 
@@ -23,27 +24,38 @@ class ValkeyAdmission:
     ) -> ValkeyReservation:
         """Raises TierChanged, LimitReached, or DependencyUnavailable while Valkey is gone for an
         unpaid tier."""
+        windows = _request_windows(tier, now) + _character_windows(tier, characters, now)
+        return await self._admit(user_id, tier, windows, now, reservation)
+
+    async def admit_more(
+        self, user_id: UserId, tier: Tier, characters: int, *, now: datetime, reservation: UUID
+    ) -> ValkeyReservation:
+        """As `admit`, without another request."""
+        windows = _character_windows(tier, characters, now)
+        return await self._admit(user_id, tier, windows, now, reservation)
+
+    async def _admit(
+        self,
+        user_id: UserId,
+        tier: Tier,
+        windows: Sequence[Window],
+        now: datetime,
+        reservation: UUID,
+    ) -> ValkeyReservation:
         return await admit_by_tier(
-            self._admissions,
-            user_id,
-            tier,
-            VENDOR,
-            _windows(tier, characters, now),
-            now=now,
-            reservation=reservation,
+            self._admissions, user_id, tier, VENDOR, windows, now=now, reservation=reservation
         )
 
     async def tier_told_of(self, user_id: UserId) -> str | None:
         return await self._admissions.tier_told_of(str(user_id))
 
 
-def _windows(tier: Tier, characters: int, now: datetime) -> list[Window]:
-    allowance = speech_allowance(tier)
-    windows = []
-    if allowance.requests_per_minute is not None:
-        name = f"{VENDOR}.requests_per_minute"
-        windows.append(minute_window(name, allowance.requests_per_minute, now))
-    if allowance.characters_per_month is not None:
-        name = f"{VENDOR}.characters_per_month"
-        windows.append(month_window(name, allowance.characters_per_month, now, characters))
-    return windows
+def _request_windows(tier: Tier, now: datetime) -> list[Window]:
+    most = speech_allowance(tier).requests_per_minute
+    return [] if most is None else [minute_window(f"{VENDOR}.requests_per_minute", most, now)]
+
+
+def _character_windows(tier: Tier, characters: int, now: datetime) -> list[Window]:
+    most = speech_allowance(tier).characters_per_month
+    name = f"{VENDOR}.characters_per_month"
+    return [] if most is None else [month_window(name, most, now, characters)]

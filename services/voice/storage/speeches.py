@@ -40,6 +40,10 @@ with closed as (
 select id from closed
 """
 
+_GROW = """
+update speech set characters = $2 where id = $1 and state = 'running' returning id
+"""
+
 _RENEW = """
 update speech set lease_expires_at = $2 where id = any($1::uuid[]) and state = 'running'
 """
@@ -81,6 +85,9 @@ class SqlSpeeches:
         )
         return row is not None
 
+    async def grow(self, speech_id: SpeechId, characters: int) -> bool:
+        return await self._database.fetchrow(_GROW, speech_id, characters) is not None
+
     async def settle(
         self, speech_id: SpeechId, settlement: Settlement, usage: Fact[UsageRecorded] | None
     ) -> bool:
@@ -96,6 +103,7 @@ class SqlSpeeches:
             usage.stream if usage else None,
             usage.to_wire() if usage else None,
         )
+        await self._database.wake_relay()
         return row is not None
 
     async def renew(self, ids: Collection[SpeechId], until: datetime) -> None:

@@ -43,6 +43,7 @@ speech = Table(
     Column("sandbox", Boolean, nullable=False),
     Column("state", Text, nullable=False),
     Column("outcome", Text),
+    Column("asked_characters", Integer),  # null: all of them at once
     Column("charged_characters", Integer),
     Column("source", Text),
     Column("provider_request_id", Text),

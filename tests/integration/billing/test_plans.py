@@ -82,6 +82,22 @@ async def test_what_the_billing_team_marks_as_paid_takes_effect_once(
     assert await amounts(database, ada) == [("period_fee", 9_000_000)]
 
 
+async def test_what_people_pay_is_whole_cents_and_the_rest_is_in_the_balance(
+    actions: Actions, database: Database, clock: StoppedClock, ada: UserId
+) -> None:
+    await buy(actions, ada, "pro")
+    clock.move(11 * DAY + timedelta(hours=7))
+    payment = await order(actions, ada, "enterprise", 1)
+    [asked] = await database.fetch("select amount_microusd from payment where id = $1", payment)
+    await actions.mark_paid(payment, by=STAFF)
+    balance = await actions.show_balance.of(ada)
+    charged = sum(amount for _, amount in await amounts(database, ada))
+    assert asked["amount_microusd"] % 10_000
+    assert balance.account.paid_microusd % 10_000 == 0
+    assert balance.expected_microusd == charged - balance.account.paid_microusd
+    assert 0 < abs(balance.expected_microusd) <= 5_000
+
+
 async def test_a_renewal_is_owed_marked_as_paid_or_lost(
     actions: Actions, database: Database, clock: StoppedClock, ada: UserId
 ) -> None:

@@ -180,6 +180,26 @@ async def test_more_seats_are_collected_at_once_or_not_given(shop: Shop) -> None
     assert len(await shop.charges()) == 3
 
 
+async def test_what_stripe_collected_for_a_change_is_what_was_paid(shop: Shop) -> None:
+    subscription = await shop.buy("enterprise", 2)
+    await shop.choose("enterprise", 4)
+    assert (await shop.payments())[-1][:2] == ("order", "paid")
+    # Its own proration is in cents; so is what a later change by hand costs, which is no order's.
+    for cents in (2_999, 777):
+        invoice = shop.stripe.an_invoice(subscription, reason="subscription_update", paid=True)
+        invoice["amount_paid"] = cents
+        assert (await shop.deliver(shop.stripe.emit("invoice.paid", invoice))).status_code == 200
+    assert await shop.payments() == [
+        ("order", "paid", 30_000_000),
+        ("order", "paid", 29_990_000),
+    ]
+    balance = (await shop.billing.get("balance", shop.ada)).json()
+    charged = sum(amount for _, amount in await shop.charges())
+    assert balance["paid_microusd"] == 59_990_000
+    assert balance["uninvoiced_microusd"] == charged
+    assert balance["expected_microusd"] == charged - 59_990_000
+
+
 async def test_a_change_that_stripe_took_and_we_forgot_is_settled_by_its_event(
     shop: Shop,
 ) -> None:

@@ -289,6 +289,8 @@ async def test_every_job_does_its_work(actions: Actions, database: Database) -> 
         "billing.jobs.link_ledger",
         "billing.jobs.check_rollups",
         "billing.jobs.archive_ledger",
+        "billing.jobs.export_days",
+        "billing.jobs.keep_export_queue",
         "billing.jobs.rerate_usage",
     }
     assert await database.fetch("select * from outbox") == []

@@ -237,3 +237,35 @@ async def test_without_valkey_the_windows_are_unknown_and_paid_turns_go_on(
             await admission.admit(capped, spent=spent(70))
         assert refused.value.facts["scope"] == "monthly_spend"
         await admission.renew([(request_.user_id, request_.reservation)])
+
+
+async def test_who_was_refused_is_refused_again_without_asking_until_it_may_have_changed(
+    admission: ValkeyAdmission, request_: AdmissionRequest, cache: Redis
+) -> None:
+    for _ in range(5):
+        place = await admission.admit(another(request_), spent=spent(0))
+        await place.settle(tokens=1, cost_microusd=None)
+    who = (request_.user_id, FREE, "openai")
+    admission.refuse_if_full(*who, NOW)  # nobody was refused yet
+    first = await refusal(admission, request_)
+    await cache.flushdb()
+    again = await refusal(admission, another(request_, now=NOW + timedelta(seconds=1)))
+    with pytest.raises(LimitReached):
+        admission.refuse_if_full(*who, NOW)
+    assert again.facts == first.facts
+    assert again.retry_after == first.retry_after - timedelta(seconds=1)
+    admission.tier_changed(request_.user_id)
+    admission.refuse_if_full(*who, NOW)
+    assert await admission.admit(another(request_), spent=spent(0))
+
+
+async def test_a_refusal_is_not_remembered_while_an_answer_may_give_back_its_request(
+    admission: ValkeyAdmission, request_: AdmissionRequest
+) -> None:
+    for _ in range(4):
+        place = await admission.admit(another(request_), spent=spent(0))
+        await place.settle(tokens=1, cost_microusd=None)
+    running = await admission.admit(another(request_), spent=spent(0))
+    await refusal(admission, request_)
+    await running.refund()
+    assert await admission.admit(another(request_), spent=spent(0))

@@ -20,7 +20,9 @@ import pytest
 from services.chat.actions import devices
 from services.chat.api.follower import Follower
 from services.chat.wiring import wire
+from shared.ids import UserId
 from shared.limits.admission import open_cache
+from shared.limits.current_tiers import CurrentTiers
 from shared.news.ended_sessions import EndedSessions
 from tests.integration.chat.conftest import ChatSuite, ChatUser
 from tests.support.chat_replicas import (
@@ -374,3 +376,19 @@ async def test_a_client_that_does_not_read_slows_nobody_and_is_dropped(
         cut = await stuck.rest()
         assert b"event: delta" in cut
         assert b"event: done" not in cut
+
+
+async def test_whoever_reads_an_answer_hears_of_their_new_tier(
+    chat: ChatSuite, elsewhere: str
+) -> None:
+    async with (
+        chat.user() as user,
+        open_cache(chat.settings.cache_url.get_secret_value()) as cache,
+        asking(user) as (lines, _),
+    ):
+        await CurrentTiers(cache).tell({UserId(user.id): "pro"})
+        async for line in lines:
+            if line == "event: tier_changed":
+                assert await anext(lines) == 'data: {"tier":"pro"}'
+                break
+        assert (await next_events(lines, "done"))[-1].name == "done"

@@ -11,7 +11,7 @@ from services.chat.domain.content import ImagePart, Role, TextPart, Thought, Too
 from services.chat.domain.content import Utterance as Said
 from services.chat.domain.errors import PromptTooLong, VendorRejectedRequest
 from services.chat.domain.frames import Began, Ended, Text, Thoughts, ToolCallPiece
-from services.chat.domain.ports import RawCall
+from services.chat.domain.raw_calls import RawCall
 from shared.vendors.failures import (
     NoUsableKey,
     VendorFailed,

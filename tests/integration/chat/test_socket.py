@@ -230,7 +230,7 @@ async def test_whoever_shows_none_is_sent_away(chat: ChatSuite, first: str | byt
 async def test_whoever_says_nothing_is_sent_away(
     chat: ChatSuite, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(socket, "_FIRST_WORD_SECONDS", 0.1)
+    monkeypatch.setattr(socket, "FIRST_WORD_SECONDS", 0.1)
     async with a_device(chat.url) as one:
         assert await one.closed() == (4401, "unauthenticated")
 

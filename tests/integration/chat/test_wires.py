@@ -27,7 +27,7 @@ from services.chat.domain.content import (
 from services.chat.domain.content import Utterance as Said
 from services.chat.domain.errors import ModelUnavailable, VendorRejectedRequest
 from services.chat.domain.frames import Began, Ended, Frame, Text, Thoughts, ToolCallPiece
-from services.chat.domain.ports import RawCall
+from services.chat.domain.raw_calls import RawCall
 from services.chat.domain.turn import Prompt
 from services.chat.providers import Patience, SpokenProvider, chat_wires, speaking
 from shared.clients.egress import NoUsableKey, open_egress

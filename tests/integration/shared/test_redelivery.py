@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import kombu
 import pytest
@@ -15,6 +16,7 @@ from shared.db import outbox
 from shared.messaging.broker import DELIVERY_LIMIT
 from shared.messaging.celery_app import declare_queues
 from tests.integration.shared.conftest import SHORT_WAITS
+from tests.support.engines import PostgresServer
 from tests.support.event_service.brokers import Broker
 from tests.support.event_service.tasks import listen_as
 from tests.support.event_service.world import (
@@ -25,13 +27,32 @@ from tests.support.event_service.world import (
     eventually,
 )
 
-# Nobody else has a worker for this tier's queue.
-TIER, QUEUE, STREAM = "pro", "scribe.usage.pro", "usage.recorded.pro"
-pytestmark = pytest.mark.slow
+TIER, STREAM = "pro", "usage.recorded.pro"
 
 on_rabbitmq = pytest.mark.parametrize(
     "broker", [pytest.param("rabbitmq", marks=pytest.mark.rabbitmq)], indirect=True
 )
+
+
+@pytest.fixture
+def scribe(
+    broker: Broker, postgres_server: PostgresServer, tables: str, tmp_path: Path
+) -> Iterator[Scribe]:
+    """A listener of this test's own: nobody else's messages come to its queues."""
+    service = f"scribe{uuid4().hex[:8]}"
+    declare_queues(listen_as(service), broker.url)
+    postgres_server.create_database(f"companion_{service}", template=tables)
+    scribe = Scribe(postgres_server.url, broker.url, tmp_path, service=service)
+    yield scribe
+    scribe.close()
+    postgres_server.drop_database(f"companion_{service}")
+    with kombu.Connection(broker.url) as connection:
+        for queue in listen_as(service).queues(broker.url):
+            queue(connection.default_channel).delete()
+
+
+def queue_of(scribe: Scribe) -> str:
+    return f"{scribe.service}.usage.{TIER}"
 
 
 @pytest.fixture
@@ -54,7 +75,7 @@ def published(herald: Herald, count: int) -> list[UUID]:
     return ids
 
 
-def give_back(broker: Broker, times: int) -> int:
+def give_back(broker: Broker, queue: str, times: int) -> int:
     """Take the first message and give it back, as a consumer in trouble does; answers how often it
     could be had."""
     had = 0
@@ -62,11 +83,11 @@ def give_back(broker: Broker, times: int) -> int:
         channel: Any = connection.default_channel
         deadline = time.monotonic() + 20
         while had < times and time.monotonic() < deadline:
-            message = channel.basic_get(QUEUE, no_ack=False)
+            message = channel.basic_get(queue, no_ack=False)
             if message is not None:
                 channel.basic_reject(message.delivery_tag, requeue=True)
                 had += 1
-            elif channel.queue_declare(QUEUE, passive=True).message_count == 0:
+            elif channel.queue_declare(queue, passive=True).message_count == 0:
                 break
     return had
 
@@ -76,12 +97,13 @@ def ids_in(dead: Any) -> set[str]:
     return {event["id"] for event in events}
 
 
+@pytest.mark.slow  # RabbitMQ takes its time to give a message back so often
 @on_rabbitmq
 def test_a_message_that_comes_21_times_is_put_aside_whole_and_takes_effect_once_sent_again(
     herald: Herald, scribe: Scribe, broker: Broker, worker: Any
 ) -> None:
     ids = published(herald, 5)
-    assert give_back(broker, 21) == 21
+    assert give_back(broker, queue_of(scribe), 21) == 21
     worker()
     # For all the worker can tell it has ended 21 of its kind, so it is not tried once more.
     whole = {str(id_) for id_ in ids}
@@ -91,14 +113,15 @@ def test_a_message_that_comes_21_times_is_put_aside_whole_and_takes_effect_once_
     assert_each_once(herald, scribe)
 
 
+@pytest.mark.slow
 @on_rabbitmq
 def test_what_comes_too_often_lies_among_the_dead_letters_and_can_be_sent_again(
     herald: Herald, scribe: Scribe, broker: Broker, worker: Any
 ) -> None:
-    before = broker.dead_letters(QUEUE)
+    queue = queue_of(scribe)
     published(herald, 3)
-    assert DELIVERY_LIMIT <= give_back(broker, DELIVERY_LIMIT * 2) <= DELIVERY_LIMIT + 1
-    eventually(lambda: broker.dead_letters(QUEUE) == before + 1, "the broker puts it aside")
+    assert DELIVERY_LIMIT <= give_back(broker, queue, DELIVERY_LIMIT * 2) <= DELIVERY_LIMIT + 1
+    eventually(lambda: broker.dead_letters(queue) == 1, "the broker puts it aside")
     worker()
     send_again(herald)
     assert_each_once(herald, scribe)
@@ -114,7 +137,7 @@ def test_what_the_broker_forgets_is_sent_again_from_the_archive(
     # The bindings are gone, too. What is published now stays in the outbox, and is not lost.
     herald.publish([a_usage() for _ in range(2)], tier=TIER)
     assert herald.relay().run_once() == 0 or herald.waiting() == 2
-    declare_queues(listen_as("scribe"), broker.url)
+    declare_queues(listen_as(scribe.service), broker.url)
     worker()
     herald.drain()
     eventually(lambda: len(scribe.effects(herald.sent())) == 2, "the later ones take effect")

@@ -12,6 +12,7 @@ from prometheus_client import REGISTRY
 
 from shared.events.user import UserRegistered
 from shared.messaging import relay as relays
+from shared.messaging.bell import Bell
 from shared.messaging.publisher import NotSent, Publisher
 from shared.messaging.relay import Relay, keep_running
 from tests.support.engines import PostgresServer
@@ -187,8 +188,8 @@ def test_a_bug_does_not_end_the_only_relay_of_an_outbox(
     cut_off.publish([a_usage()])
     publisher = _FailingOnce(cut_off.broker_url)
     relay = Relay("herald", cut_off.engine, publisher)
-    stop = threading.Event()
-    thread = threading.Thread(target=keep_running, args=(relay, stop, "herald"))
+    stop, bell = threading.Event(), Bell(cut_off.url)
+    thread = threading.Thread(target=keep_running, args=(relay, bell, stop, "herald"))
     thread.start()
     try:
         eventually(lambda: publisher.failed, "the bug has struck")
@@ -196,4 +197,6 @@ def test_a_bug_does_not_end_the_only_relay_of_an_outbox(
         eventually(lambda: cut_off.waiting() == 0, "the batch is sent after all")
     finally:
         stop.set()
+        bell.end()
         thread.join()
+        bell.close()

@@ -1,10 +1,13 @@
-"""A worker whose broker goes away at the moment of an acknowledgement connects anew."""
+"""A worker whose broker goes away at the moment of an acknowledgement connects anew; one whose beat
+is gone ends."""
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from celery.worker import state
 from kombu import Message
 from redis.exceptions import ConnectionError as RedisConnectionError
 
@@ -63,3 +66,24 @@ def test_any_other_failure_is_not_hidden() -> None:
     channel = Channel(ValueError("a bug"))
     with pytest.raises(ValueError, match="a bug"):
         acknowledge(consumer_on(Channel()), channel)
+
+
+@pytest.mark.parametrize(
+    ("exit_code", "ends"), [(None, False), (0, True), (-9, True)], ids=["alive", "ended", "killed"]
+)
+def test_a_worker_does_not_go_on_without_its_beat(
+    exit_code: int | None, ends: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(state, "should_stop", None)
+    consumer = consumer_on(None)
+    consumer.controller = SimpleNamespace(beat=SimpleNamespace(exitcode=exit_code))
+    consumer._end_without_beat()
+    assert bool(state.should_stop) is ends
+
+
+def test_a_worker_that_never_had_a_beat_needs_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(state, "should_stop", None)
+    consumer = consumer_on(None)
+    consumer.controller = SimpleNamespace(beat=None)
+    consumer._end_without_beat()
+    assert not state.should_stop

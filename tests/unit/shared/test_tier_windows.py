@@ -6,9 +6,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from services.chat.storage import admission as of_chat
 from services.voice.storage import admission as of_voice
-from shared.limits.tier_windows import tier_windows, vendor_of
+from shared.limits.tier_windows import tier_windows, vendor_of, vendor_windows
 from shared.limits.windows import Window
 from shared.tiers import COMPATIBLE, TIERS, Tier
 
@@ -16,11 +15,11 @@ NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 
 
 def counted(tier: Tier) -> set[tuple[str, int, datetime, datetime]]:
-    windows: list[Window] = list(of_voice._windows(tier, 0, NOW))
+    windows = of_voice._request_windows(tier, NOW) + of_voice._character_windows(tier, 0, NOW)
     for vendor in (*tier.allowances, COMPATIBLE):
         allowance = tier.allowance(vendor)
         if allowance is not None and allowance.tokens_per_minute is not None:
-            windows += of_chat._windows(allowance, vendor, NOW, 0)
+            windows += vendor_windows(allowance, vendor, NOW)
     return {(w.name, w.limit, w.starts_at, w.ends_at) for w in windows}
 
 

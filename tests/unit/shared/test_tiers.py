@@ -143,6 +143,7 @@ def test_a_larger_tier_never_grants_less() -> None:
             assert less.voice_categories <= more.voice_categories
             assert more.max_output_tokens >= less.max_output_tokens
             assert more.context_tokens >= less.context_tokens
+            assert more.characters_per_text >= less.characters_per_text
             for name in (
                 "requests_per_day",
                 "requests_per_minute",

@@ -6,7 +6,7 @@ from typing import Any
 from aiohttp import web
 
 from tests.support.simulator.call import Call
-from tests.support.simulator.elevenlabs import account, models, socket, speech, voices
+from tests.support.simulator.elevenlabs import account, dialogue, models, socket, speech, voices
 from tests.support.simulator.elevenlabs.errors import REFUSALS, missing_permission, problem
 from tests.support.simulator.elevenlabs.studio import Studios
 from tests.support.simulator.refusals import Refusal
@@ -45,6 +45,7 @@ class ElevenLabs(Vendor):
             self.generate(speech_path + "/with-timestamps", speaker.timed),
             self.generate(speech_path + "/stream/with-timestamps", speaker.timed_stream),
             self.socket(speech_path + "/stream-input", socket.Listener(self._studios).listen),
+            self.socket("/v1/text-to-dialogue/stream-input", dialogue.Listener(self._studios).listen),
             self.otherwise(),
         ]
 

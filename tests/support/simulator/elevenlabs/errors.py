@@ -18,6 +18,7 @@ _PERMISSIONS: Final = (
     ("/v1/user", "user_read"),
     ("/v1/models", "models_read"),
     ("/v1/text-to-speech", "text_to_speech"),
+    ("/v1/text-to-dialogue", "text_to_speech"),
 )
 
 

@@ -38,7 +38,7 @@ _STALL_MS: Final = 600_000
 _WORDS_IN_A_CHUNK: Final = 5
 
 
-class _Ended(Exception):
+class Ended(Exception):
     """The conversation is over, and the reason was already said."""
 
 
@@ -49,24 +49,29 @@ class Listener:
     studios: Studios
 
     async def listen(self, call: Call) -> web.StreamResponse:
-        query = call.request.query
         find_voice(self.studios.of(call.key_sha256), call.request.match_info["voice"])
-        order = Order(
-            "",
-            speaking_model(query.get("model_id", DEFAULT)),
-            query.get("output_format", DEFAULT_FORMAT),
-        )
-        check_format(order.format, call, streams=True)
-        await call.pause_before_first_byte()
-        socket = call.response = web.WebSocketResponse()
-        await socket.prepare(call.request)
-        with suppress(_Ended):
-            await _Conversation(call, socket, order).hold()
-        return socket
+        return await converse(call, Conversation)
+
+
+async def converse(call: Call, kind: type["Conversation"]) -> web.StreamResponse:
+    """Over a socket that is opened now."""
+    query = call.request.query
+    order = Order(
+        "",
+        speaking_model(query.get("model_id", DEFAULT)),
+        query.get("output_format", DEFAULT_FORMAT),
+    )
+    check_format(order.format, call, streams=True)
+    await call.pause_before_first_byte()
+    socket = call.response = web.WebSocketResponse()
+    await socket.prepare(call.request)
+    with suppress(Ended):
+        await kind(call, socket, order).hold()
+    return socket
 
 
 @dataclass(slots=True)
-class _Buffer:
+class Buffer:
     """Text that waits until there is enough of it for a piece of speech."""
 
     schedule: tuple[int, ...] = _SCHEDULE
@@ -87,12 +92,12 @@ class _Buffer:
 
 
 @dataclass(slots=True)
-class _Conversation:
+class Conversation:
     call: Call
     socket: web.WebSocketResponse
     #: Holds the model and the format; the text comes piece by piece.
     order: Order
-    buffer: _Buffer = field(default_factory=_Buffer)
+    buffer: Buffer = field(default_factory=Buffer)
     characters: int = 0
     options: Options = field(default_factory=Options)
     accident: str | None = None
@@ -100,17 +105,26 @@ class _Conversation:
     async def hold(self) -> None:
         self.call.promise(self.call.request_id, {}, lambda _: self._usage())
         self._adopt(self.call.options)
-        if not self.order.model.takes_socket:
+        if not self._is_supported():
             await self._fail("unsupported_model", f"{self.order.model.id} is not supported here.")
         await self._greet(await self._hear())
-        while (message := await self._hear()).get("text", "") != "":
+        while not self._is_last(message := await self._hear()):
             await self._take(message)
         await self._speak()
         await self._have_accident()
         self.call.promise(self.call.request_id, self._usage())
         self.call.finish("completed")
-        await self.socket.send_str(dump({"isFinal": True, "audio": None}).decode())
+        await self.socket.send_str(dump(self._final()).decode())
         await self.socket.close()
+
+    def _is_supported(self) -> bool:
+        return self.order.model.takes_socket
+
+    def _is_last(self, message: dict[str, Any]) -> bool:
+        return message.get("text", "") == ""
+
+    def _final(self) -> dict[str, Any]:
+        return {"isFinal": True, "audio": None}
 
     @property
     def _served(self) -> Served:
@@ -129,7 +143,7 @@ class _Conversation:
             await self._fail("input_timeout_exceeded", "No new text input within the timeout.")
         if received.type is not WSMsgType.TEXT:
             self.call.finish("client_gone")
-            raise _Ended
+            raise Ended
         try:
             message = orjson.loads(received.data)
         except orjson.JSONDecodeError:
@@ -147,6 +161,16 @@ class _Conversation:
 
     async def _greet(self, first: dict[str, Any]) -> None:
         """The first message may bring the key that the upgrade did not."""
+        await self._let_in(first)
+        config = first.get("generation_config") or {}
+        schedule = tuple(config.get("chunk_length_schedule") or _SCHEDULE)
+        if any(not 50 <= length <= 500 for length in schedule):
+            await self._fail("invalid_chunk_length_schedule", "Items must be from 50 to 500.")
+        at_once = self.call.request.query.get("auto_mode") == "true"
+        self.buffer = Buffer(schedule, at_once)
+        await self._take(first)
+
+    async def _let_in(self, first: dict[str, Any]) -> None:
         if self.call.key is None:
             self.call.take_key(first.get("xi-api-key") or first.get("xi_api_key"))
             verdict = judge(self.call.key, generates=True)
@@ -154,23 +178,18 @@ class _Conversation:
                 await self._drop("reset")
             if verdict is not Verdict.GOOD:
                 await self._refuse(self.call.vendor.refusal(verdict, self.call))
-        config = first.get("generation_config") or {}
-        schedule = tuple(config.get("chunk_length_schedule") or _SCHEDULE)
-        if any(not 50 <= length <= 500 for length in schedule):
-            await self._fail("invalid_chunk_length_schedule", "Items must be from 50 to 500.")
-        at_once = self.call.request.query.get("auto_mode") == "true"
-        self.buffer = _Buffer(schedule, at_once)
-        await self._take(first)
 
     async def _take(self, message: dict[str, Any]) -> None:
-        text = str(message.get("text", ""))
+        await self._gather(str(message.get("text", "")))
+        hurried = message.get("try_trigger_generation") is True
+        if message.get("flush") is True or self.buffer.has_enough(hurried=hurried):
+            await self._speak()
+
+    async def _gather(self, text: str) -> None:
         if text.strip():
             await self._obey(text)
             self.buffer.text += text
             self.characters += len(text)
-        hurried = message.get("try_trigger_generation") is True
-        if message.get("flush") is True or self.buffer.has_enough(hurried=hurried):
-            await self._speak()
 
     async def _obey(self, text: str) -> None:
         try:
@@ -234,7 +253,7 @@ class _Conversation:
         elif kind == "truncate":
             self.call.finish("cut")
             await self.socket.close()
-            raise _Ended
+            raise Ended
         elif kind is not None:
             await self._fail("internal_server_error", "Something went wrong.", code=_BROKEN)
 
@@ -261,7 +280,7 @@ class _Conversation:
         await self.socket.send_str(dump(frame).decode())
         # A close frame has room for 123 bytes of reason.
         await self.socket.close(code=code, message=message.encode()[:120])
-        raise _Ended
+        raise Ended
 
     def _usage(self) -> dict[str, int]:
         return {"characters": self.characters, "credits": self.order.model.cost(self.characters)}

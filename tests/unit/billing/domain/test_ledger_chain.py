@@ -8,7 +8,7 @@ from uuid import UUID
 from services.billing.domain.ledger_chain import (
     CORRECTIONS,
     ChainWalk,
-    Digest,
+    Digests,
     chain_name,
     chain_of,
     chain_on,
@@ -26,7 +26,7 @@ RECORDS = {
         (UUID(int=number), number * 100, datetime(2026, 11, 24, tzinfo=UTC)) for number in (1, 2, 3)
     )
 }
-DIGESTS = [Digest("l", id_, digest("l", record)) for id_, record in RECORDS.items()]
+DIGESTS = [Digests("l", [id_], digest("l", record)) for id_, record in RECORDS.items()]
 
 
 def walked(known: Head | None = None, *, runs: tuple[int, ...] = (3,)) -> ChainWalk:
@@ -66,3 +66,14 @@ def test_an_id_belongs_to_the_chain_of_its_day() -> None:
     assert chain_name(chain_of(last)) == "2026-11-24"
     assert chain_name(CORRECTIONS) == "corrections"
     assert chain_name(chain_of(UUID(int=(2**48 - 1) << 80))).startswith("day ")
+
+
+def test_digests_are_told_apart_by_the_day_of_their_ids() -> None:
+    days = [datetime(2026, 11, day, hour, tzinfo=UTC) for day, hour in ((24, 0), (24, 23), (26, 5))]
+    ids = [id_made_at(day) for day in days]
+    chains = Digests("rel", ids, b"a" * 32 + b"b" * 32 + b"c" * 32).by_chain()
+    first, last = chain_on(days[0].date()), chain_on(days[2].date())
+    assert chains == {
+        first: Digests("re", ids[:2], b"a" * 32 + b"b" * 32),
+        last: Digests("l", ids[2:], b"c" * 32),
+    }

@@ -20,7 +20,7 @@ from services.chat.api.dropin_openai_calls import read_chat
 from services.chat.domain.capabilities import OnLeaving
 from services.chat.domain.errors import AnswerEnded, VendorRejectedRequest
 from services.chat.domain.frames import Began, Ended, Frame, Text
-from services.chat.domain.ports import RawAnswer, RawCall, RawPiece, RawRefusal
+from services.chat.domain.raw_calls import RawAnswer, RawCall, RawPiece, RawRefusal
 from services.chat.domain.relayed import AnswerHead, StoredAnswer
 from services.chat.domain.turn import Outcome
 from services.chat.domain.usage import Usage

@@ -6,6 +6,7 @@ import asyncio
 import gc
 from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing
+from datetime import timedelta
 from uuid import UUID
 
 import pytest
@@ -272,6 +273,28 @@ async def test_an_answer_that_never_ends_is_cut(monkeypatch: pytest.MonkeyPatch)
     assert isinstance(result, Broken)
     assert desk.outcome is Outcome.PROVIDER_FAILED
     assert len(desk.only_settlement.text) == 105
+
+
+async def test_an_answer_that_takes_longer_than_any_may_is_interrupted_and_counted() -> None:
+    desk = a_desk(Began("c", None), Text("so far"), asyncio.Event())
+    desk.longest = timedelta(seconds=0.01)
+    result = await result_of(await in_a_session(desk))
+    assert isinstance(result, Broken)
+    assert result.failure.code == "turn_too_long"
+    assert result.message is not None
+    assert desk.outcome is Outcome.PROVIDER_FAILED
+    assert desk.only_settlement.text == "so far"
+    assert desk.only_settlement.usage.source == "estimated"
+
+
+async def test_what_is_late_before_its_first_word_is_not_asked_for_again() -> None:
+    desk = a_desk(asyncio.Event())
+    desk.longest = timedelta(seconds=0.01)
+    result = await result_of(await in_a_session(desk))
+    assert isinstance(result, Broken)
+    assert (result.failure.code, result.message) == ("turn_too_long", None)
+    assert isinstance(desk.provider, ScriptedProvider)
+    assert len(desk.provider.prompts) == 1
 
 
 async def test_an_answer_that_was_whole_when_it_was_stopped_is_done() -> None:

@@ -19,7 +19,7 @@ from services.chat.api import (
 from services.chat.api.dropin_door import Manner
 from services.chat.api.dropin_errors import field_name, told, told_refusal
 from services.chat.domain.errors import ModelNotInTier, VendorRejectedRequest
-from services.chat.domain.ports import RawRefusal
+from services.chat.domain.raw_calls import RawRefusal
 from shared.errors import ExpectedFailure, LimitReached
 from shared.limit_state import LimitState
 from shared.limits.tier_admission import SPENDING

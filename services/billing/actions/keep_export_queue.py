@@ -1,0 +1,18 @@
+"""The queue that a consumer outside reads usage from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from services.billing.domain.export_ports import ExportQueue
+
+
+@dataclass(frozen=True, slots=True)
+class KeepExportQueue:
+    """Have it there, bound and within its limit, or get no copies when it is not wanted."""
+
+    queue: ExportQueue
+
+    async def __call__(self) -> int:
+        """Answers how many messages wait in it. Raises ExportQueueUnavailable."""
+        return await self.queue.keep()

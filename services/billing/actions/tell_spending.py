@@ -1,0 +1,69 @@
+"""Tell users what they have spent in a month, at thresholds of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+
+from services.billing.domain.ports import NewUnitOfWork
+from shared.clock import Clock
+from shared.events.spend import SpendReached
+from shared.ids import UserId
+from shared.limits.windows import month_window
+
+_LOOK_BACK = timedelta(minutes=15)
+_CLOCKS_DIFFER = timedelta(minutes=1)
+_KEEP = timedelta(days=62)
+
+
+@dataclass(frozen=True, slots=True)
+class TellSpending:
+    """Publish `spend.reached`, by what the vendors charge for the month according to the ledger:
+    once per month and threshold."""
+
+    unit_of_work: NewUnitOfWork
+    clock: Clock
+
+    async def __call__(self) -> int:
+        """Answers how many were told."""
+        now = self.clock.now()
+        month = month_window("", 0, now)
+        async with self.unit_of_work() as work:
+            found = await work.spending.reached(
+                (month.starts_at, month.ends_at), since=now - _LOOK_BACK, until=now + _CLOCKS_DIFFER
+            )
+            for one in found:
+                event = SpendReached(
+                    user_id=one.user_id,
+                    month=f"{one.month:%Y-%m}",
+                    threshold_microusd=one.threshold,
+                    spent_microusd=one.spent,
+                    resets_at=month.ends_at,
+                )
+                work.publish(event, subject=one.user_id, tier=one.tier)
+                await work.webhooks.tell(
+                    one.user_id,
+                    event.type,
+                    event.model_dump(mode="json"),
+                    effect_key=f"spend/{one.user_id}/{event.month}/{one.threshold}",
+                )
+            await work.spending.forget(before=(now - _KEEP).date())
+        return len(found)
+
+
+@dataclass(frozen=True, slots=True)
+class ChooseAlerts:
+    """At which spending in a month a user is told."""
+
+    unit_of_work: NewUnitOfWork
+    clock: Clock
+
+    async def __call__(self, user_id: UserId, thresholds: Sequence[int]) -> Sequence[int]:
+        async with self.unit_of_work() as work:
+            await work.spending.set_thresholds(user_id, thresholds, self.clock.now())
+            return await work.spending.thresholds(user_id)
+
+    async def show(self, user_id: UserId) -> Sequence[int]:
+        async with self.unit_of_work() as work:
+            return await work.spending.thresholds(user_id)

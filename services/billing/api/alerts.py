@@ -1,0 +1,44 @@
+"""`/billing/alerts`: at which spending a user wants to be told."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter
+from pydantic import BaseModel, ConfigDict, Field
+
+from services.billing.api.dependencies import ServiceActions
+from shared.http.caller import SignedIn, StillSignedIn
+from shared.http.problems import problems
+from shared.scopes import BILLING
+
+router = APIRouter(prefix="/billing/alerts", tags=["limits"])
+
+_MOST_MICROUSD = 10**12
+Threshold = Annotated[int, Field(ge=1, le=_MOST_MICROUSD, strict=True)]
+
+
+class AlertsBody(BaseModel):
+    """Spending in a month, by what the vendors charge, at which you are told by mail and webhook:
+    each once a month."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    monthly_spend_microusd: list[Threshold] = Field(max_length=10)
+
+
+@router.get("", responses=problems(401))
+async def show_alerts(actions: ServiceActions, caller: SignedIn) -> AlertsBody:
+    """What you chose."""
+    found = await actions.choose_alerts.show(caller.identity.user_id)
+    return AlertsBody(monthly_spend_microusd=list(found))
+
+
+@router.put("", responses=problems(401, 403, 422))
+async def choose_alerts(
+    wanted: AlertsBody, actions: ServiceActions, caller: StillSignedIn
+) -> AlertsBody:
+    """Choose anew; an empty list ends it."""
+    caller.require(BILLING)
+    kept = await actions.choose_alerts(caller.identity.user_id, wanted.monthly_spend_microusd)
+    return AlertsBody(monthly_spend_microusd=list(kept))

@@ -1,0 +1,145 @@
+"""Taking back what was invoiced: never more than what is left of a line."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from uuid import UUID
+
+from services.billing.domain.errors import (
+    CreditExceedsLine,
+    InvoiceLineNotFound,
+    NothingToCredit,
+)
+from services.billing.domain.invoice import (
+    CreditLine,
+    CreditNote,
+    CreditNoteId,
+    Invoice,
+    InvoiceLine,
+    LineId,
+)
+from services.billing.domain.tax import MICRODOLLARS_A_CENT, TaxLine, divided_half_up
+from shared.ids import UserId
+
+
+@dataclass(frozen=True, slots=True)
+class WantedCredit:
+    """What to take back of a line, with the line's sign; without an amount all that is left."""
+
+    line_id: LineId
+    amount_microusd: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CreditRequest:
+    """Lines to credit; without any the whole invoice. `key` makes it one request, however often it
+    is sent."""
+
+    lines: Sequence[WantedCredit]
+    reason: str
+    key: str
+    by: UserId
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of what is asked for."""
+        wanted = [[str(line.line_id), line.amount_microusd] for line in self.lines]
+        return hashlib.sha256(json.dumps([wanted, self.reason]).encode()).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class CreditedSoFar:
+    """What was credited of an invoice before, by line."""
+
+    lines: Mapping[LineId, int]
+
+    def left_of(self, line: InvoiceLine) -> int:
+        return line.amount_microusd - self.lines.get(line.id, 0)
+
+    @property
+    def total(self) -> int:
+        return sum(self.lines.values())
+
+
+def credited_lines(
+    invoice: Invoice, before: CreditedSoFar, request: CreditRequest
+) -> tuple[CreditLine, ...]:
+    """What a request comes to. Raises InvoiceLineNotFound, CreditExceedsLine, NothingToCredit."""
+    known = {line.id: line for line in invoice.lines}
+    wanted = request.lines or [WantedCredit(line.id) for line in invoice.lines]
+    amounts: dict[LineId, int] = {}
+    for want in wanted:
+        line = known.get(want.line_id)
+        if line is None:
+            raise InvoiceLineNotFound(want.line_id)
+        left = before.left_of(line) - amounts.get(line.id, 0)
+        amount = left if want.amount_microusd is None else want.amount_microusd
+        if abs(amount) > abs(left) or amount * left < 0:
+            raise CreditExceedsLine(line.id, left)
+        amounts[line.id] = amounts.get(line.id, 0) + amount
+    given = [(known[line_id], amount) for line_id, amount in amounts.items() if amount]
+    if not given:
+        raise NothingToCredit(UUID(str(invoice.id)))
+    given.sort(key=lambda pair: pair[0].position)
+    return tuple(
+        CreditLine(position, line, amount) for position, (line, amount) in enumerate(given, 1)
+    )
+
+
+def credit_note_of(
+    id_: CreditNoteId,
+    number: str,
+    invoice: Invoice,
+    before: CreditedSoFar,
+    lines: Sequence[CreditLine],
+    request: CreditRequest,
+    at: datetime,
+) -> CreditNote:
+    """The note. Its cents and its tax are what they come to with all that was credited before, less
+    what those came to: when all of an invoice is credited, it is to the cent what was invoiced."""
+    so_far = before.total
+    then = so_far + sum(line.amount_microusd for line in lines)
+    return CreditNote(
+        id=id_,
+        number=number,
+        invoice_id=invoice.id,
+        invoice_number=invoice.number or "",
+        holder=invoice.holder,
+        is_organisation=invoice.is_organisation,
+        month=invoice.month,
+        lines=lines,
+        net_cents=_cents(then) - _cents(so_far),
+        tax_lines=_tax_of(invoice, _cents(so_far), _cents(then)),
+        billed_to=invoice.billed_to,
+        reason=request.reason,
+        issued_at=at,
+        issued_by=request.by,
+    )
+
+
+def _cents(amount: int) -> int:
+    return divided_half_up(amount, MICRODOLLARS_A_CENT)
+
+
+def _tax_of(invoice: Invoice, before: int, then: int) -> tuple[TaxLine, ...]:
+    """Each tax line's share of what is credited, by the net cents."""
+    whole = invoice.net_cents
+    if not whole:
+        return ()
+
+    def share(amount: int) -> int:
+        return _part(amount, then, whole) - _part(amount, before, whole)
+
+    return tuple(
+        replace(tax, net_cents=share(tax.net_cents), tax_cents=share(tax.tax_cents))
+        for tax in invoice.tax_lines
+    )
+
+
+def _part(amount: int, of: int, whole: int) -> int:
+    by = abs(whole)
+    return divided_half_up(amount * of * (1 if whole > 0 else -1), by)

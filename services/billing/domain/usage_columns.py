@@ -1,0 +1,172 @@
+"""Many lines of the ledger at once, column by column."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import NamedTuple, Self
+
+from services.billing.domain.ledger import Entry
+from services.billing.domain.price_book import Model, PriceBook, Tariff
+
+Texts = Sequence[str]
+PerhapsTexts = Sequence[str | None]
+Numbers = Sequence[int]
+PerhapsNumbers = Sequence[int | None]
+_LENGTH_OF_DAY = len("2026-11-28")
+_MIDNIGHT = "T00:00:00+00:00"
+
+
+class Run(NamedTuple):
+    """Numbers of a producer's stream that came without a gap between them."""
+
+    producer: str
+    epoch: str
+    stream: str
+    first: int
+    last: int
+
+
+@dataclass(frozen=True, slots=True)
+class UsageColumns:
+    """Entries that are to be recorded, as a sequence for each field: what is done with each of
+    hundreds is cheap when it is done with all of them at once.
+
+    Ids and times (UTC) are canonical texts; nobody looks into them on their way.
+    """
+
+    event_id: Texts
+    user_id: Texts
+    tier: Texts
+    operation: Texts
+    provider: Texts
+    model: Texts
+    source: Texts
+    outcome: Texts
+    input_tokens: Numbers
+    cache_read_tokens: Numbers
+    cache_write_tokens: Numbers
+    output_tokens: Numbers
+    output_reasoning_tokens: Numbers
+    characters: Numbers
+    service_tier: PerhapsTexts
+    request_id: Texts
+    provider_request_id: PerhapsTexts
+    session_id: PerhapsTexts
+    sandbox: Sequence[bool]
+    producer: Texts
+    producer_epoch: PerhapsTexts
+    stream: PerhapsTexts
+    sequence: PerhapsNumbers
+    occurred_at: Texts
+    units: Numbers
+    unit: PerhapsTexts
+    cost_microusd: PerhapsNumbers
+    price_version: PerhapsTexts
+
+    @classmethod
+    def of(cls, entries: Sequence[Entry]) -> Self:
+        """At least one entry, rated or not."""
+        return cls(*zip(*map(_row, entries), strict=True))
+
+    @property
+    def models(self) -> set[Model]:
+        return set(zip(self.provider, self.model, strict=True))
+
+    def rated(self, book: PriceBook) -> Self:
+        """The same with what each costs; None where that is unknown."""
+        ratings = list(_ratings(self, book))
+        return replace(
+            self,
+            cost_microusd=[cost for cost, _ in ratings],
+            price_version=[version for _, version in ratings],
+        )
+
+    @property
+    def runs(self) -> list[Run]:
+        """The numbers of all streams that came, in runs without a gap."""
+        runs: list[Run] = []
+        places = zip(self.producer, self.producer_epoch, self.stream, self.sequence, strict=True)
+        of, first, last = ("", "", ""), 0, -1
+        for producer, epoch, stream, sequence in places:
+            if epoch is None or stream is None or sequence is None:
+                continue
+            if sequence == last + 1 and of == (producer, epoch, stream):
+                last = sequence
+                continue
+            if last >= 0:
+                runs.append(Run(*of, first, last))
+            of, first, last = (producer, epoch, stream), sequence, sequence
+        if last >= 0:
+            runs.append(Run(*of, first, last))
+        return runs
+
+
+def _ratings(usage: UsageColumns, book: PriceBook) -> Iterator[tuple[int | None, str | None]]:
+    known: dict[tuple[str, str, str | None, str], Tariff | None] = {}
+    # A price of the operator's holds from a moment on, the vendors' change by the day.
+    keep = None if book.overrides else _LENGTH_OF_DAY
+    calls = zip(
+        usage.provider,
+        usage.model,
+        usage.service_tier,
+        [at[:keep] for at in usage.occurred_at],
+        strict=True,
+    )
+    counts = zip(
+        usage.input_tokens,
+        usage.cache_read_tokens,
+        usage.cache_write_tokens,
+        usage.output_tokens,
+        usage.characters,
+        strict=True,
+    )
+    for call, used in zip(calls, counts, strict=True):
+        if call not in known:
+            known[call] = _tariff(book, *call)
+        tariff = known[call]
+        cost = None if tariff is None else tariff.cost(*used)
+        yield cost, (None if tariff is None or cost is None else tariff.version)
+
+
+def _tariff(
+    book: PriceBook, provider: str, model: str, service_tier: str | None, at: str
+) -> Tariff | None:
+    moment = datetime.fromisoformat(at + _MIDNIGHT if len(at) == _LENGTH_OF_DAY else at)
+    return book.tariff((provider, model), service_tier, moment)
+
+
+def _row(entry: Entry) -> tuple[object, ...]:
+    """An entry's values in the order of the columns."""
+    counts, place, rating = entry.counts, entry.place, entry.rating
+    return (
+        str(entry.event_id),
+        str(entry.user_id),
+        entry.tier,
+        entry.operation,
+        entry.provider,
+        entry.model,
+        entry.source,
+        entry.outcome,
+        counts.input_tokens,
+        counts.cache_read_tokens,
+        counts.cache_write_tokens,
+        counts.output_tokens,
+        counts.output_reasoning_tokens,
+        counts.characters,
+        entry.service_tier,
+        entry.request_id,
+        entry.provider_request_id,
+        None if entry.session_id is None else str(entry.session_id),
+        entry.sandbox,
+        entry.producer,
+        str(place.epoch) if place else None,
+        place.stream if place else None,
+        place.sequence if place else None,
+        entry.occurred_at.isoformat(),
+        counts.units,
+        entry.unit,
+        rating.cost if rating else None,
+        rating.price_version if rating else None,
+    )

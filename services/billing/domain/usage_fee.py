@@ -1,0 +1,40 @@
+"""What the operator charges for usage, beside what the vendor takes for it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Self
+
+from services.billing.domain.errors import UnknownTier
+from shared.ids import UserId
+from shared.tiers import TIERS
+
+MOST_BASIS_POINTS = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class UsageFee:
+    """Basis points of the vendor's cost for a tier's usage from a moment on, until a later one
+    takes its place. Without any, usage is included."""
+
+    tier_name: str
+    effective_from: datetime
+    basis_points: int
+    set_by: UserId
+    set_at: datetime
+
+    @classmethod
+    def set(
+        cls,
+        tier_name: str,
+        basis_points: int,
+        *,
+        effective_from: datetime,
+        by: UserId,
+        at: datetime,
+    ) -> Self:
+        """A new fee. Raises UnknownTier."""
+        if tier_name not in TIERS:
+            raise UnknownTier(TIERS)
+        return cls(tier_name, effective_from, basis_points, by, at)

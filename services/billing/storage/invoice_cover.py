@@ -1,0 +1,195 @@
+"""What invoices are made of: charges, entries of the ledger, corrections, and rests of cents."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from uuid import UUID
+
+from services.billing.domain.invoice import LineId, LineKind, Source
+from services.billing.domain.invoicing import (
+    Carried,
+    Covered,
+    CoveredCharge,
+    CoveredUsage,
+    Due,
+    Scope,
+    rounding_line_id,
+)
+from services.billing.storage.charges import from_row
+from shared.db.archive import ids_digest
+from shared.db.database import Connection, Row
+from shared.ids import UserId
+
+COUNTS = (
+    "input_tokens",
+    "cache_read_tokens",
+    "cache_write_tokens",
+    "output_tokens",
+    "output_reasoning_tokens",
+    "characters",
+)
+PATIENCE_SECONDS = 600.0
+_KEY = (
+    "holder_id, kind, tier, provider, model, operation, month, unit, basis_points, unpriced, aspect"
+)
+_MONTH = "date_trunc('month', {0}.occurred_at, 'UTC')::date"
+_NAMES = "{0}.tier, {0}.provider, {0}.model, {0}.operation"
+_NUMBERS = ", ".join(f"{{0}}.{name}" for name in COUNTS)
+
+# $1 the month, $2 its begin, $3 its end, $4 the end of what was invoiced before, $5 received until,
+# $6 holders, $7 late entries.
+_USAGE = f"""
+with fees as (
+    select tier, basis_points, effective_from,
+           lead(effective_from, 1, 'infinity')
+               over (partition by tier order by effective_from) as until
+    from usage_fee
+), entries as (
+    select e.* from unnest($6::uuid[]) as h (id) join ledger_entry e on e.user_id = h.id
+    where e.occurred_at >= $4 and e.occurred_at < $3 and e.received_at <= $5 and not e.sandbox
+    union all
+    select e.* from ledger_entry e where e.event_id = any($7::uuid[])
+), sources as (
+    select e.event_id as source_id, 'usage' as aspect, e.user_id as holder_id,
+           case when e.occurred_at >= $2 then 'usage' else 'late_usage' end as kind,
+           {_NAMES.format("e")},
+           case when e.occurred_at >= $2 then $1::date else {_MONTH.format("e")} end as month,
+           e.unit, e.occurred_at, e.cost_microusd, e.cost_microusd is null as unpriced,
+           1 as requests, {_NUMBERS.format("e")}, e.units
+    from entries e
+    union all
+    select e.event_id, 'priced', e.user_id, 'late_usage', {_NAMES.format("e")},
+           {_MONTH.format("e")}, e.unit, e.occurred_at, e.cost_microusd, false,
+           1, {_NUMBERS.format("e")}, e.units
+    from invoice_item i join ledger_entry e on e.event_id = i.source_id
+    where i.unpriced and i.holder_id = any($6::uuid[]) and e.cost_microusd is not null
+      and not exists (select 1 from invoice_item known
+                      where known.source_id = i.source_id and known.aspect = 'priced')
+    union all
+    select c.id, 'correction', c.user_id, 'correction', coalesce(e.tier, ''), c.provider, c.model,
+           c.operation, {_MONTH.format("c")}, null, c.occurred_at, c.cost_microusd, false,
+           c.requests, {_NUMBERS.format("c")}, 0
+    from ledger_correction c left join ledger_entry e on e.event_id = c.event_id
+    where c.user_id = any($6::uuid[]) and c.occurred_at < $3 and not c.sandbox
+      and not exists (select 1 from invoice_item known
+                      where known.source_id = c.id and known.aspect = 'correction')
+), priced as (
+    select s.*, coalesce(f.basis_points, 0) as basis_points
+    from sources s left join fees f
+      on f.tier = s.tier and s.occurred_at >= f.effective_from and s.occurred_at < f.until
+), covered as materialized (
+    select *, md5(row($1::date, {_KEY})::text)::uuid as line_id from priced
+)"""  # noqa: S608 - made of the names above
+_KEEP_USAGE = """, kept as (
+    insert into invoice_item (source_id, aspect, line_id, holder_id, unpriced)
+    select source_id, aspect, line_id, holder_id, unpriced from covered
+)"""
+_SUM_USAGE = f"""
+select line_id, {_KEY}, sum(requests) as requests,
+       {", ".join(f"sum({name}) as {name}" for name in (*COUNTS, "units"))},
+       sum(cost_microusd) as cost, count(*) as items, {ids_digest("source_id")} as digest
+from covered group by line_id, {_KEY}
+"""  # noqa: S608 - made of the names above
+
+# $1 holders, $2 the end of the month.
+_CHARGED = """
+with covered as materialized (
+    select c.* from charge c
+    where c.holder_id = any($1::uuid[]) and c.charged_at < $2
+      and not exists (select 1 from invoice_item known
+                      where known.source_id = c.id and known.aspect = 'charge')
+)"""
+_KEEP_CHARGED = """, kept as (
+    insert into invoice_item (source_id, aspect, line_id, holder_id, unpriced)
+    select id, 'charge', id, holder_id, false from covered
+)"""
+_LIST_CHARGED = f"""
+select c.*, (select {ids_digest("one.id")} from (select c.id) as one) as digest
+from covered c order by c.holder_id, c.id
+"""  # noqa: S608 - made of our own SQL
+
+# $1 holders, $2 the line of each.
+_CARRIED = """
+with covered as materialized (
+    select id as source_id, holder_id, carried_microusd as rest from invoice
+    where holder_id = any($1::uuid[]) and carried_microusd <> 0
+    union all
+    select id, holder_id, -carried_microusd from credit_note
+    where holder_id = any($1::uuid[]) and carried_microusd <> 0
+), fresh as materialized (
+    select covered.*, given.line_id
+    from covered join unnest($1::uuid[], $2::uuid[]) as given (holder_id, line_id)
+      using (holder_id)
+    where not exists (select 1 from invoice_item known
+                      where known.source_id = covered.source_id and known.aspect = 'carry')
+)"""
+_KEEP_CARRIED = """, kept as (
+    insert into invoice_item (source_id, aspect, line_id, holder_id, unpriced)
+    select source_id, 'carry', line_id, holder_id, false from fresh
+)"""
+_SUM_CARRIED = f"""
+select holder_id, sum(rest) as rest, count(*) as items, {ids_digest("source_id")} as digest
+from fresh group by holder_id
+"""  # noqa: S608 - made of our own SQL
+
+
+async def cover(
+    connection: Connection, scope: Scope, dues: Sequence[Due], *, keep: bool
+) -> Covered:
+    """All that some holders' invoices are made of."""
+    holders = [due.holder.id for due in dues]
+    period = scope.month.period
+    late = [event_id for due in dues for event_id in due.late]
+    charges = await connection.fetch(
+        _CHARGED + (_KEEP_CHARGED if keep else "") + _LIST_CHARGED,
+        holders,
+        period.ends,
+        timeout=PATIENCE_SECONDS,
+    )
+    usages = await connection.fetch(
+        _USAGE + (_KEEP_USAGE if keep else "") + _SUM_USAGE,
+        scope.month.first_day,
+        period.begins,
+        period.ends,
+        scope.previous_ends,
+        scope.received_until,
+        holders,
+        late,
+        timeout=PATIENCE_SECONDS,
+    )
+    carried = await connection.fetch(
+        _CARRIED + (_KEEP_CARRIED if keep else "") + _SUM_CARRIED,
+        holders,
+        [rounding_line_id(holder, scope.month) for holder in holders],
+        timeout=PATIENCE_SECONDS,
+    )
+    return Covered(
+        [CoveredCharge(from_row(row), row["digest"]) for row in charges],
+        [_usage(row) for row in usages],
+        [_carried(row) for row in carried],
+    )
+
+
+def _usage(row: Row) -> CoveredUsage:
+    return CoveredUsage(
+        line_id=LineId(UUID(bytes=row["line_id"].bytes)),
+        holder=UserId(row["holder_id"]),
+        kind=LineKind(row["kind"]),
+        tier=row["tier"],
+        provider=row["provider"],
+        model=row["model"],
+        operation=row["operation"],
+        month=row["month"],
+        unit=row["unit"],
+        basis_points=row["basis_points"],
+        priced_later=row["aspect"] == "priced",
+        requests=int(row["requests"]),
+        counts={name: int(row[name]) for name in (*COUNTS, "units")},
+        cost=None if row["unpriced"] else int(row["cost"]),
+        source=Source(row["items"], row["digest"]),
+    )
+
+
+def _carried(row: Row) -> Carried:
+    source = Source(row["items"], row["digest"])
+    return Carried(UserId(row["holder_id"]), int(row["rest"]), source)

@@ -1,0 +1,349 @@
+"""Speech while its text is still being written: one hold that grows with the text."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+from services.voice.actions.running_speech import RunningSpeeches
+from services.voice.actions.settle_speech import SettleSpeech
+from services.voice.domain.piece import Piece
+from services.voice.domain.ports import (
+    Admission,
+    LiveProvider,
+    LiveVoice,
+    Reservation,
+    Speeches,
+    SpeechProvider,
+)
+from services.voice.domain.script import (
+    Manner,
+    MannerWish,
+    has_every_voice,
+    manner_for,
+    refuse_outside,
+    speakable,
+)
+from services.voice.domain.speech import Hold, Outcome, Settlement, Used
+from shared.clock import Clock
+from shared.errors import Conflict, NotInTier
+from shared.identity import OnBehalfOf
+from shared.ids import uuid7
+from shared.model_catalogue import ModelCatalogue
+from shared.tiers import Tier, TierChanged
+from shared.vendors.failures import VendorFailed
+
+_WITHDRAWN_AFTER_SECONDS = (0.0, 1.0, 5.0)
+_NOTHING = Piece(b"")
+
+
+class SpeechEnded(Conflict):
+    """The speech takes no more words."""
+
+    code = "speech_ended"
+
+    def __init__(self) -> None:
+        super().__init__("This speech has ended.")
+
+
+@dataclass(frozen=True, slots=True)
+class LiveWish:
+    """Whom a user wants to hear, and by which right."""
+
+    wish: MannerWish
+    tier: Tier
+    by: OnBehalfOf
+
+
+@dataclass(frozen=True, slots=True)
+class SpeakLive:
+    """Prepares speeches that are told what to say while they speak.
+
+    Nothing is asked of anybody before the first words: each speech is one request of the user's
+    limits, each text is admitted before it is said, and what it comes to is one line in the ledger.
+    """
+
+    speeches: Speeches
+    admission: Admission
+    voices: SpeechProvider
+    provider: LiveProvider
+    settle: SettleSpeech
+    running: RunningSpeeches
+    catalogue: ModelCatalogue
+    clock: Clock
+    lease: timedelta = timedelta(seconds=30)
+    sandbox: bool = field(default=False, kw_only=True)
+    # The event loop keeps only weak references to tasks; these must live until they end.
+    seen_to: set[asyncio.Task[None]] = field(default_factory=set, init=False, compare=False)
+
+    async def __call__(self, wish: LiveWish) -> LiveSpeech:
+        """Raises RealtimeNotInTier, VoiceNotFound, UnknownFormat, what of the wish is not in the
+        tier, and what the vendor says of the voice."""
+        try:
+            return await self._prepared(wish)
+        except NotInTier:
+            # Refused by what the token claims; the user may have upgraded a moment ago.
+            told = await self.admission.tier_told_of(wish.by.user_id)
+            if told is None or told == wish.tier.name:
+                raise
+            return await self._prepared(replace(wish, tier=TierChanged(told).tier))
+
+    async def _prepared(self, wish: LiveWish) -> LiveSpeech:
+        manner = manner_for(wish.wish, wish.tier, self.catalogue)
+        # Only a tier that leaves voices out pays for a look at the voice.
+        if not has_every_voice(wish.tier):
+            refuse_outside(wish.tier, await self.voices.voice(manner.voice_id, by=wish.by))
+        return LiveSpeech(self, wish, manner)
+
+    def see_to(self, work: Coroutine[Any, Any, None]) -> None:
+        """Do it in the background."""
+        task = asyncio.ensure_future(work)
+        self.seen_to.add(task)
+        task.add_done_callback(self.seen_to.discard)
+
+
+class LiveSpeech:
+    """One speech: `say` its texts from one task and `read` its audio in another, then `conclude`
+    it, whatever happened."""
+
+    def __init__(self, studio: SpeakLive, wish: LiveWish, manner: Manner) -> None:
+        self._studio = studio
+        self._wish = wish
+        self._tier = wish.tier
+        self._manner = manner
+        self.hold = _empty_hold(studio, wish, manner)
+        self.sign_in_id: UUID = wish.by.sign_in_id
+        self.served_by: UUID | None = wish.by.served_by
+        self.ended_as: Outcome | None = None
+        self._reservations: list[Reservation] = []
+        self._line = AsyncExitStack()
+        self._opening: asyncio.Task[LiveVoice] | None = None
+        self._voice: LiveVoice | None = None
+        self._opened = asyncio.Event()
+        self._telling = asyncio.Lock()
+        # Whoever is within `say` or `read`: they are woken when the speech is ended.
+        self._inside: set[asyncio.Task[Any]] = set()
+        self._heard = False
+        self._concluded = False
+
+    @property
+    def manner(self) -> Manner:
+        return self._manner
+
+    @property
+    def characters(self) -> int:
+        """How many it has been told to say so far."""
+        return self.hold.characters
+
+    @property
+    def reservations(self) -> list[Reservation]:
+        """One for each text, the newest last: its limits are how the user stands."""
+        return self._reservations
+
+    def prepare(self) -> None:
+        """Open the line to the vendor meanwhile: the first words need not wait for it. Nothing is
+        asked over it, so it costs nothing; a failure is told when the first words are said."""
+        if self._opening is None and self.ended_as is None:
+            self._opening = asyncio.create_task(self._open())
+
+    async def say(self, text: str) -> None:
+        """The next words. When they are refused, what was said before still stands.
+
+        Raises TextNotSpeakable, LimitReached, NotInTier, Unavailable, SpeechEnded, and what the
+        vendor says.
+        """
+        text = speakable(text)
+        async with self._wakeable() as awake, self._telling:
+            if self.ended_as is not None:
+                raise SpeechEnded
+            if self._voice is None:
+                await self._begin(text)
+            else:
+                await self._grow(text)
+            assert self._voice is not None
+            await self._voice.say(text)
+        if not awake():
+            raise SpeechEnded
+
+    async def finish(self) -> None:
+        """No more words: `read` ends once all of them were spoken."""
+        async with self._wakeable(), self._telling:
+            if self._voice is not None and self.ended_as is None:
+                await self._voice.finish()
+        self._opened.set()
+
+    async def read(self) -> Piece:
+        """The next audio; an empty piece at the end, or when the speech was ended early.
+
+        Raises VendorFailed and whatever else the vendor says.
+        """
+        piece = _NOTHING
+        if self._is_ended():
+            return piece
+        async with self._wakeable():
+            await self._opened.wait()
+            piece = _NOTHING if self._voice is None else await self._voice.read()
+        if piece.audio:
+            self._heard = True
+        elif self.hold.characters and not self._heard and not self._is_ended():
+            # It was told what to say and says that it has said it all.
+            raise VendorFailed(self.hold.provider)
+        return piece
+
+    def end(self, outcome: Outcome) -> None:
+        """Stop the audio, for the given reason; the first reason counts."""
+        if self.ended_as is None:
+            self.ended_as = outcome
+            for task in self._inside - {asyncio.current_task()}:
+                task.cancel()
+
+    async def conclude(self, outcome: Outcome) -> None:
+        """Close it, once. What was said is charged where any of it was heard, since the vendor
+        charges what it was told; where nothing was, all of it is given back."""
+        if self._concluded:
+            return
+        self._concluded = True
+        self.end(outcome)
+        assert self.ended_as is not None
+        # Words on their way are held, or withdrawn, before it is known what there is to settle.
+        async with self._telling:
+            pass
+        if self.hold.characters:
+            settlement = self._settlement(self.ended_as)
+            self._studio.running.conclude(self, self._studio.settle(self.hold, settlement))
+            if settlement.used is None:
+                await asyncio.shield(self._refund())
+        await self._close()
+
+    @asynccontextmanager
+    async def _wakeable(self) -> AsyncIterator[Callable[[], bool]]:
+        """Whoever is in here goes on after it when the speech is ended, and can ask whether it was
+        woken; a cancellation of its own still goes through."""
+        task = asyncio.current_task()
+        assert task is not None
+        is_woken = False
+        self._inside.add(task)
+        try:
+            yield lambda: not is_woken
+        except asyncio.CancelledError:
+            if not self._is_ended() or task.uncancel():
+                raise
+            is_woken = True
+        finally:
+            self._inside.discard(task)
+
+    async def _open(self) -> LiveVoice:
+        opening = self._studio.provider.live(self._manner, by=self._wish.by)
+        return await self._line.enter_async_context(opening)
+
+    async def _close(self) -> None:
+        if self._opening is not None and not self._opening.done():
+            self._opening.cancel()
+        if self._opening is not None:
+            await asyncio.wait({self._opening})
+            # Looked at, so that nobody misses it: it was told when words were said, if any were.
+            _ = self._opening.cancelled() or self._opening.exception()
+        with suppress(Exception):
+            await self._line.aclose()
+
+    def _is_ended(self) -> bool:
+        return self.ended_as is not None
+
+    def _settlement(self, outcome: Outcome) -> Settlement:
+        if not self._heard:
+            failed = outcome in {Outcome.PROVIDER_FAILED, Outcome.DONE}
+            return Settlement(Outcome.PROVIDER_FAILED if failed else Outcome.REFUSED, None)
+        request_id = self._voice.request_id if self._voice is not None else None
+        return Settlement(outcome, Used(self.hold.characters, "counted"), request_id)
+
+    async def _begin(self, text: str) -> None:
+        if self._opening is not None and self._opening.done():
+            self._opening.result()  # what is known not to work takes no place in the limits
+        self._reservations.append(await self._admitted(len(text)))
+        now = self._studio.clock.now()
+        hold = replace(
+            self.hold,
+            characters=len(text),
+            tier=self._tier.name,
+            created_at=now,
+            lease_expires_at=now + self._studio.lease,
+        )
+        try:
+            await self._studio.speeches.hold(hold)
+        except BaseException:
+            # Whoever stops waiting for the storage does not know whether the hold is written.
+            self._studio.see_to(self._withdraw(hold))
+            await asyncio.shield(self._refund())
+            raise
+        self.hold = hold
+        self._studio.running.add(self)
+        if self._opening is None:
+            self._opening = asyncio.create_task(self._open())
+        self._voice = await asyncio.shield(self._opening)
+        self._opened.set()
+
+    async def _grow(self, text: str) -> None:
+        reservation = await self._admitted(len(text))
+        grown = replace(self.hold, characters=self.hold.characters + len(text))
+        try:
+            held = await self._studio.speeches.grow(grown.id, grown.characters)
+        except BaseException:
+            await asyncio.shield(reservation.refund())
+            raise
+        if not held:
+            # The sweeper took this replica for dead, and has settled what was said until then.
+            await asyncio.shield(reservation.refund())
+            self.end(Outcome.STOPPED)
+            raise SpeechEnded
+        self._reservations.append(reservation)
+        self.hold = grown
+
+    async def _admitted(self, characters: int) -> Reservation:
+        try:
+            return await self._admit(characters)
+        except TierChanged as changed:
+            self._tier = changed.tier
+            manner_for(self._wish.wish, self._tier, self._studio.catalogue)
+            return await self._admit(characters)
+
+    async def _admit(self, characters: int) -> Reservation:
+        admission = self._studio.admission
+        admit = admission.admit_more if self._reservations else admission.admit
+        # The first reservation has the speech's id, so that the two can be told to belong together.
+        reservation = uuid7() if self._reservations else self.hold.id
+        now = self._studio.clock.now()
+        return await admit(
+            self.hold.user_id, self._tier, characters, now=now, reservation=reservation
+        )
+
+    async def _refund(self) -> None:
+        for reservation in self._reservations:
+            await reservation.refund()
+
+    async def _withdraw(self, hold: Hold) -> None:
+        never_asked = Settlement(Outcome.REFUSED, None)
+        for wait in _WITHDRAWN_AFTER_SECONDS:
+            await asyncio.sleep(wait)
+            if await self._studio.settle(hold, never_asked):
+                return
+
+
+def _empty_hold(studio: SpeakLive, wish: LiveWish, manner: Manner) -> Hold:
+    now = studio.clock.now()
+    return Hold(
+        user_id=wish.by.user_id,
+        request_id=wish.by.request_id,
+        tier=wish.tier.name,
+        voice_id=manner.voice_id,
+        model=manner.model,
+        format=manner.format.name,
+        characters=0,
+        created_at=now,
+        lease_expires_at=now + studio.lease,
+        sandbox=studio.sandbox,
+    )

@@ -1,0 +1,62 @@
+"""How a user wants a voice to speak, when they don't say otherwise."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, fields, replace
+from datetime import datetime
+from typing import TypeVar
+
+from services.voice.domain.script import VENDOR, MannerWish, SettingsWish
+from services.voice.domain.voice import VoiceId, VoiceSettings
+from shared.tiers import Tier
+
+W = TypeVar("W", bound=MannerWish)
+
+NAMES = tuple(each.name for each in fields(SettingsWish))
+
+
+@dataclass(frozen=True, slots=True)
+class OwnSettings:
+    """What a user has said once for all about a voice."""
+
+    voice_id: VoiceId
+    settings: SettingsWish
+    updated_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class SettingsOverview:
+    """How a voice speaks for a user, and what that follows from."""
+
+    effective: VoiceSettings
+    defaults: VoiceSettings
+    recommended: VoiceSettings
+    own: SettingsWish
+
+
+def defaults_of(tier: Tier) -> VoiceSettings:
+    """How voices speak for whom nobody has said anything."""
+    return VoiceSettings(use_speaker_boost=tier.allows(VENDOR, "speaker_boost"))
+
+
+def effective(own: SettingsWish, tier: Tier) -> VoiceSettings:
+    """The tier's defaults, with the user's own in their place."""
+    return replace(defaults_of(tier), **_said(_within(own, tier)))
+
+
+def filled(wish: W, own: SettingsWish, tier: Tier) -> W:
+    """The wish with the user's own settings where it names none."""
+    settings = replace(_within(own, tier), **_said(wish.settings))
+    return replace(wish, settings=settings)
+
+
+def _within(own: SettingsWish, tier: Tier) -> SettingsWish:
+    """What was said under a larger tier, and is no more included, is left out: it was not asked for
+    this time, so that it is no reason to refuse."""
+    if tier.allows(VENDOR, "speaker_boost"):
+        return own
+    return replace(own, use_speaker_boost=None)
+
+
+def _said(wish: SettingsWish) -> dict[str, float | bool]:
+    return {name: value for name, value in asdict(wish).items() if value is not None}

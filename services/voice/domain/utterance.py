@@ -1,0 +1,118 @@
+"""What a user had said before: kept so that the same words need not be asked for again."""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from datetime import datetime, timedelta
+from hashlib import sha256
+from typing import NewType, Protocol
+
+import orjson
+
+from services.voice.domain.script import Script
+from shared.ids import UserId
+from shared.sealing import Sealer, Unsealable
+
+Address = NewType("Address", bytes)
+
+_PURPOSE = "utterance"
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """How much is kept of one user, for how long, and how large one utterance may be."""
+
+    characters: int = 1_000
+    bytes: int = 1 << 20
+    entries_of_user: int = 500
+    bytes_of_user: int = 32 << 20
+    age: timedelta = timedelta(days=30)
+
+    def admits(self, script: Script) -> bool:
+        """Whether the script is one that is kept; known before anything is asked."""
+        return len(script.text) <= self.characters
+
+
+@dataclass(frozen=True, slots=True)
+class KeptSum:
+    """How much is kept of a user."""
+
+    utterances: int
+    bytes: int
+    oldest_at: datetime | None
+
+
+class Utterances(Protocol):
+    """Sealed audio by its user and address: each call is a transaction of its own."""
+
+    async def find(self, user_id: UserId, address: Address, *, since: datetime) -> bytes | None:
+        """The sealed audio, unless it was kept before `since`."""
+        ...
+
+    async def keep(
+        self, user_id: UserId, address: Address, sealed: bytes, *, at: datetime, bounds: Bounds
+    ) -> None:
+        """Keep it, and let the user's oldest go as far as the bounds want it."""
+        ...
+
+    async def drop_before(self, moment: datetime, *, most: int) -> int:
+        """Let go what was kept before; answers how many."""
+        ...
+
+
+class UtterancesOfUser(Protocol):
+    """What is kept of one user: to say how much, and to forget it."""
+
+    async def sum_of(self, user_id: UserId) -> KeptSum: ...
+
+    async def erase(self, user_id: UserId, *, most: int) -> int:
+        """Answers how many went."""
+        ...
+
+
+class UtteranceKeys(Protocol):
+    """The keys that utterances are sealed with, by their version."""
+
+    def current(self) -> Mapping[int, bytes] | None:
+        """None while there are none: then nothing is kept and nothing recalled."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class UtteranceSeal:
+    """Where an utterance lies and how it is closed.
+
+    Who reads the database learns neither what was said nor whether two users said the same: the
+    address is a keyed digest over the user and the whole script, and the audio is sealed for just
+    that user and address.
+    """
+
+    keys: Mapping[int, bytes] = field(repr=False)
+
+    def address(self, user_id: UserId, script: Script) -> Address:
+        return Address(hmac.digest(self._address_key(), _binding(user_id, script), sha256))
+
+    def close(self, user_id: UserId, address: Address, audio: bytes) -> bytes:
+        return Sealer(self.keys).seal(_purpose(address), user_id, audio)
+
+    def open(self, user_id: UserId, address: Address, sealed: bytes) -> bytes | None:
+        """None for what another key has closed: it is as good as not there."""
+        try:
+            return Sealer(self.keys).open(_purpose(address), user_id, sealed)
+        except Unsealable:
+            return None
+
+    def _address_key(self) -> bytes:
+        # Not the sealing key itself: each key has one use.
+        return hmac.digest(self.keys[max(self.keys)], b"companion.voice.utterance.address.1", sha256)
+
+
+def _purpose(address: Address) -> str:
+    return f"{_PURPOSE} {address.hex()}"
+
+
+def _binding(user_id: UserId, script: Script) -> bytes:
+    # JSON, so that no two scripts read the same whatever stands in their fields.
+    return user_id.bytes + orjson.dumps(asdict(script), option=orjson.OPT_SORT_KEYS)

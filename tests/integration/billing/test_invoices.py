@@ -1,0 +1,421 @@
+"""Invoices and credit notes on a real database: what they hold, and that they stay."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from uuid import uuid4
+
+import asyncpg
+import pytest
+
+from services.billing.domain.closing import Month
+from services.billing.domain.crediting import CreditRequest, WantedCredit
+from services.billing.domain.errors import (
+    CreditExceedsLine,
+    CreditKeyReused,
+    InvoiceLineNotFound,
+    InvoiceNotFound,
+    InvoicesOutOfOrder,
+    NothingToCredit,
+    PeriodNotClosed,
+)
+from services.billing.domain.invoice import Invoice, InvoiceId, LineId, Status
+from services.billing.domain.payment import Payment, PaymentId, PaymentKind, PaymentState
+from services.billing.domain.ports import NewUnitOfWork
+from services.billing.domain.subscription import Holder
+from services.billing.settings import Settings
+from services.billing.wiring import put_together
+from shared.db.database import Database
+from shared.ids import UserId, uuid7
+from tests.support.billing import (
+    FixedCounters,
+    FixedOrganisations,
+    FixedPrices,
+    StoppedClock,
+)
+from tests.support.billing_invoices import A_WHILE, STAFF, Books, a_charge
+
+SEPTEMBER, OCTOBER = Month.named("2026-09"), Month.named("2026-10")
+IN_AUGUST, IN_SEPTEMBER, IN_OCTOBER = (datetime(2026, m, 10, tzinfo=UTC) for m in (8, 9, 10))
+ALWAYS = datetime(2020, 1, 1, tzinfo=UTC)
+
+
+@pytest.fixture
+def books(work: NewUnitOfWork, clock: StoppedClock, settings: Callable[..., Settings]) -> Books:
+    """Billing with a price list of one model that costs 205 micro-dollars a call."""
+    actions = put_together(
+        work,
+        list_prices=FixedPrices(gpt_6_luna=205, dear=10**15),
+        counters=FixedCounters({}),
+        organisations=FixedOrganisations(),
+        clock=clock,
+        settings=settings(),
+    )
+    return Books(actions, work)
+
+
+def kinds(invoice: Invoice) -> list[tuple[str, int]]:
+    return [(line.kind.value, line.amount_microusd) for line in invoice.lines]
+
+
+async def an_invoice(books: Books, *amounts: int) -> Invoice:
+    """An invoice of September over these charges."""
+    holder = uuid4()
+    await books.charge(*(a_charge(holder, amount, at=IN_SEPTEMBER) for amount in amounts))
+    await books.close_and_run(SEPTEMBER)
+    return await books.invoice_of(holder)
+
+
+def a_request(*lines: WantedCredit, key: str = "once", reason: str = "Not used.") -> CreditRequest:
+    return CreditRequest(lines, reason, key, STAFF)
+
+
+# What stands on an invoice
+
+
+async def test_an_invoice_has_what_was_charged_and_used_in_its_month(books: Books) -> None:
+    ada = uuid4()
+    await books.charge(a_charge(ada, 15_000_000, at=IN_SEPTEMBER), a_charge(ada, 7, at=IN_OCTOBER))
+    await books.use(ada, at=IN_SEPTEMBER, tier="pro")
+    await books.use(ada, at=IN_SEPTEMBER, tier="pro", sandbox=True)
+    await books.use(ada, at=IN_OCTOBER, tier="pro")
+    run = await books.close_and_run(SEPTEMBER)
+    assert (run.holders, run.invoices, run.left) == (1, 1, 0)
+    invoice = await books.invoice_of(ada)
+    assert kinds(invoice) == [("fee", 15_000_000), ("usage", 0)]
+    usage = invoice.lines[1]
+    assert (usage.quantity, usage.unit, usage.vendor_cost_microusd) == (1550, "tokens", 205)
+    assert usage.facts["requests"] == 1
+    assert (invoice.number, invoice.total_cents) == ("TT-2026-000001", 1500)
+    assert invoice.status is Status.FINAL
+    assert invoice.due_at == (invoice.issued_at or ALWAYS) + timedelta(days=14)
+
+
+async def test_the_operators_fee_is_a_share_of_the_vendors_cost_by_tier_and_time(
+    books: Books,
+) -> None:
+    ada, middle = uuid4(), datetime(2026, 9, 15, tzinfo=UTC)
+    await books.fee("pro", 1000, since=ALWAYS)
+    await books.fee("pro", 2000, since=middle)
+    for at, tier in ((IN_SEPTEMBER, "pro"), (middle, "pro"), (IN_SEPTEMBER, "free")):
+        await books.use(ada, at=at, tier=tier)
+    await books.close_and_run(SEPTEMBER)
+    invoice = await books.invoice_of(ada)
+    found = {(line.facts["tier"], line.facts["fee_basis_points"]): line for line in invoice.lines}
+    assert {key: line.amount_microusd for key, line in found.items()} == {
+        ("free", 0): 0,
+        ("pro", 1000): 21,  # 20.5, half away from zero
+        ("pro", 2000): 41,
+    }
+
+
+async def test_what_comes_late_is_on_the_next_invoice_each_once(books: Books) -> None:
+    ada = uuid4()
+    await books.fee("pro", 10_000, since=ALWAYS)
+    on_time = await books.use(ada, at=IN_SEPTEMBER, tier="pro")
+    unknown = await books.use(ada, at=IN_SEPTEMBER, tier="pro", model="dark-horse")
+    await books.close_and_run(SEPTEMBER)
+    await books.use(ada, at=IN_SEPTEMBER, tier="pro")
+    await books.use(ada, at=IN_AUGUST, tier="pro")
+    await books.adjust(on_time, -100)
+    await books.price(unknown, 30)
+    await books.close_and_run(OCTOBER)
+    first, second = await books.invoices_of(ada)
+    assert kinds(first) == [("usage", 0), ("usage", 205)]
+    assert [line.vendor_cost_microusd for line in first.lines] == [None, 205]
+    assert first.rounding_carried_microusd == 205
+    late = [("late_usage", 205), ("late_usage", 30), ("late_usage", 205)]
+    assert kinds(second) == [*late, ("correction", -100), ("rounding", 205)]
+    assert [line.facts.get("month") for line in second.lines][:4] == [
+        *("2026-08", "2026-09", "2026-09", "2026-09")
+    ]
+    assert [line.facts.get("priced_later") for line in second.lines][:3].count(True) == 1
+
+
+async def test_quantities_beyond_64_bits_are_kept(books: Books) -> None:
+    ada = uuid4()
+    await books.fee("pro", 10_000, since=ALWAYS)
+    for _ in range(3):
+        await books.use(
+            ada,
+            at=IN_SEPTEMBER,
+            tier="pro",
+            model="dear",
+            input_tokens=10**12,
+            output_tokens=10**12,
+            cache_read_tokens=0,
+        )
+    await books.close_and_run(SEPTEMBER)
+    [line] = (await books.invoice_of(ada)).lines
+    assert (line.quantity, line.amount_microusd) == (6 * 10**12, 3 * 10**15)
+
+
+async def test_an_organisation_gets_its_own_invoice(books: Books) -> None:
+    organisation = uuid4()
+    await books.charge(a_charge(organisation, 5_000_000, at=IN_SEPTEMBER, is_organisation=True))
+    await books.close_and_run(SEPTEMBER)
+    assert (await books.invoice_of(organisation)).is_organisation
+
+
+# Runs
+
+
+async def test_a_month_is_invoiced_once_it_is_closed_and_after_the_one_before(
+    books: Books,
+) -> None:
+    with pytest.raises(PeriodNotClosed):
+        await books.run(SEPTEMBER)
+    await books.close(SEPTEMBER)
+    await books.close(OCTOBER)
+    with pytest.raises(InvoicesOutOfOrder) as refused:
+        await books.run(OCTOBER)
+    assert refused.value.facts["next_month"] == "2026-09"
+    await books.run(SEPTEMBER)
+    assert (await books.run(OCTOBER)).finished_at is not None
+    august = Month.named("2026-08")
+    await books.close(august)
+    with pytest.raises(InvoicesOutOfOrder):
+        await books.run(august)
+
+
+async def test_the_clocks_job_makes_what_is_due(books: Books) -> None:
+    assert await books.actions.make_invoices.next_one(within=A_WHILE) is None
+    ada = uuid4()
+    await books.use(ada, at=IN_SEPTEMBER)
+    await books.close(SEPTEMBER)
+    run = await books.actions.make_invoices.next_one(within=A_WHILE)
+    assert run is not None and run.invoices == 1
+    assert await books.actions.make_invoices.next_one(within=A_WHILE) is None
+    assert len(await books.invoices_of(ada)) == 1
+
+
+async def test_a_preview_is_what_the_run_makes_and_leaves_nothing(
+    books: Books, database: Database
+) -> None:
+    ada = uuid4()
+    await books.charge(a_charge(ada, 1_234_567, at=IN_SEPTEMBER))
+    await books.use(ada, at=IN_SEPTEMBER)
+    draft = await books.actions.preview_invoice(Holder(UserId(ada)), SEPTEMBER)
+    assert (draft.status, draft.number, draft.issued_at) == (Status.DRAFT, None, None)
+    assert await database.fetch("select 1 from invoice_item") == []
+    await books.close_and_run(SEPTEMBER)
+    issued = await books.invoice_of(ada)
+    assert (draft.lines, draft.total_cents) == (issued.lines, issued.total_cents)
+    assert await books.actions.preview_invoice(Holder(UserId(ada)), SEPTEMBER) == issued
+    with pytest.raises(InvoiceNotFound):
+        await books.actions.preview_invoice(Holder(UserId(uuid4())), SEPTEMBER)
+
+
+# Traces, and what guards them
+
+
+async def test_lines_and_what_they_stand_for_lead_to_each_other(books: Books) -> None:
+    ada = UserId(uuid4())
+    ids = sorted([await books.use(ada, at=IN_SEPTEMBER) for _ in range(3)])
+    await books.charge(charge := a_charge(ada, 5, at=IN_SEPTEMBER))
+    await books.close_and_run(SEPTEMBER)
+    invoice = await books.invoice_of(ada)
+    fee, usage = invoice.lines
+    show = books.actions.show_invoice
+    page = await show.records(invoice.id, usage.id, by=ada, after=None, most=2)
+    rest = await show.records(invoice.id, usage.id, by=ada, after=page[-1].source_id, most=2)
+    assert [record.source_id for record in (*page, *rest)] == ids
+    assert page[0].entry is not None and page[0].entry.event_id == ids[0]
+    [record] = await show.records(invoice.id, fee.id, by=ada, after=None, most=2)
+    assert record.charge == charge
+    corrected = await books.actions.explain_usage.with_corrections(ids[1], by=ada)
+    [found] = await books.actions.explain_usage.invoiced_as(corrected)
+    assert (found.number, found.line_id) == (invoice.number, usage.id)
+    for stranger in (UserId(uuid4()),):
+        with pytest.raises(InvoiceNotFound):
+            await show.records(invoice.id, usage.id, by=stranger, after=None, most=2)
+    with pytest.raises(InvoiceLineNotFound):
+        await show.records(invoice.id, LineId(uuid4()), by=ada, after=None, most=2)
+
+
+async def test_an_invoice_is_proven_and_a_forgery_is_seen(books: Books, database: Database) -> None:
+    ada = uuid4()
+    await books.fee("pro", 300, since=ALWAYS)
+    await books.use(ada, at=IN_SEPTEMBER, tier="pro")
+    changed = await books.use(ada, at=IN_SEPTEMBER, tier="pro")
+    await books.use(ada, at=IN_SEPTEMBER, tier="pro", model="dark-horse")
+    await books.charge(a_charge(ada, 777, at=IN_SEPTEMBER))
+    await books.close_and_run(SEPTEMBER)
+    await books.adjust(changed, -5)
+    await books.close_and_run(OCTOBER)
+    for invoice in await books.invoices_of(ada):
+        check = await books.actions.verify_invoice(invoice.id)
+        assert check.is_sound, [(c.line.kind, c.differences) for c in check.lines]
+    first = (await books.invoices_of(ada))[0]
+    async with database.connection() as connection:
+        await connection.execute("alter table invoice_item disable trigger user")
+        await connection.execute("delete from invoice_item where source_id = $1", changed)
+        await connection.execute("alter table invoice_item enable trigger user")
+    check = await books.actions.verify_invoice(first.id)
+    [wrong] = [one for one in check.lines if one.differences]
+    assert wrong.differences == ["count", "ids", "vendor_cost", "amount"]
+    with pytest.raises(InvoiceNotFound):
+        await books.actions.verify_invoice(InvoiceId(uuid4()))
+
+
+# Each of them would change what is final.
+_CHANGES = (
+    "update invoice set total_cents = 0",
+    "delete from invoice",
+    "truncate invoice",
+    "update invoice_line set amount_microusd = 0",
+    "delete from invoice_line",
+    "update invoice_item set line_id = gen_random_uuid()",
+    "update credit_note set reason = ''",
+    "delete from credit_note_line",
+    "insert into invoice_line select gen_random_uuid(), invoice_id, 99, kind, facts, quantity,"
+    " unit, null, amount_microusd, 0, ids_digest from invoice_line",
+    "insert into invoice_item select gen_random_uuid(), 'usage', line_id, holder_id, false"
+    " from invoice_item",
+    "insert into credit_note_line select credit_note_id, 99, line_id, 0 from credit_note_line",
+)
+
+
+async def test_the_database_keeps_what_is_final(books: Books, database: Database) -> None:
+    invoice = await an_invoice(books, 5_000_000)
+    await books.actions.issue_credit_note(invoice.id, a_request())
+    for statement in _CHANGES:
+        with pytest.raises(asyncpg.RestrictViolationError):
+            await database.execute(statement)
+
+
+# Credit notes
+
+
+async def test_a_whole_invoice_is_credited_to_the_cent(books: Books) -> None:
+    invoice = await an_invoice(books, 10_004_999, -4_000_000, 1)
+    note = await books.actions.issue_credit_note(invoice.id, a_request())
+    assert note.number == "TT-CN-2026-000001"
+    assert [line.amount_microusd for line in note.lines] == [10_004_999, 1, -4_000_000]
+    assert note.total_cents == invoice.total_cents == 601
+    assert note.rounding_carried_microusd == invoice.rounding_carried_microusd
+    with pytest.raises(NothingToCredit):
+        await books.actions.issue_credit_note(invoice.id, a_request(key="again"))
+
+
+async def test_parts_of_an_invoice_sum_up_to_it_and_the_rest_is_carried(books: Books) -> None:
+    invoice = await an_invoice(books, 333_333)
+    [line] = invoice.lines
+    cents = 0
+    for number, amount in enumerate((111_111, 111_111, None)):
+        request = a_request(WantedCredit(line.id, amount), key=str(number))
+        cents += (await books.actions.issue_credit_note(invoice.id, request)).total_cents
+    assert cents == invoice.total_cents == 33
+    await books.charge(a_charge(invoice.holder, 1_000_000, at=IN_OCTOBER))
+    await books.close_and_run(OCTOBER)
+    second = (await books.invoices_of(invoice.holder))[1]
+    assert kinds(second) == [("fee", 1_000_000), ("rounding", 0)]
+
+
+async def test_no_more_is_credited_than_is_left(books: Books, database: Database) -> None:
+    invoice = await an_invoice(books, 1_000_000, -200_000)
+    debit, credit = sorted(invoice.lines, key=lambda line: -line.amount_microusd)
+    for line, amount in ((debit, 1_000_001), (debit, -1), (credit, 1), (credit, -200_001)):
+        with pytest.raises(CreditExceedsLine):
+            request = a_request(WantedCredit(line.id, amount))
+            await books.actions.issue_credit_note(invoice.id, request)
+    with pytest.raises(InvoiceLineNotFound):
+        await books.actions.issue_credit_note(
+            invoice.id, a_request(WantedCredit(LineId(uuid4()), 1))
+        )
+    with pytest.raises(InvoiceNotFound):
+        await books.actions.issue_credit_note(InvoiceId(uuid4()), a_request())
+    with pytest.raises(asyncpg.CheckViolationError):
+        await database.execute(
+            "insert into credit_note_line values ($1, 1, $2, 1000001)", uuid4(), debit.id
+        )
+
+
+async def test_of_many_credits_at_once_as_many_are_given_as_there_is(books: Books) -> None:
+    invoice = await an_invoice(books, 1_000_000)
+    [line] = invoice.lines
+
+    async def credit(number: int) -> str | None:
+        request = a_request(WantedCredit(line.id, 300_000), key=str(number))
+        try:
+            return (await books.actions.issue_credit_note(invoice.id, request)).number
+        except CreditExceedsLine:
+            return None
+
+    numbers = await asyncio.gather(*(credit(number) for number in range(6)))
+    given = sorted(number for number in numbers if number)
+    assert given == [f"TT-CN-2026-{number:06}" for number in (1, 2, 3)]
+
+
+async def test_the_same_request_is_answered_with_the_same_note(books: Books) -> None:
+    invoice = await an_invoice(books, 1_000_000)
+    wanted = a_request(WantedCredit(invoice.lines[0].id, 10_000))
+    notes = await asyncio.gather(
+        *(books.actions.issue_credit_note(invoice.id, wanted) for _ in range(3))
+    )
+    assert len({note.id for note in notes}) == 1
+    assert notes[0].lines == notes[1].lines
+    with pytest.raises(CreditKeyReused):
+        await books.actions.issue_credit_note(invoice.id, a_request())
+
+
+# What was paid
+
+
+async def test_what_was_paid_counts_for_the_oldest_invoice_first(books: Books) -> None:
+    ada = UserId(uuid4())
+    await books.charge(
+        a_charge(ada, 15_000_000, at=IN_SEPTEMBER), a_charge(ada, 10_000_000, at=IN_OCTOBER)
+    )
+    await books.close_and_run(SEPTEMBER)
+    await books.close_and_run(OCTOBER)
+
+    async def standings() -> list[tuple[int, int, int]]:
+        async with books.work() as work:
+            heads = await work.invoices.heads(holder=ada, most=9)
+        found = [head.standing for head in reversed(heads)]
+        return [(one.credited_cents, one.paid_cents, one.open_cents) for one in found]
+
+    assert await standings() == [(0, 0, 1500), (0, 0, 1000)]
+    async with books.work() as work:
+        for amount, state in ((17_000_000, PaymentState.PAID), (9_000_000, PaymentState.OPEN)):
+            await work.payments.add(
+                Payment(
+                    PaymentId(uuid7()),
+                    ada,
+                    False,
+                    PaymentKind.RENEWAL,
+                    state,
+                    "manual",
+                    amount,
+                    ada,
+                    IN_OCTOBER,
+                )
+            )
+    assert await standings() == [(0, 1500, 0), (0, 200, 800)]
+    oldest = (await books.invoices_of(ada))[0]
+    await books.actions.issue_credit_note(oldest.id, a_request())
+    assert await standings() == [(1500, 0, 0), (0, 1000, 0)]
+
+
+async def test_the_webhooks_hear_of_invoices_and_credit_notes(
+    books: Books, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from services.billing.storage.webhooks import SqlWebhooks
+
+    told: list[tuple[str, str]] = []
+
+    async def tell(
+        _self: object, _holder: UserId, type_: str, data: dict[str, object], **_: str
+    ) -> None:
+        told.append((type_, str(data["number"])))
+
+    monkeypatch.setattr(SqlWebhooks, "tell", tell)
+    invoice = await an_invoice(books, 1_000_000)
+    await books.actions.issue_credit_note(invoice.id, a_request())
+    assert told == [
+        ("invoice.finalized", "TT-2026-000001"),
+        ("credit_note.issued", "TT-CN-2026-000001"),
+    ]

@@ -1,0 +1,537 @@
+"""Webhooks on a real database and a real receiver: told once in effect, at least once in fact."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+import pytest_asyncio
+
+from services.billing.actions import Actions
+from services.billing.actions.keep_webhooks import Asker, Change
+from services.billing.api.webhook_pump import WebhookPump
+from services.billing.domain.correction import Deltas
+from services.billing.domain.errors import (
+    OrganisationBillingRequired,
+    TooManyWebhooks,
+    UnknownWebhookType,
+    WebhookDeliveryNotFound,
+    WebhookDisabled,
+    WebhookNotFound,
+    WebhookTestWaits,
+    WebhookUrlNotAllowed,
+)
+from services.billing.domain.ports import NewUnitOfWork
+from services.billing.domain.webhook import Endpoint
+from services.billing.providers.list_prices import PublicPrices
+from services.billing.providers.webhook_delivery import HttpWebhookSender
+from services.billing.providers.webhook_secrets import SealedSecrets
+from services.billing.settings import Settings
+from services.billing.wiring import put_together
+from shared.clock import SystemClock
+from shared.db.database import Database
+from shared.erasure import ErasureId
+from shared.ids import UserId
+from tests.support.billing import FixedCounters, FixedOrganisations, StoppedClock, a_usage
+from tests.support.webhook_receiver import (
+    Receiver,
+    hang,
+    receiving,
+    status,
+    write_webhook_keys,
+)
+
+STAFF = Asker(UserId(uuid4()), is_staff=True)
+ORGANISATION = uuid4()
+
+
+@pytest.fixture
+def ada() -> Asker:
+    return Asker(UserId(uuid4()))
+
+
+@pytest.fixture
+def keys(tmp_path: Path) -> Path:
+    return write_webhook_keys(tmp_path / "webhook-keys.json")
+
+
+@pytest.fixture
+def actions(
+    work: NewUnitOfWork,
+    clock: StoppedClock,
+    settings: Callable[..., Settings],
+    keys: Path,
+    ada: Asker,
+) -> Actions:
+    actions = put_together(
+        work,
+        list_prices=PublicPrices(),
+        counters=FixedCounters({}),
+        organisations=FixedOrganisations({(ORGANISATION, ada.id): True}),
+        clock=clock,
+        settings=settings(webhook_keys_file=keys, webhooks_allow_local=True),
+    )
+    impatient = HttpWebhookSender(allow_local=True, total_seconds=0.3)
+    return replace(actions, deliver_webhooks=replace(actions.deliver_webhooks, sender=impatient))
+
+
+@pytest_asyncio.fixture
+async def receiver() -> AsyncIterator[Receiver]:
+    async with receiving() as receiver:
+        yield receiver
+
+
+async def tell(
+    work: NewUnitOfWork, whom: UUID, key: str = "x", type_: str = "limit.reached"
+) -> None:
+    async with work() as unit:
+        await unit.webhooks.tell(UserId(whom), type_, {"key": key}, effect_key=key)
+
+
+async def listen(
+    actions: Actions, asker: Asker, receiver: Receiver, *types: str
+) -> tuple[Endpoint, str]:
+    return await actions.keep_webhooks.create(asker, receiver.url, types)
+
+
+async def states(database: Database) -> list[tuple[str, int]]:
+    rows = await database.fetch("select state, attempts from webhook_delivery order by id")
+    return [(row["state"], row["attempts"]) for row in rows]
+
+
+async def test_what_is_told_arrives_signed_once_and_only_if_it_was_committed(
+    actions: Actions, work: NewUnitOfWork, receiver: Receiver, ada: Asker, clock: StoppedClock
+) -> None:
+    deliver = actions.deliver_webhooks
+    endpoint, secret = await listen(actions, ada, receiver)
+    for _ in range(2):
+        await tell(work, ada.id)
+    await tell(work, uuid4(), "somebody else's")
+    with pytest.raises(ZeroDivisionError):
+        async with work() as unit:
+            await unit.webhooks.tell(ada.id, "limit.reached", {}, effect_key="y")
+            raise ZeroDivisionError
+    clock.move(timedelta(days=10_000))
+    assert await deliver() == 1
+    assert await deliver() == 0
+    [received] = receiver.received
+    assert received.json["data"] == {"key": "x"}
+    assert secret not in repr(endpoint)
+
+
+async def test_the_reference_verifies_what_was_delivered_also_while_a_secret_rotates(
+    actions: Actions, work: NewUnitOfWork, receiver: Receiver, ada: Asker, database: Database
+) -> None:
+    # At the real time: the reference wants a fresh timestamp.
+    deliver = replace(actions.deliver_webhooks, clock=SystemClock())
+    endpoint, old = await listen(actions, ada, receiver)
+    await tell(work, ada.id, "1")
+    await deliver()
+    keep = replace(actions.keep_webhooks, clock=SystemClock())
+    _, new = await keep.rotate_secret(endpoint.id, ada)
+    await tell(work, ada.id, "2")
+    await deliver()
+    first, second = receiver.received
+    assert first.verified(old)["type"] == "limit.reached"
+    assert second.verified(old) == second.verified(new)
+    assert old != new
+    [row] = await database.fetch("select secret, old_secret from webhook_endpoint")
+    for kept in row.values():
+        assert old.encode() not in kept
+        assert new.encode() not in kept
+
+
+async def test_types_owners_and_the_operator(
+    actions: Actions, work: NewUnitOfWork, ada: Asker, clock: StoppedClock
+) -> None:
+    async with receiving() as own, receiving() as team, receiving() as operators:
+        await listen(actions, ada, own, "invoice.finalized", "credit_note.issued")
+        await actions.keep_webhooks.create(ada, team.url, (), organisation_id=ORGANISATION)
+        await listen(actions, STAFF, operators)
+        await tell(work, ada.id, "1")
+        await tell(work, ada.id, "2", "invoice.finalized")
+        await tell(work, ORGANISATION, "3", "subscription.changed")
+        clock.move(timedelta(days=10_000))
+        await actions.deliver_webhooks()
+    assert own.types == ["invoice.finalized"]
+    assert team.types == ["subscription.changed"]
+    assert sorted(operators.types) == ["invoice.finalized", "limit.reached", "subscription.changed"]
+
+
+async def test_strangers_find_nothing(
+    actions: Actions, work: NewUnitOfWork, receiver: Receiver, ada: Asker
+) -> None:
+    endpoint, _ = await listen(actions, ada, receiver)
+    await tell(work, ada.id)
+    team, _ = await actions.keep_webhooks.create(
+        ada, receiver.url, (), organisation_id=ORGANISATION
+    )
+    [delivery] = await actions.redeliver_webhooks.list(
+        endpoint.id, ada, state=None, after=None, most=9
+    )
+    keep = actions.keep_webhooks
+    for stranger in (Asker(UserId(uuid4())), STAFF):
+        for whose in (endpoint.id, team.id):
+            with pytest.raises(WebhookNotFound):
+                await keep.show(whose, stranger)
+            with pytest.raises(WebhookNotFound):
+                await keep.delete(whose, stranger)
+            with pytest.raises(WebhookNotFound):
+                await keep.rotate_secret(whose, stranger)
+        with pytest.raises(WebhookDeliveryNotFound):
+            await actions.redeliver_webhooks.again(delivery.id, stranger)
+    operators, _ = await listen(actions, STAFF, receiver)
+    with pytest.raises(WebhookNotFound):
+        await keep.show(operators.id, ada)
+    access = replace(keep.access, organisations=FixedOrganisations({(ORGANISATION, ada.id): False}))
+    with pytest.raises(OrganisationBillingRequired):
+        await access.find(team.id, ada)
+
+
+async def test_what_can_not_be_a_webhook_is_refused(
+    actions: Actions, receiver: Receiver, ada: Asker
+) -> None:
+    keep = actions.keep_webhooks
+    with pytest.raises(UnknownWebhookType):
+        await keep.create(ada, receiver.url, ("usage.recorded",))
+    with pytest.raises(WebhookUrlNotAllowed):
+        await keep.create(ada, "https://169.254.169.254/", ())
+    made = await asyncio.gather(
+        *(keep.create(ada, receiver.url, ()) for _ in range(12)), return_exceptions=True
+    )
+    assert sum(isinstance(one, TooManyWebhooks) for one in made) == 2
+    assert len(await keep.list(ada)) == 10
+
+
+@pytest.mark.parametrize("answer", [hang, status(500), status(302, "Location: http://127.0.0.1")])
+async def test_a_failure_is_tried_again_with_the_same_id_until_it_is_dead_and_redelivered(
+    actions: Actions,
+    work: NewUnitOfWork,
+    database: Database,
+    receiver: Receiver,
+    ada: Asker,
+    clock: StoppedClock,
+    answer: Any,
+) -> None:
+    deliver, again = actions.deliver_webhooks, actions.redeliver_webhooks
+    receiver.answer = answer
+    endpoint, _ = await listen(actions, ada, receiver)
+    await tell(work, ada.id)
+    clock.move(timedelta(days=10_000))
+    assert await deliver() == 1
+    assert await deliver() == 0  # it waits
+    assert await states(database) == [("waiting", 1)]
+    # All but the last attempt, as if they had been made.
+    await database.execute("update webhook_delivery set attempts = 8")
+    clock.move(timedelta(days=1))
+    assert await deliver() == 1
+    assert await states(database) == [("dead", 9)]
+    [dead] = await again.dead(ada, None, after=None, most=9)
+    receiver.answer = status(200)
+    clock.move(timedelta(minutes=1))
+    await again.again(dead.id, ada)
+    assert await deliver() == 1
+    assert await states(database) == [("delivered", 1)]
+    assert {one.id for one in receiver.received} == {dead.message_id}
+    assert (await actions.keep_webhooks.show(endpoint.id, ada)).failing_since is None
+
+
+async def test_a_crash_between_the_answer_and_our_commit_delivers_twice_under_one_id(
+    actions: Actions,
+    work: NewUnitOfWork,
+    database: Database,
+    receiver: Receiver,
+    ada: Asker,
+    clock: StoppedClock,
+) -> None:
+    deliver = actions.deliver_webhooks
+    await listen(actions, ada, receiver)
+    await tell(work, ada.id)
+    clock.move(timedelta(days=10_000))
+    [claim] = await deliver.claim(9, most_doubtful=9)
+    # The process is gone once the receiver has answered.
+    assert (await deliver.attempt(claim)).is_taken
+    assert await deliver() == 0
+    clock.move(timedelta(seconds=61))
+    assert await deliver() == 1
+    first, second = receiver.received
+    assert (first.id, first.body) == (second.id, second.body)
+    # The first one was only slow after all: what it has to say counts no more.
+    await deliver.deliver(claim)
+    assert await states(database) == [("delivered", 1)]
+
+
+async def test_two_processes_at_once_send_each_message_once(
+    actions: Actions, work: NewUnitOfWork, database: Database, receiver: Receiver, ada: Asker
+) -> None:
+    await listen(actions, ada, receiver)
+    for number in range(20):
+        await tell(work, ada.id, str(number))
+    await database.execute("update webhook_delivery set next_attempt_at = '2020-01-01'")
+    await asyncio.gather(*(actions.deliver_webhooks() for _ in range(3)))
+    assert len(receiver.received) == len({one.id for one in receiver.received}) == 20
+    assert receiver.most_at_once <= 4
+
+
+async def test_one_dead_receiver_delays_nobody(
+    actions: Actions, work: NewUnitOfWork, database: Database, receiver: Receiver, ada: Asker
+) -> None:
+    grace = Asker(UserId(uuid4()))
+    async with receiving(hang) as dead:
+        await listen(actions, grace, dead)
+        for number in range(200):
+            await tell(work, grace.id, f"dead {number}")
+        await listen(actions, ada, receiver)
+        await tell(work, ada.id)
+        await database.execute(
+            "update webhook_delivery set next_attempt_at = created_at - interval '9 days'"
+        )
+        pump = asyncio.create_task(WebhookPump(actions.deliver_webhooks).run())
+        try:
+            async with asyncio.timeout(5):
+                while not receiver.received:
+                    await asyncio.sleep(0.01)
+        finally:
+            pump.cancel()
+            await asyncio.gather(pump, return_exceptions=True)
+        assert dead.most_at_once <= 4
+
+
+async def test_410_disables_at_once_and_five_days_of_failures_do_with_a_word_to_the_owner(
+    actions: Actions,
+    work: NewUnitOfWork,
+    database: Database,
+    receiver: Receiver,
+    ada: Asker,
+    clock: StoppedClock,
+) -> None:
+    deliver = actions.deliver_webhooks
+    gone, _ = await listen(actions, ada, receiver)
+    await tell(work, ada.id)
+    receiver.answer = status(410)
+    clock.move(timedelta(days=10_000))
+    await deliver()
+    found = await actions.keep_webhooks.show(gone.id, ada)
+    assert found.disabled_because == "gone"
+    assert await states(database) == [("dead", 1)]
+    with pytest.raises(WebhookDisabled):
+        await actions.redeliver_webhooks.test(gone.id, ada)
+    await tell(work, ada.id, "not told")
+    await actions.keep_webhooks.change(gone.id, ada, Change(is_enabled=True))
+
+    receiver.answer = status(500)
+    for key in ("1", "2", "3"):
+        await tell(work, ada.id, key)
+    await deliver()
+    clock.move(timedelta(days=5))
+    await deliver()
+    found = await actions.keep_webhooks.show(gone.id, ada)
+    assert found.disabled_because == "failing"
+    assert {state for state, _ in await states(database)} == {"dead"}
+    words = await database.fetch(
+        "select envelope->'data'->>'reason' as reason, envelope->'data'->>'host' as host"
+        " from outbox where envelope->>'type' = 'webhook.disabled' order by created_at"
+    )
+    assert [(row["reason"], row["host"]) for row in words] == [
+        ("gone", "127.0.0.1"),
+        ("failing", "127.0.0.1"),
+    ]
+    await actions.keep_webhooks.change(gone.id, ada, Change(is_enabled=True))
+    receiver.answer = status(204)
+    since = found.created_at - timedelta(days=365_0)
+    assert await actions.redeliver_webhooks.since(gone.id, ada, since, all_states=False) == 4
+    clock.move(timedelta(days=1))
+    await deliver()
+    assert {state for state, _ in await states(database)} == {"delivered"}
+
+
+async def test_a_receiver_that_asks_for_patience_gets_it(
+    actions: Actions, work: NewUnitOfWork, receiver: Receiver, ada: Asker, clock: StoppedClock
+) -> None:
+    receiver.answer = status(429, "Retry-After: 600")
+    await listen(actions, ada, receiver)
+    await tell(work, ada.id)
+    clock.move(timedelta(days=10_000))
+    await actions.deliver_webhooks()
+    await tell(work, ada.id, "another")
+    clock.move(timedelta(seconds=590))
+    assert await actions.deliver_webhooks() == 0
+    receiver.answer = status(204)
+    clock.move(timedelta(seconds=15))
+    assert await actions.deliver_webhooks() == 2
+
+
+async def test_a_test_one_at_a_time_and_pages_of_deliveries(
+    actions: Actions, receiver: Receiver, ada: Asker
+) -> None:
+    endpoint, _ = await listen(actions, ada, receiver, "invoice.finalized")
+    redeliver = actions.redeliver_webhooks
+    first = await redeliver.test(endpoint.id, ada)
+    with pytest.raises(WebhookTestWaits):
+        await redeliver.test(endpoint.id, ada)
+    await actions.deliver_webhooks()
+    second = await redeliver.test(endpoint.id, ada)
+    assert receiver.types == ["webhook.test"]
+    page = await redeliver.list(endpoint.id, ada, state=None, after=None, most=1)
+    assert [one.id for one in page] == [second.id]
+    rest = await redeliver.list(endpoint.id, ada, state=None, after=second.id, most=9)
+    assert [(one.id, one.state, one.last_status) for one in rest] == [(first.id, "delivered", 204)]
+
+
+async def test_the_operator_gets_the_ledger_without_a_gap_and_the_cursor_waits_for_its_2xx(
+    actions: Actions, database: Database, receiver: Receiver, clock: StoppedClock
+) -> None:
+    before = [a_usage() for _ in range(3)]
+    await actions.record_usage(before)
+    await actions.link_ledger()
+    await listen(actions, STAFF, receiver, "usage.recorded")
+    facts = [a_usage() for _ in range(1203)]
+    for at in range(0, len(facts), 300):
+        await actions.record_usage(facts[at : at + 300])
+    await actions.link_ledger()
+    receiver.answer = status(500)
+    assert await actions.deliver_webhooks() == 1
+    clock.move(timedelta(seconds=30))
+    assert await actions.deliver_webhooks() == 1  # the same, and nothing beyond it
+    assert receiver.received[0].body == receiver.received[1].body
+    receiver.answer = status(200)
+    clock.move(timedelta(hours=1))
+    assert await actions.deliver_webhooks() == 3
+    taken = [one.json["data"] for one in receiver.received[1:]]
+    ids = [event["id"] for data in taken[1:] for event in data["events"]]
+    assert sorted(ids) == sorted(str(fact.id) for fact in facts)
+    assert [len(data["events"]) for data in taken[1:]] == [500, 500, 203]
+    event = taken[1]["events"][0]
+    known = next(fact for fact in facts if str(fact.id) == event["id"])
+    assert event["data"].items() >= known.event.model_dump(mode="json").items()
+    assert event["data"]["cost_microusd"] == 205
+
+    less = Deltas(cost_microusd=-5)
+    await actions.correct_usage(facts[0].id, less, reason="counted wrong", by=STAFF.id)
+    await actions.link_ledger()
+    await actions.deliver_webhooks()
+    [correction] = receiver.received[-1].json["data"]["corrections"]
+    assert (correction["event_id"], correction["cost_microusd"]) == (str(facts[0].id), -5)
+
+
+async def test_who_wants_the_ledger_from_its_beginning_gets_it(
+    actions: Actions, receiver: Receiver
+) -> None:
+    facts = [a_usage() for _ in range(4)]
+    await actions.record_usage(facts)
+    await actions.link_ledger()
+    await actions.keep_webhooks.create(
+        STAFF, receiver.url, ("usage.recorded",), usage_from_beginning=True
+    )
+    await actions.deliver_webhooks()
+    [received] = receiver.received
+    assert len(received.json["data"]["events"]) == 4
+
+
+async def test_a_user_who_is_deleted_takes_their_webhooks_along(
+    actions: Actions, work: NewUnitOfWork, database: Database, receiver: Receiver, ada: Asker
+) -> None:
+    await listen(actions, ada, receiver)
+    await listen(actions, STAFF, receiver)
+    await actions.choose_alerts(ada.id, [1_000_000])
+    await tell(work, ada.id)
+    await tell(work, ada.id, "kept", "invoice.finalized")
+    await actions.forget_user.begin([(ada.id, ErasureId(uuid4()))])
+    rows = await database.fetch("select owner_kind from webhook_endpoint")
+    assert [row["owner_kind"] for row in rows] == ["operator"]
+    left = await database.fetch("select type from webhook_delivery")
+    assert [row["type"] for row in left] == ["invoice.finalized"]
+    assert await database.fetch("select 1 from spend_threshold") == []
+
+
+async def test_without_its_key_nothing_is_sent_and_a_new_secret_mends_a_lost_one(
+    actions: Actions,
+    work: NewUnitOfWork,
+    database: Database,
+    receiver: Receiver,
+    ada: Asker,
+    clock: StoppedClock,
+    tmp_path: Path,
+) -> None:
+    endpoint, _ = await listen(actions, ada, receiver)
+    await tell(work, ada.id)
+    clock.move(timedelta(days=10_000))
+    keyless = replace(actions.deliver_webhooks, seal=SealedSecrets(None))
+    assert await keyless() == 0
+    others = SealedSecrets(write_webhook_keys(tmp_path / "others.json"))
+    lost = replace(actions.deliver_webhooks, seal=others)
+    assert await lost() == 1
+    [row] = await database.fetch("select last_problem from webhook_delivery")
+    assert row["last_problem"] == "secret_unreadable"
+    await replace(actions.keep_webhooks, seal=others).rotate_secret(endpoint.id, ada)
+    clock.move(timedelta(minutes=1))
+    assert await lost() == 1
+    assert len(receiver.received) == 1
+
+
+async def test_old_deliveries_are_dropped(
+    actions: Actions,
+    work: NewUnitOfWork,
+    database: Database,
+    receiver: Receiver,
+    ada: Asker,
+    clock: StoppedClock,
+) -> None:
+    await listen(actions, ada, receiver)
+    await tell(work, ada.id, "1")
+    clock.move(timedelta(days=10_000))
+    await actions.deliver_webhooks()
+    await tell(work, ada.id, "waits")
+    clock.move(timedelta(days=31))
+    await actions.deliver_webhooks.forget()
+    assert await states(database) == [("waiting", 0)]
+
+
+async def test_spending_is_told_once_for_each_threshold_and_month(
+    actions: Actions,
+    work: NewUnitOfWork,
+    database: Database,
+    receiver: Receiver,
+    ada: Asker,
+    clock: StoppedClock,
+) -> None:
+    await listen(actions, ada, receiver, "spend.reached")
+    assert await actions.choose_alerts(ada.id, [200, 400, 300, 200]) == [200, 300, 400]
+    await actions.record_usage([a_usage(user=ada.id, at=clock.now(), sandbox=True)])
+    assert await actions.tell_spending() == 0
+    await actions.record_usage([a_usage(user=ada.id, at=clock.now())])
+    assert [await actions.tell_spending() for _ in range(2)] == [1, 0]
+    await actions.record_usage([a_usage(user=ada.id, at=clock.now())])
+    told = await asyncio.gather(*(actions.tell_spending() for _ in range(3)))
+    assert sum(told) == 1
+    rows = await database.fetch(
+        "select envelope->'data'->>'threshold_microusd' as threshold from outbox"
+        " where envelope->>'type' = 'spend.reached' order by created_at"
+    )
+    assert [row["threshold"] for row in rows] == ["200", "400"]
+    clock.move(timedelta(days=10_000))
+    await actions.deliver_webhooks()
+    data = [one.json["data"] for one in receiver.received]
+    assert sorted((one["threshold_microusd"], one["spent_microusd"]) for one in data) == [
+        (200, 205),
+        (400, 410),
+    ]
+    assert await actions.choose_alerts(ada.id, []) == []
+
+
+async def test_a_changed_subscription_is_told(
+    actions: Actions, receiver: Receiver, ada: Asker, clock: StoppedClock
+) -> None:
+    await listen(actions, ada, receiver)
+    await actions.grant_subscription(ada.id, "pro", None, by=STAFF.id)
+    clock.move(timedelta(days=10_000))
+    await actions.deliver_webhooks()
+    [received] = receiver.received
+    assert received.type == "subscription.changed"
+    assert received.json["data"]["tier"] == "pro"

@@ -1,0 +1,126 @@
+"""Credit notes: parts of an invoice come to all of it, to the cent and with its tax."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from uuid import uuid4
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.billing.domain.closing import Month
+from services.billing.domain.crediting import (
+    CreditedSoFar,
+    CreditRequest,
+    WantedCredit,
+    credit_note_of,
+    credited_lines,
+)
+from services.billing.domain.errors import CreditExceedsLine, InvoiceLineNotFound, NothingToCredit
+from services.billing.domain.invoice import (
+    CreditNote,
+    CreditNoteId,
+    Invoice,
+    InvoiceId,
+    InvoiceLine,
+    LineId,
+    LineKind,
+    Status,
+)
+from services.billing.domain.invoicing import NEVER, Scope, month_after, numbered
+from services.billing.domain.tax import TaxLine, net_cents
+from shared.ids import UserId
+
+NOW = datetime(2026, 12, 1, tzinfo=UTC)
+NOVEMBER = Month.named("2026-11")
+
+
+def a_line(amount: int, position: int = 1) -> InvoiceLine:
+    return InvoiceLine(LineId(uuid4()), position, LineKind.FEE, {}, 1, "seats", None, amount)
+
+
+def an_invoice(*amounts: int, rate: int = 1_900) -> Invoice:
+    lines = tuple(a_line(amount, position) for position, amount in enumerate(amounts, 1))
+    return Invoice(
+        id=InvoiceId(uuid4()),
+        number="TT-2026-000001",
+        holder=UserId(uuid4()),
+        is_organisation=False,
+        month=NOVEMBER,
+        status=Status.FINAL,
+        lines=lines,
+        tax_lines=(TaxLine.at_rate("VAT", rate, net_cents(lines)),),
+        billed_to=None,
+        issued_at=NOW,
+        due_at=NOW + timedelta(days=14),
+    )
+
+
+def a_credit(invoice: Invoice, before: dict[LineId, int], *wanted: WantedCredit) -> CreditNote:
+    request = CreditRequest(wanted, "Not used.", "key", UserId(uuid4()))
+    so_far = CreditedSoFar(dict(before))
+    lines = credited_lines(invoice, so_far, request)
+    for line in lines:
+        before[line.line.id] = before.get(line.line.id, 0) + line.amount_microusd
+    return credit_note_of(CreditNoteId(uuid4()), "CN", invoice, so_far, lines, request, NOW)
+
+
+@given(
+    amounts=st.lists(st.integers(-(10**9), 10**15), min_size=1, max_size=4),
+    percents=st.lists(st.tuples(st.integers(0, 3), st.integers(0, 100)), max_size=5),
+    rate=st.sampled_from([0, 700, 1_900]),
+)
+def test_parts_and_the_rest_come_to_the_whole(
+    amounts: list[int], percents: list[tuple[int, int]], rate: int
+) -> None:
+    invoice, before = an_invoice(*amounts, rate=rate), dict[LineId, int]()
+    notes = []
+    for index, percent in percents:
+        line = invoice.lines[index % len(invoice.lines)]
+        left = line.amount_microusd - before.get(line.id, 0)
+        part = abs(left) * percent // 100 * (1 if left >= 0 else -1)
+        if part:
+            notes.append(a_credit(invoice, before, WantedCredit(line.id, part)))
+    try:
+        notes.append(a_credit(invoice, before))
+    except NothingToCredit:
+        assert sum(map(abs, amounts)) == sum(map(abs, before.values()))
+    assert sum(note.net_cents for note in notes) == invoice.net_cents
+    assert sum(note.rounding_carried_microusd for note in notes) == (
+        invoice.rounding_carried_microusd
+    )
+    if invoice.net_cents:
+        assert sum(note.tax_cents for note in notes) == invoice.tax_cents
+
+
+def test_no_line_gives_more_than_it_has_in_one_request_either() -> None:
+    invoice = an_invoice(100, -50)
+    debit, credit = (line.id for line in invoice.lines)
+    for wanted in (
+        (WantedCredit(debit, 101),),
+        (WantedCredit(debit, 60), WantedCredit(debit, 41)),
+        (WantedCredit(debit, -1),),
+        (WantedCredit(credit, 1),),
+        (WantedCredit(credit, -51),),
+    ):
+        with pytest.raises(CreditExceedsLine):
+            a_credit(invoice, {}, *wanted)
+    with pytest.raises(InvoiceLineNotFound):
+        a_credit(invoice, {}, WantedCredit(LineId(uuid4())))
+    with pytest.raises(NothingToCredit):
+        a_credit(invoice, {debit: 100, credit: -50})
+
+
+def test_a_run_covers_what_came_since_the_one_before() -> None:
+    first = Scope.following(None, NOVEMBER, NOW)
+    assert (first.previous_ends, first.received_after) == (NEVER, NEVER)
+    later = Scope.following(first, month_after(NOVEMBER), NOW - timedelta(days=1))
+    assert later.previous_ends == NOVEMBER.period.ends
+    # Closed before the month ahead of it: what that one covered is not looked for again.
+    assert (later.received_after, later.received_until) == (NOW, NOW)
+
+
+def test_numbers_go_on_beyond_their_width() -> None:
+    assert numbered("TT", 2026, 7) == "TT-2026-000007"
+    assert numbered("TT-CN", 2026, 1_234_567) == "TT-CN-2026-1234567"

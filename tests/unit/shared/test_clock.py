@@ -1,0 +1,142 @@
+"""A service's jobs run by the clock, whatever becomes of one of them."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from celery import Celery
+
+from shared.errors import DependencyUnavailable
+from shared.messaging import clock as clocks
+from shared.messaging.clock import clock
+from shared.messaging.subscriptions import Listen
+
+OFTEN = timedelta(milliseconds=5)
+
+
+@dataclass
+class Wired:
+    """A service that is open or closed."""
+
+    actions: Any
+    database: Any
+    is_open: bool = False
+
+
+def ticking(listen: Listen, wired: Wired) -> None:
+    """Let the clock go until somebody ends the process."""
+
+    @asynccontextmanager
+    async def wire() -> AsyncIterator[Wired]:
+        wired.is_open = True
+        yield wired
+        wired.is_open = False
+
+    scheduler = clock(listen, wire)(app=Celery("chat", set_as_current=False), lazy=True)
+    with pytest.raises(SystemExit) as ended:
+        scheduler.tick()
+    assert not ended.value.code
+
+
+def end_the_process() -> None:
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def test_jobs_run_again_and_again_with_what_they_are_given() -> None:
+    listen, seen = Listen("chat"), []
+
+    @listen.every(OFTEN)
+    async def tidy(actions: Any) -> None:
+        seen.append(actions)
+        if len(seen) == 3:
+            end_the_process()
+
+    @listen.every(OFTEN, given="database")
+    async def forget(database: Any) -> None:
+        assert database == "the database"
+
+    wired = Wired("the verbs", "the database")
+    ticking(listen, wired)
+    assert seen == ["the verbs"] * 3
+    assert not wired.is_open
+
+
+@pytest.mark.parametrize("failure", [DependencyUnavailable("database"), RuntimeError("a bug")])
+def test_a_job_that_fails_runs_again_and_holds_up_no_other(failure: Exception) -> None:
+    listen, failed, ran = Listen("chat"), [], []
+
+    @listen.every(OFTEN)
+    async def fail(_actions: Any) -> None:
+        failed.append(1)
+        raise failure
+
+    @listen.every(OFTEN)
+    async def tidy(_actions: Any) -> None:
+        ran.append(1)
+        if len(failed) > 2 and len(ran) > 2:
+            end_the_process()
+
+    ticking(listen, Wired(None, None))
+    assert len(failed) > 2
+
+
+def test_a_job_that_takes_long_runs_once_at_a_time_and_holds_up_no_other() -> None:
+    listen, begun, others = Listen("chat"), [], []
+
+    @listen.every(OFTEN)
+    async def take_long(_actions: Any) -> None:
+        begun.append(1)
+        await asyncio.sleep(0.1)
+
+    @listen.every(OFTEN)
+    async def tidy(_actions: Any) -> None:
+        others.append(1)
+        if len(others) == 5:
+            end_the_process()
+
+    ticking(listen, Wired(None, None))
+    assert begun == [1]
+
+
+def test_a_job_that_does_not_end_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(clocks, "_LAST_SECONDS", 0.05)
+    listen, cancelled = Listen("chat"), []
+
+    @listen.every(OFTEN)
+    async def hang(_actions: Any) -> None:
+        end_the_process()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            cancelled.append(1)
+            raise
+
+    ticking(listen, Wired(None, None))
+    assert cancelled == [1]
+
+
+class CanNotBeWired(AbstractAsyncContextManager[Wired]):
+    """A service that lacks a file."""
+
+    async def __aenter__(self) -> Wired:
+        raise OSError("no such file")
+
+    async def __aexit__(self, *_error: object) -> None:
+        """There is nothing to close."""
+
+
+def test_a_clock_that_can_not_be_wired_says_so() -> None:
+    scheduler = clock(Listen("chat"), CanNotBeWired)(
+        app=Celery("chat", set_as_current=False), lazy=True
+    )
+    with pytest.raises(SystemExit) as ended:
+        scheduler.tick()
+    assert ended.value.code == 1

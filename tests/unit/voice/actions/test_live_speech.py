@@ -1,0 +1,165 @@
+"""Speech while its text is written: one hold that grows, one line in the ledger."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from services.voice.actions.live_speech import LiveSpeech, SpeechEnded
+from services.voice.domain.errors import RealtimeNotInTier, TextNotSpeakable
+from services.voice.domain.speech import Outcome, Used
+from shared.clients.egress import NoUsableKey
+from shared.errors import DependencyUnavailable, LimitReached
+from tests.support.voice import Studio, a_live_wish, cut
+
+
+async def heard(speech: LiveSpeech) -> bytes:
+    audio = bytearray()
+    while (piece := await speech.read()).audio:
+        audio += piece.audio
+    return bytes(audio)
+
+
+async def concluded(studio: Studio, speech: LiveSpeech, outcome: Outcome) -> None:
+    await speech.conclude(outcome)
+    await studio.settled()
+
+
+async def test_what_is_said_is_heard_and_charged_as_one_speech() -> None:
+    studio = Studio()
+    speech = await studio.speak_live(a_live_wish())
+    await speech.say("Hello there. ")
+    await speech.say("How are you?")
+    await speech.finish()
+    assert await heard(speech) == b"Hello there.How are you?"
+    await concluded(studio, speech, Outcome.DONE)
+    (fact,) = studio.speeches.outbox
+    assert (fact.event.characters, fact.event.outcome) == (24, "done")
+    assert fact.id == speech.hold.usage_event_id
+    assert studio.admission.characters == [12, 12]
+    assert studio.admission.further == 1, "only the first text is a request"
+    assert not studio.lines.line.is_open
+
+
+async def test_nobody_is_asked_before_the_first_words() -> None:
+    studio = Studio()
+    speech = await studio.speak_live(a_live_wish())
+    assert not studio.lines.manners
+    assert not studio.admission.given
+    await speech.finish()
+    assert await heard(speech) == b""
+    await concluded(studio, speech, Outcome.DONE)
+    assert not studio.speeches.kept
+
+
+async def test_words_are_held_before_the_vendor_hears_them() -> None:
+    studio = Studio()
+    speech = await studio.speak_live(a_live_wish())
+    await speech.say("One.")
+    await speech.say("Two.")
+    kept = studio.speeches.kept[speech.hold.id]
+    assert kept.hold.characters == 8
+    assert studio.running.ids() == [speech.hold.id]
+
+
+async def test_a_full_budget_refuses_the_next_words_and_leaves_the_former() -> None:
+    studio = Studio()
+    speech = await studio.speak_live(a_live_wish())
+    await speech.say("One.")
+    studio.admission.refuses = True
+    with pytest.raises(LimitReached):
+        await speech.say("Two.")
+    await speech.finish()
+    assert await heard(speech) == b"One."
+    await concluded(studio, speech, Outcome.DONE)
+    assert studio.speeches.settlements[0] is not None
+    assert studio.speeches.settlements[0].used == Used(4, "counted")
+
+
+async def test_nothing_heard_is_nothing_charged() -> None:
+    studio = Studio()
+    studio.lines.failure = NoUsableKey("No key.")
+    speech = await studio.speak_live(a_live_wish())
+    with pytest.raises(NoUsableKey):
+        await speech.say("One.")
+    await concluded(studio, speech, Outcome.STOPPED)
+    (settlement,) = studio.speeches.settlements
+    assert settlement is not None
+    assert (settlement.outcome, settlement.used) == (Outcome.REFUSED, None)
+    assert [given.refunds for given in studio.admission.given] == [1]
+
+
+async def test_a_line_that_breaks_after_audio_is_charged() -> None:
+    studio = Studio()
+    speech = await studio.speak_live(a_live_wish())
+    await speech.say("One.")
+    assert (await speech.read()).audio == b"One."
+    studio.lines.line.unheard = cut()
+    with pytest.raises(type(cut())):
+        await speech.read()
+    await concluded(studio, speech, Outcome.PROVIDER_FAILED)
+    assert [fact.event.outcome for fact in studio.speeches.outbox] == ["provider_failed"]
+    assert [given.refunds for given in studio.admission.given] == [0]
+
+
+async def test_ending_wakes_the_reader_and_refuses_more_words() -> None:
+    studio = Studio()
+    speech = await studio.speak_live(a_live_wish())
+    await speech.say("One.")
+    assert (await speech.read()).audio == b"One."
+    reading = asyncio.create_task(heard(speech))
+    await asyncio.sleep(0)
+    speech.end(Outcome.STOPPED)
+    assert await reading == b""
+    with pytest.raises(SpeechEnded):
+        await speech.say("Two.")
+    await concluded(studio, speech, Outcome.DONE)
+    assert [fact.event.outcome for fact in studio.speeches.outbox] == ["stopped"]
+
+
+async def test_a_hold_that_nobody_can_tell_of_is_withdrawn() -> None:
+    studio = Studio()
+    studio.speeches.unwritten = DependencyUnavailable("database")
+    speak = studio.speak_live
+    speech = await speak(a_live_wish())
+    with pytest.raises(DependencyUnavailable):
+        await speech.say("One.")
+    assert [given.refunds for given in studio.admission.given] == [1]
+    assert speak.seen_to, "it looks again whether the hold was written all the same"
+    for task in speak.seen_to:
+        task.cancel()
+    assert not studio.lines.manners
+
+
+async def test_once_the_sweeper_has_settled_it_nothing_more_is_said() -> None:
+    studio = Studio()
+    speech = await studio.speak_live(a_live_wish())
+    await speech.say("One.")
+    kept = studio.speeches.kept[speech.hold.id]
+    kept.settlement = speech._settlement(Outcome.DONE)
+    with pytest.raises(SpeechEnded):
+        await speech.say("Two.")
+    assert studio.lines.line.said == ["One."]
+    assert studio.admission.given[-1].refunds == 1
+
+
+async def test_a_tier_that_changes_meanwhile_counts_from_the_next_words() -> None:
+    studio = Studio()
+    speech = await studio.speak_live(a_live_wish(tier="pro"))
+    studio.admission.told = "enterprise"
+    await speech.say("One.")
+    assert speech.hold.tier == "enterprise"
+    studio.admission.told = "free"
+    with pytest.raises(RealtimeNotInTier):
+        await speech.say("Two.")
+
+
+async def test_tiers_and_texts_are_checked() -> None:
+    studio = Studio()
+    with pytest.raises(RealtimeNotInTier):
+        await studio.speak_live(a_live_wish(tier="free"))
+    speech = await studio.speak_live(a_live_wish())
+    with pytest.raises(TextNotSpeakable):
+        await speech.say("   ")
+    assert not studio.admission.given
