@@ -76,6 +76,7 @@ contracts: $(VENV)/.developing
 bench: $(VENV)/.developing ## the benchmarks of a turn, signing in, key use and tier pools, as tables
 	@$(BIN)/python -m bench.turn
 	@$(BIN)/python -m bench.streams
+	@$(BIN)/python -m bench.voice
 	@$(BIN)/python -m bench.sign_in
 	@$(BIN)/python -m bench.key_use
 	@$(BIN)/python -m bench.keyvault

@@ -77,11 +77,11 @@ def main() -> None:
         with running_suite(Path(folder), **environment) as suite:
             vendor_port = suite.installation.ports()["simulator"]
             with bare_proxy(vendor_port) as bare:
-                _separate(suite, bare)
+                separate(suite, bare)
                 asyncio.run(_measure(suite, bare, plan))
 
 
-def _separate(suite: Suite, bare: BareProxy) -> None:
+def separate(suite: Suite, bare: BareProxy) -> None:
     """What is measured on one core, the client and the vendor on another, if there are two."""
     cores = psutil.Process().cpu_affinity() or []
     if len(cores) < 2:
@@ -124,7 +124,7 @@ async def _measure(suite: Suite, bare: BareProxy, plan: Plan) -> None:
                 requests=plan.streams if streams else plan.requests,
                 at_once=50 if streams else 16,
             )
-            await _settled()
+            await settled()
             saturated[name].append(Measured(outcome, meter.spent()))
         for name in steady:
             call, _ = modes[name]
@@ -135,14 +135,14 @@ async def _measure(suite: Suite, bare: BareProxy, plan: Plan) -> None:
     print(_report(saturated, steady, memory))
 
 
-async def _settled() -> None:
+async def settled() -> None:
     # The relay and billing work after the answer; their time belongs to the turns just made.
     await asyncio.sleep(1.5)
 
 
 async def _governed(suite: Suite) -> tuple[NextCall, NextCall]:
     """Turns of many users, each with a key and a session of their own for JSON and streams."""
-    key = _signing_key(suite)
+    key = signing_key(suite)
     async with httpx.AsyncClient(base_url=suite.url, trust_env=False, timeout=30) as client:
         users = [await _a_user(client, key) for _ in range(USERS)]
     turn = itertools.cycle(users)
@@ -157,13 +157,22 @@ async def _governed(suite: Suite) -> tuple[NextCall, NextCall]:
     return call({"content": "bench"}), call({"content": STREAM, "stream": True})
 
 
-def _signing_key(suite: Suite) -> ECKey:
+def signing_key(suite: Suite) -> ECKey:
     document = json.loads(suite.installation.data.signing_keys.read_text())
     (active,) = [key for key in document["keys"] if key["state"] == "active"]
     return ECKey.import_key(active)
 
 
 async def _a_user(client: httpx.AsyncClient, key: ECKey) -> tuple[str, str]:
+    token = await signed_in(client, key, scope="chat keys", provider="openai")
+    headers = {"authorization": f"Bearer {token}"}
+    session = await client.post("/chat/sessions", json={}, headers=headers)
+    session.raise_for_status()
+    return token, f"{client.base_url}/chat/sessions/{session.json()['id']}/messages"
+
+
+async def signed_in(client: httpx.AsyncClient, key: ECKey, *, scope: str, provider: str) -> str:
+    """The access token of a new user of the largest tier, who has stored a key."""
     now = int(time.time())
     claims = {
         "iss": "https://companion.invalid/auth",
@@ -174,17 +183,15 @@ async def _a_user(client: httpx.AsyncClient, key: ECKey) -> tuple[str, str]:
         "tier": "enterprise",
         "role": "member",
         "org": None,
-        "scope": "chat keys",
+        "scope": scope,
         "auth_time": now,
         "amr": ["pwd"],
     }
     token = sign_access_token(key, claims, issued_at=now, lifetime_seconds=900)
     headers = {"authorization": f"Bearer {token}"}
-    stored = await client.put("/keys/openai", json={"api_key": "bench-key-1"}, headers=headers)
+    stored = await client.put(f"/keys/{provider}", json={"api_key": "bench-key-1"}, headers=headers)
     stored.raise_for_status()
-    session = await client.post("/chat/sessions", json={}, headers=headers)
-    session.raise_for_status()
-    return token, f"{client.base_url}/chat/sessions/{session.json()['id']}/messages"
+    return token
 
 
 def _bare(bare: BareProxy) -> tuple[NextCall, NextCall]:

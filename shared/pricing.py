@@ -29,6 +29,8 @@ _PROVIDER_IDS: Mapping[str, str] = MappingProxyType(
         "elevenlabs": "elevenlabs",
     }
 )
+# Engines that run on our own machines: no vendor is paid, which is a price, and not an unknown one.
+_OWN_ENGINES = frozenset({"espeak-ng"})
 # Which price variants the vendor's own word for the tier of service selects.
 _TIER_NAMES: Mapping[str, str] = MappingProxyType({"anthropic": "speed"})
 
@@ -84,6 +86,8 @@ def price(
 
 def rates_of(provider: str, model: str, at: datetime, service_tier: str | None) -> Rates | None:
     """What the units of a model cost at a moment (aware); None when that is unknown."""
+    if provider in _OWN_ENGINES:
+        return _NOTHING
     return _rates(provider, model.removeprefix("models/"), at.astimezone(UTC).date(), service_tier)
 
 
@@ -140,6 +144,10 @@ class Rates:
                 return None
             sum_ += (rate.at(total) if rate.steps else rate.base) * count
         return rounded(sum_, self.parts)
+
+
+_FREE = _Rate(0)
+_NOTHING = Rates("own-engine/1", 1, _FREE, _FREE, _FREE, _FREE, _FREE)
 
 
 # A day is as fine as it gets: the vendors' prices change on dates (a test watches the table for

@@ -60,6 +60,10 @@ class DataDir:
         return self.secrets / "billing-webhook-keys.json"
 
     @property
+    def utterance_keys(self) -> Path:
+        return self.secrets / "voice-cache-keys.json"
+
+    @property
     def identities(self) -> Path:
         return self.secrets / "identity"
 

@@ -128,6 +128,8 @@ def _of_service(
         variables["KEYVAULT_KEYRING_FILE"] = str(data.keyring)
     if service == "billing":
         variables["BILLING_WEBHOOK_KEYS_FILE"] = str(data.webhook_keys)
+    if service == "voice":
+        variables["VOICE_CACHE_KEYS_FILE"] = str(data.utterance_keys)
     if service == "auth":
         variables["AUTH_PEERS_HEALTH"] = json.dumps(
             {

@@ -47,6 +47,7 @@ def create_secrets(data_dir: Path, *, with_keyring: bool = True) -> None:
     create_identities(draft, SERVICES)
     _create_signing_keys(draft.signing_keys)
     create_webhook_keys(draft)
+    create_utterance_keys(draft)
     if with_keyring:
         create_keyring_file(draft.keyring)
     draft.secrets.rename(data.secrets)
@@ -86,11 +87,15 @@ def create_webhook_keys(data: DataDir) -> bool:
     Also for a data directory that is in use: an older one has none, and where it was lost, owners
     mend their webhooks by a new secret.
     """
-    if data.webhook_keys.exists():
-        return False
-    keys = [{"version": 1, "key": b64encode(secrets.token_bytes(32)).decode()}]
-    write_private(data.webhook_keys, json.dumps({"sealing_keys": keys}, indent=2) + "\n")
-    return True
+    return _create_sealing_key(data.webhook_keys)
+
+
+def create_utterance_keys(data: DataDir) -> bool:
+    """The key that voice's kept utterances are sealed with; answers whether there was none.
+
+    Also for a data directory that is in use: what a lost one has sealed is spoken anew.
+    """
+    return _create_sealing_key(data.utterance_keys)
 
 
 def migrate(database_url: str, services: Sequence[str]) -> None:
@@ -115,6 +120,14 @@ def declare_queues(broker_url: str) -> None:
         raise CompanionError(
             f"The broker can't be used: {error}.", "Check BROKER_URL and that the server runs."
         ) from error
+
+
+def _create_sealing_key(path: Path) -> bool:
+    if path.exists():
+        return False
+    keys = [{"version": 1, "key": b64encode(secrets.token_bytes(32)).decode()}]
+    write_private(path, json.dumps({"sealing_keys": keys}, indent=2) + "\n")
+    return True
 
 
 def _create_passwords(path: Path) -> None:

@@ -78,6 +78,20 @@ _DEFAULTS = {
 }
 
 
+# What everybody may call and readers should not: large objects are written without any right to a
+# table, and the services' own work waits for advisory locks.
+_NOT_FOR_READERS = """
+select oid::regprocedure::text from pg_proc
+where pronamespace = 'pg_catalog'::regnamespace
+  and (proname in ('lo_creat', 'lo_create', 'lo_from_bytea')
+       or proname ~ '^pg_(try_)?advisory_(xact_)?lock')
+"""
+_SERVICES_ROLES = """
+select distinct tableowner from pg_tables where schemaname = 'public'
+union select pg_get_userbyid(datdba) from pg_database where datname = current_database()
+"""
+
+
 def _make_group(cursor: Cursor) -> None:
     group = Identifier(READERS)
     cursor.execute("select 1 from pg_roles where rolname = %s", (READERS,))
@@ -89,6 +103,20 @@ def _make_group(cursor: Cursor) -> None:
     ((database,),) = cursor.fetchall()
     # Everybody may make temporary tables unless they are told otherwise.
     cursor.execute(SQL("revoke temporary on database {} from public").format(Identifier(database)))
+    _keep_functions_to_services(cursor)
+
+
+def _keep_functions_to_services(cursor: Cursor) -> None:
+    """Only a superuser may; without one they stay everybody's."""
+    cursor.execute("select rolsuper from pg_roles where rolname = current_user")
+    if cursor.fetchone() != (True,):
+        return
+    cursor.execute(_SERVICES_ROLES)
+    roles = SQL(", ").join(Identifier(role) for (role,) in cursor.fetchall())
+    cursor.execute(_NOT_FOR_READERS)
+    functions = SQL(", ").join(SQL(signature) for (signature,) in cursor.fetchall())
+    cursor.execute(SQL("grant execute on function {} to {}").format(functions, roles))
+    cursor.execute(SQL("revoke execute on function {} from public").format(functions))
 
 
 class _billing:  # noqa: N801 - it is called like a function

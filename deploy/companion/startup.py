@@ -116,6 +116,7 @@ class _Run:
             identities.create_identities(self._data, lost)
         if prepare.create_webhook_keys(self._data):
             self._console.warn("A new key for the secrets of webhooks is made.")
+        prepare.create_utterance_keys(self._data)
         self._warnings = prepare.lost_secrets(self._data)
         for warning in self._warnings:
             self._console.warn(warning)

@@ -47,6 +47,10 @@ CREDENTIAL_HEADERS = ("authorization", *SDK_KEY_HEADERS.values())
 # A browser can't send Authorization with a WebSocket. Here a token may come as a subprotocol, and
 # is then checked, or in the first message, which only the service can check.
 SOCKET_PATHS = ("/chat/ws", "/voice/realtime")
+# ElevenLabs' own socket: its SDKs send the header, its samples the first message.
+ELEVENLABS_SOCKET = "/elevenlabs/v1/text-to-speech/[^/]+/stream-input"
+# Where recordings come in that a voice is made from.
+SAMPLE_PATHS = ("/voice/voices", "/elevenlabs/v1/voices/add")
 
 
 # What a server behind could read in another way than Envoy does: dots left over after
@@ -144,7 +148,8 @@ class GatewaySettings:
     max_connections: int = 20_000
     body_limit_bytes: int = MEBIBYTE
     large_body_limit_bytes: int = 25 * MEBIBYTE
-    upload_seconds: int = 300  # 25 MiB at less than 1 Mbit/s
+    samples_limit_bytes: int = 41 * MEBIBYTE  # recordings that a voice is made from
+    upload_seconds: int = 300  # 25 MiB at less than 1 Mbit/s, 41 MiB at little more
     answer_timeout_seconds: int = 60  # of auth, keyvault and billing
     stream_idle_seconds: int = 900  # longer than any silence that chat or voice tolerate
 

@@ -54,6 +54,7 @@ from services.auth.actions.mail_billing_news import MailBillingNews
 from services.auth.actions.mail_limits import MailLimits
 from services.auth.actions.note_console_act import NoteConsoleAct
 from services.auth.actions.note_forgotten import NoteForgotten
+from services.auth.actions.note_voices import NoteVoices
 from services.auth.actions.prove_identity import ProveIdentity
 from services.auth.actions.publish_signing_keys import PublishSigningKeys
 from services.auth.actions.read_audit import ReadAudit
@@ -244,6 +245,7 @@ def build_actions(
         reset_password=ResetPassword(work, passwords, rules, clock),
         send_mails=SendMails(work, _mailer(settings, clock), letters, clock),
         mail_limits=MailLimits(work, clock),
+        note_voices=NoteVoices(work),
         mail_billing_news=MailBillingNews(work, clock),
         verify_email=VerifyEmail(work, clock),
         list_sign_ins=list_sign_ins,

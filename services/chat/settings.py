@@ -15,6 +15,8 @@ class Settings(CommonSettings):
     """Chat's settings beside the common ones."""
 
     egress_url: str = Field(validation_alias="EGRESS_URL")
+    # Without it answers can't be spoken.
+    voice_internal_url: str | None = Field(None, validation_alias="VOICE_INTERNAL_URL")
     model_overrides: str = Field("", validation_alias="MODEL_OVERRIDES")
     model_contexts: str = Field("", validation_alias="MODEL_CONTEXTS")
     # An operator's own server; without its URL it is not offered.

@@ -15,6 +15,7 @@ from redis.asyncio import Redis
 from services.chat.actions import Actions
 from services.chat.actions.answer_call import AnswerCall
 from services.chat.actions.ask_live import AskLive
+from services.chat.actions.ask_spoken import AskSpoken
 from services.chat.actions.ask_vendors import AskVendors
 from services.chat.actions.change_session import ChangeSession
 from services.chat.actions.compose_prompt import ComposePrompt
@@ -48,7 +49,7 @@ from services.chat.actions.start_session import StartSession
 from services.chat.actions.stop_turn import StopTurn
 from services.chat.actions.switch_branch import SwitchBranch
 from services.chat.actions.take_turn import TakeTurn
-from services.chat.api.live_events import live_event
+from services.chat.api.live_events import audio_trouble, live_event
 from services.chat.domain.attempts import AttemptPolicy
 from services.chat.domain.ports import Admission, Quote, Revocations
 from services.chat.domain.usage import Usage
@@ -64,6 +65,7 @@ from services.chat.storage.unit_of_work import SqlWork
 from services.chat.storage.written_text import WrittenInLog
 from shared.background import running_beside
 from shared.clients.egress import Egress, open_egress
+from shared.clients.voice import VoiceLines
 from shared.clock import SystemClock
 from shared.db.database import Database, open_database
 from shared.errors import ExpectedFailure, Unavailable
@@ -170,7 +172,16 @@ async def wire(settings: Settings) -> AsyncIterator[Wired]:
         turns = SqlTurns(database, Memory.for_tokens(settings.history_tokens))
         revocations = ValkeyRevocations("chat", cache, listener)
         yield Wired(
-            actions=_actions(settings, database, turns, live, admission, egress, revocations),
+            actions=_actions(
+                settings,
+                database,
+                turns,
+                live,
+                admission,
+                egress,
+                revocations,
+                _lines(settings, me),
+            ),
             database=database,
             checks={
                 "database": database.check,
@@ -194,6 +205,7 @@ def _actions(
     admission: Admission,
     egress: Egress,
     revocations: Revocations,
+    lines: VoiceLines | None,
 ) -> Actions:
     clock, running = SystemClock(), live.running
     catalogue = settings.catalogue
@@ -232,6 +244,7 @@ def _actions(
     raw = RawEgress(providers)
     count_free_call = CountFreeCall(opening, admission, clock)
     follow = FollowTurn(turns, running, live.log, live_event, clock)
+    ask_live = AskLive(take_turn, turns, follow)
 
     return Actions(
         start_session=StartSession(work, clock, catalogue),
@@ -247,7 +260,8 @@ def _actions(
         read_limits=ReadLimits(turns, admission, clock),
         list_models=list_models,
         take_turn=take_turn,
-        ask_live=AskLive(take_turn, turns, follow),
+        ask_live=ask_live,
+        ask_spoken=AskSpoken(ask_live, work, lines, audio_trouble),
         follow_turn=follow,
         stop_turn=StopTurn(turns, running, live.channel),
         emit=EmitToRoom(live.channel),
@@ -272,6 +286,11 @@ def _actions(
         forget_user=ForgetUser(work, clock, revocations),
         export_user=ExportUser(work),
     )
+
+
+def _lines(settings: Settings, me: ServiceIdentity) -> VoiceLines | None:
+    url = settings.voice_internal_url
+    return VoiceLines(url, me) if url else None
 
 
 def quote(provider: str, model: str, usage: Usage, at: datetime) -> Quote | None:

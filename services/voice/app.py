@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 from services.voice import api
+from services.voice.api.clones import LARGEST_FORM
 from services.voice.settings import Settings
 from services.voice.wiring import wire_web
 from shared.http.app import WebProcess, create_http_app
@@ -21,5 +22,13 @@ def create_app(settings: Settings | None = None) -> WebProcess:
         scope=VOICE,
         routers=api.routers,
         internal_routers=api.internal_routers,
-        description="Text becomes speech, with your own key at the vendor.",
+        larger_bodies={
+            "/voice/voices": LARGEST_FORM,
+            "/elevenlabs/v1/voices/add": LARGEST_FORM,
+        },
+        description=(
+            "Text becomes speech, with your own key at the vendor. Text that is still being "
+            "written is spoken at `WS /voice/realtime`, which OpenAPI can't describe: see "
+            "docs/live-speech.md."
+        ),
     )

@@ -157,7 +157,7 @@ def _refuse(problem: Any) -> NoReturn:
         raise DependencyUnavailable("voice")
     facts = {name: value for name, value in document.items() if name not in _OF_THE_DOCUMENT}
     failure = _failure_of(document.get("status"), message, facts)
-    failure.code = code  # type: ignore[misc] - of this one failure
+    failure.code = code  # type: ignore[misc]  # voice's own, of this one failure
     raise failure
 
 

@@ -137,7 +137,8 @@ class Database:
         if now - self._rang_at < _RING_SECONDS:
             return
         self._rang_at = now
-        with suppress(DependencyUnavailable):
+        # Whoever rings has committed: nothing that goes wrong here may look as if they had not.
+        with suppress(DependencyUnavailable, asyncpg.PostgresError):
             await self.execute(f"notify {BELL}")
 
     async def check(self) -> None:

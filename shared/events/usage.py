@@ -45,6 +45,8 @@ class UsageRecorded(Event):
     provider_request_id: str | None = None
     session_id: UUID | None = None
     sandbox: bool = False
+    # Answered from what the user had before: no vendor was asked, so nothing was used.
+    cached: bool = False
 
 
 class UsageSums(BaseModel):

@@ -63,10 +63,12 @@ def create_http_app(
     hot_routes: Sequence[HotRoute] = (),
     internal_hot_routes: Sequence[HotRoute] = (),
     largest_body: int = ONE_MEBIBYTE,
+    larger_bodies: Mapping[str, int] | None = None,
     description: str = "",
 ) -> WebProcess:
     """Build the web process. `scope`: what a token must be good for on the public routes. Hot
-    routes are tried before the routers and stand behind the same door.
+    routes are tried before the routers and stand behind the same door. `larger_bodies`: by path,
+    where more is taken than `largest_body`.
 
     `app.state` of both applications holds `actions`, `verifier`, `ended_sessions`, `peers`, `scope`
     and `settings` once the lifespan has begun.
@@ -118,6 +120,7 @@ def create_http_app(
             HotRoutes(public, hot_routes),
             service=service,
             largest_body=largest_body,
+            larger_bodies=larger_bodies,
             sandbox=settings.sandbox,
         ),
         internal=Door(

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 import secrets
 import time
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any, NamedTuple
 
 import structlog
@@ -33,11 +33,21 @@ _TRACEPARENT = re.compile(rb"00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}\Z")
 
 
 class Door:
-    """Wraps an application. `largest_body` is in bytes."""
+    """Wraps an application. `largest_body` is in bytes; `larger_bodies` names the paths that take
+    more."""
 
-    def __init__(self, app: App, *, service: str, largest_body: int, sandbox: bool) -> None:
+    def __init__(
+        self,
+        app: App,
+        *,
+        service: str,
+        largest_body: int,
+        sandbox: bool,
+        larger_bodies: Mapping[str, int] | None = None,
+    ) -> None:
         self._app = app
         self._largest_body = largest_body
+        self._larger_bodies = dict(larger_bodies or {})
         self._extra = [(b"x-sandbox", b"true")] if sandbox else []
         self._log = RequestLog(service)
         self._metrics = RequestMetrics(service)
@@ -76,7 +86,8 @@ class Door:
     async def _http(self, scope: Scope, receive: Receive, send: Send, request: _Request) -> None:
         started = time.perf_counter()
         status = 0
-        body = _Counted(receive, self._largest_body)
+        largest = self._larger_bodies.get(scope["path"], self._largest_body)
+        body = _Counted(receive, largest)
         marks = [(b"x-request-id", request.id.encode()), *self._extra]
 
         async def send_marked(message: Message) -> None:
@@ -90,15 +101,15 @@ class Door:
 
         self._metrics.in_flight.inc()
         try:
-            if request.length > self._largest_body:
-                refusal = respond(self._too_large())
+            if request.length > largest:
+                refusal = respond(_too_large(largest))
                 await refusal(scope, receive, send_marked)
             else:
                 await self._app(scope, body, send_marked)
         except _BodyTooLarge:
             body.complained()
             if status == 0:
-                await respond(self._too_large())(scope, receive, send_marked)
+                await respond(_too_large(largest))(scope, receive, send_marked)
         except Exception:
             log.exception("request_failed", method=scope["method"], route=_route(scope))
             if status == 0:
@@ -106,12 +117,6 @@ class Door:
         finally:
             self._metrics.in_flight.dec()
             self._record(scope, status, time.perf_counter() - started, request)
-
-    def _too_large(self) -> TooLarge:
-        return TooLarge(
-            f"The body is larger than {self._largest_body} bytes.",
-            largest_body_bytes=self._largest_body,
-        )
 
     def _record(self, scope: Scope, status: int, seconds: float, request: _Request) -> None:
         method, route = scope["method"], _route(scope)
@@ -124,6 +129,10 @@ class Door:
             request_id=request.id,
             traceparent=request.trace,
         )
+
+
+def _too_large(largest: int) -> TooLarge:
+    return TooLarge(f"The body is larger than {largest} bytes.", largest_body_bytes=largest)
 
 
 class _Request(NamedTuple):

@@ -32,7 +32,13 @@ _TRACES = {
     ),
     "chat": (("chat_session", "user_id"), ("generation", "user_id"), ("known_key", "user_id")),
     "voice": (("speech", "user_id"),),
-    "billing": (("subscription", "user_id"),),
+    "billing": (
+        ("subscription", "user_id"),
+        ("billing_details", "holder_id"),
+        ("webhook_endpoint", "owner_id"),
+        ("webhook_delivery", "holder_id"),
+        ("spend_threshold", "user_id"),
+    ),
 }
 
 
@@ -50,9 +56,24 @@ async def ada(suite: Suite) -> AsyncIterator[Person]:
         "/voice/speech", json={"text": "Hello there.", "voice_id": "21m00Tcm4TlvDq8ikWAM"}
     )
     assert spoken.status_code == 200, spoken.text
+    await _want_bills(person)
     await eventually(lambda: ledger_of(suite, person), lambda rows: len(rows) == 2)
     yield person
     await person.client.aclose()
+
+
+async def _want_bills(person: Person) -> None:
+    address = {"name": person.name, "address_lines": ["1 Lamp Street"], "city": "Lampton"}
+    # Nobody listens there: what is told waits.
+    webhook = {"url": "http://127.0.0.1:9999/"}
+    alerts = {"monthly_spend_microusd": [1_000_000_000]}
+    for method, path, body in (
+        ("PUT", "details", {**address, "country": "DE"}),
+        ("PUT", "alerts", alerts),
+        ("POST", "webhooks", webhook),
+    ):
+        kept = await person.client.request(method, f"/billing/{path}", json=body)
+        assert kept.is_success, kept.text
 
 
 async def ledger_of(suite: Suite, person: Person) -> list[Any]:
@@ -109,7 +130,13 @@ async def test_the_export_holds_all_of_it_and_no_key(suite: Suite, ada: Person) 
     assert (question["content"], answered["role"]) == (QUESTION, "assistant")
     assert [speech["outcome"] for speech in export["voice"]["speeches"]] == ["done"]
     assert export["billing"]["subscription"]["tier"] == "pro"
-    assert {r["operation"] for r in export["billing"]["usage_records"]} == {"chat", "voice"}
+    billing = export["billing"]
+    assert {r["operation"] for r in billing["usage_records"]} == {"chat", "voice"}
+    assert billing["billing_details"]["city"] == "Lampton"
+    assert [webhook["url"] for webhook in billing["webhooks"]] == ["http://127.0.0.1:9999/"]
+    assert "charges" in billing
+    assert billing["spend_alerts_microusd"] == [1_000_000_000]
+    assert "whsec_" not in answer.text
     for secret in (ada.api_key, f"sk_marked{ada.name}", ada.password, ada.refresh_token):
         assert secret not in answer.text
 

@@ -131,7 +131,8 @@ async def test_speech_is_counted_by_characters(grace: Person) -> None:
     assert totals["characters"] > 0
     limits = (await grace.client.get("/billing/limits")).json()["data"]
     month = next(row for row in limits if row["name"] == "elevenlabs.characters_per_month")
-    assert month["used"] == len(text)
+    # By the vendor's count, which is less than the text's length for a quick model.
+    assert month["used"] == totals["characters"] <= len(text)
 
 
 async def test_health_sums_up_every_service(ada: Person) -> None:

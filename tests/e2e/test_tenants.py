@@ -158,7 +158,11 @@ async def test_what_is_hers_looks_absent_to_him(
     ]
     assert not wrong, "\n".join(wrong)
     assert await hers.look() == before
-    controls = [(o, request_for(o, hers.ids)) for o in owned if o.method == "GET"]
+    controls = [
+        (operation, request_for(operation, hers.ids))
+        for operation in owned
+        if operation.method == "GET" and not operation.path.startswith("/billing/admin")
+    ]
     opened = await together(hers.owner.client.request(**request) for _, request in controls)
     assert {answer.status_code for answer in opened} == {200}, "the ids themselves must be real"
 
@@ -204,7 +208,11 @@ async def test_a_personal_token_opens_what_its_scope_names(
 async def test_the_billing_teams_calls_are_not_for_users(
     found: list[Operation], his: Belongings
 ) -> None:
-    admin = [operation for operation in found if operation.path.startswith("/billing/admin")]
+    admin = [
+        operation
+        for operation in found
+        if operation.path.startswith("/billing/admin") and not is_public(operation)
+    ]
     assert len(admin) >= 3
     for operation in admin:
         answer = await his.owner.client.request(**request_for(operation, his.ids))
@@ -261,7 +269,7 @@ async def test_nothing_that_anybody_sends_is_our_fault(
         if operation.path not in ends or operation.body_type
         for request in malformed(operation)
     ]
-    assert 300 < len(tried) < 1_500
+    assert 300 < len(tried) < 4_000
 
     answers = await together(person.client.request(**request) for _, request in tried)
 

@@ -111,6 +111,7 @@ async def impatient(short_directory: Path) -> AsyncIterator[Gateway]:
             stream_idle_seconds=2,
             body_limit_bytes=10_000,
             large_body_limit_bytes=50_000,
+            samples_limit_bytes=80_000,
             billing=free_endpoint(),
         )
 

@@ -41,6 +41,12 @@ EXPOSED_HEADERS = {
     "x-companion-provider",
     "x-companion-fallback-from",
     "x-companion-cost-microusd",
+    "x-speech-id",
+    "x-character-count",
+    "x-voice-provider",
+    "x-voice-cached",
+    "x-voice-format-fallback",
+    "character-cost",
 }
 STRANGERS = [
     "https://evil.example",

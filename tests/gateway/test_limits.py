@@ -5,7 +5,7 @@ import pytest
 from tests.gateway.conftest import ORIGIN, Gateway
 from tests.gateway.tokens import a_token, bearer
 
-SMALL, LARGE = 10_000, 50_000
+SMALL, LARGE, SAMPLES = 10_000, 50_000, 80_000
 
 
 @pytest.mark.parametrize("path", ["/auth/me", "/keys/openai", "/legacy/x"])
@@ -23,7 +23,7 @@ async def test_a_small_body_has_a_small_limit(impatient: Gateway, path: str, chu
 
 
 @pytest.mark.parametrize(
-    "path", ["/chat/sessions", "/v1/responses", "/openai/v1/x", "/voice/voices", "/elevenlabs/v1"]
+    "path", ["/chat/sessions", "/v1/responses", "/openai/v1/x", "/voice/speech", "/elevenlabs/v1"]
 )
 async def test_chat_and_voice_take_large_bodies(impatient: Gateway, path: str) -> None:
     token = bearer(a_token(impatient.key))
@@ -35,6 +35,15 @@ async def test_chat_and_voice_take_large_bodies(impatient: Gateway, path: str) -
         path, method="POST", headers=token | {"Origin": ORIGIN}, body=b"x" * (LARGE + 1)
     )
     assert (page.status, page.headers["access-control-allow-origin"]) == (413, ORIGIN)
+
+
+@pytest.mark.parametrize("path", ["/voice/voices", "/elevenlabs/v1/voices/add"])
+async def test_recordings_may_be_larger_still(impatient: Gateway, path: str) -> None:
+    token = bearer(a_token(impatient.key))
+    fits = await impatient.send(path, method="POST", headers=token, body=b"x" * SAMPLES)
+    assert (fits.status, fits.json["body_bytes"]) == (200, SAMPLES)
+    over = await impatient.send(path, method="POST", headers=token, body=b"x" * (SAMPLES + 1))
+    assert (over.status, over.json["code"]) == (413, "too_large")
 
 
 async def test_a_large_body_without_a_length_is_the_services_to_count(impatient: Gateway) -> None:

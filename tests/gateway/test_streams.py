@@ -147,7 +147,12 @@ async def test_a_vendors_socket_takes_the_token_in_the_sdks_header(gateway: Gate
     token = a_token(gateway.key, tier="pro")
     assert await open_upgrade(gateway.proxy.port, path, UPGRADE | {"xi-api-key": token}) == 101
     assert gateway.servers["voice-pro"].last.path == path
-    assert await open_upgrade(gateway.proxy.port, path, UPGRADE) == 401
+    # Without one it opens too: the vendor's samples show it in the first message.
+    assert await open_upgrade(gateway.proxy.port, path, UPGRADE) == 101
+    assert gateway.servers["voice-free"].last.header("x-user-id") is None
+    forged = {"xi-api-key": token[:-4] + "AAAA"}
+    assert await open_upgrade(gateway.proxy.port, path, UPGRADE | forged) == 401
+    assert (await gateway.send(path)).status == 401, "only as a socket"
 
 
 async def test_an_idle_socket_is_closed_in_the_end(impatient: Gateway) -> None:

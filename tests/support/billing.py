@@ -254,7 +254,6 @@ class MemoryWork:
     invoice_runs: Any
     credit_notes: Any
     usage_fees: Any
-    dashboard_passes: Any
     webhook_outbox: Any
     spending: Any
 
@@ -280,12 +279,18 @@ class MemoryWork:
         self.alerts = _Alerts(memory)
         self.effects = _Effects()
         self.webhooks: Any = MemoryWebhooks(memory.told)
+        self.dashboard_passes: Any = _DashboardPasses()
         self.forgotten = memory.forgotten
 
     def publish(
         self, event: Event, *, subject: UUID, tier: str, id_: EventId | None = None
     ) -> None:
         self.facts.append((event, subject, tier))
+
+
+class _DashboardPasses:
+    async def forget(self, _user_id: UserId) -> None:
+        return None
 
 
 class _Ledger:

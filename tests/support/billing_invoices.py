@@ -17,6 +17,7 @@ from services.billing.domain.invoicing import Run
 from services.billing.domain.ledger import Rating
 from services.billing.domain.ports import NewUnitOfWork
 from services.billing.domain.usage_fee import UsageFee
+from shared.db.database import Database
 from shared.ids import EventId, UserId, uuid7
 from shared.money import MicroDollars
 from tests.support.billing import a_usage, id_made_at
@@ -103,3 +104,15 @@ class Books:
     async def invoice_of(self, holder: UUID) -> Invoice:
         [invoice] = await self.invoices_of(holder)
         return invoice
+
+
+async def settle(actions: Actions, database: Database) -> None:
+    """All that there is stands on an invoice, and in the analytics."""
+    await actions.derive_activity()
+    await database.execute(
+        "insert into invoice_item (source_id, aspect, line_id, holder_id, unpriced)"
+        " select event_id, 'usage', gen_random_uuid(), user_id, cost_microusd is null"
+        " from ledger_entry where not sandbox"
+        " union all select id, 'correction', gen_random_uuid(), user_id, false"
+        " from ledger_correction where not sandbox on conflict do nothing"
+    )

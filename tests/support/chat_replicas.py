@@ -37,7 +37,8 @@ def events_of(text: str) -> list[Seen]:
     for block in text.split("\n\n"):
         lines = dict(line.split(": ", 1) for line in block.split("\n") if ": " in line)
         if "event" in lines:
-            found.append(Seen(int(lines["id"]), lines["event"], json.loads(lines["data"])))
+            # Only the turn's own events have a number.
+            found.append(Seen(int(lines.get("id", "0")), lines["event"], json.loads(lines["data"])))
     return found
 
 

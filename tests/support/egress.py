@@ -7,6 +7,7 @@ What Envoy itself does to paths and headers is tested with the real one.
 from __future__ import annotations
 
 import asyncio
+import io
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
@@ -156,12 +157,13 @@ class EgressStandIn:
         headers.update({name: value for name, value in carried.items() if key in value})
         if request.headers.get("upgrade", "").lower() == "websocket":
             return await _joined(request, url, headers)
+        body = await request.read()
         try:
             async with self._session.request(
                 request.method,
                 url,
                 headers=headers,
-                data=await request.read() or None,
+                data=io.BytesIO(body) if body else None,
                 allow_redirects=False,
             ) as answer:
                 return await _pass_back(request, answer)
@@ -171,9 +173,7 @@ class EgressStandIn:
             return _lost("connection_termination")
 
 
-async def _joined(
-    request: web.Request, url: str, headers: Mapping[str, str]
-) -> web.StreamResponse:
+async def _joined(request: web.Request, url: str, headers: Mapping[str, str]) -> web.StreamResponse:
     """The client's socket and the vendor's, message for message."""
     asked = {name: value for name, value in headers.items() if name.lower() not in _OF_SOCKETS}
     try:
@@ -183,6 +183,7 @@ async def _joined(
             proxy=None,
             compression=None,
             max_size=None,
+            close_timeout=0.1,  # as Envoy does: who leaves is gone
         )
     except InvalidStatus as refused:
         kept = {

@@ -56,6 +56,9 @@ class MemoryForgettingWork:
     forgotten: MemoryForgottenUsers = field(default_factory=MemoryForgottenUsers)
     published: list[Event] = field(default_factory=list)
     traces: Any = None
+    utterances: Any = None  # voice's
+    own_settings: Any = None
+    clones: Any = None
 
     def publish(
         self, event: Event, *, subject: UUID, tier: str, id_: EventId | None = None

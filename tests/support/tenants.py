@@ -41,9 +41,11 @@ SHARED: Mapping[str, str] = {
     "after_id": "claude-sonnet-5-5",
     "before_id": "claude-sonnet-5-5",
     "voice_id": "21m00Tcm4TlvDq8ikWAM",
+    "speak_voice_id": "21m00Tcm4TlvDq8ikWAM",
     # Of 256 random bits, and known to whoever reads a mail alone.
     "token": "nobody-has-ever-been-sent-this-one",
     "month": "2026-10",  # of the operator's books
+    "vat_id": "DE123456789",  # printed on whatever its holder sends
     "drift_id": "7",
     "cursor": "0198c0de-0000-7000-8000-00000000ada0",
     # In a sandbox nobody pays, and only the billing team could name one.

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
+from services.voice.actions.formats_in_plan import FormatsInPlan
 from services.voice.actions.live_speech import LiveWish, SpeakLive
 from services.voice.actions.relay_speech import RelaySpeech
 from services.voice.actions.running_speech import RunningSpeech, RunningSpeeches
 from services.voice.actions.settle_speech import SettleSpeech
 from services.voice.actions.speak import Speak, Wish
+from services.voice.actions.spoken_before import SpokenBefore
+from services.voice.actions.withdraw_hold import WithdrawHold
 from services.voice.domain.errors import VoiceNotFound
-from services.voice.domain.piece import Piece
-from services.voice.domain.ports import Audio, EarlierSpeech, LiveVoice
+from services.voice.domain.offline_engine import OfflineEngine
+from services.voice.domain.piece import Alignment, Piece
+from services.voice.domain.ports import Audio, EarlierSpeech, LiveVoice, TimedAudio
 from services.voice.domain.script import (
     Manner,
     MannerWish,
@@ -127,9 +131,12 @@ class FakeSpeeches:
     leases: dict[SpeechId, datetime] = field(default_factory=dict)
     outages: int = 0
     unwritten: Exception | None = None  # what writing a hold raises
+    before_hold: Callable[[], Awaitable[object]] | None = None
     hidden: int = 0  # so many looks at earlier speeches see nothing yet
 
     async def hold(self, hold: Hold) -> bool:
+        if self.before_hold is not None:
+            await self.before_hold()
         if self.unwritten is not None:
             raise self.unwritten
         if self._keyed(hold.user_id, hold.idempotency_key) is not None:
@@ -137,6 +144,12 @@ class FakeSpeeches:
         self.kept[hold.id] = _Kept(hold)
         self.leases[hold.id] = hold.lease_expires_at
         return True
+
+    async def ask(self, speech_id: SpeechId, characters: int, format_: str) -> bool:
+        kept = self.kept[speech_id]
+        if kept.settlement is None:
+            kept.hold = replace(kept.hold, asked_characters=characters, format=format_)
+        return kept.settlement is None
 
     async def grow(self, speech_id: SpeechId, characters: int) -> bool:
         kept = self.kept[speech_id]
@@ -204,9 +217,13 @@ class FakeSpeeches:
 class FakeReservation:
     limits: Sequence[LimitState]
     refunds: int = 0
+    settled: list[int] = field(default_factory=list)
 
     async def refund(self) -> None:
         self.refunds += 1
+
+    async def settle(self, characters: int) -> None:
+        self.settled.append(characters)
 
 
 @dataclass(slots=True)
@@ -239,6 +256,9 @@ class FakeAdmission:
         self.further += 1
         return await self.admit(user_id, tier, characters, now=now, reservation=reservation)
 
+    async def states(self, user_id: UserId, tier: Tier, *, now: datetime) -> Sequence[LimitState]:
+        return [state for given in self.given for state in given.limits]
+
     async def tier_told_of(self, user_id: UserId) -> str | None:
         return self.told
 
@@ -268,12 +288,30 @@ class FakeAudio:
         return b""
 
 
+class TimedFakeAudio:
+    """Says of each piece that one character, named by its first byte, takes a second."""
+
+    def __init__(self, audio: Audio) -> None:
+        self._audio = audio
+        self._seconds = 0.0
+        self.characters, self.request_id = audio.characters, audio.request_id
+
+    async def read(self) -> Piece:
+        heard = await self._audio.read()
+        if not heard:
+            return Piece(b"")
+        start, self._seconds = self._seconds, self._seconds + 1
+        return Piece(heard, Alignment([chr(heard[0])], [start], [self._seconds]))
+
+
 @dataclass(slots=True)
 class FakeProvider:
     """Says what it was given, or fails to begin."""
 
     audio: FakeAudio = field(default_factory=lambda: FakeAudio(b"one", b"two"))
     failure: BaseException | None = None
+    # What comes in turn, instead of the one audio; an exception among them is raised.
+    audios: list[FakeAudio | BaseException] = field(default_factory=list)
     known: Sequence[Voice] = VOICES
     scripts: list[Script] = field(default_factory=list)
     looked_up: list[VoiceId] = field(default_factory=list)
@@ -285,11 +323,19 @@ class FakeProvider:
         self.before()
         if self.failure is not None:
             raise self.failure
-        self.audio.is_open = True
+        audio = self.audios.pop(0) if self.audios else self.audio
+        if isinstance(audio, BaseException):
+            raise audio
+        audio.is_open = True
         try:
-            yield self.audio
+            yield audio
         finally:
-            self.audio.is_open = False
+            audio.is_open = False
+
+    @asynccontextmanager
+    async def speak_timed(self, script: Script, *, by: OnBehalfOf) -> AsyncIterator[TimedAudio]:
+        async with self.speak(script, by=by) as audio:
+            yield TimedFakeAudio(audio)
 
     async def voices(self, *, by: OnBehalfOf) -> Sequence[Voice]:
         return self.known
@@ -327,6 +373,16 @@ class FakeLine:
             raise self.unsaid
         self.said.append(text)
         self._pieces.put_nowait(Piece(text.encode()))
+
+    @property
+    def waiting(self) -> int:
+        """How many pieces nobody has read yet."""
+        return self._pieces.qsize()
+
+    def forget(self) -> None:
+        """Everything that it was to say."""
+        while not self._pieces.empty():
+            self._pieces.get_nowait()
 
     async def finish(self) -> None:
         self._pieces.put_nowait(Piece(b""))
@@ -381,6 +437,12 @@ class Studio:
     running: RunningSpeeches = field(default_factory=RunningSpeeches)
     clock: StoppedClock = field(default_factory=StoppedClock)
     lines: FakeLines = field(default_factory=FakeLines)
+    before: SpokenBefore | None = None
+    offline: OfflineEngine | None = None
+    formats: FormatsInPlan = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.formats = FormatsInPlan(self.clock)
 
     @property
     def speak_live(self) -> SpeakLive:
@@ -393,6 +455,7 @@ class Studio:
             running=self.running,
             catalogue=ModelCatalogue(),
             clock=self.clock,
+            withdraw=WithdrawHold(SettleSpeech(self.speeches)),
         )
 
     @property
@@ -405,15 +468,21 @@ class Studio:
             running=self.running,
             catalogue=ModelCatalogue(),
             clock=self.clock,
+            formats=self.formats,
+            withdraw=WithdrawHold(SettleSpeech(self.speeches)),
+            before=self.before,
+            offline=self.offline,
         )
 
     @property
     def relay(self) -> RelaySpeech:
-        return RelaySpeech(SettleSpeech(self.speeches), self.running)
+        return RelaySpeech(SettleSpeech(self.speeches), self.running, self.before)
 
     async def settled(self) -> None:
         """Wait for the settlements under way."""
         await self.running.drained(5)
+        if self.before is not None:
+            await self.before.drained(5)
 
     async def hear(self, speech: RunningSpeech) -> tuple[bytes, str]:
         """Relay to the end; answers what was heard and the outcome."""

@@ -40,6 +40,7 @@ from services.auth.actions.mail_billing_news import MailBillingNews
 from services.auth.actions.mail_limits import MailLimits
 from services.auth.actions.note_console_act import NoteConsoleAct
 from services.auth.actions.note_forgotten import NoteForgotten
+from services.auth.actions.note_voices import NoteVoices
 from services.auth.actions.publish_signing_keys import PublishSigningKeys
 from services.auth.actions.read_audit import ReadAudit
 from services.auth.actions.redeem_code import RedeemCode
@@ -98,6 +99,7 @@ class Actions:
     reset_password: ResetPassword
     send_mails: SendMails
     mail_limits: MailLimits
+    note_voices: NoteVoices
     mail_billing_news: MailBillingNews
     verify_email: VerifyEmail
     list_sign_ins: ListSignIns

@@ -15,4 +15,5 @@ from services.auth.tasks import (  # noqa: E402, F401
     on_mail,
     on_subscription,
     on_user,
+    on_voice,
 )

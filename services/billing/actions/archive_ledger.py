@@ -116,8 +116,6 @@ class ArchiveLedger:
 
     async def _drop(self, partition: Partition, contents: Contents) -> bool:
         async with self.unit_of_work() as work:
-            if await work.archive.hindrance(partition):
-                return False
             dropped = await work.archive.drop(partition, contents, self.clock.now())
             self.after_step("dropping")
         if not dropped:  # usage came late; it is part of the next try

@@ -24,6 +24,7 @@ from services.billing.domain.usage_export import (
     silent_since,
 )
 from shared.clock import Clock
+from shared.errors import ExpectedFailure
 
 log = structlog.get_logger(__name__)
 
@@ -58,15 +59,13 @@ class ExportDays:
                 continue
             try:
                 written += await self._bring_up_to_date(self.target, state)
-            except (ExportTargetUnavailable, ArchiveUnreadable) as failure:
-                log.error(
-                    "usage_export_failed",
-                    day=state.day.date.isoformat(),
-                    code=failure.code,
-                    **failure.facts,
-                )
-                await self._note_failure(self.target, state.day)
+            except ExportTargetUnavailable as failure:
+                await self._note_failure(self.target, state.day, failure)
                 return written  # the others would fare no better
+            except ArchiveUnreadable as failure:
+                # That day's own trouble: it must not keep the others away, now or next time.
+                await self._checked(self.target, state.day)
+                await self._note_failure(self.target, state.day, failure)
         return written
 
     async def _due(self, target: ExportTarget) -> list[DayState]:
@@ -93,8 +92,7 @@ class ExportDays:
         missing = await self._missing(state.day)
         now = self.clock.now()
         if not state.has_changed and missing:
-            async with self.unit_of_work() as work:
-                await work.usage_exports.checked(target.name, state.day, at=now)
+            await self._checked(target, state.day)
             return False
         tally, files = await self._write(target, state.day)
         document = manifest(state, tally, files, missing, written_at=now)
@@ -158,7 +156,14 @@ class ExportDays:
             until = self.clock.now() + _CLAIM
             await work.usage_exports.keep_claim(target.name, day, until=until)
 
-    async def _note_failure(self, target: ExportTarget, day: Day) -> None:
+    async def _checked(self, target: ExportTarget, day: Day) -> None:
+        async with self.unit_of_work() as work:
+            await work.usage_exports.checked(target.name, day, at=self.clock.now())
+
+    async def _note_failure(self, target: ExportTarget, day: Day, failure: ExpectedFailure) -> None:
+        log.error(
+            "usage_export_failed", day=day.date.isoformat(), code=failure.code, **failure.facts
+        )
         async with self.unit_of_work() as work:
             await work.usage_exports.failed(target.name, day, at=self.clock.now())
 

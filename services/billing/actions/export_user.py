@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from services.billing.actions.list_usage import ExportUsage
 from services.billing.actions.show_subscription import ShowSubscription
 from services.billing.domain.billing_details import BillingDetails
+from services.billing.domain.charge import Charge, ChargeId
 from services.billing.domain.closing import Month
 from services.billing.domain.invoice import CreditNote, CreditNoteId, Invoice, InvoiceId
 from services.billing.domain.invoice_ports import Standing
@@ -39,6 +40,17 @@ class ExportUser:
     async def changes(self, user_id: UserId) -> Sequence[Subscription]:
         async with self.unit_of_work() as work:
             return await work.subscriptions.changes_of(user_id)
+
+    async def charges(self, user_id: UserId) -> AsyncIterator[Sequence[Charge]]:
+        """The newest first."""
+        after: ChargeId | None = None
+        while True:
+            async with self.unit_of_work() as work:
+                charges = await work.charges.of(user_id, after=after, most=_PAGE)
+            yield charges
+            if len(charges) < _PAGE:
+                return
+            after = charges[-1].id
 
     async def invoices(self, user_id: UserId) -> AsyncIterator[Sequence[tuple[Invoice, Standing]]]:
         """With what became of them, the newest month first."""

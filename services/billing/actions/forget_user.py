@@ -26,6 +26,7 @@ class ForgetUser(Forget[UnitOfWork]):
         """All of it at once."""
         await work.details.forget(user_id)
         await work.webhooks.forget(user_id)
+        await work.dashboard_passes.forget(user_id)
         present = await work.subscriptions.get(user_id)
         if present is None:
             return Left.NOTHING

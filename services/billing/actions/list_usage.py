@@ -25,6 +25,11 @@ class ListUsage:
         async with self.unit_of_work() as work:
             return await work.ledger.of_user(user_id, period=period, after=after, most=most)
 
+    async def archived(self, user_id: UserId, period: Period) -> int:
+        """How many requests of a period can't be listed any more: they lie in the archive."""
+        async with self.unit_of_work() as work:
+            return await work.usage_rows.archived_of(user_id, period)
+
 
 @dataclass(frozen=True, slots=True)
 class ExportUsage:

@@ -51,16 +51,17 @@ class MakeInvoices:
 
     async def _begin(self, month: Month, by: UserId | None) -> None:
         async with self.unit_of_work() as work:
+            await work.invoice_runs.take_turn()
             if await work.invoice_runs.get(month) is not None:
                 return
             if await work.periods.get(month) is None:
                 raise PeriodNotClosed(month.name)
             closed = await work.invoice_runs.next_closed()
             if closed is None or closed.month != month:
-                if await work.invoice_runs.get(month) is not None:
-                    return  # somebody else has begun it in this moment
                 raise InvoicesOutOfOrder(month.name, await work.invoice_runs.next_name())
             last = await work.invoice_runs.last()
+            if last is not None and last.finished_at is None:
+                raise InvoicesOutOfOrder(month.name, last.month.name)
             scope = Scope.of(last.scope if last else None, closed)
             await work.invoice_runs.begin(scope, at=self.clock.now(), by=by)
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 
-from services.billing.domain.ports import NewUnitOfWork
+from services.billing.domain.ports import NewUnitOfWork, UnitOfWork
 from shared.clock import Clock
 from shared.events.spend import SpendReached
 from shared.ids import UserId
-from shared.limits.windows import month_window
+from shared.limits.windows import Window, month_window
 
 _LOOK_BACK = timedelta(minutes=15)
 _CLOCKS_DIFFER = timedelta(minutes=1)
@@ -28,28 +28,37 @@ class TellSpending:
     async def __call__(self) -> int:
         """Answers how many were told."""
         now = self.clock.now()
-        month = month_window("", 0, now)
         async with self.unit_of_work() as work:
-            found = await work.spending.reached(
-                (month.starts_at, month.ends_at), since=now - _LOOK_BACK, until=now + _CLOCKS_DIFFER
-            )
-            for one in found:
-                event = SpendReached(
-                    user_id=one.user_id,
-                    month=f"{one.month:%Y-%m}",
-                    threshold_microusd=one.threshold,
-                    spent_microusd=one.spent,
-                    resets_at=month.ends_at,
-                )
-                work.publish(event, subject=one.user_id, tier=one.tier)
-                await work.webhooks.tell(
-                    one.user_id,
-                    event.type,
-                    event.model_dump(mode="json"),
-                    effect_key=f"spend/{one.user_id}/{event.month}/{one.threshold}",
-                )
+            told = [await self._tell(work, month, now) for month in _months(now)]
             await work.spending.forget(before=(now - _KEEP).date())
+        return sum(told)
+
+    async def _tell(self, work: UnitOfWork, month: Window, now: datetime) -> int:
+        found = await work.spending.reached(
+            (month.starts_at, month.ends_at), since=now - _LOOK_BACK, until=now + _CLOCKS_DIFFER
+        )
+        for one in found:
+            event = SpendReached(
+                user_id=one.user_id,
+                month=f"{one.month:%Y-%m}",
+                threshold_microusd=one.threshold,
+                spent_microusd=one.spent,
+                resets_at=month.ends_at,
+            )
+            work.publish(event, subject=one.user_id, tier=one.tier)
+            await work.webhooks.tell(
+                one.user_id,
+                event.type,
+                event.model_dump(mode="json"),
+                effect_key=f"spend/{one.user_id}/{event.month}/{one.threshold}",
+            )
         return len(found)
+
+
+def _months(now: datetime) -> list[Window]:
+    """The month, and just after its turn the one before: what was used at its end comes now."""
+    before, present = (month_window("", 0, at) for at in (now - _LOOK_BACK, now))
+    return [present] if before == present else [before, present]
 
 
 @dataclass(frozen=True, slots=True)

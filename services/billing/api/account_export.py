@@ -11,6 +11,7 @@ from fastapi.responses import StreamingResponse
 from services.billing.api.billing_details import DetailsBody
 from services.billing.api.dependencies import ServiceActions
 from services.billing.api.invoice_body import CreditNoteBody, InvoiceBody
+from services.billing.api.payments import ChargeBody
 from services.billing.api.record_body import RecordBody
 from services.billing.api.subscription import SubscriptionBody
 from services.billing.api.webhooks import WebhookBody
@@ -28,8 +29,8 @@ router = APIRouter(prefix="/internal", tags=["export"])
 async def export(
     user_id: UUID, actions: ServiceActions, _auth: Annotated[str, Depends(OnlyFrom("auth"))]
 ) -> StreamingResponse:
-    """All that is kept of a user: their subscription, its changes, whom invoices
-    are made out to, their invoices and credit notes, webhooks and alerts, and every paid call."""
+    """All that is kept of a user: their subscription, its changes, whom invoices are made out to,
+    their charges, invoices and credit notes, webhooks and alerts, and every paid call."""
     user, export_user = UserId(user_id), actions.export_user
     present = SubscriptionBody.of(await export_user.subscription(user))
     changes = [SubscriptionBody.of(change) for change in await export_user.changes(user)]
@@ -39,6 +40,7 @@ async def export(
             "subscription": present.model_dump(mode="json"),
             "subscription_changes": [change.model_dump(mode="json") for change in changes],
             "billing_details": DetailsBody.of(details).model_dump() if details else None,
+            "charges": pages_of(export_user.charges(user), ChargeBody.of_charge),
             "invoices": pages_of(export_user.invoices(user), lambda pair: InvoiceBody.of(*pair)),
             "credit_notes": pages_of(export_user.credit_notes(user), CreditNoteBody.of),
             "webhooks": [

@@ -8,11 +8,11 @@ from typing import Annotated
 from uuid import UUID
 
 from fastapi import APIRouter
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from services.billing.actions.reconcile import Reconciliation
 from services.billing.api.corrections import DriftBody, RollupCheckBody
-from services.billing.api.dependencies import BillingStaff, ServiceActions
+from services.billing.api.dependencies import BillingStaff, NearMoment, ServiceActions
 from services.billing.api.subscription import SubscriptionBody, WantedSubscription
 from services.billing.domain.completeness import Gap, Progress
 from services.billing.domain.manifest import HourManifest
@@ -33,9 +33,6 @@ _MOST_GAPS_SHOWN = 100
 
 UnitPrice = Annotated[
     int | None, Field(ge=0, le=MOST_MICROUSD_PER_MILLION, strict=True, description="Micro-dollars.")
-]
-Effective = Annotated[
-    AwareDatetime, Field(ge=datetime(2000, 1, 1, tzinfo=UTC), lt=datetime(2200, 1, 1, tzinfo=UTC))
 ]
 
 
@@ -66,7 +63,7 @@ class NewPrice(UnitPricesBody):
 
     provider: str = Field(min_length=1, max_length=100)
     model: str = Field(min_length=1, max_length=300)
-    effective_from: Effective | None = None
+    effective_from: NearMoment | None = None
     rerate: bool = Field(
         False,
         strict=True,

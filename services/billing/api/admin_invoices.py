@@ -10,8 +10,7 @@ from fastapi import APIRouter, Header, Query, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from services.billing.actions.verify_invoice import InvoiceCheck
-from services.billing.api.admin import Effective
-from services.billing.api.dependencies import BillingStaff, Cursor, ServiceActions
+from services.billing.api.dependencies import BillingStaff, Cursor, NearMoment, ServiceActions
 from services.billing.api.invoice_body import (
     DOCUMENTS,
     Accept,
@@ -154,7 +153,7 @@ class NewUsageFee(BaseModel):
 
     tier: str = Field(min_length=1, max_length=40)
     basis_points: int = Field(ge=0, le=MOST_BASIS_POINTS, strict=True)
-    effective_from: Effective | None = None
+    effective_from: NearMoment | None = None
 
 
 class UsageFeeBody(BaseModel):

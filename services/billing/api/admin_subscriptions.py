@@ -9,8 +9,7 @@ from uuid import UUID
 from fastapi import APIRouter, Query
 from pydantic import BaseModel, ConfigDict, Field
 
-from services.billing.api.admin import Effective
-from services.billing.api.dependencies import BillingStaff, Cursor, ServiceActions
+from services.billing.api.dependencies import BillingStaff, Cursor, NearMoment, ServiceActions
 from services.billing.api.subscription import SubscriptionBody
 from services.billing.domain.payment import Payment, PaymentId
 from services.billing.domain.plan_price import MOST_MICROUSD_PER_SEAT, PlanPrice
@@ -29,7 +28,7 @@ class NewPlanPrice(BaseModel):
 
     tier: str = Field(min_length=1, max_length=40)
     microusd_per_seat_month: int = Field(ge=0, le=MOST_MICROUSD_PER_SEAT, strict=True)
-    effective_from: Effective | None = None
+    effective_from: NearMoment | None = None
 
 
 class PlanPriceBody(BaseModel):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -100,11 +101,18 @@ def _columns(of: Drawing) -> list[tuple[float | None, ...]]:
     return list(zip(*(one.values for one in of.series), strict=True))
 
 
+def _leave_imports_alone() -> None:
+    """pygal looks on at every later import, for maps that we have not, in a way of Python 2's: each
+    failed import of an optional module would warn of it."""
+    sys.meta_path[:] = [one for one in sys.meta_path if type(one).__module__ != "pygal"]
+
+
 def _draw(kind: str, of: Drawing, low: float, high: float, **options: Any) -> Markup:
     # Takes a tenth of a second to import, and only this page needs it.
     import pygal
     from pygal.style import Style
 
+    _leave_imports_alone()
     scale = ticks(low, high, whole=of.whole)
     chart = getattr(pygal, kind)(
         style=Style(

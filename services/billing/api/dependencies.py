@@ -8,10 +8,12 @@ from datetime import UTC, datetime, timedelta
 from typing import Annotated
 
 from fastapi import Depends, Query, Request
+from pydantic import AwareDatetime, Field
 
 from services.billing.actions import Actions
 from services.billing.domain.errors import BadPeriod, NotBillingStaff
 from shared.http.caller import Caller, StillSignedIn
+from shared.scopes import BILLING
 
 _STAFF = frozenset({"billing", "operator"})
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}\Z")
@@ -28,6 +30,8 @@ def is_billing_staff(caller: Caller) -> bool:
 
 
 async def _billing_staff(caller: StillSignedIn) -> Caller:
+    # A sign-in that was given to a program for reading has its owner's role all the same.
+    caller.require(BILLING)
     if not is_billing_staff(caller):
         raise NotBillingStaff
     return caller
@@ -37,6 +41,10 @@ ServiceActions = Annotated[Actions, Depends(_actions)]
 BillingStaff = Annotated[Caller, Depends(_billing_staff)]
 Cursor = Annotated[str | None, Query(max_length=500, description="The last page's `next_cursor`.")]
 Moment = Annotated[str | None, Query(max_length=40)]
+NearMoment = Annotated[
+    AwareDatetime, Field(ge=datetime(2000, 1, 1, tzinfo=UTC), lt=datetime(2200, 1, 1, tzinfo=UTC))
+]
+"""In a body. Neither a zone nor a table can push it out of the calendar."""
 
 
 @dataclass(frozen=True, slots=True)

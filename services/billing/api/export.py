@@ -2,42 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 
 from starlette.responses import StreamingResponse
 
+from services.billing.api.accept import JSON, liked_best
 from services.billing.domain.usage_export import FormatName
 
 CSV = "text/csv"
 NDJSON = "application/x-ndjson"
 PARQUET = "application/vnd.apache.parquet"
-JSON = "application/json"
 
 FORMATS: dict[str, FormatName] = {CSV: "csv", NDJSON: "ndjson", PARQUET: "parquet"}
 _TYPES = {name: media_type for media_type, name in FORMATS.items()}
 
 
-def wanted_type(accept: str | None) -> str:
-    """The media type that the client likes best of those we have; JSON when it has no wish."""
-    best, best_quality = JSON, 0.0
-    for part in (accept or "").split(","):
-        name, *parameters = (piece.strip().lower() for piece in part.split(";"))
-        offered = {"*/*": JSON, "application/*": JSON, "text/*": CSV}.get(name, name)
-        quality = _quality(parameters)
-        if offered in {*FORMATS, JSON} and quality > best_quality:
-            best, best_quality = offered, quality
-    return best
-
-
-def _quality(parameters: Sequence[str]) -> float:
-    for parameter in parameters:
-        name, _, value = parameter.partition("=")
-        if name == "q":
-            try:
-                return float(value)
-            except ValueError:
-                return 0.0
-    return 1.0
+def wanted_format(accept: str | None) -> FormatName | None:
+    """The kind of file that the client likes best; None for a page of JSON."""
+    return FORMATS.get(liked_best(accept, (JSON, *FORMATS)))
 
 
 async def export(pieces: AsyncIterator[bytes], format_: FormatName) -> StreamingResponse:

@@ -10,6 +10,7 @@ from fastapi import Header, Query, Response
 from pydantic import BaseModel
 
 from services.billing.actions.show_invoice import PrintInvoice
+from services.billing.api.accept import JSON, liked_best
 from services.billing.api.page_policy import policy_of
 from services.billing.api.record_body import RecordBody
 from services.billing.api.subscription import LineBody as ChargeBody
@@ -28,7 +29,7 @@ from shared.money import dollars_text
 
 Format: TypeAlias = Literal["json", "html", "pdf"]
 _MEDIA: dict[Format, str] = {
-    "json": "application/json",
+    "json": JSON,
     "html": "text/html",
     "pdf": "application/pdf",
 }
@@ -252,7 +253,7 @@ class CreditNoteBody(BaseModel):
         )
 
 
-class CorrectionBody(BaseModel):
+class CoveredCorrectionBody(BaseModel):
     """A correction of an entry."""
 
     event_id: UUID
@@ -262,7 +263,7 @@ class CorrectionBody(BaseModel):
     cost_microusd: int
 
     @classmethod
-    def of(cls, correction: Correction) -> CorrectionBody:
+    def of(cls, correction: Correction) -> CoveredCorrectionBody:
         return cls(
             event_id=correction.event_id,
             kind=correction.kind,
@@ -281,7 +282,7 @@ class CoveredBody(BaseModel):
     covers: str
     usage: RecordBody | None
     charge: ChargeBody | None
-    correction: CorrectionBody | None
+    correction: CoveredCorrectionBody | None
 
     @classmethod
     def of(cls, record: CoveredRecord) -> CoveredBody:
@@ -290,7 +291,7 @@ class CoveredBody(BaseModel):
             covers=record.aspect,
             usage=RecordBody.of(record.entry) if record.entry else None,
             charge=ChargeBody.of(record.charge) if record.charge else None,
-            correction=CorrectionBody.of(record.correction) if record.correction else None,
+            correction=CoveredCorrectionBody.of(record.correction) if record.correction else None,
         )
 
 
@@ -317,15 +318,11 @@ class InvoicedAsBody(BaseModel):
 
 
 def wanted_format(asked: Format | None, accept: str | None) -> Format:
-    """By `?format=`, else the first of ours that `Accept` names; else JSON."""
+    """By `?format=`, else what `Accept` likes best; else JSON."""
     if asked is not None:
         return asked
     by_media: dict[str, Format] = {media: name for name, media in _MEDIA.items()}
-    for part in (accept or "").split(","):
-        name = by_media.get(part.partition(";")[0].strip().lower())
-        if name is not None:
-            return name
-    return "json"
+    return by_media[liked_best(accept, list(by_media))]
 
 
 async def printed(documents: PrintInvoice, document: Document, format_: Format) -> Response:

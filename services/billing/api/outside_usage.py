@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Annotated, Any
 from uuid import UUID
@@ -73,7 +73,12 @@ class UsageEvent(BaseModel):
     source: str = Field(min_length=1, max_length=100, pattern=_TEXT, examples=["/screenshots"])
     type: str = Field(pattern=rf"^{EVENT_TYPE.replace('.', '[.]')}$", examples=[EVENT_TYPE])
     subject: UUID = Field(description="The id of the user who used it.")
-    time: AwareDatetime = Field(description="When it was used.")
+    # Any time that can be kept, and said in UTC; whether it can be right is decided further inside.
+    time: AwareDatetime = Field(
+        ge=datetime(2, 1, 1, tzinfo=UTC),
+        lt=datetime(9999, 1, 1, tzinfo=UTC),
+        description="When it was used.",
+    )
     data: UsageData
 
     def to_domain(self, reporter: UserId) -> OutsideEvent:
@@ -198,10 +203,15 @@ def _unreadable(index: int, event: Any, error: ValidationError) -> NotCounted:
     id_ = event.get("id") if isinstance(event, Mapping) else None
     return NotCounted(
         index=index,
-        id=id_[:200] if isinstance(id_, str) else None,
+        id=_writable(id_[:200]) if isinstance(id_, str) else None,
         code="event_not_readable",
         detail=f"Not as documented: {places}.",
     )
+
+
+def _writable(text: str) -> str:
+    # JSON can spell half of a surrogate pair, and no answer can be written with one.
+    return text.encode("utf-8", "replace").decode()
 
 
 def _not_counted(told: Told, trouble: Trouble) -> NotCounted:

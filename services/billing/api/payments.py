@@ -86,7 +86,7 @@ async def list_charges(
         _403="organisation_billing_required, scope_missing",
         _404="subscription_not_found",
         _409="no_payment_portal",
-        _503="payments_unavailable",
+        _503="dependency_unavailable, payments_unavailable",
     ),
 )
 async def open_portal(

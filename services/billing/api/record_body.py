@@ -36,6 +36,7 @@ class RecordBody(BaseModel):
     provider_request_id: str | None
     session_id: UUID | None
     sandbox: bool
+    cached: bool  # answered from what the user had before, so no vendor was asked
     pricing_status: str
     cost_microusd: int | None
     cost_usd: str | None
@@ -67,6 +68,7 @@ class RecordBody(BaseModel):
             provider_request_id=entry.provider_request_id,
             session_id=entry.session_id,
             sandbox=entry.sandbox,
+            cached=entry.cached,
             pricing_status="rated" if rating else "unknown_price",
             cost_microusd=rating.cost if rating else None,
             cost_usd=dollars_text(rating.cost) if rating else None,

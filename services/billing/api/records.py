@@ -12,7 +12,7 @@ from pydantic import BaseModel
 
 from services.billing.api.corrections import DeltasBody, deltas_body
 from services.billing.api.dependencies import AskedPeriod, Cursor, ServiceActions
-from services.billing.api.export import CSV, FORMATS, NDJSON, PARQUET, export, wanted_type
+from services.billing.api.export import CSV, NDJSON, PARQUET, export, wanted_format
 from services.billing.api.invoice_body import InvoicedAsBody
 from services.billing.api.record_body import RecordBody
 from services.billing.domain.correction import Corrected, Correction
@@ -60,9 +60,16 @@ class RecordLifeBody(RecordBody):
         )
 
 
+class RecordsBody(Page[RecordBody]):
+    """A page of entries. `archived_requests` of the hours that you asked about lie in the
+    operator's archive and are on no page; the sums in `/billing/usage` have them."""
+
+    archived_requests: int
+
+
 @router.get(
     "",
-    response_model=Page[RecordBody],
+    response_model=RecordsBody,
     responses=problems(401, 422) | {200: {"content": {CSV: {}, NDJSON: {}, PARQUET: {}}}},
 )
 async def list_records(
@@ -74,20 +81,24 @@ async def list_records(
     ] = None,
     cursor: Cursor = None,
     accept: Annotated[str | None, Header(max_length=1_000)] = None,
-) -> Page[RecordBody] | Response:
+) -> RecordsBody | Response:
     """Your ledger entries, the newest first: a page as JSON, or all of them with what was
     corrected later as a CSV, NDJSON or Parquet file, by `Accept`."""
     period = Period.between(asked.begins, asked.ends)
     after = _position(cursor) if cursor else None
     user_id = caller.identity.user_id
-    format_ = FORMATS.get(wanted_type(accept))
+    format_ = wanted_format(accept)
     if format_ is not None:
         pieces = actions.export_own_usage(user_id, format_, period=period, after=after, most=limit)
         return await export(pieces, format_)
     size = limit or _PAGE
     entries = await actions.list_usage(user_id, period=period, after=after, most=size + 1)
     page = Page.of(entries, size, lambda entry: cursor_of(entry.occurred_at, entry.event_id))
-    return Page(data=[RecordBody.of(entry) for entry in page.data], next_cursor=page.next_cursor)
+    return RecordsBody(
+        data=[RecordBody.of(entry) for entry in page.data],
+        next_cursor=page.next_cursor,
+        archived_requests=await actions.list_usage.archived(user_id, period),
+    )
 
 
 @router.get("/{event_id}", response_model=RecordLifeBody, responses=problems(401, 404, 422))

@@ -5,19 +5,17 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Sequence
-from typing import Any
 
 from fastapi import Response
 from pydantic import BaseModel
 
-from services.billing.api.export import CSV, wanted_type
-
-# A spreadsheet would run a text that begins like this as a formula.
-_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
+from services.billing.api.accept import JSON, liked_best
+from services.billing.api.export import CSV
+from services.billing.domain.csv_cell import cell
 
 
 def wants_csv(accept: str | None) -> bool:
-    return wanted_type(accept) == CSV
+    return liked_best(accept, (JSON, CSV)) == CSV
 
 
 def as_csv(name: str, columns: Sequence[str], rows: Sequence[BaseModel]) -> Response:
@@ -27,7 +25,7 @@ def as_csv(name: str, columns: Sequence[str], rows: Sequence[BaseModel]) -> Resp
     writer.writerow(columns)
     for row in rows:
         cells = row.model_dump(mode="json")
-        writer.writerow([_cell(cells.get(column)) for column in columns])
+        writer.writerow([cell(cells.get(column)) for column in columns])
     return Response(
         text.getvalue(),
         media_type=CSV,
@@ -37,11 +35,3 @@ def as_csv(name: str, columns: Sequence[str], rows: Sequence[BaseModel]) -> Resp
             "vary": "accept",
         },
     )
-
-
-def _cell(value: Any) -> Any:
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, str) and value.startswith(_FORMULA):
-        return f"'{value}"
-    return value

@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
 from fastapi import APIRouter, Depends, Query, Request
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from services.billing.actions.keep_webhooks import Asker, Change
-from services.billing.api.dependencies import Cursor, ServiceActions, is_billing_staff
-from services.billing.domain.errors import NotBillingStaff
+from services.billing.api.dependencies import (
+    Cursor,
+    NearMoment,
+    ServiceActions,
+    is_billing_staff,
+)
+from services.billing.domain.errors import NotBillingStaff, TooManyDeliveries
 from services.billing.domain.webhook import Delivery, DeliveryId, Endpoint, EndpointId
 from services.billing.domain.webhook_url import LONGEST_URL
 from shared.http.caller import StillSignedIn
 from shared.http.pages import Page, cursor_of, read_cursor
 from shared.http.problems import problems
+from shared.limits.local import LocalLimit
 from shared.scopes import BILLING
 
 router = APIRouter(prefix="/billing/webhooks", tags=["webhooks"])
@@ -25,6 +31,9 @@ router = APIRouter(prefix="/billing/webhooks", tags=["webhooks"])
 staff_router = APIRouter(prefix="/billing/admin/webhooks", tags=["billing team"])
 
 _PAGE = 50
+SENT_A_MINUTE = 30
+# Per replica: nobody has us fill somebody else's machine with tests and repetitions.
+_sent = LocalLimit()
 _NOT_ALLOWED = "organisation_billing_required, not_billing_staff, scope_missing"
 _FOUND = problems(401, 422, _403=_NOT_ALLOWED, _404="webhook_not_found")
 _OWNED = problems(401, 422, _403=_NOT_ALLOWED, _404="subscription_not_found")
@@ -67,7 +76,7 @@ class Redelivery(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    since: AwareDatetime
+    since: NearMoment
     all: bool = Field(False, strict=True)
 
 
@@ -171,6 +180,16 @@ async def _asker(request: Request, caller: StillSignedIn) -> Asker:
 Asking = Annotated[Asker, Depends(_asker)]
 
 
+async def _asker_in_no_flood(asker: Asking) -> Asker:
+    """Raises TooManyDeliveries."""
+    if not _sent.take(str(asker.id), SENT_A_MINUTE):
+        raise TooManyDeliveries(SENT_A_MINUTE, timedelta(seconds=60))
+    return asker
+
+
+Sending = Annotated[Asker, Depends(_asker_in_no_flood)]
+
+
 @router.post(
     "",
     status_code=201,
@@ -261,14 +280,16 @@ async def rotate_webhook_secret(
 @router.post(
     "/{webhook_id}/test",
     status_code=202,
-    responses=_FOUND | problems(_409="webhook_disabled, webhook_test_waits"),
+    responses=_FOUND
+    | problems(_409="webhook_disabled, webhook_test_waits", _429="too_many_deliveries"),
 )
 @staff_router.post(
     "/{webhook_id}/test",
     status_code=202,
-    responses=_FOUND | problems(_409="webhook_disabled, webhook_test_waits"),
+    responses=_FOUND
+    | problems(_409="webhook_disabled, webhook_test_waits", _429="too_many_deliveries"),
 )
-async def test_webhook(webhook_id: UUID, actions: ServiceActions, asker: Asking) -> DeliveryBody:
+async def test_webhook(webhook_id: UUID, actions: ServiceActions, asker: Sending) -> DeliveryBody:
     """Send a `webhook.test`; the deliveries tell what came of it."""
     return DeliveryBody.of(await actions.redeliver_webhooks.test(EndpointId(webhook_id), asker))
 
@@ -293,15 +314,15 @@ async def list_deliveries(
 @router.post(
     "/{webhook_id}/redeliver",
     status_code=202,
-    responses=_FOUND | problems(_409="webhook_disabled"),
+    responses=_FOUND | problems(_409="webhook_disabled", _429="too_many_deliveries"),
 )
 @staff_router.post(
     "/{webhook_id}/redeliver",
     status_code=202,
-    responses=_FOUND | problems(_409="webhook_disabled"),
+    responses=_FOUND | problems(_409="webhook_disabled", _429="too_many_deliveries"),
 )
 async def redeliver_since(
-    webhook_id: UUID, wanted: Redelivery, actions: ServiceActions, asker: Asking
+    webhook_id: UUID, wanted: Redelivery, actions: ServiceActions, asker: Sending
 ) -> RedeliveredBody:
     """Send again what was made since a moment, under the ids that it had."""
     return RedeliveredBody(
@@ -312,13 +333,18 @@ async def redeliver_since(
 
 
 _DELIVERY = problems(
-    401, 422, _403=_NOT_ALLOWED, _404="webhook_delivery_not_found", _409="webhook_disabled"
+    401,
+    422,
+    _403=_NOT_ALLOWED,
+    _404="webhook_delivery_not_found",
+    _409="webhook_disabled",
+    _429="too_many_deliveries",
 )
 
 
 @router.post("/deliveries/{delivery_id}/redeliver", status_code=202, responses=_DELIVERY)
 @staff_router.post("/deliveries/{delivery_id}/redeliver", status_code=202, responses=_DELIVERY)
-async def redeliver(delivery_id: UUID, actions: ServiceActions, asker: Asking) -> DeliveryBody:
+async def redeliver(delivery_id: UUID, actions: ServiceActions, asker: Sending) -> DeliveryBody:
     """Send one again, whatever became of it, under the id that it had."""
     return DeliveryBody.of(await actions.redeliver_webhooks.again(DeliveryId(delivery_id), asker))
 

@@ -126,20 +126,27 @@ def _cents(amount: int) -> int:
 
 
 def _tax_of(invoice: Invoice, before: int, then: int) -> tuple[TaxLine, ...]:
-    """Each tax line's share of what is credited, by the net cents."""
-    whole = invoice.net_cents
-    if not whole:
-        return ()
-
-    def share(amount: int) -> int:
-        return _part(amount, then, whole) - _part(amount, before, whole)
-
+    """What the tax of all that is credited grows by, at the invoice's rates. Not a share of the
+    invoice's tax: where debits and credits nearly cancel out, that is a rounded cent or none."""
     return tuple(
-        replace(tax, net_cents=share(tax.net_cents), tax_cents=share(tax.tax_cents))
-        for tax in invoice.tax_lines
+        _grown(_on(tax, before, invoice), _on(tax, then, invoice)) for tax in invoice.tax_lines
     )
 
 
-def _part(amount: int, of: int, whole: int) -> int:
-    by = abs(whole)
-    return divided_half_up(amount * of * (1 if whole > 0 else -1), by)
+def _on(tax: TaxLine, credited: int, invoice: Invoice) -> TaxLine:
+    """The line as it were on an invoice of so many cents."""
+    whole = invoice.net_cents
+    if len(invoice.tax_lines) == 1:
+        net = credited
+    else:
+        sign = 1 if whole > 0 else -1
+        net = divided_half_up(tax.net_cents * credited * sign, abs(whole)) if whole else 0
+    return TaxLine.at_rate(tax.name, tax.rate_basis_points, net, tax.note)
+
+
+def _grown(before: TaxLine, then: TaxLine) -> TaxLine:
+    return replace(
+        then,
+        net_cents=then.net_cents - before.net_cents,
+        tax_cents=then.tax_cents - before.tax_cents,
+    )

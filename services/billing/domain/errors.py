@@ -214,6 +214,19 @@ class TooManyReports(LimitReached):
         )
 
 
+class TooManyDeliveries(LimitReached):
+    """Somebody who has messages sent in a flood: their receiver may be somebody else's machine."""
+
+    code = "too_many_deliveries"
+
+    def __init__(self, a_minute: int, retry_after: timedelta) -> None:
+        super().__init__(
+            f"At most {a_minute} tests and redeliveries a minute.",
+            retry_after=retry_after,
+            limit=a_minute,
+        )
+
+
 class NotBillingStaff(Forbidden):
     """Only the operator's billing team may do this."""
 

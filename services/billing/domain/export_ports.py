@@ -18,7 +18,7 @@ from services.billing.domain.usage_export import (
     Rows,
     UsageExport,
 )
-from shared.ids import EventId
+from shared.ids import EventId, UserId
 
 
 class UsageRows(Protocol):
@@ -54,6 +54,10 @@ class UsageRows(Protocol):
         ...
 
     async def archived_on(self, day: Day) -> Sequence[str]: ...
+
+    async def archived_of(self, user_id: UserId, period: Period) -> int:
+        """How many requests of a user's lie in files, of the hours that a period touches."""
+        ...
 
     async def waits_for_links(self, day: Day) -> bool:
         """Whether something of a day is not in its chain yet."""

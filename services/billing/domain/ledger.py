@@ -79,6 +79,7 @@ class Entry:
     received_at: datetime | None = None
     rated_at: datetime | None = None
     unit: str | None = None
+    cached: bool = False
 
     @classmethod
     def reported(cls, fact: Fact[UsageRecorded]) -> Self:
@@ -105,6 +106,7 @@ class Entry:
             producer=fact.source,
             occurred_at=fact.time.astimezone(UTC),
             place=_place(fact),
+            cached=usage.cached,
         )
 
     def rated(self, rating: Rating | None) -> Self:
@@ -135,6 +137,7 @@ class Entry:
             self.received_at,
             self.rated_at,
             self.unit,
+            self.cached,
         )
 
 

@@ -19,6 +19,9 @@ Model = tuple[str, str]  # provider and the vendor's id of the model
 MOST_MICROUSD_PER_MILLION = 10**10
 MOST_UNIT_MICROUSD = 10**9
 _MILLION = 1_000_000
+# What was answered from what the user had before, whatever a model costs, and known or not.
+CACHED = Rating(MicroDollars(0), "cached/1")
+_NOTHING = Counts()
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +159,8 @@ class PriceBook:
 
         An override that lacks a class leaves the entry unknown: the public price was replaced.
         """
+        if entry.cached and entry.counts == _NOTHING:
+            return CACHED
         of_model = self.overrides.get((entry.provider, entry.model), ())
         for override in of_model:
             if override.effective_from <= entry.occurred_at:

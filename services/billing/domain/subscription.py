@@ -148,7 +148,3 @@ class Subscription:
     def revised(self, at: datetime, **changes: Any) -> Self:
         """One revision further."""
         return replace(self, revision=self.revision + 1, changed_at=at, **changes)
-
-    def costs_more_than(self, other: Subscription) -> bool:
-        """Whether somebody has to pay for this change."""
-        return self.price_microusd_per_month > other.price_microusd_per_month

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import NamedTuple, Self
 
 from services.billing.domain.ledger import Entry
-from services.billing.domain.price_book import Model, PriceBook, Tariff
+from services.billing.domain.price_book import CACHED, Model, PriceBook, Tariff
 
 Texts = Sequence[str]
 PerhapsTexts = Sequence[str | None]
@@ -55,6 +55,7 @@ class UsageColumns:
     provider_request_id: PerhapsTexts
     session_id: PerhapsTexts
     sandbox: Sequence[bool]
+    cached: Sequence[bool]
     producer: Texts
     producer_epoch: PerhapsTexts
     stream: PerhapsTexts
@@ -122,7 +123,10 @@ def _ratings(usage: UsageColumns, book: PriceBook) -> Iterator[tuple[int | None,
         usage.characters,
         strict=True,
     )
-    for call, used in zip(calls, counts, strict=True):
+    for call, used, cached in zip(calls, counts, usage.cached, strict=True):
+        if cached and not any(used):
+            yield CACHED.cost, CACHED.price_version
+            continue
         if call not in known:
             known[call] = _tariff(book, *call)
         tariff = known[call]
@@ -160,6 +164,7 @@ def _row(entry: Entry) -> tuple[object, ...]:
         entry.provider_request_id,
         None if entry.session_id is None else str(entry.session_id),
         entry.sandbox,
+        entry.cached,
         entry.producer,
         str(place.epoch) if place else None,
         place.stream if place else None,

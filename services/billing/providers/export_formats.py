@@ -5,16 +5,14 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Mapping
-from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 import orjson
 
+from services.billing.domain.csv_cell import cell
 from services.billing.domain.usage_export import FormatName, Row, Rows
 
-# A spreadsheet would run a text that begins like this as a formula.
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
 _ROWS_A_GROUP = 10_000
 
 
@@ -41,26 +39,6 @@ class _CsvEncoder:
 
     def end(self) -> bytes:
         return self._head
-
-
-def cell(value: Any) -> Any:
-    """A value as it stands in a CSV: no text of it can be a formula."""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, datetime):
-        return _moment(value)
-    if isinstance(value, str) and value.startswith(_FORMULA) and not _is_amount(value):
-        return f"'{value}"
-    return value
-
-
-def _is_amount(text: str) -> bool:
-    # Dollars that are given back: a number with a sign, and nothing that could be run.
-    return text[0] == "-" and text[1:].replace(".", "", 1).isdecimal() and text.isascii()
-
-
-def _moment(value: datetime) -> str:
-    return value.isoformat().replace("+00:00", "Z")
 
 
 class NdjsonFormat:

@@ -10,7 +10,7 @@ from services.billing.storage.ledger_chain import COUNTS, SUMS
 from shared.db.database import Connection, Row
 from shared.ids import UserId
 
-_LOCK = 4245
+_LOCK = 4247
 _TAKE_TURN = "select pg_try_advisory_xact_lock($1)"
 
 # Chains are few (one a day), their links are many: step from chain to chain along the index.

@@ -53,9 +53,35 @@ select exists (
     ) as months where not exists (select 1 from period p where p.month = months.month)
 ) as found
 """
+# What has left can be invoiced no more: late entries, later prices and corrections wait for it.
+_NOT_INVOICED = """
+select exists (
+    select 1 from ledger_entry e
+    left join invoice_item i on i.source_id = e.event_id and i.aspect = 'usage'
+    where e.event_id >= $1 and e.event_id < $2 and not e.sandbox
+      and (i.source_id is null
+           or (i.unpriced and e.cost_microusd is not null and not exists (
+               select 1 from invoice_item known
+               where known.source_id = e.event_id and known.aspect = 'priced')))
+) or exists (
+    select 1 from ledger_correction c
+    where c.event_id >= $1 and c.event_id < $2 and not c.sandbox
+      and not exists (select 1 from invoice_item known
+                      where known.source_id = c.id and known.aspect = 'correction')
+) as found
+"""
+# Corrections are counted with the tier of their entry.
+_NOT_COUNTED = """
+select exists (
+    select 1 from ledger_link l left join analytics_cursor a on a.chain = l.chain
+    where (l.chain >= $1 and l.chain < $2 or l.chain = -1)
+      and l.last_sequence > coalesce(a.sequence, 0)
+) as found
+"""
 _HINDRANCES = (
     (_UNPRICED, "some of it has no price yet"),
     (_UNLINKED, "some of it has no link yet"),
+    (_NOT_INVOICED, "some of it is on no invoice yet"),
 )
 
 _BRIEFLY = "set local lock_timeout = '2s'"
@@ -65,6 +91,8 @@ select distinct on (chain) chain, last_sequence,
 from ledger_link where chain >= $1 and chain < $2 order by chain, first_sequence desc
 """
 _FORGET_LINKS = "delete from ledger_link where chain >= $1 and chain < $2"
+# Of an endpoint that is switched off: a run of links that are gone would be told as empty.
+_FORGET_RUNS = "delete from webhook_delivery where chain >= $1 and chain < $2"
 _WHOSE = "provider, model, operation, sandbox"
 
 
@@ -109,6 +137,12 @@ class SqlLedgerArchive:
             )
             if row is not None and row["found"]:
                 return reason
+        chains = partition.chains
+        row = await self._connection.fetchrow(
+            _NOT_COUNTED, chains.start, chains.stop, timeout=_PATIENCE_SECONDS
+        )
+        if row is not None and row["found"]:
+            return "some of it is not in the analytics yet"
         row = await self._connection.fetchrow(
             _OPEN, partition.begins.int >> 80, partition.ends.int >> 80
         )
@@ -133,17 +167,20 @@ class SqlLedgerArchive:
         name = partition.name
         assert _NAME.fullmatch(name)
         await self._connection.execute(_BRIEFLY)
-        # Nobody adds to it from here on, while all of it can still be read.
-        await self._connection.execute(f"lock table {name} in share mode")
-        if not await self._is_what_was_archived(partition, contents):
+        # Nobody adds to it or corrects it from here on, while all of it can still be read.
+        await self._connection.execute(f"lock table {name} in exclusive mode")
+        if await self.hindrance(partition) or not await self._is_what_was_archived(
+            partition, contents
+        ):
             return False
         await self._connection.execute(_keep_sums(name), name, timeout=_PATIENCE_SECONDS)
         await self._connection.execute(f"alter table ledger_entry detach partition {name}")
         await self._connection.execute(f"drop table {name}")
         chains = partition.chains
-        await self._connection.execute(
-            _FORGET_LINKS, chains.start, chains.stop, timeout=_PATIENCE_SECONDS
-        )
+        for statement in (_FORGET_LINKS, _FORGET_RUNS):
+            await self._connection.execute(
+                statement, chains.start, chains.stop, timeout=_PATIENCE_SECONDS
+            )
         await self.note(partition, "dropped", contents, at)
         return True
 

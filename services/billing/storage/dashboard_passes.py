@@ -16,6 +16,7 @@ _GET = "select * from dashboard_pass where digest = $1 and kind = $2 and expires
 _USE_UP = """
 delete from dashboard_pass where digest = $1 and kind = $2 and expires_at > $3 returning *
 """
+_FORGET = "delete from dashboard_pass where user_id = $1"
 _CLEAR = "delete from dashboard_pass where expires_at <= $1"
 
 
@@ -38,6 +39,9 @@ class SqlDashboardPasses:
 
     async def clear(self, now: datetime) -> None:
         await self._connection.execute(_CLEAR, now)
+
+    async def forget(self, user_id: UserId) -> None:
+        await self._connection.execute(_FORGET, user_id)
 
 
 def _from_row(row: Row | None) -> DashboardPass | None:

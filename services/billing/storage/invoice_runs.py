@@ -13,6 +13,7 @@ from services.billing.storage.periods import from_row as period_from_row
 from shared.db.database import Connection, Row
 from shared.ids import UserId
 
+_TAKE_TURN = "select pg_advisory_xact_lock(4248)"
 _GET = "select * from invoice_run where month = $1"
 _HOLD = "select * from invoice_run where month = $1 for update"
 _LAST = "select * from invoice_run order by month desc limit 1"
@@ -98,6 +99,9 @@ class SqlInvoiceRuns:
 
     async def unfinished(self) -> Run | None:
         return _run(await self._connection.fetchrow(_UNFINISHED))
+
+    async def take_turn(self) -> None:
+        await self._connection.execute(_TAKE_TURN, timeout=PATIENCE_SECONDS)
 
     async def begin(self, scope: Scope, *, at: datetime, by: UserId | None) -> bool:
         window = (scope.previous_ends, scope.received_after, scope.received_until)

@@ -75,18 +75,22 @@ _HOLD = "select * from invoice where id = $1 for update"
 _OF_MONTH = "select * from invoice where holder_id = $1 and month = $2"
 _LINES = "select * from invoice_line where invoice_id = $1 order by position"
 
-# What came in (and invoices that came to less than nothing) counts for the oldest invoices first.
-_STANDING = """
+# What came in counts for the oldest invoices first, and so does what invoices come to less than
+# nothing, as such or by their credit notes. Money that changed nothing (`unused`) has come too.
+_DUE = """
+o.total_cents - coalesce((
+    select sum(n.total_cents) from credit_note n where n.invoice_id = o.id), 0)
+"""
+_STANDING = f"""
 coalesce((select sum(n.total_cents) from credit_note n where n.invoice_id = i.id), 0) as credited,
 (select coalesce(sum(p.amount_microusd), 0) from payment p
- where p.holder_id = i.holder_id and p.state = 'paid') as paid_microusd,
-(select coalesce(sum(-o.total_cents), 0) from invoice o
- where o.holder_id = i.holder_id and o.total_cents < 0) as in_favour,
-(select coalesce(sum(greatest(o.total_cents - coalesce((
-            select sum(n.total_cents) from credit_note n where n.invoice_id = o.id), 0), 0)), 0)
- from invoice o
- where o.holder_id = i.holder_id and o.total_cents > 0 and o.month < i.month) as before
-"""
+ where p.holder_id = i.holder_id and p.state in ('paid', 'unused')) as paid_microusd,
+(select coalesce(sum(greatest(-({_DUE}), 0)), 0) from invoice o
+ where o.holder_id = i.holder_id) as in_favour,
+(select coalesce(sum(greatest({_DUE}, 0)), 0) from invoice o
+ where o.holder_id = i.holder_id and o.month < i.month) as before
+"""  # noqa: S608 - made of the expression above
+
 _STANDING_OF = f"select i.total_cents, {_STANDING} from invoice i where i.id = $1"  # noqa: S608
 # Only with the conditions that there are, so that each has its index.
 _HEADS = f"select i.*, {_STANDING} from invoice i"  # noqa: S608 - made of the names above

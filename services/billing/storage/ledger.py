@@ -34,6 +34,7 @@ _FACTS = {
     "provider_request_id": "text",
     "session_id": "uuid",
     "sandbox": "boolean",
+    "cached": "boolean",
     "producer": "text",
     "producer_epoch": "uuid",
     "stream": "text",
@@ -63,6 +64,7 @@ _SHARED = (
     "outcome",
     "service_tier",
     "sandbox",
+    "cached",
     "producer",
     "producer_epoch",
     "stream",
@@ -275,6 +277,7 @@ def from_row(row: Row) -> Entry:
         rating=_rating_of(row),
         received_at=row["received_at"],
         rated_at=row["rated_at"],
+        cached=row["cached"],
     )
 
 

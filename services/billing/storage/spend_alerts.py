@@ -29,7 +29,7 @@ with active as (
     from spend_threshold t
     left join active a on a.user_id = t.user_id
     left join subscription s on s.user_id = t.user_id
-    where a.user_id is not null or t.set_at >= $3
+    where (a.user_id is not null or t.set_at >= $3) and t.set_at < $2
 ), spent as (
     select h.user_id, sum(h.cost_microusd) as spent from usage_hour h
     where h.user_id in (select user_id from asked)

@@ -87,6 +87,9 @@ Table(
     # What a meter of a service outside the suite has counted, such as screenshots.
     Column("units", BigInteger, nullable=False, server_default=text("0")),
     Column("unit", Text),
+    # A note beside the counts, which say that nothing was used. No link covers it and no archive
+    # has it: links of before it existed must hold as they are.
+    Column("cached", Boolean, nullable=False, server_default=text("false")),
     CheckConstraint("units >= 0", name="units_are_not_negative"),
     PrimaryKeyConstraint("event_id"),
     CheckConstraint("get_byte(uuid_send(event_id), 6) >> 4 = 7", name="id_is_version_7"),

@@ -11,7 +11,7 @@ from services.billing.domain.period import Period
 from services.billing.domain.usage_export import Day, Rows
 from services.billing.storage.ledger_chain import COUNTS
 from shared.db.database import Connection
-from shared.ids import EventId
+from shared.ids import EventId, UserId
 from shared.money import dollars_text
 
 _ENTRY = f"""
@@ -71,6 +71,16 @@ _ARCHIVED_ON = """
 select partition from ledger_archive
 where state = 'dropped' and first_chain <= $1 and last_chain >= $1 order by partition
 """
+# Partition by partition, as their key has it.
+_ARCHIVED_OF = """
+select coalesce(sum(h.requests), 0)::bigint as requests
+from ledger_archive a cross join lateral (
+    select requests from usage_archived_hour h
+    where h.partition = a.partition and h.user_id = $1
+      and h.hour >= date_trunc('hour', $2::timestamptz, 'UTC') and h.hour < $3
+) as h
+where a.state = 'dropped'
+"""
 _UNLINKED = """
 select exists (
     select 1 from ledger_unlinked u, unnest(u.ids) as event_id
@@ -122,6 +132,10 @@ class SqlUsageRows:
     async def archived_on(self, day: Day) -> Sequence[str]:
         rows = await self._connection.fetch(_ARCHIVED_ON, day.chain)
         return [row["partition"] for row in rows]
+
+    async def archived_of(self, user_id: UserId, period: Period) -> int:
+        row = await self._connection.fetchrow(_ARCHIVED_OF, user_id, period.begins, period.ends)
+        return int(row["requests"]) if row else 0
 
     async def waits_for_links(self, day: Day) -> bool:
         row = await self._connection.fetchrow(_UNLINKED, day.first_id, day.end_id)

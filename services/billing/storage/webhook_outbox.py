@@ -206,6 +206,7 @@ _FACTS = (
     "provider_request_id",
     "session_id",
     "sandbox",
+    "cached",
 )
 _RATING = ("cost_microusd", "price_version")
 

@@ -56,6 +56,8 @@ def read_columns(envelopes: Sequence[Mapping[str, Any]]) -> UsageColumns | None:
 def _read(envelopes: Sequence[Mapping[str, Any]]) -> UsageColumns | None:
     envelope = _transposed(_ENVELOPE, map(_envelope_of, envelopes))
     data = _transposed(_DATA, map(_data_of, envelope["data"]))
+    # Younger than the other fields: what was told before it existed was not cached.
+    data["cached"] = tuple(one.get("cached", False) for one in envelope["data"])
     epochs = [one.get("producerepoch") for one in envelopes]
     sequences = [one.get("producerseq") for one in envelopes]
     if not (
@@ -93,6 +95,7 @@ def _is_usage(data: Mapping[str, Sequence[Any]]) -> bool:
         and all(_are_perhaps_texts(data[name], LONGEST_TEXT) for name in _PERHAPS_TEXTS)
         and all(_are_numbers(data[name], 0, MOST_UNITS) for name in _COUNTS)
         and set(map(type, data["sandbox"])) == {bool}
+        and set(map(type, data["cached"])) == {bool}
         and _all_match(_UUIDS, data["user_id"])
         and _all_match(_UUIDS, [one for one in data["session_id"] if one is not None])
     )
@@ -159,6 +162,7 @@ def _columns(
         provider_request_id=data["provider_request_id"],
         session_id=data["session_id"],
         sandbox=data["sandbox"],
+        cached=data["cached"],
         producer=envelope["source"],
         producer_epoch=epochs,
         stream=[f"{UsageRecorded.type}.{tier}" for tier in envelope["tier"]]

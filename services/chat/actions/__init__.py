@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from services.chat.actions.answer_call import AnswerCall
 from services.chat.actions.ask_live import AskLive
+from services.chat.actions.ask_spoken import AskSpoken
 from services.chat.actions.change_session import ChangeSession
 from services.chat.actions.delete_session import DeleteSession
 from services.chat.actions.devices import Devices
@@ -54,6 +55,7 @@ class Actions:
     find_model: FindModel
     take_turn: TakeTurn
     ask_live: AskLive
+    ask_spoken: AskSpoken
     follow_turn: FollowTurn
     stop_turn: StopTurn
     emit: EmitToRoom

@@ -114,6 +114,8 @@ class RunningTurn:
         is_first = self.ended_as is None
         if is_first:
             self.ended_as = outcome
+            # Whoever speaks it falls silent now, not when it is settled.
+            self.bell.ring()
         if self._leave is not None and (is_first or at_once):
             self._leave(at_once)
 

@@ -19,6 +19,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from services.chat.actions import Actions
 from services.chat.actions.devices import CloseCode
+from services.chat.actions.spoken_turn import SpokenTurn
 from services.chat.api.live import answer_of
 from services.chat.api.question_body import question_of
 from services.chat.api.socket_words import (
@@ -28,6 +29,7 @@ from services.chat.api.socket_words import (
     Emit,
     Join,
     Leave,
+    Mute,
     NotJoined,
     Send,
     Stop,
@@ -119,8 +121,8 @@ class Device:
             for task in (writer, reader, *self._stops):
                 task.cancel()
             await asyncio.gather(writer, reader, *self._stops, return_exceptions=True)
-            for place in self._places.values():
-                place.turn.bell.forget(self._wake.set)
+            for turn_id in tuple(self._places):
+                self._unfollow(turn_id)
             await self._actions.devices.gone(self)
         if self._is_slow:
             await self._say_goodbye(CloseCode.TOO_SLOW, "too_slow")
@@ -217,6 +219,8 @@ class Device:
         place = self._places.pop(turn_id, None)
         if place is not None:
             place.turn.bell.forget(self._wake.set)
+            if isinstance(place.turn, SpokenTurn):
+                place.turn.leave()
 
     # Writing.
 
@@ -240,6 +244,8 @@ class Device:
 
     async def _write_events(self, place: _Place) -> None:
         is_over = place.turn.is_over
+        if isinstance(place.turn, SpokenTurn):
+            await self._write_audio(place.turn)
         for name, data in place.turn.said(place.position):
             place.position += 1
             await self._send(
@@ -251,6 +257,12 @@ class Device:
                 return
         if is_over:
             self._unfollow(place.turn.turn_id)
+
+    async def _write_audio(self, turn: SpokenTurn) -> None:
+        ids = (_ascii(turn.session_id), _ascii(turn.turn_id))
+        for name, data in turn.heard():
+            event = b'{"event":"%b","session_id":"%b","turn_id":"%b","data":%b}'
+            await self._send(event % (name.encode(), *ids, data))
 
     async def _send(self, message: bytes) -> None:
         """Returns when the connection takes more."""
@@ -313,6 +325,8 @@ class Device:
                 await self._join(word)
             case Stop():
                 self._stop_beside(word)
+            case Mute():
+                self._mute(word)
             case Leave():
                 await self._leave(SessionId(word.session_id), word.ref)
             case Emit():
@@ -326,19 +340,38 @@ class Device:
         session_id = SessionId(word.session_id)
         self._require_room_for(session_id)
         body = word.model_copy(update={"stream": True})
-        asked = await self._actions.ask_live(
-            question_of(session_id, body, self._caller, word.idempotency_key)
-        )
+        question = question_of(session_id, body, self._caller, word.idempotency_key)
+        ask = self._actions.ask_live if question.speak is None else self._actions.ask_spoken
+        asked = await ask(question)
         data: dict[str, Any] = {"replayed": asked.replayed}
         if asked.tier is not None and asked.tier != self._caller.identity.tier:
             # The token says another one: time for a new token.
             data["tier"] = asked.tier
         turn_id = asked.turn.turn_id
         self.tell("sent", data, ref=word.ref, session_id=session_id, turn_id=turn_id)
-        if asked.replayed or turn_id not in self._known:
+        if isinstance(asked.turn, SpokenTurn):
+            self._follow(asked.turn, self._position_in(asked.turn))
+        elif asked.replayed or turn_id not in self._known:
             self._follow(asked.turn, 0)
         # It is the user's own session: they may ask in it.
         await self._enter(session_id)
+
+    def _position_in(self, turn: LiveTurn) -> int:
+        """How far it has heard a turn of which its room may have told it before."""
+        place = self._places.get(turn.turn_id)
+        if place is not None:
+            return place.position
+        return len(turn.said(0)) if turn.turn_id in self._known else 0
+
+    def _mute(self, word: Mute) -> None:
+        session_id = SessionId(word.session_id)
+        spoken = [
+            place.turn
+            for place in self._places.values()
+            if isinstance(place.turn, SpokenTurn) and place.turn.session_id == session_id
+        ]
+        muted = [turn.turn_id for turn in spoken if turn.mute()]
+        self.tell("muted", {"was_speaking": bool(muted)}, ref=word.ref, session_id=session_id)
 
     async def _join(self, word: Join) -> None:
         session_id = SessionId(word.session_id)

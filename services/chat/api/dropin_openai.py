@@ -13,9 +13,9 @@ from services.chat.api.dropin_models import usable_models
 from services.chat.api.dropin_openai_calls import read_chat, read_response
 from services.chat.api.dropin_operation import paid_call
 from services.chat.api.openai_errors import openai_errors
-from services.chat.api.openai_limits import openai_limit_headers
 from services.chat.api.openai_models import OpenAIModel, OpenAIModelList
 from services.chat.domain.errors import CallNotOffered, ModelNotFound
+from shared.http.openai_limits import openai_limit_headers
 
 MANNER = Manner(
     surface="OpenAI",

@@ -12,6 +12,7 @@ import structlog
 from starlette.responses import Response
 
 from services.chat.actions.devices import CloseCode, Devices
+from services.chat.actions.spoken_turn import SpokenTurn
 from services.chat.api.follower import Follower, Receive, Send, cancelled, watch
 from services.chat.api.live_events import as_sse, beside_sse
 from services.chat.api.message_body import to_json
@@ -85,6 +86,28 @@ class AskedStream(EventStream):
             await super().__call__(scope, receive, send)
         finally:
             self._devices.unheard_by(self)
+
+
+class SpokenStream(AskedStream):
+    """The stream of an answer that is spoken too. Audio has no number: whoever resumes does not
+    hear it again. Who leaves ends the audio, not the text."""
+
+    def __init__(
+        self, turn: SpokenTurn, headers: Mapping[str, str], devices: Devices, *, user_id: UserId
+    ) -> None:
+        super().__init__(turn, headers, devices, user_id=user_id)
+        self._spoken = turn
+
+    async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._spoken.leave()
+
+    def _told(self, after: int) -> tuple[bytes, int]:
+        told, position = super()._told(after)
+        heard = [beside_sse(name, data) for name, data in self._spoken.heard()]
+        return b"".join([told, *heard]), position
 
 
 class FollowStream(EventStream):

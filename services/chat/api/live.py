@@ -11,8 +11,9 @@ from fastapi import APIRouter, Header, Query, Response
 
 from services.chat.actions import Actions
 from services.chat.actions.ask_live import AskedLive
+from services.chat.actions.spoken_turn import SpokenTurn
 from services.chat.api.doors import ServiceActions
-from services.chat.api.event_stream import AskedStream, FollowStream
+from services.chat.api.event_stream import AskedStream, FollowStream, SpokenStream
 from services.chat.api.message_body import AnswerBody
 from services.chat.domain.conversation import SessionId
 from services.chat.domain.question import Question
@@ -83,8 +84,11 @@ def answer_of(ended: Answered | Broken) -> AnswerBody:
 
 async def live_answer(actions: Actions, caller: Caller, question: Question) -> Response:
     """The answer to a question as a stream of events; to one that was asked before, again."""
-    asked = await actions.ask_live(question)
+    ask = actions.ask_live if question.speak is None else actions.ask_spoken
+    asked = await ask(question)
     headers, user_id = _headers(asked, caller), caller.identity.user_id
+    if isinstance(asked.turn, SpokenTurn):
+        return SpokenStream(asked.turn, headers, actions.devices, user_id=user_id)
     return AskedStream(asked.turn, headers, actions.devices, user_id=user_id)
 
 

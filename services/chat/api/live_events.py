@@ -19,6 +19,7 @@ from services.chat.domain.turn_events import (
     TurnEvent,
     UsageTold,
 )
+from shared.errors import ExpectedFailure
 from shared.http.errors import problem_of
 from shared.money import dollars_text
 
@@ -85,6 +86,11 @@ def _start(hold: Hold) -> dict[str, Any]:
         "provider": hold.provider,
         "model": hold.model,
     }
+
+
+def audio_trouble(failure: ExpectedFailure) -> tuple[str, bytes]:
+    """Why there is no more audio, where voice itself can't tell."""
+    return "audio_error", to_json({"problem": problem_of(failure)[1]})
 
 
 def as_sse(number: int, name: str, data: bytes) -> bytes:

@@ -19,13 +19,13 @@ from services.chat.api.fields import Fields, json_object
 from services.chat.api.follower import Receive, Send
 from services.chat.api.idempotency_key import key_in
 from services.chat.api.openai_errors import error_answer
-from services.chat.api.openai_limits import openai_limit_headers
 from services.chat.domain.errors import AnswerEnded
 from services.chat.domain.turn import Hold, Outcome
 from services.chat.domain.turn_events import Answered, Broken, FellBack, TurnEvent
 from shared.errors import ExpectedFailure
 from shared.http.caller import Caller, caller_of, on_behalf_of, refresh_hint
 from shared.http.door import Scope
+from shared.http.openai_limits import openai_limit_headers
 from shared.http.ratelimit import rate_limit_headers
 
 STREAM_HEADERS = [

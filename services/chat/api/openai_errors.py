@@ -13,7 +13,6 @@ from fastapi.responses import JSONResponse
 from fastapi.routing import APIRoute
 from pydantic import BaseModel
 
-from services.chat.api.openai_limits import openai_limit_headers
 from services.chat.domain.errors import (
     AnswerNotKept,
     ModelUnavailable,
@@ -24,6 +23,7 @@ from services.chat.domain.errors import (
 from shared.clients.egress import KeyRefused
 from shared.errors import ExpectedFailure, Invalid, LimitReached, NotInTier, PaymentRequired
 from shared.http.errors import problem_of
+from shared.http.openai_limits import openai_limit_headers
 from shared.http.problems import Responses
 from shared.limits.tier_admission import SPENDING
 from shared.vendors.failures import (

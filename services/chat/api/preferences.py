@@ -23,7 +23,8 @@ _MOST_MICROUSD = 1_000_000_000_000  # a million dollars, in a month
 class PreferencesChoice(BaseModel):
     """`fallback`: who answers, in this order, when the provider that was asked can't; nobody, when
     it is empty. `monthly_cap_microusd`: the most that your turns may cost in a calendar month
-    (UTC); null is no cap."""
+    (UTC); null is no cap. `speak_voice_id`: the voice of answers that are asked for with
+    `speak: true`."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -31,6 +32,7 @@ class PreferencesChoice(BaseModel):
         list[Annotated[str, Field(min_length=1, max_length=40)]], Field(max_length=10)
     ] = []
     monthly_cap_microusd: Annotated[int, Field(ge=0, le=_MOST_MICROUSD, strict=True)] | None = None
+    speak_voice_id: Annotated[str, Field(pattern=r"^[A-Za-z0-9]{1,64}$")] | None = None
 
 
 class PreferencesBody(BaseModel):
@@ -39,6 +41,7 @@ class PreferencesBody(BaseModel):
     fallback: list[str]
     monthly_cap_microusd: int | None
     monthly_cap_usd: str | None
+    speak_voice_id: str | None
 
     @classmethod
     def of(cls, preference: Preference) -> PreferencesBody:
@@ -46,6 +49,7 @@ class PreferencesBody(BaseModel):
             fallback=list(preference.fallback),
             monthly_cap_microusd=preference.monthly_cap_microusd,
             monthly_cap_usd=dollars_text(preference.monthly_cap_microusd),
+            speak_voice_id=preference.speak_voice_id,
         )
 
 
@@ -96,7 +100,9 @@ async def choose(
     body: PreferencesChoice, actions: ServiceActions, caller: SignedIn
 ) -> PreferencesBody:
     """Choose anew, all of it; it counts from your next turn on."""
-    preference = Preference(tuple(dict.fromkeys(body.fallback)), body.monthly_cap_microusd)
+    preference = Preference(
+        tuple(dict.fromkeys(body.fallback)), body.monthly_cap_microusd, body.speak_voice_id
+    )
     await actions.save_preference(caller.identity.user_id, preference)
     return PreferencesBody.of(preference)
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Annotated, Any, Literal, Self, TypeAlias
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, StringConstraints, model_validator
 
 from services.chat.api.data_url import SCHEME, NotBase64, read_base64, read_data_url
 from services.chat.domain.content import (
@@ -18,9 +18,10 @@ from services.chat.domain.content import (
     ToolResult,
 )
 from services.chat.domain.conversation import MessageId, SessionId
-from services.chat.domain.errors import BadAttachment, BadSchema, BadTool, SpeakNotOffered
+from services.chat.domain.errors import BadAttachment, BadSchema, BadTool, SpeakNeedsStream
 from services.chat.domain.images import MOST_IMAGES, check_images, media_type_of
 from services.chat.domain.question import Question
+from services.chat.domain.speaking import SpeakWish
 from services.chat.domain.tool_rules import MOST_TOOLS, check_schema, check_tools
 from shared.http.caller import Caller, on_behalf_of
 
@@ -98,6 +99,38 @@ class HowToAnswer(BaseModel):
     answer_format: AnswerFormatBody | None = None
 
 
+_Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+_PLAIN_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
+
+
+class SpeakSettings(BaseModel):
+    """How the voice should speak; what is left out has its default. As for `POST /voice/speech`."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    stability: _Share | None = None
+    similarity_boost: _Share | None = None
+    style: _Share | None = None
+    use_speaker_boost: bool | None = None
+    speed: Annotated[float, Field(ge=0.7, le=1.2, allow_inf_nan=False)] | None = None
+
+
+class SpeakBody(BaseModel):
+    """Whom you want to hear the answer from, and how. As for `POST /voice/speech`; the model is by
+    default one that is made for this."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    voice_id: Annotated[str, Field(min_length=1, max_length=200)] | None = None
+    model: Annotated[str, Field(max_length=64, pattern=_PLAIN_NAME)] | None = None
+    format: Annotated[str, Field(max_length=32, pattern=_PLAIN_NAME)] | None = None
+    settings: SpeakSettings | None = None
+
+    def to_wish(self) -> SpeakWish:
+        settings = self.settings.model_dump(exclude_none=True) if self.settings else {}
+        return SpeakWish(self.voice_id, self.model, self.format, settings)
+
+
 Attachments: TypeAlias = Annotated[list[ImageBody], Field(max_length=MOST_IMAGES)]
 
 
@@ -108,13 +141,25 @@ class NewMessage(HowToAnswer):
     content: Content
     attachments: Attachments = Field(default_factory=list)
     tool_results: list[NewToolResult] = Field(default_factory=list, max_length=MOST_TOOLS)
-    speak: Annotated[Any, Field(description="Not offered yet.")] = None
+    speak: Annotated[
+        StrictBool | SpeakBody | None,
+        Field(description="Speak the answer while it is written; with `true` by your own voice."),
+    ] = None
 
     @model_validator(mode="after")
     def _asks_something(self) -> Self:
         if not (self.content.strip() or self.attachments or self.tool_results):
             raise ValueError("a question has content, attachments or tool results")
         return self
+
+    @property
+    def speak_wish(self) -> SpeakWish | None:
+        """Raises SpeakNeedsStream."""
+        if not self.speak:
+            return None
+        if not self.stream:
+            raise SpeakNeedsStream
+        return SpeakWish() if self.speak is True else self.speak.to_wish()
 
 
 class EditedMessage(HowToAnswer):
@@ -128,9 +173,7 @@ def question_of(
     session_id: SessionId, body: NewMessage, caller: Caller, idempotency_key: str | None
 ) -> Question:
     """What the caller asks, on this request's behalf; the same for a socket. Raises BadAttachment,
-    BadTool, BadSchema or SpeakNotOffered."""
-    if body.speak not in (None, False):
-        raise SpeakNotOffered
+    BadTool, BadSchema or SpeakNeedsStream."""
     return _question(
         session_id,
         body,
@@ -142,6 +185,7 @@ def question_of(
             ToolResult(result.call_id, result.content, failed=result.failed)
             for result in body.tool_results
         ),
+        speak=body.speak_wish,
     )
 
 
@@ -193,6 +237,7 @@ def _question(
     tool_results: Sequence[ToolResult] = (),
     answers_again: MessageId | None = None,
     edits: MessageId | None = None,
+    speak: SpeakWish | None = None,
 ) -> Question:
     tools = tuple(
         Tool(tool.name, tool.description, tool.parameters, tool.strict) for tool in body.tools
@@ -216,6 +261,7 @@ def _question(
         answer_format=_answer_format(body.answer_format),
         answers_again=answers_again,
         edits=edits,
+        speak=speak,
     )
 
 

@@ -18,6 +18,7 @@ LARGEST_FRAME_BYTES = 1 << 20
 LARGEST_EMITTED_BYTES = 16 << 10
 MOST_ROOMS = 50
 
+
 class NotJoined(Conflict):
     """Whoever is in no room can't speak in it."""
 
@@ -57,6 +58,13 @@ class Stop(SpokenWord):
     session_id: UUID
 
 
+class Mute(SpokenWord):
+    """End the audio of the running answer; its text goes on."""
+
+    op: Literal["mute"]
+    session_id: UUID
+
+
 class Join(SpokenWord):
     """Get every answer of a session from now on; with `after`, also the rest of the last one."""
 
@@ -82,7 +90,7 @@ class Emit(SpokenWord):
     data: Any = None
 
 
-Word: TypeAlias = Auth | Send | Stop | Join | Leave | Emit | Ping
+Word: TypeAlias = Auth | Send | Stop | Mute | Join | Leave | Emit | Ping
 _WORDS: TypeAdapter[Word] = TypeAdapter(Annotated[Word, Field(discriminator="op")])
 
 

@@ -262,12 +262,33 @@ class BadAttachment(Invalid):
 
 
 class SpeakNotOffered(Invalid):
-    """Answers are not spoken yet."""
+    """This deployment has no voices."""
 
     code = "speak_not_offered"
 
     def __init__(self) -> None:
-        super().__init__("Answers can't be spoken here yet; ask without `speak`.")
+        super().__init__("Answers can't be spoken here; ask without `speak`.")
+
+
+class SpeakNeedsStream(Invalid):
+    """An answer that comes in one piece is not spoken: its audio has no place there."""
+
+    code = "speak_needs_stream"
+
+    def __init__(self) -> None:
+        super().__init__("An answer is spoken while it is written: ask with `stream`.")
+
+
+class SpeakVoiceMissing(Invalid):
+    """Nobody knows whom the user wants to hear."""
+
+    code = "speak_voice_missing"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "Name a voice: `speak.voice_id`, or `speak_voice_id` in your preferences.",
+            field="speak.voice_id",
+        )
 
 
 class BadTool(Invalid):

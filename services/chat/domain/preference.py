@@ -10,7 +10,8 @@ from dataclasses import dataclass
 class Preference:
     """`fallback`: which providers answer, in this order, when the one that was asked can't; empty
     means none does. `monthly_cap_microusd`: the user's own cap on what their turns may cost in a
-    month; None means no cap."""
+    month; None means no cap. `speak_voice_id`: who speaks answers that name no voice."""
 
     fallback: Sequence[str] = ()
     monthly_cap_microusd: int | None = None
+    speak_voice_id: str | None = None

@@ -18,6 +18,7 @@ from services.chat.domain.content import (
     ToolResult,
 )
 from services.chat.domain.conversation import MessageId, SessionId
+from services.chat.domain.speaking import SpeakWish
 from shared.identity import OnBehalfOf
 from shared.ids import UserId
 from shared.tiers import Tier
@@ -48,6 +49,7 @@ class Question:
     answer_format: AnswerFormat | None = None
     answers_again: MessageId | None = None
     edits: MessageId | None = None
+    speak: SpeakWish | None = None
 
     @property
     def user_id(self) -> UserId:

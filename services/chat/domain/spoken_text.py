@@ -16,14 +16,16 @@ _SHORTEST_CLAUSE = 60
 # Behind what may still become a link or code; beyond that nobody closes it any more.
 _LONGEST_OPEN = 600
 
-_FENCE = re.compile(r" {0,3}(`{3,}|~{3,})")
-_MAYBE_FENCE = re.compile(r" {0,3}(`{1,2}|~{1,2})?\Z")
+_FENCE = re.compile(r"\s*(`{3,}(?=[^`]*\Z)|~{3,})")
+_MAYBE_FENCE = re.compile(r"\s*(?:`{1,2}|~{1,2})?\Z")
 _TABLE_ROW = re.compile(r"\s*\|")
 _RULE = re.compile(r"\s*([-*_=])(?:\s*\1){2,}\s*\Z")
 _MAYBE_RULE = re.compile(r"\s*([-*_=])(?:\s*\1)*\s*\Z")
 _BLOCK = re.compile(r"\s*(?:#{1,6}\s|>|[-*+]\s|\d{1,9}[.)]\s)")
 _MAYBE_BLOCK = re.compile(r"\s*(?:#{1,6}|[-*+]|\d{1,9}[.)]?)?\Z")
 _DEFINITION = re.compile(r" {0,3}\[[^\]\n]{1,200}\]:\s")
+_MAYBE_DEFINITION = re.compile(r" {0,3}\[[^\]\n]{0,200}(?:\]|\]:.*)?\Z")
+_NUMBER = re.compile(r"\s*\d{1,9}[.)]\s*\Z")
 
 _ENDS = re.compile(r"[.!?…。！？｡؟।\n]")
 _CLAUSE = re.compile(r"[,;:)\]](?=\s)|\s[–—-](?=\s)|—|[、，；：]")
@@ -34,8 +36,10 @@ _URL = re.compile(r"<?\b(?:https?://|www\.)([^\s<>()\[\]/?#:@]+)[^\s<>()\[\]]*>?
 _TAG = re.compile(r"</?[A-Za-z][A-Za-z0-9-]*(?:\s[^<>]*)?/?>")
 _BLOCK_MARK = re.compile(r"^\s*(?:#{1,6}\s+|(?:>\s?)+|[-*+]\s+(?:\[[ xX]\]\s+)?)+", re.MULTILINE)
 _CLOSING_HASHES = re.compile(r"\s#+\s*$", re.MULTILINE)
-_EMPHASIS = re.compile(r"\*{1,3}(?=\S)|(?<=\S)\*{1,3}|(?<!\w)_{1,3}(?=\w)|(?<=[\w.!?,;:])_{1,3}(?!\w)")
-_MARKS = re.compile(r"\*\*+|~~|`+")
+_EMPHASIS = re.compile(
+    r"(?<![\w\\])\*(?=\S)|(?<=[^\s*\\])\*(?!\w)|(?<!\w)_{1,3}(?=\w)|(?<=[\w.!?,;:])_{1,3}(?!\w)"
+)
+_MARKS = re.compile(r"(?<!\d)\*\*+|\*\*+(?!\d)|~~|`+")
 _ESCAPED = re.compile(r"\\([\\`*_{}\[\]()#+\-.!|>~])")
 _UNSPEAKABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\u200b-\u200d\ufeff]")
 _SPACES = re.compile(r"\s+")
@@ -141,8 +145,7 @@ class SpokenText:
         *whole, rest = _segments(prose)
         for sentence in whole:
             yield from _chunks(sentence)
-        if len(rest) >= LONGEST_CHUNK and not _is_open(rest):
-            at = _cut_of(rest)
+        while len(rest) > LONGEST_CHUNK and (at := _cut_of(rest)):
             said, rest = rest[:at], rest[at:]
             yield from _chunks(said)
         self._prose = rest
@@ -152,18 +155,28 @@ def _segments(prose: str) -> list[str]:
     """The sentences of it, none cut within a link or code; together they are the whole of it."""
     joined: list[str] = []
     for part in sentencex.segment(_LANGUAGE, prose):
-        if joined and (_is_open(joined[-1]) or not part.strip(" \n*_~)\"'")):
+        if joined and _belongs_to(joined[-1], part):
             joined[-1] += part
         else:
             joined.append(part)
     return joined or [""]
 
 
+def _belongs_to(before: str, part: str) -> bool:
+    """Whether the text goes on where a sentence seemed to end."""
+    return (
+        _is_open(before)
+        or _NUMBER.match(before) is not None
+        or (before.endswith("!") and part.startswith("["))
+        or not part.strip(" \n*_~)\"'")
+    )
+
+
 def _chunks(sentence: str) -> Iterator[str]:
     """A sentence as it is read out, in pieces that are not too long."""
     text = speakable_text(sentence)
     while len(text) > LONGEST_CHUNK:
-        at = _cut_of(text)
+        at = _cut_of(text) or LONGEST_CHUNK
         yield text[:at].strip()
         text = text[at:].strip()
     if text:
@@ -171,12 +184,15 @@ def _chunks(sentence: str) -> Iterator[str]:
 
 
 def _cut_of(text: str) -> int:
-    """Where to cut a text that is too long: behind a clause, else a word, else anywhere."""
-    clauses = [found.end() for found in _CLAUSE.finditer(text, 0, LONGEST_CHUNK)]
-    if clauses and clauses[-1] >= _SHORTEST_CLAUSE:
-        return clauses[-1]
-    space = text.rfind(" ", _SHORTEST_CLAUSE, LONGEST_CHUNK)
-    return space + 1 if space > 0 else LONGEST_CHUNK
+    """Where to cut a text that is too long: behind a clause, else a word, else anywhere; 0 while it
+    had better not be cut."""
+    for mark in (_CLAUSE, _SPACES):
+        places = [found.end() for found in mark.finditer(text, _SHORTEST_CLAUSE, LONGEST_CHUNK)]
+        for place in reversed(places):
+            if not _is_open(text[:place]):
+                return place
+    is_one = _is_open(text[:LONGEST_CHUNK]) or "://" in text[:LONGEST_CHUNK]
+    return 0 if is_one and len(text) <= _LONGEST_OPEN else LONGEST_CHUNK
 
 
 def _is_open(text: str) -> bool:
@@ -207,5 +223,5 @@ def _may_be_none(line: str) -> bool:
         or _TABLE_ROW.match(line)
         or _MAYBE_RULE.match(line)
         or _MAYBE_BLOCK.match(line)
-        or line.lstrip().startswith("[")
+        or _MAYBE_DEFINITION.match(line)
     )

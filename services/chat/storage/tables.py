@@ -84,6 +84,7 @@ preference = Table(
     Column("user_id", _ID, primary_key=True),
     Column("fallback", ARRAY(Text), nullable=False),
     Column("monthly_cap_microusd", BigInteger),
+    Column("speak_voice_id", Text),
     Column("updated_at", _TIME, nullable=False),
     CheckConstraint("monthly_cap_microusd >= 0", name="monthly_cap_microusd"),
 )

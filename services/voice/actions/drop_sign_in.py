@@ -5,15 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 from uuid import UUID
 
+from services.voice.actions.hearers import Hearers
 from services.voice.actions.running_speech import RunningSpeeches
 from services.voice.domain.speech import Outcome
 
 
 @dataclass(frozen=True, slots=True)
 class DropSignIn:
-    """End this replica's speeches that were asked for with it; answers how many."""
+    """End this replica's speeches that were asked for with it, and close the sockets that
+    it opened; answers how many."""
 
     running: RunningSpeeches
+    hearers: Hearers
 
     async def __call__(self, sign_in_id: UUID) -> int:
-        return self.running.end_of_sign_in(sign_in_id, Outcome.STOPPED)
+        speeches = self.running.end_of_sign_in(sign_in_id, Outcome.STOPPED)
+        return speeches + self.hearers.end_of_sign_in(sign_in_id)

@@ -1,12 +1,15 @@
-"""Everything kept about a user's speeches: neither text nor audio, those are not kept."""
+"""Everything kept about a user's speeches; of the audio that is kept to be said again, how much."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 
+from services.voice.domain.clone import Clone
+from services.voice.domain.own_settings import OwnSettings
 from services.voice.domain.ports import NewUnitOfWork
 from services.voice.domain.speech import SpeechRecord
+from services.voice.domain.utterance import KeptSum
 from shared.ids import UserId
 
 _PAGE = 500
@@ -28,3 +31,24 @@ class ExportUser:
             if len(page) < _PAGE:
                 return
             after = page[-1].id
+
+    async def kept(self, user_id: UserId) -> KeptSum:
+        """How much audio is kept. Not the audio itself: it is what the user has heard already."""
+        async with self.unit_of_work() as work:
+            return await work.utterances.sum_of(user_id)
+
+    async def own_settings(self, user_id: UserId) -> AsyncIterator[Sequence[OwnSettings]]:
+        """How they want voices to speak, likewise."""
+        after = None
+        while True:
+            async with self.unit_of_work() as work:
+                page = await work.own_settings.page(user_id, after=after, most=_PAGE)
+            yield page
+            if len(page) < _PAGE:
+                return
+            after = page[-1].voice_id
+
+    async def clones(self, user_id: UserId) -> AsyncIterator[Sequence[Clone]]:
+        """The voices that they had made; vendors allow few."""
+        async with self.unit_of_work() as work:
+            yield await work.clones.of(user_id)

@@ -11,10 +11,16 @@ from shared.erasure import BATCH, Forget, Left
 from shared.ids import UserId
 from shared.revocation import Revocation
 
+_UTTERANCES = 50  # a megabyte each at most
+
 
 @dataclass(frozen=True)
 class ForgetUser(Forget[UnitOfWork]):
-    """Delete the user's speeches.
+    """Delete the user's speeches, the audio that was kept for saying it again, their settings,
+    and what is known of voices that they had made.
+
+    At the vendor those voices stay: they lie in the user's own account there, and its key, which
+    works only while its user is here, is gone with them.
 
     A running one is ended, not deleted: what it has used is still to be told to billing. Its hold
     goes once that is done.
@@ -26,7 +32,14 @@ class ForgetUser(Forget[UnitOfWork]):
 
     async def erase(self, work: UnitOfWork, user_id: UserId) -> Left:
         """What is not running, in pieces."""
-        if await work.traces.erase(user_id, most=BATCH) == BATCH:
+        if await work.utterances.erase(user_id, most=_UTTERANCES) == _UTTERANCES:
+            return Left.MORE
+        erased = (
+            await work.traces.erase(user_id, most=BATCH),
+            await work.own_settings.erase(user_id, most=BATCH),
+            await work.clones.erase(user_id, most=BATCH),
+        )
+        if BATCH in erased:
             return Left.MORE
         if not await work.traces.is_running(user_id):
             return Left.NOTHING

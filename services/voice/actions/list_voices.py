@@ -2,23 +2,66 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection
 from dataclasses import dataclass
 
-from services.voice.domain.ports import SpeechProvider
-from services.voice.domain.script import includes_voice
-from services.voice.domain.voice import Voice
+import structlog
+
+from services.voice.actions.remove_voice import RemoveVoice
+from services.voice.domain.clone import Clone
+from services.voice.domain.ports import NewUnitOfWork, VoiceLibrary
+from services.voice.domain.script import includes_voice, smallest_tier_with, speech_allowance
+from services.voice.domain.voice import Voice, VoiceId
+from services.voice.domain.voice_search import FoundPage, FoundVoice, VoiceQuery
+from shared.errors import ExpectedFailure
 from shared.identity import OnBehalfOf
 from shared.tiers import Tier
+
+log = structlog.get_logger(__name__)
+
+_AT_ONCE = 3
 
 
 @dataclass(frozen=True, slots=True)
 class ListVoices:
-    """What the user's key reaches and their tier includes."""
+    """What the user's key reaches and their tier includes, page by page.
 
-    provider: SpeechProvider
+    Voices that the user has had deleted are not among them, whether or not the vendor knows yet:
+    one that it could not be told of is told here once more. That can't be done by the clock, since
+    a key works only while its user is here.
+    """
 
-    async def __call__(self, tier: Tier, *, by: OnBehalfOf) -> Sequence[Voice]:
+    library: VoiceLibrary
+    unit_of_work: NewUnitOfWork
+    remove_voice: RemoveVoice
+
+    async def __call__(
+        self, query: VoiceQuery, tier: Tier, *, by: OnBehalfOf, unavailable_too: bool = False
+    ) -> FoundPage:
         """Raises SpeechNotInTier, or what the vendor raises."""
-        voices = await self.provider.voices(by=by)
-        return [voice for voice in voices if includes_voice(tier, voice)]
+        speech_allowance(tier)
+        async with self.unit_of_work() as work:
+            clones = await work.clones.of(by.user_id)
+        leaving = [clone for clone in clones if clone.is_leaving]
+        await self._remove_some(leaving, by)
+        page = await self.library.search(query, by=by)
+        gone = {clone.voice_id for clone in leaving}
+        own = {clone.voice_id for clone in clones if clone.voice_id is not None}
+        found = [_found(voice, tier, own) for voice in page.voices if voice.id not in gone]
+        return FoundPage(
+            [each for each in found if each.included or unavailable_too], page.next_token
+        )
+
+    async def _remove_some(self, leaving: Collection[Clone], by: OnBehalfOf) -> None:
+        for clone in list(leaving)[:_AT_ONCE]:
+            try:
+                await self.remove_voice.go_on(clone, by=by)
+            except ExpectedFailure as failure:
+                log.info("voice_removal_waits", clone_id=str(clone.id), reason=failure.code)
+                return
+
+
+def _found(voice: Voice, tier: Tier, own: Collection[VoiceId]) -> FoundVoice:
+    included = includes_voice(tier, voice)
+    upgrade = None if included else smallest_tier_with(tier, voice)
+    return FoundVoice(voice, included, upgrade, cloned_here=voice.id in own)

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
+from services.voice.actions.check_voice import check_voice
 from services.voice.actions.running_speech import RunningSpeeches
 from services.voice.actions.settle_speech import SettleSpeech
+from services.voice.actions.withdraw_hold import WithdrawHold
+from services.voice.domain.own_settings import filled
 from services.voice.domain.piece import Piece
 from services.voice.domain.ports import (
     Admission,
@@ -24,9 +27,8 @@ from services.voice.domain.ports import (
 from services.voice.domain.script import (
     Manner,
     MannerWish,
-    has_every_voice,
+    SettingsWish,
     manner_for,
-    refuse_outside,
     speakable,
 )
 from services.voice.domain.speech import Hold, Outcome, Settlement, Used
@@ -38,7 +40,6 @@ from shared.model_catalogue import ModelCatalogue
 from shared.tiers import Tier, TierChanged
 from shared.vendors.failures import VendorFailed
 
-_WITHDRAWN_AFTER_SECONDS = (0.0, 1.0, 5.0)
 _NOTHING = Piece(b"")
 
 
@@ -58,6 +59,8 @@ class LiveWish:
     wish: MannerWish
     tier: Tier
     by: OnBehalfOf
+    # What the user has said of the voice once for all.
+    own: SettingsWish = field(default_factory=SettingsWish)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,10 +79,9 @@ class SpeakLive:
     running: RunningSpeeches
     catalogue: ModelCatalogue
     clock: Clock
+    withdraw: WithdrawHold
     lease: timedelta = timedelta(seconds=30)
     sandbox: bool = field(default=False, kw_only=True)
-    # The event loop keeps only weak references to tasks; these must live until they end.
-    seen_to: set[asyncio.Task[None]] = field(default_factory=set, init=False, compare=False)
 
     async def __call__(self, wish: LiveWish) -> LiveSpeech:
         """Raises RealtimeNotInTier, VoiceNotFound, UnknownFormat, what of the wish is not in the
@@ -94,17 +96,9 @@ class SpeakLive:
             return await self._prepared(replace(wish, tier=TierChanged(told).tier))
 
     async def _prepared(self, wish: LiveWish) -> LiveSpeech:
-        manner = manner_for(wish.wish, wish.tier, self.catalogue)
-        # Only a tier that leaves voices out pays for a look at the voice.
-        if not has_every_voice(wish.tier):
-            refuse_outside(wish.tier, await self.voices.voice(manner.voice_id, by=wish.by))
+        manner = manner_for(filled(wish.wish, wish.own, wish.tier), wish.tier, self.catalogue)
+        await check_voice(self.voices, manner.voice_id, wish.tier, by=wish.by)
         return LiveSpeech(self, wish, manner)
-
-    def see_to(self, work: Coroutine[Any, Any, None]) -> None:
-        """Do it in the background."""
-        task = asyncio.ensure_future(work)
-        self.seen_to.add(task)
-        task.add_done_callback(self.seen_to.discard)
 
 
 class LiveSpeech:
@@ -139,6 +133,21 @@ class LiveSpeech:
     def characters(self) -> int:
         """How many it has been told to say so far."""
         return self.hold.characters
+
+    @property
+    def tier(self) -> str:
+        """The tier that it counts by."""
+        return self._tier.name
+
+    @property
+    def is_heard(self) -> bool:
+        """Whether any audio has come."""
+        return self._heard
+
+    @property
+    def used(self) -> Used | None:
+        """What it is charged, as far as it has come; None for nothing."""
+        return self._settlement(self.ended_as or Outcome.DONE).used
 
     @property
     def reservations(self) -> list[Reservation]:
@@ -276,8 +285,7 @@ class LiveSpeech:
         try:
             await self._studio.speeches.hold(hold)
         except BaseException:
-            # Whoever stops waiting for the storage does not know whether the hold is written.
-            self._studio.see_to(self._withdraw(hold))
+            self._studio.withdraw(hold)
             await asyncio.shield(self._refund())
             raise
         self.hold = hold
@@ -324,13 +332,6 @@ class LiveSpeech:
     async def _refund(self) -> None:
         for reservation in self._reservations:
             await reservation.refund()
-
-    async def _withdraw(self, hold: Hold) -> None:
-        never_asked = Settlement(Outcome.REFUSED, None)
-        for wait in _WITHDRAWN_AFTER_SECONDS:
-            await asyncio.sleep(wait)
-            if await self._studio.settle(hold, never_asked):
-                return
 
 
 def _empty_hold(studio: SpeakLive, wish: LiveWish, manner: Manner) -> Hold:

@@ -1,25 +1,30 @@
-"""How a voice is recommended to speak."""
+"""How a voice speaks for a user, and what that follows from."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from services.voice.domain.ports import SpeechProvider
-from services.voice.domain.script import has_every_voice, refuse_outside
-from services.voice.domain.voice import VoiceSettings, voice_id_of
+from services.voice.actions.check_voice import check_voice
+from services.voice.domain.own_settings import SettingsOverview, defaults_of, effective
+from services.voice.domain.ports import NewUnitOfWork, SpeechProvider
+from services.voice.domain.voice import voice_id_of
 from shared.identity import OnBehalfOf
 from shared.tiers import Tier
 
 
 @dataclass(frozen=True, slots=True)
 class ReadVoiceSettings:
-    """The settings stored with a voice at the vendor, which its maker recommends."""
+    """The user's own settings over the tier's defaults, and beside them those that are stored with
+    the voice at the vendor, which its maker recommends."""
 
     provider: SpeechProvider
+    unit_of_work: NewUnitOfWork
 
-    async def __call__(self, voice_id: str, tier: Tier, *, by: OnBehalfOf) -> VoiceSettings:
+    async def __call__(self, voice_id: str, tier: Tier, *, by: OnBehalfOf) -> SettingsOverview:
         """Raises VoiceNotFound, VoiceNotInTier, or what the vendor raises."""
         known = voice_id_of(voice_id)
-        if not has_every_voice(tier):
-            refuse_outside(tier, await self.provider.voice(known, by=by))
-        return await self.provider.settings_of(known, by=by)
+        await check_voice(self.provider, known, tier, by=by)
+        recommended = await self.provider.settings_of(known, by=by)
+        async with self.unit_of_work() as work:
+            own = await work.own_settings.of(by.user_id, known)
+        return SettingsOverview(effective(own, tier), defaults_of(tier), recommended, own)

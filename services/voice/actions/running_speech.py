@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Protocol
 from uuid import UUID
 
 import structlog
 
-from services.voice.domain.ports import Audio
+from services.voice.actions.recital import END, Recital
+from services.voice.domain.audio_format import AudioFormat
+from services.voice.domain.piece import Piece
+from services.voice.domain.ports import Reservation
 from services.voice.domain.script import Script
-from services.voice.domain.speech import Hold, Outcome, Settlement, SpeechId, used_by
+from services.voice.domain.speech import Hold, Outcome, Settlement, SpeechId, Used
 from shared.limit_state import LimitState
 from shared.revocation import Revocation
 from shared.vendors.failures import VendorFailed
@@ -21,6 +23,7 @@ from shared.vendors.failures import VendorFailed
 log = structlog.get_logger(__name__)
 
 Write = Callable[[bytes], Awaitable[None]]
+WritePiece = Callable[[Piece], Awaitable[None]]
 
 
 @dataclass(slots=True, eq=False)
@@ -29,24 +32,30 @@ class RunningSpeech:
 
     hold: Hold
     script: Script
-    limits: Sequence[LimitState]
+    reservation: Reservation
     sign_in_id: UUID
     served_by: UUID | None = None
+    wished_format: AudioFormat | None = None  # that the user's plan at the vendor does not make
+    recalled: bytes | None = None  # what was said before, and is said again
+    may_be_kept: bool = False  # to be said again
     ended_as: Outcome | None = None
-    _audio: Audio | None = None
-    _first: bytes = b""
-    _upstream: AsyncExitStack = field(default_factory=AsyncExitStack)
+    _recital: Recital | None = None
     _reader: asyncio.Task[None] | None = None
 
-    async def begin(self, opening: AbstractAsyncContextManager[Audio]) -> None:
+    @property
+    def limits(self) -> Sequence[LimitState]:
+        """How the user stands with this speech's reservation."""
+        return self.reservation.limits
+
+    async def begin(self, recital: Recital) -> None:
         """Wait for the first piece of audio, so that a vendor that brings none can still be told
         as a failure. Raises what the vendor's opening raises, or VendorFailed."""
-        async with AsyncExitStack() as stack:
-            audio = await stack.enter_async_context(opening)
-            self._first = await audio.read()
-            if not self._first:
-                raise VendorFailed(self.hold.provider)
-            self._audio, self._upstream = audio, stack.pop_all()
+        try:
+            await recital.begin()
+        except BaseException:
+            await recital.close()
+            raise
+        self._recital = recital
 
     def end(self, outcome: Outcome) -> None:
         """Stop the audio, for the given reason; the first reason counts."""
@@ -55,7 +64,7 @@ class RunningSpeech:
             if self._reader is not None:
                 self._reader.cancel()
 
-    async def relay(self, write: Write) -> Outcome:
+    async def relay(self, write: WritePiece) -> Outcome:
         """Pass every piece on until the audio ends, breaks, or is ended; answers which it was."""
         self._reader = asyncio.create_task(self._pass_on(write))
         if self.ended_as is not None:
@@ -72,23 +81,21 @@ class RunningSpeech:
                 raise
             return self.ended_as
         finally:
-            await self._upstream.aclose()
+            assert self._recital is not None
+            await self._recital.close()
         return Outcome.DONE
 
-    async def _pass_on(self, write: Write) -> None:
-        assert self._audio is not None
-        read, piece = self._audio.read, self._first
-        self._first = b""
-        while piece:
+    async def _pass_on(self, write: WritePiece) -> None:
+        assert self._recital is not None
+        read = self._recital.read
+        while (piece := await read()) is not END:
             await write(piece)
-            piece = await read()
 
     def settlement(self, outcome: Outcome) -> Settlement:
         """The record of a speech whose audio had begun."""
-        assert self._audio is not None
-        return Settlement(
-            outcome, used_by(self.script, self._audio.characters), self._audio.request_id
-        )
+        assert self._recital is not None
+        used = Used(0, "counted") if self.hold.cached else self._recital.used
+        return Settlement(outcome, used, self._recital.request_id)
 
 
 class Running(Protocol):

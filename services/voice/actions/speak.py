@@ -3,34 +3,52 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 
+from services.voice.actions.check_voice import check_voice
+from services.voice.actions.formats_in_plan import FormatsInPlan
+from services.voice.actions.recital import Recital
 from services.voice.actions.running_speech import RunningSpeech, RunningSpeeches
 from services.voice.actions.settle_speech import SettleSpeech
-from services.voice.domain.errors import AlreadySpoken
+from services.voice.actions.spoken_before import SpokenBefore
+from services.voice.actions.withdraw_hold import WithdrawHold
+from services.voice.domain.audio_format import QUALITIES, depends_on_plan, instead_of
+from services.voice.domain.errors import AlreadySpoken, FormatNotInVendorPlan
+from services.voice.domain.offline_engine import (
+    OFFLINE_ENGINE,
+    OfflineEngine,
+    offline_order,
+    offline_script_for,
+    provider_of,
+)
+from services.voice.domain.own_settings import filled
 from services.voice.domain.ports import (
     Admission,
+    Audio,
     EarlierSpeech,
-    Reservation,
     Speeches,
     SpeechProvider,
+    TimedAudio,
 )
 from services.voice.domain.script import (
     Script,
+    SettingsWish,
     SpeechOrder,
-    has_every_voice,
-    refuse_outside,
     script_for,
+    speech_allowance,
 )
 from services.voice.domain.speech import Hold, Outcome, Settlement
+from services.voice.domain.whole_audio import WholeAudio
 from shared.clock import Clock
-from shared.errors import NotInTier
+from shared.errors import NotInTier, Unavailable
 from shared.idempotency import IdempotencyKeyReused, RequestInProgress
 from shared.identity import OnBehalfOf
 from shared.model_catalogue import ModelCatalogue
 from shared.tiers import Tier, TierChanged
-from shared.vendors.failures import VendorFailed
+from shared.vendors.failures import NoUsableKey, VendorFailed, VendorPlanRequired
 
 _SETTLE_PATIENCE_SECONDS = 2.0
 
@@ -43,6 +61,11 @@ class Wish:
     tier: Tier
     by: OnBehalfOf
     idempotency_key: str | None = None
+    # What the user has said of the voice once for all; no part of what makes requests the same.
+    own: SettingsWish = field(default_factory=SettingsWish)
+    may_be_cached: bool = True  # said again from what was kept, and kept to be said again
+    any_engine: bool = False  # rather plain speech than none, where there is no usable key
+    said_as: SpeechOrder | None = None  # what stands in for the order then
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +83,12 @@ class Speak:
     running: RunningSpeeches
     catalogue: ModelCatalogue
     clock: Clock
+    formats: FormatsInPlan
+    withdraw: WithdrawHold
     lease: timedelta = timedelta(seconds=30)
     sandbox: bool = field(default=False, kw_only=True)
+    before: SpokenBefore | None = field(default=None, kw_only=True)
+    offline: OfflineEngine | None = field(default=None, kw_only=True)
 
     async def __call__(self, wish: Wish) -> RunningSpeech:
         """The speech with its audio begun; the caller relays it.
@@ -70,6 +97,15 @@ class Speak:
         RequestInProgress, AlreadySpoken, IdempotencyKeyReused, and what the vendor or the egress
         says.
         """
+        try:
+            return await self._spoken(wish)
+        except NoUsableKey:
+            instead = offline_order(wish.order, self.offline) if wish.any_engine else None
+            if instead is None:
+                raise
+            return await self._spoken(replace(wish, said_as=instead))
+
+    async def _spoken(self, wish: Wish) -> RunningSpeech:
         try:
             return await self._speak(wish)
         except TierChanged as changed:
@@ -82,13 +118,21 @@ class Speak:
             return await self._speak(replace(wish, tier=TierChanged(told).tier))
 
     async def _speak(self, wish: Wish) -> RunningSpeech:
-        script = script_for(wish.order, wish.tier, self.catalogue)
-        await self._refuse_repetition(wish)
-        hold = self._hold(wish, script)
+        wished = self._script(wish)
+        script = self._in_known_format(wished, wish)
+        recalled = await self._recalled(script, wish)
+        await self._refuse_repetition(wish, is_recalled=recalled is not None)
+        parts = script.in_parts() if self._is_asked_for(script, recalled) else [script]
+        hold = self._hold(wish, script, parts)
+        if recalled is not None:
+            # It costs nothing, so that its key stays free.
+            hold = replace(
+                hold, cached=True, asked_characters=0, idempotency_key=None, request_hash=None
+            )
         reservation = await self.admission.admit(
             hold.user_id,
             wish.tier,
-            script.characters,
+            0 if hold.cached else script.characters,
             now=hold.created_at,
             reservation=hold.id,
         )
@@ -98,16 +142,51 @@ class Speak:
         except BaseException:
             await asyncio.shield(reservation.refund())
             raise
-        return await self._begin(hold, script, reservation, wish.by)
+        speech = RunningSpeech(hold, script, reservation, wish.by.sign_in_id, wish.by.served_by)
+        speech.recalled = recalled
+        speech.may_be_kept = wish.may_be_cached and self._is_asked_for(script, recalled)
+        await self._begin(speech, parts, wish)
+        if self._is_asked_for(script, recalled):
+            # Only now is it known whether the format that was wished for is the one that comes.
+            self.formats.remember(wish.by.user_id, wished.format, speech.script.format)
+        if speech.script.format != wished.format:
+            speech.wished_format = wished.format
+        return speech
 
-    async def _refuse_repetition(self, wish: Wish) -> None:
+    def _script(self, wish: Wish) -> Script:
+        order = wish.said_as or wish.order
+        if provider_of(order.voice_id) == OFFLINE_ENGINE:
+            return offline_script_for(order, wish.tier, self.offline)
+        return script_for(filled(order, wish.own, wish.tier), wish.tier, self.catalogue)
+
+    async def _recalled(self, script: Script, wish: Wish) -> bytes | None:
+        if self.before is None or not wish.may_be_cached:
+            return None
+        if not self._is_asked_for(script, None):
+            return None
+        return await self.before.recall(wish.by.user_id, script)
+
+    def _is_asked_for(self, script: Script, recalled: bytes | None) -> bool:
+        """Whether a vendor is asked."""
+        return recalled is None and provider_of(script.voice_id) != OFFLINE_ENGINE
+
+    def _in_known_format(self, script: Script, wish: Wish) -> Script:
+        # Who wants one format or nothing may have another plan by now.
+        if wish.order.strict_format or not self._is_asked_for(script, None):
+            return script
+        return replace(script, format=self.formats.known(wish.by.user_id, script.format))
+
+    async def _refuse_repetition(self, wish: Wish, *, is_recalled: bool = False) -> None:
         if wish.idempotency_key is None:
             return
         earlier = await self.speeches.earlier(wish.by.user_id, wish.idempotency_key)
-        if earlier is not None:
+        if earlier is None:
+            return
+        # To say again what was said costs nothing, which keeps what the key promises.
+        if not is_recalled or earlier.request_hash != wish.order.request_hash:
             raise _repetition(earlier, wish)
 
-    def _hold(self, wish: Wish, script: Script) -> Hold:
+    def _hold(self, wish: Wish, script: Script, parts: Sequence[Script]) -> Hold:
         now = self.clock.now()
         keyed = wish.idempotency_key is not None
         return Hold(
@@ -118,44 +197,95 @@ class Speak:
             model=script.model,
             format=script.format.name,
             characters=script.characters,
+            asked_characters=parts[0].characters if len(parts) > 1 else None,
             created_at=now,
             lease_expires_at=now + self.lease,
             sandbox=self.sandbox,
+            provider=provider_of(script.voice_id),
             idempotency_key=wish.idempotency_key,
             request_hash=wish.order.request_hash if keyed else None,
         )
 
     async def _check_voice(self, script: Script, wish: Wish) -> None:
-        # Only a tier that leaves voices out pays for a look at the voice.
-        if not has_every_voice(wish.tier):
-            refuse_outside(wish.tier, await self.provider.voice(script.voice_id, by=wish.by))
+        if provider_of(script.voice_id) != OFFLINE_ENGINE:
+            await check_voice(self.provider, script.voice_id, wish.tier, by=wish.by)
 
     async def _write(self, hold: Hold, wish: Wish) -> None:
-        if await self.speeches.hold(hold):
+        try:
+            held = await self.speeches.hold(hold)
+        except BaseException:
+            self.withdraw(hold)
+            raise
+        if held:
             return
         # Another request with this key came first, while we looked.
         await self._refuse_repetition(wish)
         raise RequestInProgress
 
-    async def _begin(
-        self, hold: Hold, script: Script, reservation: Reservation, by: OnBehalfOf
-    ) -> RunningSpeech:
-        speech = RunningSpeech(hold, script, reservation.limits, by.sign_in_id, by.served_by)
+    async def _begin(self, speech: RunningSpeech, parts: Sequence[Script], wish: Wish) -> None:
         self.running.add(speech)
         try:
-            await speech.begin(self.provider.speak(script, by=by))
+            try:
+                await speech.begin(self._recital(speech, parts, wish))
+            except VendorPlanRequired as refused:
+                await self._begin_in_another_format(speech, parts, wish, refused)
         except BaseException as failure:
-            await asyncio.shield(self._give_up(speech, reservation, failure))
+            await asyncio.shield(self._give_up(speech, failure))
             raise
-        return speech
 
-    async def _give_up(
-        self, speech: RunningSpeech, reservation: Reservation, failure: BaseException
+    async def _begin_in_another_format(
+        self,
+        speech: RunningSpeech,
+        parts: Sequence[Script],
+        wish: Wish,
+        refused: VendorPlanRequired,
     ) -> None:
+        """In the best one that the user's plan at the vendor makes. What the vendor refuses costs
+        nothing there, so that it may be asked again."""
+        wished = speech.script.format
+        if not isinstance(refused, FormatNotInVendorPlan) and not depends_on_plan(wished):
+            raise refused
+        if wish.order.strict_format:
+            raise FormatNotInVendorPlan(speech.hold.provider) from refused
+        for format_ in instead_of(wished, QUALITIES[speech_allowance(wish.tier).quality]):
+            speech.script = replace(speech.script, format=format_)
+            again = [replace(part, format=format_) for part in parts]
+            await self._tell(speech, again[0].characters)
+            with suppress(VendorPlanRequired):
+                await speech.begin(self._recital(speech, again, wish))
+                return
+        raise refused
+
+    def _recital(self, speech: RunningSpeech, parts: Sequence[Script], wish: Wish) -> Recital:
+        provider, by = self.provider, wish.by
+
+        def ask(part: Script) -> AbstractAsyncContextManager[Audio | TimedAudio]:
+            if speech.recalled is not None:
+                return nullcontext(WholeAudio(speech.recalled, characters=0))
+            if self.offline is not None and speech.hold.provider == OFFLINE_ENGINE:
+                return self.offline.speak(part)
+            return (
+                provider.speak_timed(part, by=by) if part.is_timed else provider.speak(part, by=by)
+            )
+
+        async def told(characters: int) -> bool:
+            return await self._tell(speech, characters)
+
+        return Recital(parts, ask, told)
+
+    async def _tell(self, speech: RunningSpeech, characters: int) -> bool:
+        """What the vendor is about to be asked for, in case that somebody else has to settle it."""
+        try:
+            return await self.speeches.ask(speech.hold.id, characters, speech.script.format.name)
+        except Unavailable:
+            # No reason to fall silent: the hold is written, and this replica knows the rest.
+            return True
+
+    async def _give_up(self, speech: RunningSpeech, failure: BaseException) -> None:
         failed = isinstance(failure, VendorFailed)
         settlement = Settlement(Outcome.PROVIDER_FAILED if failed else Outcome.REFUSED, None)
         settling = self.running.conclude(speech, self.settle(speech.hold, settlement))
-        await reservation.refund()
+        await speech.reservation.refund()
         # A retry with the same key should find it free; for a database that is away nobody waits.
         await asyncio.wait({settling}, timeout=_SETTLE_PATIENCE_SECONDS)
 

@@ -2,7 +2,30 @@
 
 from __future__ import annotations
 
-from services.voice.api import account_export, speech, voices
+from services.voice.api import (
+    account_export,
+    clones,
+    dropin_realtime,
+    dropin_speech,
+    dropin_voices,
+    engines,
+    internal_speech,
+    openai_speech,
+    realtime,
+    speech,
+    voices,
+)
 
-routers = (voices.router, speech.router)
-internal_routers = (account_export.router,)
+routers = (
+    voices.router,
+    clones.router,
+    engines.router,
+    speech.router,
+    realtime.router,
+    dropin_realtime.router,
+    dropin_speech.router,
+    dropin_voices.router,
+    dropin_voices.strays,
+    openai_speech.router,
+)
+internal_routers = (account_export.router, internal_speech.router)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from datetime import datetime
 from typing import Annotated
 from uuid import UUID
@@ -11,6 +12,8 @@ from fastapi.responses import StreamingResponse
 from pydantic import BaseModel
 
 from services.voice.api.dependencies import ServiceActions
+from services.voice.domain.clone import Clone
+from services.voice.domain.own_settings import OwnSettings
 from services.voice.domain.speech import SpeechRecord
 from shared.http.caller import OnlyFrom
 from shared.http.export import json_answer, pages_of
@@ -18,6 +21,14 @@ from shared.http.problems import problems
 from shared.ids import UserId
 
 router = APIRouter(prefix="/internal", tags=["export"])
+
+
+class KeptBody(BaseModel):
+    """How much audio is kept to be said again."""
+
+    utterances: int
+    bytes: int
+    oldest_at: datetime | None
 
 
 class SpeechBody(BaseModel):
@@ -40,12 +51,52 @@ class SpeechBody(BaseModel):
         return cls.model_validate(speech, from_attributes=True)
 
 
+class OwnSettingsBody(BaseModel):
+    """How a user wants a voice to speak."""
+
+    voice_id: str
+    settings: dict[str, float | bool]
+    updated_at: datetime
+
+    @classmethod
+    def of(cls, own: OwnSettings) -> OwnSettingsBody:
+        said = {name: value for name, value in asdict(own.settings).items() if value is not None}
+        return cls(voice_id=own.voice_id, settings=said, updated_at=own.updated_at)
+
+
+class CloneBody(BaseModel):
+    """A voice that a user had made; no id while it is being made."""
+
+    id: UUID
+    provider: str
+    voice_id: str | None
+    name: str
+    state: str
+    consent_version: str
+    sample_sha256s: list[str]
+    created_at: datetime
+
+    @classmethod
+    def of(cls, clone: Clone) -> CloneBody:
+        return cls.model_validate({**asdict(clone), "sample_sha256s": list(clone.sample_sha256s)})
+
+
 @router.get(
     "/users/{user_id}/export", response_class=StreamingResponse, responses=problems(401, 403)
 )
 async def export(
     user_id: UUID, actions: ServiceActions, _auth: Annotated[str, Depends(OnlyFrom("auth"))]
 ) -> StreamingResponse:
-    """All that is kept of a user: which speeches there were."""
+    """All that is kept of a user: which speeches there were, and how much audio there is."""
     speeches = actions.export_user.speeches(UserId(user_id))
-    return await json_answer({"speeches": pages_of(speeches, SpeechBody.of)})
+    kept = await actions.export_user.kept(UserId(user_id))
+    return await json_answer(
+        {
+            "speeches": pages_of(speeches, SpeechBody.of),
+            "voice_settings": pages_of(
+                actions.export_user.own_settings(UserId(user_id)), OwnSettingsBody.of
+            ),
+            "cloned_voices": pages_of(actions.export_user.clones(UserId(user_id)), CloneBody.of),
+            "kept_audio": KeptBody.model_validate(kept, from_attributes=True).model_dump(),
+        }
+    )

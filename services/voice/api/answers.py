@@ -1,4 +1,4 @@
-"""A speech as an answer: audio as it comes, or all of it in JSON.
+"""A speech as an answer: audio as it comes, lines of JSON as they come, or all of it in JSON.
 
 Plain ASGI. Per piece of audio there is one read and one write: no model, no log line, no thread.
 """
@@ -7,18 +7,20 @@ from __future__ import annotations
 
 import asyncio
 from base64 import b64encode
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 import orjson
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from services.voice.actions.relay_speech import RelaySpeech
-from services.voice.actions.running_speech import RunningSpeech, Write
+from services.voice.actions.running_speech import RunningSpeech, WritePiece
 from services.voice.domain.errors import SpeechStopped
+from services.voice.domain.joint import wav_with_length
+from services.voice.domain.piece import Alignment, Piece
 from services.voice.domain.speech import Outcome
 from shared.errors import ExpectedFailure
 from shared.http.errors import respond
@@ -33,6 +35,22 @@ class SpokenUsage(BaseModel):
     source: str
 
 
+class AlignmentBody(BaseModel):
+    """When each character is spoken, in seconds from the beginning of the speech. Characters that
+    the vendor gives no times for, such as those between two parts of a long text, are left out."""
+
+    characters: list[str]
+    start_seconds: list[float]
+    end_seconds: list[float]
+
+
+class FormatFallbackBody(BaseModel):
+    """The account's plan at the vendor does not make what was wished for."""
+
+    wished: str
+    given: str
+
+
 class SpokenBody(BaseModel):
     """A speech in JSON."""
 
@@ -43,7 +61,30 @@ class SpokenBody(BaseModel):
     character_count: int
     voice_id: str
     model: str
+    provider: str
+    cached: bool = Field(description="You had it said before, so it costs nothing.")
     usage: SpokenUsage
+    format_fallback: FormatFallbackBody | None = None
+    alignment: AlignmentBody | None = Field(None, description="With `with_timestamps`.")
+
+
+class SpokenLine(BaseModel):
+    """A line of a speech in `application/x-ndjson`: audio and the times of its characters, or, in
+    the last line, what a speech in JSON says beside them. Without that line audio is missing."""
+
+    audio_base64: str | None = None
+    alignment: AlignmentBody | None = None
+    is_final: bool = False
+    speech_id: str | None = None
+    format: str | None = None
+    content_type: str | None = None
+    character_count: int | None = None
+    voice_id: str | None = None
+    model: str | None = None
+    provider: str | None = None
+    cached: bool | None = None
+    usage: SpokenUsage | None = None
+    format_fallback: FormatFallbackBody | None = None
 
 
 class _SpeechAnswer(Response):
@@ -60,6 +101,9 @@ class _SpeechAnswer(Response):
                 "cache-control": "no-store",
                 "x-speech-id": str(speech.hold.id),
                 "x-character-count": str(speech.hold.characters),
+                "x-voice-provider": speech.hold.provider,
+                **({"x-voice-cached": "true"} if speech.hold.cached else {}),
+                **_fallback_header(speech),
                 **rate_limit_headers(speech.limits, datetime.now(UTC)),
                 **headers,
             }
@@ -67,38 +111,12 @@ class _SpeechAnswer(Response):
         self._speech = speech
         self._relay = relay
 
-    async def _relayed(self, receive: Receive, write: Write) -> Outcome:
+    async def _relayed(self, receive: Receive, write: WritePiece) -> Outcome:
         watch = asyncio.create_task(_end_when_gone(self._speech, receive))
         try:
-            return await self._relay(self._speech, write)
+            return await self._relay.in_pieces(self._speech, write)
         finally:
             watch.cancel()
-
-
-class AudioAnswer(_SpeechAnswer):
-    """The audio itself, as it comes."""
-
-    def __init__(self, speech: RunningSpeech, relay: RelaySpeech) -> None:
-        content_type = speech.script.format.content_type
-        super().__init__(speech, relay, {"content-type": content_type})
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        started = False
-
-        async def write(piece: bytes) -> None:
-            nonlocal started
-            if not started:
-                started = True
-                await send(self._head())
-            await send({"type": "http.response.body", "body": piece, "more_body": True})
-
-        outcome = await self._relayed(receive, write)
-        if outcome is Outcome.DONE:
-            await send({"type": "http.response.body", "body": b"", "more_body": False})
-        elif not started:
-            await _failure_of(outcome, self._speech)(scope, receive, send)
-        # Else the answer stays without its end, and the server breaks the connection: that is how
-        # the hearer can tell a cut from the end.
 
     def _head(self) -> dict[str, Any]:
         return {
@@ -108,6 +126,61 @@ class AudioAnswer(_SpeechAnswer):
         }
 
 
+class _StreamedAnswer(_SpeechAnswer):
+    """One message a piece."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        started = False
+
+        async def write(piece: Piece) -> None:
+            nonlocal started
+            body = self._body(piece)
+            if not started:
+                started = True
+                await send(self._head())
+            await send({"type": "http.response.body", "body": body, "more_body": True})
+
+        outcome = await self._relayed(receive, write)
+        if outcome is Outcome.DONE:
+            await send({"type": "http.response.body", "body": self._end(), "more_body": False})
+        elif not started:
+            await _failure_of(outcome, self._speech)(scope, receive, send)
+        # Else the answer stays without its end, and the server breaks the connection: that is how
+        # the hearer can tell a cut from the end.
+
+    def _body(self, piece: Piece) -> bytes:
+        return piece.audio
+
+    def _end(self) -> bytes:
+        return b""
+
+
+class AudioAnswer(_StreamedAnswer):
+    """The audio itself, as it comes."""
+
+    def __init__(self, speech: RunningSpeech, relay: RelaySpeech) -> None:
+        content_type = speech.script.format.content_type
+        super().__init__(speech, relay, {"content-type": content_type})
+
+
+class LinesAnswer(_StreamedAnswer):
+    """The audio as it comes, base64 in a line of JSON, with the times of its characters."""
+
+    def __init__(self, speech: RunningSpeech, relay: RelaySpeech) -> None:
+        super().__init__(speech, relay, {"content-type": "application/x-ndjson"})
+
+    def _body(self, piece: Piece) -> bytes:
+        line = {
+            "audio_base64": b64encode(piece.audio).decode(),
+            "alignment": _alignment_body([piece.alignment] if piece.alignment else []),
+        }
+        return orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE)
+
+    def _end(self) -> bytes:
+        about = {"is_final": True, **_about(self._speech)}
+        return orjson.dumps(about, option=orjson.OPT_APPEND_NEWLINE)
+
+
 class SpokenAnswer(_SpeechAnswer):
     """All of the audio, base64 in JSON."""
 
@@ -115,19 +188,23 @@ class SpokenAnswer(_SpeechAnswer):
         super().__init__(speech, relay, {"content-type": "application/json"})
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        audio = bytearray()
+        audio, times = bytearray(), list[Alignment]()
 
-        async def write(piece: bytes) -> None:
-            audio.extend(piece)
+        async def write(piece: Piece) -> None:
+            audio.extend(piece.audio)
+            if piece.alignment is not None:
+                times.append(piece.alignment)
 
         outcome = await self._relayed(receive, write)
         if outcome is not Outcome.DONE:
             await _failure_of(outcome, self._speech)(scope, receive, send)
             return
-        body = await asyncio.to_thread(_to_json, self._speech, audio)
-        self.headers["content-length"] = str(len(body))
-        await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
-        await send({"type": "http.response.body", "body": body, "more_body": False})
+        body = await asyncio.to_thread(_to_json, self._speech, audio, times)
+        self.headers["content-length"] = str(sum(map(len, body)))
+        await send(self._head())
+        for part in body:
+            await send({"type": "http.response.body", "body": part, "more_body": True})
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
 async def _end_when_gone(speech: RunningSpeech, receive: Receive) -> None:
@@ -145,18 +222,45 @@ def _failure_of(outcome: Outcome, speech: RunningSpeech) -> Response:
     return respond(failure)
 
 
-def _to_json(speech: RunningSpeech, audio: bytearray) -> bytes:
+def _to_json(
+    speech: RunningSpeech, audio: bytearray, times: Sequence[Alignment]
+) -> tuple[bytes, ...]:
+    """The body in several parts, since most of it may be many megabytes."""
+    whole = wav_with_length(audio) if speech.script.format.codec == "wav" else audio
+    about = {**_about(speech), "alignment": _alignment_body(times)}
+    return orjson.dumps(about)[:-1], b',"audio_base64":"', b64encode(whole), b'"}'
+
+
+def _about(speech: RunningSpeech) -> dict[str, Any]:
     used = speech.settlement(Outcome.DONE).used
     assert used is not None
-    return orjson.dumps(
-        {
-            "speech_id": str(speech.hold.id),
-            "audio_base64": b64encode(audio).decode(),
-            "format": speech.script.format.name,
-            "content_type": speech.script.format.content_type,
-            "character_count": speech.hold.characters,
-            "voice_id": speech.hold.voice_id,
-            "model": speech.hold.model,
-            "usage": {"characters": used.characters, "source": used.source},
-        }
-    )
+    format_, wished = speech.script.format, speech.wished_format
+    return {
+        "speech_id": str(speech.hold.id),
+        "format": format_.name,
+        "content_type": format_.content_type,
+        "character_count": speech.hold.characters,
+        "voice_id": speech.hold.voice_id,
+        "model": speech.hold.model,
+        "provider": speech.hold.provider,
+        "cached": speech.hold.cached,
+        "usage": {"characters": used.characters, "source": used.source},
+        "format_fallback": wished and {"wished": wished.name, "given": format_.name},
+    }
+
+
+def _alignment_body(times: Sequence[Alignment]) -> dict[str, Any] | None:
+    if not times:
+        return None
+    return {
+        "characters": [each for some in times for each in some.characters],
+        "start_seconds": [each for some in times for each in some.starts],
+        "end_seconds": [each for some in times for each in some.ends],
+    }
+
+
+def _fallback_header(speech: RunningSpeech) -> dict[str, str]:
+    if speech.wished_format is None:
+        return {}
+    fallback = f"{speech.wished_format.name} -> {speech.script.format.name}"
+    return {"x-voice-format-fallback": fallback}

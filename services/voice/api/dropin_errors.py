@@ -1,8 +1,8 @@
 """Failures as ElevenLabs tells them: https://elevenlabs.io/docs/errors
 
 Clients match `status` first, which therefore has the vendor's own word where it has one for what
-happened; `code` is always ours. The vendor's SDK goes by the HTTP status: it tries 408, 409, 429 and
-all from 500 on again by itself, whatever else it is told.
+happened; `code` is always ours. The vendor's SDK goes by the HTTP status: it tries 408, 409, 429
+and all from 500 on again by itself, whatever else it is told.
 """
 
 from __future__ import annotations
@@ -14,9 +14,15 @@ from typing import Any
 from fastapi import Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
-from services.voice.domain.errors import SpeechStopped, VoiceNotFound, VoiceSlotsFull
+from services.voice.domain.errors import (
+    FormatNotInVendorPlan,
+    SpeechStopped,
+    VoiceNotClonedHere,
+    VoiceNotFound,
+    VoiceSlotsFull,
+)
 from shared.errors import (
     ExpectedFailure,
     Invalid,
@@ -64,9 +70,9 @@ class _Shown:
     param: str | None = None
 
 
-# By the nearest class. A key that is missing or refused is no 401, which would be about the token of
-# ours, and no 409, which the SDK tries again. What credit or plan at the vendor lack, no second try
-# brings.
+# By the nearest class. A key that is missing or refused is no 401, which would be about the token
+# of ours, and no 409, which the SDK tries again. What credit or plan at the vendor lack, no second
+# try brings.
 _SHOWN: Mapping[type[ExpectedFailure], _Shown] = {
     Invalid: _Shown(422),
     Unauthenticated: _Shown(401, "invalid_api_key"),
@@ -74,9 +80,11 @@ _SHOWN: Mapping[type[ExpectedFailure], _Shown] = {
     PaymentRequired: _Shown(402, "payment_required"),
     NoUsableKey: _Shown(403),
     VoiceNotFound: _Shown(404, "voice_not_found", "voice_id"),
+    VoiceNotClonedHere: _Shown(403),
     VoiceSlotsFull: _Shown(400, "voice_limit_reached"),
     LimitReached: _Shown(429, "rate_limit_exceeded"),
     VendorRefused: _Shown(403),
+    FormatNotInVendorPlan: _Shown(403, "output_format_not_allowed", "output_format"),
     VendorQuotaExhausted: _Shown(402, _QUOTA),
     VendorPlanRequired: _Shown(402, _PLAN),
     VendorRateLimited: _Shown(429, "too_many_concurrent_requests"),
@@ -116,9 +124,6 @@ class ElevenLabsRoute(APIRoute):
                 return error_response(failure)
             except RequestValidationError as failure:
                 return _off_schema(failure.errors())
-            except ValidationError as failure:
-                errors = failure.errors(include_url=False, include_context=False)
-                return _off_schema([{**one, "loc": ("body", *one["loc"])} for one in errors])
 
         return handled
 

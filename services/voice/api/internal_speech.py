@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from starlette.websockets import WebSocketDisconnect
 
 from services.voice.actions import Actions
-from services.voice.actions.live_speech import LiveSpeech, LiveWish
+from services.voice.actions.live_speech import LiveSpeech, LiveWish, SpeechEnded
 from services.voice.domain.piece import Piece
 from services.voice.domain.script import MannerWish, SettingsWish
 from services.voice.domain.speech import Outcome
@@ -36,6 +36,7 @@ log = structlog.get_logger(__name__)
 
 router = APIRouter(tags=["speech"])
 
+_NORMAL = 1000
 _GOING_AWAY = 1012
 _PROTOCOL_ERROR = 1002
 
@@ -106,15 +107,15 @@ async def speak(socket: WebSocket) -> None:
         await socket.send_denial_response(respond(failure))
         return
     await socket.accept()
+    code = _NORMAL
     try:
         await _serve(socket, caller)
     except (WebSocketDisconnect, OSError):
         log.debug("line_gone")
     except _NotUnderstood:
-        await socket.close(_PROTOCOL_ERROR)
-    else:
-        with suppress(RuntimeError, OSError):
-            await socket.close()
+        code = _PROTOCOL_ERROR
+    with suppress(RuntimeError, OSError):
+        await socket.close(code)
 
 
 async def _let_in(socket: WebSocket) -> Caller:
@@ -136,7 +137,9 @@ async def _serve(socket: WebSocket, caller: Caller) -> None:
         raise _NotUnderstood
     actions: Actions = socket.app.state.actions
     try:
-        wish = LiveWish(first.to_wish(), caller.tier, on_behalf_of(caller))
+        by, wished = on_behalf_of(caller), first.to_wish()
+        own = await actions.recall_settings(wished.voice_id, by.user_id)
+        wish = LiveWish(wished, caller.tier, by, own)
         speech = await actions.speak_live(wish)
     except ExpectedFailure as failure:
         await socket.send_text(_frame("refused", {"problem": problem_of(failure)[1]}))
@@ -180,18 +183,16 @@ class _Line:
                 await self._pass_on(piece)
         except ExpectedFailure as failure:
             self._failure = self._failure or failure
+            return self._outcome_of(failure)
         finally:
             listening.cancel()
             with suppress(asyncio.CancelledError):
                 await listening
-        return self._outcome()
+        return Outcome.DONE
 
-    def _outcome(self) -> Outcome:
-        """How it ended that nobody ended: all was spoken, or what was refused is missing."""
-        if self._failure is None:
-            return Outcome.DONE
-        failed = isinstance(self._failure, VendorFailed)
-        return Outcome.PROVIDER_FAILED if failed else Outcome.STOPPED
+    def _outcome_of(self, failure: ExpectedFailure) -> Outcome:
+        failed = isinstance(failure, VendorFailed) or self._speech.is_heard
+        return Outcome.PROVIDER_FAILED if failed else Outcome.REFUSED
 
     async def _listen(self) -> None:
         """What chat says, until there is no more of it or the line ends."""
@@ -216,12 +217,18 @@ class _Line:
             self._speech.end(Outcome.STOPPED)
 
     async def _say(self, text: str) -> None:
+        before = self._speech.characters
         try:
             await self._speech.say(text)
+        except SpeechEnded:
+            return  # by somebody else, who had a reason
         except ExpectedFailure as failure:
-            # What was said before still stands, and is spoken to its end.
             self._failure = failure
-            await self._finish()
+            if before and self._speech.characters == before:
+                # Only this text is refused: what was said before is spoken to its end.
+                await self._finish()
+            else:
+                self._speech.end(self._outcome_of(failure))
         else:
             self._sentences.said(text)
 
@@ -230,7 +237,7 @@ class _Line:
             await self._speech.finish()
         except ExpectedFailure as failure:
             self._failure = self._failure or failure
-            self._speech.end(self._outcome())
+            self._speech.end(self._outcome_of(failure))
 
     async def _pass_on(self, piece: Piece) -> None:
         sentence, characters = self._sentences.spoken(piece)
@@ -250,7 +257,7 @@ class _Line:
         speech = self._speech
         told: dict[str, Any] = {
             "speech_id": str(speech.hold.id) if speech.characters else None,
-            "characters": speech.characters,
+            "characters": speech.used.characters if speech.used else 0,
             "outcome": speech.ended_as,
         }
         with suppress(WebSocketDisconnect, OSError, RuntimeError):

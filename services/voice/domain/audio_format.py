@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-_CONTENT_TYPES = {
+_CONTENT_TYPE_OF = {
     "mp3": "audio/mpeg",
     "pcm": "audio/pcm",  # signed 16 bit little endian, mono, without a header
     "wav": "audio/wav",
@@ -15,6 +15,7 @@ _CONTENT_TYPES = {
     "alaw": "audio/x-alaw-basic",
 }
 
+CONTENT_TYPES = frozenset(_CONTENT_TYPE_OF.values())
 _BYTES_PER_SAMPLE = {"pcm": 2, "wav": 2, "ulaw": 1, "alaw": 1}
 
 
@@ -30,7 +31,7 @@ class AudioFormat:
 
     @property
     def content_type(self) -> str:
-        return _CONTENT_TYPES[self.codec]
+        return _CONTENT_TYPE_OF[self.codec]
 
     @property
     def samples_per_second(self) -> int:
@@ -126,7 +127,7 @@ def depends_on_plan(format_: AudioFormat) -> bool:
 
 
 def instead_of(format_: AudioFormat, quality: Quality) -> list[AudioFormat]:
-    """What to ask for where the user's plan at the vendor does not make a format, the best first."""
+    """What to ask for where the user's plan at the vendor makes no such audio, the best first."""
     same_codec = _INSTEAD.get(format_.name)
     others = [AudioFormat(same_codec)] if same_codec is not None else []
-    return [other for other in (*others, quality.default) if other != format_]
+    return [other for other in dict.fromkeys((*others, quality.default)) if other != format_]

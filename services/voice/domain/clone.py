@@ -107,7 +107,7 @@ class CloneOrder:
 
 
 class CloneState(StrEnum):
-    """`making`: the vendor has been asked. `removing`: it has not yet said that the voice is gone."""
+    """`making`: the vendor is being asked. `removing`: it has yet to say that the voice is gone."""
 
     MAKING = "making"
     READY = "ready"
@@ -119,6 +119,7 @@ class Clone:
     """A voice that was made for a user; it has no id while it is being made."""
 
     user_id: UserId
+    tier: str  # which queue carries what is told of it
     name: str
     sample_sha256s: Sequence[str]
     created_at: datetime
@@ -130,6 +131,11 @@ class Clone:
     idempotency_key: str | None = None
     request_hash: bytes | None = None
     id: CloneId = field(default_factory=lambda: CloneId(uuid7()))
+
+    @property
+    def is_leaving(self) -> bool:
+        """Its user has had it deleted."""
+        return self.state is CloneState.REMOVING
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import timedelta
 from uuid import UUID
 
-from shared.errors import Conflict, Invalid, NotFound, NotInTier
+from shared.errors import Conflict, Invalid, LimitReached, NotFound, NotInTier, Unavailable
 from shared.vendors.failures import VendorPlanRequired
 
 
@@ -232,7 +233,7 @@ _OF_A_SAMPLE = {
     "empty": "is empty",
     "too_large": "is too large",
     "too_short": "is too short",
-    "no_audio": "holds no audio that we know (WAV, MP3, FLAC, Ogg, M4A)",
+    "no_audio": "holds no audio that we know (WAV, MP3, FLAC, Ogg, M4A, WebM)",
     "cut_off": "ends before its own end",
 }
 
@@ -314,3 +315,105 @@ class BadParameter(Invalid):
 
     def __init__(self, param: str, rule: str) -> None:
         super().__init__(f"{param} has to be {rule}.", param=param)
+
+
+class TooMuchText(Invalid):
+    """More text than one utterance holds."""
+
+    code = "too_much_text"
+
+    def __init__(self, most: int) -> None:
+        super().__init__("Begin another utterance for more text.", most_characters=most)
+
+
+class TooManyUtterances(LimitReached):
+    """As many utterances wait at a socket as may."""
+
+    code = "too_many_utterances"
+
+    def __init__(self, most: int) -> None:
+        super().__init__(
+            f"{most} utterances are waiting; wait for one to end, or stop them.",
+            retry_after=timedelta(seconds=1),
+            limit=most,
+        )
+
+
+class UtteranceOpen(Conflict):
+    """The last utterance still takes text."""
+
+    code = "utterance_open"
+
+    def __init__(self) -> None:
+        super().__init__("End the last utterance first, or stop it.")
+
+
+class NoUtterance(Conflict):
+    """There is none that takes text."""
+
+    code = "no_utterance"
+
+    def __init__(self) -> None:
+        super().__init__("Start an utterance first.")
+
+
+class TooManyVoiceSockets(LimitReached):
+    """A user has as many sockets open on this replica as anybody may."""
+
+    code = "too_many_voice_sockets"
+
+    def __init__(self, most: int) -> None:
+        super().__init__(
+            f"You have {most} sockets open.", retry_after=timedelta(minutes=1), limit=most
+        )
+
+
+class EngineCannot(Invalid):
+    """The engine on our own machine has not what was asked for; says what it has."""
+
+    code = "engine_cannot"
+
+    def __init__(self, what: str, engine: str, formats: Sequence[str], model: str) -> None:
+        super().__init__(
+            f"{engine} does not have {what}.",
+            provider=engine,
+            formats=list(formats),
+            models=[model],
+        )
+
+
+class EngineBusy(Unavailable):
+    """As many speeches as may are being made on our own machine; it takes seconds at most."""
+
+    code = "engine_busy"
+
+    def __init__(self, engine: str, retry_after: timedelta) -> None:
+        super().__init__(
+            f"{engine} is speaking for as many as it may.",
+            provider=engine,
+            retry_after=retry_after,
+        )
+
+
+class InputTimeout(Invalid):
+    """No text came for as long as the client of a vendor's socket had allowed."""
+
+    code = "input_timeout_exceeded"
+
+    def __init__(self) -> None:
+        super().__init__("No new text within the time that inactivity_timeout allows.")
+
+
+class UnreadableWords(Invalid):
+    """A message at a vendor's socket that is none of the vendor's."""
+
+    code = "invalid_message"
+
+
+class SpeechModelNotFound(NotFound):
+    """A name that no model of speech has."""
+
+    code = "model_not_found"
+
+    def __init__(self) -> None:
+        super().__init__("There is no such model of speech.", param="model")

@@ -62,14 +62,15 @@ class _Mp3:
     a part's length, by which a player would end with the first part."""
 
     def __init__(self, format_: AudioFormat, _parts: int) -> None:
-        self._bytes = 0
-        self._rate = format_.bytes_per_second
+        self._rate = format_.samples_per_second
+        self._samples = 0
+        self._next_frame = 0  # bytes until it begins
         self._head: bytearray | None = bytearray()
         self._tail = b""
 
     @property
     def seconds(self) -> float:
-        return self._bytes / self._rate
+        return self._samples / self._rate
 
     def add(self, piece: bytes) -> bytes:
         if self._head is not None:
@@ -79,18 +80,31 @@ class _Mp3:
                 return b""
             piece, self._head = bytes(self._head[end or 0 :]), None
         held = self._tail + piece
-        keep = max(0, len(held) - _ID3V1_BYTES)
-        self._tail = held[keep:]
-        return self._heard(held[:keep])
+        heard = max(0, len(held) - _ID3V1_BYTES)
+        self._tail = held[heard:]
+        self._count(held, heard)
+        return held[:heard]
 
     def end_part(self) -> bytes:
         rest = self._tail + bytes(self._head or b"")
         self._head, self._tail = bytearray(), b""
-        return self._heard(b"" if rest.startswith(b"TAG") else rest)
+        if rest.startswith(b"TAG"):
+            rest = b""
+        self._count(rest, len(rest))
+        self._next_frame = 0
+        return rest
 
-    def _heard(self, frames: bytes) -> bytes:
-        self._bytes += len(frames)
-        return frames
+    def _count(self, frames: bytes, end: int) -> None:
+        """Frames are of unequal length, so that it is them that tell the time."""
+        at = self._next_frame
+        while at < end:
+            length = _mp3_frame_bytes(frames[at : at + 4])
+            if length is None:
+                at += 1
+                continue
+            self._samples += 1152 if frames[at + 1] & 8 else 576
+            at += length
+        self._next_frame = at - end
 
 
 _ID3V1_BYTES = 128
@@ -123,7 +137,7 @@ def _end_of_mp3_head(head: bytearray) -> int | None:
 
 
 def _mp3_frame_bytes(head: bytes | bytearray) -> int | None:
-    if head[0] != 0xFF or head[1] & 0xE0 != 0xE0:
+    if len(head) < 4 or head[0] != 0xFF or head[1] & 0xE0 != 0xE0:
         return None
     version = head[1] >> 3 & 3
     if version not in _MP3_RATES or head[1] >> 1 & 3 != 1:

@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
-from typing import TypeVar
+from typing import Any, TypeAlias, TypeVar
 
-from services.voice.domain.script import VENDOR, MannerWish, SettingsWish
+from services.voice.domain.errors import SpeakerBoostNotInTier
+from services.voice.domain.script import (
+    VENDOR,
+    MannerWish,
+    SettingsWish,
+    smallest_tier_above,
+)
 from services.voice.domain.voice import VoiceId, VoiceSettings
 from shared.tiers import Tier
 
 W = TypeVar("W", bound=MannerWish)
 
-NAMES = tuple(each.name for each in fields(SettingsWish))
+BOOST = "speaker_boost"
+
+SettingsChange: TypeAlias = Mapping[str, float | bool | None]
+"""Settings by their names in SettingsWish; None gives one back to its default."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +46,7 @@ class SettingsOverview:
 
 def defaults_of(tier: Tier) -> VoiceSettings:
     """How voices speak for whom nobody has said anything."""
-    return VoiceSettings(use_speaker_boost=tier.allows(VENDOR, "speaker_boost"))
+    return VoiceSettings(use_speaker_boost=tier.allows(VENDOR, BOOST))
 
 
 def effective(own: SettingsWish, tier: Tier) -> VoiceSettings:
@@ -53,10 +63,17 @@ def filled(wish: W, own: SettingsWish, tier: Tier) -> W:
 def _within(own: SettingsWish, tier: Tier) -> SettingsWish:
     """What was said under a larger tier, and is no more included, is left out: it was not asked for
     this time, so that it is no reason to refuse."""
-    if tier.allows(VENDOR, "speaker_boost"):
+    if tier.allows(VENDOR, BOOST):
         return own
     return replace(own, use_speaker_boost=None)
 
 
-def _said(wish: SettingsWish) -> dict[str, float | bool]:
+def _said(wish: SettingsWish) -> dict[str, Any]:
     return {name: value for name, value in asdict(wish).items() if value is not None}
+
+
+def refuse_settings_outside(tier: Tier, change: SettingsChange) -> None:
+    """Raises SpeakerBoostNotInTier when the change turns on what the tier does not include."""
+    if change.get("use_speaker_boost") and not tier.allows(VENDOR, BOOST):
+        larger = smallest_tier_above(tier, lambda a: BOOST in a.features)
+        raise SpeakerBoostNotInTier(tier.name, larger)

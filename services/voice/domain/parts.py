@@ -16,7 +16,9 @@ _LOOKED_AT = 1_500
 # A part is no shorter than this share of what it may hold, if it can be helped: better one pause
 # after a clause than many requests.
 _SHORTEST_SHARE = 4
-_CLAUSE = re.compile(r"[,;:\u2014\u2013\u3001\uff0c\uff1b\uff1a\u060c\u061b](?=\s|[^\x00-\u2fff])\s*|\n+")
+_CLAUSE = re.compile(
+    r"[,;:\u2014\u2013\u3001\uff0c\uff1b\uff1a\u060c\u061b](?=\s|[^\x00-\u2fff])\s*|\n+"
+)
 _SPACE = re.compile(r"\s+")
 _JOINER = "\u200d"
 _SKIN_TONES = range(0x1F3FB, 0x1F400)
@@ -55,6 +57,9 @@ def _last_sentence(text: str, start: int, latest: int, language: str) -> int | N
     """Where the last sentence between the two ends; None when none does."""
     from sentencex import get_sentence_boundaries
 
+    # From a whole word on: the end of an abbreviation looks like that of a sentence.
+    space = _SPACE.search(text, start, latest)
+    start = start if space is None else space.end()
     # What follows shows whether it was an end: `3.` may go on as `3.5`.
     window = text[start : latest + 1]
     sentences = get_sentence_boundaries(language, window)

@@ -21,3 +21,4 @@ class Piece:
 
     audio: bytes
     alignment: Alignment | None = None
+    normalized: Alignment | None = None  # of the text as it is read out: numbers as words

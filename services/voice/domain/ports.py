@@ -9,10 +9,22 @@ from datetime import datetime
 from typing import Protocol
 from uuid import UUID
 
+from services.voice.domain.clone import (
+    Clone,
+    CloneId,
+    CloneOrder,
+    MadeVoice,
+    Recording,
+    Sample,
+    Upload,
+)
+from services.voice.domain.own_settings import OwnSettings, SettingsChange
 from services.voice.domain.piece import Piece
-from services.voice.domain.script import Manner, Script
+from services.voice.domain.script import Manner, Script, SettingsWish
 from services.voice.domain.speech import Hold, Settlement, SpeechId, SpeechRecord
+from services.voice.domain.utterance import UtterancesOfUser
 from services.voice.domain.voice import Voice, VoiceId, VoiceSettings
+from services.voice.domain.voice_search import VoicePage, VoiceQuery
 from shared.erasure import ForgottenUsers
 from shared.events import Event, Fact
 from shared.events.usage import UsageRecorded
@@ -37,6 +49,11 @@ class Speeches(Protocol):
 
     async def hold(self, hold: Hold) -> bool:
         """Write the hold; False when the idempotency key is taken."""
+        ...
+
+    async def ask(self, speech_id: SpeechId, characters: int, format_: str) -> bool:
+        """The vendor is about to be asked for so many characters, all in all, in that format; False
+        when the speech is closed already."""
         ...
 
     async def grow(self, speech_id: SpeechId, characters: int) -> bool:
@@ -75,11 +92,67 @@ class Traces(Protocol):
     async def is_running(self, user_id: UserId) -> bool: ...
 
 
+class OwnSettingsOfVoices(Protocol):
+    """How users want voices to speak."""
+
+    async def of(self, user_id: UserId, voice_id: VoiceId) -> SettingsWish: ...
+
+    async def change(
+        self, user_id: UserId, voice_id: VoiceId, change: SettingsChange, at: datetime
+    ) -> None: ...
+
+    async def drop(self, user_id: UserId, voice_id: VoiceId) -> None: ...
+
+    async def page(
+        self, user_id: UserId, *, after: VoiceId | None, most: int
+    ) -> Sequence[OwnSettings]:
+        """By voice, from the one after `after` on."""
+        ...
+
+    async def erase(self, user_id: UserId, *, most: int) -> int: ...
+
+
+class Clones(Protocol):
+    """Voices that users had made."""
+
+    async def begin(self, clone: Clone) -> bool:
+        """Write it down; False when its idempotency key is taken."""
+        ...
+
+    async def finish(self, clone_id: CloneId, made: MadeVoice) -> None: ...
+
+    async def earlier(self, user_id: UserId, idempotency_key: str) -> Clone | None: ...
+
+    async def of(self, user_id: UserId) -> Sequence[Clone]:
+        """All of them, the oldest first; vendors allow few."""
+        ...
+
+    async def begin_removal(self, user_id: UserId, voice_id: VoiceId, at: datetime) -> Clone | None:
+        """From now on it is being removed. None when the user had no such voice made."""
+        ...
+
+    async def forget(self, clone_id: CloneId) -> bool:
+        """False when it is not there."""
+        ...
+
+    async def forget_lost(self, begun_before: datetime, *, most: int) -> int:
+        """Those that have been in the making for too long; answers how many."""
+        ...
+
+    async def erase(self, user_id: UserId, *, most: int) -> int: ...
+
+
 class UnitOfWork(Protocol):
     """One transaction."""
 
     @property
     def traces(self) -> Traces: ...
+    @property
+    def utterances(self) -> UtterancesOfUser: ...
+    @property
+    def own_settings(self) -> OwnSettingsOfVoices: ...
+    @property
+    def clones(self) -> Clones: ...
     @property
     def forgotten(self) -> ForgottenUsers: ...
 
@@ -104,6 +177,24 @@ class Audio(Protocol):
 
     async def read(self) -> bytes:
         """The next piece; empty at the end. Raises VendorFailed when it was cut."""
+        ...
+
+
+class TimedAudio(Protocol):
+    """What a vendor says, and when in it each character is spoken."""
+
+    @property
+    def characters(self) -> int | None:
+        """How many it charges, if it told."""
+        ...
+
+    @property
+    def request_id(self) -> str | None: ...
+
+    async def read(self) -> Piece:
+        """The next piece, with times from the beginning of the audio; an empty one at the end.
+
+        Raises VendorFailed when it was cut."""
         ...
 
 
@@ -148,11 +239,45 @@ class SpeechProvider(Protocol):
         """The audio, once the vendor has begun to answer; leaving it early tells the vendor."""
         ...
 
+    def speak_timed(
+        self, script: Script, *, by: OnBehalfOf
+    ) -> AbstractAsyncContextManager[TimedAudio]:
+        """As `speak`, with the times of its characters."""
+        ...
+
     async def voices(self, *, by: OnBehalfOf) -> Sequence[Voice]: ...
 
     async def voice(self, voice_id: VoiceId, *, by: OnBehalfOf) -> Voice: ...
 
     async def settings_of(self, voice_id: VoiceId, *, by: OnBehalfOf) -> VoiceSettings: ...
+
+
+class VoiceLibrary(Protocol):
+    """Where voices are found. Raises what SpeechProvider raises."""
+
+    async def search(self, query: VoiceQuery, *, by: OnBehalfOf) -> VoicePage: ...
+
+
+class VoiceMaker(Protocol):
+    """A vendor that makes voices. Raises what SpeechProvider raises."""
+
+    async def make(
+        self, order: CloneOrder, samples: Sequence[Sample], *, by: OnBehalfOf
+    ) -> MadeVoice:
+        """Raises SamplesRejected and VoiceSlotsFull, too."""
+        ...
+
+    async def remove(self, voice_id: VoiceId, *, by: OnBehalfOf) -> None:
+        """Nothing happens when there is no such voice any more."""
+        ...
+
+
+class Examiner(Protocol):
+    """Knows recordings from other files."""
+
+    async def examine(self, position: int, upload: Upload) -> Recording:
+        """Raises SampleRefused."""
+        ...
 
 
 class Reservation(Protocol):
@@ -162,6 +287,10 @@ class Reservation(Protocol):
     def limits(self) -> Sequence[LimitState]: ...
 
     async def refund(self) -> None: ...
+
+    async def settle(self, characters: int) -> None:
+        """Count what was used in the place of what was reserved."""
+        ...
 
 
 class Admission(Protocol):
@@ -177,6 +306,10 @@ class Admission(Protocol):
         self, user_id: UserId, tier: Tier, characters: int, *, now: datetime, reservation: UUID
     ) -> Reservation:
         """Further characters of a speech that was let in: no further request. Raises the same."""
+        ...
+
+    async def states(self, user_id: UserId, tier: Tier, *, now: datetime) -> Sequence[LimitState]:
+        """Every window of the user, without using any. Raises Unavailable."""
         ...
 
     async def tier_told_of(self, user_id: UserId) -> str | None:

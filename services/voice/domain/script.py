@@ -12,6 +12,7 @@ import orjson
 
 from services.voice.domain.audio_format import QUALITIES, AudioFormat
 from services.voice.domain.errors import (
+    AudioTooLargeForJson,
     FormatNotInTier,
     RealtimeNotInTier,
     SpeakerBoostNotInTier,
@@ -43,9 +44,12 @@ LONGEST_SPEECH = max(
 )
 REALTIME = "realtime"
 _LIVE_MODEL = "elevenlabs.standard"  # the class of the quick models
+_LARGEST_DOCUMENT = 64 << 20  # bytes of audio that a replica holds at once for one hearer
+_MOST_SECONDS_PER_CHARACTER = 0.08
 _CONTEXT = 500  # characters of its neighbours that help a part to sound like one with them
 # Orders had none of these at first. One that says nothing of them is still the same request.
-_LATER_WISHES = ("language_code", "seed", "with_timestamps", "strict_format", "extras")
+_LATER_WISHES = ("language_code", "seed", "strict_format", "extras")
+_HOW_IT_TRAVELS = ("with_timestamps", "at_once")
 
 # Control characters but tab and newline, and halves of surrogate pairs: nothing says them, and
 # vendors answer them with anything from silence to a 500.
@@ -65,8 +69,8 @@ class SettingsWish:
 
 @dataclass(frozen=True, slots=True)
 class Extras:
-    """What the vendor's own interface takes beside all this, passed on to it as it was asked: a JSON
-    object of fields, and the end of an address."""
+    """What the vendor's own interface takes beside all this, passed on to it as it was asked: a
+    JSON object of fields, and the end of an address."""
 
     fields: str = "{}"
     query: str = ""
@@ -91,6 +95,7 @@ class SpeechOrder(MannerWish):
     text: str
     with_timestamps: bool = False
     strict_format: bool = False  # rather nothing than another format
+    at_once: bool = False  # all of the audio in one document
     extras: Extras | None = None
 
     @property
@@ -99,7 +104,8 @@ class SpeechOrder(MannerWish):
         said = {
             name: value
             for name, value in asdict(self).items()
-            if name not in _LATER_WISHES or (value is not None and value is not False)
+            if name not in _HOW_IT_TRAVELS
+            and (name not in _LATER_WISHES or (value is not None and value is not False))
         }
         return hashlib.sha256(orjson.dumps(said, option=orjson.OPT_SORT_KEYS)).digest()
 
@@ -147,19 +153,24 @@ class Script(Manner):
 def script_for(order: SpeechOrder, tier: Tier, catalogue: ModelCatalogue) -> Script:
     """The order within the tier, with the tier's defaults where it says nothing.
 
-    Raises TextNotSpeakable, VoiceNotFound, UnknownFormat, or what of the order is not in the tier.
+    Raises TextNotSpeakable, VoiceNotFound, UnknownFormat, AudioTooLargeForJson, or what of the
+    order is not in the tier.
     """
     text = speakable(order.text, LONGEST_SPEECH)
     most = speech_allowance(tier).characters_per_text
     if len(text) > most:
         larger = smallest_tier_above(tier, lambda a: len(text) <= a.characters_per_text)
         raise TextNotInTier(len(text), most, tier.name, larger)
-    return Script(
+    script = Script(
         text=text,
         is_timed=order.with_timestamps,
         extras=order.extras,
         **_manner(order, tier, catalogue),
     )
+    audio = script.characters * _MOST_SECONDS_PER_CHARACTER * script.format.bytes_per_second
+    if order.at_once and audio > _LARGEST_DOCUMENT:
+        raise AudioTooLargeForJson
+    return script
 
 
 def manner_for(wish: MannerWish, tier: Tier, catalogue: ModelCatalogue) -> Manner:
@@ -168,7 +179,9 @@ def manner_for(wish: MannerWish, tier: Tier, catalogue: ModelCatalogue) -> Manne
     Raises RealtimeNotInTier, VoiceNotFound, UnknownFormat, or what of the wish is not in the tier.
     """
     if not tier.allows(VENDOR, REALTIME):
-        raise RealtimeNotInTier(tier.name, smallest_tier_above(tier, lambda a: REALTIME in a.features))
+        raise RealtimeNotInTier(
+            tier.name, smallest_tier_above(tier, lambda a: REALTIME in a.features)
+        )
     if wish.model is None:
         wish = replace(wish, model=catalogue.id_of(_LIVE_MODEL))
     return Manner(**_manner(wish, tier, catalogue))
@@ -199,6 +212,13 @@ def has_every_voice(tier: Tier) -> bool:
     return speech_allowance(tier).voice_categories >= set(VoiceCategory)
 
 
+def has_voices_of_others(tier: Tier) -> bool:
+    """Whether the tier includes whatever voices there are, but those that the account itself has
+    had trained."""
+    categories = speech_allowance(tier).voice_categories
+    return categories >= set(VoiceCategory) - {VoiceCategory.ENTERPRISE}
+
+
 def includes_voice(tier: Tier, voice: Voice) -> bool:
     """Whether the tier includes the voice."""
     return voice.category in speech_allowance(tier).voice_categories
@@ -207,8 +227,13 @@ def includes_voice(tier: Tier, voice: Voice) -> bool:
 def refuse_outside(tier: Tier, voice: Voice) -> None:
     """Raises VoiceNotInTier unless the tier includes the voice."""
     if not includes_voice(tier, voice):
-        larger = smallest_tier_above(tier, lambda a: voice.category in a.voice_categories)
+        larger = smallest_tier_with(tier, voice)
         raise VoiceNotInTier(voice.id, voice.category, tier.name, larger)
+
+
+def smallest_tier_with(tier: Tier, voice: Voice) -> str | None:
+    """The name of the next larger tier that includes the voice."""
+    return smallest_tier_above(tier, lambda a: voice.category in a.voice_categories)
 
 
 def speakable(text: str, most: int = LONGEST_TEXT) -> str:
@@ -236,6 +261,11 @@ def _model(wished: str | None, tier: Tier, allowance: Allowance, catalogue: Mode
         tier, lambda a: model in _models(a, catalogue) or "custom_models" in a.features
     )
     raise VoiceModelNotInTier(model, tier.name, larger, granted)
+
+
+def granted_models(tier: Tier, catalogue: ModelCatalogue) -> Sequence[str]:
+    """The vendor's ids of what the tier grants. Raises SpeechNotInTier."""
+    return _models(speech_allowance(tier), catalogue)
 
 
 def _models(allowance: Allowance, catalogue: ModelCatalogue) -> list[str]:

@@ -41,7 +41,9 @@ class Hold:
     characters: int
     created_at: datetime
     lease_expires_at: datetime
+    asked_characters: int | None = None  # of a long one, said in parts; None: all of them
     sandbox: bool = False
+    cached: bool = False  # it was said before, so nobody is asked
     provider: str = VENDOR
     idempotency_key: str | None = None
     request_hash: bytes | None = None
@@ -84,16 +86,17 @@ class SpeechRecord:
 
 
 def used_by(script: Script, vendors_count: int | None) -> Used:
-    """The vendor's own count where it told one, since that is what the user pays there. The whole
-    text counts however much of it was heard: the vendor charges when it is asked."""
+    """The vendor's own count where it told one, since that is what the user pays there. All of the
+    script counts however much of it was heard: the vendor charges when it is asked."""
     if vendors_count is not None:
         return Used(vendors_count, "provider")
     return Used(script.characters, "counted")
 
 
 def settlement_of_lost(hold: Hold) -> Settlement:
-    """For a hold whose replica died: the vendor had been asked, so the text counts."""
-    return Settlement(Outcome.REPLICA_LOST, Used(hold.characters, "counted"))
+    """For a hold whose replica died: what the vendor had been asked for counts."""
+    asked = hold.characters if hold.asked_characters is None else hold.asked_characters
+    return Settlement(Outcome.REPLICA_LOST, Used(asked, "counted"))
 
 
 def usage_fact(hold: Hold, settlement: Settlement) -> Fact[UsageRecorded] | None:
@@ -111,6 +114,7 @@ def usage_fact(hold: Hold, settlement: Settlement) -> Fact[UsageRecorded] | None
         request_id=hold.request_id,
         provider_request_id=settlement.provider_request_id,
         sandbox=hold.sandbox,
+        cached=hold.cached,
     )
     return Fact(
         event=event,

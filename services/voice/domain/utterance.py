@@ -31,8 +31,14 @@ class Bounds:
     age: timedelta = timedelta(days=30)
 
     def admits(self, script: Script) -> bool:
-        """Whether the script is one that is kept; known before anything is asked."""
-        return len(script.text) <= self.characters
+        """Whether the script is one that is kept; known before anything is asked. Times are not
+        kept, and neither is what the vendor itself is asked not to keep."""
+        query = "" if script.extras is None else script.extras.query
+        return (
+            len(script.text) <= self.characters
+            and not script.is_timed
+            and "enable_logging=false" not in query
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +112,9 @@ class UtteranceSeal:
 
     def _address_key(self) -> bytes:
         # Not the sealing key itself: each key has one use.
-        return hmac.digest(self.keys[max(self.keys)], b"companion.voice.utterance.address.1", sha256)
+        return hmac.digest(
+            self.keys[max(self.keys)], b"companion.voice.utterance.address.1", sha256
+        )
 
 
 def _purpose(address: Address) -> str:

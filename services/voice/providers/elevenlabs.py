@@ -2,28 +2,31 @@
 
 from __future__ import annotations
 
-import asyncio
+import binascii
 import math
-import re
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-import aiohttp
 import orjson
 
-from services.voice.domain.ports import Audio
+from services.voice.domain.piece import Alignment, Piece
+from services.voice.domain.ports import Audio, TimedAudio
 from services.voice.domain.script import VENDOR, Script
+from services.voice.domain.speech_model import speech_model
 from services.voice.domain.voice import Voice, VoiceId, VoiceSettings
 from services.voice.providers.elevenlabs_errors import failure_of
-from shared.clients.egress import Egress, VendorConnectionLost
+from services.voice.providers.elevenlabs_voice_wire import voice_from_wire
+from shared.clients.egress import Egress, VendorAnswer, VendorConnectionLost
 from shared.identity import OnBehalfOf
 from shared.vendors.failures import VendorFailed
 
-_LARGEST_ERROR = 1 << 16
+_ERROR_WITHIN = timedelta(seconds=5)
+_LARGEST_LINE = 64 << 20
 _LARGEST_CHARACTER_COST = 1_000_000
+_NEIGHBOURS = ("previous_text", "next_text", "previous_request_ids", "next_request_ids")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +46,15 @@ class ElevenLabs:
 
     @asynccontextmanager
     async def speak(self, script: Script, *, by: OnBehalfOf) -> AsyncIterator[Audio]:
-        async with self._call("POST", _speech_path(script), by, _speech_body(script)) as response:
-            yield _Stream(response, self._patience.silence)
+        path = speech_path(script)
+        async with self._call("POST", path, by, speech_body(script)) as answer:
+            yield _Stream(answer, self._patience.silence)
+
+    @asynccontextmanager
+    async def speak_timed(self, script: Script, *, by: OnBehalfOf) -> AsyncIterator[TimedAudio]:
+        path = speech_path(script, timed=True)
+        async with self._call("POST", path, by, speech_body(script)) as answer:
+            yield _TimedStream(answer, self._patience.silence)
 
     async def voices(self, *, by: OnBehalfOf) -> Sequence[Voice]:
         found = (await self._read("/v1/voices", by)).get("voices")
@@ -71,11 +81,10 @@ class ElevenLabs:
         )
 
     async def _read(self, path: str, by: OnBehalfOf) -> Mapping[str, Any]:
-        async with self._call("GET", path, by) as response:
+        async with self._call("GET", path, by) as answer:
             try:
-                async with asyncio.timeout(self._patience.silence.total_seconds()):
-                    wire = orjson.loads(await response.read())
-            except (aiohttp.ClientError, TimeoutError, orjson.JSONDecodeError) as error:
+                wire = orjson.loads(await answer.read(within=self._patience.silence))
+            except orjson.JSONDecodeError as error:
                 raise VendorFailed(VENDOR) from error
         if not isinstance(wire, dict):
             raise VendorFailed(VENDOR)
@@ -84,22 +93,21 @@ class ElevenLabs:
     @asynccontextmanager
     async def _call(
         self, method: str, path: str, by: OnBehalfOf, body: Mapping[str, Any] | None = None
-    ) -> AsyncIterator[aiohttp.ClientResponse]:
+    ) -> AsyncIterator[VendorAnswer]:
         """The vendor's answer when it is a good one; else the failure that it stands for."""
         try:
-            async with self._egress.request(
+            async with self._egress.call(
                 method,
                 VENDOR,
                 path,
                 by=by,
-                body=body,
+                body=None if body is None else orjson.dumps(body),
                 first_byte_within=self._patience.first_byte,
-            ) as response:
-                if response.status != 200:
-                    raise failure_of(
-                        response.status, await _error_body(response), response.headers, path
-                    )
-                yield response
+            ) as answer:
+                if answer.status != 200:
+                    error = await _error_body(answer)
+                    raise failure_of(answer.status, error, answer.headers, path)
+                yield answer
         except VendorConnectionLost as lost:
             raise VendorFailed(VENDOR, billed=lost.sent) from lost
 
@@ -107,25 +115,84 @@ class ElevenLabs:
 class _Stream:
     """Audio on its way from the vendor."""
 
-    def __init__(self, response: aiohttp.ClientResponse, silence: timedelta) -> None:
-        self._content = response.content
-        self._silence = silence.total_seconds()
-        self.characters = _character_cost(response.headers)
-        self.request_id = response.headers.get("request-id")
+    def __init__(self, answer: VendorAnswer, silence: timedelta) -> None:
+        self._answer = answer
+        self._silence = silence
+        self.characters = character_cost(answer.headers)
+        self.request_id = answer.headers.get("request-id")
 
     async def read(self) -> bytes:
         try:
-            async with asyncio.timeout(self._silence):
-                return await self._content.readany()
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise VendorFailed(VENDOR) from error
+            return await self._answer.read_some(within=self._silence)
+        except VendorConnectionLost as lost:
+            raise VendorFailed(VENDOR) from lost
 
 
-def _speech_path(script: Script) -> str:
+class _TimedStream:
+    """Audio and its times on their way from the vendor: one JSON object a line."""
+
+    def __init__(self, answer: VendorAnswer, silence: timedelta) -> None:
+        self._audio = _Stream(answer, silence)
+        self.characters, self.request_id = self._audio.characters, self._audio.request_id
+        self._lines: list[bytes] = []
+        self._begun: list[bytes] = []  # of the line that is coming
+        self._begun_bytes = 0
+        self._is_over = False
+
+    async def read(self) -> Piece:
+        while not self._lines:
+            if self._is_over:
+                return Piece(b"")
+            await self._receive()
+        return _timed_piece(self._lines.pop(0))
+
+    async def _receive(self) -> None:
+        data = await self._audio.read()
+        self._is_over = not data
+        *whole, rest = data.split(b"\n")
+        if whole or self._is_over:
+            self._begun.append(whole.pop(0) if whole else b"")
+            lines = (b"".join(self._begun), *whole)
+            self._lines = [line for line in lines if line.strip()]
+            self._begun, self._begun_bytes = [], 0
+        self._begun.append(rest)
+        self._begun_bytes += len(rest)
+        if self._begun_bytes > _LARGEST_LINE:
+            raise VendorFailed(VENDOR)
+
+
+def _timed_piece(line: bytes) -> Piece:
+    try:
+        wire = orjson.loads(line)
+        audio = binascii.a2b_base64(wire.get("audio_base64") or "")
+        normalized = _alignment(wire.get("normalized_alignment"))
+        return Piece(audio, _alignment(wire.get("alignment")), normalized)
+    except (ValueError, TypeError, AttributeError, KeyError) as error:
+        raise VendorFailed(VENDOR) from error
+
+
+def _alignment(wire: Any) -> Alignment | None:
+    if wire is None:
+        return None
+    starts, ends = (
+        [float(time) for time in wire[f"character_{which}_times_seconds"]]
+        for which in ("start", "end")
+    )
+    characters = [str(character) for character in wire["characters"]]
+    if not len(characters) == len(starts) == len(ends):
+        raise ValueError("times that do not fit their characters")
+    return Alignment(characters, starts, ends)
+
+
+def speech_path(script: Script, *, timed: bool = False) -> str:
+    """Where the vendor is asked for it."""
     # WAV has its length in its head, so the vendor makes it only as a whole.
     stream = "" if script.format.codec == "wav" else "/stream"
+    times = "/with-timestamps" if timed else ""
     voice_id, format_ = script.voice_id, script.format.name
-    return f"/v1/text-to-speech/{voice_id}{stream}?output_format={format_}"
+    extras = script.extras
+    further = f"&{extras.query}" if extras is not None and extras.query else ""
+    return f"/v1/text-to-speech/{voice_id}{stream}{times}?output_format={format_}{further}"
 
 
 def settings_body(settings: VoiceSettings) -> dict[str, Any]:
@@ -139,15 +206,35 @@ def settings_body(settings: VoiceSettings) -> dict[str, Any]:
     return body if settings.speed is None else {**body, "speed": settings.speed}
 
 
-def _speech_body(script: Script) -> dict[str, Any]:
-    return {
+def speech_body(script: Script) -> dict[str, Any]:
+    """What the vendor is asked to say, and how."""
+    model = speech_model(script.model)
+    body: dict[str, Any] = {
         "text": script.text,
         "model_id": script.model,
         "voice_settings": settings_body(script.settings),
     }
+    if script.language_code is not None and model.takes_language:
+        body["language_code"] = script.language_code
+    if script.seed is not None:
+        body["seed"] = script.seed
+    if model.takes_context:
+        around = {"previous_text": script.before, "next_text": script.after}
+        body |= {name: text for name, text in around.items() if text}
+    return body if script.extras is None else _with_extras(body, script)
 
 
-def _character_cost(headers: Mapping[str, str]) -> int | None:
+def _with_extras(body: Mapping[str, Any], script: Script) -> dict[str, Any]:
+    assert script.extras is not None
+    extras = orjson.loads(script.extras.fields)
+    if script.before or script.after:
+        # A part of a long text has other neighbours than the whole.
+        extras = {name: value for name, value in extras.items() if name not in _NEIGHBOURS}
+    settings = {**extras.pop("voice_settings", {}), **body["voice_settings"]}
+    return {**extras, **body, "voice_settings": settings}
+
+
+def character_cost(headers: Mapping[str, str]) -> int | None:
     """What the vendor charges, rounded up; it has sent both names."""
     text = headers.get("character-cost") or headers.get("x-character-count") or ""
     try:
@@ -157,11 +244,10 @@ def _character_cost(headers: Mapping[str, str]) -> int | None:
     return math.ceil(cost) if 0 <= cost <= _LARGEST_CHARACTER_COST else None
 
 
-async def _error_body(response: aiohttp.ClientResponse) -> Any:
+async def _error_body(answer: VendorAnswer) -> Any:
     try:
-        async with asyncio.timeout(5):
-            return orjson.loads(await response.content.read(_LARGEST_ERROR))
-    except (aiohttp.ClientError, TimeoutError, orjson.JSONDecodeError):
+        return orjson.loads(await answer.read(within=_ERROR_WITHIN))
+    except (VendorConnectionLost, orjson.JSONDecodeError):
         return None
 
 

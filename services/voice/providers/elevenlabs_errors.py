@@ -12,7 +12,12 @@ from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from typing import Any
 
-from services.voice.domain.errors import FormatNotInVendorPlan, SpeechRejected, VoiceNotFound
+from services.voice.domain.errors import (
+    FormatNotInVendorPlan,
+    SpeechRejected,
+    VoiceNotFound,
+    VoiceSlotsFull,
+)
 from services.voice.domain.script import VENDOR
 from shared.clients.egress import NoUsableKey
 from shared.errors import ExpectedFailure
@@ -96,6 +101,10 @@ def _format_outside_plan(_: _Refusal) -> ExpectedFailure:
     return FormatNotInVendorPlan(VENDOR)
 
 
+def _slots_full(_: _Refusal) -> ExpectedFailure:
+    return VoiceSlotsFull(VENDOR)
+
+
 def _voice_gone(refusal: _Refusal) -> ExpectedFailure:
     return VoiceNotFound(refusal.voice_id)
 
@@ -133,6 +142,8 @@ _BY_WORD: Mapping[str, _Make] = {
     "payment_required": _plan,
     "paid_plan_required": _plan,
     "output_format_not_allowed": _format_outside_plan,
+    "can_not_use_instant_voice_cloning": _plan,
+    "voice_limit_reached": _slots_full,
     "voice_not_found": _voice_gone,
     "max_character_limit_exceeded": _rejected,
     "unsupported_model": _rejected,

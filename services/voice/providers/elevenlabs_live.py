@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Any, Protocol
+from urllib.parse import urlencode
 
 import orjson
 from websockets.asyncio.client import ClientConnection
@@ -151,12 +152,7 @@ class _StreamInput:
         self._manner = manner
 
     def path(self) -> str:
-        manner = self._manner
-        return (
-            f"/v1/text-to-speech/{manner.voice_id}/stream-input?model_id={manner.model}"
-            f"&output_format={manner.format.name}&inactivity_timeout={_INACTIVITY_SECONDS}"
-            "&sync_alignment=true"
-        )
+        return f"/v1/text-to-speech/{self._manner.voice_id}/stream-input?{_query(self._manner)}"
 
     def first(self) -> dict[str, Any]:
         return {"text": " ", "voice_settings": settings_body(self._manner.settings)}
@@ -193,12 +189,7 @@ class _Dialogue:
         self._manner = manner
 
     def path(self) -> str:
-        manner = self._manner
-        return (
-            f"/v1/text-to-dialogue/stream-input?model_id={manner.model}"
-            f"&output_format={manner.format.name}&inactivity_timeout={_INACTIVITY_SECONDS}"
-            "&sync_alignment=true"
-        )
+        return f"/v1/text-to-dialogue/stream-input?{_query(self._manner)}"
 
     def first(self) -> dict[str, Any]:
         return {
@@ -218,6 +209,18 @@ class _Dialogue:
 
     def alignment(self, message: Mapping[str, Any]) -> Alignment | None:
         return alignment_in_seconds(message.get("alignment"))
+
+
+def _query(manner: Manner) -> str:
+    asked = {
+        "model_id": manner.model,
+        "output_format": manner.format.name,
+        "inactivity_timeout": _INACTIVITY_SECONDS,
+        "sync_alignment": "true",
+        "language_code": manner.language_code,
+        "seed": manner.seed,
+    }
+    return urlencode({name: value for name, value in asked.items() if value is not None})
 
 
 def alignment_in_seconds(wire: Any) -> Alignment | None:

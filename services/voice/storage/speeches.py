@@ -15,9 +15,10 @@ from shared.ids import EventId, UserId
 _HOLD = """
 insert into speech (
     id, user_id, usage_event_id, request_id, tier, provider, voice_id, model, format, characters,
-    sandbox, state, idempotency_key, request_hash, created_at, lease_expires_at
+    sandbox, state, idempotency_key, request_hash, created_at, lease_expires_at, asked_characters,
+    cached
 )
-values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, 'running', $12, $13, $14, $15)
+values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, 'running', $12, $13, $14, $15, $16, $17)
 on conflict (user_id, idempotency_key) where idempotency_key is not null do nothing
 returning id
 """
@@ -38,6 +39,12 @@ with closed as (
     select $6, $7, $8, now() from closed where $6::uuid is not null
 )
 select id from closed
+"""
+
+# All that is asked for is what a speech comes to, and that needs no second number.
+_ASK = """
+update speech set asked_characters = nullif($2, characters), format = $3
+where id = $1 and state = 'running' returning id
 """
 
 _GROW = """
@@ -82,7 +89,13 @@ class SqlSpeeches:
             hold.request_hash,
             hold.created_at,
             hold.lease_expires_at,
+            hold.asked_characters,
+            hold.cached,
         )
+        return row is not None
+
+    async def ask(self, speech_id: SpeechId, characters: int, format_: str) -> bool:
+        row = await self._database.fetchrow(_ASK, speech_id, characters, format_)
         return row is not None
 
     async def grow(self, speech_id: SpeechId, characters: int) -> bool:
@@ -136,7 +149,9 @@ def _hold_from_row(row: Row) -> Hold:
         model=row["model"],
         format=row["format"],
         characters=row["characters"],
+        asked_characters=row["asked_characters"],
         sandbox=row["sandbox"],
+        cached=row["cached"],
         idempotency_key=row["idempotency_key"],
         request_hash=row["request_hash"],
         created_at=row["created_at"],

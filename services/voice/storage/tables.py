@@ -14,7 +14,7 @@ from sqlalchemy import (
     Text,
     text,
 )
-from sqlalchemy.dialects.postgresql import UUID
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB, UUID
 
 from shared.db.forgotten import add_forgotten_user
 from shared.db.tables import new_metadata
@@ -25,8 +25,8 @@ add_forgotten_user(metadata)
 _ID = UUID(as_uuid=True)
 _TIME = DateTime(timezone=True)
 
-# The hold on a paid call, and its one terminal record. What was said is not kept: neither text nor
-# audio.
+# The hold on a paid call, and its one terminal record. What was said is not kept here: neither text
+# nor audio.
 speech = Table(
     "speech",
     metadata,
@@ -41,6 +41,7 @@ speech = Table(
     Column("format", Text, nullable=False),
     Column("characters", Integer, nullable=False),
     Column("sandbox", Boolean, nullable=False),
+    Column("cached", Boolean, nullable=False, server_default=text("false")),
     Column("state", Text, nullable=False),
     Column("outcome", Text),
     Column("asked_characters", Integer),  # null: all of them at once
@@ -69,5 +70,64 @@ speech = Table(
         "ix_speech_lease_expires_at",
         "lease_expires_at",
         postgresql_where=text("state = 'running'"),
+    ),
+)
+
+# What a user had said before: audio that is sealed for its user and its place. The place is a keyed
+# digest, so that nobody who reads this learns what was said.
+cached_utterance = Table(
+    "cached_utterance",
+    metadata,
+    Column("user_id", _ID, primary_key=True),
+    Column("address", LargeBinary, primary_key=True),
+    Column("audio", LargeBinary, nullable=False),
+    Column("bytes", Integer, nullable=False),
+    Column("kept_at", _TIME, nullable=False),
+    Index("ix_cached_utterance_kept_at", "kept_at"),
+)
+
+# What a user has said once for all about a voice: only what differs from the defaults.
+voice_settings = Table(
+    "voice_settings",
+    metadata,
+    Column("user_id", _ID, primary_key=True),
+    Column("voice_id", Text, primary_key=True),
+    Column("settings", JSONB, nullable=False),
+    Column("updated_at", _TIME, nullable=False),
+)
+
+# A voice made from samples of somebody who agreed to it. The samples are not kept.
+cloned_voice = Table(
+    "cloned_voice",
+    metadata,
+    Column("id", _ID, primary_key=True),
+    Column("user_id", _ID, nullable=False),
+    Column("tier", Text, nullable=False),
+    Column("provider", Text, nullable=False),
+    Column("voice_id", Text),  # null while it is being made
+    Column("name", Text, nullable=False),
+    Column("sample_sha256s", ARRAY(Text), nullable=False),
+    Column("consent_version", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("requires_verification", Boolean, nullable=False, server_default=text("false")),
+    Column("idempotency_key", Text),
+    Column("request_hash", LargeBinary),
+    Column("created_at", _TIME, nullable=False),
+    Column("removal_asked_at", _TIME),
+    CheckConstraint("state in ('making', 'ready', 'removing')", name="state"),
+    CheckConstraint("(state = 'making') = (voice_id is null)", name="voice"),
+    CheckConstraint("(idempotency_key is null) = (request_hash is null)", name="idempotency"),
+    Index("ix_cloned_voice_user_id_voice_id", "user_id", "voice_id"),
+    Index(
+        "uq_cloned_voice_user_id_idempotency_key",
+        "user_id",
+        "idempotency_key",
+        unique=True,
+        postgresql_where=text("idempotency_key is not null"),
+    ),
+    Index(
+        "ix_cloned_voice_created_at",
+        "created_at",
+        postgresql_where=text("state = 'making'"),
     ),
 )

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from services.voice.storage.clones import SqlClones
+from services.voice.storage.own_settings import SqlOwnSettings
 from services.voice.storage.traces import SqlTraces
+from services.voice.storage.utterances import SqlUtterancesOfUser
 from shared.db.forgotten import SqlForgottenUsers
 from shared.db.unit_of_work import SqlUnitOfWork
 
@@ -12,8 +15,14 @@ class SqlWork(SqlUnitOfWork):
 
     service = "voice"
     traces: SqlTraces
+    own_settings: SqlOwnSettings
+    clones: SqlClones
+    utterances: SqlUtterancesOfUser
     forgotten: SqlForgottenUsers
 
     def open_repositories(self) -> None:
         self.traces = SqlTraces(self.connection)
+        self.own_settings = SqlOwnSettings(self.connection)
+        self.clones = SqlClones(self.connection)
+        self.utterances = SqlUtterancesOfUser(self.connection)
         self.forgotten = SqlForgottenUsers(self.connection)

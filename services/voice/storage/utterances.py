@@ -62,9 +62,7 @@ class SqlUtterances:
     ) -> None:
         async with self._database.connection() as connection, connection.transaction():
             await connection.execute(_KEEP, user_id, address, sealed, len(sealed), at)
-            await connection.execute(
-                _TRIM, user_id, bounds.entries_of_user, bounds.bytes_of_user
-            )
+            await connection.execute(_TRIM, user_id, bounds.entries_of_user, bounds.bytes_of_user)
 
     async def drop_before(self, moment: datetime, *, most: int) -> int:
         return erased(await self._database.execute(_DROP, moment, most))

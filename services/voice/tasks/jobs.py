@@ -14,6 +14,12 @@ async def settle_orphans(actions: Actions) -> None:
     await actions.settle_orphans()
 
 
+@listen.every(timedelta(minutes=5))
+async def forget_lost_clones(actions: Actions) -> None:
+    """Let go of voices whose making nobody saw to its end."""
+    await actions.forget_lost_clones()
+
+
 @listen.every(timedelta(seconds=5))
 async def forget_users(actions: Actions) -> None:
     """Go on forgetting deleted users of whom something was left."""
@@ -24,3 +30,9 @@ async def forget_users(actions: Actions) -> None:
 async def watch_forgotten_users(actions: Actions) -> None:
     """Erase what has come late of users who were forgotten."""
     await actions.forget_user.watch()
+
+
+@listen.every(timedelta(hours=1))
+async def drop_old_utterances(actions: Actions) -> None:
+    """Let go the audio that is kept to be said again, once it is old."""
+    await actions.spoken_before.drop_old()

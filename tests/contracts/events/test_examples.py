@@ -1,7 +1,7 @@
 """What was once published must be read for ever: an example of each event type, kept as it was.
 
-A new type needs `examples/<type>.json`. An example is never changed: a change that it does not
-survive is a new major version of the type.
+A new type needs `examples/<type>.json`, and a new field one in `examples/later`. An example is
+never changed: a change that it does not survive is a new major version of the type.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import pytest
 from shared.events import CATALOGUE, Fact
 
 EXAMPLES = Path(__file__).parent / "examples"
+LATER = sorted((EXAMPLES / "later").glob("*.json"), key=lambda path: path.name)
 TYPES = sorted(t for t, event in CATALOGUE.items() if event.__module__.startswith("shared.events."))
 
 
@@ -45,3 +46,9 @@ def test_the_example_of_version_1_names_every_required_field(type_: str) -> None
     }
     # A field that is required today and was absent then would shut out what is already on its way.
     assert required <= set(example_of(type_)["data"])
+
+
+@pytest.mark.parametrize("path", LATER, ids=lambda path: path.stem)
+def test_an_example_with_later_fields_loses_nothing(path: Path) -> None:
+    stored = json.loads(path.read_text())
+    assert Fact.from_wire(stored).to_wire()["data"].items() >= stored["data"].items()

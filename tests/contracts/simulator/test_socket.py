@@ -107,6 +107,49 @@ async def test_text_is_gathered_flushed_and_finished(simulator: RunningSimulator
     assert (served["chunks"], served["outcome"]) == (2, "completed")
 
 
+async def test_the_newest_models_have_a_socket_of_their_own(
+    simulator: RunningSimulator, key: str
+) -> None:
+    url = f"{simulator.elevenlabs.replace('http', 'ws')}/v1/text-to-dialogue/stream-input"
+    query = urlencode({"model_id": "eleven_v3", "sync_alignment": "true"})
+    turn = {"text": "Hello there. ", "voice_id": VOICE, "new_turn": False}
+    headers = {"xi-api-key": key}
+    async with connect(f"{url}?{query}", additional_headers=headers, proxy=None) as socket:
+        await socket.send(json.dumps({"voices": [VOICE], "voice_settings": {"stability": 0.5}}))
+        await socket.send(json.dumps({"keep_alive": True}))
+        await socket.send(json.dumps({"inputs": [turn]}))
+        await socket.send(json.dumps({"flush": True}))
+        audio = await hear(socket)
+        assert set(audio) == {"audio", "alignment", "normalized_alignment"}
+        assert "".join(audio["alignment"]["characters"]) == "Hello there. "
+        assert await hear(socket) == {"is_final_audio_for_turn": True}
+        await socket.send(json.dumps({"inputs": [{**turn, "text": "Bye. "}]}))
+        await socket.send(json.dumps({"close_socket": True}))
+        last = await hear_all(socket)
+        assert (last[-1], socket.close_code) == ({"is_final": True}, 1000)
+    (served,) = simulator.served(key=key)
+    assert served["usage"]["characters"] == 18
+
+
+@pytest.mark.parametrize(
+    ("model", "first", "error"),
+    [
+        (FLASH, {"voices": [VOICE]}, "unsupported_model"),
+        ("eleven_v3", {}, "invalid_message"),
+        ("eleven_v3", {"voices": ["nobody"]}, "voice_not_found"),
+    ],
+)
+async def test_the_newer_socket_refuses_in_its_own_words(
+    simulator: RunningSimulator, key: str, model: str, first: dict[str, Any], error: str
+) -> None:
+    url = f"{simulator.elevenlabs.replace('http', 'ws')}/v1/text-to-dialogue/stream-input"
+    headers = {"xi-api-key": key}
+    async with connect(f"{url}?model_id={model}", additional_headers=headers, proxy=None) as socket:
+        await socket.send(json.dumps(first))
+        (refusal,) = await hear_all_until_closed(socket)
+        assert refusal["error"] == error
+
+
 async def test_enough_text_is_spoken_unasked(simulator: RunningSimulator, key: str) -> None:
     async with dial(simulator, key) as socket:
         await say(socket, " ", generation_config={"chunk_length_schedule": [60]})

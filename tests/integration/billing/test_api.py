@@ -175,6 +175,7 @@ async def test_records_come_in_pages_the_newest_first(billing: Billing, ada: UUI
     while True:
         params = {"limit": "4", **({"cursor": cursor} if cursor else {})}
         page = (await billing.get("usage/records", ada, params=params)).json()
+        assert page["archived_requests"] == 0
         found += [record["event_id"] for record in page["data"]]
         cursor = page["next_cursor"]
         if cursor is None:
@@ -194,6 +195,20 @@ async def test_a_record_says_what_was_used_and_what_it_cost(billing: Billing, ad
     assert record["price_version"].startswith("genai-prices/")
     assert (record["tier"], record["provider_request_id"]) == ("pro", "chatcmpl-1")
     assert "user_id" not in record
+
+
+async def test_what_was_said_again_says_so_and_costs_nothing_though_its_model_has_no_price(
+    billing: Billing, ada: UUID
+) -> None:
+    await billing.record(
+        a_speech(user=ada, at=NOON),
+        a_speech(user=ada, at=NOON + timedelta(seconds=1), characters=0, cached=True),
+        a_speech(user=ada, at=NOON + timedelta(seconds=2), provider="espeak-ng", model="espeak-ng"),
+    )
+    engine, again, first = (await billing.get("usage/records", ada)).json()["data"]
+    assert (first["cached"], first["cost_microusd"]) == (False, None)
+    assert (again["cached"], again["characters"], again["cost_microusd"]) == (True, 0, 0)
+    assert (engine["cost_microusd"], engine["price_version"]) == (0, "own-engine/1")
 
 
 async def test_records_of_a_period(billing: Billing, ada: UUID) -> None:
@@ -250,7 +265,7 @@ async def test_another_users_usage_looks_absent(billing: Billing, ada: UUID) -> 
     await billing.record(*(a_usage(user=ada, at=NOON) for _ in range(3)))
     cursor = (await billing.get("usage/records", ada, params={"limit": "1"})).json()["next_cursor"]
     page = (await billing.get("usage/records", grace, params={"cursor": cursor})).json()
-    assert page == {"data": [], "next_cursor": None}
+    assert page == {"data": [], "next_cursor": None, "archived_requests": 0}
 
 
 # Subscription and plans

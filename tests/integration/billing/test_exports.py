@@ -29,7 +29,7 @@ from services.billing.domain.export_target import check_target
 from services.billing.domain.period import Period
 from services.billing.domain.ports import NewUnitOfWork
 from services.billing.domain.price_book import UnitPrices
-from services.billing.domain.usage_export import COLUMNS, METERS, OWN_COLUMNS
+from services.billing.domain.usage_export import COLUMNS, METERS, OWN_COLUMNS, Day
 from services.billing.providers.archived_rows import ArchivedUsage
 from services.billing.providers.export_target import open_target
 from services.billing.providers.parquet_archive import ParquetArchive
@@ -39,6 +39,7 @@ from shared.db.database import Database
 from shared.ids import UserId
 from tests.integration.billing.harness import Billing
 from tests.support.billing import NOON, StoppedClock, a_speech, a_usage, id_made_at
+from tests.support.billing_invoices import settle
 
 CSV, NDJSON, PARQUET = "text/csv", "application/x-ndjson", "application/vnd.apache.parquet"
 STAFF = UserId(uuid4())
@@ -152,6 +153,7 @@ async def test_what_lies_in_the_archive_is_in_the_file(
         " values ('2031-05-01', now(), $1, '[]', '{}', '')",
         STAFF,
     )
+    await settle(actions, database)
     files = ParquetArchive(tmp_path)
     read = ReadRows(work, ArchivedUsage(files))
     period = Period(day, day + timedelta(days=1))
@@ -214,6 +216,27 @@ async def test_a_day_that_is_over_lies_there_with_its_manifest(
         *("_manifest.json", "part-000.csv", "part-000.ndjson", "part-000.parquet")
     }
     assert await export() == 0
+
+
+async def test_a_day_whose_archive_cannot_be_read_keeps_no_other_away(
+    exporting: Callable[..., ExportDays], actions: Actions, database: Database, tmp_path: Path
+) -> None:
+    await actions.record_usage([used(3)])
+    await actions.link_ledger()
+    chain = Day(NOON.date() - timedelta(days=200)).chain
+    await database.execute(
+        "insert into ledger_archive (partition, begins, ends, first_chain, last_chain, state,"
+        " changed_at) values ('gone', $1, $1, $2, $2 + 30, 'dropped', now())",
+        uuid4(),
+        chain,
+    )
+    export = exporting(tmp_path.as_uri())
+    assert [await export() for _ in range(2)] == [0, 1]
+    assert (tmp_path / "usage" / "day=2026-11-23" / "_manifest.json").exists()
+    [failing] = await database.fetch(
+        "select count(*) as days from usage_export_day where failed_at is not null"
+    )
+    assert failing["days"] == 31
 
 
 async def test_late_usage_and_corrections_bring_a_new_revision(

@@ -52,3 +52,13 @@ async def test_the_export_holds_every_record(actions: Actions) -> None:
     await actions.record_usage([*usage, a_usage()])
     records = [entry async for page in actions.export_user.records(ada) for entry in page]
     assert {entry.event_id for entry in records} == {fact.id for fact in usage}
+
+
+async def test_no_link_or_visit_of_theirs_is_left(actions: Actions, database: Database) -> None:
+    ada, grace = UserId(uuid4()), UserId(uuid4())
+    for user in (ada, grace):
+        await actions.open_dashboard.enter(await actions.open_dashboard.link(user, uuid4()))
+        await actions.open_dashboard.link(user, uuid4())
+    await actions.forget_user.begin([(ada, ErasureId(uuid4()))])
+    rows = await database.fetch("select user_id, kind from dashboard_pass order by kind")
+    assert [(row["user_id"], row["kind"]) for row in rows] == [(grace, "link"), (grace, "visit")]

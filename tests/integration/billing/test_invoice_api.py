@@ -115,6 +115,8 @@ async def _an_export_has_it(billing: Billing) -> None:
     export = books_of(billing).actions.export_user
     pages = [page async for page in export.invoices(UserId(ADA))]
     assert [invoice.number for page in pages for invoice, _ in page] == ["TT-2026-000001"]
+    charged = [page async for page in export.charges(UserId(ADA))]
+    assert [charge.amount_microusd for page in charged for charge in page] == [15_000_000]
     notes = [page async for page in export.credit_notes(UserId(ADA))]
     assert [note.number for page in notes for note in page] == ["TT-CN-2026-000001"]
 

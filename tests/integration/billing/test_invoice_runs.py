@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from fractions import Fraction
 from itertools import count
@@ -20,8 +20,12 @@ from hypothesis import strategies as st
 from services.billing.actions.make_invoices import MakeInvoices
 from services.billing.domain.closing import Month
 from services.billing.domain.crediting import CreditRequest, WantedCredit
-from services.billing.domain.errors import AdjustmentNotAcceptable, UsageVoidedAlready
-from services.billing.domain.invoicing import month_after
+from services.billing.domain.errors import (
+    AdjustmentNotAcceptable,
+    InvoicesOutOfOrder,
+    UsageVoidedAlready,
+)
+from services.billing.domain.invoicing import Scope, month_after
 from services.billing.domain.ports import NewUnitOfWork
 from services.billing.settings import Settings
 from services.billing.storage.unit_of_work import SqlWork
@@ -304,3 +308,38 @@ async def test_runs_at_the_same_time_make_what_one_makes(books: Books) -> None:
     runs = await asyncio.gather(*(make(month, by=STAFF, within=A_WHILE) for _ in range(4)))
     assert {run.left for run in runs} == {0}
     assert await outcome(books, holders) == whole(7)
+
+
+async def test_runs_of_two_months_never_begin_at_once(books: Books) -> None:
+    """Both would take all that was before them, and neither could be ended."""
+    september, october = Month.named("2026-09"), Month.named("2026-10")
+    await books.close(october)
+    async with books.work() as work:
+        await work.invoice_runs.take_turn()
+        closed = await work.invoice_runs.next_closed()
+        assert closed is not None
+        await books.close(september)
+        racing = asyncio.create_task(books.run(september))
+        await asyncio.sleep(0.1)
+        await work.invoice_runs.begin(Scope.of(None, closed), at=closed.closed_at, by=None)
+        assert not racing.done()
+    with pytest.raises(InvoicesOutOfOrder):
+        await racing
+    assert (await books.run(october)).finished_at is not None
+
+
+async def test_a_month_waits_until_all_of_the_one_before_is_invoiced(books: Books) -> None:
+    september, october = Month.named("2026-09"), Month.named("2026-10")
+    ada, bob = uuid4(), uuid4()
+    for holder in (ada, bob):
+        await books.charge(a_charge(holder, 1_000_000, at=datetime(2026, 9, 10, tzinfo=UTC)))
+    await books.close(september)
+    one_at_a_time = replace(books.actions.make_invoices, page=1)
+    begun = await one_at_a_time(september, by=STAFF, within=timedelta(0))
+    assert begun.left == 1
+    await books.close(october)
+    with pytest.raises(InvoicesOutOfOrder):
+        await books.run(october)
+    await books.run(september)
+    assert [len(await books.invoices_of(holder)) for holder in (ada, bob)] == [1, 1]
+    assert (await books.run(october)).invoices == 0

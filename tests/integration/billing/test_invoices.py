@@ -10,6 +10,7 @@ from uuid import uuid4
 import asyncpg
 import pytest
 
+from services.billing.domain.balance import balance_of
 from services.billing.domain.closing import Month
 from services.billing.domain.crediting import CreditRequest, WantedCredit
 from services.billing.domain.errors import (
@@ -398,6 +399,44 @@ async def test_what_was_paid_counts_for_the_oldest_invoice_first(books: Books) -
     oldest = (await books.invoices_of(ada))[0]
     await books.actions.issue_credit_note(oldest.id, a_request())
     assert await standings() == [(1500, 0, 0), (0, 1000, 0)]
+
+
+async def test_invoices_stand_as_the_balance_does(books: Books) -> None:
+    ada = UserId(uuid4())
+    in_september = [a_charge(ada, amount, at=IN_SEPTEMBER) for amount in (10_000_000, -8_000_000)]
+    await books.charge(*in_september, a_charge(ada, 10_000_000, at=IN_OCTOBER))
+    await books.close_and_run(SEPTEMBER)
+    await books.close_and_run(OCTOBER)
+
+    async def open_cents() -> list[int]:
+        async with books.work() as work:
+            heads = await work.invoices.heads(holder=ada, most=9)
+            owed = balance_of(await work.accounts.of(ada)).owed_microusd
+        found = [head.standing.open_cents for head in reversed(heads)]
+        assert sum(found) == max(owed, 0) // 10_000
+        return found
+
+    async def receive(kind: PaymentKind, state: PaymentState, amount: int) -> None:
+        id_ = PaymentId(uuid7())
+        async with books.work() as work:
+            await work.payments.add(
+                Payment(id_, ada, False, kind, state, "stripe", amount, ada, IN_OCTOBER)
+            )
+
+    assert await open_cents() == [200, 1000]
+    # More is taken back of an invoice than it came to: the rest counts for the others.
+    first = (await books.invoices_of(ada))[0]
+    debit, credit = sorted(first.lines, key=lambda line: -line.amount_microusd)
+    await books.actions.issue_credit_note(first.id, a_request(WantedCredit(debit.id), key="1"))
+    assert await open_cents() == [0, 200]
+    # And what was in favour may be taken back too.
+    await books.actions.issue_credit_note(first.id, a_request(WantedCredit(credit.id), key="2"))
+    assert await open_cents() == [0, 1000]
+    # Money for which nothing was left to do has come, until it is sent back.
+    await receive(PaymentKind.ORDER, PaymentState.UNUSED, 3_000_000)
+    assert await open_cents() == [0, 700]
+    await receive(PaymentKind.REFUND, PaymentState.PAID, -3_000_000)
+    assert await open_cents() == [0, 1000]
 
 
 async def test_the_webhooks_hear_of_invoices_and_credit_notes(

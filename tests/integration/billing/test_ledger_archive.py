@@ -18,6 +18,7 @@ from services.billing.actions import Actions
 from services.billing.actions.archive_ledger import ArchiveLedger, VerifyArchive
 from services.billing.domain.errors import UsageRecordNotFound
 from services.billing.domain.ledger_chain import chain_of
+from services.billing.domain.period import Period
 from services.billing.domain.ports import NewUnitOfWork
 from services.billing.domain.price_book import UnitPrices
 from services.billing.providers.parquet_archive import ParquetArchive
@@ -27,6 +28,7 @@ from shared.events import Fact
 from shared.events.usage import UsageRecorded
 from shared.ids import UserId
 from tests.support.billing import StoppedClock, a_speech, a_usage, id_made_at
+from tests.support.billing_invoices import settle
 
 DAY = datetime(2031, 5, 6, tzinfo=UTC)
 PARTITION = "ledger_entry_2031_05_06"
@@ -81,6 +83,7 @@ def archiving(
         await actions.rate_unpriced_usage()
         await actions.link_ledger()
         await close_months(database, DAY)
+        await settle(actions, database)
         clock.move(timedelta(days=100))
         files = ParquetArchive(tmp_path)
         archive = ArchiveLedger(work, files, clock, timedelta(days=95))
@@ -119,12 +122,18 @@ async def test_an_archived_day_holds_every_fact_and_every_sum_stays(
     day: Archiving = await archiving(actions, database)
     rows = {row["event_id"]: row for row in await database.fetch("select * from ledger_entry")}
     hours = await database.fetch("select * from usage_hour order by 1, 2, 3")
+    asked = Period(DAY, DAY + timedelta(days=1))
+    assert await actions.list_usage.archived(ADA, asked) == 0
     assert await day.archive() == [PARTITION]
+    assert await actions.list_usage.archived(ADA, asked) == 40
+    assert await actions.list_usage.archived(STAFF, asked) == 0
     assert await still_in_the_database(database) == set()
     archived = in_the_file(day.folder)
     assert set(archived) == {str(id_) for id_ in rows}
     for id_, row in rows.items():
-        kept = {name: value for name, value in row.items() if name != "pricing_status"}
+        # What was cached says so by its price's version, too.
+        derived = ("pricing_status", "cached")
+        kept = {name: value for name, value in row.items() if name not in derived}
         there = {name: archived[str(id_)][name] for name in kept}
         assert {n: str(v) if isinstance(v, UUID) else v for n, v in kept.items()} == there
     assert await database.fetch("select * from usage_hour order by 1, 2, 3") == hours
@@ -167,6 +176,7 @@ async def test_usage_that_comes_between_writing_and_dropping_is_archived_too(
     await actions.record_usage([late])
     assert await day.archive() == []  # it has no link yet
     await actions.link_ledger()
+    await settle(actions, database)
     assert await day.archive() == []  # the file lacks it
     assert await day.archive() == [PARTITION]
     assert str(late.id) in in_the_file(day.folder)
@@ -200,8 +210,69 @@ async def test_what_is_unpriced_unlinked_or_of_an_open_month_stays(
         await connection.execute("delete from period")
     assert await day.archive() == []
     await close_months(database, DAY)
+    await settle(actions, database)
     assert await day.archive() == [PARTITION]
     assert (await actions.check_rollups()).drifts == 0
+
+
+async def test_what_is_on_no_invoice_yet_or_not_counted_stays(
+    archiving: Any, actions: Actions, database: Database
+) -> None:
+    day: Archiving = await archiving(actions, database)
+    late = a_usage(user=ADA, id_=id_made_at(DAY + timedelta(hours=3)), at=DAY)
+    await actions.record_usage([late])
+    await actions.link_ledger()
+    await actions.derive_activity()
+    assert await day.archive() == []  # it came after the month was invoiced
+    await settle(actions, database)
+    await actions.correct_usage(late.id, None, reason="Not paid.", by=STAFF)
+    await actions.link_ledger()
+    await actions.derive_activity()
+    assert await day.archive() == []  # its fee is to be given back by its tier
+    await settle(actions, database)
+    await database.execute("delete from analytics_cursor where chain >= 0")
+    assert await day.archive() == []
+    await settle(actions, database)
+    assert await day.archive() == [PARTITION]
+
+
+async def test_a_price_that_became_known_is_invoiced_before_its_entry_leaves(
+    archiving: Any, actions: Actions, database: Database
+) -> None:
+    day: Archiving = await archiving(actions, database)
+    await database.execute("alter table invoice_item disable trigger user")
+    await database.execute("update invoice_item set unpriced = true")
+    await database.execute("alter table invoice_item enable trigger user")
+    assert await day.archive() == []
+    await database.execute(
+        "insert into invoice_item select source_id, 'priced', line_id, holder_id, false"
+        " from invoice_item where aspect = 'usage'"
+    )
+    assert await day.archive() == [PARTITION]
+
+
+async def test_what_was_to_be_told_of_an_archived_day_is_dropped_with_it(
+    archiving: Any, actions: Actions, database: Database
+) -> None:
+    """A run of links that are gone would be told as one in which nothing happened."""
+    day: Archiving = await archiving(actions, database)
+    endpoint = uuid4()
+    await database.execute(
+        "insert into webhook_endpoint (id, owner_kind, url, types, secret, created_by, created_at,"
+        " disabled_at, disabled_because) values"
+        " ($1, 'operator', 'https://example.com', '{usage.recorded}', '', $1, now(), now(),"
+        " 'by_owner')",
+        endpoint,
+    )
+    await database.execute(
+        "insert into webhook_delivery (id, endpoint_id, type, effect_key, chain, first_sequence,"
+        " last_sequence, created_at, state, next_attempt_at)"
+        " select $1, $1, 'usage.recorded', 'usage', max(chain), 1, 9, now(), 'waiting', now()"
+        " from ledger_link",
+        endpoint,
+    )
+    assert await day.archive() == [PARTITION]
+    assert await database.fetch("select id from webhook_delivery") == []
 
 
 async def test_what_comes_for_an_archived_day_is_refused_alone(

@@ -107,6 +107,13 @@ async def test_no_table_can_be_read_and_nothing_written(cursor: Cursor, database
         "create schema mine",
         "drop view reporting.usage",
         "set role companion",
+        "select lo_create(0)",
+        "select lo_from_bytea(0, 'x')",
+        "select pg_advisory_lock(4246, 1)",
+        "select pg_try_advisory_xact_lock(1)",
+        "select nextval(c.oid) from pg_class c where relkind = 'S' limit 1",
+        "select pg_read_file('postgresql.conf')",
+        "copy (select 1) to program 'true'",
         "create role mine",
     ):
         with pytest.raises(errors.InsufficientPrivilege):

@@ -292,5 +292,9 @@ async def test_every_job_does_its_work(actions: Actions, database: Database) -> 
         "billing.jobs.export_days",
         "billing.jobs.keep_export_queue",
         "billing.jobs.rerate_usage",
+        "billing.jobs.make_invoices",
+        "billing.jobs.derive_activity",
+        "billing.jobs.tell_spending",
+        "billing.jobs.forget_webhook_deliveries",
     }
     assert await database.fetch("select * from outbox") == []

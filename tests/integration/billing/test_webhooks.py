@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
@@ -523,6 +523,23 @@ async def test_spending_is_told_once_for_each_threshold_and_month(
         (400, 410),
     ]
     assert await actions.choose_alerts(ada.id, []) == []
+
+
+async def test_what_is_spent_at_the_end_of_a_month_is_told_after_its_turn(
+    actions: Actions, database: Database, ada: Asker, clock: StoppedClock
+) -> None:
+    turn = datetime(2026, 12, 1, tzinfo=UTC)
+    clock.move(turn - timedelta(seconds=20) - clock.now())
+    await actions.choose_alerts(ada.id, [200])
+    await actions.record_usage([a_usage(user=ada.id, at=clock.now())])
+    clock.move(timedelta(seconds=40))
+    # A threshold of the new month says nothing about the one that is over.
+    await actions.choose_alerts(ada.id, [100, 200])
+    assert [await actions.tell_spending() for _ in range(2)] == [1, 0]
+    [told] = await database.fetch(
+        "select envelope -> 'data' as data from outbox where envelope ->> 'type' = 'spend.reached'"
+    )
+    assert (told["data"]["month"], told["data"]["threshold_microusd"]) == ("2026-11", 200)
 
 
 async def test_a_changed_subscription_is_told(

@@ -297,8 +297,12 @@ async def _raw(user: ChatUser, body: Any) -> httpx.Response:
 @pytest.mark.parametrize(
     ("parts", "code"),
     [
-        ({"speak": True}, "speak_not_offered"),
-        ({"speak": {"voice_id": "x"}}, "speak_not_offered"),
+        ({"speak": True}, "speak_needs_stream"),
+        ({"speak": True, "stream": True}, "speak_not_offered"),
+        ({"speak": {"voice_id": "x"}, "stream": True}, "speak_not_offered"),
+        ({"speak": 1, "stream": True}, "invalid_request"),
+        ({"speak": {"voice": "x"}, "stream": True}, "invalid_request"),
+        ({"speak": {"settings": {"speed": 9}}, "stream": True}, "invalid_request"),
         ({"tool_choice": {"name": "none_of_them"}, "tools": [TOOL]}, "bad_tool"),
         ({"tool_choice": "required"}, "bad_tool"),
         ({"tool_choice": "maybe"}, "invalid_request"),

@@ -159,7 +159,11 @@ async def test_branches_images_and_preferences_are_exported_and_forgotten(chat: 
 
         document = (await fetch_export(chat, UserId(user.id))).json()
 
-        assert document["preferences"] == {**choice, "monthly_cap_usd": "7.000000"}
+        assert document["preferences"] == {
+            **choice,
+            "monthly_cap_usd": "7.000000",
+            "speak_voice_id": None,
+        }
         (session,) = document["sessions"]
         assert [m["active"] for m in session["messages"]] == [True, False, True]
         (kept,) = session["messages"][0]["attachments"]

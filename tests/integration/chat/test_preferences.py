@@ -27,15 +27,21 @@ async def test_a_choice_is_kept_whole(chat: ChatSuite) -> None:
             "fallback": [],
             "monthly_cap_microusd": None,
             "monthly_cap_usd": None,
+            "speak_voice_id": None,
         }
         assert await chosen(user) == nothing
-        choice = {"fallback": ["gemini", "openai", "gemini"], "monthly_cap_microusd": 2_500_000}
+        choice = {
+            "fallback": ["gemini", "openai", "gemini"],
+            "monthly_cap_microusd": 2_500_000,
+            "speak_voice_id": "21m00Tcm4TlvDq8ikWAM",
+        }
         answer = await user.client.put("/chat/preferences", json=choice)
         assert answer.status_code == 200, answer.text
         assert await chosen(user) == {
             "fallback": ["gemini", "openai"],
             "monthly_cap_microusd": 2_500_000,
             "monthly_cap_usd": "2.500000",
+            "speak_voice_id": "21m00Tcm4TlvDq8ikWAM",
         }
         assert await chosen(other) == nothing
         assert (await user.client.put("/chat/preferences", json={})).json() == nothing
@@ -55,6 +61,7 @@ async def test_a_choice_is_kept_whole(chat: ChatSuite) -> None:
         ({"monthly_cap_microusd": "5"}, "invalid_request"),
         ({"monthly_cap_microusd": 10**30}, "invalid_request"),
         ({"monthly_cap": 5}, "invalid_request"),
+        ({"speak_voice_id": "no/voice"}, "invalid_request"),
         ([], "invalid_request"),
     ],
 )

@@ -362,6 +362,9 @@ class OnOneConnection:
     async def fetchrow(self, sql: str, *values: Any) -> Any:
         return await self._connection.fetchrow(sql, *values)
 
+    async def wake_relay(self) -> None:
+        """Nothing of it can be seen yet."""
+
 
 async def test_a_question_never_follows_a_question_whose_answer_it_did_not_see(
     database: Database,

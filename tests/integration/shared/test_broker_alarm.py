@@ -8,6 +8,7 @@ from uuid import uuid4
 
 import pytest
 
+from shared.messaging.publisher import NotSent
 from tests.support.engines import RabbitServer
 from tests.support.event_service.brokers import Broker
 from tests.support.event_service.world import Herald, Scribe, a_usage, assert_each_once
@@ -38,6 +39,25 @@ def test_a_disk_alarm_holds_up_the_relay_alone_and_loses_and_doubles_nothing(
     assert_each_once(herald, workers)
     assert len(set(herald.sent())) == 120
     assert herald.sequences("usage.recorded.free") == list(range(1, 121))
+
+
+@pytest.mark.parametrize(
+    "broker", [pytest.param("rabbitmq", marks=pytest.mark.rabbitmq)], indirect=True
+)
+def test_under_an_alarm_an_attempt_ends_soon(
+    herald: Herald, workers: Scribe, broker: Broker, rabbitmq_server: RabbitServer
+) -> None:
+    """A relay that is to end must not wait for a broker that reads nothing any more."""
+    relay = herald.relay()
+    herald.publish([a_usage()])
+    herald.drain(relay)
+    with ThreadPoolExecutor(1) as another_thread:
+        with rabbitmq_server.disk_alarm():
+            herald.publish([a_usage()])
+            with pytest.raises(NotSent):
+                another_thread.submit(relay.run_once).result(20)
+        herald.drain(relay)
+    assert_each_once(herald, workers)
 
 
 def seconds_to_publish(herald: Herald) -> float:

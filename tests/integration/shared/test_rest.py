@@ -158,6 +158,15 @@ async def test_a_process_rings_at_most_once_a_second(producer: Herald) -> None:
         bell.close()
 
 
+async def test_a_ring_that_fails_does_not_look_like_a_commit_that_failed(
+    producer: Herald, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shared.db.database.BELL", "no name of a channel")
+    async with open_database(producer.url, connections=1, application="herald") as database:
+        await database.wake_relay()
+        await database.check()
+
+
 @pytest.fixture
 def waiting_for_messages(tmp_path: Path) -> Iterator[Connection]:
     """A consumer whose question for messages Valkey will answer in a minute."""

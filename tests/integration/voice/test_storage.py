@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 from datetime import timedelta
+from uuid import uuid4
 
 import pytest
 from alembic.autogenerate import compare_metadata
@@ -18,6 +19,7 @@ from services.voice.domain.speech import (
     settlement_of_lost,
     usage_fact,
 )
+from services.voice.storage.admission import ValkeyAdmission
 from services.voice.storage.speeches import SqlSpeeches
 from services.voice.storage.tables import metadata
 from shared.db.database import Database
@@ -25,8 +27,9 @@ from shared.db.engine import sync_engine
 from shared.events import Fact
 from shared.events.usage import UsageRecorded
 from shared.limits.admission import Admissions, open_cache
+from shared.tiers import tier_named
 from tests.support.engines import PostgresServer
-from tests.support.voice import NOON, a_hold
+from tests.support.voice import NOON, a_hold, a_user
 
 DONE = Settlement(Outcome.DONE, Used(6, "provider"), "vendor-1")
 REFUSED = Settlement(Outcome.REFUSED, None)
@@ -63,6 +66,19 @@ async def test_a_hold_comes_back_as_it_went(speeches: SqlSpeeches) -> None:
     hold = keyed(a_hold(sandbox=True))
     assert await speeches.hold(hold)
     assert await speeches.orphans(NOON + timedelta(minutes=1), most=10) == [hold]
+
+
+async def test_a_hold_grows_until_it_is_settled(speeches: SqlSpeeches, database: Database) -> None:
+    hold = a_hold()
+    await speeches.hold(hold)
+    assert await speeches.grow(hold.id, 30)
+    (orphan,) = await speeches.orphans(NOON + timedelta(hours=1), most=1)
+    assert orphan == replace(hold, characters=30), "a lost replica's text counts as it had grown"
+    assert await settle(speeches, hold)
+    assert not await speeches.grow(hold.id, 40)
+    (row,) = await database.fetch("select characters from speech")
+    assert row["characters"] == 30
+    assert not await speeches.grow(a_hold().id, 1)
 
 
 async def test_settling_closes_the_hold_and_writes_its_usage(
@@ -170,3 +186,39 @@ async def test_valkey_that_is_gone_is_told_in_time() -> None:
     async with open_cache("redis://127.0.0.1:1/0") as cache:
         with pytest.raises(Exception, match="cache"):
             await asyncio.wait_for(Admissions(cache).check(), 2)
+
+
+async def test_a_hold_knows_how_much_was_asked_for(speeches: SqlSpeeches) -> None:
+    hold = replace(a_hold(characters=100), asked_characters=40)
+    await speeches.hold(hold)
+    assert await speeches.ask(hold.id, 80, "mp3_44100_64")
+    (orphan,) = await speeches.orphans(NOON + timedelta(hours=1), most=9)
+    assert (orphan.characters, orphan.asked_characters) == (100, 80)
+    assert orphan.format == "mp3_44100_64"
+    assert settlement_of_lost(orphan).used == Used(80, "counted")
+    # All of it is what a hold comes to that says nothing of parts.
+    assert await speeches.ask(hold.id, 100, "mp3_44100_64")
+    (orphan,) = await speeches.orphans(NOON + timedelta(hours=1), most=9)
+    assert orphan.asked_characters is None
+    await settle(speeches, hold)
+    assert not await speeches.ask(hold.id, 100, "mp3_44100_64")
+
+
+async def test_the_months_characters_are_settled_once(valkey_url: str) -> None:
+    async with open_cache(valkey_url) as cache:
+        admission, user, pro = ValkeyAdmission(Admissions(cache)), a_user(), tier_named("pro")
+
+        async def used() -> int:
+            place = await admission.admit_more(user, pro, 0, now=NOON, reservation=uuid4())
+            return place.limits[0].used + place.limits[0].reserved
+
+        place = await admission.admit(user, pro, 5_000, now=NOON, reservation=uuid4())
+        assert await used() == 5_000
+        await place.settle(2_500)
+        await place.settle(1)
+        await place.refund()
+        assert await used() == 2_500
+        given_back = await admission.admit(user, pro, 5_000, now=NOON, reservation=uuid4())
+        await given_back.refund()
+        await given_back.settle(4_000)
+        assert await used() == 2_500

@@ -174,3 +174,25 @@ async def test_usage_taken_together_is_recorded_as_when_taken_one_by_one() -> No
     assert await RecordUsage(alone.work, prices)(facts) == 6
     assert together.entries == alone.entries
     assert await RecordUsage(together.work, prices).together(usage) == 0
+
+
+def test_what_is_cached_is_rated_at_nothing_either_way_but_only_if_nothing_was_used() -> None:
+    book = PriceBook.of(PublicPrices(), [])
+    facts = [
+        a_speech(characters=0, cached=True),
+        a_speech(cached=True),  # says that it is, and that something was used
+    ]
+    columns = read_columns([fact.to_wire() for fact in facts])
+    assert columns is not None
+    assert list(columns.cached) == [True, True]
+    assert list(columns.rated(book).cost_microusd) == [0, None]
+    ratings = [book.rate(Entry.reported(fact)) for fact in facts]
+    assert [rating and rating.cost for rating in ratings] == [0, None]
+
+
+def test_what_was_told_before_there_was_the_word_was_not_cached() -> None:
+    envelope = a_usage().to_wire()
+    del envelope["data"]["cached"]
+    columns = read_columns([envelope])
+    assert columns is not None
+    assert list(columns.cached) == [False]

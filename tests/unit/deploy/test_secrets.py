@@ -31,7 +31,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 def test_only_the_owner_can_read_them(data: DataDir) -> None:
     create_secrets(data.root)
     files = [path for path in data.secrets.rglob("*") if path.is_file()]
-    assert len(files) == 4 + len(SERVICES) + 1
+    assert len(files) == 5 + len(SERVICES) + 1
     assert {stat.S_IMODE(path.stat().st_mode) for path in files} == {0o600}
     assert stat.S_IMODE(data.secrets.stat().st_mode) == 0o700
 

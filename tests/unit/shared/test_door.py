@@ -219,6 +219,23 @@ async def test_a_body_may_be_as_large_as_the_door(client: httpx.AsyncClient) -> 
     assert answer.json() == {"length": LARGEST}
 
 
+async def test_some_paths_take_more_than_the_door_does() -> None:
+    door = Door(
+        _application(),
+        service="probe",
+        largest_body=LARGEST,
+        sandbox=False,
+        larger_bodies={"/raw": 2 * LARGEST},
+    )
+    async with talking_to(door) as client:
+        more, too_much = b"x" * 2 * LARGEST, b"x" * (2 * LARGEST + 1)
+        assert (await client.post("/raw", content=more)).json() == {"length": 2 * LARGEST}
+        refused = await client.post("/raw", content=too_much)
+        assert refused.json()["largest_body_bytes"] == 2 * LARGEST
+        for path in ("/bodies/1", "/raw/", "/raw/x"):
+            assert (await client.post(path, content=more)).status_code == 413
+
+
 async def test_a_larger_body_is_refused_by_its_declared_length(client: httpx.AsyncClient) -> None:
     for path in ("/raw", "/bodies/1", "/nowhere"):
         answer = await client.post(path, content=b"x" * (LARGEST + 1))

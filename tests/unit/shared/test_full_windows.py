@@ -17,7 +17,7 @@ def refused(
     *, used: int = 5, running: int | None = 0, window: Window = MINUTE, by_streams: bool = False
 ) -> Admission:
     full = WindowState(window, used)
-    streams = () if running is None else (WindowState(streams_at_once(5, NOW), running),)
+    streams = [] if running is None else [WindowState(streams_at_once(5, NOW), running)]
     return Admission("r", (full, *streams), streams[0] if by_streams else full)
 
 

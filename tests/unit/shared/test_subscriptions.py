@@ -23,6 +23,7 @@ from shared.messaging.broker import (
 )
 from shared.messaging.celery_app import create_celery
 from shared.messaging.subscriptions import Listen
+from shared.messaging.unread import CONTENT_TYPE
 from shared.settings import CommonSettings
 from shared.tiers import TIERS
 
@@ -131,7 +132,7 @@ def test_no_message_is_lost_by_a_default(url: str) -> None:
     assert settings["task_acks_late"] is True
     assert settings["task_acks_on_timeout"] is False
     assert settings["task_create_missing_queues"] is False
-    assert settings["accept_content"] == ["json"]
+    assert settings["accept_content"] == ["json", CONTENT_TYPE]
     assert settings["broker_connection_max_retries"] is None
     assert settings["worker_enable_remote_control"] is False
     assert settings["worker_prefetch_multiplier"] == 1

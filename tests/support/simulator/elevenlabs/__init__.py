@@ -45,7 +45,9 @@ class ElevenLabs(Vendor):
             self.generate(speech_path + "/with-timestamps", speaker.timed),
             self.generate(speech_path + "/stream/with-timestamps", speaker.timed_stream),
             self.socket(speech_path + "/stream-input", socket.Listener(self._studios).listen),
-            self.socket("/v1/text-to-dialogue/stream-input", dialogue.Listener(self._studios).listen),
+            self.socket(
+                "/v1/text-to-dialogue/stream-input", dialogue.Listener(self._studios).listen
+            ),
             self.otherwise(),
         ]
 

@@ -121,7 +121,7 @@ class Conversation:
         return self.order.model.takes_socket
 
     def _is_last(self, message: dict[str, Any]) -> bool:
-        return message.get("text", "") == ""
+        return bool(message.get("text", "") == "")
 
     def _final(self) -> dict[str, Any]:
         return {"isFinal": True, "audio": None}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from xml.etree.ElementTree import fromstring
 
 import pytest
@@ -37,3 +38,8 @@ def test_a_chart_has_no_script_no_style_and_nothing_from_elsewhere() -> None:
     assert (root.get("role"), root.get("aria-label")) == ("img", "What it says.")
     assert "May: $3" in [node.text for node in root.iter() if node.tag.endswith("title")]
     assert any("color-2" in node.get("class", "") for node in root.iter())
+
+
+def test_a_chart_changes_nothing_about_later_imports() -> None:
+    stacked_bars(Drawing("One.", ["May"], [Series("One", [1.0])], str))
+    assert not [one for one in sys.meta_path if type(one).__module__ == "pygal"]

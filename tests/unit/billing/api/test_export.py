@@ -7,8 +7,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from services.billing.api.accept import JSON, liked_best
 from services.billing.api.dependencies import read_moment
-from services.billing.api.export import CSV, JSON, NDJSON, PARQUET, export, wanted_type
+from services.billing.api.export import CSV, NDJSON, PARQUET, export
 from services.billing.domain.errors import BadPeriod
 from shared.errors import DependencyUnavailable
 
@@ -38,7 +39,23 @@ async def pieces(*given: bytes, then_away: bool = False) -> AsyncIterator[bytes]
     ],
 )
 def test_the_client_gets_the_type_it_likes_best(accept: str | None, expected: str) -> None:
-    assert wanted_type(accept) == expected
+    assert liked_best(accept, (JSON, CSV, NDJSON, PARQUET)) == expected
+
+
+@pytest.mark.parametrize(
+    ("accept", "expected"),
+    [
+        # What a browser says that was led to an invoice.
+        ("text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8", "text/html"),
+        ("application/pdf;q=0, application/json", JSON),
+        ("text/html;q=0.1, application/pdf", "application/pdf"),
+        ("text/html;q=0", JSON),
+        ("application/*", JSON),
+        ("text/*", "text/html"),
+    ],
+)
+def test_an_invoice_is_what_the_client_likes_best(accept: str, expected: str) -> None:
+    assert liked_best(accept, (JSON, "text/html", "application/pdf")) == expected
 
 
 async def test_a_file_is_sent_piece_by_piece() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
@@ -90,8 +91,29 @@ def test_parts_and_the_rest_come_to_the_whole(
     assert sum(note.rounding_carried_microusd for note in notes) == (
         invoice.rounding_carried_microusd
     )
-    if invoice.net_cents:
-        assert sum(note.tax_cents for note in notes) == invoice.tax_cents
+    assert sum(note.tax_cents for note in notes) == invoice.tax_cents
+
+
+@pytest.mark.parametrize("given_back", [-9_990_000, -10_000_000, -9_970_000])
+def test_a_line_is_credited_with_its_own_tax_however_small_the_invoice_is(given_back: int) -> None:
+    """A sum of a cent has no tax, one of three a cent of it: nothing to work out a share of."""
+    invoice = an_invoice(10_000_000, given_back)
+    note = a_credit(invoice, {}, WantedCredit(invoice.lines[0].id))
+    assert (note.net_cents, note.tax_cents) == (1_000, 190)
+
+
+def test_the_tax_of_several_rates_is_credited_by_their_shares() -> None:
+    lines = TaxLine.at_rate("Full", 1_900, 75), TaxLine.at_rate("Reduced", 700, 25)
+    invoice, before = replace(an_invoice(1_000_000), tax_lines=lines), dict[LineId, int]()
+    [line] = invoice.lines
+    half, rest = (
+        a_credit(invoice, before, WantedCredit(line.id, amount)) for amount in (500_000, None)
+    )
+    assert [(one.net_cents, one.tax_cents) for one in half.tax_lines] == [(38, 7), (13, 1)]
+    assert [
+        (one.net_cents + other.net_cents, one.tax_cents + other.tax_cents)
+        for one, other in zip(half.tax_lines, rest.tax_lines, strict=True)
+    ] == [(75, 14), (25, 2)]
 
 
 def test_no_line_gives_more_than_it_has_in_one_request_either() -> None:

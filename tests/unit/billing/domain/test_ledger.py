@@ -16,10 +16,13 @@ from tests.support.billing import EPOCH, NOON, a_usage, an_entry, id_made_at
 
 
 def test_an_entry_says_what_the_event_said() -> None:
-    fact = a_usage(at=NOON, tier="pro", sequence=7, service_tier="flex", sandbox=True)
+    fact = a_usage(
+        at=NOON, tier="pro", sequence=7, service_tier="flex", sandbox=True, cached=True
+    )
     entry = Entry.reported(fact)
     assert (entry.event_id, entry.user_id) == (fact.id, fact.event.user_id)
     assert (entry.tier, entry.service_tier, entry.sandbox) == ("pro", "flex", True)
+    assert entry.cached
     assert entry.counts.input_tokens == 1200
     assert entry.counts.cache_read_tokens == 1000
     assert entry.place == Place("chat", EPOCH, "usage.recorded.pro", 7)

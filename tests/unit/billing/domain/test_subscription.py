@@ -49,11 +49,7 @@ def test_seats_end_with_the_tier_that_has_them() -> None:
     assert TEAM.changed_to("pro", None, NOON).seats == 1
 
 
-def test_more_costs_more() -> None:
-    pro = FREE.changed_to("pro", None, NOON)
-    assert pro.costs_more_than(FREE)
-    assert not FREE.costs_more_than(pro)
-    assert TEAM.changed_to("enterprise", 6, NOON).costs_more_than(TEAM)
-    assert not TEAM.changed_to("enterprise", 4, NOON).costs_more_than(TEAM)
-    assert not pro.costs_more_than(TEAM)
+def test_each_seat_costs() -> None:
+    assert FREE.price_microusd_per_month == 0
+    assert TEAM.changed_to("enterprise", 6, NOON).price_microusd_per_month == 90_000_000
     assert TEAM.price_microusd_per_month == 75_000_000

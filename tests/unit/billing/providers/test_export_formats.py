@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from services.billing.actions.export_records import row_of
+from services.billing.domain.csv_cell import cell
 from services.billing.domain.export_ports import FileFormat
 from services.billing.domain.ledger import Rating
 from services.billing.domain.usage_export import COLUMNS, OWN_COLUMNS, Row, Rows
@@ -19,7 +20,6 @@ from services.billing.providers.export_formats import (
     CsvFormat,
     NdjsonFormat,
     ParquetFormat,
-    cell,
 )
 from shared.money import MicroDollars
 from tests.support.billing import an_entry

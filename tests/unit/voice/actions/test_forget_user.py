@@ -25,8 +25,19 @@ class Traces:
         return self.running
 
 
+class Nothing:
+    async def erase(self, user_id: UserId, *, most: int) -> int:
+        return 0
+
+
 async def test_a_running_speech_is_ended_and_then_forgotten() -> None:
-    work, news, ada = MemoryForgettingWork(traces=Traces()), HeardRevocations(), a_user()
+    work, news, ada = (
+        MemoryForgettingWork(
+            traces=Traces(), utterances=Nothing(), own_settings=Nothing(), clones=Nothing()
+        ),
+        HeardRevocations(),
+        a_user(),
+    )
     forget = ForgetUser(work.begin, StoppedClock(), news)
 
     await forget.begin([(ada, ERASURE)])

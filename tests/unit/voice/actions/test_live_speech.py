@@ -11,6 +11,7 @@ from services.voice.domain.errors import RealtimeNotInTier, TextNotSpeakable
 from services.voice.domain.speech import Outcome, Used
 from shared.clients.egress import NoUsableKey
 from shared.errors import DependencyUnavailable, LimitReached
+from shared.vendors.failures import VendorFailed
 from tests.support.voice import Studio, a_live_wish, cut
 
 
@@ -126,8 +127,8 @@ async def test_a_hold_that_nobody_can_tell_of_is_withdrawn() -> None:
     with pytest.raises(DependencyUnavailable):
         await speech.say("One.")
     assert [given.refunds for given in studio.admission.given] == [1]
-    assert speak.seen_to, "it looks again whether the hold was written all the same"
-    for task in speak.seen_to:
+    assert speak.withdraw.seen_to, "it looks again whether the hold was written all the same"
+    for task in speak.withdraw.seen_to:
         task.cancel()
     assert not studio.lines.manners
 
@@ -163,3 +164,87 @@ async def test_tiers_and_texts_are_checked() -> None:
     with pytest.raises(TextNotSpeakable):
         await speech.say("   ")
     assert not studio.admission.given
+
+
+async def test_a_line_that_is_opened_early_asks_nothing_of_anybody() -> None:
+    studio = Studio()
+    speech = await studio.speak_live(a_live_wish())
+    speech.prepare()
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    was_open = studio.lines.line.is_open
+    assert was_open
+    assert not studio.admission.given
+    await concluded(studio, speech, Outcome.CLIENT_GONE)
+    assert not studio.lines.line.is_open
+    assert not studio.speeches.kept
+
+
+async def test_what_is_known_not_to_work_takes_no_place_in_the_limits() -> None:
+    studio = Studio()
+    studio.lines.failure = NoUsableKey("No key.")
+    speech = await studio.speak_live(a_live_wish())
+    speech.prepare()
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    with pytest.raises(NoUsableKey):
+        await speech.say("One.")
+    assert not studio.admission.given
+    await concluded(studio, speech, Outcome.STOPPED)
+    assert not studio.speeches.kept
+
+
+async def test_silence_at_the_end_is_a_failure_and_costs_nothing() -> None:
+    studio = Studio()
+    speech = await studio.speak_live(a_live_wish())
+    await speech.say("One.")
+    studio.lines.line.forget()
+    await speech.finish()
+    with pytest.raises(VendorFailed):
+        await speech.read()
+    await concluded(studio, speech, Outcome.DONE)
+    (settlement,) = studio.speeches.settlements
+    assert settlement is not None
+    assert (settlement.outcome, settlement.used) == (Outcome.PROVIDER_FAILED, None)
+    assert [given.refunds for given in studio.admission.given] == [1]
+
+
+async def test_ending_while_words_are_on_their_way_leaves_nothing_running() -> None:
+    studio = Studio()
+    never = asyncio.Event()
+    studio.speeches.before_hold = never.wait
+    speech = await studio.speak_live(a_live_wish())
+    saying = asyncio.create_task(speech.say("One."))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    speech.end(Outcome.STOPPED)
+    with pytest.raises(SpeechEnded):
+        await saying
+    await concluded(studio, speech, Outcome.STOPPED)
+    assert studio.running.ids() == []
+    assert [given.refunds for given in studio.admission.given] == [1]
+    for task in studio.speak_live.withdraw.seen_to:
+        task.cancel()
+
+
+async def test_who_is_cancelled_stays_cancelled() -> None:
+    studio = Studio()
+    speech = await studio.speak_live(a_live_wish())
+    await speech.say("One.")
+    await speech.read()
+    reading = asyncio.create_task(speech.read())
+    await asyncio.sleep(0)
+    reading.cancel()
+    speech.end(Outcome.STOPPED)
+    with pytest.raises(asyncio.CancelledError):
+        await reading
+    await concluded(studio, speech, Outcome.STOPPED)
+
+
+async def test_a_user_who_has_just_upgraded_is_let_in() -> None:
+    studio = Studio()
+    studio.admission.told = "pro"
+    speech = await studio.speak_live(a_live_wish(tier="free"))
+    await speech.say("One.")
+    assert speech.hold.tier == speech.tier == "pro"
+    await concluded(studio, speech, Outcome.STOPPED)

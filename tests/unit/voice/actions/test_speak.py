@@ -75,7 +75,7 @@ async def test_a_voice_beyond_the_tier_is_refused_and_refunded() -> None:
 
 async def test_a_tier_with_every_voice_does_not_look_voices_up() -> None:
     studio = Studio()
-    await studio.speak(a_wish(an_order(voice_id=PROFESSIONAL), tier="pro"))
+    await studio.speak(a_wish(an_order(voice_id=PROFESSIONAL), tier="enterprise"))
     assert studio.provider.looked_up == []
 
 

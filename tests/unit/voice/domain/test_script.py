@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import hashlib
+from dataclasses import asdict, replace
 
+import orjson
 import pytest
 
 from services.voice.domain.audio_format import QUALITIES, AudioFormat
 from services.voice.domain.errors import (
+    AudioTooLargeForJson,
     FormatNotInTier,
     SpeakerBoostNotInTier,
     SpeechNotInTier,
+    TextNotInTier,
     TextNotSpeakable,
     UnknownFormat,
     VoiceModelNotInTier,
@@ -18,8 +22,9 @@ from services.voice.domain.errors import (
     VoiceNotInTier,
 )
 from services.voice.domain.script import (
-    LONGEST_TEXT,
+    LONGEST_SPEECH,
     has_every_voice,
+    has_voices_of_others,
     includes_voice,
     refuse_outside,
     script_for,
@@ -31,6 +36,7 @@ from tests.support.voice import VOICES, a_script, an_order
 
 FREE, PRO, ENTERPRISE = TIERS["free"], TIERS["pro"], TIERS["enterprise"]
 RACHEL, PROFESSIONAL, CLONE = VOICES
+FIRST_WISHES = {"text", "voice_id", "model", "format", "settings"}
 
 
 def test_white_space_around_the_text_is_neither_said_nor_counted() -> None:
@@ -41,15 +47,50 @@ def test_a_text_may_have_lines_and_tabs_of_any_system() -> None:
     assert a_script("one\r\ntwo\n\tthree").text == "one\ntwo\n\tthree"
 
 
-@pytest.mark.parametrize("text", ["", " \n\t ", "a" * (LONGEST_TEXT + 1)])
+@pytest.mark.parametrize("text", ["", " \n\t ", "a" * (LONGEST_SPEECH + 1)])
 def test_an_empty_or_too_long_text_is_refused(text: str) -> None:
     with pytest.raises(TextNotSpeakable) as refused:
         a_script(text)
-    assert refused.value.facts["most_characters"] == 5_000
+    assert refused.value.facts["most_characters"] == 40_000
 
 
 def test_the_longest_text_is_said() -> None:
-    assert a_script(f" {'ä' * LONGEST_TEXT} ").characters == LONGEST_TEXT
+    assert a_script(f" {'ä' * LONGEST_SPEECH} ").characters == LONGEST_SPEECH
+
+
+def test_a_text_beyond_the_tier_names_the_tier_that_speaks_it() -> None:
+    assert a_script("a" * 5_000, tier="free").characters == 5_000
+    with pytest.raises(TextNotInTier) as refused:
+        a_script("a" * 5_001, tier="free")
+    assert refused.value.facts["upgrade_tier"] == "pro"
+
+
+def test_a_long_text_is_said_in_parts_that_know_their_neighbours() -> None:
+    text = " ".join(f"Sentence number {number}." for number in range(600))
+    parts = a_script(text).in_parts()
+    assert " ".join(part.text for part in parts) == text
+    assert all(4_900 < part.characters <= 5_000 for part in parts[:-1])
+    assert [part.before for part in parts] == ["", *(part.text[-500:] for part in parts[:-1])]
+    assert [part.after for part in parts] == [*(part.text[:500] for part in parts[1:]), ""]
+    assert a_script("Short.").in_parts() == [a_script("Short.")]
+
+
+def test_so_much_audio_as_no_document_should_hold_is_refused_before_it_is_made() -> None:
+    long = "a" * 40_000
+    assert a_script(long, at_once=True).characters == 40_000
+    assert a_script(long, tier="enterprise", format="pcm_48000").characters == 40_000
+    with pytest.raises(AudioTooLargeForJson):
+        a_script(long, tier="enterprise", format="pcm_48000", at_once=True)
+
+
+def test_an_order_is_still_the_same_request_with_what_orders_had_later() -> None:
+    plain = an_order()
+    said = {name: value for name, value in asdict(plain).items() if name in FIRST_WISHES}
+    old = hashlib.sha256(orjson.dumps(said, option=orjson.OPT_SORT_KEYS)).digest()
+    assert plain.request_hash == old
+    assert an_order(at_once=True).request_hash != an_order(seed=0).request_hash
+    assert an_order(at_once=True, with_timestamps=True).request_hash == old
+    assert an_order(seed=0).request_hash != old
 
 
 @pytest.mark.parametrize("character", ["\0", "\x1b", "\x7f", "\x85", "\r", "\ud800", "\udfff"])
@@ -176,8 +217,12 @@ def test_free_has_basic_voices_only() -> None:
 
 
 def test_only_a_tier_that_leaves_voices_out_needs_a_look_at_them() -> None:
-    assert [has_every_voice(tier) for tier in (FREE, PRO, ENTERPRISE)] == [False, True, True]
-    assert all(includes_voice(PRO, replace(RACHEL, category=each)) for each in VoiceCategory)
+    assert [has_every_voice(tier) for tier in (FREE, PRO, ENTERPRISE)] == [False, False, True]
+    included = {
+        each for each in VoiceCategory if includes_voice(PRO, replace(RACHEL, category=each))
+    }
+    assert included == set(VoiceCategory) - {VoiceCategory.ENTERPRISE}
+    assert [has_voices_of_others(tier) for tier in (FREE, PRO, ENTERPRISE)] == [False, True, True]
 
 
 def test_a_tier_without_speech_says_which_one_has_it() -> None:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
+from base64 import b64encode
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any, cast
 
-import aiohttp
 import orjson
 import pytest
 
+from services.voice.domain.piece import Alignment, Piece
 from services.voice.domain.voice import VoiceCategory, VoiceId, VoiceSettings
 from services.voice.providers.elevenlabs import ElevenLabs, Patience
 from shared.clients.egress import Egress, VendorConnectionLost
@@ -25,20 +25,18 @@ ID = VoiceId(RACHEL)
 
 
 class Content:
-    """A body in pieces; an exception among them is raised, None waits for ever."""
+    """A body in pieces; an exception among them is raised."""
 
-    def __init__(self, *pieces: bytes | Exception | None) -> None:
+    def __init__(self, *pieces: bytes | Exception) -> None:
         self._pieces = list(pieces)
 
-    async def readany(self) -> bytes:
+    async def read_some(self) -> bytes:
         piece = self._pieces.pop(0) if self._pieces else b""
-        if piece is None:
-            await asyncio.Event().wait()
         if isinstance(piece, Exception):
             raise piece
-        return piece or b""
+        return piece
 
-    async def read(self, most: int = -1) -> bytes:
+    async def read(self) -> bytes:
         return b"".join(piece for piece in self._pieces if isinstance(piece, bytes))
 
 
@@ -49,9 +47,14 @@ class Answer:
     content: Content = field(default_factory=Content)
     status: int = 200
     headers: Mapping[str, str] = field(default_factory=dict)
+    waited: list[timedelta] = field(default_factory=list)
 
-    async def read(self) -> bytes:
+    async def read(self, *, within: timedelta) -> bytes:
         return await self.content.read()
+
+    async def read_some(self, *, within: timedelta) -> bytes:
+        self.waited.append(within)
+        return await self.content.read_some()
 
 
 @dataclass
@@ -62,10 +65,12 @@ class FakeEgress:
     asked: list[dict[str, Any]] = field(default_factory=list)
 
     @asynccontextmanager
-    async def request(
-        self, method: str, provider: str, path: str, **rest: Any
+    async def call(
+        self, method: str, provider: str, path: str, *, body: bytes | None = None, **rest: Any
     ) -> AsyncIterator[Answer]:
-        self.asked.append({"method": method, "provider": provider, "path": path, **rest})
+        said = None if body is None else orjson.loads(body)
+        asked = {"method": method, "provider": provider, "path": path, "body": said}
+        self.asked.append({**asked, **rest})
         if isinstance(self.answer, Exception):
             raise self.answer
         yield self.answer
@@ -145,11 +150,71 @@ async def test_audio_is_passed_on_as_it_comes() -> None:
         assert [await audio.read() for _ in range(3)] == [b"one", b"two", b""]
 
 
-@pytest.mark.parametrize("broken", [aiohttp.ClientPayloadError(), ConnectionResetError(), None])
-async def test_a_cut_or_silent_vendor_has_failed(broken: Exception | None) -> None:
-    eleven, _ = vendor(Answer(Content(b"one", broken)), silence=timedelta(milliseconds=20))
+async def test_a_cut_or_silent_vendor_has_failed() -> None:
+    answer = Answer(Content(b"one", VendorConnectionLost("no answer in time", sent=True)))
+    eleven, _ = vendor(answer, silence=timedelta(seconds=7))
     async with eleven.speak(a_script(), by=BY) as audio:
         assert await audio.read() == b"one"
+        with pytest.raises(VendorFailed):
+            await audio.read()
+    assert answer.waited == [timedelta(seconds=7)] * 2
+
+
+async def test_what_a_model_takes_is_sent_and_nothing_else() -> None:
+    eleven, egress = vendor(Answer())
+    wish = {"language_code": "de", "seed": 7}
+    for model in ("eleven_flash_v2_5", "eleven_multilingual_v2", "eleven_v3"):
+        script = a_script("Hallo.", tier="enterprise", model=model, **wish)
+        async with eleven.speak(replace(script, before="Na.", after="Ja."), by=BY):
+            pass
+    flash, multilingual, third = (asked["body"] for asked in egress.asked)
+    assert (flash["language_code"], flash["seed"], flash["previous_text"]) == ("de", 7, "Na.")
+    assert "language_code" not in multilingual
+    assert (multilingual["previous_text"], multilingual["next_text"]) == ("Na.", "Ja.")
+    assert third["language_code"] == "de"
+    assert "previous_text" not in third
+
+
+def timed_line(text: str, audio: bytes, start: float) -> bytes:
+    times = [start + 0.5 * position for position in range(len(text) + 1)]
+    alignment = {
+        "characters": list(text),
+        "character_start_times_seconds": times[:-1],
+        "character_end_times_seconds": times[1:],
+    }
+    return orjson.dumps({"audio_base64": b64encode(audio).decode(), "alignment": alignment})
+
+
+@pytest.mark.parametrize("size", [1, 7, 1_000])
+async def test_lines_with_times_are_read_however_they_are_cut(size: int) -> None:
+    wire = timed_line("Hi", b"one", 0) + b"\n\n" + timed_line("!", b"two", 1)
+    pieces = [wire[start : start + size] for start in range(0, len(wire), size)]
+    eleven, egress = vendor(Answer(Content(*pieces)))
+    async with eleven.speak_timed(a_script(), by=BY) as audio:
+        heard = [await audio.read() for _ in range(3)]
+    assert heard == [
+        Piece(b"one", Alignment(["H", "i"], [0.0, 0.5], [0.5, 1.0])),
+        Piece(b"two", Alignment(["!"], [1.0], [1.5])),
+        Piece(b""),
+    ]
+    assert "/stream/with-timestamps?" in egress.asked[0]["path"]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"<html>",
+        b"[]",
+        b'{"audio_base64": 7}',
+        b'{"audio_base64": "a"}',
+        b'{"alignment": {"characters": ["a"]}}',
+        b'{"alignment": {"characters": ["a"], "character_start_times_seconds": [],'
+        b' "character_end_times_seconds": []}}',
+    ],
+)
+async def test_a_line_of_another_shape_is_a_failed_vendor(line: bytes) -> None:
+    eleven, _ = vendor(Answer(Content(line)))
+    async with eleven.speak_timed(a_script(), by=BY) as audio:
         with pytest.raises(VendorFailed):
             await audio.read()
 

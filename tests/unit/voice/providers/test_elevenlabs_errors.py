@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from services.voice.domain.errors import SpeechRejected, VoiceNotFound
+from services.voice.domain.errors import FormatNotInVendorPlan, SpeechRejected, VoiceNotFound
 from services.voice.providers.elevenlabs_errors import failure_of
 from shared.clients.egress import NoUsableKey
 from shared.errors import ExpectedFailure, Unauthenticated
@@ -40,7 +40,7 @@ def refused(status: int, detail: Any, headers: dict[str, str] | None = None) -> 
         (402, "payment_required", VendorPlanRequired, 502),
         (402, "paid_plan_required", VendorPlanRequired, 502),
         (403, "only_for_creator+", VendorPlanRequired, 502),
-        (403, "output_format_not_allowed", VendorPlanRequired, 502),
+        (403, "output_format_not_allowed", FormatNotInVendorPlan, 502),
         (400, "voice_not_found", VoiceNotFound, 404),
         (404, "voice_not_found", VoiceNotFound, 404),
         (400, "max_character_limit_exceeded", SpeechRejected, 422),

@@ -1,0 +1,220 @@
+"""What speech costs, against a bare proxy in the same run: `python -m bench.voice`.
+
+Two questions. How much later than the vendor's does the first audio come, with fifty hearers at
+once? And what does a megabyte of audio cost that is only passed on? Beside these, what a request
+costs that is answered from what its user had said before.
+
+The bare proxy is one Envoy between client and vendor. The vendor is the simulator. Rounds alternate
+between the modes; medians are shown. CPU is that of our processes, PostgreSQL and Valkey apart.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import itertools
+import os
+import sys
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+
+import httpx
+
+from bench.bare_proxy import BareProxy, bare_proxy
+from bench.load import Call, NextCall, Outcome, at_rate, in_flight, json_call
+from bench.processes import Meter
+from bench.turn import ENGINES, NOT_OURS, separate, settled, signed_in, signing_key
+from tests.support.suite import Suite, running_suite
+
+USERS = 80  # the largest tier has 100 requests a minute each
+VOICE = "21m00Tcm4TlvDq8ikWAM"
+KEY = "bench-key-1"
+FORMAT = "pcm_44100"
+TOOLTIP_FORMAT = "mp3_44100_128"
+# Five seconds each and ten new ones a second: fifty hearers at once, who do not all begin together.
+PACED = "[[sim:chunks=100,delay_ms=50,first_ms=50]] "
+A_SECOND = 10
+AT_ONCE = 50
+HOT = ("gateway", "voice", "egress")
+WORDS = "So it is told from one to the next, and nobody knows any more who began. "
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How much to measure."""
+
+    rounds: int
+    speeches: int
+    large: int
+    repeated: int
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """One mode in one round."""
+
+    outcome: Outcome
+    cpu: Mapping[str, float]
+
+    def cpu_ms(self, *names: str) -> float:
+        """CPU milliseconds a speech of the named processes; of all of ours when none is named."""
+        chosen = [n for n in self.cpu if (n in names if names else n not in NOT_OURS)]
+        return sum(self.cpu[name] for name in chosen) * 1000 / self.outcome.done
+
+
+Runs = Mapping[str, list[Measured]]
+
+
+def main() -> None:
+    """Run it and print the tables."""
+    parser = argparse.ArgumentParser(prog="python -m bench.voice", description=__doc__)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--speeches", type=int, default=200, help="a round and mode, paced")
+    parser.add_argument("--large", type=int, default=30, help="a round and mode, megabytes each")
+    parser.add_argument("--repeated", type=int, default=300, help="a round, from what is kept")
+    given = parser.parse_args()
+    plan = Plan(given.rounds, given.speeches, given.large, given.repeated)
+    with tempfile.TemporaryDirectory() as folder:
+        os.chmod(folder, 0o755)
+        environment = {"LOG_LEVEL": "info", "GATEWAY_SHIELD_REQUESTS_PER_SECOND": "100000"}
+        with (
+            running_suite(Path(folder), **environment) as suite,
+            bare_proxy(suite.installation.ports()["simulator"]) as bare,
+        ):
+            separate(suite, bare)
+            asyncio.run(_measure(suite, bare, plan))
+
+
+async def _measure(suite: Suite, bare: BareProxy, plan: Plan) -> None:
+    users = await _users(suite)
+    large_text = (WORDS * 70)[:4_900]
+    calls: dict[str, NextCall] = {
+        "bare paced": _bare(bare, PACED + WORDS),
+        "voice paced": _governed(suite, users, PACED + WORDS),
+        "bare large": _bare(bare, large_text),
+        "voice large": _governed(suite, users, large_text),
+        "voice repeated": _governed(suite, users, WORDS, keep=True, format_=TOOLTIP_FORMAT),
+    }
+    counts = {"paced": plan.speeches, "large": plan.large, "repeated": plan.repeated}
+    megabytes = await _size(calls["bare large"]) / 1e6
+    print("warming up ...", file=sys.stderr)
+    for name in ("bare paced", "voice paced"):
+        await in_flight(calls[name], requests=60, at_once=8)
+    await in_flight(calls["voice repeated"], requests=2 * USERS, at_once=8)
+
+    groups = {row.name: row.pid for row in suite.running.processes() if row.pid}
+    runs: dict[str, list[Measured]] = {name: [] for name in calls}
+    for number in range(plan.rounds):
+        print(f"round {number + 1} of {plan.rounds} ...", file=sys.stderr)
+        for name, call in calls.items():
+            kind = name.split()[1]
+            meter = Meter({"bare": bare.pid} if name.startswith("bare") else groups)
+            outcome = await _load(kind, call, counts[kind])
+            # The relay and billing work after the answer; their time belongs to these speeches.
+            await settled()
+            runs[name].append(Measured(outcome, meter.spent()))
+    print(_report(runs, megabytes))
+
+
+async def _load(kind: str, call: NextCall, requests: int) -> Outcome:
+    if kind == "paced":
+        return await at_rate(call, requests=requests, per_second=A_SECOND)
+    return await in_flight(call, requests=requests, at_once=4 if kind == "large" else 8)
+
+
+async def _users(suite: Suite) -> list[str]:
+    key = signing_key(suite)
+    async with httpx.AsyncClient(base_url=suite.url, trust_env=False, timeout=30) as client:
+        return [
+            await signed_in(client, key, scope="voice keys", provider="elevenlabs")
+            for _ in range(USERS)
+        ]
+
+
+def _governed(
+    suite: Suite, users: list[str], text: str, *, keep: bool = False, format_: str = FORMAT
+) -> NextCall:
+    turn = itertools.cycle(users)
+    body = {"text": text, "voice_id": VOICE, "format": format_, "cache": keep}
+    return lambda: json_call(f"{suite.url}/voice/speech", body, next(turn))
+
+
+def _bare(bare: BareProxy, text: str) -> NextCall:
+    url = f"{bare.url}/elevenlabs/v1/text-to-speech/{VOICE}/stream?output_format={FORMAT}"
+    call = json_call(url, {"text": text, "model_id": "eleven_multilingual_v2"})
+    return lambda: Call(call.url, call.body, {**call.headers, "xi-api-key": KEY})
+
+
+async def _size(next_call: NextCall) -> int:
+    call = next_call()
+    async with httpx.AsyncClient(trust_env=False, timeout=60) as client:
+        answer = await client.post(call.url, content=call.body, headers=dict(call.headers))
+    answer.raise_for_status()
+    return len(answer.content)
+
+
+def _report(runs: Runs, megabytes: float) -> str:
+    return "\n".join(["", *_first_audio(runs), "", *_relayed(runs, megabytes), "", _repeated(runs)])
+
+
+def _first_audio(runs: Runs) -> list[str]:
+    def first(name: str, which: int) -> float:
+        outcomes = [run.outcome for run in runs[name]]
+        return median(each.percentile_ms(which, each.first_bytes) for each in outcomes)
+
+    p50, p99 = first("voice paced", 50), first("voice paced", 99)
+    bare50, bare99 = first("bare paced", 50), first("bare paced", 99)
+    return [
+        f"| first audio, {AT_ONCE} at once, 100 pieces 50 ms apart | failed | p50 ms | p99 ms |",
+        "|---|---|---|---|",
+        f"| bare | {_failed(runs['bare paced'])} | {bare50:.1f} | {bare99:.1f} |",
+        f"| voice | {_failed(runs['voice paced'])} | {p50:.1f} | {p99:.1f} |",
+        f"| added | | {p50 - bare50:.1f} | {p99 - bare99:.1f} |",
+    ]
+
+
+def _relayed(runs: Runs, megabytes: float) -> list[str]:
+    def ms(name: str, *names: str) -> float:
+        return median(run.cpu_ms(*names) for run in runs[name]) / megabytes
+
+    yardstick = ms("bare large")
+    rows = [("bare, one Envoy", yardstick, _failed(runs["bare large"]))]
+    for label, names in {
+        "voice alone": ("voice",),
+        "gateway + egress": ("gateway", "egress"),
+        "gateway + voice + egress": HOT,
+        "all of ours": (),
+    }.items():
+        rows.append((label, ms("voice large", *names), _failed(runs["voice large"])))
+    return [
+        f"| speeches of {megabytes:.1f} MB as they come | failed | CPU-ms a MB | ratio to bare |",
+        "|---|---|---|---|",
+        *(
+            f"| {label} | {failed} | {cost:.2f} | {cost / yardstick:.1f} |"
+            for label, cost, failed in rows
+        ),
+    ]
+
+
+def _repeated(runs: Runs) -> str:
+    again = runs["voice repeated"]
+    ours = median(run.cpu_ms() for run in again)
+    voice = median(run.cpu_ms("voice") for run in again)
+    engines = median(run.cpu_ms(*ENGINES) for run in again)
+    p50 = median(run.outcome.percentile_ms(50) for run in again)
+    return (
+        f"From what is kept, {_failed(again)} failed: {ours:.2f} CPU-ms of ours a request, voice "
+        f"{voice:.2f} of it, PostgreSQL and Valkey {engines:.2f}; whole answer {p50:.1f} ms at the "
+        "median, 8 at once."
+    )
+
+
+def _failed(runs: list[Measured]) -> int:
+    return sum(len(run.outcome.failures) for run in runs)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,35 @@
+"""What a user may still have spoken this month."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from services.voice.domain.ports import Admission
+from shared.clock import Clock
+from shared.ids import UserId
+from shared.limit_state import LimitState
+from shared.tiers import Tier, TierChanged
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """The tier that a user has now, and every window of theirs."""
+
+    tier: Tier
+    windows: Sequence[LimitState]
+
+
+@dataclass(frozen=True, slots=True)
+class ReadStanding:
+    """Look at all windows without using any."""
+
+    admission: Admission
+    clock: Clock
+
+    async def __call__(self, user_id: UserId, tier: Tier) -> Standing:
+        """Raises SessionEnded or Unavailable."""
+        told = await self.admission.tier_told_of(user_id)
+        tier = TierChanged(told).tier if told is not None else tier
+        windows = await self.admission.states(user_id, tier, now=self.clock.now())
+        return Standing(tier, windows)

@@ -1,0 +1,129 @@
+"""What users had said before, said again without asking anybody."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from dataclasses import dataclass, field
+from typing import Any
+
+import structlog
+
+from services.voice.domain.script import Script
+from services.voice.domain.utterance import (
+    Address,
+    Bounds,
+    UtteranceKeys,
+    Utterances,
+    UtteranceSeal,
+)
+from shared.clock import Clock
+from shared.errors import Unavailable
+from shared.ids import UserId
+
+log = structlog.get_logger(__name__)
+
+_DROPPED_AT_ONCE = 1_000
+_KEPT_AT_ONCE = 50
+
+
+@dataclass(frozen=True, slots=True)
+class SpokenBefore:
+    """Keeps whole utterances, each for its own user alone, and finds them again.
+
+    Nothing here is needed for a speech: whatever fails, the vendor is asked as ever.
+    """
+
+    utterances: Utterances
+    keys: UtteranceKeys
+    clock: Clock
+    bounds: Bounds = field(default_factory=Bounds)
+    # The event loop keeps only weak references to tasks; these must live until they end.
+    keeping: set[asyncio.Task[None]] = field(default_factory=set, init=False, compare=False)
+
+    async def recall(self, user_id: UserId, script: Script) -> bytes | None:
+        """The audio of that very script, if this user has it."""
+        place = self._place(user_id, script)
+        if place is None:
+            return None
+        seal, address = place
+        since = self.clock.now() - self.bounds.age
+        try:
+            sealed = await self.utterances.find(user_id, address, since=since)
+        except Unavailable:
+            return None
+        return None if sealed is None else seal.open(user_id, address, sealed)
+
+    def listen(self, user_id: UserId, script: Script) -> Listener | None:
+        """Somebody who hears a speech along; None for one that is not kept."""
+        place = self._place(user_id, script)
+        if place is None or len(self.keeping) >= _KEPT_AT_ONCE:
+            return None
+        return Listener(self, user_id, *place)
+
+    def keep(self, user_id: UserId, seal: UtteranceSeal, address: Address, audio: bytes) -> None:
+        """In the background: no hearer waits for it."""
+        self._see_to(self._keep(user_id, seal, address, audio))
+
+    async def drained(self, seconds: float) -> None:
+        """Wait for what is being kept; the rest is not."""
+        if self.keeping:
+            await asyncio.wait(set(self.keeping), timeout=seconds)
+        for task in set(self.keeping):
+            task.cancel()
+
+    async def drop_old(self) -> None:
+        """Let go what is older than anything is kept."""
+        before = self.clock.now() - self.bounds.age
+        while await self.utterances.drop_before(before, most=_DROPPED_AT_ONCE) == _DROPPED_AT_ONCE:
+            pass
+
+    def _place(self, user_id: UserId, script: Script) -> tuple[UtteranceSeal, Address] | None:
+        keys = self.keys.current() if self.bounds.admits(script) else None
+        if not keys:
+            return None
+        seal = UtteranceSeal(keys)
+        return seal, seal.address(user_id, script)
+
+    async def _keep(
+        self, user_id: UserId, seal: UtteranceSeal, address: Address, audio: bytes
+    ) -> None:
+        try:
+            sealed = await asyncio.to_thread(seal.close, user_id, address, audio)
+            now = self.clock.now()
+            await self.utterances.keep(user_id, address, sealed, at=now, bounds=self.bounds)
+        except Unavailable as failure:
+            log.info("utterance_not_kept", reason=failure.code)
+        except Exception:
+            log.exception("utterance_not_kept")
+
+    def _see_to(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.ensure_future(work)
+        self.keeping.add(task)
+        task.add_done_callback(self.keeping.discard)
+
+
+class Listener:
+    """Hears a speech along with its hearer, as long as it is small enough to be kept."""
+
+    def __init__(
+        self, before: SpokenBefore, user_id: UserId, seal: UtteranceSeal, address: Address
+    ) -> None:
+        self._before = before
+        self._user_id = user_id
+        self._seal = seal
+        self._address = address
+        self._pieces: list[bytes] = []
+        self._room = before.bounds.bytes
+
+    def hear(self, piece: bytes) -> None:
+        self._room -= len(piece)
+        if self._room >= 0:
+            self._pieces.append(piece)
+        else:
+            self._pieces.clear()
+
+    def keep(self) -> None:
+        """The speech came whole: it may be said again."""
+        if self._room >= 0 and self._pieces:
+            self._before.keep(self._user_id, self._seal, self._address, b"".join(self._pieces))

@@ -1,0 +1,395 @@
+"""One socket of `WS /voice/realtime`: utterances are taken in one after the other, and spoken one
+after the other."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from base64 import b64encode
+from collections import deque
+from dataclasses import asdict
+from typing import Any, Protocol
+from uuid import UUID
+
+import structlog
+from starlette.websockets import WebSocket, WebSocketDisconnect
+
+from services.voice.actions import Actions
+from services.voice.actions.hearers import CloseCode
+from services.voice.actions.live_speech import LiveWish
+from services.voice.actions.live_utterance import Ending, LiveUtterance
+from services.voice.api.outlet import Outlet
+from services.voice.api.realtime_words import (
+    LARGEST_MESSAGE,
+    End,
+    Flush,
+    Say,
+    Start,
+    Stop,
+    Word,
+    read_word,
+)
+from services.voice.domain.errors import NoUtterance, TooManyUtterances, UtteranceOpen
+from services.voice.domain.gathered_text import WholeSentences
+from services.voice.domain.piece import Piece
+from services.voice.domain.speech import Outcome
+from shared.errors import ExpectedFailure
+from shared.events.base import current_request_id
+from shared.http.caller import Caller, on_behalf_of
+from shared.http.errors import problem_of
+from shared.http.socket_words import Auth, OtherUser, Pace, Ping, Ref, TooFast
+from shared.ids import UserId, uuid7
+from shared.lenient_json import to_json
+
+log = structlog.get_logger(__name__)
+
+_EXPIRES_SOON_SECONDS = 60
+_FAULTS_IN_A_ROW = 10
+# A program that passes a model's text on as it comes sends a word for each token.
+_WORDS_PER_SECOND = 200.0
+_BURST = 400.0
+_MOST_UTTERANCES = 5  # the one that speaks, and those that wait for their turn
+# Before the vendor itself hangs up (180 s), and before a line that was opened early grows old.
+_TEXT_WITHIN_SECONDS = 120.0
+_SENTENCE_WITHIN_SECONDS = 10.0
+_IDLE_SECONDS = 600.0
+_LAST_WORDS_SECONDS = 1.0
+
+
+class TokenDoor(Protocol):
+    """Checks a token."""
+
+    async def caller(self, token: str) -> Caller: ...
+
+
+class _Spoken:
+    """An utterance as this socket hears it: fits `actions.live_utterance.Hearer`."""
+
+    def __init__(self, number: int, word: Start, utterance: LiveUtterance, outlet: Outlet) -> None:
+        self.utterance = utterance
+        self.told_at = time.monotonic()
+        self._head = number.to_bytes(4, "big")
+        self._number = number
+        self._word = word
+        self._outlet = outlet
+        self._limits: Any = None
+
+    def tell(self, event: str, data: Any, **more: Any) -> None:
+        id_ = str(self.utterance.speech.hold.id)
+        message = {"event": event, "utterance_id": id_, **more, "data": data}
+        if self._word.ref is not None:
+            message["ref"] = self._word.ref
+        self._outlet.tell(to_json(message).decode())
+
+    def started(self) -> None:
+        manner = self.utterance.speech.manner
+        self.tell(
+            "started",
+            {
+                "number": self._number,
+                "voice_id": manner.voice_id,
+                "model": manner.model,
+                "format": manner.format.name,
+                "content_type": manner.format.content_type,
+                "audio": self._word.audio,
+            },
+        )
+
+    async def hear(self, piece: Piece) -> None:
+        alignment = self._alignment(piece)
+        if self._word.audio == "binary":
+            if alignment is not None:
+                self.tell("alignment", alignment)
+            await self._outlet.hand(self._head + piece.audio)
+            return
+        data: dict[str, Any] = {"audio": b64encode(piece.audio).decode()}
+        if alignment is not None:
+            data["alignment"] = alignment
+        id_ = str(self.utterance.speech.hold.id)
+        message = {"event": "audio", "utterance_id": id_, "data": data}
+        await self._outlet.hand(to_json(message).decode())
+
+    def admitted(self) -> None:
+        speech = self.utterance.speech
+        limits = [
+            {
+                "name": limit.name,
+                "limit": limit.limit,
+                "remaining": limit.remaining,
+                "resets_at": limit.resets_at,
+            }
+            for limit in speech.reservations[-1].limits
+        ]
+        self.tell("limits", {"tier": speech.tier, "limits": limits})
+
+    def refused(self, failure: ExpectedFailure) -> None:
+        self.tell("error", problem_of(failure)[1], final=False)
+
+    def over(self, ending: Ending) -> None:
+        used = asdict(ending.used) if ending.used is not None else None
+        data = {"characters": ending.characters, "usage": used}
+        if ending.failure is not None:
+            document = problem_of(ending.failure)[1]
+            self.tell("error", {**document, "usage": used}, final=True)
+        elif ending.outcome is Outcome.DONE:
+            self.tell("done", data)
+        else:
+            self.tell("interrupted", {**data, "reason": ending.outcome.value})
+
+    def _alignment(self, piece: Piece) -> dict[str, Any] | None:
+        if not self._word.alignment or piece.alignment is None:
+            return None
+        return {
+            "characters": list(piece.alignment.characters),
+            "starts": list(piece.alignment.starts),
+            "ends": list(piece.alignment.ends),
+        }
+
+
+class RealtimeSocket:
+    """Fits `actions.hearers.Listening`."""
+
+    def __init__(
+        self, socket: WebSocket, actions: Actions, caller: Caller, *, door: TokenDoor
+    ) -> None:
+        self._socket = socket
+        self._actions = actions
+        self._caller = caller
+        self._door = door
+        self._outlet = Outlet(socket)
+        self._queue: deque[_Spoken] = deque()  # the first one speaks
+        self._open: _Spoken | None = None  # the one that takes text: the last of the queue
+        self._count = 0
+        self._wake = asyncio.Event()
+        self._is_closing = False
+        self._is_slow = False
+        self._told_of_expiry = False
+        self._faults = 0
+        self._pace = Pace(_WORDS_PER_SECOND, _BURST)
+        self._heard_at = time.monotonic()
+        self._writer: asyncio.Task[None] | None = None
+        self._speaker: asyncio.Task[None] | None = None
+        self._leaving: asyncio.Task[None] | None = None
+
+    @property
+    def user_id(self) -> UserId:
+        return self._caller.identity.user_id
+
+    @property
+    def sign_in_id(self) -> UUID:
+        return self._caller.identity.sign_in_id
+
+    async def serve(self, ref: Ref) -> None:
+        """Until one side closes."""
+        self._tell_who(ref)
+        writer = self._writer = asyncio.create_task(self._outlet.write())
+        reader = asyncio.create_task(self._read())
+        speaker = self._speaker = asyncio.create_task(self._speak())
+        try:
+            await asyncio.wait({writer, reader}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            self._end_all(Outcome.CLIENT_GONE)
+            if self._leaving is not None:
+                self._leaving.cancel()
+            for task in (writer, reader):
+                task.cancel()
+            await asyncio.gather(writer, reader, return_exceptions=True)
+            # The one that spoke is settled, whoever leaves.
+            await asyncio.shield(asyncio.wait({speaker}))
+            self._actions.hearers.gone(self)
+        error = _bug_of(reader) or _bug_of(writer)
+        if self._is_slow:
+            await self._outlet.say_goodbye(CloseCode.TOO_SLOW, "too_slow")
+        elif error is not None:
+            log.error("socket_failed", exc_info=error)
+            await self._outlet.say_goodbye(CloseCode.FAILED, "internal_error")
+
+    # What it is told from outside.
+
+    def close(self, code: CloseCode, reason: str) -> None:
+        """What speaks is stopped, and its last words are written."""
+        if self._leaving is None:
+            self._end_all(Outcome.STOPPED)
+            self._leaving = asyncio.create_task(self._leave(code, reason))
+
+    def look(self) -> None:
+        now = time.monotonic()
+        if self._outlet.is_stuck():
+            self._is_slow = True
+            if self._writer is not None:
+                self._writer.cancel()
+            return
+        left = self._caller.identity.expires_at - time.time()
+        if left <= 0:
+            self.close(CloseCode.UNAUTHENTICATED, "token_expired")
+        elif left <= _EXPIRES_SOON_SECONDS and not self._told_of_expiry:
+            self._told_of_expiry = True
+            self._tell("token_expiring", {"expires_at": self._caller.identity.expires_at})
+        self._look_at_text(now)
+        if not self._queue and now - self._heard_at > _IDLE_SECONDS:
+            self.close(CloseCode.IDLE, "idle")
+
+    def _look_at_text(self, now: float) -> None:
+        if self._open is None:
+            return
+        waited = now - self._open.told_at
+        if waited > _SENTENCE_WITHIN_SECONDS:
+            self._open.utterance.flush()
+        if waited > _TEXT_WITHIN_SECONDS:
+            self._complete()
+
+    def _end_all(self, outcome: Outcome) -> None:
+        self._is_closing = True
+        for spoken in self._queue:
+            spoken.utterance.stop(outcome)
+        self._wake.set()
+
+    async def _leave(self, code: CloseCode, reason: str) -> None:
+        if self._speaker is not None:
+            await asyncio.wait({self._speaker}, timeout=_LAST_WORDS_SECONDS)
+        self._outlet.close(int(code), reason)
+
+    # Speaking.
+
+    async def _speak(self) -> None:
+        while True:
+            while self._queue:
+                spoken = self._queue[0]
+                try:
+                    await spoken.utterance.run(spoken)
+                except Exception:
+                    log.exception("utterance_failed")
+                    self.close(CloseCode.FAILED, "internal_error")
+                finally:
+                    self._queue.popleft()
+                    if self._open is spoken:
+                        self._open = None
+            if self._is_closing:
+                return
+            self._wake.clear()
+            await self._wake.wait()
+
+    # Reading.
+
+    async def _read(self) -> None:
+        while True:
+            message = await self._socket.receive()
+            if message["type"] == "websocket.disconnect":
+                return
+            self._heard_at = time.monotonic()
+            text = message.get("text")
+            if len(text or message.get("bytes") or b"") > LARGEST_MESSAGE:
+                self.close(CloseCode.TOO_BIG, "too_large")
+                continue
+            current_request_id.set(str(uuid7()))
+            word, ref, wrong = read_word(text or "")
+            if not self._pace.allows_one():
+                self._refuse(TooFast(), ref)
+            elif word is None:
+                assert wrong is not None
+                self._refuse(wrong, ref)
+            else:
+                self._faults = 0
+                await self._answered(word)
+
+    async def _answered(self, word: Word) -> None:
+        try:
+            await self._do(word)
+        except ExpectedFailure as failure:
+            self._complain(failure, word.ref)
+
+    async def _do(self, word: Word) -> None:
+        match word:
+            case Say():
+                spoken = self._taking_text()
+                spoken.utterance.add(word.text)
+                spoken.told_at = time.monotonic()
+            case Flush():
+                self._taking_text().utterance.flush()
+            case End():
+                self._taking_text()
+                self._complete()
+            case Start():
+                await self._start(word)
+            case Stop():
+                for spoken in self._queue:
+                    spoken.utterance.stop(Outcome.STOPPED)
+                self._open = None
+            case Auth():
+                await self._renew(word)
+            case Ping():
+                self._tell("pong", {}, word.ref)
+
+    async def _start(self, word: Start) -> None:
+        if self._open is not None:
+            raise UtteranceOpen
+        if len(self._queue) >= _MOST_UTTERANCES:
+            raise TooManyUtterances(_MOST_UTTERANCES)
+        by, wished = on_behalf_of(self._caller), word.to_wish()
+        own = await self._actions.recall_settings(wished.voice_id, by.user_id)
+        wish = LiveWish(wished, self._caller.tier, by, own)
+        speech = await self._actions.speak_live(wish)
+        self._count += 1
+        spoken = _Spoken(self._count, word, LiveUtterance(speech, WholeSentences()), self._outlet)
+        if self._is_closing:
+            return
+        spoken.started()
+        if not self._queue:
+            # Its turn is now: the line is open by the time that the first words are here.
+            speech.prepare()
+        self._queue.append(spoken)
+        self._open = spoken
+        self._wake.set()
+
+    def _taking_text(self) -> _Spoken:
+        if self._open is None:
+            raise NoUtterance
+        return self._open
+
+    def _complete(self) -> None:
+        assert self._open is not None
+        self._open.utterance.complete()
+        self._open = None
+
+    async def _renew(self, word: Auth) -> None:
+        caller = await self._door.caller(word.token)
+        if caller.identity.user_id != self.user_id:
+            raise OtherUser
+        self._caller = caller
+        self._told_of_expiry = False
+        self._tell_who(word.ref)
+
+    # Telling.
+
+    def _refuse(self, failure: ExpectedFailure, ref: Ref) -> None:
+        """A message that was none; ten in a row are no device of ours."""
+        self._complain(failure, ref)
+        self._faults += 1
+        if self._faults >= _FAULTS_IN_A_ROW:
+            self.close(CloseCode.POLICY, "not_understood")
+
+    def _complain(self, failure: ExpectedFailure, ref: Ref) -> None:
+        self._tell("error", problem_of(failure)[1], ref)
+
+    def _tell(self, event: str, data: Any, ref: Ref = None) -> None:
+        message: dict[str, Any] = {"event": event}
+        if ref is not None:
+            message["ref"] = ref
+        self._outlet.tell(to_json({**message, "data": data}).decode())
+
+    def _tell_who(self, ref: Ref) -> None:
+        identity = self._caller.identity
+        data = {
+            "user_id": str(identity.user_id),
+            "tier": identity.tier,
+            "expires_at": identity.expires_at,
+        }
+        self._tell("authenticated", data, ref)
+
+
+def _bug_of(task: asyncio.Task[None]) -> BaseException | None:
+    """What nobody foresaw; that the device went away is nothing of the kind."""
+    if not task.done() or task.cancelled():
+        return None
+    error = task.exception()
+    return None if isinstance(error, WebSocketDisconnect | OSError) else error

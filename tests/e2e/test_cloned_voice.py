@@ -1,0 +1,55 @@
+"""A voice of somebody's own, from the samples to its end, through the gateway."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.support.recordings import form_of
+from tests.support.suite import Person, Suite, eventually
+from tests.support.voice_studio import three_takes
+
+pytestmark = pytest.mark.e2e
+
+
+async def at_the_vendor(suite: Suite, person: Person) -> list[str]:
+    """The clones that the vendor itself has for the key."""
+    headers = {"xi-api-key": person.api_key}
+    async with httpx.AsyncClient(trust_env=False, headers=headers) as vendor:
+        answer = await vendor.get(f"{suite.simulator.elevenlabs}/v1/voices")
+    return [one["voice_id"] for one in answer.json()["voices"] if one["category"] == "cloned"]
+
+
+async def test_a_voice_is_made_heard_and_deleted_and_the_trail_says_so(
+    suite: Suite, grace: Person
+) -> None:
+    client = grace.client
+    await grace.store_key("elevenlabs")
+    refused = await client.post("/voice/voices", **form_of(*three_takes()))
+    assert (refused.status_code, refused.json()["upgrade_tier"]) == (402, "pro")
+    await grace.become("pro")
+
+    made = await client.post("/voice/voices", **form_of(*three_takes()))
+    assert made.status_code == 201, made.text
+    voice_id = made.json()["voice_id"]
+    assert await at_the_vendor(suite, grace) == [voice_id]
+    spoken = await client.post("/voice/speech", json={"text": "It is me.", "voice_id": voice_id})
+    assert (spoken.status_code, spoken.headers["content-type"]) == (200, "audio/mpeg")
+
+    gone = await client.delete(f"/voice/voices/{voice_id}")
+    assert gone.status_code == 204, gone.text
+    assert await at_the_vendor(suite, grace) == []
+
+    async def trail() -> list[dict[str, Any]]:
+        entries = (await client.get("/auth/audit")).json()["data"]
+        return [entry for entry in entries if entry["action"].startswith("voice.")]
+
+    entries = await eventually(trail, lambda seen: len(seen) == 3)
+    by_action = {entry["action"]: entry["facts"] for entry in entries}
+    assert by_action.keys() == {"voice.consent_given", "voice.cloned", "voice.removed"}
+    assert by_action["voice.consent_given"]["sample_sha256s"] == made.json()["sample_sha256s"]
+    assert by_action["voice.cloned"]["voice_id"] == voice_id
+    assert by_action["voice.cloned"]["consent_version"] == made.json()["consent_version"]
+    assert by_action["voice.removed"]["voice_id"] == voice_id

@@ -1,0 +1,59 @@
+"""What auth collects of billing for somebody who asks for all their data."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from uuid import UUID, uuid4
+
+import httpx
+
+from shared.identity import ServiceIdentity
+from tests.integration.billing.harness import Billing
+from tests.integration.billing.test_invoice_api import books_of
+from tests.support.billing import a_usage
+from tests.support.billing_invoices import a_charge
+
+
+async def export_of(
+    billing: Billing, identities: Path, user: UUID, *, by: str = "auth"
+) -> httpx.Response:
+    me = ServiceIdentity.from_file(by, identities / f"{by}.pem")
+    headers = {"authorization": f"Bearer {me.token_for('billing')}"}
+    return await billing.internal.get(f"/internal/users/{user}/export", headers=headers)
+
+
+async def test_all_of_theirs_and_nothing_of_others(billing: Billing, identities: Path) -> None:
+    ada, grace = uuid4(), uuid4()
+    address = {"name": "Lamp & Sons", "address_lines": ["1 Lamp Street"], "city": "Lampton"}
+    kept = await billing.send("PUT", "details", ada, json={**address, "country": "DE"})
+    assert kept.status_code == 200, kept.text
+    await billing.send("PUT", "alerts", ada, json={"monthly_spend_microusd": [7]})
+    # More than a page of them, in a month that no other test closes.
+    charges = [
+        a_charge(ada, amount, at=datetime(2026, 11, 1, tzinfo=UTC)) for amount in range(1, 42)
+    ]
+    await books_of(billing).charge(*charges)
+    await billing.record(a_usage(user=ada), a_usage(user=grace))
+
+    export = (await export_of(billing, identities, ada)).json()
+    assert set(export) == {
+        *("subscription", "subscription_changes", "billing_details", "charges", "invoices"),
+        *("credit_notes", "webhooks", "spend_alerts_microusd", "usage_records"),
+    }
+    assert export["billing_details"]["name"] == "Lamp & Sons"
+    assert export["spend_alerts_microusd"] == [7]
+    amounts = [charge["amount_microusd"] for charge in export["charges"]]
+    assert sorted(amounts) == list(range(1, 42))
+    assert len(export["usage_records"]) == 1
+    others = (await export_of(billing, identities, grace)).json()
+    assert (others["charges"], others["billing_details"]) == ([], None)
+
+
+async def test_nobody_but_auth_collects_it(billing: Billing, identities: Path) -> None:
+    ada = uuid4()
+    refused = await export_of(billing, identities, ada, by="chat")
+    assert refused.status_code == 403
+    path = f"/internal/users/{ada}/export"
+    assert (await billing.internal.get(path, headers=billing.mint.headers(ada))).status_code == 401
+    assert (await billing.public.get(path, headers=billing.mint.headers(ada))).status_code == 404

@@ -1,0 +1,427 @@
+"""`WS /voice/realtime` through the real service: audio, money, and every way to end."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from websockets.exceptions import InvalidStatus
+
+from services.voice.actions import hearers
+from services.voice.api import realtime_socket
+from services.voice.storage.admission import ValkeyAdmission
+from shared.ids import UserId
+from shared.limits.admission import Admissions, open_cache
+from shared.news.ended_sessions import EndedSessions
+from shared.news.revocations import ValkeyRevocations, open_listener
+from shared.revocation import Revocation
+from shared.tiers import tier_named
+from tests.support.voice_service import Person, Surroundings, Voice, running_voice
+from tests.support.voice_sockets import RACHEL, at_realtime
+
+SLOWLY = "[[sim:chunks=50,delay_ms=50]] " + "and on " * 30 + "it goes."
+DIALOGUE = "eleven_v3"
+
+
+def token_of(person: Person) -> str:
+    return person.headers["authorization"].removeprefix("Bearer ")
+
+
+async def outcomes(voice: Voice, person: Person) -> list[tuple[str, int]]:
+    return [(usage["outcome"], usage["characters"]) for usage in await voice.usage(person)]
+
+
+async def rows(voice: Voice, person: Person) -> list[tuple[str, int | None]]:
+    await voice.until_settled(person)
+    return [(row["outcome"], row["charged_characters"]) for row in await voice.speeches(person)]
+
+
+async def test_an_utterance_is_spoken_and_charged_once(voice: Voice) -> None:
+    ada = voice.person()
+    async with at_realtime(voice.url, token_of(ada)) as device:
+        assert device.connection.subprotocol == "companion.v1"
+        await device.say("start", voice_id=RACHEL, ref="a")
+        for text in ("Hello ", "there. How "):
+            await device.say("say", text=text)
+        await device.until("audio")
+        await device.say("say", text="are you?")
+        await device.say("end")
+        done = await device.until("done", ref="a")
+    assert device.audio().startswith(b"\xff\xfb")
+    assert done["data"]["usage"] == {"characters": 24, "source": "counted"}
+    names = device.names()
+    assert names[:2] == ["authenticated", "started"]
+    assert (names.count("started"), names.count("done"), names.count("limits")) == (1, 1, 2)
+    started = next(event for event in device.heard if event["event"] == "started")
+    assert started["data"]["model"] == "eleven_flash_v2_5"
+    (served,) = ada.served()
+    assert (served["outcome"], served["model"]) == ("completed", "eleven_flash_v2_5")
+    (usage,) = await voice.usage(ada)
+    assert (usage["outcome"], usage["characters"], usage["source"]) == ("done", 24, "counted")
+    (row,) = await voice.speeches(ada)
+    assert str(row["id"]) == started["utterance_id"] == done["utterance_id"]
+    assert row["characters"] == 24, "the hold has grown with the text"
+
+
+async def test_the_newest_models_speak_by_their_own_socket(voice: Voice) -> None:
+    enterprise = voice.person("enterprise")
+    async with at_realtime(voice.url, token_of(enterprise)) as device:
+        await device.utter("Hello. Bye.", model=DIALOGUE, format="pcm_16000", alignment=True)
+        await device.until("done")
+    first = next(event for event in device.heard if event["event"] == "audio")
+    assert "".join(first["data"]["alignment"]["characters"]).startswith("Hello.")
+    assert first["data"]["alignment"]["starts"][0] == 0
+    (served,) = enterprise.served()
+    assert (served["model"], served["outcome"]) == (DIALOGUE, "completed")
+    assert await outcomes(voice, enterprise) == [("done", 11)]
+
+
+async def test_audio_may_come_as_bytes(voice: Voice) -> None:
+    ada = voice.person()
+    async with at_realtime(voice.url, token_of(ada)) as device:
+        await device.utter("Hello there.", audio="binary", format="pcm_16000", alignment=True)
+        await device.until("done")
+        await device.utter("Bye.", audio="binary", format="pcm_16000")
+        await device.until("done")
+    numbers = {event[0] for event in device.heard if isinstance(event, tuple)}
+    assert numbers == {1, 2}
+    # The simulator takes 40 ms for a character; what is said ends with a space.
+    assert len(device.audio()) == (13 + 5) * 640 * 2
+    assert "alignment" in device.names()
+
+
+async def test_utterances_wait_for_their_turn(voice: Voice) -> None:
+    ada = voice.person()
+    async with at_realtime(voice.url, token_of(ada)) as device:
+        for number in range(3):
+            await device.utter(f"[[sim:chunks=3,delay_ms=10]] Sentence {number}.", ref=number)
+        for number in range(3):
+            await device.until("done", ref=number)
+    order = [event.get("ref") for event in device.heard if event["event"] in ("limits", "done")]
+    assert order == [0, 0, 1, 1, 2, 2]
+    assert [outcome for outcome, _ in await outcomes(voice, ada)] == ["done"] * 3
+
+
+async def test_an_interruption_silences_all_and_charges_what_was_said(voice: Voice) -> None:
+    ada = voice.person()
+    async with at_realtime(voice.url, token_of(ada)) as device:
+        await device.utter(SLOWLY, ref="first")
+        await device.utter("Never heard.", ref="second")
+        await device.until("audio")
+        began = asyncio.get_running_loop().time()
+        await device.say("stop")
+        interrupted = await device.until("interrupted", ref="first")
+        assert asyncio.get_running_loop().time() - began < 0.5
+        assert interrupted["data"]["reason"] == "stopped"
+        assert interrupted["data"]["usage"]["characters"] == len(SLOWLY)
+        assert (await device.until("interrupted", ref="second"))["data"]["usage"] is None
+        await device.utter("Still here.")
+        await device.until("done")
+    assert await outcomes(voice, ada) == [("stopped", len(SLOWLY)), ("done", 11)]
+    # The vendor was told to stop.
+    async with asyncio.timeout(4):
+        while [served["outcome"] for served in ada.served()] != ["client_gone", "completed"]:
+            await asyncio.sleep(0.01)
+
+
+@pytest.mark.parametrize(
+    ("directive", "code", "charged"),
+    [
+        ("cut", "vendor_failed", True),
+        ("truncate", "vendor_failed", True),
+        ("stream_error", "vendor_failed", True),
+        ("stall", "vendor_failed", True),
+        ("cut,at=0", "vendor_failed", False),
+        ("stall,at=0", "vendor_failed", False),
+        ("fault=quota", "vendor_quota_exhausted", False),
+        ("fault=overloaded", "vendor_overloaded", False),
+        ("fault=rate_limit", "vendor_rate_limited", False),
+        ("fault=invalid_key", "no_usable_key", False),
+        ("fault=server_error", "vendor_failed", False),
+    ],
+)
+async def test_what_the_vendor_does_ends_an_utterance_and_not_the_socket(
+    patient: Voice, directive: str, code: str, charged: bool
+) -> None:
+    ada = patient.person()
+    text = f"[[sim:{directive},chunks=4]] One two three four five six seven eight."
+    async with at_realtime(patient.url, token_of(ada)) as device:
+        await device.utter(text)
+        error = await device.until("error", final=True)
+        assert error["data"]["code"] == code
+        assert (error["data"]["usage"] is not None) == charged
+        await device.utter("Still here.")
+        await device.until("done")
+    assert "simulator" not in str(error["data"]).lower(), "the vendor's words stay with us"
+    first, second = await rows(patient, ada)
+    assert second == ("done", 11)
+    assert first[1] == (len(text) if charged else None)
+    assert first[0] in ("provider_failed", "refused")
+    assert len(await patient.usage(ada)) == (2 if charged else 1)
+
+
+@pytest.fixture(scope="module")
+async def patient(surroundings: Surroundings) -> Any:
+    """With little patience for a silent vendor."""
+    async with running_voice(surroundings, silence_seconds=1) as voice:
+        yield voice
+
+
+async def test_a_writer_may_think_longer_than_the_vendor_may_be_silent(patient: Voice) -> None:
+    ada = patient.person()
+    async with at_realtime(patient.url, token_of(ada)) as device:
+        await device.say("start", voice_id=RACHEL)
+        await device.say("say", text="Well. ")
+        await device.until("audio")
+        await asyncio.sleep(1.2)
+        await device.say("say", text="So it is.")
+        await device.say("end")
+        await device.until("done")
+    assert await outcomes(patient, ada) == [("done", 14)]
+
+
+@pytest.mark.parametrize(
+    ("key", "code"),
+    [
+        ("sim-invalid", "no_usable_key"),
+        ("sim-limited", "no_usable_key"),
+        ("sim-noquota", "vendor_quota_exhausted"),
+        ("sim-unreachable", "vendor_overloaded"),
+    ],
+)
+async def test_a_refusal_at_the_upgrade(voice: Voice, key: str, code: str) -> None:
+    ada = voice.person("enterprise")  # whose voices need not be looked up
+    ada.has_key(f"{key}-{ada.id.hex}")
+    async with at_realtime(voice.url, token_of(ada)) as device:
+        await device.utter("Hello.")
+        assert (await device.until("error", final=True))["data"]["code"] == code
+    assert await voice.usage(ada) == []
+
+
+async def test_keys_that_are_not_given_and_an_egress_in_trouble(voice: Voice) -> None:
+    ada = voice.person("enterprise")
+    egress = voice.surroundings.egress
+    async with at_realtime(voice.url, token_of(ada)) as device:
+
+        async def code_of_one() -> str:
+            await device.utter("Hello.")
+            return str((await device.until("error", final=True))["data"]["code"])
+
+        del egress.keys[ada.id, "elevenlabs"]
+        assert await code_of_one() == "no_usable_key"
+        ada.has_key(f"sk_{ada.id.hex}")
+        egress.refusal = (403, "grant_refused")
+        try:
+            assert await code_of_one() == "key_refused"
+        finally:
+            egress.refusal = None
+        egress.keyvault_is_down = True
+        try:
+            assert await code_of_one() == "dependency_unavailable"
+        finally:
+            egress.keyvault_is_down = False
+        egress.out_of_reach[ada.id] = 1
+        assert await code_of_one() == "vendor_failed"
+        await device.utter("Now.")
+        await device.until("done")
+    assert await outcomes(voice, ada) == [("done", 4)]
+
+
+async def test_without_an_egress_nothing_is_charged(surroundings: Surroundings) -> None:
+    async with running_voice(surroundings, egress_url="http://127.0.0.1:9") as voice:
+        ada = voice.person("enterprise")
+        async with at_realtime(voice.url, token_of(ada)) as device:
+            await device.utter("Hello.")
+            error = await device.until("error", final=True)
+            assert error["data"]["code"] == "dependency_unavailable"
+        assert await rows(voice, ada) in ([], [("refused", None)])
+
+
+async def test_the_budget_is_checked_for_each_text(voice: Voice) -> None:
+    ada = voice.person("pro")
+    await used_up(voice, ada, 99_990)
+    async with at_realtime(voice.url, token_of(ada)) as device:
+        await device.say("start", voice_id=RACHEL, ref="it")
+        await device.say("say", text="One. ")
+        await device.until("limits")
+        await device.say("say", text="Two, which is too long. ")
+        refused = await device.until("error", ref="it")
+        assert (refused["final"], refused["data"]["code"]) == (False, "limit_reached")
+        done = await device.until("done", ref="it")
+        assert done["data"]["usage"]["characters"] == 4
+        await device.utter("Again: much too long.")
+        assert (await device.until("error", final=True))["data"]["code"] == "limit_reached"
+        await device.utter("Six")
+        await device.until("done")
+    assert await outcomes(voice, ada) == [("done", 4), ("done", 3)]
+
+
+async def used_up(voice: Voice, person: Person, characters: int) -> None:
+    """Of the month."""
+    async with open_cache(voice.surroundings.cache_url) as cache:
+        await ValkeyAdmission(Admissions(cache)).admit(
+            UserId(person.id),
+            tier_named(person.tier),
+            characters,
+            now=datetime.now(UTC),
+            reservation=uuid4(),
+        )
+
+
+async def test_bad_words_are_told_and_ten_in_a_row_close_it(voice: Voice) -> None:
+    ada = voice.person()
+    async with at_realtime(voice.url, token_of(ada)) as device:
+
+        async def code_of(op: str, **fields: Any) -> str:
+            await device.say(op, ref="r", **fields)
+            return str((await device.until("error", ref="r"))["data"]["code"])
+
+        assert await code_of("say", text="Hello.") == "no_utterance"
+        assert await code_of("end") == "no_utterance"
+        assert await code_of("sing") == "unreadable_message"
+        assert await code_of("start") == "unreadable_message"
+        assert await code_of("start", voice_id="no/such") == "voice_not_found"
+        assert await code_of("start", voice_id=RACHEL, format="mp3_1") == "unknown_format"
+        assert await code_of("start", voice_id=RACHEL, model="a b") == "unreadable_message"
+        assert await code_of("start", voice_id=RACHEL, model="no-such") == "voice_model_not_in_tier"
+        assert await code_of("auth", token="x") == "unauthenticated"
+        await device.say("start", voice_id=RACHEL)
+        await device.until("started")
+        assert await code_of("start", voice_id=RACHEL) == "utterance_open"
+        assert await code_of("say", text="\x07") == "text_not_speakable"
+        assert await code_of("say", text="x" * 5_001) == "text_not_speakable"
+        await device.say("stop")
+        await device.until("interrupted")
+        for _ in range(5):
+            await device.utter()
+        await device.say("ping", ref=7)
+        await device.until("pong", ref=7)
+        for message in ("", "{", "[]", "1", '"x"', "null", "{}", '{"op":1}', "x", "\x00"):
+            await device.connection.send(message)
+        assert await device.closed() == (1008, "not_understood")
+    assert await voice.usage(ada) == []
+
+
+async def test_so_many_utterances_may_wait(voice: Voice) -> None:
+    ada = voice.person()
+    async with at_realtime(voice.url, token_of(ada)) as device:
+        for _ in range(5):
+            await device.utter(SLOWLY)
+        await device.say("start", voice_id=RACHEL, ref="one more")
+        error = await device.until("error", ref="one more")
+        assert error["data"]["code"] == "too_many_utterances"
+
+
+async def test_too_large_a_message_closes_it(voice: Voice) -> None:
+    async with at_realtime(voice.url, token_of(voice.person())) as device:
+        await device.say("ping", ref="x" * (64 << 10))
+        assert await device.closed() == (1009, "too_large")
+
+
+async def test_who_leaves_is_charged_for_what_was_said(voice: Voice) -> None:
+    ada = voice.person()
+    async with at_realtime(voice.url, token_of(ada)) as device:
+        await device.utter(SLOWLY)
+        await device.until("audio")
+    assert await outcomes(voice, ada) == [("client_gone", len(SLOWLY))]
+
+
+async def test_a_revoked_key_ends_what_is_spoken(voice: Voice) -> None:
+    ada = voice.person()
+    async with at_realtime(voice.url, token_of(ada)) as device:
+        await device.utter(SLOWLY)
+        await device.until("audio")
+        await revoked(voice, ada)
+        assert (await device.until("interrupted"))["data"]["reason"] == "stopped"
+        await device.say("ping")
+        await device.until("pong")
+    assert await outcomes(voice, ada) == [("stopped", len(SLOWLY))]
+
+
+async def revoked(voice: Voice, person: Person) -> None:
+    cache_url = voice.surroundings.cache_url
+    async with open_cache(cache_url) as cache, open_listener(cache_url) as listener:
+        news = Revocation(UserId(person.id), "elevenlabs", datetime.now(UTC))
+        await ValkeyRevocations("voice", cache, listener).announce([news])
+
+
+async def test_signing_out_stops_what_is_spoken_and_closes(voice: Voice) -> None:
+    ada, sign_in = voice.person(), uuid4()
+    token = voice.surroundings.mint.token(ada.id, tier="pro", sid=str(sign_in))
+    cache_url = voice.surroundings.cache_url
+    async with at_realtime(voice.url, token) as device, open_cache(cache_url) as cache:
+        await device.utter(SLOWLY)
+        await device.until("audio")
+        await EndedSessions(cache).tell([sign_in])
+        await device.until("interrupted")
+        assert await device.closed() == (4401, "session_ended")
+    assert await outcomes(voice, ada) == [("stopped", len(SLOWLY))]
+
+
+async def test_a_replica_that_goes_away_says_so(surroundings: Surroundings) -> None:
+    async with running_voice(surroundings) as voice:
+        ada = voice.person()
+        async with at_realtime(voice.url, token_of(ada)) as device:
+            await device.utter(SLOWLY)
+            await device.until("audio")
+            voice.process.stopping()
+            await device.until("interrupted")
+            assert await device.closed() == (1012, "reconnect")
+        assert await outcomes(voice, ada) == [("stopped", len(SLOWLY))]
+
+
+async def test_a_token_is_shown_first_and_can_be_renewed(voice: Voice) -> None:
+    ada, grace = voice.person(), voice.person()
+    async with at_realtime(voice.url) as device:
+        await device.say("ping")
+        assert await device.closed() == (4401, "unauthenticated")
+    async with at_realtime(voice.url) as device:
+        await device.say("auth", token=token_of(ada))
+        await device.until("authenticated")
+        await device.say("auth", token=token_of(grace), ref=1)
+        assert (await device.until("error", ref=1))["data"]["code"] == "other_user"
+        await device.say("auth", token=token_of(ada), ref=2)
+        await device.until("authenticated", ref=2)
+    with pytest.raises(InvalidStatus) as refused:
+        async with at_realtime(voice.url, token_of(ada)[:-4] + "AAAA"):
+            pass
+    assert refused.value.response.status_code == 401
+    short = voice.surroundings.mint.token(ada.id, tier="pro", lifetime_seconds=3)
+    async with at_realtime(voice.url, short) as device:
+        await device.until("token_expiring")
+        assert await device.closed() == (4401, "token_expired")
+
+
+async def test_a_user_has_so_many_sockets(voice: Voice, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hearers, "MOST_FOR_A_USER", 1)
+    ada = voice.person()
+    async with at_realtime(voice.url, token_of(ada)):
+        with pytest.raises(InvalidStatus) as refused:
+            async with at_realtime(voice.url, token_of(ada)):
+                pass
+        assert refused.value.response.status_code == 429
+
+
+async def test_silence_ends_an_utterance_and_then_the_socket(
+    voice: Voice, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(realtime_socket, "_TEXT_WITHIN_SECONDS", 0.0)
+    monkeypatch.setattr(realtime_socket, "_SENTENCE_WITHIN_SECONDS", 0.0)
+    ada = voice.person()
+    async with at_realtime(voice.url, token_of(ada)) as device:
+        await device.say("start", voice_id=RACHEL)
+        await device.say("say", text="No end")
+        await device.until("done")
+        monkeypatch.setattr(realtime_socket, "_IDLE_SECONDS", 0.0)
+        assert await device.closed() == (4408, "idle")
+    assert await outcomes(voice, ada) == [("done", 6)]
+
+
+async def test_the_free_tier_has_no_realtime(voice: Voice) -> None:
+    free = voice.person("free")
+    async with at_realtime(voice.url, token_of(free)) as device:
+        await device.say("start", voice_id=RACHEL)
+        assert (await device.until("error"))["data"]["code"] == "realtime_not_in_tier"

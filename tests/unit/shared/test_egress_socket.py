@@ -1,0 +1,132 @@
+"""Sockets through the egress: whose refusal it is, and that our proofs go nowhere else."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from pathlib import Path
+from uuid import UUID
+
+import pytest
+from aiohttp import web
+
+from shared.clients.egress import (
+    DETAIL_HEADER,
+    GRANT_HEADER,
+    Egress,
+    KeyRefused,
+    NoUsableKey,
+    VendorConnectionLost,
+    VendorSocketRefused,
+    open_egress,
+)
+from shared.errors import DependencyUnavailable, Unavailable
+from shared.identity import OnBehalfOf, ServiceIdentity
+from shared.ids import UserId
+from tests.support.tokens import identity_of, write_identities
+
+ADA = OnBehalfOf(UserId(UUID(int=1)), "request-77", "the-users-token", UUID(int=2))
+
+
+@pytest.fixture(scope="module")
+def voice(tmp_path_factory: pytest.TempPathFactory) -> ServiceIdentity:
+    directory: Path = tmp_path_factory.mktemp("identities")
+    write_identities(directory)
+    return identity_of(directory, "voice")
+
+
+@asynccontextmanager
+async def an_egress(
+    me: ServiceIdentity, answer: web.Response | None = None
+) -> AsyncIterator[tuple[Egress, list[web.Request]]]:
+    """One that gives this answer to an upgrade, or else says everything back."""
+    heard: list[web.Request] = []
+
+    async def handle(request: web.Request) -> web.StreamResponse:
+        heard.append(request)
+        if answer is not None:
+            return answer
+        socket = web.WebSocketResponse()
+        await socket.prepare(request)
+        async for message in socket:
+            await socket.send_str(message.data)
+        return socket
+
+    app = web.Application()
+    app.router.add_get("/{path:.*}", handle)
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    try:
+        async with open_egress(f"http://127.0.0.1:{runner.addresses[0][1]}", me) as egress:
+            yield egress, heard
+    finally:
+        await runner.cleanup()
+
+
+def refusing(status: int, detail: str, body: str = "{}", **headers: str) -> web.Response:
+    return web.Response(status=status, text=body, headers={DETAIL_HEADER: detail, **headers})
+
+
+async def test_words_go_both_ways_and_the_proofs_are_shown(voice: ServiceIdentity) -> None:
+    async with (
+        an_egress(voice) as (egress, heard),
+        egress.socket("elevenlabs", "/v1/x?a=b", by=ADA) as socket,
+    ):
+        await socket.send("hello")
+        assert await socket.recv() == "hello"
+    (request,) = heard
+    assert request.path_qs == "/elevenlabs/v1/x?a=b"
+    assert request.headers["x-companion-user"] == "the-users-token"
+    assert request.headers[GRANT_HEADER]
+    assert request.headers["x-request-id"] == "request-77"
+
+
+@pytest.mark.parametrize(
+    ("answer", "failure"),
+    [
+        (refusing(404, "ext_authz_denied", '{"code":"key_not_found"}'), NoUsableKey),
+        (refusing(403, "ext_authz_denied", '{"code":"grant_refused"}'), KeyRefused),
+        (refusing(403, "ext_authz_denied", "no JSON"), KeyRefused),
+        (refusing(503, "ext_authz_error"), DependencyUnavailable),
+        (refusing(404, "route_not_found"), Unavailable),
+        (refusing(503, "no_healthy_upstream"), VendorConnectionLost),
+        (refusing(401, "via_upstream"), VendorSocketRefused),
+    ],
+)
+async def test_a_refused_upgrade_is_told_by_whose_it_is(
+    voice: ServiceIdentity, answer: web.Response, failure: type[Exception]
+) -> None:
+    async with an_egress(voice, answer) as (egress, _):
+        with pytest.raises(failure):
+            async with egress.socket("elevenlabs", "/v1/x", by=ADA):
+                pass
+
+
+@pytest.mark.parametrize("status", [301, 302, 307, 308])
+async def test_a_redirect_is_a_refusal(voice: ServiceIdentity, status: int) -> None:
+    async with an_egress(voice) as (elsewhere, heard):
+        location = f"ws{elsewhere._base_url.removeprefix('http')}/stolen"
+        answer = refusing(status, "via_upstream", location=location)
+        async with an_egress(voice, answer) as (egress, _):
+            with pytest.raises(VendorSocketRefused) as refused:
+                async with egress.socket("elevenlabs", "/v1/x", by=ADA):
+                    pass
+        assert refused.value.status == status
+        assert not heard
+
+
+async def test_an_egress_that_is_away_is_ours_and_one_that_is_mute_the_vendors(
+    voice: ServiceIdentity,
+) -> None:
+    async with open_egress("http://127.0.0.1:9", voice) as egress:
+        with pytest.raises(DependencyUnavailable):
+            async with egress.socket("elevenlabs", "/v1/x", by=ADA):
+                pass
+    soon = timedelta(seconds=0)
+    async with an_egress(voice) as (egress, _):
+        with pytest.raises(VendorConnectionLost) as lost:
+            async with egress.socket("elevenlabs", "/v1/x", by=ADA, open_within=soon):
+                pass
+    assert not lost.value.sent

@@ -1,0 +1,228 @@
+"""Voices that are made of samples: what is refused, what is written down, and when."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from services.voice.actions import clone_voice as module
+from services.voice.actions.read_voice import ReadVoice
+from services.voice.domain.clone import CONSENT_VERSION, CloneState
+from services.voice.domain.errors import (
+    CloneNotDescribed,
+    CloningNotInTier,
+    ConsentMissing,
+    SampleRefused,
+    SamplesRefused,
+    VoiceNotClonedHere,
+    VoiceNotFound,
+)
+from services.voice.domain.voice_search import VoicePage, VoiceQuery
+from shared.errors import DependencyUnavailable, LimitReached
+from shared.events.voice import VoiceCloned, VoiceConsentGiven, VoiceRemoved
+from shared.idempotency import IdempotencyKeyReused, RequestInProgress
+from shared.tiers import TIERS
+from shared.vendors.failures import VendorFailed
+from tests.support.voice import NOON, VOICES, on_behalf_of
+from tests.support.voice_studio import NEW_VOICE, VoiceRoom, a_clone_wish, an_upload
+
+
+async def test_the_consent_is_written_before_the_vendor_hears_and_the_voice_after() -> None:
+    room, by = VoiceRoom(), on_behalf_of()
+    cloned = await room.clone_voice(a_clone_wish(an_upload(), an_upload(), by=by))
+    assert (cloned.voice_id, cloned.again) == (NEW_VOICE, False)
+    consent, made = room.published
+    assert isinstance(consent, VoiceConsentGiven)
+    assert isinstance(made, VoiceCloned)
+    assert consent.user_id == made.user_id == by.user_id
+    assert consent.consent_version == CONSENT_VERSION
+    assert consent.sample_sha256s == made.sample_sha256s == (f"{1:064}", f"{2:064}")
+    assert (made.voice_id, made.clone_id) == (NEW_VOICE, consent.clone_id)
+    [kept] = room.clones.kept.values()
+    assert (kept.state, kept.voice_id, kept.created_at) == (CloneState.READY, NEW_VOICE, NOON)
+    assert [each.refunds for each in room.admission.given] == [0]
+    assert room.admission.characters == [0]
+
+
+async def test_a_tier_without_it_is_told_which_has_it() -> None:
+    room = VoiceRoom()
+    with pytest.raises(CloningNotInTier) as refused:
+        await room.clone_voice(a_clone_wish(an_upload(), by=on_behalf_of(), tier="free"))
+    assert refused.value.facts["upgrade_tier"] == "pro"
+    assert not room.studio.made
+    room.admission.told = "pro"  # an upgrade of a moment ago
+    await room.clone_voice(a_clone_wish(an_upload(), by=on_behalf_of(), tier="free"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected", "reason"),
+    [
+        ({"consent": False}, ConsentMissing, None),
+        ({"name": ""}, CloneNotDescribed, None),
+        ({"name": "a\x00b"}, CloneNotDescribed, None),
+        ({"description": "x" * 501}, CloneNotDescribed, None),
+        ({"labels": {str(n): "" for n in range(11)}}, CloneNotDescribed, None),
+        ({"uploads": ()}, SamplesRefused, "none"),
+        ({"uploads": [an_upload() for _ in range(26)]}, SamplesRefused, "too_many"),
+        ({"uploads": [an_upload(b"")]}, SampleRefused, "empty"),
+        ({"uploads": [replace(an_upload(), size=(10 << 20) + 1)]}, SampleRefused, "too_large"),
+        (
+            {"uploads": [replace(an_upload(), size=9 << 20) for _ in range(5)]},
+            SamplesRefused,
+            "too_large_together",
+        ),
+    ],
+)
+async def test_what_can_be_told_without_listening(
+    changes: dict[str, Any], expected: type[Exception], reason: str | None
+) -> None:
+    room = VoiceRoom()
+    with pytest.raises(expected) as refused:
+        await room.clone_voice(a_clone_wish(an_upload(), by=on_behalf_of(), **changes))
+    assert getattr(refused.value, "facts", {}).get("reason") == reason
+    assert not room.studio.made
+    assert not room.published
+    assert not room.admission.given
+
+
+@pytest.mark.parametrize(
+    ("seconds", "count", "reason"),
+    [
+        (0.9, 20, "too_short"),
+        (9.9, 1, "too_short_together"),
+        (301, 2, "too_long_together"),
+    ],
+)
+async def test_lengths_are_bounded(seconds: float, count: int, reason: str) -> None:
+    room = VoiceRoom()
+    room.examiner.seconds = seconds
+    uploads = [an_upload() for _ in range(count)]
+    with pytest.raises((SampleRefused, SamplesRefused)) as refused:
+        await room.clone_voice(a_clone_wish(*uploads, by=on_behalf_of()))
+    assert refused.value.facts["reason"] == reason
+    assert not room.studio.made
+
+
+async def test_the_sample_that_is_none_is_named() -> None:
+    room = VoiceRoom()
+    room.examiner.refuses = 2
+    with pytest.raises(SampleRefused) as refused:
+        await room.clone_voice(
+            a_clone_wish(an_upload(), an_upload(name="cat.jpg"), by=on_behalf_of())
+        )
+    assert (refused.value.facts["sample"], refused.value.facts["name"]) == (2, "cat.jpg")
+
+
+async def test_a_full_window_stops_it_before_anything_is_written() -> None:
+    room = VoiceRoom()
+    room.admission.refuses = True
+    with pytest.raises(LimitReached):
+        await room.clone_voice(a_clone_wish(an_upload(), by=on_behalf_of()))
+    assert not room.published
+    assert not room.studio.made
+
+
+async def test_what_the_vendor_refuses_leaves_the_consent_and_nothing_else() -> None:
+    room = VoiceRoom()
+    room.studio.failure = VendorFailed("elevenlabs")
+    with pytest.raises(VendorFailed):
+        await room.clone_voice(a_clone_wish(an_upload(), by=on_behalf_of(), key="k"))
+    assert room.clones.kept == {}
+    assert room.told == ["voice.consent_given"]
+    assert [each.refunds for each in room.admission.given] == [1]
+
+
+async def test_one_key_makes_one_voice() -> None:
+    room, by = VoiceRoom(), on_behalf_of()
+    first = await room.clone_voice(a_clone_wish(an_upload(), by=by, key="k"))
+    second = await room.clone_voice(a_clone_wish(an_upload(), by=by, key="k"))
+    assert (second.voice_id, second.again) == (first.voice_id, True)
+    assert len(room.studio.made) == 1
+    with pytest.raises(IdempotencyKeyReused):
+        await room.clone_voice(a_clone_wish(an_upload(), by=by, key="k", name="You"))
+    await room.clone_voice(a_clone_wish(an_upload(), by=on_behalf_of(), key="k"))
+    assert len(room.studio.made) == 2
+
+
+async def test_a_second_request_while_the_first_runs_is_told_so() -> None:
+    room, by = VoiceRoom(), on_behalf_of()
+    await room.clone_voice(a_clone_wish(an_upload(), by=by, key="k"))
+    [(id_, clone)] = room.clones.kept.items()
+    room.clones.kept[id_] = replace(clone, state=CloneState.MAKING, voice_id=None)
+    with pytest.raises(RequestInProgress):
+        await room.clone_voice(a_clone_wish(an_upload(), by=by, key="k"))
+    assert len(room.studio.made) == 1
+
+
+async def test_a_database_that_is_away_for_a_moment_loses_no_voice(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "_NOTED_AFTER_SECONDS", (0.0, 0.0, 0.0))
+    room = VoiceRoom()
+    room.clones.outages = 2
+    cloned = await room.clone_voice(a_clone_wish(an_upload(), by=on_behalf_of()))
+    assert cloned.voice_id == NEW_VOICE
+    room.clones.outages = 3
+    with pytest.raises(DependencyUnavailable):
+        await room.clone_voice(a_clone_wish(an_upload(), by=on_behalf_of()))
+    assert room.studio.removed == [NEW_VOICE]  # nobody would know whose it is
+
+
+async def test_a_voice_is_deleted_at_the_vendor_and_here() -> None:
+    room, by = VoiceRoom(), on_behalf_of()
+    await room.clone_voice(a_clone_wish(an_upload(), by=by))
+    await room.own_settings.change(by.user_id, NEW_VOICE, {"style": 0.5}, NOON)
+    await room.remove_voice(NEW_VOICE, by=by)
+    assert room.studio.removed == [NEW_VOICE]
+    assert (room.clones.kept, room.own_settings.kept) == ({}, {})
+    assert isinstance(room.published[-1], VoiceRemoved)
+
+
+async def test_only_who_had_it_made_may_delete_it() -> None:
+    room = VoiceRoom()
+    await room.clone_voice(a_clone_wish(an_upload(), by=on_behalf_of()))
+    for voice in VOICES:
+        with pytest.raises(VoiceNotClonedHere):
+            await room.remove_voice(voice.id, by=on_behalf_of())
+    for unknown in (NEW_VOICE, "nobody", "../user"):
+        with pytest.raises(VoiceNotFound):
+            await room.remove_voice(unknown, by=on_behalf_of())
+    assert room.studio.removed == []
+    assert len(room.clones.kept) == 1
+
+
+async def test_what_the_vendor_could_not_be_told_is_told_later() -> None:
+    room, by = VoiceRoom(), on_behalf_of()
+    await room.clone_voice(a_clone_wish(an_upload(), by=by))
+    clone = replace(VOICES[2], id=NEW_VOICE)
+    room.studio.page = VoicePage([*VOICES, clone])
+    listed = await room.list_voices(VoiceQuery(), TIERS["pro"], by=by)
+    assert [found.cloned_here for found in listed.found] == [False, False, False, True]
+
+    room.studio.failure = VendorFailed("elevenlabs")
+    with pytest.raises(VendorFailed):
+        await room.remove_voice(NEW_VOICE, by=by)
+    hidden = await room.list_voices(VoiceQuery(), TIERS["pro"], by=by)
+    assert NEW_VOICE not in [found.voice.id for found in hidden.found]
+    room.provider.known = [clone]
+    with pytest.raises(VoiceNotFound):
+        await ReadVoice(room.provider, room.work)(NEW_VOICE, TIERS["pro"], by=by)  # type: ignore[arg-type]
+    assert "voice.removed" not in room.told
+
+    room.studio.failure = None
+    await room.list_voices(VoiceQuery(), TIERS["pro"], by=on_behalf_of())
+    assert room.studio.removed == []  # another user's key opens another account
+    await room.list_voices(VoiceQuery(), TIERS["pro"], by=by)
+    assert (room.studio.removed, room.told[-1]) == ([NEW_VOICE], "voice.removed")
+    assert room.clones.kept == {}
+
+
+async def test_two_deletions_at_once_are_one() -> None:
+    room, by = VoiceRoom(), on_behalf_of()
+    await room.clone_voice(a_clone_wish(an_upload(), by=by))
+    [clone] = room.clones.kept.values()
+    await room.remove_voice.go_on(clone, by=by)
+    await room.remove_voice.go_on(clone, by=by)
+    assert room.told.count("voice.removed") == 1

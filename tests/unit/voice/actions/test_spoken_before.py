@@ -1,0 +1,216 @@
+"""What was said before is said again at no cost, to its own user alone."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from services.voice.actions.settle_orphans import SettleOrphans
+from services.voice.actions.settle_speech import SettleSpeech
+from services.voice.actions.speak import Wish
+from services.voice.domain.errors import AlreadySpoken, VoiceNotInTier
+from services.voice.domain.script import Extras, SettingsWish
+from services.voice.domain.utterance import Bounds, UtteranceSeal
+from shared.errors import LimitReached
+from shared.idempotency import IdempotencyKeyReused
+from shared.vendors.failures import NoUsableKey
+from tests.support.utterances import KEYS, MemoryKeys, MemoryUtterances, spoken_before
+from tests.support.voice import (
+    PROFESSIONAL,
+    FakeAudio,
+    Studio,
+    a_script,
+    a_user,
+    a_wish,
+    an_order,
+    cut,
+    on_behalf_of,
+)
+
+ADA = on_behalf_of()
+
+
+def a_studio(bounds: Bounds | None = None) -> Studio:
+    studio = Studio()
+    studio.before = spoken_before(studio.clock, bounds)
+    return studio
+
+
+def kept(studio: Studio) -> MemoryUtterances:
+    assert studio.before is not None
+    assert isinstance(studio.before.utterances, MemoryUtterances)
+    return studio.before.utterances
+
+
+async def said(studio: Studio, wish: Wish | None = None) -> tuple[bytes, bool]:
+    """What was heard, and whether it was kept before."""
+    studio.provider.audio = FakeAudio(b"one", b"two")
+    speech = await studio.speak(wish or a_wish(by=ADA))
+    heard, outcome = await studio.hear(speech)
+    assert outcome == "done"
+    return heard, speech.hold.cached
+
+
+async def test_the_same_words_are_said_again_without_asking_and_cost_nothing() -> None:
+    studio = a_studio()
+    assert await said(studio) == (b"onetwo", False)
+    assert await said(studio) == (b"onetwo", True)
+    assert len(studio.provider.scripts) == 1
+    first, again = (fact.event for fact in studio.speeches.outbox)
+    assert (first.characters, first.cached) == (12, False)
+    assert (again.characters, again.cached, again.source) == (0, True, "counted")
+    assert (again.provider, again.outcome) == ("elevenlabs", "done")
+    # A request of the minute's, and none of the month's characters.
+    assert studio.admission.characters == [12, 0]
+
+
+async def test_nothing_is_shared_between_users() -> None:
+    studio = a_studio()
+    await said(studio, a_wish(by=ADA))
+    assert await said(studio, a_wish(by=on_behalf_of())) == (b"onetwo", False)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"text": "Hello there!"},
+        {"format": "mp3_44100_64"},
+        {"model": "eleven_flash_v2_5"},
+        {"voice_id": PROFESSIONAL},
+        {"settings": SettingsWish(stability=0.1)},
+        {"language_code": "de"},
+        {"seed": 7},
+        {"extras": Extras('{"apply_text_normalization":"off"}')},
+    ],
+    ids=str,
+)
+async def test_whatever_is_said_otherwise_is_another_utterance(change: dict[str, Any]) -> None:
+    studio = a_studio()
+    await said(studio)
+    assert (await said(studio, a_wish(an_order(**change), by=ADA)))[1] is False
+    assert (await said(studio))[1] is True
+
+
+async def test_who_wants_nothing_kept_is_neither_kept_nor_recalled() -> None:
+    studio = a_studio()
+    shy = replace(a_wish(by=ADA), may_be_cached=False)
+    await said(studio, shy)
+    assert kept(studio).kept == {}
+    await said(studio)
+    assert (await said(studio, shy))[1] is False
+
+
+@pytest.mark.parametrize(
+    "order",
+    [
+        an_order("a" * 1_001),
+        an_order(extras=Extras(query="&enable_logging=false")),
+    ],
+    ids=["too long", "the vendor keeps nothing either"],
+)
+async def test_some_are_not_kept(order: Any) -> None:
+    studio = a_studio()
+    await said(studio, a_wish(order, by=ADA))
+    assert kept(studio).kept == {}
+
+
+async def test_audio_beyond_the_bound_is_not_kept() -> None:
+    studio = a_studio(Bounds(bytes=5))
+    await said(studio)
+    assert kept(studio).kept == {}
+
+
+async def test_what_did_not_come_whole_is_not_kept() -> None:
+    studio = a_studio()
+    studio.provider.audio = FakeAudio(b"one", cut())
+    assert await studio.hear(await studio.speak(a_wish(by=ADA))) == (b"one", "provider_failed")
+    assert kept(studio).kept == {}
+
+
+async def test_an_old_one_is_asked_for_again_and_dropped() -> None:
+    studio = a_studio()
+    await said(studio)
+    studio.clock.at += timedelta(days=31)
+    assert studio.before is not None
+    await studio.before.drop_old()
+    assert kept(studio).kept == {}
+    assert (await said(studio))[1] is False
+
+
+async def test_a_database_that_is_away_costs_the_cache_and_nothing_else() -> None:
+    studio = a_studio()
+    kept(studio).is_away = True
+    assert await said(studio) == (b"onetwo", False)
+    assert await said(studio) == (b"onetwo", False)
+
+
+async def test_without_its_key_nothing_is_found_and_nothing_kept() -> None:
+    studio = a_studio()
+    assert studio.before is not None
+    assert isinstance(studio.before.keys, MemoryKeys)
+    await said(studio)
+    studio.before.keys.keys = None
+    assert (await said(studio))[1] is False
+    studio.before.keys.keys = {2: bytes(32)}
+    assert (await said(studio))[1] is False
+    assert (await said(studio))[1] is True
+
+
+async def test_the_minutes_limit_holds_for_what_is_kept_too() -> None:
+    studio = a_studio()
+    await said(studio)
+    studio.admission.refuses = True
+    with pytest.raises(LimitReached):
+        await studio.speak(a_wish(by=ADA))
+
+
+async def test_a_voice_that_the_tier_lost_stays_silent() -> None:
+    studio = a_studio()
+    order = an_order(voice_id=PROFESSIONAL, format="mp3_44100_64", model="eleven_flash_v2_5")
+    order = replace(order, settings=SettingsWish(use_speaker_boost=False))
+    await said(studio, a_wish(order, by=ADA))
+    with pytest.raises(VoiceNotInTier):
+        await studio.speak(a_wish(order, by=ADA, tier="free"))
+
+
+async def test_it_is_the_users_own_audio_and_needs_no_key_any_more() -> None:
+    studio = a_studio()
+    await said(studio)
+    studio.provider.failure = NoUsableKey("No key is stored.")
+    assert (await said(studio))[1] is True
+
+
+async def test_a_retry_of_what_was_spoken_hears_it_again() -> None:
+    studio = a_studio()
+    keyed = a_wish(by=ADA, key="k1")
+    assert await said(studio, keyed) == (b"onetwo", False)
+    assert await said(studio, keyed) == (b"onetwo", True)
+    with pytest.raises(IdempotencyKeyReused):
+        await studio.speak(a_wish(an_order("Other."), by=ADA, key="k1"))
+    with pytest.raises(AlreadySpoken):
+        await studio.speak(replace(keyed, may_be_cached=False))
+
+
+async def test_a_replica_that_dies_while_it_says_it_again_costs_nothing() -> None:
+    studio = a_studio()
+    await said(studio)
+    await studio.speak(a_wish(by=ADA))
+    studio.clock.at += timedelta(minutes=1)
+    await SettleOrphans(studio.speeches, SettleSpeech(studio.speeches), studio.clock)()
+    lost = studio.speeches.outbox[-1].event
+    assert (lost.outcome, lost.characters, lost.cached) == ("replica_lost", 0, True)
+
+
+def test_the_address_says_nothing_without_the_key_and_the_audio_opens_nowhere_else() -> None:
+    seal, script, ada = UtteranceSeal(KEYS), a_script(), a_user()
+    address = seal.address(ada, script)
+    assert address != UtteranceSeal({1: bytes(32)}).address(ada, script)
+    assert address != seal.address(a_user(), script)
+    sealed = seal.close(ada, address, b"audio")
+    assert b"audio" not in sealed
+    assert seal.open(ada, address, sealed) == b"audio"
+    assert seal.open(a_user(), address, sealed) is None
+    assert seal.open(ada, seal.address(ada, a_script("Other.")), sealed) is None
