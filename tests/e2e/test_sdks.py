@@ -345,7 +345,8 @@ async def test_gemini_content(bench: Bench) -> None:
         image = types.Part.from_bytes(data=b"\x89PNG", mime_type="image/png")
         async with bench.gemini().aio as client:
             stream = await client.models.generate_content_stream(
-                model=FLASH, contents=[image, "look"]
+                model=FLASH,
+                contents=types.Content(role="user", parts=[image, types.Part(text="look")]),
             )
             return "".join([chunk.text or "" async for chunk in stream])
 

@@ -292,9 +292,23 @@ def _is_well_answered(operation: Operation, answer: httpx.Response) -> bool:
     kind = answer.headers["content-type"].partition(";")[0]
     if operation.path.startswith("/oauth"):  # pages, and RFC 6749's own errors
         return kind in ("text/html", "application/json", "application/problem+json")
+    if operation.path in DASHBOARD_PAGES:
+        return kind in ("text/html", "application/problem+json")
     if operation.path.startswith(("/v1", "/openai", "/anthropic", "/gemini")):
         return "message" in answer.json()["error"]
+    if operation.path.startswith("/elevenlabs") and kind == "application/json":
+        return _is_elevenlabs(answer.json()["detail"])
     return kind == "application/problem+json" and {"code", "request_id"} <= set(answer.json())
+
+
+DASHBOARD_PAGES = ("/billing/admin/dashboard", "/billing/admin/dashboard/open")
+
+
+def _is_elevenlabs(detail: Any) -> bool:
+    """A refusal in the vendor's own form: an object, or a list of what is wrong with the fields."""
+    if isinstance(detail, list):
+        return all({"loc", "msg", "type"} <= set(one) for one in detail)
+    return {"status", "message"} <= set(detail)
 
 
 def _code(answer: httpx.Response) -> str | None:
@@ -304,5 +318,6 @@ def _code(answer: httpx.Response) -> str | None:
         return None
     if not isinstance(body, dict):
         return None
-    error = body.get("error")
+    # The vendors' own forms have it inside.
+    error = body.get("error", body.get("detail"))
     return error.get("code") if isinstance(error, dict) else body.get("code")

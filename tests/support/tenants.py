@@ -37,6 +37,8 @@ OWNED = frozenset(
 SHARED: Mapping[str, str] = {
     "provider": "openai",
     "model": "gpt-4o-mini",
+    "model_id": "eleven_flash_v2_5",
+    "collection_id": "nobodys-collection",
     "version": "v1",
     "after_id": "claude-sonnet-5-5",
     "before_id": "claude-sonnet-5-5",

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from services.chat.actions.list_models import ListModels, OfferedModel
-from services.chat.domain.errors import ModelNotFound
 from services.chat.domain.model_name import choose_by_name
 from shared.errors import NotInTier
 from shared.ids import UserId
 from shared.model_catalogue import ModelCatalogue
 from shared.tiers import Tier
+from shared.vendors.dropins import ModelNotFound
 
 
 @dataclass(frozen=True, slots=True)

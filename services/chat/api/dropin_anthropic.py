@@ -21,8 +21,8 @@ from services.chat.api.dropin_door import (
 )
 from services.chat.api.dropin_models import usable_models
 from services.chat.api.dropin_operation import free_call, paid_call
-from services.chat.domain.errors import CallNotOffered, ModelNotFound
 from shared.http.problems import Responses
+from shared.vendors.dropins import CallNotOffered, ModelNotFound
 
 MANNER = Manner(
     surface="Anthropic",

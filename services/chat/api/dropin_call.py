@@ -14,12 +14,13 @@ from typing import Any
 import orjson
 
 from services.chat.api.dropin_door import Framing
-from services.chat.domain.errors import BadParameter, UnsupportedParameter
+from services.chat.domain.errors import UnsupportedParameter
 from services.chat.domain.features import IMAGES, TOOLS
 from services.chat.domain.model_choice import ModelChoice
 from services.chat.domain.raw_calls import RawCall
 from services.chat.domain.turn import Surface
 from services.chat.domain.usage import estimated_input
+from shared.vendors.dropins import BadParameter
 
 # An image stands for so many characters of a file that is sent along, as of a page of a document.
 _FILE_CHARACTERS_PER_PAGE = 65_536

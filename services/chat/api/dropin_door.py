@@ -18,7 +18,6 @@ from services.chat.actions import Actions
 from services.chat.actions.relay_call import Relaying
 from services.chat.api.dropin_errors import Told, VendorWords, told, told_refusal
 from services.chat.api.idempotency_key import key_in
-from services.chat.domain.errors import UnreadableBody
 from services.chat.domain.raw_calls import RawRefusal
 from services.chat.domain.relayed import AnswerHead, ClientCall, StoredAnswer
 from shared.errors import ExpectedFailure, Invalid, LimitReached, TooLarge, Unauthenticated
@@ -27,6 +26,7 @@ from shared.http.door import Receive, Send
 from shared.http.ratelimit import rate_limit_headers
 from shared.lenient_json import to_json
 from shared.limit_state import LimitState
+from shared.vendors.dropins import UnreadableBody
 
 LARGEST_BODY = 20 << 20
 _NO_BUFFERING = {"cache-control": "no-store", "x-accel-buffering": "no"}

@@ -21,13 +21,9 @@ from services.chat.api.dropin_door import (
 from services.chat.api.dropin_gemini_calls import read_content, read_count, read_stream
 from services.chat.api.dropin_models import usable_models
 from services.chat.api.dropin_operation import free_call, paid_call
-from services.chat.domain.errors import (
-    BadParameter,
-    CallNotOffered,
-    ModelNotFound,
-    UnsupportedParameter,
-)
+from services.chat.domain.errors import UnsupportedParameter
 from shared.http.problems import Responses
+from shared.vendors.dropins import BadParameter, CallNotOffered, ModelNotFound
 
 MANNER = Manner(
     surface="Gemini",

@@ -13,10 +13,11 @@ from typing import Any
 from services.chat.api.dropin_call import Body, Size, VendorCall, features_of, hash_of, items
 from services.chat.api.dropin_door import AsItCame, Framing
 from services.chat.api.fields import Fields, json_object
-from services.chat.domain.errors import BadParameter, ToolNotOffered, UnsupportedParameter
+from services.chat.domain.errors import ToolNotOffered, UnsupportedParameter
 from services.chat.domain.model_choice import ModelChoice
 from services.chat.domain.turn import Surface
 from shared.lenient_json import to_json
+from shared.vendors.dropins import BadParameter
 
 _NOT_OFFERED = ("cachedContent",)
 # What this product asks for unless the client says something else.

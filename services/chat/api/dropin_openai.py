@@ -14,8 +14,8 @@ from services.chat.api.dropin_openai_calls import read_chat, read_response
 from services.chat.api.dropin_operation import paid_call
 from services.chat.api.openai_errors import openai_errors
 from services.chat.api.openai_models import OpenAIModel, OpenAIModelList
-from services.chat.domain.errors import CallNotOffered, ModelNotFound
 from shared.http.openai_limits import openai_limit_headers
+from shared.vendors.dropins import CallNotOffered, ModelNotFound
 
 MANNER = Manner(
     surface="OpenAI",

@@ -22,9 +22,10 @@ from services.chat.api.dropin_call import (
 )
 from services.chat.api.dropin_door import AsItCame, data_event, named_event
 from services.chat.api.fields import Fields, json_object
-from services.chat.domain.errors import BadParameter, ToolNotOffered, UnsupportedParameter
+from services.chat.domain.errors import ToolNotOffered, UnsupportedParameter
 from services.chat.domain.model_choice import ModelChoice
 from services.chat.domain.turn import Surface
+from shared.vendors.dropins import BadParameter
 
 CHAT_PATH = "/v1/chat/completions"
 RESPONSES_PATH = "/v1/responses"

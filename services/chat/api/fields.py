@@ -11,7 +11,7 @@ from typing import Any
 
 import orjson
 
-from services.chat.domain.errors import BadParameter, UnreadableBody
+from shared.vendors.dropins import BadParameter, UnreadableBody
 
 _MOST_ITEMS = 10_000
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from fastapi import Header
 
-from services.chat.domain.errors import BadParameter
+from shared.vendors.dropins import BadParameter
 
 LONGEST_KEY = 200
 PATTERN = r"^[\x21-\x7e]+$"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from services.chat.domain.errors import ModelNotFound
 from services.chat.domain.model_choice import (
     CHAT_PROVIDERS,
     ModelChoice,
@@ -12,6 +11,7 @@ from services.chat.domain.model_choice import (
 )
 from shared.model_catalogue import ModelCatalogue
 from shared.tiers import COMPATIBLE, TIERS, Tier
+from shared.vendors.dropins import ModelNotFound
 
 DEFAULT = "default"
 

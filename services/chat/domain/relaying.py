@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from services.chat.domain.content import ToolCall
 from services.chat.domain.context_window import window_of
-from services.chat.domain.errors import ModelNotFound, ModelNotInTier, QuestionTooLong
+from services.chat.domain.errors import ModelNotInTier, QuestionTooLong
 from services.chat.domain.features import require_feature
 from services.chat.domain.frames import Began, Ended, Frame, Text, Thinking, ToolCallPiece
 from services.chat.domain.model_choice import ModelChoice, choose_model, models_of
@@ -17,6 +17,7 @@ from services.chat.domain.usage import Usage, estimated_usage
 from shared.errors import ExpectedFailure
 from shared.model_catalogue import ModelCatalogue
 from shared.tiers import TIERS, Tier
+from shared.vendors.dropins import ModelNotFound
 from shared.vendors.failures import VendorFailed
 
 

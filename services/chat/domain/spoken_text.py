@@ -15,6 +15,8 @@ _LANGUAGE = "en"
 _SHORTEST_CLAUSE = 60
 # Behind what may still become a link or code; beyond that nobody closes it any more.
 _LONGEST_OPEN = 600
+# The search for sentences may take time that grows with the square of what it looks at.
+_LOOKED_AT = 1_000
 
 _FENCE = re.compile(r"\s*(`{3,}(?=[^`]*\Z)|~{3,})")
 _MAYBE_FENCE = re.compile(r"\s*(?:`{1,2}|~{1,2})?\Z")
@@ -86,7 +88,9 @@ class SpokenText:
 
     def add(self, text: str) -> list[str]:
         """The sentences that are complete now."""
-        return list(self._take(text.replace("\r\n", "\n"), is_last=False))
+        text = text.replace("\r\n", "\n")
+        pieces = [text[start : start + _LOOKED_AT] for start in range(0, len(text), _LOOKED_AT)]
+        return [said for piece in pieces for said in self._take(piece, is_last=False)]
 
     def finish(self) -> list[str]:
         """What is left at the end."""

@@ -156,8 +156,12 @@ class LiveSpeech:
 
     def prepare(self) -> None:
         """Open the line to the vendor meanwhile: the first words need not wait for it. Nothing is
-        asked over it, so it costs nothing; a failure is told when the first words are said."""
+        asked over it, so it costs nothing; a failure is told when the first words are said.
+
+        From now on it counts as running, since it runs on the user's key."""
         if self._opening is None and self.ended_as is None:
+            self.hold = replace(self.hold, created_at=self._studio.clock.now())
+            self._studio.running.add(self)
             self._opening = asyncio.create_task(self._open())
 
     async def say(self, text: str) -> None:
@@ -227,6 +231,8 @@ class LiveSpeech:
             self._studio.running.conclude(self, self._studio.settle(self.hold, settlement))
             if settlement.used is None:
                 await asyncio.shield(self._refund())
+        else:
+            self._studio.running.drop(self)
         await self._close()
 
     @asynccontextmanager
@@ -279,7 +285,8 @@ class LiveSpeech:
             self.hold,
             characters=len(text),
             tier=self._tier.name,
-            created_at=now,
+            # A line that is open already runs on the key of that moment.
+            created_at=now if self._opening is None else self.hold.created_at,
             lease_expires_at=now + self._studio.lease,
         )
         try:
@@ -317,6 +324,9 @@ class LiveSpeech:
         except TierChanged as changed:
             self._tier = changed.tier
             manner_for(self._wish.wish, self._tier, self._studio.catalogue)
+            await check_voice(
+                self._studio.voices, self._manner.voice_id, self._tier, by=self._wish.by
+            )
             return await self._admit(characters)
 
     async def _admit(self, characters: int) -> Reservation:

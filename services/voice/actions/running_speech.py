@@ -126,6 +126,10 @@ class RunningSpeeches:
     def add(self, speech: Running) -> None:
         self._speeches[speech.hold.id] = speech
 
+    def drop(self, speech: Running) -> None:
+        """It has ended before there was anything to settle."""
+        self._speeches.pop(speech.hold.id, None)
+
     def conclude(
         self, speech: Running, settling: Coroutine[Any, Any, object]
     ) -> asyncio.Task[None]:

@@ -11,10 +11,10 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ValidationError
 from starlette.requests import ClientDisconnect
 
-from services.voice.domain.errors import UnreadableBody
 from shared.errors import Unauthenticated
 from shared.http.caller import Caller, bearer_token, caller_with, on_behalf_of
 from shared.identity import OnBehalfOf
+from shared.vendors.dropins import UnreadableBody
 
 KEY_HEADER = "xi-api-key"
 M = TypeVar("M", bound=BaseModel)

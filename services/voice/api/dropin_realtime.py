@@ -28,12 +28,7 @@ from services.voice.api.dropin_door import KEY_HEADER
 from services.voice.api.dropin_errors import error_response
 from services.voice.api.dropin_speech_body import LANGUAGE, NAME, DropInSettings
 from services.voice.api.outlet import Outlet
-from services.voice.domain.errors import (
-    BadParameter,
-    InputTimeout,
-    SpeechStopped,
-    UnreadableWords,
-)
+from services.voice.domain.errors import InputTimeout, SpeechStopped, UnreadableWords
 from services.voice.domain.gathered_text import Gathering, Scheduled, WholeSentences
 from services.voice.domain.piece import Piece
 from services.voice.domain.script import LONGEST_TEXT, MannerWish
@@ -43,6 +38,7 @@ from shared.http.caller import Caller, bearer_token, on_behalf_of
 from shared.http.socket_door import FIRST_WORD_SECONDS, SocketDoor
 from shared.ids import UserId
 from shared.lenient_json import to_json
+from shared.vendors.dropins import BadParameter
 from shared.vendors.failures import VendorFailed
 
 log = structlog.get_logger(__name__)

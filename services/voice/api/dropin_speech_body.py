@@ -15,8 +15,8 @@ import orjson
 from fastapi import Query
 from pydantic import BaseModel, ConfigDict, Field
 
-from services.voice.domain.errors import BadParameter
 from services.voice.domain.script import LONGEST_SPEECH, Extras, SettingsWish, SpeechOrder
+from shared.vendors.dropins import BadParameter
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 LANGUAGE = r"^[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})*$"

@@ -26,12 +26,12 @@ from services.voice.api.dropin_door import (
 from services.voice.api.dropin_errors import ElevenLabsRoute, elevenlabs_errors
 from services.voice.api.dropin_speech_body import DropInSettings
 from services.voice.domain.clone import CLONING, CONSENT, CONSENT_VERSION
-from services.voice.domain.errors import BadParameter, CallNotOffered
 from services.voice.domain.own_settings import defaults_of
 from services.voice.domain.script import VENDOR
 from services.voice.domain.told import Query as AskedFor
 from services.voice.domain.voice import VoiceSettings
 from shared.lenient_json import to_json
+from shared.vendors.dropins import BadParameter, CallNotOffered
 
 router = APIRouter(prefix="/elevenlabs", tags=["elevenlabs"], route_class=ElevenLabsRoute)
 strays = APIRouter(prefix="/elevenlabs", tags=["elevenlabs"], route_class=ElevenLabsRoute)

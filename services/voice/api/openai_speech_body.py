@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from services.voice.domain.audio_format import QUALITIES
-from services.voice.domain.errors import BadParameter, SpeechModelNotFound
+from services.voice.domain.errors import SpeechModelNotFound
 from services.voice.domain.script import (
     LONGEST_SPEECH,
     SettingsWish,
@@ -20,6 +20,7 @@ from services.voice.domain.script import (
     speech_allowance,
 )
 from shared.tiers import Tier
+from shared.vendors.dropins import BadParameter
 
 # OpenAI's names of voices, and the stock voices of ElevenLabs that come near them. Thirteen names
 # for twelve voices: `marin` is `alloy`'s.

@@ -7,6 +7,7 @@ from datetime import timedelta
 from uuid import UUID
 
 from shared.errors import Conflict, Invalid, LimitReached, NotFound, NotInTier, Unavailable
+from shared.vendors.dropins import ModelNotFound
 from shared.vendors.failures import VendorPlanRequired
 
 
@@ -290,33 +291,6 @@ class VoiceNotClonedHere(Conflict):
         super().__init__("You did not have this voice made here.", voice_id=voice_id)
 
 
-class CallNotOffered(NotFound):
-    """A call that the vendor knows and that is not offered here."""
-
-    code = "call_not_offered"
-
-    def __init__(self, surface: str) -> None:
-        super().__init__(f"This call of the {surface} interface is not offered here.")
-
-
-class UnreadableBody(Invalid):
-    """A body that is no JSON object."""
-
-    code = "unreadable_body"
-
-    def __init__(self) -> None:
-        super().__init__("The body has to be a JSON object.")
-
-
-class BadParameter(Invalid):
-    """A field of a request in a vendor's wire that is not as it has to be."""
-
-    code = "bad_parameter"
-
-    def __init__(self, param: str, rule: str) -> None:
-        super().__init__(f"{param} has to be {rule}.", param=param)
-
-
 class TooMuchText(Invalid):
     """More text than one utterance holds."""
 
@@ -410,10 +384,8 @@ class UnreadableWords(Invalid):
     code = "invalid_message"
 
 
-class SpeechModelNotFound(NotFound):
+class SpeechModelNotFound(ModelNotFound):
     """A name that no model of speech has."""
 
-    code = "model_not_found"
-
     def __init__(self) -> None:
-        super().__init__("There is no such model of speech.", param="model")
+        super().__init__("There is no such model of speech.")

@@ -11,7 +11,7 @@ from typing import NewType, Protocol
 
 import orjson
 
-from services.voice.domain.script import Script
+from services.voice.domain.script import Extras, Script
 from shared.ids import UserId
 from shared.sealing import Sealer, Unsealable
 
@@ -32,12 +32,14 @@ class Bounds:
 
     def admits(self, script: Script) -> bool:
         """Whether the script is one that is kept; known before anything is asked. Times are not
-        kept, and neither is what the vendor itself is asked not to keep."""
-        query = "" if script.extras is None else script.extras.query
+        kept, and neither is what the vendor itself is asked not to keep, nor what it looks up in a
+        dictionary of the user's, which may be another one tomorrow."""
+        extras = script.extras or Extras()
         return (
             len(script.text) <= self.characters
             and not script.is_timed
-            and "enable_logging=false" not in query
+            and "enable_logging=false" not in extras.query
+            and "pronunciation_dictionary_locators" not in extras.fields
         )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import binascii
 import math
+import re
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ from shared.vendors.failures import VendorFailed
 _ERROR_WITHIN = timedelta(seconds=5)
 _LARGEST_LINE = 64 << 20
 _LARGEST_CHARACTER_COST = 1_000_000
+_REQUEST_ID = re.compile(r"[!-~]{1,200}\Z")
 _NEIGHBOURS = ("previous_text", "next_text", "previous_request_ids", "next_request_ids")
 
 
@@ -119,7 +121,7 @@ class _Stream:
         self._answer = answer
         self._silence = silence
         self.characters = character_cost(answer.headers)
-        self.request_id = answer.headers.get("request-id")
+        self.request_id = request_id_in(answer.headers)
 
     async def read(self) -> bytes:
         try:
@@ -140,11 +142,14 @@ class _TimedStream:
         self._is_over = False
 
     async def read(self) -> Piece:
-        while not self._lines:
-            if self._is_over:
-                return Piece(b"")
-            await self._receive()
-        return _timed_piece(self._lines.pop(0))
+        while True:
+            while not self._lines:
+                if self._is_over:
+                    return Piece(b"")
+                await self._receive()
+            piece = _timed_piece(self._lines.pop(0))
+            if piece.audio or piece.alignment is not None:
+                return piece
 
     async def _receive(self) -> None:
         data = await self._audio.read()
@@ -232,6 +237,12 @@ def _with_extras(body: Mapping[str, Any], script: Script) -> dict[str, Any]:
         extras = {name: value for name, value in extras.items() if name not in _NEIGHBOURS}
     settings = {**extras.pop("voice_settings", {}), **body["voice_settings"]}
     return {**extras, **body, "voice_settings": settings}
+
+
+def request_id_in(headers: Mapping[str, str]) -> str | None:
+    """The vendor's name for a request; None where it is nothing that could be kept and told."""
+    named = headers.get("request-id") or ""
+    return named if _REQUEST_ID.match(named) else None
 
 
 def character_cost(headers: Mapping[str, str]) -> int | None:

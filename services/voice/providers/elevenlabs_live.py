@@ -23,7 +23,7 @@ from websockets.exceptions import ConnectionClosed, ConnectionClosedOK
 from services.voice.domain.piece import Alignment, Piece
 from services.voice.domain.ports import LiveVoice
 from services.voice.domain.script import VENDOR, Manner
-from services.voice.providers.elevenlabs import settings_body
+from services.voice.providers.elevenlabs import request_id_in, settings_body
 from services.voice.providers.elevenlabs_errors import failure_of, failure_of_word
 from shared.clients.egress import Egress, VendorConnectionLost, VendorSocketRefused
 from shared.identity import OnBehalfOf
@@ -89,7 +89,7 @@ class _Line:
         self._is_over = False
         self._patience: asyncio.Timeout | None = None
         response = connection.response
-        self.request_id = response.headers.get("request-id") if response is not None else None
+        self.request_id = None if response is None else request_id_in(response.headers)
 
     async def open(self) -> None:
         await self._send(self._wire.first())

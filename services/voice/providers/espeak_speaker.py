@@ -12,6 +12,7 @@ src/include/espeak-ng/speak_lib.h).
 
 import ctypes
 import os
+import resource
 import sys
 
 _SYNCHRONOUS = 2  # AUDIO_OUTPUT_SYNCHRONOUS: samples come to the callback, before the call returns
@@ -26,6 +27,20 @@ _GO_ON, _STOP = 0, 1
 _Callback = ctypes.CFUNCTYPE(
     ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.c_void_p
 )
+
+
+# Nothing of a text is left in a dump of a crash, no file is written, and no text takes all memory.
+_LIMITS = {
+    resource.RLIMIT_CORE: 0,
+    resource.RLIMIT_FSIZE: 0,
+    resource.RLIMIT_AS: 1 << 30,
+}
+
+
+def keep_within_limits() -> None:
+    """For this process, and for good."""
+    for which, most in _LIMITS.items():
+        resource.setrlimit(which, (most, most))
 
 
 def _speak(library: str, data: str, voice: str, words_a_minute: str, text: bytes) -> int:
@@ -56,5 +71,6 @@ def _pass_on(samples: object, count: int, _events: object) -> int:
 
 
 if __name__ == "__main__":
+    keep_within_limits()
     _library, _data, _voice, _words_a_minute = sys.argv[1:]
     sys.exit(_speak(_library, _data, _voice, _words_a_minute, sys.stdin.buffer.read()))

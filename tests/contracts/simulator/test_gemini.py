@@ -162,7 +162,11 @@ def test_images_and_json(gemini: genai.Client) -> None:
         response_mime_type="application/json",
         response_schema={"type": "OBJECT", "properties": {"what": {"type": "STRING"}}},
     )
-    answer = gemini.models.generate_content(model=FLASH, contents=[image, "a pixel"], config=config)
+    answer = gemini.models.generate_content(
+        model=FLASH,
+        contents=types.Content(role="user", parts=[image, types.Part(text="a pixel")]),
+        config=config,
+    )
     assert answer.text == '{"what":"a pixel"}'
     assert answer.usage_metadata
     assert answer.usage_metadata.prompt_token_count == 2 + 85

@@ -16,9 +16,7 @@ from tests.support.billing import EPOCH, NOON, a_usage, an_entry, id_made_at
 
 
 def test_an_entry_says_what_the_event_said() -> None:
-    fact = a_usage(
-        at=NOON, tier="pro", sequence=7, service_tier="flex", sandbox=True, cached=True
-    )
+    fact = a_usage(at=NOON, tier="pro", sequence=7, service_tier="flex", sandbox=True, cached=True)
     entry = Entry.reported(fact)
     assert (entry.event_id, entry.user_id) == (fact.id, fact.event.user_id)
     assert (entry.tier, entry.service_tier, entry.sandbox) == ("pro", "flex", True)

@@ -26,7 +26,6 @@ from services.chat.domain.errors import (
     BadAttachment,
     CapabilityMissing,
     FeatureNotInTier,
-    ModelNotFound,
     QuestionTooLong,
 )
 from services.chat.domain.frames import Began, Ended, Frame, Text, Thoughts, ToolCallPiece
@@ -37,6 +36,7 @@ from shared.errors import LimitReached
 from shared.idempotency import IdempotencyKeyReused, RequestInProgress
 from shared.revocation import Revocation
 from shared.tiers import TIERS
+from shared.vendors.dropins import ModelNotFound
 from shared.vendors.failures import VendorFailed, VendorRateLimited
 from tests.support.chat import (
     NOON,

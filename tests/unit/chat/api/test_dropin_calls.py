@@ -13,15 +13,11 @@ from services.chat.api import dropin_anthropic_calls as anthropic
 from services.chat.api import dropin_gemini_calls as gemini
 from services.chat.api import dropin_openai_calls as openai
 from services.chat.api.dropin_call import VendorCall
-from services.chat.domain.errors import (
-    BadParameter,
-    ToolNotOffered,
-    UnreadableBody,
-    UnsupportedParameter,
-)
+from services.chat.domain.errors import ToolNotOffered, UnsupportedParameter
 from services.chat.domain.model_choice import ModelChoice
 from services.chat.domain.relayed import StoredAnswer
 from shared.errors import Invalid
+from shared.vendors.dropins import BadParameter, UnreadableBody
 
 CHOICE = ModelChoice("openai", "the-model", 1_000)
 USER = "opaque-id"

@@ -12,10 +12,8 @@ from services.chat.api.openai_errors import error_answer, error_document
 from services.chat.domain.errors import (
     AnswerEnded,
     AnswerNotKept,
-    BadParameter,
     ContentBlocked,
     FeatureNotInTier,
-    ModelNotFound,
     ModelUnavailable,
     PromptTooLong,
     QuestionTooLong,
@@ -33,6 +31,7 @@ from shared.errors import (
 from shared.idempotency import IdempotencyKeyReused, RequestInProgress
 from shared.limit_state import LimitState
 from shared.limits.tier_admission import SPENDING
+from shared.vendors.dropins import BadParameter, ModelNotFound
 from shared.vendors.failures import (
     NoUsableKey,
     VendorFailed,

@@ -15,7 +15,7 @@ from services.chat.api.openai_chat_request import chat_request
 from services.chat.api.openai_responses_answer import EventWriter, Response
 from services.chat.api.openai_responses_request import responses_request
 from services.chat.domain.content import ImagePart, Role, TextPart, ToolCall, ToolChoice
-from services.chat.domain.errors import BadParameter, UnreadableBody, UnsupportedParameter
+from services.chat.domain.errors import UnsupportedParameter
 from services.chat.domain.turn_events import (
     Answered,
     Broken,
@@ -26,6 +26,7 @@ from services.chat.domain.turn_events import (
     TurnEvent,
     UsageTold,
 )
+from shared.vendors.dropins import BadParameter, UnreadableBody
 from shared.vendors.failures import VendorFailed
 from tests.support.chat_calls import a_hold, an_answer_message
 

@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from services.chat.domain.errors import (
-    ModelNotFound,
-    ModelNotInTier,
-    ProviderNotInTier,
-    UnknownProvider,
-)
+from services.chat.domain.errors import ModelNotInTier, ProviderNotInTier, UnknownProvider
 from services.chat.domain.model_choice import CHAT_PROVIDERS, choose_model, models_of, providers_of
 from services.chat.domain.model_name import choose_by_name
 from shared.model_catalogue import ModelCatalogue
 from shared.tiers import TIERS
+from shared.vendors.dropins import ModelNotFound
 
 FREE, PRO, ENTERPRISE = (TIERS[name] for name in ("free", "pro", "enterprise"))
 PLAIN = ModelCatalogue()

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import timedelta
 
 import pytest
 
 from services.voice.actions.live_speech import LiveSpeech, SpeechEnded
-from services.voice.domain.errors import RealtimeNotInTier, TextNotSpeakable
+from services.voice.domain.errors import RealtimeNotInTier, TextNotSpeakable, VoiceNotInTier
 from services.voice.domain.speech import Outcome, Used
+from services.voice.domain.voice import Voice, VoiceCategory, VoiceId
 from shared.clients.egress import NoUsableKey
 from shared.errors import DependencyUnavailable, LimitReached
+from shared.revocation import Revocation
 from shared.vendors.failures import VendorFailed
-from tests.support.voice import Studio, a_live_wish, cut
+from tests.support.voice import NOON, VOICES, Studio, a_live_wish, cut
 
 
 async def heard(speech: LiveSpeech) -> bytes:
@@ -178,6 +181,43 @@ async def test_a_line_that_is_opened_early_asks_nothing_of_anybody() -> None:
     await concluded(studio, speech, Outcome.CLIENT_GONE)
     assert not studio.lines.line.is_open
     assert not studio.speeches.kept
+
+
+async def test_a_line_that_was_opened_early_falls_with_its_key() -> None:
+    studio = Studio()
+    speech = await studio.speak_live(a_live_wish())
+    speech.prepare()
+    revoked = Revocation(speech.hold.user_id, "elevenlabs", NOON)
+    assert studio.running.end_on_key(revoked, Outcome.STOPPED) == 1
+    with pytest.raises(SpeechEnded):
+        await speech.say("One.")
+    await concluded(studio, speech, Outcome.STOPPED)
+    assert not studio.running.ids()
+    assert not studio.speeches.kept
+
+
+async def test_news_of_a_key_may_come_after_the_words_that_a_line_was_opened_for() -> None:
+    studio = Studio()
+    speech = await studio.speak_live(a_live_wish())
+    speech.prepare()
+    studio.clock.at = NOON + timedelta(minutes=1)
+    await speech.say("One.")
+    revoked = Revocation(speech.hold.user_id, "elevenlabs", NOON + timedelta(seconds=30))
+    assert studio.running.end_on_key(revoked, Outcome.STOPPED) == 1
+    await concluded(studio, speech, Outcome.STOPPED)
+
+
+async def test_who_has_another_tier_now_has_its_voices() -> None:
+    studio = Studio()
+    brand = Voice(VoiceId("voiceofabrand"), "Brand", VoiceCategory.ENTERPRISE)
+    studio.provider.known = (*VOICES, brand)
+    speech = await studio.speak_live(a_live_wish(tier="enterprise", voice_id=brand.id))
+    studio.admission.told = "pro"
+    with pytest.raises(VoiceNotInTier):
+        await speech.say("One.")
+    await concluded(studio, speech, Outcome.REFUSED)
+    assert not studio.admission.given
+    assert not studio.lines.manners
 
 
 async def test_what_is_known_not_to_work_takes_no_place_in_the_limits() -> None:

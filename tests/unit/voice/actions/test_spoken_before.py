@@ -108,8 +108,13 @@ async def test_who_wants_nothing_kept_is_neither_kept_nor_recalled() -> None:
     [
         an_order("a" * 1_001),
         an_order(extras=Extras(query="&enable_logging=false")),
+        an_order(
+            extras=Extras(
+                '{"pronunciation_dictionary_locators":[{"pronunciation_dictionary_id":"d"}]}'
+            )
+        ),
     ],
-    ids=["too long", "the vendor keeps nothing either"],
+    ids=["too long", "the vendor keeps nothing either", "a dictionary that may change"],
 )
 async def test_some_are_not_kept(order: Any) -> None:
     studio = a_studio()

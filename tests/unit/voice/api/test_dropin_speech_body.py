@@ -8,11 +8,11 @@ import orjson
 import pytest
 
 from services.voice.api.dropin_speech_body import DropInQuery, DropInSpeech
-from services.voice.domain.errors import BadParameter
 from services.voice.domain.script import Script, SpeechOrder, script_for
 from services.voice.providers.elevenlabs import speech_body, speech_path
 from shared.model_catalogue import ModelCatalogue
 from shared.tiers import tier_named
+from shared.vendors.dropins import BadParameter
 from tests.support.voice import RACHEL
 
 ASKED: dict[str, Any] = {

@@ -200,6 +200,24 @@ async def test_lines_with_times_are_read_however_they_are_cut(size: int) -> None
     assert "/stream/with-timestamps?" in egress.asked[0]["path"]
 
 
+async def test_a_line_without_audio_is_not_the_end() -> None:
+    empty = b'{"audio_base64": "", "alignment": null}'
+    wire = b"\n".join(
+        (empty, timed_line("Hi", b"one", 0), empty, timed_line("!", b"two", 1), empty)
+    )
+    eleven, _ = vendor(Answer(Content(wire)))
+    async with eleven.speak_timed(a_script(), by=BY) as audio:
+        heard = [(await audio.read()).audio for _ in range(4)]
+    assert heard == [b"one", b"two", b"", b""]
+
+
+@pytest.mark.parametrize("named", ["req\x001", "réq", "req 1", "\udce9", "x" * 500, ""])
+async def test_a_name_that_could_not_be_kept_is_none(named: str) -> None:
+    eleven, _ = vendor(Answer(headers={"request-id": named}))
+    async with eleven.speak(a_script(), by=BY) as audio:
+        assert audio.request_id is None
+
+
 @pytest.mark.parametrize(
     "line",
     [

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import os
+import subprocess
 import sys
 import wave
 from collections.abc import Iterator
@@ -83,6 +84,16 @@ def test_it_has_a_voice_for_each_language() -> None:
         "basic",
     )
     assert "espeak-fo" not in voices  # its dictionary does not come along
+
+
+def test_its_process_dumps_nothing_writes_nothing_and_takes_no_more_than_its_share() -> None:
+    program = Path(espeak.__file__).parent
+    asked = "[r.getrlimit(w)[1] for w in (r.RLIMIT_CORE, r.RLIMIT_FSIZE, r.RLIMIT_AS)]"
+    code = f"import resource as r, espeak_speaker as s; s.keep_within_limits(); print({asked})"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=program, capture_output=True, check=True
+    )
+    assert done.stdout.decode().split() == ["[0,", "0,", f"{1 << 30}]"]
 
 
 @pytest.mark.parametrize(
