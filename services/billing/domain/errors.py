@@ -523,7 +523,7 @@ class PeriodNotClosed(Conflict):
 
 
 class InvoicesOutOfOrder(Conflict):
-    """Months are invoiced one after the other; a late one's usage is on a later month's invoices."""
+    """Months are invoiced one after the other; usage of a late one is on a later month's."""
 
     code = "invoices_out_of_order"
 

@@ -131,6 +131,10 @@ class LiveUtterance:
         except ExpectedFailure as failure:
             self._failure = failure
             self.speech.end(self._outcome_of(failure))
+        except Exception:
+            # A bug of ours must not leave the hearer waiting for words that nobody says.
+            self.speech.end(Outcome.STOPPED)
+            raise
 
     async def _next(self) -> str | None:
         while self.speech.ended_as is None:

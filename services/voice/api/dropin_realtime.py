@@ -234,6 +234,10 @@ class _Along:
         except ExpectedFailure as failure:
             self._refusal = failure
             utterance.stop(Outcome.STOPPED)
+        except Exception:
+            # A bug of ours must not leave the speech waiting for words that nobody hears.
+            log.exception("listening_failed")
+            utterance.stop(Outcome.STOPPED)
 
     def _take(self, utterance: LiveUtterance, message: _Message) -> None:
         if message.text.strip():

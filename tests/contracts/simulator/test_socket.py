@@ -4,6 +4,7 @@ import asyncio
 import base64
 import json
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any, Final
 from urllib.parse import urlencode
 
@@ -145,7 +146,9 @@ async def test_the_newer_socket_refuses_in_its_own_words(
     url = f"{simulator.elevenlabs.replace('http', 'ws')}/v1/text-to-dialogue/stream-input"
     headers = {"xi-api-key": key}
     async with connect(f"{url}?model_id={model}", additional_headers=headers, proxy=None) as socket:
-        await socket.send(json.dumps(first))
+        # A model is refused at once, maybe before this is sent.
+        with suppress(ConnectionClosed):
+            await socket.send(json.dumps(first))
         (refusal,) = await hear_all_until_closed(socket)
         assert refusal["error"] == error
 

@@ -173,3 +173,18 @@ async def test_text_has_its_bounds() -> None:
         utterance.add("x" * 4_999)
     with pytest.raises(TooMuchText):
         utterance.add("x" * (LONGEST_UTTERANCE - 8 * 4_999))
+
+
+async def test_a_bug_of_ours_keeps_nobody_waiting_and_is_settled() -> None:
+    studio, ear = Studio(), Ear()
+    studio.lines.failure = RuntimeError("a bug")
+    utterance = await an_utterance(studio)
+    utterance.add("Hello. ")
+    running = asyncio.create_task(utterance.run(ear))
+    await asyncio.wait({running}, timeout=1)
+    assert running.done()
+    with pytest.raises(RuntimeError, match="a bug"):
+        await running
+    await studio.settled()
+    assert not studio.running.ids()
+    assert [given.refunds for given in studio.admission.given] == [1]
