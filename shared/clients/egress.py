@@ -19,6 +19,7 @@ import aiohttp
 import orjson
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import InvalidHandshake, InvalidStatus
+from websockets.http11 import Response
 
 from shared.clients.http1 import Answer, ConnectionLost, Http1Pool, NotReached, TooLarge
 from shared.errors import (
@@ -43,6 +44,7 @@ __all__ = [
     "VendorAnswer",
     "VendorConnectionLost",
     "VendorSocketRefused",
+    "headers_of",
     "may_have_been_sent",
     "open_egress",
 ]
@@ -343,7 +345,7 @@ async def _opened(opening: _Opening) -> ClientConnection:
         return await opening
     except InvalidStatus as refused:
         response = refused.response
-        headers, body = response.headers, bytes(response.body)
+        headers, body = headers_of(response), bytes(response.body)
         if headers.get(DETAIL_HEADER) != _FROM_VENDOR:
             await _refuse(response.status_code, headers, _Read(body))
         raise VendorSocketRefused(response.status_code, headers, body) from refused
@@ -353,6 +355,15 @@ async def _opened(opening: _Opening) -> ClientConnection:
         raise DependencyUnavailable("egress") from error
     except (InvalidHandshake, OSError, EOFError) as error:
         raise VendorConnectionLost(type(error).__name__, sent=False) from error
+
+
+def headers_of(response: Response) -> Mapping[str, str]:
+    """A socket's, by name in small letters; repeated ones are joined by commas."""
+    joined: dict[str, str] = {}
+    for name, value in response.headers.raw_items():
+        before = joined.get(name.lower())
+        joined[name.lower()] = value if before is None else f"{before}, {value}"
+    return joined
 
 
 class _Read:

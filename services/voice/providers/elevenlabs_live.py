@@ -25,7 +25,12 @@ from services.voice.domain.ports import LiveVoice
 from services.voice.domain.script import VENDOR, Manner
 from services.voice.providers.elevenlabs import request_id_in, settings_body
 from services.voice.providers.elevenlabs_errors import failure_of, failure_of_word
-from shared.clients.egress import Egress, VendorConnectionLost, VendorSocketRefused
+from shared.clients.egress import (
+    Egress,
+    VendorConnectionLost,
+    VendorSocketRefused,
+    headers_of,
+)
 from shared.identity import OnBehalfOf
 from shared.vendors.failures import VendorFailed
 
@@ -89,7 +94,7 @@ class _Line:
         self._is_over = False
         self._patience: asyncio.Timeout | None = None
         response = connection.response
-        self.request_id = None if response is None else request_id_in(response.headers)
+        self.request_id = None if response is None else request_id_in(headers_of(response))
 
     async def open(self) -> None:
         await self._send(self._wire.first())

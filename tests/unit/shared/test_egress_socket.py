@@ -104,6 +104,17 @@ async def test_a_refused_upgrade_is_told_by_whose_it_is(
                 pass
 
 
+async def test_a_header_may_come_twice(voice: ServiceIdentity) -> None:
+    answer = refusing(429, "via_upstream")
+    for seconds in ("1", "2"):
+        answer.headers.add("Retry-After", seconds)
+    async with an_egress(voice, answer) as (egress, _):
+        with pytest.raises(VendorSocketRefused) as refused:
+            async with egress.socket("elevenlabs", "/v1/x", by=ADA):
+                pass
+    assert refused.value.headers.get("retry-after") == "1, 2"
+
+
 @pytest.mark.parametrize("status", [301, 302, 307, 308])
 async def test_a_redirect_is_a_refusal(voice: ServiceIdentity, status: int) -> None:
     async with an_egress(voice) as (elsewhere, heard):
