@@ -104,7 +104,9 @@ async def test_the_billing_team_gets_everybodys_usage_of_a_period(billing: Billi
     assert shown.json() == body
 
 
-@pytest.mark.parametrize("path", ["admin/exports", "admin/exports/0198c0de-0000-7000-8000-00000000e0e0/file"])
+@pytest.mark.parametrize(
+    "path", ["admin/exports", "admin/exports/0198c0de-0000-7000-8000-00000000e0e0/file"]
+)
 async def test_nobody_else_gets_it(billing: Billing, path: str) -> None:
     answer = await billing.send("GET", path, uuid4())
     assert (answer.status_code, answer.json()["code"]) == (403, "not_billing_staff")
