@@ -54,7 +54,7 @@ demo: $(VENV)/.running ## the tour, against a running suite
 	@$(BIN)/companion demo
 
 test: $(VENV)/.developing ## the tests, on real engines, in two processes
-	@$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not slow"
+	@$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not slow" --durations 20
 
 chaos: $(VENV)/.developing ## the slow tests: stalled engines, pools of chat under a flood
 	@$(BIN)/python -m pytest -m slow

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import socket
 from collections.abc import Callable, Iterator
@@ -34,6 +35,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         rooms = item.path.relative_to(_TESTS).parts[:-1]
         if rooms[0] != "unit":
             item.add_marker(pytest.mark.xdist_group("-".join(rooms[:2])))
+
+
+def pytest_collection_finish() -> None:
+    """Thousands of tests are no garbage: to look through them again and again would stop the
+    servers that run in this process for longer than they may take to answer."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import re
 import unicodedata
 from collections.abc import Iterator, Sequence
@@ -86,6 +87,8 @@ class PdfFonts:
 def _glyphs_in(path: Path) -> frozenset[int]:
     from fpdf import FPDF
 
+    # It tells each table of each font that it makes smaller.
+    logging.getLogger("fontTools").setLevel(logging.WARNING)
     pdf = FPDF()
     try:
         _check_kind(path)

@@ -64,7 +64,7 @@ async def tier_of(auth: RunningAuth, headers: dict[str, str]) -> str:
 def test_one_queue_per_tier_and_one_for_its_own_work() -> None:
     names = {queue.name for queue in listen.queues("redis://127.0.0.1:1/0")}
     tiers = ("free", "pro", "enterprise")
-    queues = ("limits", "mails", "subscriptions", "users")
+    queues = ("limits", "mails", "subscriptions", "users", "voices")
     assert names == {f"auth.{queue}.{tier}" for queue in queues for tier in tiers} | {"auth.jobs"}
     assert set(listen.jobs) == JOBS
 
