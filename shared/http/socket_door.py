@@ -7,10 +7,12 @@ service reads; never in the URL.
 
 from __future__ import annotations
 
+import asyncio
+
 import structlog
 from fastapi import WebSocket
 
-from shared.errors import DependencyUnavailable
+from shared.errors import DependencyUnavailable, Unauthenticated
 from shared.http.caller import Caller, bearer_token
 from shared.news.ended_sessions import EndedSessions
 from shared.tokens import TokenVerifier
@@ -39,6 +41,23 @@ class SocketDoor:
         header = self._socket.headers.get("authorization")
         token = bearer_token(header) if header is not None else self._token_offered()
         return await self.caller(token) if token is not None else None
+
+    async def first_text(self, most: int) -> str:
+        """The first message, in which a device that came without a token shows it.
+
+        Raises Unauthenticated when none comes within seconds, or it is no text of so many
+        characters at most.
+        """
+        try:
+            async with asyncio.timeout(FIRST_WORD_SECONDS):
+                text = await self._socket.receive_text()
+        except TimeoutError as error:
+            raise Unauthenticated("No token was shown.") from error
+        except KeyError as error:
+            raise Unauthenticated("The first message must be text.") from error
+        if len(text) > most:
+            raise Unauthenticated("The first message is too long.")
+        return text
 
     async def caller(self, token: str) -> Caller:
         """Raises Unauthenticated, ScopeMissing, or Unavailable when no key can be had."""

@@ -7,8 +7,6 @@ URL. Then it says words (`socket_words`) and hears the events of the sessions th
 
 from __future__ import annotations
 
-import asyncio
-
 import structlog
 from fastapi import APIRouter, WebSocket
 from starlette.websockets import WebSocketDisconnect
@@ -20,7 +18,7 @@ from services.chat.api.socket_words import LARGEST_FRAME_BYTES, read_word
 from shared.errors import ExpectedFailure, Forbidden, LimitReached, Unauthenticated
 from shared.http.caller import Caller
 from shared.http.errors import respond
-from shared.http.socket_door import FIRST_WORD_SECONDS, SocketDoor
+from shared.http.socket_door import SocketDoor
 from shared.http.socket_words import Auth, Ref
 
 log = structlog.get_logger(__name__)
@@ -42,7 +40,7 @@ async def talk(socket: WebSocket) -> None:
         await socket.accept(subprotocol=door.subprotocol())
         ref: Ref = None
         if device is None:
-            caller, ref = await _shown_first(socket, door)
+            caller, ref = await _shown_first(door)
             device = _opened(socket, door, caller)
     except ExpectedFailure as failure:
         await _close(socket, _code_of(failure), failure.code)
@@ -65,18 +63,9 @@ def _actions(socket: WebSocket) -> Actions:
     return actions
 
 
-async def _shown_first(socket: WebSocket, door: SocketDoor) -> tuple[Caller, Ref]:
+async def _shown_first(door: SocketDoor) -> tuple[Caller, Ref]:
     """The token in the first message, which must come within seconds and must be `auth`."""
-    try:
-        async with asyncio.timeout(FIRST_WORD_SECONDS):
-            text = await socket.receive_text()
-    except TimeoutError as error:
-        raise Unauthenticated("No token was shown.") from error
-    except KeyError as error:
-        raise Unauthenticated("The first message must be text.") from error
-    if len(text) > LARGEST_FRAME_BYTES:
-        raise Unauthenticated("The first message is too long.")
-    word, ref, _ = read_word(text)
+    word, ref, _ = read_word(await door.first_text(LARGEST_FRAME_BYTES))
     if not isinstance(word, Auth):
         raise Unauthenticated("The first message must be `auth`.")
     return await door.caller(word.token), ref

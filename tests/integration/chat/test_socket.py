@@ -17,7 +17,8 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
 from services.chat.actions import devices
-from services.chat.api import device, socket
+from services.chat.api import device
+from shared.http import socket_door
 from shared.limits.admission import open_cache
 from shared.limits.current_tiers import CurrentTiers
 from shared.news.ended_sessions import EndedSessions
@@ -230,7 +231,7 @@ async def test_whoever_shows_none_is_sent_away(chat: ChatSuite, first: str | byt
 async def test_whoever_says_nothing_is_sent_away(
     chat: ChatSuite, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(socket, "FIRST_WORD_SECONDS", 0.1)
+    monkeypatch.setattr(socket_door, "FIRST_WORD_SECONDS", 0.1)
     async with a_device(chat.url) as one:
         assert await one.closed() == (4401, "unauthenticated")
 
