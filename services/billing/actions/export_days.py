@@ -55,7 +55,7 @@ class ExportDays:
             return 0
         written = 0
         for state in await self._due(self.target):
-            if not await self._claim(self.target, state.day):
+            if not await self._claim(self.target, state):
                 continue
             try:
                 written += await self._bring_up_to_date(self.target, state)
@@ -83,10 +83,10 @@ class ExportDays:
         due.sort(key=lambda state: (state.revision > 0, state.checked_at or now))
         return due[:_DAYS_A_RUN]
 
-    async def _claim(self, target: ExportTarget, day: Day) -> bool:
+    async def _claim(self, target: ExportTarget, state: DayState) -> bool:
         now = self.clock.now()
         async with self.unit_of_work() as work:
-            return await work.usage_exports.claim(target.name, day, now=now, until=now + _CLAIM)
+            return await work.usage_exports.claim(target.name, state, now=now, until=now + _CLAIM)
 
     async def _bring_up_to_date(self, target: ExportTarget, state: DayState) -> bool:
         missing = await self._missing(state.day)

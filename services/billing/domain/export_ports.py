@@ -77,7 +77,7 @@ class UsageExports(Protocol):
         every day of the calendar; the oldest first."""
         ...
 
-    async def claim(self, target: str, day: Day, *, now: datetime, until: datetime) -> bool:
+    async def claim(self, target: str, state: DayState, *, now: datetime, until: datetime) -> bool:
         """False while somebody else is at work on it."""
         ...
 

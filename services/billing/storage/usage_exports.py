@@ -51,7 +51,8 @@ order by given.day
 _CLAIM = """
 insert into usage_export_day as known (target, day, claimed_until) values ($1, $2, $4)
 on conflict (target, day) do update set claimed_until = $4
-    where known.claimed_until is null or known.claimed_until < $3
+    where (known.claimed_until is null or known.claimed_until < $3)
+      and known.revision = $5 and known.checked_at is not distinct from $6
 returning target
 """
 _KEEP_CLAIM = "update usage_export_day set claimed_until = $3 where target = $1 and day = $2"
@@ -120,8 +121,11 @@ class SqlUsageExports:
         )
         return [_state(row) for row in states]
 
-    async def claim(self, target: str, day: Day, *, now: datetime, until: datetime) -> bool:
-        return await self._connection.fetchrow(_CLAIM, target, day.date, now, until) is not None
+    async def claim(self, target: str, state: DayState, *, now: datetime, until: datetime) -> bool:
+        row = await self._connection.fetchrow(
+            _CLAIM, target, state.day.date, now, until, state.revision, state.checked_at
+        )
+        return row is not None
 
     async def keep_claim(self, target: str, day: Day, *, until: datetime) -> None:
         await self._connection.execute(_KEEP_CLAIM, target, day.date, until)

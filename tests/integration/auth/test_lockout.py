@@ -55,7 +55,8 @@ async def test_of_many_guesses_at_once_five_are_answered(auth: RunningAuth) -> N
     for answer in answers:
         if answer.status_code == 429:
             assert answer.json()["code"] == "too_many_attempts"
-            assert 1 <= int(answer.headers["retry-after"]) <= 30
+            # A second more for those who read the clock before they queued.
+            assert 1 <= int(answer.headers["retry-after"]) <= 31
     assert (await guess(auth, user["email"], PASSWORD)).status_code == 429
 
 

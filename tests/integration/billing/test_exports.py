@@ -342,6 +342,24 @@ async def test_two_workers_write_a_day_once(
     assert sorted(await asyncio.gather(export(), export())) == [0, 1]
 
 
+async def test_a_day_that_another_wrote_in_the_meantime_is_not_claimed(
+    exporting: Callable[..., ExportDays], actions: Actions, work: NewUnitOfWork, tmp_path: Path
+) -> None:
+    await actions.record_usage([used(3)])
+    await actions.link_ledger()
+    export = exporting(tmp_path.as_uri())
+    async with work() as unit:
+        (seen,) = await unit.usage_exports.days(export.target.name, until=Day(at(3).date()))  # type: ignore[union-attr]
+    assert await export() == 1
+    now = NOON + timedelta(hours=2)
+    async with work() as unit:
+        claim = unit.usage_exports.claim
+        name = export.target.name  # type: ignore[union-attr]
+        assert not await claim(name, seen, now=now, until=now + timedelta(minutes=1))
+        (known,) = await unit.usage_exports.days(name, until=Day(at(3).date()))
+        assert await claim(name, known, now=now, until=now + timedelta(minutes=1))
+
+
 # A bucket
 
 
