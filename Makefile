@@ -86,8 +86,10 @@ bench: $(VENV)/.developing ## the benchmarks of a turn, signing in, key use and 
 lock: $(BIN)/uv ## resolve the dependencies anew, with hashes
 	@$(LOCK) --all-extras pyproject.toml -o requirements/development.txt
 	@for name in $(SERVICES); do \
-		$(LOCK) --extra $$name -c requirements/development.txt pyproject.toml \
+		$(LOCK) --extra $$name --extra tracing -c requirements/development.txt pyproject.toml \
 			-o requirements/$$name.txt || exit 1; done
+	@$(LOCK) --extra auth --extra keyvault --extra tools -c requirements/development.txt pyproject.toml \
+		-o requirements/tools.txt
 	@$(LOCK) $(foreach name,$(SERVICES) embedded,--extra $(name)) \
 		-c requirements/development.txt pyproject.toml -o requirements/embedded.txt
 	@echo uv | $(LOCK) - -o requirements/bootstrap.txt
