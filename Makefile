@@ -13,7 +13,7 @@ LOCK = $(UV) pip compile --quiet --universal --generate-hashes --no-emit-index-u
 	--no-annotate --python-version 3.11 --custom-compile-command "make lock"
 
 .PHONY: help setup run down status demo test chaos check format lint types contracts lock \
-	audit bench clean
+	audit bench doctor drill manifests clean
 
 help: ## list the commands
 	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -53,6 +53,12 @@ status: $(VENV)/.running ## what runs, on which ports
 demo: $(VENV)/.running ## the tour, against a running suite
 	@$(BIN)/companion demo
 
+doctor: $(VENV)/.running ## what is wrong here, or with the running suite
+	@$(BIN)/companion doctor
+
+drill: $(VENV)/.running ## back the running sandbox up, restore it beside, prove that nothing is lost
+	@$(BIN)/companion backup drill
+
 test: $(VENV)/.developing ## the tests, on real engines, in two processes
 	@$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not slow" --durations 20
 
@@ -72,6 +78,9 @@ types: $(VENV)/.developing
 
 contracts: $(VENV)/.developing
 	@$(BIN)/lint-imports
+
+manifests: $(VENV)/.developing ## write the Kubernetes manifests anew from the tables
+	@$(BIN)/python -m deploy.k8s.render
 
 bench: $(VENV)/.developing ## the benchmarks of a turn, signing in, key use and tier pools, as tables
 	@$(BIN)/python -m bench.turn
@@ -93,6 +102,7 @@ lock: $(BIN)/uv ## resolve the dependencies anew, with hashes
 	@$(LOCK) $(foreach name,$(SERVICES) embedded,--extra $(name)) \
 		-c requirements/development.txt pyproject.toml -o requirements/embedded.txt
 	@echo uv | $(LOCK) - -o requirements/bootstrap.txt
+	@echo cyclonedx-python-lib | $(LOCK) -c requirements/development.txt - -o requirements/images.txt
 
 clean: ## remove the environment and caches; the data in .companion stays
 	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

@@ -23,6 +23,7 @@ from joserfc.jwk import ECKey
 from shared import compact_jws
 from shared.errors import Unauthenticated
 from shared.ids import UserId, uuid7
+from shared.settings import file_of
 from shared.tokens import CLOCK_SKEW_SECONDS
 from shared.watched_file import UnusableFile, WatchedFile
 
@@ -84,6 +85,12 @@ class ServiceIdentity:
         file = WatchedFile(path, partial(_private_key, name), name="identity_key")
         file.load()
         return cls(name, file)
+
+    @classmethod
+    def of_setting(cls, name: str, path: Path) -> ServiceIdentity:
+        """The same for a process that starts. Raises SettingsRefused."""
+        with file_of("IDENTITY_KEY_FILE", path):
+            return cls.from_file(name, path)
 
     def token_for(self, audience: str) -> str:
         """A token that tells `audience` who is calling."""
@@ -194,6 +201,12 @@ class Peers:
         file = WatchedFile(path, trusted_keys, name="identity_trust")
         file.load()
         return cls(audience, file)
+
+    @classmethod
+    def of_setting(cls, audience: str, path: Path) -> Peers:
+        """The same for a process that starts. Raises SettingsRefused."""
+        with file_of("IDENTITY_TRUST_FILE", path):
+            return cls.from_file(audience, path)
 
     def service_of(self, token: str) -> str:
         """The name of the service that signed the token. Raises Unauthenticated."""

@@ -75,7 +75,8 @@ class ModelCatalogue:
     ) -> None:
         unknown = set(overrides or ()) - set(_TODAY)
         if unknown:
-            raise ValueError(f"no such model class: {', '.join(sorted(unknown))}")
+            known = ", ".join(sorted(_TODAY))
+            raise ValueError(f"MODEL_OVERRIDES: there are the model classes {known}")
         self._ids = {**_TODAY, **(overrides or {})}
         self._contexts = dict(contexts or {})
         self._own = {tier: tuple(models) for tier, models in (own or {}).items()}
@@ -134,5 +135,8 @@ def _is_list_of_names(value: object) -> bool:
 
 
 def _object(text: str) -> dict[str, Any] | None:
-    parsed = json.loads(text) if text.strip() else {}
+    try:
+        parsed = json.loads(text) if text.strip() else {}
+    except (ValueError, RecursionError):
+        return None
     return parsed if isinstance(parsed, dict) else None

@@ -111,7 +111,7 @@ def data_directory(installation: Installation) -> Iterator[Finding]:
         return
     yield Finding("data directory", "ok", str(root) if root.exists() else f"{root} (new)")
     secrets = installation.data.secrets
-    if secrets.exists() and (open_files := [str(f) for f in _open_files(secrets)]):
+    if secrets.exists() and (open_files := [str(f) for f in open_to_others(secrets)]):
         yield Finding(
             "data directory",
             "problem",
@@ -218,7 +218,8 @@ def open_files(_: Installation) -> Iterator[Finding]:
         )
 
 
-def _open_files(folder: Path) -> Iterator[Path]:
+def open_to_others(folder: Path) -> Iterator[Path]:
+    """Files that more than their owner can read."""
     for path in folder.rglob("*"):
         if path.is_file() and stat.S_IMODE(path.stat().st_mode) & 0o077:
             yield path

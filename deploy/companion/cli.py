@@ -26,6 +26,7 @@ COMMANDS = (
     "doctor",
     "env",
     "migrate",
+    "backup",
     "demo",
     "keyring",
     "keyvault",
@@ -35,6 +36,9 @@ COMMANDS = (
     "admin",
     "auth",
     "identities",
+    "secrets",
+    "passwords",
+    "deployment",
 )
 """In the order of `companion --help`. One whose module is not there is not shown."""
 

@@ -32,6 +32,7 @@ _OF_THE_MACHINE = (
 # What an operator may set for all services at once.
 _OF_ALL_SERVICES = (
     "COMPANION_ENVIRONMENT",
+    "COMPANION_STRICT_SETTINGS",
     "DATABASE_CONNECTIONS",
     "MODEL_CONTEXTS",
     "MODEL_OVERRIDES",
@@ -172,8 +173,9 @@ def _mail(settings: Settings, data: DataDir) -> dict[str, str]:
 
 def _common(settings: Settings) -> dict[str, str]:
     chosen = {k: settings.inherited[k] for k in _OF_ALL_SERVICES if k in settings.inherited}
+    traces = {k: v for k, v in settings.inherited.items() if k.startswith("OTEL_")}
     sandbox = {"SANDBOX": "1"} if settings.sandbox else {}
-    return {"LOG_LEVEL": settings.log_level, **sandbox, **chosen}
+    return {"LOG_LEVEL": settings.log_level, **sandbox, **traces, **chosen}
 
 
 def _peers(addresses: Addresses) -> dict[str, str]:

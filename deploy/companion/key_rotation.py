@@ -14,6 +14,7 @@ import structlog
 
 from deploy.companion.errors import CompanionError
 from deploy.companion.installation import Installation
+from deploy.companion.service_settings import read_settings
 from services.keyvault.actions import Actions
 from services.keyvault.actions.watch_rotation import RotationState
 from services.keyvault.domain.errors import VersionNotEverywhere
@@ -120,12 +121,12 @@ def keyvault_settings() -> Settings:
     # Inside the keyvault's own container the environment says it all; beside `make run` we work it
     # out.
     if "KEYVAULT_KEYRING" in os.environ or "KEYVAULT_KEYRING_FILE" in os.environ:
-        return Settings.from_environment()
+        return read_settings(Settings)
     installation = Installation.open()
     before = dict(os.environ)
     os.environ.update(installation.environment(installation.role("keyvault")))
     try:
-        return Settings.from_environment()
+        return read_settings(Settings)
     finally:
         # What is the keyvault's own is not for whatever else this process does.
         os.environ.clear()

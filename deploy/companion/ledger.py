@@ -9,6 +9,7 @@ from datetime import date
 
 from deploy.companion.errors import CompanionError
 from deploy.companion.installation import Installation
+from deploy.companion.service_settings import read_settings
 from services.billing.actions.archive_ledger import ArchiveVerdict
 from services.billing.actions.verify_ledger import ChainVerdict
 from services.billing.domain.archive import Archive
@@ -97,12 +98,12 @@ def billing_settings() -> Settings:
     """billing's settings, wherever this console runs."""
     # Inside billing's own container the environment says it all; beside `make run` we work it out.
     if "IDENTITY_KEY_FILE" in os.environ:
-        return Settings.from_environment()
+        return read_settings(Settings)
     installation = Installation.open()
     before = dict(os.environ)
     os.environ.update(installation.environment(installation.role("billing")))
     try:
-        return Settings.from_environment()
+        return read_settings(Settings)
     finally:
         # What is billing's own is not for whatever else this process does.
         os.environ.clear()

@@ -5,11 +5,12 @@ from __future__ import annotations
 from importlib import import_module
 
 from pydantic import Field
-from pydantic_settings import BaseSettings
 
 from deploy.companion.programs import SERVICES
+from deploy.companion.service_settings import read_settings
 from shared.messaging.celery_app import declare_queues
 from shared.messaging.export_queue import ExportQueue
+from shared.settings import EnvironmentSettings
 
 
 def declare_all(broker_url: str) -> None:
@@ -17,12 +18,12 @@ def declare_all(broker_url: str) -> None:
     for service in SERVICES:
         declare_queues(import_module(f"services.{service}.tasks").listen, broker_url)
     # From the first message on; billing's worker looks after it from here.
-    wishes = _ExportWishes()
+    wishes = read_settings(_ExportWishes)
     if wishes.wanted:
         ExportQueue(broker_url, most_messages=wishes.most_messages).bind()
 
 
-class _ExportWishes(BaseSettings):
+class _ExportWishes(EnvironmentSettings):
     """What billing's settings say about its export queue, where nothing else of billing is set."""
 
     wanted: bool = Field(False, validation_alias="BILLING_EXPORT_QUEUE")

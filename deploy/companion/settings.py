@@ -38,6 +38,10 @@ _CHOICES = (
     COMPATIBLE_URL,
 )
 
+# Secrets that may be in a file, named by `<NAME>_FILE`, and that are looked at here. Others are
+# passed on as they are named, and the service reads the file.
+_SECRETS = ("DATABASE_URL", "CACHE_URL", "BROKER_URL", "AUTH_SMTP_URL", "COMPATIBLE_API_KEY")
+
 _TRUE = {"1", "true", "yes", "on"}
 _FALSE = {"", "0", "false", "no", "off"}
 
@@ -64,7 +68,7 @@ class Settings:
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] | None = None) -> Settings:
         """Read the settings; an empty variable counts as unset. Raises CompanionError."""
-        env = {k: v for k, v in (environment or os.environ).items() if v != ""}
+        env = _with_secrets({k: v for k, v in (environment or os.environ).items() if v != ""})
         return cls(
             data_dir=Path(env.get("COMPANION_DATA_DIR", ROOT / ".companion")).resolve(),
             port=_port(env.get("PORT", "8080")),
@@ -101,6 +105,18 @@ class Settings:
     def embeds_valkey(self) -> bool:
         """Whether Valkey is ours to run: it serves as cache, as broker or as both."""
         return self.cache_url is None or self.broker_url is None
+
+
+def _with_secrets(env: dict[str, str]) -> dict[str, str]:
+    if not any(f"{name}_FILE" in env for name in _SECRETS):
+        return env
+    # Pydantic takes longer to import than many a command takes at all.
+    from shared.settings import SettingsRefused, with_secret_files
+
+    try:
+        return with_secret_files(env, _SECRETS)
+    except SettingsRefused as refused:
+        raise CompanionError(str(refused)) from refused
 
 
 def _port(text: str) -> int:

@@ -8,10 +8,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-import pydantic
-
 from deploy.companion.data_dir import DataDir
 from deploy.companion.errors import CompanionError
+from deploy.companion.service_settings import read_settings
 from deploy.companion.settings import Settings as CompanionSettings
 from services.auth.actions.remove_signing_key import RemoveSigningKey
 from services.auth.actions.rotate_signing_key import RotateSigningKey
@@ -38,10 +37,7 @@ class SigningKeyDesk:
     @classmethod
     def open(cls, clock: Clock | None = None) -> SigningKeyDesk:
         """The file that the environment names, else the one of the data directory."""
-        try:
-            settings = SigningKeySettings()
-        except pydantic.ValidationError as error:
-            raise CompanionError(f"A setting can't be used: {error}.") from error
+        settings = read_settings(SigningKeySettings)
         path = settings.signing_keys_file
         if path is None:
             path = DataDir(CompanionSettings.from_environment().data_dir).signing_keys

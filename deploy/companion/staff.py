@@ -6,6 +6,7 @@ import os
 
 from deploy.companion.errors import CompanionError
 from deploy.companion.installation import Installation
+from deploy.companion.service_settings import read_settings
 from services.auth.domain.password import Password
 from services.auth.domain.user import Role
 from services.auth.settings import Settings
@@ -37,12 +38,12 @@ def auth_settings() -> Settings:
     """auth's settings, wherever this console runs."""
     # Inside auth's own container the environment says it all; beside `make run` we work it out.
     if "AUTH_SIGNING_KEYS_FILE" in os.environ:
-        return Settings.from_environment()
+        return read_settings(Settings)
     installation = Installation.open()
     before = dict(os.environ)
     os.environ.update(installation.environment(installation.role("auth")))
     try:
-        return Settings.from_environment()
+        return read_settings(Settings)
     finally:
         # What is auth's own is not for whatever else this process does.
         os.environ.clear()

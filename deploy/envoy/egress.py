@@ -14,8 +14,10 @@ from deploy.envoy.endpoints import (
     flag,
     given,
     parse_admin,
+    read,
     refuse_open_admin,
     required,
+    whole,
 )
 
 # One segment of a path. It begins with a letter or digit, so that it can never be a dot segment.
@@ -118,6 +120,11 @@ class Vendor:
         return f"{self.prefix}{_IN_BASE_URL.get(self.name, '')}/"
 
 
+def _vendor(name: str, url: str) -> Vendor:
+    setting = f"PROVIDER_{name.upper()}_URL"
+    return Vendor(name, read({setting: url}, setting, BaseUrl.parse))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EgressSettings:
     """Everything that differs between two egress proxies.
@@ -150,13 +157,13 @@ class EgressSettings:
             )
         if not (vendor.url.tls or vendor.url.endpoint.is_loopback or self.allow_plain_http):
             raise ConfigurationRefused(
-                f"{vendor.name}'s keys would cross the network in clear; use https or, among your "
-                "own machines, EGRESS_ALLOW_PLAIN_HTTP=1"
+                f"PROVIDER_{vendor.name.upper()}_URL: keys would cross the network in clear; use "
+                "https or, among your own machines, EGRESS_ALLOW_PLAIN_HTTP=1"
             )
 
     @property
     def vendors(self) -> tuple[Vendor, ...]:
-        return tuple(Vendor(name, BaseUrl.parse(url)) for name, url in self.urls.items())
+        return tuple(_vendor(name, url) for name, url in self.urls.items())
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str]) -> Self:
@@ -166,13 +173,13 @@ class EgressSettings:
                 "metrics": ("EGRESS_METRICS", Endpoint.parse),
                 "access_log": ("EGRESS_ACCESS_LOG", Path),
                 "authorisation_timeout_seconds": ("EGRESS_AUTHORISATION_TIMEOUT_SECONDS", float),
-                "stream_idle_seconds": ("EGRESS_STREAM_IDLE_SECONDS", int),
+                "stream_idle_seconds": ("EGRESS_STREAM_IDLE_SECONDS", whole),
             },
             environ,
         )
         return cls(
-            listen=Endpoint.parse(environ.get("EGRESS_LISTEN") or "127.0.0.1:8081"),
-            admin=parse_admin(environ.get("EGRESS_ADMIN") or "127.0.0.1:9902"),
+            listen=read(environ, "EGRESS_LISTEN", Endpoint.parse, "127.0.0.1:8081"),
+            admin=read(environ, "EGRESS_ADMIN", parse_admin, "127.0.0.1:9902"),
             keyvault=required(environ, "EGRESS_KEYVAULT"),
             urls={
                 name: url

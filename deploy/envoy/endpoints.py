@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import SplitResult, urlsplit
 
 # Where distributions keep the certificate authorities they trust: Debian, RHEL, SUSE, Alpine.
@@ -17,6 +17,12 @@ CA_BUNDLES = (
     Path("/etc/ssl/ca-bundle.pem"),
     Path("/etc/ssl/cert.pem"),
 )
+
+# As the services read a setting that is on or off.
+_YES = {"1", "true", "t", "yes", "y", "on"}
+_NO = {"", "0", "false", "f", "no", "n", "off"}
+
+T = TypeVar("T")
 
 # What a vendor's base path may hold. It ends up in a rewrite, where a backslash has a meaning.
 _BASE_PATH = re.compile(r"(/[A-Za-z0-9._~-]+)*")
@@ -36,10 +42,10 @@ class Endpoint:
     @classmethod
     def parse(cls, text: str) -> "Endpoint":
         """Read `host:port`; an IPv6 address stands in brackets."""
-        parts = urlsplit(f"//{text}")
+        parts = _split(f"//{text}")
         port = _port(parts)
         if not parts.hostname or not port or parts.path or parts.query or "@" in text:
-            raise ConfigurationRefused(f"not a host:port: {text!r}")
+            raise ConfigurationRefused("it must be of the form host:port")
         return cls(parts.hostname, port)
 
     @property
@@ -69,12 +75,12 @@ class BaseUrl:
 
     @classmethod
     def parse(cls, url: str) -> "BaseUrl":
-        parts = urlsplit(url)
+        parts = _split(url)
         path = parts.path.rstrip("/")
         if parts.scheme not in ("http", "https") or not parts.hostname or "@" in parts.netloc:
-            raise ConfigurationRefused(f"not an http(s) base URL: {url!r}")
+            raise ConfigurationRefused("it must be of the form http(s)://host[:port][/path]")
         if parts.query or parts.fragment or not _BASE_PATH.fullmatch(path):
-            raise ConfigurationRefused(f"a base URL has a plain path and no query: {url!r}")
+            raise ConfigurationRefused("a base URL has a plain path and no query")
         port = _port(parts) or (443 if parts.scheme == "https" else 80)
         return cls(parts.scheme, Endpoint(parts.hostname, port), path)
 
@@ -90,11 +96,18 @@ class BaseUrl:
         return text.rpartition(":")[0] if usual else text
 
 
+def _split(url: str) -> SplitResult:
+    try:
+        return urlsplit(url)
+    except ValueError as error:  # brackets that do not match
+        raise ConfigurationRefused("it names no host") from error
+
+
 def _port(parts: SplitResult) -> int | None:
     try:
         return parts.port
     except ValueError as error:
-        raise ConfigurationRefused(f"not a port: {parts.netloc!r}") from error
+        raise ConfigurationRefused("its port is none") from error
 
 
 def parse_admin(text: str) -> Endpoint | Path:
@@ -105,19 +118,24 @@ def parse_admin(text: str) -> Endpoint | Path:
 def refuse_open_admin(admin: Endpoint | Path) -> None:
     """The admin interface can print configuration and raise the log level: never a network's."""
     if isinstance(admin, Endpoint) and not admin.is_loopback:
-        raise ConfigurationRefused(f"the admin interface must be a socket or loopback: {admin}")
+        raise ConfigurationRefused(
+            "GATEWAY_ADMIN or EGRESS_ADMIN: the admin interface must be a socket or on loopback"
+        )
 
 
 def flag(environ: Mapping[str, str], name: str) -> bool:
     """Whether an environment variable says yes."""
-    return environ.get(name, "").strip().lower() in ("1", "true", "yes", "on")
+    text = environ.get(name, "").strip().lower()
+    if text not in _YES | _NO:
+        raise ConfigurationRefused(f"{name}: it must be 1 or 0")
+    return text in _YES
 
 
 def required(environ: Mapping[str, str], *names: str) -> Endpoint:
     """The endpoint in the first of these variables that is set."""
     for name in names:
-        if text := environ.get(name):
-            return Endpoint.parse(text)
+        if environ.get(name):
+            return read(environ, name, Endpoint.parse)
     raise ConfigurationRefused(f"not set: {' or '.join(names)}")
 
 
@@ -126,13 +144,28 @@ def given(
 ) -> dict[str, Any]:
     """The settings whose variable is set, read; the others keep their default."""
     values: dict[str, Any] = {}
-    for field, (name, read) in readers.items():
-        if text := environ.get(name):
-            try:
-                values[field] = read(text)
-            except ValueError as error:
-                raise ConfigurationRefused(f"{name}: {error}") from error
+    for field, (name, parse) in readers.items():
+        if environ.get(name):
+            values[field] = read(environ, name, parse)
     return values
+
+
+def read(environ: Mapping[str, str], name: str, parse: Callable[[str], T], default: str = "") -> T:
+    """What a variable says. Raises ConfigurationRefused, which names it and does not repeat it."""
+    try:
+        return parse(environ.get(name) or default)
+    except ConfigurationRefused as refused:
+        raise ConfigurationRefused(f"{name}: {refused}") from refused
+    except ValueError as error:
+        raise ConfigurationRefused(f"{name}: it must be a number") from error
+
+
+def whole(text: str) -> int:
+    """A number that counts something."""
+    number = int(text)
+    if number < 0:
+        raise ConfigurationRefused("it must be 0 or more")
+    return number
 
 
 def find_ca_bundle(environ: Mapping[str, str] = os.environ) -> Path | None:

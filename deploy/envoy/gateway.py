@@ -14,8 +14,10 @@ from deploy.envoy.endpoints import (
     flag,
     given,
     parse_admin,
+    read,
     refuse_open_admin,
     required,
+    whole,
 )
 
 MEBIBYTE = 1024 * 1024
@@ -140,6 +142,7 @@ class GatewaySettings:
     cors_origins: tuple[str, ...] = ()
     sandbox: bool = False
     legacy: BaseUrl | None = None
+    legacy_checks_tokens: bool = False  # then it is shown the caller's access token
     metrics: Endpoint | None = None  # a listener that shows /metrics and /ready, nothing else
     access_log: Path | None = None  # None means stdout
     trusted_proxies: int = 0  # how many proxies in front of this one may say who the client is
@@ -174,21 +177,19 @@ class GatewaySettings:
                 "metrics": ("GATEWAY_METRICS", Endpoint.parse),
                 "access_log": ("GATEWAY_ACCESS_LOG", Path),
                 "legacy": ("LEGACY_URL", BaseUrl.parse),
-                "trusted_proxies": ("GATEWAY_TRUSTED_PROXIES", int),
-                "jwks_cache_seconds": ("GATEWAY_JWKS_CACHE_SECONDS", int),
-                "shield_requests_per_second": ("GATEWAY_SHIELD_REQUESTS_PER_SECOND", int),
-                "max_connections": ("GATEWAY_MAX_CONNECTIONS", int),
-                "upload_seconds": ("GATEWAY_UPLOAD_SECONDS", int),
-                "answer_timeout_seconds": ("GATEWAY_ANSWER_TIMEOUT_SECONDS", int),
-                "stream_idle_seconds": ("GATEWAY_STREAM_IDLE_SECONDS", int),
+                "trusted_proxies": ("GATEWAY_TRUSTED_PROXIES", whole),
+                "jwks_cache_seconds": ("GATEWAY_JWKS_CACHE_SECONDS", whole),
+                "shield_requests_per_second": ("GATEWAY_SHIELD_REQUESTS_PER_SECOND", whole),
+                "max_connections": ("GATEWAY_MAX_CONNECTIONS", whole),
+                "upload_seconds": ("GATEWAY_UPLOAD_SECONDS", whole),
+                "answer_timeout_seconds": ("GATEWAY_ANSWER_TIMEOUT_SECONDS", whole),
+                "stream_idle_seconds": ("GATEWAY_STREAM_IDLE_SECONDS", whole),
             },
             environ,
         )
         return cls(
-            listen=Endpoint.parse(
-                environ.get("GATEWAY_LISTEN") or f"127.0.0.1:{environ.get('PORT') or 8080}"
-            ),
-            admin=parse_admin(environ.get("GATEWAY_ADMIN") or "127.0.0.1:9901"),
+            listen=_listen(environ),
+            admin=read(environ, "GATEWAY_ADMIN", parse_admin, "127.0.0.1:9901"),
             auth=required(environ, "GATEWAY_AUTH"),
             auth_internal=required(environ, "GATEWAY_AUTH_INTERNAL"),
             keyvault=required(environ, "GATEWAY_KEYVAULT"),
@@ -209,8 +210,15 @@ class GatewaySettings:
                 if origin.strip()
             ),
             sandbox=flag(environ, "SANDBOX"),
+            legacy_checks_tokens=flag(environ, "LEGACY_CHECKS_TOKENS"),
             **optional,
         )
+
+
+def _listen(environ: Mapping[str, str]) -> Endpoint:
+    if environ.get("GATEWAY_LISTEN"):
+        return read(environ, "GATEWAY_LISTEN", Endpoint.parse)
+    return read(environ, "PORT", lambda port: Endpoint.parse(f"127.0.0.1:{port}"), "8080")
 
 
 def _pool(environ: Mapping[str, str], name: str, tier: str) -> Endpoint:
@@ -221,4 +229,6 @@ def _refuse_vague_origin(origin: str) -> None:
     """Only an exact origin may read our answers: no wildcard, no path, no `null`."""
     parts = urlsplit(origin)
     if "*" in origin or not parts.scheme or f"{parts.scheme}://{parts.netloc}" != origin:
-        raise ConfigurationRefused(f"not an exact origin: {origin!r}")
+        raise ConfigurationRefused(
+            "CORS_ORIGINS: each origin is exact: https://host, without a path"
+        )

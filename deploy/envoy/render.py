@@ -99,24 +99,32 @@ def _hashes(page: str, tag: str) -> str:
 
 
 def main(arguments: Sequence[str] | None = None, environ: Mapping[str, str] = os.environ) -> int:
-    """Print one configuration; what differs is read from the environment."""
+    """Print one configuration, or write it to a file; what differs is read from the environment."""
     arguments = sys.argv[1:] if arguments is None else arguments
     try:
         match arguments:
-            case ["gateway"]:
-                tiers = sorted(TIERS.values(), key=lambda tier: tier.rank)
-                names = [tier.name for tier in tiers]
-                text = render_gateway(GatewaySettings.from_environment(environ, names))
-            case ["egress"]:
-                text = render_egress(EgressSettings.from_environment(environ))
+            case ["gateway" | "egress" as proxy]:
+                sys.stdout.write(_rendered(proxy, environ))
+            # For images without a shell, which could redirect what is printed.
+            case ["gateway" | "egress" as proxy, "--to", path]:
+                Path(path).write_text(_rendered(proxy, environ), encoding="utf-8")
             case _:
-                print("usage: python -m deploy.envoy.render gateway|egress", file=sys.stderr)
+                print(
+                    "usage: python -m deploy.envoy.render gateway|egress [--to FILE]",
+                    file=sys.stderr,
+                )
                 return 2
     except ConfigurationRefused as refused:
         print(f"configuration refused: {refused}", file=sys.stderr)
         return 1
-    sys.stdout.write(text)
     return 0
+
+
+def _rendered(proxy: str, environ: Mapping[str, str]) -> str:
+    if proxy == "egress":
+        return render_egress(EgressSettings.from_environment(environ))
+    names = [tier.name for tier in sorted(TIERS.values(), key=lambda tier: tier.rank)]
+    return render_gateway(GatewaySettings.from_environment(environ, names))
 
 
 if __name__ == "__main__":

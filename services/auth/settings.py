@@ -9,14 +9,13 @@ from typing import Self
 from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, field_validator, model_validator
-from pydantic_settings import BaseSettings
 
 from services.auth.domain.attempts import AttemptLimit, CeilingPerMinute, GuessLimits
 from services.auth.domain.errors import InvalidEmail
 from services.auth.domain.key_rotation import RotationPace
 from services.auth.domain.mail_server import MailServer
 from services.auth.domain.user import EmailAddress
-from shared.settings import CommonSettings
+from shared.settings import CommonSettings, EnvironmentSettings, HttpUrl
 
 # How far clocks may be apart, and how late a process takes a changed file.
 _SLACK_SECONDS = 30
@@ -24,10 +23,8 @@ _SLACK_SECONDS = 30
 _LEAST_MEMORY_KIB = {1: 47_104, 2: 19_456, 3: 12_288}
 
 
-class SigningKeySettings(BaseSettings):
+class SigningKeySettings(EnvironmentSettings):
     """Where the signing keys are and how fast they may change; all that `companion auth` needs."""
-
-    model_config = CommonSettings.model_config
 
     signing_keys_file: Path | None = Field(None, validation_alias="AUTH_SIGNING_KEYS_FILE")
     # The gateway and the services keep our public keys for a minute.
@@ -106,12 +103,14 @@ class Settings(SigningKeySettings, CommonSettings):
     mails_per_hour: int = Field(5, validation_alias="AUTH_MAILS_PER_HOUR", ge=1, le=1000)
 
     # Where the others tell whether they are ready, by name: {"chat": "http://…/readyz"}.
-    peers_health: dict[str, str] = Field(default_factory=dict, validation_alias="AUTH_PEERS_HEALTH")
+    peers_health: dict[str, HttpUrl] = Field(
+        default_factory=dict, validation_alias="AUTH_PEERS_HEALTH"
+    )
     # Their internal ports, asked for what they keep about a user who wants it all.
-    keyvault_internal_url: str | None = Field(None, validation_alias="KEYVAULT_INTERNAL_URL")
-    chat_internal_url: str | None = Field(None, validation_alias="CHAT_INTERNAL_URL")
-    voice_internal_url: str | None = Field(None, validation_alias="VOICE_INTERNAL_URL")
-    billing_internal_url: str | None = Field(None, validation_alias="BILLING_INTERNAL_URL")
+    keyvault_internal_url: HttpUrl | None = Field(None, validation_alias="KEYVAULT_INTERNAL_URL")
+    chat_internal_url: HttpUrl | None = Field(None, validation_alias="CHAT_INTERNAL_URL")
+    voice_internal_url: HttpUrl | None = Field(None, validation_alias="VOICE_INTERNAL_URL")
+    billing_internal_url: HttpUrl | None = Field(None, validation_alias="BILLING_INTERNAL_URL")
 
     @model_validator(mode="after")
     def _passwords_are_hashed_well(self) -> Self:
@@ -158,7 +157,10 @@ class Settings(SigningKeySettings, CommonSettings):
 
     @model_validator(mode="after")
     def _people_reach_us_safely(self) -> Self:
-        parts = urlsplit(self.public_url)
+        try:
+            parts = urlsplit(self.public_url)
+        except ValueError:  # brackets that do not match
+            parts = urlsplit("")
         here = parts.hostname in ("127.0.0.1", "::1", "localhost")
         # A password is typed there; only on the machine itself can nobody listen.
         if not parts.hostname or not (parts.scheme == "https" or (parts.scheme == "http" and here)):

@@ -89,6 +89,7 @@ from services.auth.actions.verify_email import VerifyEmail
 from services.auth.actions.watch_audit import WatchAudit
 from services.auth.actions.withdraw_invitation import WithdrawInvitation
 from services.auth.actions.write_letter import WriteLetter
+from services.auth.api.gauges import watch_signing_key
 from services.auth.domain.exchanged_tokens import ExchangedTokens
 from services.auth.domain.ports import (
     AccountCollector,
@@ -116,7 +117,7 @@ from shared.background import running_beside
 from shared.clock import Clock, SystemClock
 from shared.db.database import Database, open_database
 from shared.errors import Unavailable
-from shared.http.app import Check
+from shared.http.readiness import Check
 from shared.identity import ServiceIdentity
 from shared.limits.admission import open_cache
 from shared.limits.current_tiers import CurrentTiers
@@ -136,12 +137,14 @@ class Wired:
     actions: Actions
     database: Database
     checks: Mapping[str, Check]
+    keys: SigningKeyFile
 
 
 @asynccontextmanager
 async def wire_web(settings: Settings) -> AsyncIterator[Wired]:
     """A replica that also keeps everybody's knowledge of ended sessions whole."""
     async with wire(settings) as wired, running_beside(_repeat_ended_sessions(wired)):
+        watch_signing_key(wired.keys, SystemClock())
         yield wired
 
 
@@ -152,7 +155,7 @@ async def wire(settings: Settings) -> AsyncIterator[Wired]:
     keys = SigningKeyFile(settings.signing_keys_file)
     rules = JudgedPasswords(settings.breached_passwords_file)
     passwords = _passwords(settings)
-    me = ServiceIdentity.from_file("auth", settings.identity_key_file)
+    me = ServiceIdentity.of_setting("auth", settings.identity_key_file)
     async with (
         open_database(
             url, connections=settings.database_connections, application="auth"
@@ -182,6 +185,7 @@ async def wire(settings: Settings) -> AsyncIterator[Wired]:
                 ),
                 database,
                 checks,
+                keys,
             )
         finally:
             passwords.close()

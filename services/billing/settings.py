@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, m
 from services.billing.domain.countries import COUNTRIES
 from services.billing.domain.export_target import check_target
 from services.billing.domain.seller import Seller
-from shared.settings import CommonSettings
+from shared.settings import CommonSettings, HttpUrl
 from shared.tiers import TIERS
 
 _Line = Annotated[str, Field(min_length=1, max_length=200)]
@@ -54,7 +54,7 @@ class Settings(CommonSettings):
     """Billing's settings beside the common ones."""
 
     # Asked who decides about an organisation's subscription; without it nobody does.
-    auth_internal_url: str | None = Field(None, validation_alias="AUTH_INTERNAL_URL")
+    auth_internal_url: HttpUrl | None = Field(None, validation_alias="AUTH_INTERNAL_URL")
     # Long enough for a batch that is merely late; a gap that is older is asked for.
     gap_patience_seconds: int = Field(
         15, validation_alias="BILLING_GAP_PATIENCE_SECONDS", ge=1, le=3600

@@ -83,6 +83,7 @@ from services.billing.actions.tell_payers import TellPayers
 from services.billing.actions.tell_spending import ChooseAlerts, TellSpending
 from services.billing.actions.verify_invoice import VerifyInvoice
 from services.billing.actions.verify_ledger import ShowLedger, VerifyLedger
+from services.billing.actions.watch_money import WatchArrivals, WatchWaiting
 from services.billing.domain.billing_cycle import Rules
 from services.billing.domain.export_ports import ExportTarget
 from services.billing.domain.export_target import check_target
@@ -116,7 +117,7 @@ from services.billing.storage.unit_of_work import SqlWork
 from shared.clients.auth import open_auth
 from shared.clock import Clock, SystemClock
 from shared.db.database import Database, open_database
-from shared.http.app import Check
+from shared.http.readiness import Check
 from shared.identity import ServiceIdentity
 from shared.limits.admission import open_cache
 from shared.settings import service_database_url
@@ -136,7 +137,7 @@ async def wire(settings: Settings) -> AsyncIterator[Wired]:
     """Open what billing needs and put it together; close it afterwards."""
     url = service_database_url(settings.database_url.get_secret_value(), "billing")
     cache = open_cache(settings.cache_url.get_secret_value())
-    me = ServiceIdentity.from_file("billing", settings.identity_key_file)
+    me = ServiceIdentity.of_setting("billing", settings.identity_key_file)
     async with (
         open_database(
             url, connections=settings.database_connections, application="billing"
@@ -258,6 +259,8 @@ def put_together(
         show_period=ShowPeriod(unit_of_work),
         list_periods=ListPeriods(unit_of_work),
         reconcile=Reconcile(unit_of_work, clock),
+        watch_arrivals=WatchArrivals(unit_of_work, clock),
+        watch_waiting=WatchWaiting(unit_of_work, clock),
         forget_user=ForgetUser(unit_of_work, clock),
         make_invoices=MakeInvoices(unit_of_work, clock, terms),
         preview_invoice=PreviewInvoice(unit_of_work, clock, terms),

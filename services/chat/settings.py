@@ -7,16 +7,16 @@ from typing import Self
 from pydantic import Field, model_validator
 
 from shared.model_catalogue import ModelCatalogue
-from shared.settings import CommonSettings
+from shared.settings import CommonSettings, HttpUrl
 from shared.tiers import TIERS
 
 
 class Settings(CommonSettings):
     """Chat's settings beside the common ones."""
 
-    egress_url: str = Field(validation_alias="EGRESS_URL")
+    egress_url: HttpUrl = Field(validation_alias="EGRESS_URL")
     # Without it answers can't be spoken.
-    voice_internal_url: str | None = Field(None, validation_alias="VOICE_INTERNAL_URL")
+    voice_internal_url: HttpUrl | None = Field(None, validation_alias="VOICE_INTERNAL_URL")
     model_overrides: str = Field("", validation_alias="MODEL_OVERRIDES")
     model_contexts: str = Field("", validation_alias="MODEL_CONTEXTS")
     # An operator's own server; without its URL it is not offered.
@@ -47,6 +47,6 @@ class Settings(CommonSettings):
         catalogue = self.catalogue
         if self.compatible_url and not catalogue.has_own_server:
             raise ValueError("PROVIDER_COMPATIBLE_URL needs COMPATIBLE_MODELS")
-        if strangers := catalogue.own_tiers - set(TIERS):
-            raise ValueError(f"no such tier: {', '.join(sorted(strangers))}")
+        if catalogue.own_tiers - set(TIERS):
+            raise ValueError(f"COMPATIBLE_MODELS: there are the tiers {', '.join(TIERS)}, and *")
         return self

@@ -49,6 +49,7 @@ from services.chat.actions.start_session import StartSession
 from services.chat.actions.stop_turn import StopTurn
 from services.chat.actions.switch_branch import SwitchBranch
 from services.chat.actions.take_turn import TakeTurn
+from services.chat.api import turn_metrics
 from services.chat.api.live_events import audio_trouble, live_event
 from services.chat.domain.attempts import AttemptPolicy
 from services.chat.domain.ports import Admission, Quote, Revocations
@@ -69,7 +70,7 @@ from shared.clients.voice import VoiceLines
 from shared.clock import SystemClock
 from shared.db.database import Database, open_database
 from shared.errors import ExpectedFailure, Unavailable
-from shared.http.app import Check
+from shared.http.readiness import Check, GoodToHave
 from shared.identity import ServiceIdentity
 from shared.limits.admission import Admissions, open_cache
 from shared.limits.current_tiers import CurrentTiers
@@ -92,7 +93,9 @@ class Live:
         self.channel = ValkeyLiveChannel(cache, listener)
         self.thoughts = ValkeyThoughts(cache)
         self.devices = Devices(self.channel)
-        self.running = RunningTurns(live_event, (self._keep, self.devices.turn_began))
+        self.running = RunningTurns(
+            live_event, (self._keep, self.devices.turn_began), turn_metrics.answering
+        )
         self.tiers = CurrentTiers(cache, listener)
 
     def _keep(self, turn: RunningTurn) -> None:
@@ -131,6 +134,7 @@ async def wire_web(settings: Settings) -> AsyncIterator[Wired]:
     async with wire(settings) as wired:
         # Loading the price list takes half a second, which no user should wait for.
         quote("openai", "gpt-6-luna", Usage(), SystemClock().now())
+        turn_metrics.watch_running(wired.running)
         lease = timedelta(seconds=settings.hold_lease_seconds)
         async with running_beside(
             _renew_leases(wired, lease),
@@ -154,7 +158,7 @@ async def wire_web(settings: Settings) -> AsyncIterator[Wired]:
 @asynccontextmanager
 async def wire(settings: Settings) -> AsyncIterator[Wired]:
     """Open what chat needs and put it together, and close it."""
-    me = ServiceIdentity.from_file("chat", settings.identity_key_file)
+    me = ServiceIdentity.of_setting("chat", settings.identity_key_file)
     url = service_database_url(settings.database_url.get_secret_value(), "chat")
     cache_url = settings.cache_url.get_secret_value()
     async with (
@@ -185,8 +189,8 @@ async def wire(settings: Settings) -> AsyncIterator[Wired]:
             database=database,
             checks={
                 "database": database.check,
-                "cache": admissions.check,
-                "egress": egress.check,
+                "cache": GoodToHave(admissions.check),
+                "egress": GoodToHave(egress.check),
             },
             running=running,
             live=live,
@@ -213,7 +217,7 @@ def _actions(
         first_byte=timedelta(seconds=settings.first_byte_seconds),
         silence=timedelta(seconds=settings.silence_seconds),
     )
-    settle = SettleTurn(turns, quote, clock, sandbox=settings.sandbox)
+    settle = SettleTurn(turns, quote, clock, sandbox=settings.sandbox, settled=turn_metrics.settled)
     providers = speaking(egress, patience)
     opening = OpenTurn(
         turns=turns,
@@ -222,6 +226,7 @@ def _actions(
         clock=clock,
         lease=timedelta(seconds=settings.hold_lease_seconds),
         sandbox=settings.sandbox,
+        let_in=turn_metrics.let_in,
     )
 
     def work() -> SqlWork:

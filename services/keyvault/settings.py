@@ -14,7 +14,7 @@ from pydantic import Field, SecretStr, model_validator
 
 from services.keyvault.domain.own_server import OwnServer
 from services.keyvault.domain.service_use import UseLimits
-from shared.settings import CommonSettings
+from shared.settings import CommonSettings, HttpUrl
 from shared.tiers import COMPATIBLE
 from shared.vendors import vendors
 
@@ -58,7 +58,7 @@ class Settings(CommonSettings):
     # How often the keyring is looked at again; a mended one opens the vault within this time.
     examine_seconds: float = Field(5.0, validation_alias="KEYVAULT_EXAMINE_SECONDS", gt=0, le=300)
     # Asked who decides about an organisation's keys; without it nobody does.
-    auth_internal_url: str | None = Field(None, validation_alias="AUTH_INTERNAL_URL")
+    auth_internal_url: HttpUrl | None = Field(None, validation_alias="AUTH_INTERNAL_URL")
     # What is usual, of all processes together; 0 lifts a limit. More than this is refused.
     uses_per_second: int = Field(
         1000, validation_alias="KEYVAULT_USES_PER_SECOND", ge=0, le=1_000_000
@@ -90,7 +90,10 @@ class Settings(CommonSettings):
     def kms_key_ids(self) -> dict[int, str]:
         """The keys at KMS by version. Raises ValueError."""
         pairs = [pair.partition("=") for pair in self.kms_keys.split(",") if pair.strip()]
-        keys = {int(version): key.strip() for version, _, key in pairs}
+        try:
+            keys = {int(version): key.strip() for version, _, key in pairs}
+        except ValueError:
+            keys = {}
         if len(keys) != len(pairs) or not all(keys.values()) or min(keys, default=0) < 1:
             raise ValueError("KEYVAULT_KMS_KEYS is not of the form 1=key,2=key")
         return keys
@@ -116,9 +119,13 @@ class Settings(CommonSettings):
             raise ValueError(f"KEYVAULT_KEYRING={self.keyring} needs {', '.join(missing)}")
         if self.keyring == "aws-kms" and self.kms_active not in {None, *self.kms_key_ids}:
             raise ValueError("KEYVAULT_KMS_ACTIVE is none of the versions in KEYVAULT_KMS_KEYS")
-        for url in filter(None, (self.transit_url, self.kms_endpoint)):
-            if not _is_safe(url):
-                raise ValueError("data keys would cross the network in clear; use https")
+        places = {
+            "KEYVAULT_TRANSIT_URL": self.transit_url,
+            "KEYVAULT_KMS_ENDPOINT": self.kms_endpoint,
+        }
+        for name, url in places.items():
+            if url and not _is_safe(url):
+                raise ValueError(f"{name}: data keys would cross the network in clear; use https")
         return self
 
     @property
@@ -149,12 +156,17 @@ class Settings(CommonSettings):
     def _no_key_in_clear(self) -> Self:
         for name, url in self.provider_urls.items():
             if not self.sandbox and not _is_safe(url):
-                raise ValueError(f"keys of {name} would cross the network in clear; use https")
+                raise ValueError(
+                    f"PROVIDER_{name.upper()}_URL: keys would cross the network in clear; use https"
+                )
         return self
 
 
 def _is_safe(url: str) -> bool:
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError:  # brackets that do not match
+        return False
     return parts.scheme == "https" or (
         parts.scheme == "http" and _is_loopback(parts.hostname or "")
     )

@@ -46,6 +46,7 @@ from services.keyvault.actions import (
 )
 from services.keyvault.api.rotation_gauges import showing_rotation
 from services.keyvault.api.uses import watching_uses
+from services.keyvault.api.vault_gauge import watch_vault
 from services.keyvault.domain.ports import KeyAdmins, KeyChecker, KeyEncryptionSource, NewUnitOfWork
 from services.keyvault.domain.service_use import UseMeter
 from services.keyvault.domain.vault import Vault
@@ -65,7 +66,7 @@ from shared.clients.auth import open_auth
 from shared.clock import SystemClock
 from shared.db.database import Database, open_database
 from shared.errors import Unavailable
-from shared.http.app import Check
+from shared.http.readiness import Check
 from shared.identity import ServiceIdentity
 from shared.settings import service_database_url
 
@@ -85,7 +86,7 @@ class Wired:
 async def wire(settings: Settings, *, may_begin: bool = False) -> AsyncIterator[Wired]:
     """The parts that web and worker share. The vault is sealed until it is examined."""
     keep_memory_private()
-    me = ServiceIdentity.from_file("keyvault", settings.identity_key_file)
+    me = ServiceIdentity.of_setting("keyvault", settings.identity_key_file)
     url = service_database_url(settings.database_url.get_secret_value(), "keyvault")
     async with (
         open_database(
@@ -96,6 +97,7 @@ async def wire(settings: Settings, *, may_begin: bool = False) -> AsyncIterator[
         _open_key_encryption(settings) as keys,
     ):
         vault = Vault()
+        watch_vault(vault)
         actions = _actions(settings, database, checker, auth, keys, vault, may_begin=may_begin)
         yield Wired(actions, database, {"database": database.check, "vault": vault.check})
 

@@ -6,16 +6,17 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from services.voice.domain.utterance import Bounds
-from shared.settings import CommonSettings
+from shared.model_catalogue import ModelCatalogue
+from shared.settings import CommonSettings, HttpUrl
 
 
 class Settings(CommonSettings):
     """Voice's settings beside the common ones."""
 
-    egress_url: str = Field(validation_alias="EGRESS_URL")
+    egress_url: HttpUrl = Field(validation_alias="EGRESS_URL")
     model_overrides: str = Field("", validation_alias="MODEL_OVERRIDES")
     hold_lease_seconds: int = Field(30, validation_alias="VOICE_HOLD_LEASE_SECONDS", ge=1, le=600)
     first_byte_seconds: int = Field(60, validation_alias="VOICE_FIRST_BYTE_SECONDS", ge=1, le=600)
@@ -41,6 +42,12 @@ class Settings(CommonSettings):
     offline_seconds: int = Field(20, validation_alias="VOICE_OFFLINE_SECONDS", ge=1, le=120)
     # Whether requests that name no engine mean any engine.
     offline_fallback: bool = Field(False, validation_alias="VOICE_OFFLINE_FALLBACK")
+
+    @field_validator("model_overrides")
+    @classmethod
+    def _models_can_be_read(cls, text: str) -> str:
+        ModelCatalogue.from_json(text)
+        return text
 
     @property
     def cache_bounds(self) -> Bounds:

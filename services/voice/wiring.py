@@ -40,6 +40,7 @@ from services.voice.actions.speak import Speak
 from services.voice.actions.spoken_before import SpokenBefore
 from services.voice.actions.tell_of_vendor import TellOfVendor
 from services.voice.actions.withdraw_hold import WithdrawHold
+from services.voice.api import speech_metrics
 from services.voice.domain.offline_engine import OfflineEngine
 from services.voice.domain.ports import Revocations
 from services.voice.domain.voice import VoiceId
@@ -61,7 +62,7 @@ from shared.clients.egress import Egress, open_egress
 from shared.clock import SystemClock
 from shared.db.database import Database, open_database
 from shared.errors import Unavailable
-from shared.http.app import Check
+from shared.http.readiness import Check, GoodToHave
 from shared.identity import ServiceIdentity
 from shared.limits.admission import Admissions, open_cache
 from shared.model_catalogue import ModelCatalogue
@@ -95,7 +96,7 @@ class Wired:
 @asynccontextmanager
 async def wire(settings: Settings) -> AsyncIterator[Wired]:
     """Everything that any process of voice needs."""
-    me = ServiceIdentity.from_file("voice", settings.identity_key_file)
+    me = ServiceIdentity.of_setting("voice", settings.identity_key_file)
     server_url = settings.database_url.get_secret_value()
     cache_url = settings.cache_url.get_secret_value()
     async with (
@@ -118,8 +119,8 @@ async def wire(settings: Settings) -> AsyncIterator[Wired]:
                 database=database,
                 checks={
                     "database": database.check,
-                    "cache": admissions.check,
-                    "egress": egress.check,
+                    "cache": GoodToHave(admissions.check),
+                    "egress": GoodToHave(egress.check),
                 },
                 running=running,
                 revocations=revocations,
@@ -137,6 +138,7 @@ async def wire_web(settings: Settings) -> AsyncIterator[Wired]:
     async with wire(settings) as wired:
         # Three tries within a lease, so that one slow statement does not give a speech away.
         pause = settings.hold_lease_seconds / 3
+        speech_metrics.watch_running(wired.running)
         async with running_beside(
             _repeat(wired.actions.renew_leases, pause),
             _repeat(partial(_hear_revocations, wired), pause=1),
@@ -158,7 +160,7 @@ def _actions(
     hearers = Hearers()
     lease = timedelta(seconds=settings.hold_lease_seconds)
     speeches = SqlSpeeches(database)
-    settle = SettleSpeech(speeches)
+    settle = SettleSpeech(speeches, speech_metrics.settled)
     patience = Patience(
         first_byte=timedelta(seconds=settings.first_byte_seconds),
         silence=timedelta(seconds=settings.silence_seconds),

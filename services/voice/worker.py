@@ -8,6 +8,8 @@ from services.voice.settings import Settings
 from services.voice.tasks import listen
 from services.voice.wiring import wire
 from shared.messaging.celery_app import create_celery
+from shared.settings import stop_with_sentence
 
-settings = Settings.from_environment()
-app = create_celery(listen, settings, partial(wire, settings))
+with stop_with_sentence():
+    settings = Settings.from_environment()
+    app = create_celery(listen, settings, partial(wire, settings))

@@ -15,6 +15,7 @@ import structlog
 from shared.errors import DependencyUnavailable
 from shared.identity import ServiceIdentity
 from shared.ids import UserId
+from shared.telemetry.tracing import calling
 
 log = structlog.get_logger(__name__)
 
@@ -69,11 +70,14 @@ class AuthOrganisations:
     async def _ask(self, path: str) -> httpx.Response:
         if self._base_url is None:
             raise DependencyUnavailable("account service")
-        headers = {"authorization": f"Bearer {self._me.token_for(_AUDIENCE)}"}
+        proof = {"authorization": f"Bearer {self._me.token_for(_AUDIENCE)}"}
         try:
-            return await self._client.get(
-                self._base_url.rstrip("/") + path, headers=headers, timeout=_TIMEOUT_SECONDS
-            )
+            with calling("ask auth") as trace:
+                return await self._client.get(
+                    self._base_url.rstrip("/") + path,
+                    headers=proof | trace,
+                    timeout=_TIMEOUT_SECONDS,
+                )
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             log.warning("auth_unreachable", reason=type(error).__name__)
             raise DependencyUnavailable("account service") from error

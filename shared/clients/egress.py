@@ -22,6 +22,7 @@ from websockets.exceptions import InvalidHandshake, InvalidStatus
 from websockets.http11 import Response
 
 from shared.clients.http1 import Answer, ConnectionLost, Http1Pool, NotReached, TooLarge
+from shared.clients.vendor_calls import CountedCall, VendorConnectionLost
 from shared.errors import (
     DependencyUnavailable,
     ExpectedFailure,
@@ -29,7 +30,6 @@ from shared.errors import (
     LimitReached,
     Unavailable,
 )
-from shared.events.base import current_traceparent
 from shared.identity import OnBehalfOf, ServiceIdentity
 from shared.vendors.failures import NoUsableKey
 
@@ -64,6 +64,7 @@ _WHOLE_BODY_WITHIN = timedelta(seconds=120)
 _LARGEST_BODY = 64 << 20
 _LARGEST_MESSAGE = 4 << 20
 _MOST_MESSAGES_WAITING = 4  # a vendor that speaks faster than it is heard waits
+_SWITCHED = 101
 _CLOSE_SECONDS = 0.2  # who is interrupted need not agree
 _PLAIN = re.compile(r"[!-~]+\Z")
 
@@ -90,14 +91,6 @@ class KeyUsedTooOften(LimitReached):
     """Keys were used for this user more often than anybody needs."""
 
     code = "key_used_too_often"
-
-
-class VendorConnectionLost(Exception):
-    """The connection to the vendor failed or was cut; `sent` tells whether it may have heard us."""
-
-    def __init__(self, reason: str, *, sent: bool) -> None:
-        super().__init__(reason)
-        self.sent = sent
 
 
 class VendorSocketRefused(Exception):
@@ -205,14 +198,17 @@ class Egress:
         elif body is not None:
             data, sent["content-type"] = orjson.dumps(body), "application/json"
         url = f"{self._base_url}/{provider}{path}"
-        response = await self._send(method, url, data, sent, first_byte_within)
-        try:
-            if response.headers.get(DETAIL_HEADER) != _FROM_VENDOR:
-                await _refuse(response.status, response.headers, response)
-            yield response
-        finally:
-            # Closing a response that was not read to its end also tells the vendor to stop.
-            response.close() if not response.content.at_eof() else response.release()
+        with CountedCall(self._me.name, provider) as counted:
+            sent["traceparent"] = counted.traceparent
+            response = await self._send(method, url, data, sent, first_byte_within)
+            try:
+                if response.headers.get(DETAIL_HEADER) != _FROM_VENDOR:
+                    await _refuse(response.status, response.headers, response)
+                counted.has_head(response.status)
+                yield response
+            finally:
+                # Closing a response that was not read to its end also tells the vendor to stop.
+                response.close() if not response.content.at_eof() else response.release()
 
     @asynccontextmanager
     async def call(
@@ -231,17 +227,20 @@ class Egress:
         if body is not None:
             sent["content-type"] = "application/json"
         target = _as_sent(f"{self._base_path}/{provider}{path}")
-        answer = await self._asked(method, target, sent, body or b"", first_byte_within)
-        in_peace = False
-        try:
-            if answer.headers.get(DETAIL_HEADER) != _FROM_VENDOR:
-                await _refuse(answer.status, answer.headers, VendorAnswer(answer))
-            if answer.headers.get("content-encoding", "identity") != "identity":
-                raise VendorConnectionLost("an encoding that was not asked for", sent=True)
-            yield VendorAnswer(answer)
-            in_peace = True
-        finally:
-            answer.leave(in_peace=in_peace)
+        with CountedCall(self._me.name, provider) as counted:
+            sent["traceparent"] = counted.traceparent
+            answer = await self._asked(method, target, sent, body or b"", first_byte_within)
+            in_peace = False
+            try:
+                if answer.headers.get(DETAIL_HEADER) != _FROM_VENDOR:
+                    await _refuse(answer.status, answer.headers, VendorAnswer(answer))
+                counted.has_head(answer.status)
+                if answer.headers.get("content-encoding", "identity") != "identity":
+                    raise VendorConnectionLost("an encoding that was not asked for", sent=True)
+                yield VendorAnswer(answer)
+                in_peace = True
+            finally:
+                answer.leave(in_peace=in_peace)
 
     @asynccontextmanager
     async def socket(
@@ -258,24 +257,32 @@ class Egress:
         not open costs nothing; and VendorSocketRefused.
         """
         url = f"ws{self._base_url.removeprefix('http')}/{provider}{path}"
-        opening = _Opening(
-            url,
-            additional_headers=self._proofs(provider, by, None),
-            user_agent_header=None,
-            proxy=None,
-            compression=None,
-            max_size=_LARGEST_MESSAGE,
-            max_queue=_MOST_MESSAGES_WAITING,
-            # An answer to a ping may wait behind audio that nobody reads yet.
-            ping_interval=None,
-            open_timeout=open_within.total_seconds(),
-            close_timeout=_CLOSE_SECONDS,
-        )
-        connection = await _opened(opening)
-        try:
-            yield connection
-        finally:
-            await connection.close()
+        sent = self._proofs(provider, by, None)
+        with CountedCall(self._me.name, provider) as counted:
+            sent["traceparent"] = counted.traceparent
+            opening = _Opening(
+                url,
+                additional_headers=sent,
+                user_agent_header=None,
+                proxy=None,
+                compression=None,
+                max_size=_LARGEST_MESSAGE,
+                max_queue=_MOST_MESSAGES_WAITING,
+                # An answer to a ping may wait behind audio that nobody reads yet.
+                ping_interval=None,
+                open_timeout=open_within.total_seconds(),
+                close_timeout=_CLOSE_SECONDS,
+            )
+            try:
+                connection = await _opened(opening)
+            except VendorSocketRefused as refused:
+                counted.has_head(refused.status)
+                raise
+            counted.has_head(_SWITCHED)
+            try:
+                yield connection
+            finally:
+                await connection.close()
 
     async def _asked(
         self, method: str, target: str, headers: Mapping[str, str], body: bytes, within: timedelta
@@ -298,7 +305,6 @@ class Egress:
             ),
             USER_HEADER: by.access_token,
             "x-request-id": by.request_id,
-            "traceparent": current_traceparent.get() or "",
         }
 
     async def _send(

@@ -13,6 +13,8 @@ from typing import cast
 
 import httptools
 
+from shared.clients.silence import notice_silence
+
 _CONNECT_SECONDS = 2.0
 # The egress keeps idle connections for 300 s: we let go first, so that none ends under a request.
 _IDLE_SECONDS = 50.0
@@ -448,9 +450,10 @@ class Http1Pool:
     async def _connect(self) -> Connection:
         try:
             async with asyncio.timeout(_CONNECT_SECONDS):
-                _, connection = await self.loop.create_connection(
+                transport, connection = await self.loop.create_connection(
                     lambda: Connection(self), self._host, self._port
                 )
+            notice_silence(transport)
         except (OSError, TimeoutError) as error:
             raise NotReached(type(error).__name__) from error
         if connection.is_closed:

@@ -29,8 +29,8 @@ from shared.errors import (
     Unavailable,
     UpstreamFailed,
 )
-from shared.events.base import current_traceparent
 from shared.identity import OnBehalfOf, ServiceIdentity
+from shared.telemetry.tracing import calling
 
 log = structlog.get_logger(__name__)
 
@@ -111,22 +111,23 @@ class VoiceLines:
             raise DependencyUnavailable("voice") from error
 
     async def _opened(self, by: OnBehalfOf) -> ClientConnection:
-        return await connect(
-            self._url,
-            additional_headers={
-                "authorization": f"Bearer {self._me.token_for(_AUDIENCE)}",
-                USER_HEADER: by.access_token,
-                "x-request-id": by.request_id,
-                "traceparent": current_traceparent.get() or "",
-            },
-            user_agent_header=None,
-            proxy=None,
-            compression=None,
-            max_size=_LARGEST_FRAME,
-            max_queue=_MOST_FRAMES_WAITING,
-            open_timeout=None,
-            close_timeout=_CLOSE_SECONDS,
-        )
+        proofs = {
+            "authorization": f"Bearer {self._me.token_for(_AUDIENCE)}",
+            USER_HEADER: by.access_token,
+            "x-request-id": by.request_id,
+        }
+        with calling("open a line to voice") as trace:
+            return await connect(
+                self._url,
+                additional_headers=proofs | trace,
+                user_agent_header=None,
+                proxy=None,
+                compression=None,
+                max_size=_LARGEST_FRAME,
+                max_queue=_MOST_FRAMES_WAITING,
+                open_timeout=None,
+                close_timeout=_CLOSE_SECONDS,
+            )
 
 
 async def _ready(line: VoiceLine, manner: Mapping[str, Any]) -> VoiceLine:

@@ -39,6 +39,16 @@ class Connections:
         self._is_closing = False
         self._news = asyncio.Event()  # for who closes: one was given back, or has ended
 
+    @property
+    def lent(self) -> int:
+        """How many are in use."""
+        return len(self._lent)
+
+    @property
+    def most(self) -> int:
+        """How many there may be."""
+        return self._most
+
     async def lend(self) -> Connection:
         """A connection that has to be given back.
 

@@ -108,6 +108,11 @@ class Database:
         self._connections = connections
         self._rang_at = float("-inf")
 
+    @property
+    def connections(self) -> Connections:
+        """For those who watch how many are in use."""
+        return self._connections
+
     def connection(self) -> AbstractAsyncContextManager[Connection]:
         """A connection for the length of a block; nothing may use it afterwards."""
         return _Loan(self._connections)

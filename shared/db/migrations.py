@@ -1,15 +1,33 @@
-"""Schema migrations of one service: Alembic, run from here and from each service's `env.py`."""
+"""Schema migrations of one service: Alembic, run from here and from each service's `env.py`.
+
+A migration runs while the service does. It waits for a lock for a moment only, since whoever comes
+after it waits as well, and is tried again; what it may do is in docs/migrations.md.
+"""
 
 from __future__ import annotations
 
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from alembic import command, context
+import structlog
+from alembic import command, context, op
 from alembic.config import Config
-from sqlalchemy import MetaData, create_engine, pool
+from sqlalchemy import MetaData, create_engine, pool, text
 from sqlalchemy.engine import make_url
+from sqlalchemy.exc import OperationalError
+
+log = structlog.get_logger(__name__)
 
 _SERVICES = Path(__file__).parents[2] / "services"
+
+# As long as all requests at this table may be held up by a migration that waits.
+LOCK_TIMEOUT = "3s"
+_TRIES = 20
+_PAUSE_SECONDS = 1.0
+_LOCK_NOT_AVAILABLE = "55P03"
+_BACKFILL_PAUSE_SECONDS = 0.05
 
 
 def alembic_config(service: str, database_url: str) -> Config:
@@ -21,13 +39,28 @@ def alembic_config(service: str, database_url: str) -> Config:
     return config
 
 
-def upgrade(service: str, database_url: str) -> None:
-    """Bring a service's database to the newest revision; safe to run twice and at the same time."""
-    command.upgrade(alembic_config(service, database_url), "head")
+def upgrade(service: str, database_url: str, *, tries: int = _TRIES) -> None:
+    """Bring a service's database to the newest revision; safe to run twice and at the same time.
+
+    A revision that does not get its lock in time is rolled back and tried again. Raises
+    SQLAlchemyError, also when it never did.
+    """
+    for last in (False,) * (tries - 1) + (True,):
+        try:
+            command.upgrade(alembic_config(service, database_url), "head")
+            return
+        except OperationalError as error:
+            if last or getattr(error.orig, "pgcode", None) != _LOCK_NOT_AVAILABLE:
+                raise
+            log.warning("migration_waits_for_a_lock", service=service)
+        time.sleep(_PAUSE_SECONDS)
 
 
 def run_environment(metadata: MetaData) -> None:
     """The whole of a service's `migrations/env.py`."""
+    if context.is_offline_mode():
+        _render(metadata)
+        return
     engine = create_engine(
         make_url(context.config.attributes["database_url"]).set(drivername="postgresql+psycopg2"),
         poolclass=pool.NullPool,
@@ -35,6 +68,7 @@ def run_environment(metadata: MetaData) -> None:
     with engine.connect() as connection:
         # Two migrations at once wait for each other here instead of failing half-way.
         connection.exec_driver_sql("select pg_advisory_lock(4242)")
+        connection.exec_driver_sql(f"set lock_timeout = '{LOCK_TIMEOUT}'")
         connection.commit()
         context.configure(
             connection=connection, target_metadata=metadata, transaction_per_migration=True
@@ -44,3 +78,53 @@ def run_environment(metadata: MetaData) -> None:
         connection.exec_driver_sql("select pg_advisory_unlock(4242)")
         connection.commit()
     engine.dispose()
+
+
+def _render(metadata: MetaData) -> None:
+    """As SQL, for whoever wants to read it first, and for the check of what it locks."""
+    context.configure(
+        dialect_name="postgresql",
+        target_metadata=metadata,
+        literal_binds=True,
+        transaction_per_migration=True,
+    )
+    context.execute(f"set lock_timeout = '{LOCK_TIMEOUT}'")
+    with context.begin_transaction():
+        context.run_migrations()
+
+
+@contextmanager
+def outside_transaction() -> Iterator[None]:
+    """For statements `concurrently`: they hold nobody up, and wait for old transactions as long as
+    it takes. They must be safe to repeat, since what is done of them stays done."""
+    with op.get_context().autocommit_block():
+        op.execute("set lock_timeout = 0")
+        try:
+            yield
+        finally:
+            op.execute(f"set lock_timeout = '{LOCK_TIMEOUT}'")
+
+
+def create_index_concurrently(
+    name: str, table: str, columns: str, *, unique: bool = False, where: str = ""
+) -> None:
+    """An index on a table that is in use. One that was left half-made is made anew."""
+    kind = "unique index" if unique else "index"
+    only = f" where {where}" if where else ""
+    with outside_transaction():
+        op.execute(f"drop index concurrently if exists {name}")
+        op.execute(f"create {kind} concurrently {name} on {table} ({columns}){only}")
+
+
+def backfill(statement: str) -> None:
+    """Run an update of a few thousand rows, with a limit of its own, until it finds none.
+
+    Each run is a transaction, so that no row is locked for long.
+    """
+    with op.get_context().autocommit_block():
+        if op.get_context().as_sql:
+            op.execute(statement)
+            return
+        connection = op.get_bind()
+        while connection.execute(text(statement)).rowcount > 0:
+            time.sleep(_BACKFILL_PAUSE_SECONDS)

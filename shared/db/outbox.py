@@ -77,11 +77,17 @@ select stream, sequence, event_id, envelope, created_at from again
 on conflict do nothing
 """)
 
+# Every stream that there ever was: of one at rest, how much was written matters too.
 _BACKLOG = text("""
-select stream, count(*) as waiting,
-       extract(epoch from now() - min(created_at))::float as oldest_seconds
-from outbox group by stream
+select stream, coalesce(w.waiting, 0), coalesce(w.oldest_seconds, 0),
+       coalesce(s.last_sequence, 0) + coalesce(w.unnumbered, 0)
+from outbox_stream s full join (
+    select stream, count(*) as waiting, count(*) filter (where sequence is null) as unnumbered,
+           extract(epoch from now() - min(created_at))::float as oldest_seconds
+    from outbox group by stream
+) as w using (stream)
 """)
+_DEAD = text("select count(*) from dead_event where replayed_at is null")
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +119,7 @@ class Backlog:
     stream: str
     waiting: int
     oldest_seconds: float
+    written: int  # since the stream began, sent or not
 
 
 def waiting_streams(engine: Engine) -> dict[str, int]:
@@ -150,9 +157,15 @@ def send_again(engine: Engine, stream: str, epoch: UUID, *, first: int, last: in
 
 
 def backlog(engine: Engine) -> Sequence[Backlog]:
-    """What waits, by stream."""
+    """What waits in each stream, be it nothing."""
     with engine.begin() as connection:
         return [Backlog(*row) for row in connection.execute(_BACKLOG).all()]
+
+
+def dead_events(engine: Engine) -> int:
+    """How many events of this service were put aside and not sent in again."""
+    with engine.begin() as connection:
+        return int(connection.execute(_DEAD).scalar_one())
 
 
 def last_sequences(engine: Engine) -> Sequence[tuple[str, UUID, int]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -13,20 +13,20 @@ from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.routing import APIRoute
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
-from shared.errors import ExpectedFailure
 from shared.http.caller import RemoteKeys
 from shared.http.door import App, Door
 from shared.http.errors import install_error_handlers
 from shared.http.hot import HotRoute, HotRoutes, document_hot_routes
 from shared.http.problems import problems
+from shared.http.readiness import Check, states_of
+from shared.http.saturation import watch_connections
 from shared.identity import Peers
 from shared.limits.admission import open_cache
 from shared.news.ended_sessions import EndedSessions
-from shared.settings import CommonSettings
+from shared.settings import CommonSettings, report_unknown_settings
+from shared.telemetry import tracing
 from shared.telemetry.logging import configure_logging
 from shared.tokens import TokenVerifier
-
-Check = Callable[[], Awaitable[None]]
 
 ONE_MEBIBYTE = 1 << 20
 
@@ -74,6 +74,7 @@ def create_http_app(
     and `settings` once the lifespan has begun.
     """
     configure_logging(service, settings.log_level)
+    report_unknown_settings()
     public = _application(service, description)
     internal = _application(f"{service} (internal)", "")
     for router in routers:
@@ -92,8 +93,9 @@ def create_http_app(
 
     @asynccontextmanager
     async def lifespan() -> AsyncIterator[None]:
-        peers = Peers.from_file(service, settings.identity_trust_file)
+        peers = Peers.of_setting(service, settings.identity_trust_file)
         async with (
+            _traced(service),
             httpx.AsyncClient() as client,
             open_cache(settings.cache_url.get_secret_value()) as cache,
             wire() as wired,
@@ -110,6 +112,9 @@ def create_http_app(
                 app.state.scope = scope
                 app.state.peers = peers
                 app.state.settings = settings
+            database = getattr(wired, "database", None)
+            if database is not None:
+                watch_connections(service, database)
             # Only a service that holds connections open has something to say.
             stopper = getattr(wired, "stopping", None)
             stoppers[:] = [stopper] if stopper is not None else []
@@ -134,6 +139,12 @@ def create_http_app(
     )
 
 
+@asynccontextmanager
+async def _traced(service: str) -> AsyncIterator[None]:
+    with tracing.traced(service):
+        yield
+
+
 def _application(title: str, description: str) -> FastAPI:
     app = FastAPI(
         title=f"ToolTip Companion: {title}",
@@ -143,6 +154,14 @@ def _application(title: str, description: str) -> FastAPI:
         redoc_url=None,
         # A path is right or wrong; a redirect would lose the body and show internal hosts.
         redirect_slashes=False,
+        # Ours is at the door. FastAPI's own would tell of exceptions and of what was sent.
+        telemetry={
+            "tracing": False,
+            "metrics": False,
+            "logs": False,
+            "operation_spans": False,
+            "auto_configure": False,
+        },
         # Any route may be asked badly or by whom it is not for, and meet a dependency that is away.
         responses=problems(400, 403, 422, 503),
     )
@@ -167,13 +186,9 @@ def _health() -> APIRouter:
         return {"status": "ok"}
 
     @router.get("/readyz")
-    async def ready(request: Request, response: Response) -> dict[str, Any]:
-        """Every dependency answers; else 503 and which one does not."""
-        checks: Mapping[str, Check] = request.app.state.checks
-        states = {name: await _state_of(check) for name, check in checks.items()}
-        good = all(state == "ok" for state in states.values())
-        response.status_code = 200 if good else 503
-        return {"status": "ok" if good else "not_ready", "dependencies": states}
+    async def ready(request: Request) -> dict[str, Any]:
+        """Every dependency that is needed answers; else 503 and which one does not."""
+        return {"status": "ok", "dependencies": await states_of(request.app.state.checks)}
 
     @router.get("/metrics")
     async def metrics() -> Response:
@@ -181,11 +196,3 @@ def _health() -> APIRouter:
         return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
 
     return router
-
-
-async def _state_of(check: Check) -> str:
-    try:
-        await check()
-    except ExpectedFailure as failure:
-        return failure.code
-    return "ok"

@@ -9,7 +9,7 @@ import re
 import secrets
 import time
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import structlog
 
@@ -17,8 +17,12 @@ from shared.errors import TooLarge
 from shared.events.base import current_request_id, current_traceparent
 from shared.http.errors import bug_response, respond
 from shared.ids import uuid7
+from shared.telemetry import tracing
 from shared.telemetry.metrics import RequestMetrics
 from shared.telemetry.request_log import RequestLog
+
+if TYPE_CHECKING:
+    from shared.telemetry.spans import Span, Tracing
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -29,6 +33,8 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 log = structlog.get_logger("door")
 
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{8,64}\Z")
+# Asked every few seconds by whoever looks after the process.
+_UNTRACED = frozenset({"/healthz", "/readyz", "/metrics"})
 _TRACEPARENT = re.compile(rb"00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}\Z")
 
 
@@ -57,10 +63,12 @@ class Door:
             await self._app(scope, receive, send)
             return
         headers = dict(scope["headers"])
+        span = None if tracing.active is None else _begun(tracing.active, scope, headers)
         request = _Request(
             _known_or_new_id(headers.get(b"x-request-id")),
-            _known_or_new_trace(headers.get(b"traceparent")),
+            _known_or_new_trace(headers.get(b"traceparent")) if span is None else span.traceparent,
             _declared_length(headers),
+            span,
         )
         current_request_id.set(request.id)
         current_traceparent.set(request.trace)
@@ -82,6 +90,8 @@ class Door:
             await self._app(scope, receive, send_marked)
         finally:
             self._metrics.open_sockets.dec()
+            if request.span is not None:
+                request.span.end(name=f"SOCKET {_route(scope)}", attributes=_traced(scope, request))
 
     async def _http(self, scope: Scope, receive: Receive, send: Send, request: _Request) -> None:
         started = time.perf_counter()
@@ -121,6 +131,12 @@ class Door:
     def _record(self, scope: Scope, status: int, seconds: float, request: _Request) -> None:
         method, route = scope["method"], _route(scope)
         self._metrics.answered(method, route, status, seconds)
+        if request.span is not None:
+            request.span.end(
+                name=f"{method} {route}",
+                attributes={**_traced(scope, request), "http.response.status_code": status},
+                failed=str(status) if status >= 500 or status == 0 else None,
+            )
         self._log.write(
             method=method,
             route=route,
@@ -141,6 +157,7 @@ class _Request(NamedTuple):
     id: str
     trace: str
     length: int
+    span: Span | None
 
 
 class _BodyTooLarge(Exception):
@@ -185,6 +202,22 @@ def _route(scope: Scope) -> str:
     # The template, never the path: paths hold ids and would make a label per user.
     route = scope.get("route")
     return getattr(route, "path", None) or "unmatched"
+
+
+def _begun(traced: Tracing, scope: Scope, headers: Mapping[bytes, bytes]) -> Span | None:
+    if scope["path"] in _UNTRACED:
+        return None
+    given = headers.get(b"traceparent", b"")
+    within = given.decode() if _TRACEPARENT.match(given) else None
+    return traced.begin(scope.get("method", "SOCKET"), tracing.Kind.SERVER, within=within)
+
+
+def _traced(scope: Scope, request: _Request) -> Mapping[str, str]:
+    return {
+        "http.request.method": scope.get("method", "GET"),
+        "http.route": _route(scope),
+        "companion.request_id": request.id,
+    }
 
 
 def _known_or_new_id(given: bytes | None) -> str:

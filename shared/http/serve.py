@@ -12,16 +12,14 @@ import contextlib
 import gc
 import importlib
 import signal
-import sys
+import socket
 
-import structlog
 import uvicorn
 import uvloop
 
 from shared.background import running_beside
 from shared.http.app import WebProcess
-
-log = structlog.get_logger("serve")
+from shared.settings import port_of, stop_with_sentence
 
 # Services take less, and can say so to whoever sends a little more; beyond this the connection
 # breaks under the sender.
@@ -40,6 +38,16 @@ class _Listener(uvicorn.Server):
     @contextlib.contextmanager
     def capture_signals(self):  # type: ignore[no-untyped-def]
         yield
+
+    def turn_away(self) -> None:
+        """Take no new connection, and let each one that is open end with its next answer.
+
+        Whoever holds connections then goes elsewhere without having met one that was cut.
+        """
+        for server in self.servers:
+            server.close()
+        state = self.server_state
+        state.default_headers = [*state.default_headers, (b"connection", b"close")]
 
     def leave(self) -> None:
         """Drain and end."""
@@ -82,25 +90,63 @@ def _listener(app: object, host: str, port: int, drain_seconds: int) -> _Listene
     return _Listener(config)
 
 
-async def serve(process: WebProcess, *, host: str, port: int, internal_port: int) -> None:
-    """Serve until SIGTERM or SIGINT, then drain."""
+async def serve(
+    process: WebProcess, *, host: str, port: int, internal_port: int, turn_away_seconds: float = 0
+) -> None:
+    """Serve until SIGTERM or SIGINT, then drain; a second one cuts short for how long connections
+    are turned away first. Raises SettingsRefused for a port that can't be had."""
+    places = ((host, port, "--port"), (host, internal_port, "--internal-port"))
+    sockets = [_taken(*place) for place in places]
     listeners = (
         _listener(process.public, host, port, drain_seconds=20),
         _listener(process.internal, host, internal_port, drain_seconds=2),
     )
 
-    def stop() -> None:
+    loop = asyncio.get_running_loop()
+    asked = asyncio.Event()
+
+    def leave() -> None:
+        if listeners[0].should_exit:
+            return
         process.stopping()
         for listener in listeners:
             listener.leave()
 
-    loop = asyncio.get_running_loop()
+    def stop() -> None:
+        if asked.is_set() or not turn_away_seconds:
+            leave()
+            return
+        asked.set()
+        listeners[0].turn_away()
+        loop.call_later(turn_away_seconds, leave)
+
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop)
     async with process.lifespan():
         _settle_memory()
         async with running_beside(_collect_now_and_then()):
-            await asyncio.gather(*(listener.serve() for listener in listeners))
+            await asyncio.gather(
+                *(
+                    listener.serve(sockets=[place])
+                    for listener, place in zip(listeners, sockets, strict=True)
+                )
+            )
+
+
+def _taken(host: str, port: int, option: str) -> socket.socket:
+    """The port, before anything is opened: one that is somebody's ends the start at once. It lets
+    nobody in before there is a listener."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    place = socket.socket(family)
+    place.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        with port_of(option, host, port):
+            place.bind((host, port))
+    except BaseException:
+        place.close()
+        raise
+    place.setblocking(False)
+    return place
 
 
 def _settle_memory() -> None:
@@ -120,27 +166,38 @@ async def _collect_now_and_then() -> None:
         gc.collect()
 
 
+def _port(text: str) -> int:
+    port = int(text)
+    if not 0 <= port <= 65535:
+        raise argparse.ArgumentTypeError("a port is a number from 0 to 65535")
+    return port
+
+
 def main() -> None:
     """Parse the command line and serve."""
     parser = argparse.ArgumentParser(prog="python -m shared.http.serve")
     parser.add_argument("module", help="the service's app module, such as services.chat.app")
     parser.add_argument("--host", default="127.0.0.1")
-    parser.add_argument("--port", type=int, required=True)
-    parser.add_argument("--internal-port", type=int, required=True)
+    parser.add_argument("--port", type=_port, required=True)
+    parser.add_argument("--internal-port", type=_port, required=True)
+    parser.add_argument(
+        "--turn-away-seconds",
+        type=float,
+        default=0,
+        help="how long connections are turned away before the rest is drained; for one of several",
+    )
     arguments = parser.parse_args()
-    process: WebProcess = importlib.import_module(arguments.module).create_app()
-    try:
+    with stop_with_sentence():
+        process: WebProcess = importlib.import_module(arguments.module).create_app()
         uvloop.run(
             serve(
                 process,
                 host=arguments.host,
                 port=arguments.port,
                 internal_port=arguments.internal_port,
+                turn_away_seconds=arguments.turn_away_seconds,
             )
         )
-    except OSError as error:
-        log.error("cannot_serve", port=arguments.port, reason=str(error))
-        sys.exit(1)
 
 
 if __name__ == "__main__":

@@ -6,8 +6,9 @@ import asyncio
 import gc
 import sys
 import time
-from collections.abc import Callable, Coroutine
-from contextlib import AbstractAsyncContextManager
+from collections.abc import Callable, Coroutine, Sequence
+from contextlib import AbstractAsyncContextManager, ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,14 @@ import structlog
 import uvloop
 from celery import Celery, Task
 from celery.exceptions import Reject
-from celery.signals import worker_process_init, worker_process_shutdown, worker_ready
-from kombu import Connection
+from celery.signals import (
+    beat_init,
+    worker_init,
+    worker_process_init,
+    worker_process_shutdown,
+    worker_ready,
+)
+from kombu import Connection, Queue
 
 from shared.messaging.batch import UnreadableBody, read_body
 from shared.messaging.broker import (
@@ -36,8 +43,18 @@ from shared.messaging.unreadable import (
     careful_consumer,
     put_aside_on_rabbitmq,
 )
-from shared.settings import CommonSettings, service_database_url
+from shared.settings import (
+    CommonSettings,
+    port_of,
+    report_unknown_settings,
+    service_database_url,
+    stop_with_sentence,
+)
+from shared.telemetry import tracing
+from shared.telemetry.exposition import expose_metrics
 from shared.telemetry.logging import configure_logging
+from shared.telemetry.metrics import WORKER_CHILDREN
+from shared.tiers import TIERS
 
 log = structlog.get_logger(__name__)
 
@@ -47,15 +64,21 @@ _PAUSE_SECONDS = 1.0
 def create_celery(listen: Listen, settings: CommonSettings, wire: Wire) -> Celery:
     """The Celery application of one service: a task per event type, a task per job."""
     configure_logging(f"{listen.service}-worker", settings.log_level)
+    report_unknown_settings()
     broker_url = settings.broker_url.get_secret_value()
     app = Celery(listen.service)
     app.conf.update(celery_settings(broker_url))
     put_aside = _put_aside(listen.service, settings)
-    app.conf.worker_consumer = careful_consumer(put_aside, left_unread=listen.subscriptions)
-    app.conf.task_queues = queues = listen.queues(broker_url)
+    app.conf.worker_consumer = careful_consumer(
+        put_aside, left_unread=listen.subscriptions, ready_file=settings.ready_file
+    )
+    app.conf.task_queues = queues = _taken(listen.queues(broker_url), settings.worker_tier)
     # Celery can't route without one, not even a task that names its exchange when sent again.
     app.conf.task_default_queue = listen.jobs_queue if listen.jobs else queues[0].name
-    app.conf.beat_scheduler = clock(listen, wire)
+    expose = partial(_expose_metrics, settings.metrics_host, settings.metrics_port)
+    app.conf.beat_scheduler = clock(listen, wire, settings.ready_file, expose)
+    # Before it has a broker: what waits is alive, and shows that it waits.
+    worker_init.connect(lambda **_signal: expose(), weak=False)
     process = _Process(listen, wire)
     task: Any = app.task
     for type_ in listen.subscriptions:
@@ -65,11 +88,18 @@ def create_celery(listen: Listen, settings: CommonSettings, wire: Wire) -> Celer
     # Nobody sends these but who is being replaced by this version, and an operator.
     for job in listen.jobs.values():
         task(name=job.name, shared=False, **JOB_TASK_OPTIONS)(_job_task(process, job))
+    worker_init.connect(process.rehearse, weak=False)
+    beat_init.connect(process.rehearse, weak=False)
     worker_process_init.connect(process.start, weak=False)
     worker_process_shutdown.connect(process.stop, weak=False)
     if settings.ready_file is not None:
         worker_ready.connect(lambda **_signal: _say_ready(settings.ready_file), weak=False)
     return app
+
+
+def _expose_metrics(host: str, port: int) -> None:
+    with stop_with_sentence(), port_of("METRICS_PORT", host, port):
+        expose_metrics(host, port)
 
 
 def declare_queues(listen: Listen, broker_url: str) -> None:
@@ -81,6 +111,12 @@ def declare_queues(listen: Listen, broker_url: str) -> None:
             if is_rabbitmq(broker_url):
                 dead_queue(queue.name)(channel).declare()
             queue(channel).declare()
+
+
+def _taken(queues: Sequence[Queue], tier: str | None) -> list[Queue]:
+    """The queues that a worker takes: all, or those of one tier, with what belongs to none."""
+    others = tuple(f".{name}" for name in TIERS if tier and name != tier)
+    return [queue for queue in queues if not queue.name.endswith(others)]
 
 
 def _put_aside(service: str, settings: CommonSettings) -> PutAside:
@@ -97,13 +133,23 @@ class _Process:
         self._listen = listen
         self._wire = wire
         self._runner: asyncio.Runner | None = None
+        self._traced = ExitStack()
         self._context: AbstractAsyncContextManager[WiredWorker]
         self._wired: WiredWorker
         self.consumer: Consumer
 
+    def rehearse(self, **_signal: Any) -> None:
+        """Wire once before there are children, which reaches nobody: what can't be used of the
+        settings stops the process, where it would stop one child after the other."""
+        with stop_with_sentence(), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            tracing.check_settings()
+            runner.run(_wire_and_let_go(self._wire))
+
     def start(self, **_signal: Any) -> None:
+        WORKER_CHILDREN.labels(self._listen.service).set(1)
         self._runner = asyncio.Runner(loop_factory=uvloop.new_event_loop)
         try:
+            self._traced.enter_context(tracing.traced(f"{self._listen.service}-worker"))
             self._runner.run(self._open())
             # All that is there now stays: the collector need not walk through it while it works
             # through batches, whose objects are many and short-lived.
@@ -134,6 +180,12 @@ class _Process:
             self._runner.run(self._context.__aexit__(None, None, None))
             self._runner.close()
             self._runner = None
+            self._traced.close()
+
+
+async def _wire_and_let_go(wire: Wire) -> None:
+    async with wire():
+        pass
 
 
 def _say_ready(path: Path | None) -> None:

@@ -9,8 +9,11 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import Iterable
+import time
+from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import structlog
@@ -20,16 +23,29 @@ from celery.beat import Scheduler
 
 from shared.errors import ExpectedFailure
 from shared.messaging.subscriptions import Listen, ScheduledJob, Wire, WiredWorker
+from shared.settings import stop_with_sentence
+from shared.telemetry.metrics import JOB_DONE_AT, JOB_FAILURES, JOB_SECONDS
 
 log = structlog.get_logger(__name__)
 
 # What runs when the process is to end may come to its own end; the next start does the rest.
 _LAST_SECONDS = 5.0
 _FAILED = 1
+_RENEW_SECONDS = 10.0
 
 
-def clock(listen: Listen, wire: Wire) -> type[Scheduler]:
-    """The class for Celery's setting `beat_scheduler`."""
+def _nothing() -> None:
+    """There is nobody to be told."""
+
+
+def clock(
+    listen: Listen,
+    wire: Wire,
+    ready_file: Path | None = None,
+    expose_metrics: Callable[[], object] = _nothing,
+) -> type[Scheduler]:
+    """The class for Celery's setting `beat_scheduler`. A beat that runs by itself, not beside a
+    worker, exposes its metrics, and renews the file for as long as it keeps its hours."""
 
     class Clock(Scheduler):
         """Keeps the service's hours instead of sending messages, until the process is to end."""
@@ -38,12 +54,17 @@ def clock(listen: Listen, wire: Wire) -> type[Scheduler]:
             """Nothing is remembered: every job is due one interval after the start."""
 
         def tick(self, *_arguments: Any, **_named: Any) -> float:
+            beside_worker = current_process().name == "Beat"
+            file = None if beside_worker else ready_file
+            if not beside_worker:
+                expose_metrics()
             try:
-                uvloop.run(_keep_hours(listen.jobs.values(), wire))
+                with stop_with_sentence():
+                    uvloop.run(_keep_hours(listen, wire, file))
             except Exception:
                 log.exception("clock_stopped", service=listen.service)
                 # The worker does not look after its beat, but somebody looks after the worker.
-                if current_process().name == "Beat":
+                if beside_worker:
                     os.kill(os.getppid(), signal.SIGTERM)
                 raise SystemExit(_FAILED) from None
             raise SystemExit
@@ -51,28 +72,63 @@ def clock(listen: Listen, wire: Wire) -> type[Scheduler]:
     return Clock
 
 
-async def _keep_hours(jobs: Iterable[ScheduledJob], wire: Wire) -> None:
+async def _keep_hours(listen: Listen, wire: Wire, ready_file: Path | None) -> None:
     ending = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, ending.set)
     async with wire() as wired:
-        tasks = [asyncio.create_task(_repeat(job, wired, ending)) for job in jobs]
+        tasks = [
+            asyncio.create_task(_repeat(_Counted(listen.service, job), wired, ending))
+            for job in listen.jobs.values()
+        ]
+        if ready_file is not None:
+            tasks.append(asyncio.create_task(_renew(ready_file, ending)))
         await ending.wait()
         with suppress(TimeoutError):
             async with asyncio.timeout(_LAST_SECONDS):
                 await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def _repeat(job: ScheduledJob, wired: WiredWorker, ending: asyncio.Event) -> None:
-    """Run a job at its interval, never twice at once; what becomes of it is told, and no more."""
-    while not await _is_set_within(ending, job.every.total_seconds()):
+class _Counted:
+    """A job whose runs are counted and timed; what becomes of one is told, and no more."""
+
+    def __init__(self, service: str, job: ScheduledJob) -> None:
+        # Everything of this service: its own name for the job is enough.
+        name = job.name.rpartition(".")[2]
+        self.job = job
+        self._seconds = JOB_SECONDS.labels(service, name)
+        self._done_at = JOB_DONE_AT.labels(service, name)
+        self._failures = partial(JOB_FAILURES.labels, service, name)
+
+    async def run_in(self, wired: WiredWorker) -> None:
+        began = time.perf_counter()
         try:
-            await job.run_in(wired)
+            await self.job.run_in(wired)
         except ExpectedFailure as failure:
-            log.warning("job_failed", job=job.name, reason=failure.code)
+            self._failures(failure.code).inc()
+            log.warning("job_failed", job=self.job.name, reason=failure.code)
         except Exception:
-            log.exception("job_failed", job=job.name)
+            self._failures("bug").inc()
+            log.exception("job_failed", job=self.job.name)
+        else:
+            self._done_at.set(time.time())
+        finally:
+            self._seconds.observe(time.perf_counter() - began)
+
+
+async def _repeat(counted: _Counted, wired: WiredWorker, ending: asyncio.Event) -> None:
+    """Run a job at its interval, never twice at once."""
+    while not await _is_set_within(ending, counted.job.every.total_seconds()):
+        await counted.run_in(wired)
+
+
+async def _renew(ready_file: Path, ending: asyncio.Event) -> None:
+    while True:
+        # Its file system is memory: this takes no time.
+        ready_file.touch()  # noqa: ASYNC240
+        if await _is_set_within(ending, _RENEW_SECONDS):
+            return
 
 
 async def _is_set_within(event: asyncio.Event, seconds: float) -> bool:

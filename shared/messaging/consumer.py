@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, TypeVar
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import structlog
 
@@ -15,7 +17,17 @@ from shared.events.base import current_request_id, current_traceparent
 from shared.messaging import batch as batches
 from shared.messaging.dead_events import DeadEvents
 from shared.messaging.subscriptions import Listen
-from shared.telemetry.metrics import EVENTS_HANDLED
+from shared.telemetry import tracing
+from shared.telemetry.metrics import (
+    EVENT_AGE_SECONDS,
+    EVENT_BATCH_SECONDS,
+    EVENT_WAITS,
+    EVENTS_HANDLED,
+)
+from shared.tiers import TIERS
+
+if TYPE_CHECKING:
+    from shared.telemetry.spans import Tracing
 
 T = TypeVar("T")
 log = structlog.get_logger(__name__)
@@ -53,8 +65,35 @@ class Consumer:
         except batches.UnreadableBatch as error:
             await self._bury(type_, batch, f"unreadable_batch: {error}")
             return
+        began = time.perf_counter()
+        if tracing.active is None:
+            await self._take(type_, envelopes)
+        else:
+            await self._take_traced(tracing.active, type_, envelopes)
+        seconds = time.perf_counter() - began
+        EVENT_BATCH_SECONDS.labels(self._listen.service, type_).observe(seconds)
+        self._tell_age(type_, envelopes)
+
+    async def _take(self, type_: str, envelopes: Sequence[Any]) -> None:
         if not await self._taken_whole(type_, envelopes):
             await self._handle_each(type_, envelopes)
+
+    async def _take_traced(self, traced: Tracing, type_: str, envelopes: Sequence[Any]) -> None:
+        """Within the trace of the request that the first event came of, with links to the others:
+        what follows from them goes on in it."""
+        traces = [one.get("traceparent") for one in envelopes if isinstance(one, dict)]
+        about: tracing.Attributes = {
+            "messaging.batch.message_count": len(envelopes),
+            "companion.type": type_,
+        }
+        span = traced.begin_batch(f"handle {type_}", tracing.Kind.CONSUMER, traces, about)
+        current_traceparent.set(span.traceparent)
+        failed: str | None = "left"
+        try:
+            await self._take(type_, envelopes)
+            failed = None
+        finally:
+            span.end(failed=failed)
 
     async def put_aside(self, type_: str, body: bytes | str, message_id: str | None) -> None:
         """Bury a message whose body could not be read at all."""
@@ -96,7 +135,8 @@ class Consumer:
 
         async def handle() -> None:
             current_request_id.set(facts[0].request_id)
-            current_traceparent.set(facts[0].traceparent)
+            if tracing.active is None:
+                current_traceparent.set(facts[0].traceparent)
             await subscription.handler(facts, given)
 
         try:
@@ -116,6 +156,7 @@ class Consumer:
             except ExpectedFailure as failure:
                 if not failure.retryable:
                     raise
+                EVENT_WAITS.labels(self._listen.service, type_, failure.code).inc()
                 log.warning("event_waits", type=type_, reason=failure.code, count=count)
             await asyncio.sleep(wait)
             wait = min(wait * 2, _LONGEST_WAIT_SECONDS)
@@ -123,6 +164,22 @@ class Consumer:
     def _tell_handled(self, type_: str, count: int, requests: Sequence[str]) -> None:
         EVENTS_HANDLED.labels(self._listen.service, type_).inc(count)
         log.info("events_handled", type=type_, count=count, requests=requests)
+
+    def _tell_age(self, type_: str, envelopes: Sequence[Any]) -> None:
+        """How old the batch's oldest event is by now; what can't be read says nothing."""
+        named = [one for one in envelopes if isinstance(one, dict) and "time" in one]
+        if not named:
+            return
+        oldest = min(named, key=lambda one: str(one["time"]))
+        try:
+            written_at = datetime.fromisoformat(oldest["time"])
+            age = (datetime.now(UTC) - written_at).total_seconds()
+        except (ValueError, TypeError):
+            return
+        # A label for each thing that somebody may write there would be without bounds.
+        tier = oldest.get("tier")
+        known = tier if isinstance(tier, str) and tier in TIERS else "none"
+        EVENT_AGE_SECONDS.labels(self._listen.service, type_, known).observe(max(0.0, age))
 
     async def _divide(self, type_: str, facts: Sequence[Fact[Event]], failure: Exception) -> None:
         if len(facts) > 1:

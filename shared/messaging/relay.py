@@ -13,9 +13,9 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import structlog
-from prometheus_client import start_http_server
 from pydantic import Field
 from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
@@ -26,9 +26,31 @@ from shared.events import CATALOGUE
 from shared.messaging import batch as batches
 from shared.messaging.bell import Bell
 from shared.messaging.publisher import NotSent, Publisher, Unroutable
-from shared.settings import service_database_url
+from shared.settings import (
+    BrokerUrl,
+    DatabaseUrl,
+    EnvironmentSettings,
+    LogLevel,
+    port_of,
+    report_unknown_settings,
+    service_database_url,
+    stop_with_sentence,
+)
+from shared.telemetry import tracing
+from shared.telemetry.exposition import expose_metrics
 from shared.telemetry.logging import configure_logging
-from shared.telemetry.metrics import EVENTS_SENT, OUTBOX_OLDEST_SECONDS, OUTBOX_WAITING
+from shared.telemetry.metrics import (
+    DEAD_EVENTS,
+    EVENTS_SENT,
+    OUTBOX_OLDEST_SECONDS,
+    OUTBOX_WAITING,
+    OUTBOX_WRITTEN,
+    RELAY_BATCH_SECONDS,
+    RELAY_FAILURES,
+)
+
+if TYPE_CHECKING:
+    from shared.telemetry.spans import Tracing
 
 log = structlog.get_logger(__name__)
 
@@ -43,6 +65,18 @@ _AWAKE_SECONDS = 1.5
 _PAUSE_AT_REST = 5.0
 _PAUSE_IN_TROUBLE = 1.0
 _GAUGE_SECONDS = 5.0
+_COUNT_DEAD_SECONDS = 60.0
+
+
+class RelaySettings(EnvironmentSettings):
+    """What a relay is told of its deployment."""
+
+    database_url: DatabaseUrl = Field(validation_alias="DATABASE_URL")
+    broker_url: BrokerUrl = Field(validation_alias="BROKER_URL")
+    log_level: LogLevel = Field("info", validation_alias="LOG_LEVEL")
+    ready_file: Path | None = Field(None, validation_alias="READY_FILE")
+    metrics_host: str = Field("127.0.0.1", validation_alias="METRICS_HOST")
+    metrics_port: int = Field(0, validation_alias="METRICS_PORT", ge=0, le=65535)
 
 
 class Relay:
@@ -52,8 +86,9 @@ class Relay:
         self._service = service
         self._engine = engine
         self._publisher = publisher
-        self._gauged_at = float("-inf")
+        self._gauged_at = self._dead_counted_at = float("-inf")
         self._gauged: set[str] = set()
+        self._batch_seconds = RELAY_BATCH_SECONDS.labels(service)
         self._waits = Waits()
 
     def run_once(self) -> int:
@@ -83,13 +118,18 @@ class Relay:
         return sum(self._send_stream(stream) for stream in streams)
 
     def _send_stream(self, stream: str) -> int:
+        began = time.monotonic()
         claimed = outbox.claim(self._engine, stream, most=BATCH_SIZE, lease=LEASE)
         if claimed is None:
             return 0
         try:
-            self._publish(claimed)
+            if tracing.active is None:
+                self._publish(claimed)
+            else:
+                self._publish_traced(tracing.active, claimed)
         except Unroutable:
             log.warning("no_queue_for_stream", stream=stream, count=len(claimed.events))
+            RELAY_FAILURES.labels(self._service, "no_queue").inc()
             outbox.release(self._engine, claimed, after=UNROUTABLE_PAUSE)
             return 0
         except NotSent as error:
@@ -98,7 +138,22 @@ class Relay:
             raise
         outbox.mark_sent(self._engine, claimed)
         EVENTS_SENT.labels(self._service, stream).inc(len(claimed.events))
+        self._batch_seconds.observe(time.monotonic() - began)
         return len(claimed.events)
+
+    def _publish_traced(self, traced: Tracing, claimed: outbox.Batch) -> None:
+        traces = [event.envelope.get("traceparent") for event in claimed.events]
+        about: tracing.Attributes = {
+            "messaging.destination.name": claimed.stream,
+            "messaging.batch.message_count": len(claimed.events),
+        }
+        span = traced.begin_batch(f"send {claimed.stream}", tracing.Kind.PRODUCER, traces, about)
+        failed: str | None = "not_sent"
+        try:
+            self._publish(claimed)
+            failed = None
+        finally:
+            span.end(failed=failed)
 
     def _publish(self, claimed: outbox.Batch) -> None:
         envelopes = [
@@ -124,12 +179,21 @@ class Relay:
             self._show(stream, 0, 0)
         for row in backlog:
             self._show(row.stream, row.waiting, row.oldest_seconds)
-        return bool(backlog)
+            OUTBOX_WRITTEN.labels(self._service, row.stream).set(row.written)
+        self._count_dead()
+        return any(row.waiting for row in backlog)
 
     def _show(self, stream: str, waiting: int, oldest_seconds: float) -> None:
         self._gauged.add(stream)
         OUTBOX_WAITING.labels(self._service, stream).set(waiting)
         OUTBOX_OLDEST_SECONDS.labels(self._service, stream).set(oldest_seconds)
+
+    def _count_dead(self) -> None:
+        # They come one by one and stay until somebody looks at them: counting can wait.
+        if time.monotonic() - self._dead_counted_at < _COUNT_DEAD_SECONDS:
+            return
+        self._dead_counted_at = time.monotonic()
+        DEAD_EVENTS.labels(self._service).set(outbox.dead_events(self._engine))
 
 
 class Waits:
@@ -185,18 +249,30 @@ class Pauses:
         return pause
 
 
-def keep_running(relay: Relay, bell: Bell, stop: threading.Event, service: str) -> None:
-    """Relay until told to stop: at the ring of the bell, and with pauses while nothing comes."""
+def keep_running(
+    relay: Relay,
+    bell: Bell,
+    stop: threading.Event,
+    service: str,
+    ready_file: Path | None = None,
+) -> None:
+    """Relay until told to stop: at the ring of the bell, and with pauses while nothing comes.
+
+    The file is renewed as long as the outbox is emptied: by each turn that met no trouble.
+    """
     pauses = Pauses()
     while not stop.is_set():
         try:
             sent = relay.run_due()
+            _renew(ready_file)
         except (NotSent, SQLAlchemyError) as error:
+            RELAY_FAILURES.labels(service, _side_of(error)).inc()
             log.warning("relay_waits", outbox=service, reason=type(error).__name__)
             stop.wait(_PAUSE_IN_TROUBLE)
             continue
         except Exception:
             # A bug, but this thread is all that this outbox has.
+            RELAY_FAILURES.labels(service, "bug").inc()
             log.exception("relay_failed", outbox=service)
             stop.wait(_PAUSE_IN_TROUBLE)
             continue
@@ -204,6 +280,10 @@ def keep_running(relay: Relay, bell: Bell, stop: threading.Event, service: str) 
             pauses.stir()
         if sent < BATCH_SIZE and bell.rang_within(min(pauses.next(), relay.due_in)):
             pauses.stir()
+
+
+def _side_of(error: Exception) -> str:
+    return "broker" if isinstance(error, NotSent) else "database"
 
 
 def run(
@@ -227,36 +307,42 @@ def run(
         engine = sync_engine(url, ask_first=False, single_statements=True)
         relay = Relay(service, engine, Publisher(broker_url))
         thread = threading.Thread(
-            target=keep_running, args=(relay, bell, stop, service), name=f"relay-{service}"
+            target=keep_running,
+            args=(relay, bell, stop, service, ready_file),
+            name=f"relay-{service}",
         )
         thread.start()
         threads.append(thread)
     log.info("relay_started", services=list(services))
-    if ready_file is not None:
-        ready_file.touch()
     for thread in threads:
         thread.join()
 
 
+def _renew(ready_file: Path | None) -> None:
+    if ready_file is not None:
+        ready_file.touch()
+
+
+def _process_name(services: Sequence[str]) -> str:
+    return f"{services[0]}-relay" if len(services) == 1 else "relay"
+
+
 def main() -> None:
     """Parse the command line and relay."""
-    from pydantic_settings import BaseSettings
-
-    class Settings(BaseSettings):
-        database_url: str = Field(validation_alias="DATABASE_URL")
-        broker_url: str = Field(validation_alias="BROKER_URL")
-        log_level: str = Field("info", validation_alias="LOG_LEVEL")
-        ready_file: Path | None = Field(None, validation_alias="READY_FILE")
-
     parser = argparse.ArgumentParser(prog="python -m shared.messaging.relay")
     parser.add_argument("services", nargs="+")
-    parser.add_argument("--metrics-port", type=int, default=0)
     arguments = parser.parse_args()
-    settings = Settings()
+    with stop_with_sentence():
+        settings = RelaySettings.from_environment()
     configure_logging("relay", settings.log_level)
-    if arguments.metrics_port:
-        start_http_server(arguments.metrics_port, addr="127.0.0.1")
-    run(arguments.services, settings.database_url, settings.broker_url, settings.ready_file)
+    report_unknown_settings()
+    host, port = settings.metrics_host, settings.metrics_port
+    with stop_with_sentence(), port_of("METRICS_PORT", host, port):
+        expose_metrics(host, port)
+    database_url = settings.database_url.get_secret_value()
+    broker_url = settings.broker_url.get_secret_value()
+    with stop_with_sentence(), tracing.traced(_process_name(arguments.services)):
+        run(arguments.services, database_url, broker_url, settings.ready_file)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Collection
 from functools import partial
+from pathlib import Path
 from typing import Any, ClassVar
 
 import structlog
@@ -29,7 +30,7 @@ insert into dead_event (task, reason, body)
 values (:task, :reason, jsonb_build_object('headers', :headers, 'body', :body))
 """)
 _PAUSE_SECONDS = 1.0
-_LOOK_AT_BEAT_SECONDS = 5.0
+_LOOK_AROUND_SECONDS = 5.0
 
 
 class CarefulConsumer(CeleryConsumer):
@@ -39,8 +40,19 @@ class CarefulConsumer(CeleryConsumer):
     the bodies of `left_unread` are read by the child alone, which puts aside what it can't read.
     """
 
+    class Blueprint(CeleryConsumer.Blueprint):  # type: ignore[valid-type, misc]  # stubs
+        """Without the means to send for later on RabbitMQ: we never do, and each worker would make
+        28 exchanges and quorum queues for it, which belong to no service."""
+
+        default_steps: ClassVar[list[str]] = [
+            step
+            for step in CeleryConsumer.Blueprint.default_steps
+            if not step.endswith(":DelayedDelivery")
+        ]
+
     put_aside: ClassVar[PutAside]
     left_unread: ClassVar[frozenset[str]]
+    ready_file: ClassVar[Path | None]
     task_consumer: Any  # Celery sets these while it is connected
     connection: Any
     controller: Any
@@ -50,7 +62,13 @@ class CarefulConsumer(CeleryConsumer):
         super().register_with_event_loop(hub)
         self._signals.wake(hub)
         let_rest(self.connection)
-        hub.call_repeatedly(_LOOK_AT_BEAT_SECONDS, self._end_without_beat)
+        hub.call_repeatedly(_LOOK_AROUND_SECONDS, self._look_around)
+
+    def _look_around(self) -> None:
+        # Renewed only while connected: whoever probes it sees a worker that waits for its broker.
+        if self.ready_file is not None:
+            self.ready_file.touch()
+        self._end_without_beat()
 
     def _end_without_beat(self) -> None:
         """A worker whose beat has died would go on without the clock; its supervisor starts both
@@ -124,10 +142,15 @@ class CarefulConsumer(CeleryConsumer):
 
 
 def careful_consumer(
-    put_aside: PutAside, left_unread: Collection[str] = ()
+    put_aside: PutAside, left_unread: Collection[str] = (), ready_file: Path | None = None
 ) -> type[CarefulConsumer]:
-    """The class for Celery's setting `worker_consumer`; `left_unread` are names of tasks."""
-    own = {"put_aside": staticmethod(put_aside), "left_unread": frozenset(left_unread)}
+    """The class for Celery's setting `worker_consumer`; `left_unread` are names of tasks. The file
+    is renewed for as long as the worker is connected."""
+    own = {
+        "put_aside": staticmethod(put_aside),
+        "left_unread": frozenset(left_unread),
+        "ready_file": ready_file,
+    }
     return type("CarefulConsumer", (CarefulConsumer,), own)
 
 

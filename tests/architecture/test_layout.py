@@ -6,6 +6,8 @@ import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
+import yaml
+
 from deploy.companion.programs import SERVICES
 
 ROOT = Path(__file__).parents[2]
@@ -58,6 +60,15 @@ def missing_lines(service: str) -> Iterator[str]:
         yield f"Makefile: {service} in SERVICES"
     if service not in SERVICES:
         yield f"deploy/companion/programs.py: {service} in SERVICES"
+    containers = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
+    image = f"companion/{service}:"
+    # Pools and workers may be several; of the rest there is one each.
+    for role in ("", "-worker", "-beat", "-relay", "-prepare"):
+        if not any(
+            name.startswith(f"{service}{role}") and image in container["image"]
+            for name, container in containers.items()
+        ):
+            yield f"docker-compose.yml: {service}{role}, of the image companion/{service}"
 
 
 def test_every_service_is_complete() -> None:

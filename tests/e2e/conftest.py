@@ -6,11 +6,18 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
+from deploy.companion.ports import free_port
 from tests.support.suite import Person, Suite, a_person, running_suite
 
 
 @pytest.fixture(scope="package")
-def suite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Suite]:
+def legacy_port() -> int:
+    """Where the gateway looks for the older service, which only its own tests start."""
+    return free_port()
+
+
+@pytest.fixture(scope="package")
+def suite(tmp_path_factory: pytest.TempPathFactory, legacy_port: int) -> Iterator[Suite]:
     directory = tmp_path_factory.mktemp("suite")
     # The simulator takes the place of this server too, and its key is never used.
     own_server = {
@@ -18,7 +25,13 @@ def suite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Suite]:
         "COMPATIBLE_MODELS": '{"*": ["gpt-4o"]}',
         "COMPATIBLE_API_KEY": "marked-key-of-the-operator",
     }
-    with running_suite(directory, CHAT_HOLD_LEASE_SECONDS="6", **own_server) as running:
+    older_service = {
+        "LEGACY_URL": f"http://127.0.0.1:{legacy_port}",
+        "LEGACY_CHECKS_TOKENS": "1",
+    }
+    with running_suite(
+        directory, CHAT_HOLD_LEASE_SECONDS="6", **own_server, **older_service
+    ) as running:
         yield running
 
 

@@ -1,5 +1,6 @@
 """Settings that would make an open or broken proxy are refused before there is one."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -121,6 +122,7 @@ def test_the_environment_names_the_gateway() -> None:
             "CORS_ORIGINS": "chrome-extension://a, https://b.example",
             "SANDBOX": "1",
             "LEGACY_URL": "http://legacy:3000",
+            "LEGACY_CHECKS_TOKENS": "1",
             "GATEWAY_ADMIN": "/run/admin.sock",
             "GATEWAY_METRICS": "0.0.0.0:9100",
             "GATEWAY_TRUSTED_PROXIES": "2",
@@ -134,6 +136,7 @@ def test_the_environment_names_the_gateway() -> None:
     )
     assert settings.cors_origins == ("chrome-extension://a", "https://b.example")
     assert settings.legacy == BaseUrl("http", Endpoint("legacy", 3000), "")
+    assert settings.legacy_checks_tokens
     assert (settings.sandbox, settings.trusted_proxies) == (True, 2)
     assert settings.admin == Path("/run/admin.sock")
     assert settings.metrics == Endpoint("0.0.0.0", 9100)
@@ -154,10 +157,15 @@ def test_a_missing_service_is_named(missing: str) -> None:
         ("LEGACY_URL", "legacy:3000"),
         ("GATEWAY_AUTH", "auth"),
         ("PORT", "eighty"),
+        ("GATEWAY_LISTEN", "[::1"),
+        ("GATEWAY_ADMIN", "10.0.0.7:9901"),
+        ("GATEWAY_MAX_CONNECTIONS", "-1"),
+        ("CORS_ORIGINS", "https://*.example"),
+        ("SANDBOX", "perhaps"),
     ],
 )
-def test_a_variable_that_makes_no_sense_is_refused(name: str, text: str) -> None:
-    with pytest.raises(ConfigurationRefused):
+def test_a_variable_that_makes_no_sense_is_named_and_not_repeated(name: str, text: str) -> None:
+    with pytest.raises(ConfigurationRefused, match=rf"^{name}\b(?!.*{re.escape(text)})"):
         GatewaySettings.from_environment(ENVIRONMENT | {name: text}, ("free",))
 
 
@@ -218,3 +226,13 @@ def test_an_endpoint_may_be_an_ipv6_address() -> None:
     assert str(Endpoint.parse("[::1]:80")) == "[::1]:80"
     assert BaseUrl.parse("https://[::1]/v1").authority == "[::1]"
     assert BaseUrl.parse("https://a.example:8443/v1/").authority == "a.example:8443"
+
+
+def test_a_replica_on_another_machine_that_is_gone_without_a_word_is_noticed() -> None:
+    elsewhere = Endpoint("chat-free", 8000)
+    named = render_gateway(a_gateway(pools=(Pool("free", elsewhere, HERE),)))
+    (cluster,) = re.findall(r"- name: chat-free\n +cluster_type:.*?\n  - name: ", named, re.DOTALL)
+    assert "tcp_keepalive: {keepalive_time: 10, keepalive_interval: 5" in cluster
+    assert "{level: 6, name: 18, int_value: 20000" in cluster
+    # On this machine the kernel knows, and what isn't Linux has another number for it.
+    assert "tcp_keepalive" not in render_gateway(a_gateway())

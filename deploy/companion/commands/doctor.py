@@ -1,20 +1,67 @@
-"""`companion doctor`: what stands in the way of a start, and what to do about it."""
+"""`companion doctor`: what stands in the way of a start or of a quiet night, and what to do."""
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Annotated
+
 import typer
+
+if TYPE_CHECKING:
+    from deploy.companion.checks import Finding
 
 app = typer.Typer()
 
 
 @app.command()
-def doctor() -> None:
-    """Check this machine and the data directory. Exit code 1: there is a problem."""
-    from deploy.companion.checks import examine
-    from deploy.companion.installation import Installation
+def doctor(
+    deployment: Annotated[
+        bool,
+        typer.Option("--deployment", help="The one whose secrets COMPANION_SECRETS names."),
+    ] = False,
+) -> None:
+    """Check this machine and the data directory, and the suite that runs here or in containers.
+
+    Exit code 1: there is a problem. It changes nothing.
+    """
     from deploy.companion.tables import findings_table
 
-    findings = examine(Installation.open())
+    findings = _of_deployment() if deployment else _of_this_machine()
     typer.echo(findings_table(findings))
     if any(finding.level == "problem" for finding in findings):
         raise typer.Exit(1)
+
+
+def _of_this_machine() -> list[Finding]:
+    from deploy.companion.checks import examine
+    from deploy.companion.installation import Installation
+    from deploy.companion.previous_run import running
+
+    installation = Installation.open()
+    data = installation.data
+    findings = examine(installation)
+    if not data.secrets.exists():
+        return findings
+    from deploy.companion.care_checks import care
+
+    findings += care(data.secrets, sandbox=installation.settings.sandbox, data=data)
+    if running(data) is not None:
+        from deploy.companion.server_checks import Site, examine_site
+
+        findings += examine_site(Site.embedded(installation))
+    return findings
+
+
+def _of_deployment() -> list[Finding]:
+    import os
+    from pathlib import Path
+
+    from deploy.companion.backup.estate import SECRETS_VARIABLE
+    from deploy.companion.care_checks import care
+    from deploy.companion.errors import CompanionError
+    from deploy.companion.server_checks import Site, examine_site
+
+    folder = os.environ.get(SECRETS_VARIABLE)
+    if not folder:
+        raise CompanionError(f"{SECRETS_VARIABLE} is not set.", "It names the folder of secrets.")
+    secrets = Path(folder).absolute()
+    return [*care(secrets, sandbox=False), *examine_site(Site.deployment(secrets))]

@@ -11,8 +11,9 @@ from services.auth.domain.errors import AccountBusy, AccountGone
 from services.auth.domain.origin import NOWHERE
 from services.auth.domain.ports import NewUnitOfWork
 from shared.clock import Clock
+from shared.erasure import ErasureId
 from shared.events.user import UserDeleted
-from shared.ids import UserId
+from shared.ids import UserId, uuid7
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +37,20 @@ class DeleteAccount:
 
     async def __call__(self, user_id: UserId) -> DeletedAccount:
         """Raises AccountGone, LastOwner or AccountBusy."""
-        now, receipt = self.clock.now(), Receipt.fresh()
+        receipt = Receipt.fresh()
+        return DeletedAccount(
+            receipt, await self._delete(user_id, receipt.hash, ErasureId(uuid7()))
+        )
+
+    async def again(self, erasure: Erasure) -> None:
+        """What was deleted before, and came back with a backup: the old receipt stays good.
+
+        Raises AccountGone when it did not come back, LastOwner or AccountBusy.
+        """
+        await self._delete(erasure.user_id, erasure.receipt_hash, erasure.id)
+
+    async def _delete(self, user_id: UserId, receipt_hash: bytes, id_: ErasureId) -> Erasure:
+        now = self.clock.now()
         async with self.unit_of_work() as work:
             user = await work.users.get(user_id)
             if user is None:
@@ -54,7 +68,7 @@ class DeleteAccount:
             await work.ended_credentials.add(credentials, of=user_id, at=now)
             await work.erasures.delete_account(user)
             await work.users.note_tiers([user_id])
-            erasure = Erasure.of(user, receipt, now)
+            erasure = Erasure(id_, user.id, receipt_hash, now)
             await work.erasures.add(erasure)
             await work.audit.note(AuditEntry.of_user("account.deleted", user_id, now))
             work.publish(
@@ -62,4 +76,4 @@ class DeleteAccount:
                 subject=user_id,
                 tier=user.tier,
             )
-        return DeletedAccount(receipt, erasure)
+        return erasure

@@ -16,6 +16,7 @@ from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 from shared import chain
+from shared.sealing import newest
 
 GENESIS = hashlib.sha256(b"companion auth audit: before the first link").digest()
 """What the first link follows."""
@@ -91,7 +92,7 @@ class ChainState:
 
 def continued(head: Head, events: Sequence[ChainedEvent], keys: Mapping[int, bytes]) -> list[Link]:
     """Links for these events, in this order, made with the newest key."""
-    version = max(keys)
+    version = newest(keys)
     links, previous = [], head.mac
     for sequence, event in enumerate(events, head.sequence + 1):
         previous = event.mac(previous, keys[version])

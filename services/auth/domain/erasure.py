@@ -9,9 +9,8 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Self
 
-from services.auth.domain.user import User
 from shared.erasure import ErasureId
-from shared.ids import UserId, uuid7
+from shared.ids import UserId
 
 SERVICES = ("auth", "keyvault", "chat", "voice", "billing")
 """Who has to forget a user before an erasure is complete."""
@@ -47,10 +46,6 @@ class Erasure:
     requested_at: datetime
     completed_at: datetime | None = None
     forgotten: Mapping[str, datetime] = field(default_factory=dict)
-
-    @classmethod
-    def of(cls, user: User, receipt: Receipt, at: datetime) -> Self:
-        return cls(ErasureId(uuid7()), user.id, receipt.hash, at)
 
     @property
     def missing(self) -> Sequence[str]:

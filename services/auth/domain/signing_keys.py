@@ -8,7 +8,8 @@
 
 A key goes through standby (published, not yet used), active (signs), retiring (published until its
 last token has expired) and removed (not published: its tokens are void). Exactly one is active.
-How they follow each other is in `key_rotation.py`.
+How they follow each other is in `key_rotation.py`. A version of the others may have a "from", also
+in Unix seconds: until then everybody gets to know it, and nothing new is made with it.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from services.auth.domain.errors import RefreshRefused
 from services.auth.domain.key_rotation import KeyLine
 from services.auth.domain.signing_key import KeyState, SigningKey, UnusableSigningKeys
 from shared.clock import SystemClock
+from shared.sealing import KeysByVersion, newest
 
 _SECRET_BYTES = 32
 
@@ -50,7 +52,7 @@ class SigningKeys:
     @property
     def newest_pepper(self) -> int:
         """The version that new sign-ins use, and keep."""
-        return max(self.peppers)
+        return newest(self.peppers)
 
     def pepper(self, version: int) -> bytes:
         """Raises RefreshRefused when this version was taken out: its sign-ins are over."""
@@ -116,11 +118,14 @@ def _read(text: str) -> Any:
         raise UnusableSigningKeys("the file is no JSON") from error
 
 
-def _versions(entries: Sequence[Mapping[str, Any]], field: str, name: str) -> dict[int, bytes]:
+def _versions(entries: Sequence[Mapping[str, Any]], field: str, name: str) -> KeysByVersion:
     secrets_ = dict(_version(entry, field, name) for entry in entries)
     if not secrets_ or len(secrets_) != len(entries):
         raise UnusableSigningKeys(f"each version of the {name} is needed once")
-    return secrets_
+    try:
+        return KeysByVersion.of(secrets_, list(entries))
+    except (TypeError, ValueError) as error:
+        raise UnusableSigningKeys(f"a {name} has no moment from which it is used") from error
 
 
 def _version(entry: Mapping[str, Any], field: str, name: str) -> tuple[int, bytes]:

@@ -16,6 +16,7 @@ from services.auth.domain.errors import ExportUnavailable
 from shared.errors import ExpectedFailure
 from shared.identity import ServiceIdentity
 from shared.ids import UserId
+from shared.telemetry.tracing import calling
 
 log = structlog.get_logger(__name__)
 
@@ -94,17 +95,18 @@ class PeerCollector:
             raise ExportUnavailable(service)
         token = self._identity.token_for(service)
         try:
-            async with (
-                asyncio.timeout(self._patience),
-                self._client.stream(
-                    "GET",
-                    f"{url.rstrip('/')}/internal/users/{user_id}/export",
-                    headers={"authorization": f"Bearer {token}"},
-                    timeout=self._patience,
-                ) as answer,
-            ):
-                answer.raise_for_status()
-                await _write(answer.aiter_bytes(_CHUNK_BYTES), into)
+            with calling("collect an export", peer=service) as trace:
+                async with (
+                    asyncio.timeout(self._patience),
+                    self._client.stream(
+                        "GET",
+                        f"{url.rstrip('/')}/internal/users/{user_id}/export",
+                        headers={"authorization": f"Bearer {token}"} | trace,
+                        timeout=self._patience,
+                    ) as answer,
+                ):
+                    answer.raise_for_status()
+                    await _write(answer.aiter_bytes(_CHUNK_BYTES), into)
         except (httpx.HTTPError, TimeoutError) as error:
             log.warning("export_part_missing", service=service, reason=type(error).__name__)
             raise ExportUnavailable(service) from error

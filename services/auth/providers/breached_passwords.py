@@ -6,11 +6,13 @@ import hashlib
 import mmap
 from pathlib import Path
 
+from shared.settings import SettingsRefused
+
 _DIGITS = 40  # of a SHA-1 in hexadecimal
 _PROBES = 512
 
 
-class UnusableBreachedList(Exception):
+class UnusableBreachedList(SettingsRefused):
     """The file can't be looked things up in; the message is one sentence for the operator."""
 
 

@@ -73,6 +73,7 @@ from services.billing.actions.tell_payers import TellPayers
 from services.billing.actions.tell_spending import ChooseAlerts, TellSpending
 from services.billing.actions.verify_invoice import VerifyInvoice
 from services.billing.actions.verify_ledger import ShowLedger, VerifyLedger
+from services.billing.actions.watch_money import WatchArrivals, WatchWaiting
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +134,8 @@ class Actions:
     show_period: ShowPeriod
     list_periods: ListPeriods
     reconcile: Reconcile
+    watch_arrivals: WatchArrivals
+    watch_waiting: WatchWaiting
     forget_user: ForgetUser
     export_user: ExportUser
     link_ledger: LinkLedger

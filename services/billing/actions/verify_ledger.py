@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from uuid import UUID
 
-from services.billing.domain.ledger_chain import CORRECTIONS, Broken, ChainWalk
+from services.billing.domain.ledger_chain import CORRECTIONS, Broken, ChainWalk, chain_on
 from services.billing.domain.ledger_ports import ChainLag
 from services.billing.domain.ports import NewUnitOfWork
 from shared.chain import Head
@@ -44,6 +45,13 @@ class VerifyLedger:
         # Those have left as a whole: their files are verified by themselves.
         due -= {chain for partition in archived for chain in partition.chains}
         return [await self._verify(chain, heads.get(chain)) for chain in sorted(due)]
+
+    async def lately(self, today: datetime) -> list[ChainVerdict]:
+        """The chains of today and yesterday, and that of all corrections: what somebody who wants
+        to change a bill would change."""
+        day = chain_on(today.date())
+        days = await self(range(day - 1, day + 1))
+        return days + await self(range(CORRECTIONS, CORRECTIONS + 1))
 
     async def _verify(self, chain: int, known: Head | None) -> ChainVerdict:
         walk = ChainWalk(chain, known)

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from functools import partial
 
 import structlog
 from prometheus_client import Gauge
 
 from services.billing.actions import Actions
 from services.billing.actions.reconcile import Reconciliation
+from services.billing.actions.watch_money import Arrived, Waiting
 from services.billing.domain.usage_export import Day
+from shared.background import running_beside
 from shared.errors import ExpectedFailure
 
 log = structlog.get_logger(__name__)
 
 _EVERY_SECONDS = 15.0
+# Scaling looks at what has come; one short look.
+_ARRIVALS_EVERY_SECONDS = 5.0
 
 STRAY_ROWS = Gauge(
     "companion_billing_default_partition_rows",
@@ -72,28 +77,93 @@ FAILING_DAYS = Gauge(
     "companion_billing_failing_export_days", "Days that could not be written to the target."
 )
 
+RECEIVED = Gauge(
+    "companion_ledger_received",
+    "Usage events of a producer's stream that have come, dead ones included.",
+    ["producer", "stream"],
+)
+LAG_SECONDS = Gauge(
+    "companion_ledger_lag_seconds",
+    "How long ago the moment is up to which all usage of a tier is known to be in the ledger.",
+    ["tier"],
+)
+OLDEST_GAP_SECONDS = Gauge(
+    "companion_ledger_oldest_gap_seconds",
+    "How long the oldest gap in a producer's numbers has been open; 0 without one.",
+    ["producer"],
+)
+WEBHOOKS_DUE = Gauge(
+    "companion_billing_webhooks_due", "Deliveries to webhooks that are due and not taken."
+)
+WEBHOOKS_OLDEST_SECONDS = Gauge(
+    "companion_billing_webhooks_oldest_seconds", "Age of the oldest of the deliveries due now."
+)
+WEBHOOKS_GIVEN_UP = Gauge(
+    "companion_billing_webhooks_given_up", "Deliveries that were given up within a day."
+)
+UNFINISHED_INVOICES_SECONDS = Gauge(
+    "companion_billing_unfinished_invoices_seconds",
+    "How long the making of a month's invoices has been under way; 0 when none is.",
+)
+PAST_DUE = Gauge(
+    "companion_billing_past_due_subscriptions",
+    "Subscriptions whose payment failed and is tried again (1000 at most).",
+)
+
 
 @asynccontextmanager
 async def keep_gauges(actions: Actions) -> AsyncIterator[None]:
     """Keep the gauges fresh while the process serves."""
-    task = asyncio.create_task(_refresh(actions))
-    try:
+    async with running_beside(
+        _again_and_again(partial(_refresh, actions), _EVERY_SECONDS),
+        _again_and_again(partial(_refresh_arrivals, actions), _ARRIVALS_EVERY_SECONDS),
+    ):
         yield
-    finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
 
 
-async def _refresh(actions: Actions) -> None:
+async def _again_and_again(refresh: Callable[[], Awaitable[None]], seconds: float) -> None:
     while True:
         try:
-            show(await actions.reconcile(), datetime.now(UTC))
-            show_exports(await actions.show_exported_days())
+            await refresh()
         except ExpectedFailure as failure:
             log.warning("gauges_not_refreshed", reason=failure.code)
         except Exception:  # a bug here must not leave the gauges standing still for good
             log.exception("gauges_not_refreshed")
-        await asyncio.sleep(_EVERY_SECONDS)
+        await asyncio.sleep(seconds)
+
+
+async def _refresh(actions: Actions) -> None:
+    show(await actions.reconcile(), datetime.now(UTC))
+    show_waiting(await actions.watch_waiting(), datetime.now(UTC))
+    show_exports(await actions.show_exported_days())
+
+
+async def _refresh_arrivals(actions: Actions) -> None:
+    show_arrivals(await actions.watch_arrivals())
+
+
+def show_arrivals(arrived: Arrived) -> None:
+    """Set those of usage on its way."""
+    for (producer, stream), events in arrived.received.items():
+        RECEIVED.labels(producer, stream).set(events)
+    for tier, lag in arrived.lag.items():
+        LAG_SECONDS.labels(tier).set(lag.total_seconds())
+    for producer, age in arrived.oldest_gap.items():
+        OLDEST_GAP_SECONDS.labels(producer).set(age.total_seconds())
+
+
+def show_waiting(waiting: Waiting, now: datetime) -> None:
+    """Set those of what others wait for."""
+    webhooks = waiting.webhooks
+    WEBHOOKS_DUE.set(webhooks.due)
+    WEBHOOKS_OLDEST_SECONDS.set(_seconds_since(webhooks.oldest, now))
+    WEBHOOKS_GIVEN_UP.set(webhooks.given_up)
+    UNFINISHED_INVOICES_SECONDS.set(_seconds_since(waiting.unfinished_run_since, now))
+    PAST_DUE.set(waiting.past_due)
+
+
+def _seconds_since(moment: datetime | None, now: datetime) -> float:
+    return 0.0 if moment is None else max(0.0, (now - moment).total_seconds())
 
 
 def show(state: Reconciliation, now: datetime) -> None:

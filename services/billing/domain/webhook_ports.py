@@ -64,8 +64,21 @@ class Claim:
     lease_id: UUID
 
 
+@dataclass(frozen=True, slots=True)
+class WebhookBacklog:
+    """What endpoints have not taken. `oldest` is due the longest; `given_up` were lately."""
+
+    due: int = 0
+    oldest: datetime | None = None
+    given_up: int = 0
+
+
 class WebhookOutbox(Protocol):
     """What is to be delivered, and what became of it."""
+
+    async def backlog(self, now: datetime, *, since: datetime) -> WebhookBacklog:
+        """What was due before now, and what was given up since then."""
+        ...
 
     async def cut_usage(self, now: datetime, *, most: int) -> int:
         """Make the next delivery out of the ledger for each endpoint of the operator's that has

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from services.billing.providers.invoice_sheet import REPLACEMENT, Row, Sheet, Sum
+from shared.settings import SettingsRefused
 
 if TYPE_CHECKING:
     from fpdf import FPDF
@@ -35,7 +36,7 @@ _WORDS = re.compile(r"[^\s\-/_.,]*(?:[\-/_.,]+|\s+|$)\s*")
 _SILENT = frozenset("\u200c\u200d" + "".join(map(chr, range(0xFE00, 0xFE10))))
 
 
-class UnusableFont(ValueError):
+class UnusableFont(SettingsRefused):
     """A font file of the operator's can't be used."""
 
 

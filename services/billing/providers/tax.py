@@ -14,6 +14,7 @@ from services.billing.domain.countries import COUNTRIES
 from services.billing.domain.errors import BillingDetailsNotAcceptable
 from services.billing.domain.tax import Taxable, TaxLine, net_cents
 from services.billing.domain.vat_id import EU, read_vat_id, vat_area
+from shared.settings import SettingsRefused
 
 _SETTING = "BILLING_TAX_FILE"
 _REVERSE_CHARGE = (
@@ -22,7 +23,7 @@ _REVERSE_CHARGE = (
 _NOT_TAXED = "Not subject to VAT: the place of supply is outside the seller's VAT area."
 
 
-class UnusableTaxFile(ValueError):
+class UnusableTaxFile(SettingsRefused):
     """The operator's table of taxes can't be read, or says what can't be."""
 
 

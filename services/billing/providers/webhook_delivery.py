@@ -17,6 +17,7 @@ import httpx
 from services.billing.domain.errors import WebhookUrlNotAllowed
 from services.billing.domain.webhook import Outcome
 from services.billing.domain.webhook_url import may_be_told, read_url
+from shared.telemetry.tracing import calling
 
 Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
 SocketOptions = Iterable[
@@ -67,7 +68,8 @@ class HttpWebhookSender:
         try:
             self.check(url)  # the rules may be others than when it was given
             async with asyncio.timeout(self._total_seconds):
-                return await self._post(url, body, headers)
+                with calling("deliver a webhook") as trace:
+                    return await self._post(url, body, {**headers, **trace})
         except (WebhookUrlNotAllowed, _NotAllowed):
             return Outcome(problem="address_not_allowed")
         except _Unresolvable:

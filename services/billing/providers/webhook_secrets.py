@@ -12,7 +12,7 @@ import structlog
 
 from services.billing.domain.errors import WebhookSecretsUnavailable
 from services.billing.domain.webhook import EndpointId
-from shared.sealing import Sealer, Unsealable
+from shared.sealing import KeysByVersion, Sealer, Unsealable
 from shared.watched_file import UnusableFile, WatchedFile
 
 log = structlog.get_logger(__name__)
@@ -53,7 +53,8 @@ def parse_keys(text: str) -> Mapping[int, bytes]:
     """The keys by their version. Raises UnusableFile."""
     try:
         entries = json.loads(text)["sealing_keys"]
-        keys = {int(one["version"]): b64decode(one["key"], validate=True) for one in entries}
+        found = {int(one["version"]): b64decode(one["key"], validate=True) for one in entries}
+        keys = KeysByVersion.of(found, entries)
     except (ValueError, KeyError, TypeError, binascii.Error, RecursionError) as error:
         raise UnusableFile("it is not of the expected form") from error
     if not keys or len(keys) != len(entries) or min(keys) < 1:

@@ -22,7 +22,7 @@ from services.billing.domain.webhook import (
     LedgerRun,
     new_delivery_id,
 )
-from services.billing.domain.webhook_ports import Claim
+from services.billing.domain.webhook_ports import Claim, WebhookBacklog
 from services.billing.storage.webhooks import endpoint_of
 from shared.db.database import Connection, Row
 from shared.ids import UserId
@@ -116,6 +116,15 @@ from chosen where d.id = chosen.id
 returning d.*
 """  # noqa: S608 - made of the two numbers above
 _ENDPOINTS = "select * from webhook_endpoint where id = any($1::uuid[])"
+
+_BACKLOG = """
+select count(*) filter (where d.state = 'waiting' and d.next_attempt_at <= $1) as due,
+       min(d.created_at) filter (where d.state = 'waiting' and d.next_attempt_at <= $1) as oldest,
+       count(*) filter (where d.state = 'dead') as given_up
+from webhook_delivery d join webhook_endpoint e on e.id = d.endpoint_id
+where e.disabled_at is null
+  and (d.state = 'waiting' or (d.state = 'dead' and d.settled_at > $2))
+"""
 
 _SETTLE = """
 update webhook_delivery set
@@ -216,6 +225,11 @@ class SqlWebhookOutbox:
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
+
+    async def backlog(self, now: datetime, *, since: datetime) -> WebhookBacklog:
+        row = await self._connection.fetchrow(_BACKLOG, now, since)
+        assert row is not None
+        return WebhookBacklog(row["due"], row["oldest"], row["given_up"])
 
     async def cut_usage(self, now: datetime, *, most: int) -> int:
         await self._connection.execute(_TAKE_TURN, _CLAIM_LOCK)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+import time
+from datetime import UTC, datetime, timedelta
 
 import structlog
 
 from services.billing.actions import Actions
 from services.billing.domain.errors import ExportQueueUnavailable
+from services.billing.domain.ledger_chain import chain_name
 from services.billing.tasks import listen
+from shared.telemetry.metrics import CHAIN_BROKEN, CHAIN_VERIFIED_AT
 
 log = structlog.get_logger(__name__)
 
@@ -100,6 +103,17 @@ async def watch_forgotten_users(actions: Actions) -> None:
 async def link_ledger(actions: Actions) -> None:
     """Take what is new up into the ledger's chains: until then a change of it would go unseen."""
     await actions.link_ledger()
+
+
+@listen.every(timedelta(hours=6))
+async def verify_ledger(actions: Actions) -> None:
+    """Walk the latest chains; `companion ledger verify` walks all of them."""
+    verdicts = await actions.verify_ledger.lately(datetime.now(UTC))
+    broken = [verdict.broken for verdict in verdicts if verdict.broken is not None]
+    for one in broken:
+        log.error("ledger_chain_is_broken", chain=chain_name(one.chain), reason=one.what)
+    CHAIN_BROKEN.labels("ledger").set(bool(broken))
+    CHAIN_VERIFIED_AT.labels("ledger").set(time.time())
 
 
 @listen.every(timedelta(minutes=1))

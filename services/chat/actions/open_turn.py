@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -64,9 +65,14 @@ class Opened:
     opening: Opening
 
 
+def _nobody(_tier: str, _seconds: float) -> None:
+    """There is nobody to be told."""
+
+
 @dataclass(frozen=True, slots=True)
 class OpenTurn:
-    """The beginning that all turns share, whichever door they come through."""
+    """The beginning that all turns share, whichever door they come through. `let_in` hears of each
+    that got in, and how long that took."""
 
     turns: Turns
     admission: Admission
@@ -74,6 +80,7 @@ class OpenTurn:
     clock: Clock
     lease: timedelta
     sandbox: bool
+    let_in: Callable[[str, float], None] = _nobody
     # The event loop keeps only weak references to tasks; these must live until they end.
     seen_to: set[asyncio.Task[None]] = field(default_factory=set, init=False, compare=False)
 
@@ -83,6 +90,7 @@ class OpenTurn:
         Raises TierChanged, SessionEnded, LimitReached, Unavailable, SessionNotFound, TurnRunning
         or RequestInProgress.
         """
+        began = time.perf_counter()
         hold = self._hold(opening)
         reservation = await self.admit(opening, hold.id, hold.created_at)
         try:
@@ -96,6 +104,7 @@ class OpenTurn:
             # Another request with this key came first, while we looked.
             await asyncio.shield(reservation.refund())
             raise RequestInProgress
+        self.let_in(hold.tier, time.perf_counter() - began)
         return Opened(hold, reservation, hold.id, opening)
 
     def refuse_if_full(self, user_id: UserId, tier: Tier, provider: str) -> None:

@@ -155,6 +155,8 @@ class Reading:
                 if turn.ended_as is not None:
                     self._take_in_silence(frame)
                 elif isinstance(frame, Text):
+                    if not parts:
+                        turn.answers()
                     parts.append(frame.text)
                     turn.output_characters += len(frame.text)
                     turn.say(Delta(frame.text))

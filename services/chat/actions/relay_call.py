@@ -283,6 +283,7 @@ class _Relay:
             tier=self._turn.hold.tier,
         )
         self._on_leaving = answer.on_leaving
+        self._turn.answers()
         if self._raw.streamed:
             await self._begin(self._head)
         async for piece in answer.pieces():

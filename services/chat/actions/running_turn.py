@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -50,6 +51,8 @@ class RunningTurn:
     ended_as: Outcome | None = None
     bell: Bell = field(default_factory=Bell)
     encode: Encode | None = None
+    answering: Callable[[Hold, float], None] | None = None
+    _began: float = field(default_factory=time.perf_counter)
     _encoded: list[LiveEvent] = field(default_factory=list)
     _over: bool = False
     _leave: Leave | None = None
@@ -85,6 +88,12 @@ class RunningTurn:
             # Its problem document names the request, which is known here and not to a follower.
             self.said(len(self.events))
         self.bell.ring()
+
+    def answers(self) -> None:
+        """The first of the answer is here."""
+        if self.answering is not None:
+            self.answering(self.hold, time.perf_counter() - self._began)
+            self.answering = None
 
     def over(self) -> None:
         """Nothing more will be said."""
@@ -154,15 +163,18 @@ class RunningTurn:
 class RunningTurns:
     """The turns of this replica: for renewing their leases, ending them, and draining.
 
-    `encode` makes of a turn's events what clients see; `began` hears of each turn that starts.
+    `encode` makes of a turn's events what clients see; `began` hears of each turn that starts, and
+    `answering` how many seconds later the first of its answer was there.
     """
 
     def __init__(
         self,
         encode: Encode | None = None,
         began: Sequence[Callable[[RunningTurn], None]] = (),
+        answering: Callable[[Hold, float], None] | None = None,
     ) -> None:
         self._encode = encode
+        self._answering = answering
         self._began = tuple(began)
         self._turns: dict[TurnId, RunningTurn] = {}
         # The event loop keeps only weak references to tasks; these must live until they end.
@@ -173,6 +185,7 @@ class RunningTurns:
     def start(self, turn: RunningTurn, work: Coroutine[Any, Any, None]) -> None:
         """Run a turn's work to its end, and tell its followers when that is."""
         turn.encode = self._encode
+        turn.answering = self._answering
         self._turns[turn.hold.id] = turn
         self._empty.clear()
         task = asyncio.create_task(self._run(turn, work))
@@ -189,6 +202,10 @@ class RunningTurns:
             self._turns.pop(turn.hold.id, None)
             if not self._turns:
                 self._empty.set()
+
+    def of_tier(self, tier: str) -> int:
+        """How many run of that tier."""
+        return sum(turn.hold.tier == tier for turn in self._turns.values())
 
     def progress(self) -> dict[TurnId, tuple[int, str | None]]:
         """How far each turn has come."""

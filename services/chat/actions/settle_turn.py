@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from uuid import UUID
@@ -23,18 +23,24 @@ _FIRST_WAIT_SECONDS = 0.1
 _LONGEST_WAIT_SECONDS = 5.0
 
 
+def _nobody(_hold: Hold, _settlement: Settlement) -> None:
+    """There is nobody to be told."""
+
+
 @dataclass(frozen=True, slots=True)
 class SettleTurn:
     """The one way to close a hold. The storage takes it once; a second settlement changes nothing.
 
     What was paid for must not be forgotten because our database is away for a moment: it tries
-    again until the storage has taken it or the process ends (then the sweeper does it).
+    again until the storage has taken it or the process ends (then the sweeper does it). `settled`
+    hears of each that was taken.
     """
 
     turns: Turns
     price: Pricer
     clock: Clock
     sandbox: bool
+    settled: Callable[[Hold, Settlement], None] = _nobody
 
     async def __call__(self, hold: Hold, settlement: Settlement) -> Message:
         """Answers the message as it is now stored; `settlement` is `priced`."""
@@ -53,7 +59,10 @@ class SettleTurn:
         """One try; False when it was settled before. Raises Unavailable."""
         sandbox = self.sandbox if sandbox is None else sandbox
         facts = usage_facts(hold, settlement, sandbox=sandbox)
-        return await self.turns.settle(hold, settlement, facts)
+        was_open = await self.turns.settle(hold, settlement, facts)
+        if was_open:
+            self.settled(hold, settlement)
+        return was_open
 
     def priced(self, hold: Hold, settlement: Settlement) -> Settlement:
         """With its costs, where they are known."""

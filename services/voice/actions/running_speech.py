@@ -123,6 +123,10 @@ class RunningSpeeches:
     def __len__(self) -> int:
         return len(self._speeches)
 
+    def of_tier(self, tier: str) -> int:
+        """How many run of that tier."""
+        return sum(speech.hold.tier == tier for speech in self._speeches.values())
+
     def add(self, speech: Running) -> None:
         self._speeches[speech.hold.id] = speech
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import structlog
@@ -17,15 +18,21 @@ _FIRST_WAIT_SECONDS = 0.1
 _LONGEST_WAIT_SECONDS = 5.0
 
 
+def _nobody(_hold: Hold, _settlement: Settlement) -> None:
+    """There is nobody to be told."""
+
+
 @dataclass(frozen=True, slots=True)
 class SettleSpeech:
     """The one way to close a hold. The storage takes it once; a second settlement changes nothing.
 
     What was paid for must not be forgotten because our database is away for a moment: it tries
-    again until the storage has taken it or the process ends (then the sweeper does it).
+    again until the storage has taken it or the process ends (then the sweeper does it). `settled`
+    hears of each that was taken.
     """
 
     speeches: Speeches
+    settled: Callable[[Hold, Settlement], None] = _nobody
 
     async def __call__(self, hold: Hold, settlement: Settlement) -> bool:
         """Answers whether it was this settlement that closed the hold."""
@@ -38,6 +45,8 @@ class SettleSpeech:
             except Unavailable:
                 await asyncio.sleep(wait)
                 wait = min(wait * 2, _LONGEST_WAIT_SECONDS)
+        if closed:
+            self.settled(hold, settlement)
         log.info(
             "speech_settled",
             speech_id=str(hold.id),

@@ -23,6 +23,7 @@ from services.voice.domain.ports import Audio
 from services.voice.domain.script import Script
 from services.voice.domain.voice import Voice, VoiceCategory, VoiceId
 from services.voice.domain.whole_audio import WholeAudio
+from shared.settings import SettingsRefused
 from shared.vendors.failures import VendorFailed
 
 _SPEAKER = Path(__file__).with_name("espeak_speaker.py")
@@ -33,7 +34,7 @@ _LARGEST_BYTES = 64 << 20  # 25 minutes; five thousand characters take about six
 _RETRY_AFTER = timedelta(seconds=2)
 
 
-class EngineNotInstalled(RuntimeError):
+class EngineNotInstalled(SettingsRefused):
     """The engine is switched on and its package is not there."""
 
 

@@ -8,6 +8,7 @@ from base64 import b64decode
 from collections.abc import Mapping
 from pathlib import Path
 
+from shared.sealing import KeysByVersion
 from shared.watched_file import UnusableFile, WatchedFile
 
 _KEY_BYTES = 32
@@ -28,7 +29,8 @@ def parse_keys(text: str) -> Mapping[int, bytes]:
     """The keys by their version. Raises UnusableFile."""
     try:
         entries = json.loads(text)["sealing_keys"]
-        keys = {int(one["version"]): b64decode(one["key"], validate=True) for one in entries}
+        found = {int(one["version"]): b64decode(one["key"], validate=True) for one in entries}
+        keys = KeysByVersion.of(found, entries)
     except (ValueError, KeyError, TypeError, binascii.Error, RecursionError) as error:
         raise UnusableFile("it is not of the expected form") from error
     if not keys or len(keys) != len(entries) or min(keys) < 1 or max(keys) >= 1 << 32:

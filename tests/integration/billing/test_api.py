@@ -579,6 +579,9 @@ async def test_gauges_tell_what_to_alarm_on(billing: Billing, ada: UUID) -> None
     text = (await billing.internal.get("/metrics")).text
     assert "companion_billing_default_partition_rows" in text
     assert "companion_billing_unpriced_requests" in text
+    assert 'companion_database_connections{service="billing",state="most"}' in text
+    assert 'companion_database_connections{service="billing",state="lent"} 0.0' in text
+    assert 'companion_ledger_lag_seconds{tier="free"}' in text
 
 
 async def test_every_route_is_documented(billing: Billing) -> None:

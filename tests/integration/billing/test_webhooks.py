@@ -12,9 +12,11 @@ from uuid import UUID, uuid4
 
 import pytest
 import pytest_asyncio
+from prometheus_client import REGISTRY
 
 from services.billing.actions import Actions
 from services.billing.actions.keep_webhooks import Asker, Change
+from services.billing.api.gauges import show_waiting
 from services.billing.api.webhook_pump import WebhookPump
 from services.billing.domain.correction import Deltas
 from services.billing.domain.errors import (
@@ -29,6 +31,7 @@ from services.billing.domain.errors import (
 )
 from services.billing.domain.ports import NewUnitOfWork
 from services.billing.domain.webhook import Endpoint
+from services.billing.domain.webhook_ports import WebhookBacklog
 from services.billing.providers.list_prices import PublicPrices
 from services.billing.providers.webhook_delivery import HttpWebhookSender
 from services.billing.providers.webhook_secrets import SealedSecrets
@@ -552,3 +555,27 @@ async def test_a_changed_subscription_is_told(
     [received] = receiver.received
     assert received.type == "subscription.changed"
     assert received.json["data"]["tier"] == "pro"
+
+
+async def test_what_is_due_and_what_was_given_up_is_told_to_prometheus(
+    actions: Actions, work: NewUnitOfWork, receiver: Receiver, ada: Asker, clock: StoppedClock
+) -> None:
+    assert (await actions.watch_waiting()).webhooks == WebhookBacklog()
+    await listen(actions, ada, receiver)
+    await tell(work, ada.id)
+    clock.move(timedelta(days=10_000))
+    waiting = await actions.watch_waiting()
+    oldest = waiting.webhooks.oldest
+    assert oldest is not None
+    assert (waiting.webhooks.due, waiting.webhooks.given_up) == (1, 0)
+    show_waiting(waiting, oldest + timedelta(minutes=5))
+    assert REGISTRY.get_sample_value("companion_billing_webhooks_oldest_seconds") == 300
+    await actions.deliver_webhooks()
+    assert (await actions.watch_waiting()).webhooks == WebhookBacklog()
+    async with work() as unit:
+        [endpoint] = await actions.keep_webhooks.list(ada)
+        await unit.webhooks.tell(ada.id, "limit.reached", {}, effect_key="late")
+        await unit.webhook_outbox.give_up(endpoint.id, clock.now())
+    assert (await actions.watch_waiting()).webhooks.given_up == 1
+    clock.move(timedelta(days=2))
+    assert (await actions.watch_waiting()).webhooks.given_up == 0

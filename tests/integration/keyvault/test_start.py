@@ -174,6 +174,7 @@ async def test_a_sealed_keyvault_stays_up_and_refuses_what_needs_keys(
         write_keyring(own_keyring.keyring_file, mended)
         await until(lambda: _is(keyvault, 200))
         assert (await keyvault.egress(user)).headers["authorization"] == f"Bearer {SECRET}"
+        assert "companion_keyvault_sealed 0.0" in (await keyvault.internal.get("/metrics")).text
 
 
 async def _is(keyvault: Keyvault, status: int) -> bool:
@@ -187,6 +188,7 @@ async def test_a_keyvault_without_a_keyring_starts_sealed_and_makes_none(
     async with running(own_keyring) as keyvault:
         assert (await readiness(keyvault))[1]["vault"] == "vault_sealed"
         assert (await keyvault.put(a_user())).json()["code"] == "vault_sealed"
+        assert "companion_keyvault_sealed 1.0" in (await keyvault.internal.get("/metrics")).text
     assert not own_keyring.keyring_file.exists()
 
 

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from prometheus_client import REGISTRY
 
 from shared.db.database import Database, open_database
-from shared.errors import Conflict, Unavailable
+from shared.errors import Conflict, DependencyUnavailable, Unavailable
 from shared.events import Fact
 from shared.events.base import current_request_id
 from shared.events.usage import UsageRecorded
@@ -221,3 +224,57 @@ async def test_any_hostile_field_ends_in_a_call_or_a_grave(
         return
     await asyncio.wait_for(consumer.receive(TYPE, wire), 5)
     assert len(notes.calls) + len(await buried(dead)) == before + 1
+
+
+def sample(name: str, **labels: str) -> float:
+    return REGISTRY.get_sample_value(name, {"service": "scribe", "type": TYPE, **labels}) or 0.0
+
+
+async def test_how_old_a_batch_has_become_is_told_by_tier(consumer: Consumer) -> None:
+    age = "companion_event_age_seconds"
+    before = sample(f"{age}_count", tier="free"), sample(f"{age}_sum", tier="free")
+    long_ago = datetime.now(UTC) - timedelta(seconds=100)
+    old, new = facts_of(2)
+    await consumer.receive(TYPE, wire_of([new, replace(old, time=long_ago)]))
+    assert sample(f"{age}_count", tier="free") == before[0] + 1
+    assert 100 <= sample(f"{age}_sum", tier="free") - before[1] < 110
+    assert sample("companion_event_batch_seconds_count") >= 1
+
+
+@pytest.mark.parametrize(
+    "odd", [{"time": "yesterday"}, {"time": 7}, {"time": "2026-01-01T00:00:00"}]
+)
+async def test_a_time_that_nobody_can_read_is_no_age(
+    consumer: Consumer, odd: dict[str, Any]
+) -> None:
+    ages = [sample("companion_event_age_seconds_count", tier=tier) for tier in ("free", "none")]
+    epoch = uuid4()
+    [fact] = facts_of(1)
+    envelope = {**fact.sent_as(epoch, 1).to_wire(), **odd}
+    await consumer.receive(TYPE, batches.to_wire("herald", epoch, [envelope]))
+    assert ages == [
+        sample("companion_event_age_seconds_count", tier=tier) for tier in ("free", "none")
+    ]
+
+
+async def test_a_tier_that_nobody_knows_makes_no_label_of_its_own(consumer: Consumer) -> None:
+    before = sample("companion_event_age_seconds_count", tier="none")
+    [fact] = facts_of(1)
+    await consumer.receive(TYPE, wire_of([replace(fact, tier="platinum")]))
+    assert sample("companion_event_age_seconds_count", tier="none") == before + 1
+    assert sample("companion_event_age_seconds_count", tier="platinum") == 0
+
+
+async def test_waiting_for_a_dependency_is_counted(
+    consumer: Consumer, notes: Notes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(consumers, "_FIRST_WAIT_SECONDS", 0.001)
+
+    def fail(_facts: Sequence[Fact[Any]]) -> None:
+        if len(notes.calls) < 3:
+            raise DependencyUnavailable("database")
+
+    notes.fail = fail
+    before = sample("companion_event_waits_total", reason="dependency_unavailable")
+    await consumer.receive(TYPE, wire_of(facts_of(1)))
+    assert sample("companion_event_waits_total", reason="dependency_unavailable") == before + 2

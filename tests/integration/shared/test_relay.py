@@ -200,3 +200,33 @@ def test_a_bug_does_not_end_the_only_relay_of_an_outbox(
         bell.end()
         thread.join()
         bell.close()
+
+
+def gauge(name: str, **labels: str) -> float | None:
+    return REGISTRY.get_sample_value(name, {"service": "counting", **labels})
+
+
+def test_what_was_ever_written_is_told_sent_or_not(cut_off: Herald) -> None:
+    relay = Relay("counting", cut_off.engine, _Hearing())
+    cut_off.publish([a_usage() for _ in range(3)])
+    assert relay.run_once() == 3
+    cut_off.publish([a_usage() for _ in range(2)])
+    again = Relay("counting", cut_off.engine, _Hearing())
+    again.run_once()
+    assert gauge("companion_outbox_written", stream=FREE) == 5
+    assert gauge("companion_outbox_waiting", stream=FREE) == 2
+    # At rest, too.
+    Relay("counting", cut_off.engine, _Hearing()).run_once()
+    assert gauge("companion_outbox_written", stream=FREE) == 5
+    assert gauge("companion_outbox_waiting", stream=FREE) == 0
+
+
+def test_dead_events_are_counted_in_the_database(cut_off: Herald) -> None:
+    body = "insert into dead_event (task, reason, body) values ('usage.recorded', 'a test', '{}')"
+    cut_off.run(body)
+    cut_off.run(body)
+    cut_off.run(
+        "update dead_event set replayed_at = now() where id = (select min(id) from dead_event)"
+    )
+    Relay("counting", cut_off.engine, _Hearing()).run_once()
+    assert gauge("companion_dead_events") == 1

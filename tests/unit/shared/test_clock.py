@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import time
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
@@ -12,7 +13,9 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from billiard.process import current_process
 from celery import Celery
+from prometheus_client import REGISTRY
 
 from shared.errors import DependencyUnavailable
 from shared.messaging import clock as clocks
@@ -140,3 +143,49 @@ def test_a_clock_that_can_not_be_wired_says_so() -> None:
     with pytest.raises(SystemExit) as ended:
         scheduler.tick()
     assert ended.value.code == 1
+
+
+def counted(name: str, **labels: str) -> float:
+    return REGISTRY.get_sample_value(name, {"service": "clocked", **labels}) or 0.0
+
+
+def test_runs_are_counted_and_the_last_good_one_is_known() -> None:
+    listen, runs = Listen("clocked"), []
+
+    @listen.every(OFTEN)
+    async def tidy(_actions: Any) -> None:
+        runs.append(1)
+        if len(runs) == 1:
+            raise DependencyUnavailable("database")
+        if len(runs) == 2:
+            raise ValueError("a bug")
+        end_the_process()
+
+    before = time.time()
+    ticking(listen, Wired("the verbs", "the database"))
+    failures = "companion_job_failures_total"
+    assert counted(failures, job="tidy", reason="dependency_unavailable") == 1
+    assert counted(failures, job="tidy", reason="bug") == 1
+    assert counted("companion_job_seconds_count", job="tidy") == 3
+    assert counted("companion_job_done_at_seconds", job="tidy") >= before
+
+
+@pytest.mark.parametrize(("process_name", "times"), [("MainProcess", 1), ("Beat", 0)])
+def test_a_clock_of_its_own_shows_its_metrics_and_one_beside_a_worker_leaves_it_to_that(
+    process_name: str, times: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(current_process(), "_name", process_name)
+    listen, exposed = Listen("chat"), []
+
+    @listen.every(OFTEN)
+    async def tidy(_actions: Any) -> None:
+        end_the_process()
+
+    @asynccontextmanager
+    async def wire() -> AsyncIterator[Wired]:
+        yield Wired("the verbs", "the database")
+
+    scheduler = clock(listen, wire, None, lambda: exposed.append(1))
+    with pytest.raises(SystemExit):
+        scheduler(app=Celery("chat", set_as_current=False), lazy=True).tick()
+    assert len(exposed) == times

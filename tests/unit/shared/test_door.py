@@ -520,9 +520,9 @@ async def process(wired: Wired, tmp_path: Path, cache_url: str) -> AsyncIterator
     root, before = logging.getLogger(), list(logging.getLogger().handlers)
     async with mint.served() as jwks_url:
         settings = CommonSettings(
-            database_url=SecretStr("x"),
+            database_url=SecretStr("postgresql://127.0.0.1:1"),
             cache_url=SecretStr(cache_url),
-            broker_url=SecretStr("x"),
+            broker_url=SecretStr("redis://127.0.0.1:1"),
             jwks_url=jwks_url,
             identity_key_file=keys["chat"],
             identity_trust_file=tmp_path / "trusted.json",

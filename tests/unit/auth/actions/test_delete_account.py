@@ -56,6 +56,22 @@ async def test_of_the_receipt_only_the_hash_is_kept() -> None:
             await ShowErasure(memory.work)(Receipt(wrong))
 
 
+async def test_who_came_back_with_a_backup_is_deleted_again_and_keeps_the_receipt() -> None:
+    memory, user = Memory(), a_user()
+    deleted = await DeleteAccount(memory.keep(user).work, StoppedClock())(user.id)
+    restored = Memory().keep(user)
+
+    await DeleteAccount(restored.work, StoppedClock()).again(deleted.erasure)
+
+    assert restored.accounts == {}
+    (fact,) = restored.published
+    assert fact.event == UserDeleted(user_id=user.id, erasure_id=deleted.erasure.id)
+    shown = await ShowErasure(restored.work)(Receipt(deleted.receipt.text))
+    assert (shown.id, shown.missing) == (deleted.erasure.id, list(SERVICES))
+    with pytest.raises(AccountGone):
+        await DeleteAccount(restored.work, StoppedClock()).again(deleted.erasure)
+
+
 async def test_who_is_gone_can_not_be_deleted_again() -> None:
     memory, user = Memory(), a_user()
     await DeleteAccount(memory.keep(user).work, StoppedClock())(user.id)

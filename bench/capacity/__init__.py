@@ -1,0 +1,1 @@
+"""What the suite needs for how many users: a model, what it is fed with, and a simulation."""

@@ -1,0 +1,1 @@
+"""Backup and restore of a whole installation: what is kept, how it is sealed, how it comes back."""

@@ -1,0 +1,291 @@
+"""Bringing a backup back: into a new data directory, or into a deployment's empty databases."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import shutil
+import subprocess
+import tarfile
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from deploy.companion.alone import engines_alone
+from deploy.companion.backup.create import without_password
+from deploy.companion.backup.estate import Estate, archive_of, program
+from deploy.companion.backup.manifest import (
+    SECRETS,
+    Manifest,
+    check_files,
+    read_manifest,
+)
+from deploy.companion.backup.sealing import unseal
+from deploy.companion.databases import connect, database_name, database_url, ensure_databases
+from deploy.companion.errors import CompanionError
+from deploy.companion.installation import Installation
+from deploy.companion.previous_run import sole_run
+
+_AT_ONCE = 2
+
+# What was sent shortly before may have been lost with the broker. Listeners know what they have
+# had by its id, for 35 days, so all of it is sent once more. Of usage billing asks for what it
+# lacks by its numbers, however old: a few minutes save it the asking.
+_SEND_AGAIN = """
+with again as (
+    delete from outbox_sent
+    where sent_at >= %(moment)s::timestamptz - case when starts_with(stream, 'usage.recorded.')
+        then interval '10 minutes' else interval '1 day' end
+    and not starts_with(stream, 'usage.manifest')
+    returning stream, sequence, event_id, envelope, created_at
+)
+insert into outbox (stream, sequence, event_id, envelope, created_at)
+select stream, sequence, event_id, envelope, created_at from again on conflict do nothing
+"""
+# The relay that held a lease is not of this life.
+_FORGET_LEASES = "update outbox set leased_until = null where leased_until is not null"
+
+Tell = Callable[[str], None]
+AfterRestore = Callable[[Estate], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Restored:
+    """What came back."""
+
+    manifest: Manifest
+    sent_again: int
+    seconds: float
+    with_secrets: bool
+
+
+def restore_embedded(
+    source: Path,
+    installation: Installation,
+    passphrase: str | None,
+    *,
+    tell: Tell,
+    after: AfterRestore | None = None,
+) -> Restored:
+    """Into the data directory, which must be new. `after` meets the restored databases before any
+    service does. Raises CompanionError; then nothing is left of it."""
+    began = time.monotonic()
+    data = installation.data
+    if not data.is_new:
+        raise CompanionError(
+            f"{data.root} is in use; a backup is never restored over something.",
+            "Set COMPANION_DATA_DIR to a new place, or move this one away.",
+        )
+    with _opened(source) as folder:
+        manifest = _checked(folder)
+        tar = _unsealed(folder, manifest, passphrase)
+        if tar is None:
+            raise CompanionError(
+                "This backup has no secrets: without its keyring the databases are of no use.",
+                "Put the folder of secrets back yourself and restore as a deployment does.",
+            )
+        data.create()
+        with sole_run(data):
+            try:
+                _unpack_secrets(tar, data.secrets)
+                with engines_alone(installation):
+                    estate = Estate.embedded(installation)
+                    for service, url in estate.databases.items():
+                        ensure_databases(database_url(url, ""), [database_name(service)])
+                    sent_again = _fill(folder, manifest, estate, tell)
+                    if after is not None:
+                        after(estate)
+            except BaseException:
+                for made in (data.secrets, data.postgres, data.valkey):
+                    shutil.rmtree(made, ignore_errors=True)
+                raise
+        _restore_archive(folder / "archive", archive_of(installation.settings), tell)
+    return Restored(manifest, sent_again, time.monotonic() - began, with_secrets=True)
+
+
+def restore_deployment(
+    source: Path,
+    secrets: Path,
+    passphrase: str | None,
+    *,
+    tell: Tell,
+    after: AfterRestore | None = None,
+    estate_of: Callable[[Path], Estate] = Estate.of_deployment,
+) -> Restored:
+    """Into the databases that a deployment's secrets name, which must be empty.
+
+    The secrets come from the backup when their folder is empty, and stay as they are otherwise.
+    Raises CompanionError.
+    """
+    began = time.monotonic()
+    with _opened(source) as folder:
+        manifest = _checked(folder)
+        tar = None
+        if not secrets.exists() or not any(secrets.iterdir()):
+            tar = _unsealed(folder, manifest, passphrase)
+            if tar is None:
+                raise CompanionError(
+                    f"{secrets} is empty, and the backup has no secrets.",
+                    "Restore the secrets from where you keep them first.",
+                )
+            _unpack_secrets(tar, secrets, keep_owners=True)
+            tell("  The secrets are back. If no engine runs with them yet, start the engines now")
+            tell("  and run this again.")
+        estate = estate_of(secrets)
+        sent_again = _fill(folder, manifest, estate, tell)
+        if after is not None:
+            after(estate)
+        _restore_archive(folder / "archive", estate.archive, tell)
+    return Restored(manifest, sent_again, time.monotonic() - began, with_secrets=tar is not None)
+
+
+def verify(source: Path, passphrase: str | None) -> Manifest:
+    """That a backup is whole and can be restored. Raises CompanionError."""
+    with _opened(source) as folder:
+        manifest = _checked(folder)
+        if passphrase is not None:
+            _unsealed(folder, manifest, passphrase)
+        return manifest
+
+
+@contextlib.contextmanager
+def _opened(source: Path) -> Iterator[Path]:
+    """The folder of a backup, unpacked for as long as it is needed when it is one file."""
+    if source.is_dir():
+        yield source
+        return
+    with tempfile.TemporaryDirectory(prefix="companion-backup-") as folder:
+        try:
+            with tarfile.open(source, "r:") as archive:
+                archive.extractall(folder, filter="data")
+        except (OSError, tarfile.TarError) as error:
+            raise CompanionError(f"{source} is no backup that can be read.") from error
+        yield Path(folder)
+
+
+def _checked(folder: Path) -> Manifest:
+    manifest = read_manifest(folder)
+    check_files(folder, manifest)
+    for service, database in manifest.databases.items():
+        if database.revision not in known_revisions(service):
+            raise CompanionError(
+                f"The backup's database of {service} is at revision {database.revision}, which "
+                "this release does not know.",
+                "Restore it with the release that made it, or a later one.",
+            )
+    return manifest
+
+
+def known_revisions(service: str) -> Sequence[str]:
+    """All revisions of a service's migrations, the newest first."""
+    from alembic.script import ScriptDirectory
+
+    from shared.db.migrations import alembic_config
+
+    directory = ScriptDirectory.from_config(alembic_config(service, ""))
+    return [script.revision for script in directory.walk_revisions()]
+
+
+def _unsealed(folder: Path, manifest: Manifest, passphrase: str | None) -> bytes | None:
+    sealed = folder / SECRETS
+    if manifest.secrets_sha256 is None:
+        return None
+    if not sealed.exists():
+        raise CompanionError(
+            f"{SECRETS} is not beside the dumps.", "Put the file there that was taken with them."
+        )
+    if passphrase is None:
+        raise CompanionError(
+            "The backup's secrets are sealed.",
+            "Give --passphrase-file, or set COMPANION_BACKUP_PASSPHRASE.",
+        )
+    return unseal(sealed.read_bytes(), passphrase, manifest.binding)
+
+
+def _unpack_secrets(tar: bytes, target: Path, *, keep_owners: bool = False) -> None:
+    draft = target.with_name(f".{target.name}.restored")
+    shutil.rmtree(draft, ignore_errors=True)
+    draft.mkdir(mode=0o700, parents=True)
+    with tarfile.open(fileobj=io.BytesIO(tar), mode="r:") as archive:
+        archive.extractall(draft, filter="data")
+        owners = {member.name: (member.uid, member.gid) for member in archive}
+    for path in draft.rglob("*"):
+        path.chmod(0o700 if path.is_dir() else 0o600)
+    if keep_owners and os.geteuid() == 0:
+        # Containers run as somebody else, who must be able to read them.
+        for name, owner in owners.items():
+            for path in (draft / name, *(draft / parent for parent in Path(name).parents)):
+                os.chown(path, *owner)
+    if target.exists():
+        target.rmdir()
+    draft.rename(target)
+
+
+def _fill(folder: Path, manifest: Manifest, estate: Estate, tell: Tell) -> int:
+    for service, url in estate.databases.items():
+        if _has_tables(url):
+            raise CompanionError(
+                f"The database of {service} is not empty; a backup is never restored over it.",
+                "Drop it first, or restore to another server.",
+            )
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        done = {
+            service: pool.submit(_load, url, folder / f"{service}.dump")
+            for service, url in estate.databases.items()
+        }
+        for service, loading in done.items():
+            loading.result()
+            tell(f"  {service}: revision {manifest.databases[service].revision}")
+    return sum(_prepare_events(url, manifest) for url in estate.databases.values())
+
+
+def _has_tables(url: str) -> bool:
+    with contextlib.closing(connect(url)) as connection, connection.cursor() as cursor:
+        cursor.execute("select exists (select from pg_tables where schemaname = 'public')")
+        ((found,),) = cursor.fetchall()
+        return bool(found)
+
+
+def _load(url: str, dump: Path) -> None:
+    address, environment = without_password(url)
+    command = [
+        program("pg_restore"),
+        f"--dbname={address}",
+        "--no-owner",
+        "--exit-on-error",
+        "--single-transaction",
+        str(dump),
+    ]
+    done = subprocess.run(
+        command, env=environment, capture_output=True, text=True, check=False, cwd="/"
+    )
+    if done.returncode != 0:
+        said = [line for line in done.stderr.splitlines() if "error" in line.lower()]
+        raise CompanionError(
+            f"pg_restore failed for {dump.stem}: {said[0] if said else 'it gave no reason'}",
+            "Nothing of it was kept; the databases are still empty.",
+        )
+
+
+def _prepare_events(url: str, manifest: Manifest) -> int:
+    with contextlib.closing(connect(url)) as connection, connection.cursor() as cursor:
+        cursor.execute(_FORGET_LEASES)
+        cursor.execute(_SEND_AGAIN, {"moment": manifest.at})
+        return int(cursor.rowcount)
+
+
+def _restore_archive(archive: Path, target: Path | None, tell: Tell) -> None:
+    if not archive.is_dir():
+        return
+    if target is None:
+        tell("  The ledger's archive stays in the backup: BILLING_LEDGER_ARCHIVE_DIR is not set.")
+        return
+    for path in sorted(archive.rglob("*")):
+        place = target / path.relative_to(archive)
+        if path.is_file() and not place.exists():
+            place.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, place)

@@ -1,0 +1,109 @@
+"""What nobody notices until it is too late: secrets that are old or open, backups, misspellings."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from deploy.companion.checks import Finding, open_to_others
+from deploy.companion.data_dir import DataDir, read_json
+
+# docs/rotation.md says the same.
+ROTATED_WITHIN = {
+    "signing key": timedelta(days=90),
+    "sealing keys": timedelta(days=180),
+    "identities": timedelta(days=180),
+    "passwords": timedelta(days=365),
+}
+BACKUP_WITHIN = timedelta(hours=26)
+
+
+def care(secrets: Path, *, sandbox: bool, data: DataDir | None = None) -> list[Finding]:
+    """All of it. `data`: of the embedded default, which keeps everything in one folder."""
+    return [
+        *unknown_settings(),
+        *readable_by_others(secrets),
+        *due_rotations(secrets),
+        *(backups(data, sandbox=sandbox) if data is not None else ()),
+    ]
+
+
+def unknown_settings() -> Iterator[Finding]:
+    """Variables that are named like ours and read by nobody."""
+    from shared.settings.unknown import told
+    from shared.settings.unknown import unknown_settings as strangers
+
+    unknown = strangers(os.environ)
+    if unknown:
+        text = f"Nobody reads {told(unknown)}."
+        yield Finding("settings", "warning", text, "docs/settings.md has all that there are.")
+    else:
+        yield Finding("settings", "ok", "every variable with our prefixes is known")
+
+
+def readable_by_others(secrets: Path) -> Iterator[Finding]:
+    """Files that more than their owner can read."""
+    exposed = [str(path) for path in open_to_others(secrets)]
+    if exposed:
+        text = f"Others can read {', '.join(exposed[:5])}{' …' if exposed[5:] else ''}."
+        yield Finding("secrets", "problem", text, f"chmod -R go= {secrets}")
+    else:
+        yield Finding("secrets", "ok", f"{secrets} is for its owner alone")
+
+
+def due_rotations(secrets: Path) -> Iterator[Finding]:
+    """Secrets that are older than they should be."""
+    ages = {
+        "signing key": _signing_key_age(secrets),
+        "sealing keys": _oldest_of(secrets, ("webhook", "utterance", "voice-cache")),
+        "identities": _oldest_of(secrets, (".pem",)),
+        "passwords": _oldest_of(secrets, ("passwords.json", "database_url")),
+    }
+    late = {name: age for name, age in ages.items() if age and age > ROTATED_WITHIN[name]}
+    for name, age in late.items():
+        text = f"The {name}: {age.days} days old, due after {ROTATED_WITHIN[name].days}."
+        yield Finding("rotation", "warning", text, "docs/rotation.md says how.")
+    if not late:
+        told = ", ".join(f"{name} {age.days} d" for name, age in ages.items() if age is not None)
+        yield Finding("rotation", "ok", f"none is due ({told})")
+
+
+def backups(data: DataDir, *, sandbox: bool) -> Iterator[Finding]:
+    """When the last one was taken."""
+    from deploy.companion.backup.marker import last_backup
+
+    last = last_backup(data)
+    if last is None:
+        text = "None was ever taken from here."
+        if sandbox:
+            yield Finding("backup", "ok", text + " (A sandbox needs none.)")
+        else:
+            yield Finding("backup", "warning", text, "`companion backup create`, daily.")
+        return
+    age = datetime.now(UTC) - last.at
+    text = f"The last one is {age.total_seconds() / 3600:.1f} h old: {last.path}"
+    if age > BACKUP_WITHIN and not sandbox:
+        yield Finding("backup", "warning", text, "`companion backup create`, daily.")
+    else:
+        yield Finding("backup", "ok", text)
+
+
+def _signing_key_age(secrets: Path) -> timedelta | None:
+    for path in (secrets / "auth-signing-keys.json", secrets / "auth" / "signing_keys.json"):
+        keys = (read_json(path) or {}).get("keys", [])
+        since = [key.get("activated_at") for key in keys if key.get("state") == "active"]
+        if since and since[0]:
+            return timedelta(seconds=max(0.0, time.time() - float(since[0])))
+    return None
+
+
+def _oldest_of(secrets: Path, names: tuple[str, ...]) -> timedelta | None:
+    changed = [
+        path.stat().st_mtime
+        for path in secrets.rglob("*")
+        if path.is_file() and any(name in path.name for name in names)
+    ]
+    return timedelta(seconds=max(0.0, time.time() - min(changed))) if changed else None

@@ -1,0 +1,143 @@
+"""Who may do what at PostgreSQL, Valkey and RabbitMQ: a user for each service, and its rights.
+
+What the engines read holds hashes alone; the passwords stand in the services' URLs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import secrets
+from base64 import b64encode
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+from deploy.companion.databases import database_name
+from deploy.companion.engines.postgres import READERS
+from deploy.companion.programs import SERVICES
+from shared.messaging.broker import DEAD_EXCHANGE_NAME, EXCHANGE_NAME
+
+VHOST = "companion"
+OPERATOR = "operator"
+
+# Of `shared/limits`, `shared/news` and each service's storage. `%R~` only reads; a script needs to
+# be allowed to write each key that it is given, also where it only reads it.
+_COUNTED = "~tier:* ~limit:* ~reservation:*"
+_VALKEY_RIGHTS: Mapping[str, str] = {
+    "auth": "~companion:* ~tier:* &companion.*",
+    "keyvault": "%R~companion:* &companion.*",
+    "chat": f"%R~companion:* {_COUNTED} ~turn:* ~turn.wake:* ~thoughts:* &companion.* &chat.*",
+    "voice": f"%R~companion:* {_COUNTED} &companion.* &voice.*",
+    "billing": f"%R~companion:* {_COUNTED} &companion.*",
+}
+_SCRAM_ROUNDS = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Users:
+    """The passwords, by the name of the service (or `operator`)."""
+
+    postgres: Mapping[str, str] = field(repr=False)
+    superuser: str = field(repr=False)
+    valkey: Mapping[str, str] = field(repr=False)
+    rabbitmq: Mapping[str, str] = field(repr=False)
+
+
+def role_name(service: str) -> str:
+    """The PostgreSQL role of a service; it owns the database of the same name."""
+    return database_name(service)
+
+
+def postgres_init(users: Users) -> str:
+    """What a new cluster runs: a role for each service, and its database, which is closed to all
+    others."""
+    return "\n".join(_sql(users)) + "\n"
+
+
+def _sql(users: Users) -> Iterator[str]:
+    yield "-- Run once, by the superuser, when the cluster is made."
+    yield "revoke connect on database postgres, template1 from public;"
+    # Billing's migrations grant it their views, and may not make it.
+    yield f"create role {READERS} nologin;"
+    for service in SERVICES:
+        name = role_name(service)
+        verifier = scram_verifier(users.postgres[service])
+        yield f"create role {name} login password '{verifier}';"
+        yield f"create database {name} owner {name};"
+        yield f"revoke all on database {name} from public;"
+    # Readers get to the one database that has something for them.
+    yield f"grant connect on database {role_name('billing')} to {READERS};"
+
+
+def scram_verifier(password: str, salt: bytes | None = None) -> str:
+    """What PostgreSQL keeps of a password, so that no statement needs to hold it (RFC 5803)."""
+    salt = secrets.token_bytes(16) if salt is None else salt
+    salted = hashlib.pbkdf2_hmac("sha256", password.encode(), salt, _SCRAM_ROUNDS)
+    client_key = hmac.digest(salted, b"Client Key", "sha256")
+    stored_key = hashlib.sha256(client_key).digest()
+    server_key = hmac.digest(salted, b"Server Key", "sha256")
+    b64_salt, b64_stored, b64_server = (
+        b64encode(part).decode() for part in (salt, stored_key, server_key)
+    )
+    return f"SCRAM-SHA-256${_SCRAM_ROUNDS}:{b64_salt}${b64_stored}:{b64_server}"
+
+
+def valkey_acl(users: Users) -> str:
+    """Valkey's users: each service sees its own keys, and nobody without a password anything."""
+    lines = [
+        "user default off resetpass resetkeys resetchannels -@all",
+        # For the container's health check; it may do nothing else.
+        "user health on nopass resetkeys resetchannels -@all +ping",
+        *(
+            f"user {name} on #{_sha256(users.valkey[name])} resetkeys resetchannels "
+            f"{_VALKEY_RIGHTS[name]} -@all +@all -@admin -@dangerous"
+            for name in SERVICES
+        ),
+        f"user {OPERATOR} on #{_sha256(users.valkey[OPERATOR])} ~* &* +@all",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def rabbitmq_definitions(users: Users) -> str:
+    """RabbitMQ's virtual host, its users and what each may touch: the two exchanges of all, and
+    the queues that begin with the service's name."""
+    names = (*SERVICES, OPERATOR)
+    return json.dumps(
+        {
+            "vhosts": [{"name": VHOST, "default_queue_type": "quorum"}],
+            "users": [
+                {
+                    "name": name,
+                    "password_hash": rabbitmq_password_hash(users.rabbitmq[name]),
+                    "hashing_algorithm": "rabbit_password_hashing_sha256",
+                    "tags": ["administrator"] if name == OPERATOR else [],
+                    "limits": {},
+                }
+                for name in names
+            ],
+            "permissions": [
+                {"user": name, "vhost": VHOST, **_rights_at_rabbitmq(name)} for name in names
+            ],
+        },
+        indent=2,
+    )
+
+
+def _rights_at_rabbitmq(name: str) -> Mapping[str, str]:
+    if name == OPERATOR:
+        return dict.fromkeys(("configure", "write", "read"), ".*")
+    exchanges = "|".join(text.replace(".", r"\.") for text in (EXCHANGE_NAME, DEAD_EXCHANGE_NAME))
+    # Declaring an exchange asks for `configure` also where it is there already, and binding a queue
+    # to it for `read`.
+    return dict.fromkeys(("configure", "write", "read"), rf"^({exchanges}|{name}\..*)$")
+
+
+def rabbitmq_password_hash(password: str, salt: bytes | None = None) -> str:
+    """What RabbitMQ keeps of a password."""
+    salt = secrets.token_bytes(4) if salt is None else salt
+    return b64encode(salt + hashlib.sha256(salt + password.encode()).digest()).decode()

@@ -1,0 +1,1 @@
+"""Dashboards as code; see docs/observability.md."""

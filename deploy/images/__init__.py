@@ -1,0 +1,1 @@
+"""Images: the product's own, and stand-ins for others' where none can be pulled."""

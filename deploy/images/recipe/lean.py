@@ -1,0 +1,101 @@
+"""Takes out of installed packages what no process of ours reads, then compiles the rest.
+
+`... .recipe.lean FOLDER`. Bytecode is made here, as the file system is read-only later. Tracebacks
+keep files and line numbers, but not the lines of packages; our own code has its source.
+"""
+
+import compileall
+import os
+import py_compile
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+# For compilers and type checkers, and packages' own tests.
+UNREAD_FILES = ("*.pyi", "*.pyx", "*.pxd", "*.pxi", "*.c", "*.cpp", "*.h", "*.hpp", "*.a", "*.exe")
+UNREAD = (
+    "bin",
+    "include",
+    "share",
+    "*/tests",
+    "*/test",
+    "*/include",
+    "*/src",
+    "*.dist-info/RECORD",
+    "sqlalchemy/testing",
+    # Arrow's network services: billing writes and reads files. Its other libraries need each other.
+    "pyarrow/libarrow_flight.so*",
+    "pyarrow/libarrow_python_flight.so*",
+    "pyarrow/_flight*",
+    "pyarrow/_pyarrow_cpp_tests*",
+    "pyarrow/_cuda*",
+    "pyarrow/gandiva*",
+    # Types of what is sent to Stripe, imported by type checkers alone.
+    "stripe/params",
+    # Invoices hold no AVIF pictures, and are set in the TrueType form of their font.
+    "PIL/_avif*",
+    "pillow.libs/libavif*",
+    "font_source_sans_pro/files/*.otf",
+)
+
+
+def take_out(folder: Path) -> None:
+    for pattern in UNREAD:
+        for found in folder.glob(pattern):
+            shutil.rmtree(found) if found.is_dir() else found.unlink()
+    for pattern in UNREAD_FILES:
+        for found in folder.rglob(pattern):
+            found.unlink()
+
+
+def link_twins(folder: Path) -> None:
+    """Wheels can't hold links, so a library may be there under each of its names."""
+    for library in folder.rglob("*.so.*"):
+        for shorter in library.parent.glob(f"{library.name.split('.so')[0]}.so*"):
+            if (
+                len(shorter.name) < len(library.name)
+                and not shorter.is_symlink()
+                and shorter.read_bytes() == library.read_bytes()
+            ):
+                shorter.unlink()
+                shorter.symlink_to(library.name)
+
+
+def strip(folder: Path) -> None:
+    """Symbols for debuggers are most of some extensions. What auditwheel rewrote is left alone,
+    as strip may break it."""
+    libraries = [
+        file
+        for file in folder.rglob("*.so*")
+        if not file.is_symlink() and not file.parent.name.endswith(".libs")
+    ]
+    if libraries:
+        subprocess.run(["strip", "--strip-unneeded", *libraries], check=True)  # noqa: S603, S607
+
+
+def compile_all(folder: Path, runs_at: str) -> None:
+    """Bytecode in place of the source: it is what runs, and half of the size."""
+    for cache in folder.rglob("__pycache__"):
+        shutil.rmtree(cache)
+    compileall.compile_dir(
+        folder,
+        quiet=1,
+        workers=os.cpu_count() or 1,
+        legacy=True,
+        invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH,
+        stripdir=str(folder),
+        prependdir=runs_at,
+    )
+    for source in folder.rglob("*.py"):
+        if source.with_suffix(".pyc").exists():
+            source.unlink()
+
+
+if __name__ == "__main__":
+    here = Path(sys.argv[1])
+    here.mkdir(parents=True, exist_ok=True)
+    take_out(here)
+    link_twins(here)
+    strip(here)
+    compile_all(here, "/app/lib")

@@ -1,0 +1,41 @@
+"""Prints the requirements that an image has beside those of all: `... .recipe.own SERVICE`."""
+
+import re
+import sys
+from pathlib import Path
+
+REQUIREMENTS = Path("/requirements")
+COMMON = "keyvault"
+# The simulator of vendors is an aiohttp server, as chat's egress client is aiohttp too.
+BORROWED = {"simulator": "chat"}
+
+
+class PinsDiffer(Exception):
+    """Two files of requirements name different versions; `make lock` makes them anew."""
+
+
+def pins(text: str) -> dict[str, str]:
+    """Each requirement with its hashes, by the line that names its version."""
+    entries = re.split(r"\n(?=\S)", text)
+    return {entry.split(" ")[0]: entry for entry in entries if not entry.startswith("#")}
+
+
+def own(text: str, common: str) -> list[str]:
+    """What the first has and the second doesn't; the versions of the rest are the same."""
+    here, there = pins(text), pins(common)
+    names = {pin.partition("==")[0] for pin in there}
+    for pin in here.keys() - there.keys():
+        if pin.partition("==")[0] in names:
+            raise PinsDiffer(f"{pin} is pinned otherwise for all services: run `make lock`.")
+    return [entry for pin, entry in here.items() if pin and pin not in there]
+
+
+def main(service: str) -> None:
+    name = BORROWED.get(service, service)
+    files = [REQUIREMENTS / f"{one}.txt" for one in (name, COMMON)]
+    mine, common = (file.read_text("utf-8") for file in files)
+    print("\n".join(entry.rstrip() for entry in own(mine, common)))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

@@ -1,0 +1,183 @@
+"""The deployment under proof: `docker-compose.yml` with simulated vendors, a project of its own."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from deploy.companion.errors import CompanionError
+from deploy.companion.ports import free_port
+from deploy.companion.settings import ROOT
+from deploy.proof.compose import Compose
+from deploy.proof.containers import Containers, fetched, inside, rows
+from deploy.proof.engine import Engine
+
+PROJECT = "companion-proof"
+FILES = (ROOT / "docker-compose.yml", ROOT / "deploy" / "compose" / "sandbox.yml")
+
+_SUBNETS = "10.231"
+_PATIENT_PROBE = {"interval": "45s", "timeout": "30s", "retries": 5, "start_period": "300s"}
+_DATABASE_USER = "postgres"
+_SIMULATOR = "http://127.0.0.1:8000/_sim"
+_INTERNAL_METRICS = "http://127.0.0.1:8001/metrics"
+_REQUESTS = re.compile(r"^companion_http_requests_total\{[^}]*messages[^}]*\} (\S+)$", re.MULTILINE)
+
+
+@dataclass(frozen=True, slots=True)
+class Deployment:
+    """A running compose project. Fits `books.Books`."""
+
+    compose: Compose
+    containers: Containers
+    url: str
+
+    def up(self, *words: str, seconds: float) -> float:
+        """Bring it up; how long it took until all was healthy. Raises CompanionError."""
+        began = time.monotonic()
+        self.compose.run("up", "--detach", *words, seconds=seconds)
+        self.containers.wait_healthy(max(1.0, seconds - (time.monotonic() - began)))
+        return time.monotonic() - began
+
+    def scale(self, service: str, number: int) -> None:
+        """So many containers of a service; nothing else is touched."""
+        words = ("--no-deps", "--no-recreate", "--scale", f"{service}={number}", service)
+        self.up(*words, seconds=300)
+
+    def down(self) -> None:
+        """Remove all of it, its volumes too."""
+        self.compose.run(
+            "--profile", "*", "down", "--volumes", "--remove-orphans", "--timeout", "5"
+        )
+
+    def rows(self, service: str, sql: str) -> Sequence[Mapping[str, Any]]:
+        return rows(self.containers.one("postgres"), _DATABASE_USER, f"companion_{service}", sql)
+
+    def served(self) -> Sequence[Mapping[str, Any]]:
+        container = self.containers.one("simulator")
+        return list(fetched(container, f"{_SIMULATOR}/served")["served"])
+
+    def messages_taken(self, service: str) -> dict[str, float]:
+        """How many questions each container of a pool has taken since it began."""
+        return {container.name: _questions(container) for container in self.containers.of(service)}
+
+    def verify_ledger(self) -> str:
+        """What `companion ledger verify` says as billing. Raises CompanionError."""
+        return run_beside(self, "billing", "tools", ("ledger", "verify"))
+
+
+def _questions(container: Any) -> float:
+    program = "import urllib.request as r; print(r.urlopen('%s').read().decode())"
+    text = inside(container, ("python", "-c", program % _INTERNAL_METRICS))
+    return sum(float(value) for value in _REQUESTS.findall(text))
+
+
+def run_beside(deployment: Deployment, service: str, image_of: str, command: Sequence[str]) -> str:
+    """Run another image with the settings, secrets and networks of a running service."""
+    beside = deployment.containers.one(service)
+    beside.reload()
+    client = deployment.containers.client
+    networks = list(beside.attrs["NetworkSettings"]["Networks"])
+    inherited = beside.attrs["Config"]["Env"]
+    image = beside.attrs["Config"]["Image"].replace(f"/{service}:", f"/{image_of}:")
+    container = client.containers.create(
+        image,
+        list(command),
+        # The path and the service's name are the image's own.
+        environment=[e for e in inherited if not e.startswith(("PATH=", "COMPANION_SERVICE="))],
+        user=beside.attrs["Config"]["User"],
+        volumes=beside.attrs["HostConfig"]["Binds"] or [],
+        tmpfs={"/tmp": "size=64m,mode=1777"},  # noqa: S108 - within the container
+        network=networks[0],
+    )
+    try:
+        for name in networks[1:]:
+            client.networks.get(name).connect(container)
+        container.start()
+        code = container.wait(timeout=300)["StatusCode"]
+        said = str(container.logs().decode(errors="replace")).strip()
+    finally:
+        container.remove(force=True)
+    if code != 0:
+        raise CompanionError(f"{' '.join(command)} ended with {code}: {said[-800:]}")
+    return said
+
+
+def prepare(
+    engine: Engine,
+    program: Sequence[str],
+    images: Mapping[str, str],
+    folder: Path,
+    *,
+    busy: bool = False,
+) -> Deployment:
+    """Make secrets in the folder and a compose project that reads them; nothing is started yet.
+
+    `images`: the variables that name images that can't be pulled here. `busy`: the machine has
+    other things to do, so containers are asked less often how they are, and may take their time.
+    """
+    secrets = folder / "secrets"
+    _command("deployment", "create", str(secrets))
+    port = free_port()
+    environment = {
+        "DOCKER_HOST": engine.address,
+        "COMPANION_SECRETS": str(secrets),
+        "COMPANION_SETTINGS": str(_settings(folder)),
+        "PORT": str(port),
+        "SANDBOX": "1",
+        "COMPANION_ENVIRONMENT": "test",
+        **images,
+    }
+    compose = Compose(program, PROJECT, FILES, environment)
+    compose = replace(compose, files=[*FILES, _changes(compose, folder, busy=busy)])
+    return Deployment(compose, Containers(engine.client, PROJECT), f"http://127.0.0.1:{port}")
+
+
+def _changes(compose: Compose, folder: Path, *, busy: bool) -> Path:
+    """Small networks: an engine has place for about thirty of its usual ones, and another
+    deployment may have half of them. On a busy machine also patient probes."""
+    project = json.loads(compose.run("--profile", "*", "config", "--format", "json"))
+    networks = {
+        name: {"ipam": {"config": [{"subnet": f"{_SUBNETS}.{number}.0/24"}]}}
+        for number, name in enumerate(sorted(project["networks"]))
+    }
+    probed = [name for name, one in project["services"].items() if _is_probed(one)]
+    services = {name: {"healthcheck": _PATIENT_PROBE} for name in probed} if busy else {}
+    file = folder / "changes.json"
+    file.write_text(json.dumps({"networks": networks, "services": services}))
+    return file
+
+
+def _is_probed(service: Mapping[str, Any]) -> bool:
+    probe = service.get("healthcheck", {})
+    return "test" in probe and not probe.get("disable", False)
+
+
+def _settings(folder: Path) -> Path:
+    """What differs from a deployment's defaults: holds of dead replicas are settled sooner, and the
+    passwords of these users cost little, so that nobody has to wait for either."""
+    settings = folder / "settings"
+    settings.mkdir()
+    (settings / "auth.env").write_text("AUTH_ARGON2_PASSES=1\nAUTH_ARGON2_MEMORY_KIB=1024\n")
+    (settings / "chat.env").write_text("CHAT_HOLD_LEASE_SECONDS=10\n")
+    (settings / "voice.env").write_text("VOICE_HOLD_LEASE_SECONDS=10\n")
+    return settings
+
+
+def _command(*words: str) -> None:
+    done = subprocess.run(  # noqa: S603 - no shell
+        [sys.executable, "-m", "deploy.companion", *words],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    if done.returncode != 0:
+        raise CompanionError(
+            f"companion {' '.join(words[:2])} failed: {done.stderr.strip()[-800:]}"
+        )

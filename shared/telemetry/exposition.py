@@ -1,0 +1,119 @@
+"""Metrics of processes that answer no requests otherwise: workers, beats and relays.
+
+A thread waits in the kernel for Prometheus, so that a process that rests goes on resting.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import threading
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import structlog
+from prometheus_client import (
+    CONTENT_TYPE_LATEST,
+    REGISTRY,
+    CollectorRegistry,
+    ProcessCollector,
+    generate_latest,
+)
+from prometheus_client.multiprocess import MultiProcessCollector
+
+log = structlog.get_logger(__name__)
+
+SHARED_DIRECTORY = "PROMETHEUS_MULTIPROC_DIR"
+"""Where the processes of one worker keep their numbers; set before the client library is loaded."""
+
+_PATHS = frozenset({"/", "/metrics"})
+_OF_LIVING = re.compile(r"gauge_live[a-z]*_(\d+)\.db\Z")
+_PATIENCE_SECONDS = 5.0
+
+Expose = Callable[[], bytes]
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, *_whose: object) -> None:
+        """Whoever asks and does not wait for the answer is no error of ours."""
+        log.debug("metrics_not_taken")
+
+
+def expose_metrics(host: str, port: int) -> _Server | None:
+    """Answer GET /metrics until the process ends; port 0 is none. Raises OSError when the port is
+    taken."""
+    if port == 0:
+        return None
+    expose = shared_metrics if os.environ.get(SHARED_DIRECTORY) else own_metrics
+    server = _Server((host, port), _page(expose))
+    # A child that outlives its parent must not keep the port.
+    os.register_at_fork(after_in_child=server.socket.close)
+    threading.Thread(target=_answer, args=(server,), name="metrics", daemon=True).start()
+    return server
+
+
+def own_metrics() -> bytes:
+    """What this process counted."""
+    return generate_latest(REGISTRY)
+
+
+def shared_metrics() -> bytes:
+    """What this process and its children counted together, those that have ended included."""
+    directory = Path(os.environ[SHARED_DIRECTORY])
+    _forget_dead(directory)
+    registry = CollectorRegistry()
+    MultiProcessCollector(registry, path=str(directory))  # type: ignore[no-untyped-call]
+    ProcessCollector(registry=registry)
+    return generate_latest(registry)
+
+
+def _forget_dead(directory: Path) -> None:
+    """Gauges of the living only; a child that was killed could not take its own back."""
+    for file, process_id in _of_living(directory.glob("gauge_live*.db")):
+        try:
+            os.kill(process_id, 0)
+        except ProcessLookupError:
+            with suppress(FileNotFoundError):
+                file.unlink()
+
+
+def _of_living(files: Iterable[Path]) -> Iterable[tuple[Path, int]]:
+    for file in files:
+        named = _OF_LIVING.match(file.name)
+        if named:
+            yield file, int(named[1])
+
+
+def _answer(server: _Server) -> None:
+    # Not `serve_forever`, which looks twice a second whether it is to end.
+    while True:
+        try:
+            server.handle_request()
+        except (OSError, ValueError):  # closed
+            return
+
+
+def _page(expose: Expose) -> type[BaseHTTPRequestHandler]:
+    class Page(BaseHTTPRequestHandler):
+        timeout = _PATIENCE_SECONDS
+
+        def do_GET(self) -> None:
+            if self.path.partition("?")[0] not in _PATHS:
+                self.send_error(HTTPStatus.NOT_FOUND)
+                return
+            body = expose()
+            self.send_response(HTTPStatus.OK)
+            self.send_header("content-type", CONTENT_TYPE_LATEST)
+            self.send_header("content-length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_arguments: object) -> None:
+            """A scrape is no news."""
+
+    return Page

@@ -1,0 +1,262 @@
+"""A backup holds one moment of all databases, gives no secret away, and restores over nothing."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+
+import psycopg2
+import pytest
+
+from deploy.companion.backup import cut, erasures, sealing
+from deploy.companion.backup.create import create
+from deploy.companion.backup.estate import Estate
+from deploy.companion.backup.restore import restore_deployment, verify
+from deploy.companion.deployment import Deployment, Hosts
+from deploy.companion.errors import CompanionError
+from deploy.companion.programs import SERVICES
+from services.auth.domain.erasure import Erasure
+from shared.db.migrations import upgrade
+from shared.erasure import ErasureId
+from shared.ids import UserId, uuid7
+from tests.support.engines import PostgresServer, ValkeyServer, running_postgres
+
+PASSPHRASE = "a phrase that nobody has thought of"
+SECRET = "marked-secret-of-the-keyring"
+_SENT = """
+insert into outbox_sent (stream, sequence, event_id, envelope, created_at)
+values (%s, %s, %s, '{"type": "x"}', now())
+"""
+_HANDLED = "insert into inbox (event_id) values (%s)"
+
+
+@pytest.fixture(autouse=True)
+def cheap_passphrases(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sealing, "_COST", 1 << 10)
+
+
+@pytest.fixture
+def nothing(tmp_path: Path) -> Estate:
+    """Where a restore that is refused at once would go."""
+    return Estate({}, tmp_path / "nothing")
+
+
+@pytest.fixture
+def fresh(postgres_server: PostgresServer, tmp_path: Path) -> Iterator[Estate]:
+    """A new installation: empty databases, and no secrets yet."""
+    with contextlib.ExitStack() as stack:
+        databases = {
+            service: stack.enter_context(postgres_server.fresh_database()) for service in SERVICES
+        }
+        yield Estate(databases, tmp_path / "fresh")
+
+
+@pytest.fixture
+def estate(postgres_server: PostgresServer, tmp_path: Path) -> Iterator[Estate]:
+    """An installation with tables, a secret and one event from auth to billing."""
+    with contextlib.ExitStack() as stack:
+        databases = {}
+        for service in SERVICES:
+            template = postgres_server.ensure_template(
+                f"backup_{service}", partial(upgrade, service)
+            )
+            fresh = postgres_server.fresh_database(template=template)
+            databases[service] = stack.enter_context(fresh)
+        filled = Estate(databases, tmp_path / "secrets")
+        (filled.secrets / "keyvault").mkdir(parents=True)
+        (filled.secrets / "keyvault" / "keyring.json").write_text(SECRET)
+        event = str(uuid7())
+        run(filled, "auth", _SENT, "user.deleted.free", 1, event)
+        run(filled, "billing", _HANDLED, event)
+        yield filled
+
+
+def run(estate: Estate, service: str, sql: str, *values: object) -> list[tuple[object, ...]]:
+    connection = psycopg2.connect(estate.databases[service])
+    with contextlib.closing(connection), connection, connection.cursor() as cursor:
+        cursor.execute(sql, values or None)
+        return cursor.fetchall() if cursor.description else []
+
+
+def restore(source: Path, into: Estate, passphrase: str | None = PASSPHRASE) -> int:
+    done = restore_deployment(
+        source, into.secrets, passphrase, tell=lambda _: None, estate_of=lambda _: into
+    )
+    return done.sent_again
+
+
+@pytest.mark.parametrize("name", ["backup", "backup.tar"])
+def test_what_was_backed_up_comes_back_and_is_sent_once_more(
+    estate: Estate, fresh: Estate, tmp_path: Path, name: str
+) -> None:
+    taken = create(estate, tmp_path / name, PASSPHRASE)
+    assert verify(taken.path, PASSPHRASE) == taken.manifest
+    assert set(taken.manifest.databases) == set(SERVICES)
+
+    assert restore(taken.path, fresh) == 1
+
+    assert (fresh.secrets / "keyvault" / "keyring.json").read_text() == SECRET
+    assert (fresh.secrets / "keyvault" / "keyring.json").stat().st_mode & 0o077 == 0
+    sent = run(fresh, "auth", "select stream, sequence from outbox")
+    assert sent == [("user.deleted.free", 1)]
+    # Its listener has had it, and will know it again.
+    assert run(fresh, "billing", "select event_id from inbox") == run(
+        estate, "billing", "select event_id from inbox"
+    )
+    with pytest.raises(CompanionError, match="not empty"):
+        restore(taken.path, fresh)
+
+
+def test_no_secret_is_in_it_in_clear_and_none_replaces_another(
+    estate: Estate, tmp_path: Path
+) -> None:
+    taken = create(estate, tmp_path / "backup", PASSPHRASE)
+    files = [path for path in taken.path.rglob("*") if path.is_file()]
+    assert len(files) == len(SERVICES) + 2
+    assert not [path for path in files if SECRET.encode() in path.read_bytes()]
+    assert not [path for path in files if path.stat().st_mode & 0o077]
+    with pytest.raises(CompanionError, match="there already"):
+        create(estate, taken.path, PASSPHRASE)
+    with pytest.raises(CompanionError, match="shorter than"):
+        create(estate, tmp_path / "other", "too short")
+    assert [path.name for path in tmp_path.iterdir() if "unfinished" in path.name] == []
+    assert not (tmp_path / "other").exists()
+
+
+def test_a_backup_that_was_tampered_with_is_refused(
+    estate: Estate, nothing: Estate, tmp_path: Path
+) -> None:
+    taken = create(estate, tmp_path / "backup", PASSPHRASE)
+    with pytest.raises(CompanionError, match="do not open"):
+        restore(taken.path, nothing, "another phrase that is long enough")
+    with pytest.raises(CompanionError, match="sealed"):
+        restore(taken.path, nothing, None)
+
+    changed = shutil.copytree(taken.path, tmp_path / "changed")
+    (changed / "auth.dump").write_bytes(b"something else")
+    with pytest.raises(CompanionError, match="is not what was backed up"):
+        restore(changed, nothing)
+    # Also when whoever did it has put the sums right: these are bound to the secrets.
+    manifest = changed / "manifest.json"
+    digest = taken.manifest.files["auth.dump"]
+    manifest.write_text(manifest.read_text().replace(digest, _digest(changed / "auth.dump")))
+    with pytest.raises(CompanionError, match="do not open"):
+        restore(changed, nothing)
+
+    (changed / "manifest.json").unlink()
+    with pytest.raises(CompanionError, match="is no backup"):
+        restore(changed, nothing)
+
+
+def test_an_effect_without_its_cause_makes_it_look_again(
+    estate: Estate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when a producer's snapshot is older than what its listener has had from it."""
+    stranger = str(uuid7())
+    run(estate, "billing", _HANDLED, stranger)
+    with pytest.raises(CompanionError, match="one moment"):
+        create(estate, tmp_path / "backup", PASSPHRASE)
+
+    looked = []
+    see = cut.effects_without_cause
+
+    def late(snapshots: dict[str, cut.Snapshot]) -> int:
+        looked.append(see(snapshots))
+        run(estate, "chat", _SENT + " on conflict do nothing", "key.x.free", 1, stranger)
+        return looked[-1]
+
+    monkeypatch.setattr(cut, "effects_without_cause", late)
+    create(estate, tmp_path / "backup", PASSPHRASE)
+    assert looked == [1, 0]
+
+
+def _digest(path: Path) -> str:
+    from deploy.companion.backup.manifest import sha256_of
+
+    return sha256_of(path)
+
+
+def test_a_deployment_comes_back_with_its_secrets_and_without_whom_it_had_deleted(
+    tmp_path: Path, valkey_server: ValkeyServer
+) -> None:
+    """As in containers: a role and a folder for each service, and nobody else's rights."""
+    with running_postgres(tmp_path) as server:
+        host = server.url.rpartition("@")[2]
+        secrets = tmp_path / "secrets"
+        Deployment(secrets).create(Hosts(postgres=host))
+        (secrets / "auth" / "cache_url").write_text(valkey_server.url)
+        _make_roles(server, secrets, drop_first=False)
+        estate = Estate.of_deployment(secrets)
+        for service, url in estate.databases.items():
+            upgrade(service, url)
+        erased = Erasure(ErasureId(uuid7()), _account(estate), b"x" * 32, datetime.now(UTC))
+        taken = create(estate, tmp_path / "backup", PASSPHRASE)
+
+        keyring = (secrets / "keyvault" / "keyring.json").read_text()
+        shutil.rmtree(secrets)
+        secrets.mkdir()
+        # The engines have yet to be made with the secrets that come back.
+        with pytest.raises(CompanionError):
+            _drop_databases(server)
+            restore_deployment(taken.path, secrets, PASSPHRASE, tell=lambda _: None)
+        assert (secrets / "keyvault" / "keyring.json").read_text() == keyring
+        _make_roles(server, secrets, drop_first=True)
+
+        replayed = []
+        restore_deployment(
+            taken.path,
+            secrets,
+            PASSPHRASE,
+            tell=lambda _: None,
+            after=lambda _: replayed.append(
+                erasures.replay(erasures.settings_of_deployment(secrets), [erased])
+            ),
+        )
+
+        assert list(replayed[0].again) == [erased.user_id]
+        assert run(estate, "auth", "select count(*) from user_account") == [(0,)]
+        stream = run(estate, "auth", "select distinct stream from outbox")
+        assert stream == [("user.deleted.free",)]
+        kept = tmp_path / "erasures"
+        assert erasures.keep(estate, kept) == 1
+        assert [one.id for one in erasures.read(kept)] == [erased.id]
+
+
+def _make_roles(server: PostgresServer, secrets: Path, *, drop_first: bool) -> None:
+    """What the cluster runs when it is made."""
+    connection = psycopg2.connect(f"{server.engine.superuser_url}/postgres")
+    connection.autocommit = True
+    with contextlib.closing(connection), connection.cursor() as cursor:
+        if drop_first:
+            for service in SERVICES:
+                cursor.execute(f"drop role companion_{service}")
+        for statement in (secrets / "postgres" / "init.sql").read_text().splitlines():
+            # The engine of the tests has made the group of readers already.
+            if statement.startswith(("create role companion_", "create database", "revoke all")):
+                cursor.execute(statement)
+
+
+def _drop_databases(server: PostgresServer) -> None:
+    connection = psycopg2.connect(f"{server.engine.superuser_url}/postgres")
+    connection.autocommit = True
+    with contextlib.closing(connection), connection.cursor() as cursor:
+        for service in SERVICES:
+            cursor.execute(f"drop database companion_{service} with (force)")
+
+
+def _account(estate: Estate) -> UserId:
+    id_ = uuid7()
+    run(
+        estate,
+        "auth",
+        "insert into user_account (id, email, username, username_key, password_hash,"
+        " password_changed_at, tier, tier_revision, role, is_active, email_verified, created_at,"
+        " updated_at) values (%s, 'ada@example.com', 'ada', 'ada', 'x', now(), 'free', 0,"
+        " 'member', true, false, now(), now())",
+        str(id_),
+    )
+    return UserId(id_)

@@ -1,0 +1,127 @@
+"""The doctor looks at real engines and says what would cost somebody's data, or a night."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import psycopg2
+import pytest
+
+from deploy.companion import server_checks
+from deploy.companion.care_checks import care
+from deploy.companion.checks import Finding
+from deploy.companion.queues import declare_all
+from deploy.companion.server_checks import Site, examine_site
+from shared.db.migrations import upgrade
+from tests.support.engines import PostgresServer, RabbitServer, ValkeyServer
+
+
+@pytest.fixture
+def site(
+    postgres_server: PostgresServer, valkey_server: ValkeyServer, tmp_path: Path
+) -> Iterator[Site]:
+    """One service at the engines of the tests, which are hasty and keep nothing."""
+    template = postgres_server.ensure_template("backup_chat", partial(upgrade, "chat"))
+    with (
+        postgres_server.fresh_database(template=template) as database,
+        valkey_server.fresh_database() as cache,
+    ):
+        yield Site(postgres_server.engine.superuser_url, {"chat": database}, cache, cache, tmp_path)
+
+
+def problems(findings: list[Finding], subject: str = "") -> str:
+    found = [one for one in findings if one.level != "ok" and subject in one.subject]
+    assert all(one.remedy for one in found), "whoever reads it wants to know what to do"
+    return " ".join(one.text for one in found)
+
+
+def test_engines_that_may_lose_what_they_confirmed_are_named(site: Site) -> None:
+    checks = (server_checks.postgres, server_checks.cache, server_checks.broker)
+    findings = examine_site(site, checks)
+    assert "fsync is off" in problems(findings, "postgres")
+    assert "synchronous_commit is off" in problems(findings, "postgres")
+    assert "appendonly is off" in problems(findings, "cache")
+    assert next(one for one in findings if one.subject == "cache").level == "ok"
+
+
+def test_more_connections_than_there_is_room_for_are_told(site: Site) -> None:
+    known = replace(site, most_connections=10_000)
+    assert "may open 10000" in problems(examine_site(known, (server_checks.connections,)))
+    fine = examine_site(site, (server_checks.connections, server_checks.clocks))
+    assert problems(fine) == ""
+
+
+def test_old_tables_late_and_dead_events_are_told(site: Site) -> None:
+    checks = (server_checks.migrations, server_checks.events)
+    assert problems(examine_site(site, checks)) == ""
+    connection = psycopg2.connect(site.databases["chat"])
+    with contextlib.closing(connection), connection, connection.cursor() as cursor:
+        cursor.execute("update alembic_version set version_num = '0001'")
+        cursor.execute(
+            "insert into outbox (event_id, stream, envelope, created_at)"
+            " values (gen_random_uuid(), 's', '{}', now() - interval '1 hour')"
+        )
+        cursor.execute("insert into dead_event (task, reason, body) values ('t', 'r', '{}')")
+    said = problems(examine_site(site, checks))
+    assert "chat is at 0001" in said
+    assert "the oldest for 3,600 s" in said
+    assert "1 events could not be handled" in said
+
+
+def test_what_can_not_be_reached_is_a_problem_and_gives_no_password_away(site: Site) -> None:
+    gone = "redis://:marked-password@127.0.0.1:1/0"
+    broken = replace(
+        site,
+        server_url="postgresql://x:marked-password@127.0.0.1:1",
+        databases={"chat": "postgresql://x:marked-password@127.0.0.1:1/x"},
+        cache_url=gone,
+        broker_url=gone,
+    )
+    checks = tuple(check for check in server_checks.ALL if check is not server_checks.keyring)
+    findings = examine_site(broken, checks)
+    assert {one.level for one in findings} == {"problem"}
+    assert len(findings) == len(checks)
+    assert "marked-password" not in str(findings)
+
+
+def test_queues_without_listeners_and_a_broker_that_is_full_are_told(
+    site: Site, rabbitmq_server: RabbitServer | None
+) -> None:
+    if rabbitmq_server is None:
+        pytest.skip("this machine has no RabbitMQ")
+    with rabbitmq_server.fresh_virtual_host() as url:
+        known = replace(site, broker_url=url)
+        assert "There are no queues" in problems(examine_site(known, (server_checks.broker,)))
+        declare_all(url)
+        with rabbitmq_server.disk_alarm():
+            said = problems(examine_site(known, (server_checks.broker,)))
+    assert "There are no queues" not in said
+    assert "Nobody listens to" in said
+    assert "The broker takes no messages" in said
+
+
+def test_old_and_open_secrets_and_misspelt_settings_are_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in [name for name in os.environ if name.startswith(("AUTH_", "COMPANION_"))]:
+        monkeypatch.delenv(name)
+    key = tmp_path / "identity" / "chat.pem"
+    key.parent.mkdir()
+    key.write_text("x")
+    key.chmod(0o600)
+    assert problems(care(tmp_path, sandbox=True)) == ""
+
+    key.chmod(0o644)
+    long_ago = time.time() - 200 * 86_400
+    os.utime(key, (long_ago, long_ago))
+    monkeypatch.setenv("CHAT_RETRYS", "3")
+    said = problems(care(tmp_path, sandbox=True))
+    assert f"Others can read {key}" in said
+    assert "identities: 200 days old" in said
+    assert "CHAT_RETRYS (CHAT_RETRIES?)" in said

@@ -1,0 +1,92 @@
+"""A migration meets a database that is in use: it waits for a moment, gives way, and comes back."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg2
+import pytest
+from sqlalchemy.exc import OperationalError
+
+from shared.db import migrations
+from tests.support.engines import PostgresServer
+
+_FIRST = """
+from alembic import op
+revision, down_revision, branch_labels, depends_on = "0001", None, None, None
+def upgrade():
+    op.execute("create table thing (id bigint primary key, done boolean)")
+    op.execute("insert into thing select n, null from generate_series(1, 25) as n")
+"""
+_SECOND = """
+from alembic import op
+from shared.db.migrations import backfill, create_index_concurrently
+revision, down_revision, branch_labels, depends_on = "0002", "0001", None, None
+def upgrade():
+    op.execute("alter table thing add column colour text")
+    create_index_concurrently("ix_thing_colour", "thing", "colour", where="colour is not null")
+    backfill(
+        "update thing set done = false where id in"
+        " (select id from thing where done is null limit 10)"
+    )
+"""
+_ENV = """
+from sqlalchemy import MetaData
+from shared.db.migrations import run_environment
+run_environment(MetaData())
+"""
+
+
+@pytest.fixture
+def url(
+    postgres_server: PostgresServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[str]:
+    """A database at the first revision of a service of two, which locks for a tenth of a second."""
+    versions = tmp_path / "toy" / "storage" / "migrations" / "versions"
+    versions.mkdir(parents=True)
+    (versions.parent / "env.py").write_text(_ENV)
+    (versions / "0001_first.py").write_text(_FIRST)
+    monkeypatch.setattr(migrations, "_SERVICES", tmp_path)
+    monkeypatch.setattr(migrations, "LOCK_TIMEOUT", "100ms")
+    monkeypatch.setattr(migrations, "_PAUSE_SECONDS", 0.1)
+    with postgres_server.fresh_database() as fresh:
+        migrations.upgrade("toy", fresh)
+        (versions / "0002_second.py").write_text(_SECOND)
+        yield fresh
+
+
+def test_indexes_are_built_beside_the_service_and_rows_changed_in_pieces(url: str) -> None:
+    migrations.upgrade("toy", url)
+    assert rows(url, "select count(*) from thing where done is false") == [(25,)]
+    assert rows(
+        url, "select indisvalid from pg_index where indexrelid::regclass::text = 'ix_thing_colour'"
+    ) == [(True,)]
+    migrations.upgrade("toy", url)
+
+
+def test_a_migration_that_gets_no_lock_gives_way_and_is_tried_again(url: str) -> None:
+    with psycopg2.connect(url) as reader, reader.cursor() as cursor:
+        cursor.execute("select count(*) from thing")
+        began = time.monotonic()
+        with pytest.raises(OperationalError, match="lock timeout"):
+            migrations.upgrade("toy", url, tries=2)
+        # Nothing is left of it, and nobody was kept from reading for long.
+        assert time.monotonic() - began < 5
+        assert rows(url, "select version_num from alembic_version") == [("0001",)]
+        threading.Timer(0.3, reader.commit).start()
+        migrations.upgrade("toy", url)
+    reader.close()
+    assert rows(url, "select version_num from alembic_version") == [("0002",)]
+
+
+def rows(url: str, sql: str) -> list[tuple[object, ...]]:
+    connection = psycopg2.connect(url)
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute(sql)
+            return cursor.fetchall()
+    finally:
+        connection.close()

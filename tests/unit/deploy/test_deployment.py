@@ -1,0 +1,162 @@
+"""The secrets of a deployment are made once, each for the containers of one service."""
+
+import hashlib
+import json
+import re
+import stat
+from base64 import b64decode
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+
+from deploy.companion import engine_users
+from deploy.companion.deployment import DeployedIdentities, Deployment, Hosts
+from deploy.companion.errors import CompanionError
+from deploy.companion.programs import SERVICES
+from shared.identity import Peers, ServiceIdentity
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Deployment:
+    deployment = Deployment(tmp_path_factory.mktemp("deployment") / "secrets")
+    deployment.create(Hosts())
+    return deployment
+
+
+def text_of(deployment: Deployment, name: str) -> str:
+    return (deployment.root / name).read_text()
+
+
+def password_at(deployment: Deployment, name: str) -> str:
+    return urlsplit(text_of(deployment, name)).password or ""
+
+
+def test_there_is_what_belongs_there_and_nothing_else(made: Deployment) -> None:
+    found = {path for path in made.root.rglob("*") if path.is_file()}
+    assert found == set(made.files())
+    assert list(made.troubles()) == []
+
+
+def test_only_their_owner_can_read_them(made: Deployment) -> None:
+    modes = {stat.S_IMODE(path.stat().st_mode) for path in made.files()}
+    assert modes == {0o600}
+    folders = [path for path in (made.root, *made.root.rglob("*")) if path.is_dir()]
+    assert {stat.S_IMODE(path.stat().st_mode) for path in folders} == {0o700}
+
+
+def test_they_are_never_made_twice(made: Deployment) -> None:
+    before = {path: path.read_bytes() for path in made.files()}
+    with pytest.raises(CompanionError, match="in use already"):
+        made.create(Hosts())
+    assert {path: path.read_bytes() for path in made.files()} == before
+
+
+def test_services_know_each_other_by_them(made: Deployment) -> None:
+    for service in SERVICES:
+        identity = ServiceIdentity.from_file(service, made.root / service / "identity.pem")
+        for other in set(SERVICES) - {service}:
+            peers = Peers.from_file(other, made.root / other / "identities.json")
+            assert peers.service_of(identity.token_for(other)) == service
+
+
+def test_no_password_stands_where_an_engine_reads(made: Deployment) -> None:
+    read_by_engines = "".join(
+        text_of(made, name)
+        for name in ("postgres/init.sql", "valkey/users.acl", "rabbitmq/definitions.json")
+    )
+    for service in (*SERVICES, "operator"):
+        for file in ("database_url", "cache_url", "broker_url"):
+            password = password_at(made, f"{service}/{file}")
+            assert len(password) >= 32
+            assert password not in read_by_engines
+
+
+def test_a_service_owns_its_database_and_gets_to_no_other(made: Deployment) -> None:
+    sql = text_of(made, "postgres/init.sql")
+    for service in SERVICES:
+        role = f"companion_{service}"
+        assert urlsplit(text_of(made, f"{service}/database_url")).username == role
+        assert f"create database {role} owner {role};" in sql
+        assert f"revoke all on database {role} from public;" in sql
+    assert "superuser" not in re.sub(r"^--.*$", "", sql, flags=re.MULTILINE)
+    assert "createdb" not in sql
+
+
+def test_postgres_recognises_the_passwords(made: Deployment) -> None:
+    sql = text_of(made, "postgres/init.sql")
+    for service in SERVICES:
+        found = re.search(rf"create role companion_{service} login password '(\S+)';", sql)
+        assert found is not None
+        salt = b64decode(found[1].split("$")[1].split(":")[1])
+        password = password_at(made, f"{service}/database_url")
+        assert engine_users.scram_verifier(password, salt) == found[1]
+
+
+def test_a_scram_verifier_is_as_the_standard_has_it() -> None:
+    # RFC 7677's example: user "user", password "pencil".
+    salt = b64decode("W22ZaJ0SNY7soEsUEjb6gQ==")
+    assert engine_users.scram_verifier("pencil", salt) == (
+        "SCRAM-SHA-256$4096:W22ZaJ0SNY7soEsUEjb6gQ==$"
+        "WG5d8oPm3OtcPnkdi4Uo7BkeZkBFzpcXkuLmtbsT4qY=:wfPLwcE6nTWhTAmQ7tl2KeoiWGPlZqQxSrmfPwDl2dU="
+    )
+
+
+def test_valkey_knows_each_service_and_nobody_else(made: Deployment) -> None:
+    users = {line.split()[1]: line for line in text_of(made, "valkey/users.acl").splitlines()}
+    assert set(users) == {"default", "health", "operator", *SERVICES}
+    assert " off " in users["default"]
+    assert users["health"].endswith("-@all +ping")
+    for service in SERVICES:
+        digest = hashlib.sha256(password_at(made, f"{service}/cache_url").encode()).hexdigest()
+        assert f" #{digest} " in users[service]
+        assert users[service].endswith("+@all -@admin -@dangerous")
+        assert " ~* " not in users[service]
+
+
+def test_rabbitmq_lets_a_service_touch_its_own_queues_alone(made: Deployment) -> None:
+    definitions = json.loads(text_of(made, "rabbitmq/definitions.json"))
+    hashes = {user["name"]: b64decode(user["password_hash"]) for user in definitions["users"]}
+    for service in SERVICES:
+        salt = hashes[service][:4]
+        password = password_at(made, f"{service}/broker_url").encode()
+        assert hashes[service] == salt + hashlib.sha256(salt + password).digest()
+    rights = {one["user"]: one for one in definitions["permissions"]}
+    for right in ("configure", "write", "read"):
+        allowed = re.compile(rights["chat"][right])
+        for name in ("companion.events", "companion.dead", "chat.keys.free", "chat.keys.free.dead"):
+            assert allowed.match(name)
+        for name in ("billing.usage.free", "amq.default", "companion.eventsx", "chatter", ""):
+            assert not allowed.match(name)
+    assert {user["name"]: user["tags"] for user in definitions["users"]} == {
+        **{service: [] for service in SERVICES},
+        "operator": ["administrator"],
+    }
+
+
+def test_what_is_wrong_is_told_by_name(tmp_path: Path) -> None:
+    deployment = Deployment(tmp_path / "secrets")
+    deployment.create(Hosts())
+    (deployment.root / "keyvault" / "keyring.json").unlink()
+    (deployment.root / "auth" / "broker_url").write_text("")
+    (deployment.root / "chat" / "identity.pem").chmod(0o644)
+    troubles = list(deployment.troubles(owner=deployment.root.stat().st_uid))
+    assert len(troubles) == 3
+    assert any("keyring.json is missing" in trouble for trouble in troubles)
+    assert any("broker_url is empty" in trouble for trouble in troubles)
+    assert any("identity.pem can be read by others" in trouble for trouble in troubles)
+    assert len(list(deployment.troubles(owner=4711))) >= len(deployment.files()) - 1
+
+
+def test_identities_are_exchanged_where_each_container_sees_them(tmp_path: Path) -> None:
+    deployment = Deployment(tmp_path / "secrets")
+    deployment.create(Hosts())
+    assert DeployedIdentities.is_at(deployment.root)
+    before = text_of(deployment, "chat/identity.pem")
+    DeployedIdentities(deployment.root).rotate(["chat"], pause_seconds=0)
+    assert text_of(deployment, "chat/identity.pem") != before
+    identity = ServiceIdentity.from_file("chat", deployment.root / "chat" / "identity.pem")
+    for other in set(SERVICES) - {"chat"}:
+        peers = Peers.from_file(other, deployment.root / other / "identities.json")
+        assert peers.service_of(identity.token_for(other)) == "chat"
+    assert list(deployment.troubles()) == []

@@ -1,0 +1,209 @@
+"""What the one recipe promises before anybody builds it, and the steps that it runs."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from deploy.images import machine, product
+from deploy.images.__main__ import table, variables
+from deploy.images.outside import HERE, IMAGES
+from deploy.images.product import Built
+from deploy.images.recipe.bom import bom_of
+from deploy.images.recipe.lean import link_twins, take_out
+from deploy.images.recipe.own import PinsDiffer, own
+from deploy.images.recipe.rooms import SERVICES, NoSuchImage, lay_out, rooms_of
+
+ROOT = Path(__file__).parents[3]
+DOCKERFILE = (ROOT / "deploy/Dockerfile").read_text("utf-8")
+IGNORED = (ROOT / ".dockerignore").read_text("utf-8").splitlines()
+
+
+def stage(name: str) -> str:
+    """The lines of a stage of the recipe."""
+    found = re.search(rf"^FROM \S+ AS {name}\n(.*?)(?=^FROM |\Z)", DOCKERFILE, re.M | re.S)
+    assert found, name
+    return found[1]
+
+
+def test_the_image_is_nobodys_but_a_numbered_users() -> None:
+    assert "USER 10001:10001" in stage("image")
+    assert not re.search(r"^USER", stage("service") + stage("tools") + stage("sandbox"), re.M)
+
+
+def test_a_service_says_how_it_is_asked_and_stopped() -> None:
+    assert "STOPSIGNAL SIGTERM" in stage("image")
+    assert 'CMD ["python", "-m", "shared.launch", "health"]' in stage("service")
+    assert 'ENTRYPOINT ["python", "-m", "shared.launch"]' in stage("service")
+    assert "COMPANION_SERVICE=${SERVICE}" in stage("image")
+
+
+def test_services_are_what_is_built_when_no_target_is_named() -> None:
+    assert re.findall(r"^FROM .* AS (\S+)", DOCKERFILE, re.M)[-1] == "service"
+
+
+def test_the_image_starts_from_nothing_and_runs_nothing_to_be_made() -> None:
+    assert re.search(r"^FROM scratch AS image$", DOCKERFILE, re.M)
+    assert not re.search(r"^RUN", stage("image"), re.M)
+
+
+def test_the_recipe_knows_no_secret_and_no_registry_of_packages() -> None:
+    assert not re.search(r"https?://|index-url|find-links|token|password|secret", DOCKERFILE, re.I)
+    assert "--require-hashes" in stage("dependencies")
+    assert all("--require-hashes" in line for line in _installations(stage("dependencies")))
+
+
+def _installations(text: str) -> list[str]:
+    lines = text.replace("\\\n", " ").split("&&")
+    found = [line for line in lines if "pip install" in line]
+    assert found
+    return found
+
+
+def test_the_recipe_needs_no_buildkit() -> None:
+    assert "--mount" not in DOCKERFILE
+    assert "<<" not in DOCKERFILE
+    assert "COPY --link" not in DOCKERFILE
+
+
+def test_only_sources_are_sent_to_the_engine() -> None:
+    assert IGNORED[1] == "*"
+    let_in = {line[1:] for line in IGNORED if line.startswith("!")}
+    assert let_in == {
+        *("requirements", "services", "shared", "deploy", "tests/support/simulator"),
+        "deploy/images/recipe",
+    }
+    assert {"**/secrets", "**/.env", "**/*.pem", "**/__pycache__"} <= set(IGNORED)
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_a_service_gets_its_own_rooms_and_what_all_share(service: str) -> None:
+    assert rooms_of(service) == ("shared", "services/__init__.py", f"services/{service}")
+
+
+def test_every_service_of_the_repository_has_an_image() -> None:
+    folders = {file.parent.name for file in (ROOT / "services").glob("*/app.py")}
+    assert folders == set(SERVICES)
+    assert set(product.NAMES) == folders | {"tools", "simulator"}
+
+
+def test_an_unknown_service_is_named() -> None:
+    with pytest.raises(NoSuchImage, match="'mail'"):
+        rooms_of("mail")
+
+
+def test_rooms_are_laid_out_with_bytecode_and_source(tmp_path: Path) -> None:
+    for name in ("shared/a.py", "services/__init__.py", "services/chat/b.py", "services/auth/c.py"):
+        file = tmp_path / "source" / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text("X = 1\n", "utf-8")
+    lay_out(tmp_path / "source", "chat", tmp_path / "app")
+    files = {file.name for file in (tmp_path / "app").rglob("*") if file.is_file()}
+    assert {"a.py", "b.py"} <= files
+    assert "c.py" not in files
+    assert any(name.startswith("b.") and name.endswith(".pyc") for name in files)
+
+
+COMMON = "# by make lock\nhttpx==1 \\\n    --hash=sha256:aa\norjson==2 \\\n    --hash=sha256:bb\n"
+
+
+def test_what_all_images_have_is_not_installed_again() -> None:
+    mine = COMMON + "stripe==3 ; python_version < '4' \\\n    --hash=sha256:cc\n"
+    assert [entry.split()[0] for entry in own(mine, COMMON)] == ["stripe==3"]
+    assert "--hash=sha256:cc" in own(mine, COMMON)[0]
+
+
+def test_other_versions_than_the_common_ones_are_refused() -> None:
+    with pytest.raises(PinsDiffer, match="httpx==9"):
+        own(COMMON.replace("httpx==1", "httpx==9"), COMMON)
+
+
+@pytest.mark.parametrize("service", [*SERVICES, "tools"])
+def test_the_repositorys_requirements_share_their_common_part(service: str) -> None:
+    files = [ROOT / f"requirements/{name}.txt" for name in (service, "keyvault")]
+    mine, common = (file.read_text("utf-8") for file in files)
+    assert all("--hash=" in entry for entry in own(mine, common))
+
+
+def test_what_no_process_reads_is_taken_out(tmp_path: Path) -> None:
+    kept, gone = ("pkg/a.py", "pkg/b.so"), ("pkg/tests/t.py", "pkg/a.pyi", "bin/tool")
+    for name in (*kept, *gone):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("", "utf-8")
+    take_out(tmp_path)
+    assert all((tmp_path / name).exists() for name in kept)
+    assert not any((tmp_path / name).exists() for name in gone)
+
+
+def test_a_library_under_two_names_is_kept_once(tmp_path: Path) -> None:
+    for name in ("lib.so.26.1", "lib.so.26", "lib.so"):
+        (tmp_path / name).write_bytes(b"the same")
+    (tmp_path / "other.so").write_bytes(b"another")
+    link_twins(tmp_path)
+    links = {file.name for file in tmp_path.iterdir() if file.is_symlink()}
+    assert links == {"lib.so.26", "lib.so"}
+    assert (tmp_path / "lib.so").read_bytes() == b"the same"
+
+
+def test_the_bill_names_packages_of_both_kinds(tmp_path: Path) -> None:
+    packages, library = tmp_path / "status.d", tmp_path / "lib/one-1.2.dist-info"
+    packages.mkdir()
+    library.mkdir(parents=True)
+    entry = "Package: libc6\nArchitecture: amd64\nVersion: 2.41-5\n"
+    (packages / "libc6").write_text(entry, "utf-8")
+    metadata = "Metadata-Version: 2.4\nName: One\nVersion: 1.2\nLicense-Expression: MIT\n"
+    (library / "METADATA").write_text(metadata, "utf-8")
+    bill = json.loads(bom_of("chat", packages, [tmp_path / "lib"]))
+    purls = {component["purl"] for component in bill["components"]}
+    assert purls == {"pkg:pypi/one@1.2", "pkg:deb/debian/libc6@2.41-5?arch=amd64"}
+    assert bill["specVersion"] == "1.6"
+    assert bill["metadata"]["component"]["name"] == "companion/chat"
+
+
+def test_compose_finds_what_is_here_by_the_names_it_uses() -> None:
+    composed = (ROOT / "docker-compose.yml").read_text("utf-8")
+    for one in IMAGES:
+        if one.variable not in {"PYTHON_IMAGE", "NODE_IMAGE"}:
+            assert f"${{{one.variable}:-{one.official}}}" in composed, one.variable
+    assert variables({"VALKEY_IMAGE": "valkey/valkey:9"}) == ["VALKEY_IMAGE=valkey/valkey:9"]
+
+
+@pytest.mark.parametrize("one", IMAGES, ids=lambda one: one.name)
+def test_each_stand_in_has_a_recipe_and_a_name_of_its_own(one: object) -> None:
+    assert isinstance(one, type(IMAGES[0]))
+    assert (HERE / one.name / "Dockerfile").read_text("utf-8").count("\nFROM ${BASE}\n") == 1
+    assert one.stand_in.startswith("companion/stand-in/")
+
+
+def test_sizes_are_printed_and_judged() -> None:
+    small, large = (
+        Built("companion/a:dev", 250_000_000, 3.2),
+        Built("companion/b:dev", 250_000_001, 1),
+    )
+    assert (small.fits, large.fits) == (True, False)
+    assert table([small])[1].split() == ["companion/a:dev", "250", "3"]
+
+
+def test_this_machines_ways_to_registries_stay_in_the_building_image(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundle = tmp_path / "mine.crt"
+    bundle.write_text("an authority", "utf-8")
+    _given(monkeypatch, {"SSL_CERT_FILE": str(bundle), "PIP_INDEX_URL": "https://packages.invalid"})
+    context = machine.builder("python:x", tmp_path)
+    written = (context / "Dockerfile").read_text("utf-8")
+    assert written.startswith("FROM python:x\n")
+    assert 'ENV UV_DEFAULT_INDEX="https://packages.invalid"' in written
+    assert (context / "authorities.crt").read_text("utf-8") == "an authority"
+    assert "BUILD_IMAGE" not in stage("image") + stage("service")
+
+
+def _given(monkeypatch: pytest.MonkeyPatch, values: Mapping[str, str]) -> None:
+    for name in (*machine._BUNDLE_SETTINGS, *machine._PASSED_ON):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in values.items():
+        monkeypatch.setenv(name, value)

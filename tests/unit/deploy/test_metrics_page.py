@@ -1,0 +1,48 @@
+"""docs/metrics.md tells every metric that the code has, as it is."""
+
+from __future__ import annotations
+
+import importlib
+import re
+from pathlib import Path
+
+import pytest
+from prometheus_client import REGISTRY
+from prometheus_client.metrics import MetricWrapperBase
+
+ROOT = Path(__file__).resolve().parents[3]
+PAGE = ROOT / "docs" / "metrics.md"
+_ROW = re.compile(r"^\| `(companion_\w+)` \| (counter|gauge|histogram) \| ([^|]+) \|", re.MULTILINE)
+
+
+def _in_code() -> dict[str, tuple[str, tuple[str, ...]]]:
+    for path in [*(ROOT / "services").rglob("*.py"), *(ROOT / "shared").rglob("*.py")]:
+        if re.search(r"^from prometheus_client import", path.read_text("utf-8"), re.MULTILINE):
+            importlib.import_module(".".join(path.relative_to(ROOT).with_suffix("").parts))
+    metrics = {
+        metric for metric in REGISTRY._collector_to_names if isinstance(metric, MetricWrapperBase)
+    }
+    return {
+        f"{metric._name}_total" if metric._type == "counter" else metric._name: (
+            str(metric._type),
+            tuple(metric._labelnames),
+        )
+        for metric in metrics
+        if metric._name.startswith("companion_")
+    }
+
+
+def _on_page() -> dict[str, tuple[str, tuple[str, ...]]]:
+    return {
+        name: (type_, tuple(re.findall(r"`(\w+)`", labels)))
+        for name, type_, labels in _ROW.findall(PAGE.read_text("utf-8"))
+    }
+
+
+def test_the_page_tells_what_there_is() -> None:
+    assert _on_page() == _in_code()
+
+
+@pytest.mark.parametrize("label", ["user", "user_id", "key", "path", "email", "request_id"])
+def test_no_label_is_without_bounds(label: str) -> None:
+    assert [name for name, (_, labels) in _in_code().items() if label in labels] == []

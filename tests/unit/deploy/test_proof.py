@@ -1,0 +1,320 @@
+"""The proof's own judgement: what it takes for lost, double, undocumented or late."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import date
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from deploy.proof import compose
+from deploy.proof.answers import Attempt, Kind, broken_promise, documented_codes
+from deploy.proof.books import account
+from deploy.proof.engine import NoEngine, an_engine
+from deploy.proof.load import _in_turn
+from deploy.proof.people import SHARES, Person, how_many
+from deploy.proof.reconcile import Acknowledged, Entry, Served, reconcile
+from deploy.proof.report import MARK, Check, Result, keep, table
+from deploy.proof.rounds import Bounds, Round, figures, unfinished
+from deploy.proof.ways import Question, attempt
+from shared.tiers import tier_named
+
+ADA, GRACE = "ada openai", "grace openai"
+TOKENS = {"input_tokens": 3, "output_tokens": 5}
+
+
+def served(name: str, *, owner: str = ADA, at: float = 10.0, whole: bool = True) -> Served:
+    return Served(name, owner, at, whole, TOKENS)
+
+
+def entry(name: str, *, owner: str = ADA, at: float = 10.0, **parts: Any) -> Entry:
+    found = Entry(f"event of {name}", owner, at, f"request of {name}", name, "done", "provider", 7)
+    return replace(found, usage=TOKENS, **parts)
+
+
+def lost_replica(owner: str = ADA, at: float = 10.0) -> Entry:
+    return entry("", owner=owner, at=at, outcome="replica_lost", source="estimated")
+
+
+def kinds(account: Any) -> list[str]:
+    return [finding.kind for finding in account.findings]
+
+
+def test_each_served_call_is_one_entry() -> None:
+    found = reconcile([served("a"), served("b")], [entry("a"), entry("b")], [])
+    assert found.is_exact
+    assert (found.served, found.entries, list(found.estimates)) == (2, 2, [])
+
+
+def test_a_served_call_without_an_entry_is_lost() -> None:
+    assert kinds(reconcile([served("a"), served("b")], [entry("a")], [])) == ["lost"]
+
+
+def test_an_entry_twice_or_of_nothing_is_double() -> None:
+    assert kinds(reconcile([served("a")], [entry("a"), entry("a")], [])) == ["double"]
+    assert kinds(reconcile([], [entry("a")], [])) == ["double"]
+
+
+def test_a_lost_replica_stands_for_one_call_of_its_user() -> None:
+    assert reconcile([served("a", whole=False)], [lost_replica()], []).is_exact
+    of_somebody_else = reconcile([served("a")], [lost_replica(GRACE)], [])
+    assert kinds(of_somebody_else) == ["lost"]
+    two_calls = reconcile([served("a"), served("b")], [lost_replica()], [])
+    assert kinds(two_calls) == ["lost"]
+
+
+def test_an_estimate_without_a_call_is_told_and_a_count_without_one_is_double() -> None:
+    estimated = reconcile([], [lost_replica()], [])
+    assert estimated.is_exact
+    assert len(estimated.estimates) == 1
+    counted = replace(lost_replica(), outcome="done")
+    assert kinds(reconcile([], [counted], [])) == ["double"]
+    from_the_vendor = replace(lost_replica(), source="provider")
+    assert kinds(reconcile([], [from_the_vendor], [])) == ["double"]
+
+
+def test_other_counts_than_the_vendors_are_wrong() -> None:
+    other = entry("a")
+    other = replace(other, usage={**TOKENS, "output_tokens": 6})
+    assert kinds(reconcile([served("a")], [other], [])) == ["wrong"]
+    # Of an answer that broke off the vendor told nothing: then it is an estimate.
+    assert reconcile([served("a", whole=False)], [replace(other, source="estimated")], []).is_exact
+
+
+def test_what_users_hold_stands_in_the_ledger_once_at_the_price_they_were_told() -> None:
+    told = Acknowledged("request of a", ADA, 10.0, 7)
+    assert reconcile([served("a")], [entry("a")], [told]).is_exact
+    assert kinds(reconcile([], [], [told])) == ["lost"]
+    assert kinds(reconcile([served("a")], [entry("a")], [replace(told, cost_microusd=8)])) == [
+        "wrong"
+    ]
+    again = entry("b", request_id="request of a")
+    assert kinds(reconcile([served("a"), served("b")], [entry("a"), again], [told])) == ["double"]
+
+
+def tried(kind: Kind, **parts: Any) -> Attempt:
+    return replace(Attempt(1, "pro", "live", 10.0, 10.5, kind), **parts)
+
+
+def refused(status: int, code: str, **parts: Any) -> Attempt:
+    said = {"media_type": "application/problem+json", "has_retry_after": True, **parts}
+    return tried(Kind.REFUSED, status=status, code=code, **said)
+
+
+@pytest.mark.parametrize(
+    ("told", "kept"),
+    [
+        (tried(Kind.ANSWERED), True),
+        (refused(503, "dependency_unavailable"), True),
+        (refused(503, "unavailable", has_retry_after=False), False),
+        (refused(503, "unavailable", media_type="text/html"), False),
+        (refused(503, "made_up"), False),
+        (refused(500, "internal_error"), False),
+        (refused(404, "session_not_found"), False),
+        (refused(504, "service_timeout", has_retry_after=False), True),
+        (tried(Kind.BROKEN_OFF, code="answer_lost"), True),
+        (tried(Kind.BROKEN_OFF, code="made_up"), False),
+        (tried(Kind.HUNG), False),
+        (tried(Kind.WRONG), False),
+        (tried(Kind.CUT), False),
+    ],
+    ids=lambda value: value.label if isinstance(value, Attempt) else "",
+)
+def test_what_a_user_may_be_told(told: Attempt, kept: bool) -> None:
+    assert (broken_promise(told, may_cut=False) == "") is kept
+
+
+def test_a_connection_may_be_cut_where_its_process_died() -> None:
+    assert broken_promise(tried(Kind.CUT), may_cut=True) == ""
+    assert broken_promise(tried(Kind.HUNG), may_cut=True)
+
+
+def test_codes_come_from_services_and_proxies() -> None:
+    assert {"answer_lost", "already_spoken", "vendor_unreachable", "service_timeout"} <= set(
+        documented_codes()
+    )
+    assert "internal_error" not in documented_codes()
+
+
+ROUND = Round("kill it", Bounds(errors=1, recovery_seconds=3), 10.0, 13.0, 15.0, 30.0)
+
+
+def test_a_round_counts_what_began_within_it() -> None:
+    attempts = [
+        tried(Kind.ANSWERED, turn=1, began=11.0, ended=12.0),
+        refused(503, "unavailable", turn=2, began=14.0, ended=14.1),
+        tried(Kind.ANSWERED, turn=2, began=16.0, ended=18.5),
+        refused(409, "turn_running", turn=3, began=17.0, ended=17.1),
+        tried(Kind.HUNG, turn=4, began=31.0, ended=80.0),
+    ]
+    found = figures(ROUND, attempts, reconcile([], [], []))
+    assert (found.turns, found.answered, found.waiting) == (3, 2, 1)
+    assert found.errors == {"503 unavailable": 1}
+    assert (found.slowest_seconds, found.recovery_seconds) == (2.5, 0.0)
+    assert found.broken == ()
+
+
+def test_bounds_that_are_broken_are_named() -> None:
+    attempts = [refused(503, "unavailable", turn=n, began=18.5, ended=18.6) for n in (1, 2)]
+    found = figures(ROUND, attempts, reconcile([served("a", at=12.0)], [], []))
+    assert found.recovery_seconds == 3.5
+    assert [what.partition(",")[0] for what in found.broken] == [
+        "2 errors",
+        "recovered after 3.5 s",
+        "a stands in no entry",
+    ]
+
+
+def test_a_turn_needs_a_last_word() -> None:
+    attempts = [
+        tried(Kind.CUT, turn=1, began=1.0),
+        tried(Kind.BROKEN_OFF, turn=1, code="answer_lost", began=2.0),
+        refused(503, "unavailable", turn=2, began=3.0),
+    ]
+    assert unfinished(attempts) == 1
+
+
+def test_nobody_comes_near_their_limit() -> None:
+    for tier, share in SHARES.items():
+        allowance = tier_named(tier).allowance("openai")
+        assert allowance is not None
+        assert allowance.requests_per_minute is not None
+        for rate in (8.0, 20.0):
+            each_a_minute = rate * share * 60 / how_many(tier, rate)
+            assert each_a_minute < allowance.requests_per_minute
+
+
+def test_tiers_come_by_their_shares() -> None:
+    tiers = _in_turn()
+    first = [next(tiers) for _ in range(100)]
+    assert {tier: first.count(tier) for tier in SHARES} == {"free": 15, "pro": 50, "enterprise": 35}
+    assert set(first[:7]) == set(SHARES)
+
+
+def answering(*, status: int = 200, headers: Mapping[str, str] | None = None, text: str) -> Any:
+    def answer(_request: httpx.Request) -> httpx.Response:
+        return httpx.Response(status, headers=headers, text=text)
+
+    return httpx.AsyncClient(base_url="http://gateway", transport=httpx.MockTransport(answer))
+
+
+def question(way: Any) -> Question:
+    ada = Person("pro", "ada", {"openai": "a key"}, "token", "refresh", 0.0)
+    return Question(1, way, ada, "mark1", "once", "session")
+
+
+def message(status: str = "done", content: str = "You said: mark1") -> dict[str, Any]:
+    said = {"status": status, "content": content, "cost_microusd": 7, "finish_reason": "stop"}
+    return {"message": said}
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "code"),
+    [
+        (f"event: done\ndata: {json.dumps(message())}\n\n", Kind.ANSWERED, ""),
+        (f"event: done\ndata: {json.dumps(message(content='else'))}\n\n", Kind.WRONG, ""),
+        ('event: error\ndata: {"code": "answer_lost"}\n\n', Kind.BROKEN_OFF, "answer_lost"),
+        (
+            'event: interrupted\ndata: {"problem": {"code": "vendor_failed"}}\n\n',
+            Kind.BROKEN_OFF,
+            "vendor_failed",
+        ),
+        ('event: delta\ndata: {"text": "mark1"}\n\n', Kind.CUT, ""),
+        ('event: done\ndata: {"mess', Kind.CUT, ""),
+    ],
+)
+async def test_how_a_live_answer_ended(text: str, kind: Kind, code: str) -> None:
+    async with answering(text=text, headers={"x-request-id": "r"}) as client:
+        told = await attempt(client, question("live"))
+    assert (told.kind, told.code, told.request_id) == (kind, code, "r")
+
+
+async def test_how_a_refusal_is_noted() -> None:
+    headers = {"content-type": "application/problem+json", "retry-after": "2"}
+    text = '{"code": "dependency_unavailable"}'
+    async with answering(status=503, headers=headers, text=text) as client:
+        told = await attempt(client, question("whole"))
+    assert told.label == "503 dependency_unavailable"
+    assert broken_promise(told, may_cut=False) == ""
+
+
+class Shelf:
+    """Two books of one user, as they are read."""
+
+    KEY = sha256(b"a key").hexdigest()[:16]
+
+    def rows(self, service: str, sql: str) -> list[Mapping[str, Any]]:
+        row = dict.fromkeys(("cache_read_tokens", "cache_write_tokens", "characters"), 0)
+        other = {
+            "event_id": "e",
+            "user_id": "ada",
+            "provider": "openai",
+            "request_id": "r",
+            "provider_request_id": "chat-1",
+            "outcome": "done",
+            "source": "provider",
+            "cost_microusd": 7,
+            "occurred_at": "2026-11-28T12:00:00+00:00",
+            "input_tokens": 3,
+            "output_tokens": 5,
+            "output_reasoning_tokens": 0,
+        }
+        return [row | other, row | other | {"user_id": "somebody else"}]
+
+    def served(self) -> list[Mapping[str, Any]]:
+        call = {
+            "key_sha256": self.KEY,
+            "response_id": "chat-1",
+            "status": 200,
+            "outcome": "completed",
+            "usage": TOKENS,
+            "started_at": 1.0,
+        }
+        return [call, call | {"key_sha256": "of another"}, call | {"response_id": ""}]
+
+
+def test_the_books_of_these_people_alone_are_compared() -> None:
+    answered = tried(Kind.ANSWERED, request_id="r", cost_microusd=7)
+    told_again = replace(answered, request_id="r2", replayed=True)
+    found = account(Shelf(), [question("whole").person], [answered, told_again])
+    assert (found.served, found.entries, list(found.findings)) == (1, 1, [])
+
+
+@pytest.mark.parametrize(
+    ("text", "numbers"),
+    [("2.26.1-4\n", (2, 26, 1)), ("v2.40.3", (2, 40, 3)), ("docker-compose version", None)],
+)
+def test_versions_of_compose(text: str, numbers: tuple[int, ...] | None) -> None:
+    assert compose.parsed(text) == numbers
+
+
+def test_a_client_that_is_not_there_has_no_version() -> None:
+    assert compose.version_of(("/nowhere/docker-compose",)) is None
+
+
+def test_an_engine_that_was_named_and_is_away_is_no_reason_to_start_another(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/nobody.sock")
+    with pytest.raises(NoEngine, match="DOCKER_HOST is set"), an_engine():
+        pass
+
+
+def test_the_table_is_kept_in_the_place_of_the_last_one(tmp_path: Path) -> None:
+    path = tmp_path / "proof.md"
+    path.write_text(f"# Proof\n\nHow.\n\n{MARK}\n\nold")
+    line = figures(ROUND, [tried(Kind.ANSWERED, began=11.0)], reconcile([], [], []))
+    result = Result(date(2026, 11, 28), {"Docker": "28"}, [Check("up", "20 s", True)], [line])
+    keep(result, path)
+    kept = path.read_text()
+    assert kept.startswith(f"# Proof\n\nHow.\n\n{MARK}\n\n## Measured on 2026-11-28\n")
+    assert "old" not in kept
+    assert "\n".join(table(result)) in kept
+    assert result.good
+    assert not replace(result, rounds=[replace(line, broken=("late",))]).good
