@@ -13,7 +13,7 @@ LOCK = $(UV) pip compile --quiet --universal --generate-hashes --no-emit-index-u
 	--no-annotate --python-version 3.11 --custom-compile-command "make lock"
 
 .PHONY: help setup run down status demo test chaos check format lint types contracts lock \
-	audit bench doctor drill manifests clean
+	audit bench doctor drill legacy manifests clean
 
 help: ## list the commands
 	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -34,9 +34,11 @@ $(VENV)/.running: $(BIN)/uv requirements/embedded.txt pyproject.toml
 	@$(UV) pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
 	@touch $@
 
-$(VENV)/.developing: $(VENV)/.running requirements/development.txt
+$(VENV)/.developing: $(VENV)/.running requirements/development.txt deploy/legacy/package-lock.json
 	@echo "Installing what developing needs ..."
 	@$(UV) pip install --quiet --compile-bytecode --python $(BIN)/python --require-hashes -r requirements/development.txt
+	@cd deploy/legacy && PATH="$(CURDIR)/$(BIN):$$PATH" npm ci --ignore-scripts --no-audit --no-fund --silent \
+		|| echo "What deploy/legacy needs can't be had here; its tests are left out."
 	@touch $@
 
 setup: $(VENV)/.developing ## install everything for developing
@@ -78,6 +80,9 @@ types: $(VENV)/.developing
 
 contracts: $(VENV)/.developing
 	@$(BIN)/lint-imports
+
+legacy: $(VENV)/.developing ## the older Express service's own tests
+	@cd deploy/legacy && PATH="$(CURDIR)/$(BIN):$$PATH" npm test --silent
 
 manifests: $(VENV)/.developing ## write the Kubernetes manifests anew from the tables
 	@$(BIN)/python -m deploy.k8s.render

@@ -34,8 +34,8 @@ def report(burst_of: str, times: float, seed: int) -> str:
     deployed = Rules.of_shared("gateway").least
     for least, shared in (
         (0, "unlimited"),
+        (deployed // 2, f"{deployed // 2} of each"),
         (deployed, f"{deployed} of each, as in deploy/k8s"),
-        (2 * deployed, f"{2 * deployed} of each"),
     ):
         for name, pools in (("one for each tier", OWN_POOLS), ("one for all", ONE_POOL)):
             scenario = Scenario(STEADY, burst_of, times, seed=seed, shared_least=least)

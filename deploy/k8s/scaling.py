@@ -33,6 +33,7 @@ _OLDEST_SECONDS = 30.0
 _FAILURES_UNTIL_FALLBACK = 3
 _MOST_OF_REQUEST = 240
 """Percent of the CPU that a pod asks for, which is a quarter of what it may take: so 60 of that."""
+_ON_EVERY_TURN = "keyvault"
 _SOCKETS_PER_REQUEST = 10
 """An open socket mostly waits: so many count as one request."""
 
@@ -60,7 +61,11 @@ class Question:
 
 
 def range_of(process: Process) -> Range:
-    """Who pays is never served by one pod alone."""
+    """Who pays is never served by one pod alone, and what all tiers pass through has room for a
+    burst of one of them: with two of each, that burst would make the others wait."""
+    if scales_by_cpu(process):
+        on_every_turn = process.kind is Kind.PROXY or process.service == _ON_EVERY_TURN
+        return Range(4, 20) if on_every_turn else Range(2, 10)
     if process.kind is Kind.WORKER:
         return Range(_least(process.tier), 10 if process.tier else 4)
     return Range(_least(process.tier), 20)
@@ -218,6 +223,7 @@ def _trigger(question: Question) -> Object:
 
 
 def _by_cpu(process: Process) -> Object:
+    replicas = range_of(process)
     return any_object(
         "HorizontalPodAutoscaler",
         "autoscaling/v2",
@@ -229,8 +235,8 @@ def _by_cpu(process: Process) -> Object:
                 "kind": "Deployment",
                 "name": process.name,
             },
-            "minReplicas": 2,
-            "maxReplicas": 10,
+            "minReplicas": replicas.least,
+            "maxReplicas": replicas.most,
             "behavior": _pace(),
             "metrics": [
                 {

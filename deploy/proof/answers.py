@@ -53,7 +53,7 @@ class Attempt:
     status: int = 0
     code: str = ""
     media_type: str = ""
-    has_retry_after: bool = False
+    retry_after: float | None = None
     request_id: str = ""
     replayed: bool = False
     cost_microusd: int | None = None
@@ -97,7 +97,7 @@ def _refusal_fault(attempt: Attempt) -> str:
     if attempt.media_type != PROBLEM or attempt.code not in documented_codes():
         return _unless(False, attempt, "no problem document with a documented code")
     return _unless(
-        attempt.has_retry_after or attempt.status not in _WITH_RETRY_AFTER,
+        attempt.retry_after is not None or attempt.status not in _WITH_RETRY_AFTER,
         attempt,
         "without Retry-After",
     )

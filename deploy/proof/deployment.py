@@ -27,7 +27,8 @@ _PATIENT_PROBE = {"interval": "45s", "timeout": "30s", "retries": 5, "start_peri
 _DATABASE_USER = "postgres"
 _SIMULATOR = "http://127.0.0.1:8000/_sim"
 _INTERNAL_METRICS = "http://127.0.0.1:8001/metrics"
-_REQUESTS = re.compile(r"^companion_http_requests_total\{[^}]*messages[^}]*\} (\S+)$", re.MULTILINE)
+# A route has braces of its own.
+_REQUESTS = re.compile(r"^companion_http_requests_total\{.*/messages\".*\} (\S+)$", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,12 +17,12 @@ from deploy.proof.people import SHARES, Person
 from deploy.proof.ways import Question, Way, attempt
 
 WAYS: Sequence[Way] = ("live", "whole", "live", "whole", "live", "spoken", "whole", "live")
-PACE = "[[sim:chunks=12,delay_ms=80]] "
-"""So that an answer takes about a second and a fault meets many on their way."""
+PACE = "[[sim:chunks=24,delay_ms=100]] "
+"""So that an answer takes more than two seconds and a fault meets many on their way."""
 
 MOST_AT_ONCE = 150
-_TRIES = 40
-_LONGEST_PAUSE_SECONDS = 2.0
+_TRIES = 20
+_PAUSE_SECONDS, _LONGER, _LONGEST_PAUSE_SECONDS = 1.0, 1.3, 6.0
 
 
 @dataclass(slots=True)
@@ -85,16 +85,22 @@ class Load:
 
     async def _turn(self, question: Question) -> None:
         """Try again with the same idempotency key until there is an answer, or a last word."""
-        for _ in range(_TRIES):
+        for tries in range(_TRIES):
             told = await attempt(self.client, question)
             self.attempts.append(told)
             if not _worth_another(told):
                 break
-            await asyncio.sleep(_LONGEST_PAUSE_SECONDS if told.waits else 1.0)
+            await asyncio.sleep(pause_after(told, tries))
         else:
             self.given_up.append(question.number)
         if question.session_id:
             question.person.free_sessions.insert(0, question.session_id)
+
+
+def pause_after(told: Attempt, tries: int) -> float:
+    """As clients should: what they are told to wait, and longer each time."""
+    asked = told.retry_after if told.retry_after is not None else _PAUSE_SECONDS
+    return min(max(asked, _PAUSE_SECONDS) * _LONGER**tries, _LONGEST_PAUSE_SECONDS)
 
 
 def _worth_another(told: Attempt) -> bool:

@@ -63,7 +63,7 @@ async def _asked(
             told,
             status=answer.status_code,
             media_type=media_type_of(answer.headers),
-            has_retry_after="retry-after" in answer.headers,
+            retry_after=seconds_of(answer.headers.get("retry-after")),
             request_id=answer.headers.get("x-request-id", ""),
             replayed="idempotency-replayed" in answer.headers,
         )
@@ -116,6 +116,11 @@ def _judged(told: Attempt, answer: Mapping[str, Any], mark: str) -> Attempt:
         return replace(told, kind=Kind.BROKEN_OFF, code=str(message["finish_reason"]))
     kind = Kind.ANSWERED if mark in message["content"] else Kind.WRONG
     return replace(told, kind=kind, cost_microusd=message["cost_microusd"])
+
+
+def seconds_of(header: str | None) -> float | None:
+    """What `Retry-After` asks for; None without one that is a number."""
+    return float(header) if header is not None and header.isdigit() else None
 
 
 def _code_of(content: bytes) -> str:

@@ -26,7 +26,7 @@ PYTHON = {"python", "python3", "python3.13"}
 
 def docker(*arguments: str, given: str | None = None) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        ["docker", *arguments], input=given, capture_output=True, text=True, timeout=120
+        ["docker", *arguments], input=given, capture_output=True, text=True, timeout=300
     )
 
 

@@ -1,6 +1,6 @@
 """The older Express service (deploy/legacy), as a process beside the suite.
 
-Needs Node.js 20 or newer, and `npm ci --ignore-scripts` once in deploy/legacy.
+Needs Node.js 20 or newer and what `npm ci` brings; `make setup` sees to both.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -26,7 +27,7 @@ SOURCE = ROOT / "deploy" / "legacy"
 
 def node_or_skip() -> str:
     """Node's program. Skips the test without it, or without what the service needs."""
-    node = shutil.which("node")
+    node = shutil.which("node", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
     if node is None or not (SOURCE / "node_modules").is_dir():
         if os.environ.get("CI") == "true":
             pytest.fail("CI installs Node.js and what deploy/legacy needs, but they are not there")

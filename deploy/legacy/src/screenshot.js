@@ -10,7 +10,7 @@ import { join } from "node:path";
 
 import { unavailable } from "./problems.js";
 
-const PATIENCE_MS = 15_000;
+const PATIENCE_MS = 30_000; // a cold browser on a busy machine takes half of that
 // Whoever writes the page can't take it back: of several policies all hold.
 const POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; font-src data:";
 const HEAD = `<!doctype html><meta charset=utf-8><meta http-equiv=Content-Security-Policy content="${POLICY}">`;

@@ -17,7 +17,7 @@ from deploy.proof import compose
 from deploy.proof.answers import Attempt, Kind, broken_promise, documented_codes
 from deploy.proof.books import account
 from deploy.proof.engine import NoEngine, an_engine
-from deploy.proof.load import _in_turn
+from deploy.proof.load import _in_turn, pause_after
 from deploy.proof.people import SHARES, Person, how_many
 from deploy.proof.reconcile import Acknowledged, Entry, Served, reconcile
 from deploy.proof.report import MARK, Check, Result, keep, table
@@ -103,7 +103,7 @@ def tried(kind: Kind, **parts: Any) -> Attempt:
 
 
 def refused(status: int, code: str, **parts: Any) -> Attempt:
-    said = {"media_type": "application/problem+json", "has_retry_after": True, **parts}
+    said = {"media_type": "application/problem+json", "retry_after": 2.0, **parts}
     return tried(Kind.REFUSED, status=status, code=code, **said)
 
 
@@ -112,12 +112,12 @@ def refused(status: int, code: str, **parts: Any) -> Attempt:
     [
         (tried(Kind.ANSWERED), True),
         (refused(503, "dependency_unavailable"), True),
-        (refused(503, "unavailable", has_retry_after=False), False),
+        (refused(503, "unavailable", retry_after=None), False),
         (refused(503, "unavailable", media_type="text/html"), False),
         (refused(503, "made_up"), False),
         (refused(500, "internal_error"), False),
         (refused(404, "session_not_found"), False),
-        (refused(504, "service_timeout", has_retry_after=False), True),
+        (refused(504, "service_timeout", retry_after=None), True),
         (tried(Kind.BROKEN_OFF, code="answer_lost"), True),
         (tried(Kind.BROKEN_OFF, code="made_up"), False),
         (tried(Kind.HUNG), False),
@@ -188,6 +188,15 @@ def test_nobody_comes_near_their_limit() -> None:
         for rate in (8.0, 20.0):
             each_a_minute = rate * share * 60 / how_many(tier, rate)
             assert each_a_minute < allowance.requests_per_minute
+
+
+def test_a_client_waits_as_it_is_told_and_longer_each_time() -> None:
+    told = refused(503, "unavailable", retry_after=2.0)
+    waits = [pause_after(told, tries) for tries in range(8)]
+    assert waits[0] == 2.0
+    assert waits == sorted(waits)
+    assert waits[-1] == 6.0
+    assert pause_after(tried(Kind.CUT), 0) == 1.0
 
 
 def test_tiers_come_by_their_shares() -> None:
