@@ -13,10 +13,10 @@ LOCK = $(UV) pip compile --quiet --universal --generate-hashes --no-emit-index-u
 	--no-annotate --python-version 3.11 --custom-compile-command "make lock"
 
 .PHONY: help setup run down status demo test chaos check format lint types contracts lock \
-	audit bench doctor drill legacy manifests clean
+	audit bench doctor compose compose-sandbox drill images images-test legacy manifests clean
 
 help: ## list the commands
-	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 # Two states of one environment: what running needs, and what developing needs beside it.
 $(BIN)/uv: requirements/bootstrap.txt
@@ -62,7 +62,7 @@ drill: $(VENV)/.running ## back the running sandbox up, restore it beside, prove
 	@$(BIN)/companion backup drill
 
 test: $(VENV)/.developing ## the tests, on real engines, in two processes
-	@$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not slow" --durations 20
+	@$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not slow and not docker" --durations 20
 
 chaos: $(VENV)/.developing ## the slow tests: stalled engines, pools of chat under a flood
 	@$(BIN)/python -m pytest -m slow
@@ -80,6 +80,19 @@ types: $(VENV)/.developing
 
 contracts: $(VENV)/.developing
 	@$(BIN)/lint-imports
+
+images: $(VENV)/.developing ## pull or make every image of the compose file, with sizes
+	@mkdir -p .companion
+	@$(BIN)/python -m deploy.images --env .companion/images.env
+
+images-test: images ## what is in the images, and that they run locked down
+	@$(BIN)/python -m pytest -m docker tests/docker/test_images.py
+
+compose: ## the suite in containers: make secrets, images and .env first (docs/compose.md)
+	@docker compose up --detach --wait
+
+compose-sandbox: ## the same with simulated vendors
+	@docker compose -f docker-compose.yml -f deploy/compose/sandbox.yml up --detach --wait
 
 legacy: $(VENV)/.developing ## the older Express service's own tests
 	@cd deploy/legacy && PATH="$(CURDIR)/$(BIN):$$PATH" npm test --silent

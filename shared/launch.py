@@ -84,8 +84,9 @@ def is_ready(role: str) -> bool:
     """Whether the container's process does its work now."""
     if role == "web":
         return _answers(INTERNAL_PORT, "/readyz")
+    file = Path(os.environ.get("READY_FILE") or READY_FILE)
     try:
-        return time.time() - READY_FILE.stat().st_mtime < STALE_SECONDS
+        return time.time() - file.stat().st_mtime < STALE_SECONDS
     except OSError:
         return False
 
@@ -94,7 +95,7 @@ def is_alive(role: str) -> bool:
     """Whether the container's process can still go on, be it that it waits for somebody."""
     if role == "web":
         return _answers(INTERNAL_PORT, "/healthz")
-    return _answers(METRICS_PORT, "/metrics")
+    return _answers(int(os.environ.get("METRICS_PORT") or METRICS_PORT), "/metrics")
 
 
 def _answers(port: int, path: str) -> bool:
@@ -123,11 +124,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     service = os.environ.get("COMPANION_SERVICE", "")
     if not service:
         parser.error("COMPANION_SERVICE is not set: which service is this?")
-    READY_FILE.unlink(missing_ok=True)
     ROLE_FILE.write_text(given.role, "utf-8")
     launch = launch_of(given.role, service, tier=given.tier, concurrency=given.concurrency)
     # What is set by hand wins: a second worker on one machine needs another port.
-    environment = {**launch.environment, **os.environ}
+    ours = {name: os.environ.get(name) or value for name, value in launch.environment.items()}
+    environment = {**os.environ, **ours}
+    if file := environment.get("READY_FILE"):
+        Path(file).unlink(missing_ok=True)
     if directory := environment.get("PROMETHEUS_MULTIPROC_DIR"):
         _empty(Path(directory))
     os.execve(sys.executable, [sys.executable, *launch.command], environment)  # noqa: S606

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
-from deploy.companion.checks import Finding, open_to_others
+from deploy.companion.checks import Finding, not_looked_at, open_to_others
 from deploy.companion.data_dir import DataDir, read_json
 
 # docs/rotation.md says the same.
@@ -23,12 +24,21 @@ BACKUP_WITHIN = timedelta(hours=26)
 
 def care(secrets: Path, *, sandbox: bool, data: DataDir | None = None) -> list[Finding]:
     """All of it. `data`: of the embedded default, which keeps everything in one folder."""
-    return [
-        *unknown_settings(),
-        *readable_by_others(secrets),
-        *due_rotations(secrets),
-        *(backups(data, sandbox=sandbox) if data is not None else ()),
-    ]
+    checks: dict[str, Callable[[], Iterator[Finding]]] = {
+        "settings": unknown_settings,
+        "secrets": partial(readable_by_others, secrets),
+        "rotation": partial(due_rotations, secrets),
+    }
+    if data is not None:
+        checks["backup"] = partial(backups, data, sandbox=sandbox)
+    return [finding for subject, check in checks.items() for finding in _made(subject, check)]
+
+
+def _made(subject: str, check: Callable[[], Iterator[Finding]]) -> list[Finding]:
+    try:
+        return list(check())
+    except Exception as error:
+        return [not_looked_at(subject, error)]
 
 
 def unknown_settings() -> Iterator[Finding]:

@@ -63,6 +63,14 @@ def _run(check: Check, installation: Installation) -> list[Finding]:
         return list(check(installation))
     except CompanionError as error:
         return [Finding(subject, "problem", error.message, error.remedy)]
+    except Exception as error:
+        return [not_looked_at(subject, error)]
+
+
+def not_looked_at(subject: str, error: Exception) -> Finding:
+    """A check that ended as nobody foresaw. Its kind is told; its text may hold a password."""
+    said = f"It can't be looked at ({type(error).__name__})."
+    return Finding(subject, "problem", said, "Check that it runs, and how it is set up.")
 
 
 def python(_: Installation) -> Iterator[Finding]:

@@ -78,6 +78,11 @@ class DataDir:
         return self.logs / f"{process}.log"
 
     @property
+    def unfinished_restore(self) -> Path:
+        """Is here from a restore's beginning to its end; what ended half-way is never started."""
+        return self.root / "restore-unfinished"
+
+    @property
     def has_database(self) -> bool:
         """Whether a PostgreSQL cluster has been made here before."""
         return (self.postgres / "PG_VERSION").exists()
@@ -122,6 +127,12 @@ def replace_private(path: Path, text: str) -> None:
         # Called by root for a process that runs as somebody else, who must go on reading it.
         os.chown(draft, path.stat().st_uid, path.stat().st_gid)
     draft.replace(path)
+    # A database that was told meanwhile must not know more than this folder does after a crash.
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
 
 
 def read_json(path: Path) -> Any:

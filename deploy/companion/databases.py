@@ -45,11 +45,17 @@ def existing_databases(url: str) -> set[str]:
 def connect(url: str) -> Connection:
     """A connection for administration, outside any transaction. Raises CompanionError."""
     # A server's URL names no database; every server has this one.
-    target = url if urlsplit(url).path.strip("/") else database_url(url, "postgres")
     try:
-        connection = psycopg2.connect(target, connect_timeout=5)
-    except psycopg2.OperationalError as error:
         where = urlsplit(url)
+        _ = where.port
+        target = url if where.path.strip("/") else database_url(url, "postgres")
+        connection = psycopg2.connect(target, connect_timeout=5)
+    except (ValueError, psycopg2.ProgrammingError) as error:
+        # What it is stays unsaid: it may hold a password.
+        raise CompanionError(
+            "The address of a database can't be understood.", "Use postgresql://user:password@host."
+        ) from error
+    except psycopg2.OperationalError as error:
         raise CompanionError(
             f"PostgreSQL at {where.hostname}:{where.port or 5432} can't be used: "
             f"{str(error).strip().splitlines()[-1]}",

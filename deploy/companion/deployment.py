@@ -74,7 +74,7 @@ class Deployment:
 
         Raises CompanionError when something is here already.
         """
-        if self.root.exists() and any(self.root.iterdir()):
+        if self.root.exists() and not (self.root.is_dir() and not any(self.root.iterdir())):
             raise CompanionError(
                 f"{self.root} is in use already; nothing in it is made anew.",
                 f"`companion deployment check {self.root}` says whether anything is missing.",

@@ -6,6 +6,7 @@ import contextlib
 import json
 import secrets
 from dataclasses import asdict
+from pathlib import Path
 
 from psycopg2.extensions import encrypt_password
 from psycopg2.sql import SQL, Identifier, Literal
@@ -34,11 +35,12 @@ def rotate(installation: Installation) -> None:
             raise CompanionError(
                 "A run that ended without cleaning up left processes.", "Run `companion down`."
             )
+        _put_back(data.passwords)
         draft = data.passwords.with_name("passwords.next.json")
         if not draft.exists():
             fresh = Passwords(*(secrets.token_urlsafe(24) for _ in range(3)))
             replace_private(draft, json.dumps(asdict(fresh), indent=2))
-        fresh = Passwords(**json.loads(draft.read_text("utf-8")))
+        fresh = _read(draft)
         if installation.settings.embeds_postgres and data.has_database:
             _give(installation, fresh)
         # Valkey reads its password when it starts.
@@ -70,10 +72,34 @@ def _give(installation: Installation, fresh: Passwords) -> None:
 
 def _holds(installation: Installation, fresh: Passwords, known: Passwords) -> bool:
     path = installation.data.passwords
+    # Whoever kills this while the others are tried would leave nobody who knows these.
+    replace_private(_before(path), json.dumps(asdict(known), indent=2))
     replace_private(path, json.dumps(asdict(fresh), indent=2))
     try:
         with engines_alone(installation):
+            # While the new ones lie in their draft, too: this one must not outlive that.
+            _before(path).unlink()
             return True
     except CompanionError:
-        replace_private(path, json.dumps(asdict(known), indent=2))
         return False
+    finally:
+        _put_back(path)
+
+
+def _put_back(passwords: Path) -> None:
+    """The passwords that held before others were tried, if a call ended while it tried them."""
+    with contextlib.suppress(FileNotFoundError):
+        _before(passwords).replace(passwords)
+
+
+def _before(passwords: Path) -> Path:
+    return passwords.with_name("passwords.before.json")
+
+
+def _read(draft: Path) -> Passwords:
+    try:
+        return Passwords(**json.loads(draft.read_text("utf-8")))
+    except (OSError, ValueError, TypeError) as error:
+        raise CompanionError(
+            f"The new passwords can't be read from {draft}.", "Restore it from a backup."
+        ) from error

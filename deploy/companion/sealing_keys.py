@@ -152,13 +152,13 @@ def file_of(kind_: Kind) -> Path:
 
 def versions(path: Path, kind_: Kind) -> list[dict[str, Any]]:
     """The entries, the newest first. Raises CompanionError."""
-    return sorted(_read(path)[kind_.entries], key=lambda entry: -int(entry["version"]))
+    return sorted(_read(path, kind_)[kind_.entries], key=lambda entry: -int(entry["version"]))
 
 
 def add(path: Path, kind_: Kind, *, shown_seconds: float = SHOWN_SECONDS) -> int:
     """Put a new version into the file; it is used once it was shown for so long."""
     with _alone(path):
-        document = _read(path)
+        document = _read(path, kind_)
         entries = document[kind_.entries]
         version = max(int(entry["version"]) for entry in entries) + 1
         secret = b64encode(secrets.token_bytes(32)).decode()
@@ -171,13 +171,17 @@ def add(path: Path, kind_: Kind, *, shown_seconds: float = SHOWN_SECONDS) -> int
 def drop(path: Path, kind_: Kind, version: int) -> None:
     """Take a version out. Raises CompanionError when it is unknown, or the one in use."""
     with _alone(path):
-        document = _read(path)
+        document = _read(path, kind_)
         entries = document[kind_.entries]
         kept = [entry for entry in entries if int(entry["version"]) != version]
         if len(kept) == len(entries):
             raise CompanionError(f"There is no version {version}.")
-        if version == newest(keys_of(entries, kind_)):
+        used = newest(keys_of(entries, kind_))
+        if version == used:
             raise CompanionError(f"Version {version} is the one in use.", "Rotate first.")
+        if version > used:
+            # Some process may seal with it before it has seen that it is gone.
+            raise CompanionError(f"Version {version} is about to be used.", "Rotate once more.")
         document[kind_.entries] = kept
         replace_whole(path, json.dumps(document, indent=2) + "\n")
 
@@ -261,9 +265,13 @@ def _alone(path: Path) -> Any:
         raise CompanionError(f"{path} can't be changed: {error.strerror or error}.") from error
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _read(path: Path, kind_: Kind) -> dict[str, Any]:
     try:
         document: dict[str, Any] = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        raise CompanionError(f"The file {path} can't be read.", "Restore it.") from error
+        # As a service would; a file without any is as bad as none.
+        newest(keys_of(document[kind_.entries], kind_))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CompanionError(
+            f"The {kind_.title} can't be read from {path}.", "Restore it."
+        ) from error
     return document

@@ -15,7 +15,7 @@ from typing import Any
 from psycopg2.extensions import cursor as Cursor  # noqa: N812 - it is a class
 
 from deploy.companion.backup.estate import Estate
-from deploy.companion.checks import Finding, Level
+from deploy.companion.checks import Finding, Level, not_looked_at
 from deploy.companion.databases import connect
 from deploy.companion.errors import CompanionError
 from deploy.companion.installation import Installation
@@ -47,7 +47,7 @@ class Site:
     def embedded(cls, installation: Installation) -> Site:
         addresses = installation.addresses()
         pooled = [role for role in installation.roles if role.kind in (Kind.WEB, Kind.WORKER)]
-        each = int(installation.settings.inherited.get("DATABASE_CONNECTIONS", "10"))
+        told = installation.settings.inherited.get("DATABASE_CONNECTIONS", "10")
         embeds = installation.settings.embeds_postgres
         return cls(
             installation.postgres().superuser_url if embeds else addresses.database_url,
@@ -55,7 +55,8 @@ class Site:
             addresses.cache_url,
             addresses.broker_url,
             installation.data.secrets,
-            len(pooled) * each + len(SERVICES),
+            # What is no number stops the services with a sentence of their own.
+            len(pooled) * int(told) + len(SERVICES) if told.isdecimal() else None,
         )
 
     @classmethod
@@ -67,7 +68,7 @@ class Site:
                 (secrets / "operator" / name).read_text("utf-8").strip()
                 for name in ("database_url", "cache_url", "broker_url")
             )
-        except OSError as error:
+        except (OSError, UnicodeDecodeError) as error:
             raise CompanionError(
                 f"The operator's addresses can't be read from {secrets / 'operator'}.",
                 "`companion deployment check` says what is missing.",
@@ -89,20 +90,8 @@ def _run(check: SiteCheck, site: Site) -> list[Finding]:
         return list(check(site))
     except CompanionError as error:
         return [Finding(subject, "problem", error.message, error.remedy)]
-    except _of_drivers() as error:
-        # Its kind is told; its text may hold an address with a password.
-        said = f"It can't be looked at ({type(error).__name__})."
-        return [Finding(subject, "problem", said, "Check that it runs, and its address.")]
-
-
-def _of_drivers() -> tuple[type[Exception], ...]:
-    """What the engines' drivers raise."""
-    import psycopg2
-    from amqp.exceptions import AMQPError
-    from kombu.exceptions import OperationalError
-    from redis.exceptions import RedisError
-
-    return (OSError, psycopg2.Error, AMQPError, OperationalError, RedisError)
+    except Exception as error:
+        return [not_looked_at(subject, error)]
 
 
 def postgres(site: Site) -> Iterator[Finding]:

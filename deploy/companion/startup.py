@@ -105,6 +105,11 @@ class _Run:
             previous_run.end(orphans)
 
     def _make_secrets(self) -> None:
+        if self._data.unfinished_restore.exists():
+            raise CompanionError(
+                f"A restore into {self._data.root} did not come to its end; something is missing.",
+                "Delete this data directory, and restore again.",
+            )
         if self._data.is_new:
             with self._step("secrets"):
                 # An outside server may hold what another keyring sealed: then none is made.

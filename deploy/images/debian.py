@@ -14,7 +14,6 @@ from deploy.images.engine import ImageError
 from deploy.images.machine import apt_settings
 
 SUITE: Final = "trixie"
-MIRROR: Final = "http://deb.debian.org/debian"
 
 # Nobody reads manuals in a container; licences stay. PostgreSQL's compiler of statements, which our
 # settings turn off, is larger than the rest of it. And what is thrown away needs no fsync.
@@ -53,9 +52,10 @@ def make(tag: str) -> None:
 
 
 def _bootstrap(root: Path) -> None:
-    mirror = os.environ.get("DEBIAN_MIRROR", MIRROR)
+    # debootstrap knows a mirror by itself.
+    mirror = [named] if (named := os.environ.get("DEBIAN_MIRROR")) else []
     first = ("debootstrap", "--variant=minbase", "--foreign", "--include=ca-certificates", SUITE)
-    engine.run([*first, root, mirror])
+    engine.run([*first, root, *mirror])
     _write(root / "etc/dpkg/dpkg.cfg.d/lean", _DPKG)
     engine.run(["chroot", root, "/debootstrap/debootstrap", "--second-stage"])
     _write(root / "etc/apt/apt.conf.d/90machine", apt_settings() + _LEAN_LISTS)

@@ -13,7 +13,8 @@ from deploy.k8s.objects import PART_OF, Object, any_object
 RULES = Path(__file__).resolve().parents[1] / "prometheus" / "rules"
 
 _PORTS = {
-    "webs": (["web"], "internal"),
+    # And the older service's, where it is.
+    "webs": (["web", "legacy"], "internal"),
     "background": (["worker", "beat", "relay"], "metrics"),
     "proxies": (["proxy"], "metrics"),
 }

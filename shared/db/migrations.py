@@ -16,7 +16,7 @@ from alembic import command, context, op
 from alembic.config import Config
 from sqlalchemy import MetaData, create_engine, pool, text
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DBAPIError, OperationalError
 
 log = structlog.get_logger(__name__)
 
@@ -26,7 +26,8 @@ _SERVICES = Path(__file__).parents[2] / "services"
 LOCK_TIMEOUT = "3s"
 _TRIES = 20
 _PAUSE_SECONDS = 1.0
-_LOCK_NOT_AVAILABLE = "55P03"
+# A lock that did not come in time, and one for which the service and we waited for each other.
+_TRY_AGAIN = {"55P03", "40P01"}
 _BACKFILL_PAUSE_SECONDS = 0.05
 
 
@@ -50,7 +51,7 @@ def upgrade(service: str, database_url: str, *, tries: int = _TRIES) -> None:
             command.upgrade(alembic_config(service, database_url), "head")
             return
         except OperationalError as error:
-            if last or getattr(error.orig, "pgcode", None) != _LOCK_NOT_AVAILABLE:
+            if last or getattr(error.orig, "pgcode", None) not in _TRY_AGAIN:
                 raise
             log.warning("migration_waits_for_a_lock", service=service)
         time.sleep(_PAUSE_SECONDS)
@@ -108,12 +109,19 @@ def outside_transaction() -> Iterator[None]:
 def create_index_concurrently(
     name: str, table: str, columns: str, *, unique: bool = False, where: str = ""
 ) -> None:
-    """An index on a table that is in use. One that was left half-made is made anew."""
+    """An index on a table that is in use. One that was left half-made is made anew.
+
+    One that can't be made is taken away again: a unique one would refuse rows all the same.
+    """
     kind = "unique index" if unique else "index"
     only = f" where {where}" if where else ""
     with outside_transaction():
         op.execute(f"drop index concurrently if exists {name}")
-        op.execute(f"create {kind} concurrently {name} on {table} ({columns}){only}")
+        try:
+            op.execute(f"create {kind} concurrently {name} on {table} ({columns}){only}")
+        except DBAPIError:
+            op.execute(f"drop index concurrently if exists {name}")
+            raise
 
 
 def backfill(statement: str) -> None:

@@ -34,7 +34,7 @@ from shared.messaging.broker import (
     events_exchange,
     is_rabbitmq,
 )
-from shared.messaging.clock import clock
+from shared.messaging.clock import clock, keep_standard_descriptors
 from shared.messaging.consumer import Consumer
 from shared.messaging.subscriptions import Listen, ScheduledJob, Wire, WiredWorker
 from shared.messaging.unreadable import (
@@ -89,6 +89,7 @@ def create_celery(listen: Listen, settings: CommonSettings, wire: Wire) -> Celer
     for job in listen.jobs.values():
         task(name=job.name, shared=False, **JOB_TASK_OPTIONS)(_job_task(process, job))
     worker_init.connect(process.rehearse, weak=False)
+    worker_init.connect(process.expect_children, weak=False)
     beat_init.connect(process.rehearse, weak=False)
     worker_process_init.connect(process.start, weak=False)
     worker_process_shutdown.connect(process.stop, weak=False)
@@ -141,12 +142,16 @@ class _Process:
     def rehearse(self, **_signal: Any) -> None:
         """Wire once before there are children, which reaches nobody: what can't be used of the
         settings stops the process, where it would stop one child after the other."""
+        keep_standard_descriptors()
         with stop_with_sentence(), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             tracing.check_settings()
             runner.run(_wire_and_let_go(self._wire))
 
+    def expect_children(self, **_signal: Any) -> None:
+        """The parent counts as none: without any child the number is 0, and not absent."""
+        WORKER_CHILDREN.labels(self._listen.service).set(0)
+
     def start(self, **_signal: Any) -> None:
-        WORKER_CHILDREN.labels(self._listen.service).set(1)
         self._runner = asyncio.Runner(loop_factory=uvloop.new_event_loop)
         try:
             self._traced.enter_context(tracing.traced(f"{self._listen.service}-worker"))
@@ -155,6 +160,7 @@ class _Process:
             # through batches, whose objects are many and short-lived.
             gc.collect()
             gc.freeze()
+            WORKER_CHILDREN.labels(self._listen.service).set(1)
         except Exception:
             # Celery would only log this, and every task of this child would fail.
             log.exception("worker_not_wired")

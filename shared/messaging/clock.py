@@ -32,6 +32,7 @@ log = structlog.get_logger(__name__)
 _LAST_SECONDS = 5.0
 _FAILED = 1
 _RENEW_SECONDS = 10.0
+_LAST_STANDARD_DESCRIPTOR = 2
 
 
 def _nothing() -> None:
@@ -50,26 +51,47 @@ def clock(
     class Clock(Scheduler):
         """Keeps the service's hours instead of sending messages, until the process is to end."""
 
+        _exit_code: Any = None
+
         def setup_schedule(self) -> None:
             """Nothing is remembered: every job is due one interval after the start."""
 
         def tick(self, *_arguments: Any, **_named: Any) -> float:
             beside_worker = current_process().name == "Beat"
             file = None if beside_worker else ready_file
-            if not beside_worker:
-                expose_metrics()
             try:
+                if not beside_worker:
+                    expose_metrics()
+                keep_standard_descriptors()
                 with stop_with_sentence():
                     uvloop.run(_keep_hours(listen, wire, file))
+            except SystemExit as refused:
+                self._exit_code = refused.code
+                raise
             except Exception:
                 log.exception("clock_stopped", service=listen.service)
                 # The worker does not look after its beat, but somebody looks after the worker.
                 if beside_worker:
                     os.kill(os.getppid(), signal.SIGTERM)
+                self._exit_code = _FAILED
                 raise SystemExit(_FAILED) from None
             raise SystemExit
 
+        def close(self) -> None:
+            """Celery calls this last, and takes whatever ends a `tick` for a wish to end well."""
+            super().close()  # type: ignore[no-untyped-call]
+            if self._exit_code:
+                raise SystemExit(self._exit_code)
+
     return Clock
+
+
+def keep_standard_descriptors() -> None:
+    """Celery starts its beat with descriptor 0 closed. What is opened next would be given it, and
+    libuv ends the process when one of the first three is closed."""
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= _LAST_STANDARD_DESCRIPTOR:
+        pass
+    os.close(descriptor)
 
 
 async def _keep_hours(listen: Listen, wire: Wire, ready_file: Path | None) -> None:

@@ -132,8 +132,8 @@ class Relay:
             RELAY_FAILURES.labels(self._service, "no_queue").inc()
             outbox.release(self._engine, claimed, after=UNROUTABLE_PAUSE)
             return 0
-        except NotSent as error:
-            log.warning("batch_not_sent", stream=stream, reason=str(error))
+        except NotSent:
+            # The loop tells of it, once per outage.
             outbox.release(self._engine, claimed)
             raise
         outbox.mark_sent(self._engine, claimed)
@@ -260,14 +260,14 @@ def keep_running(
 
     The file is renewed as long as the outbox is emptied: by each turn that met no trouble.
     """
-    pauses = Pauses()
+    pauses, outage = Pauses(), _Outage(service)
     while not stop.is_set():
         try:
             sent = relay.run_due()
             _renew(ready_file)
         except (NotSent, SQLAlchemyError) as error:
             RELAY_FAILURES.labels(service, _side_of(error)).inc()
-            log.warning("relay_waits", outbox=service, reason=type(error).__name__)
+            outage.goes_on(error)
             stop.wait(_PAUSE_IN_TROUBLE)
             continue
         except Exception:
@@ -276,10 +276,32 @@ def keep_running(
             log.exception("relay_failed", outbox=service)
             stop.wait(_PAUSE_IN_TROUBLE)
             continue
+        outage.is_over(sent)
         if sent:
             pauses.stir()
         if sent < BATCH_SIZE and bell.rang_within(min(pauses.next(), relay.due_in)):
             pauses.stir()
+
+
+class _Outage:
+    """Told of when it begins, when it changes sides, and when it is over; not each second."""
+
+    def __init__(self, service: str) -> None:
+        self._service = service
+        self._side: str | None = None
+
+    def goes_on(self, error: Exception) -> None:
+        side = _side_of(error)
+        if side != self._side:
+            reason = str(error) if isinstance(error, NotSent) else type(error).__name__
+            log.warning("relay_waits", outbox=self._service, waits_for=side, reason=reason)
+            self._side = side
+
+    def is_over(self, sent: int) -> None:
+        # With nothing to send nobody has asked the broker.
+        if self._side == "database" or (self._side == "broker" and sent):
+            log.info("relay_goes_on", outbox=self._service)
+            self._side = None
 
 
 def _side_of(error: Exception) -> str:

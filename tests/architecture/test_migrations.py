@@ -96,6 +96,30 @@ def test_every_migration_can_be_read_as_sql(service: str) -> None:
         ),
         ("disallowed-unique-constraint", "alter table thing add constraint u unique (used);"),
         ("changes-all-rows-at-once", "update thing set used = 'x';"),
+        ("changes-all-rows-at-once", "update thing set used = (select 'x' from other limit 1);"),
+        ("changes-all-rows-at-once", "update thing set used = 'x limit 1' /* limit 5 */;"),
+        ("changes-all-rows-at-once", "with a as (select 1) delete from thing;"),
+        (
+            "changes-all-rows-at-once",
+            "merge into thing using other on thing.id = other.id when matched then delete;",
+        ),
+        ("does-what-nobody-sees", "do $$ begin update thing set used = 'x'; end $$;"),
+        ("locks-a-table", "-- Why.\nlock table thing in access exclusive mode;"),
+        ("empties-a-table", "truncate thing;"),
+        ("rewrites-a-table", "vacuum (analyze, full) thing;"),
+        ("rewrites-a-table", "cluster thing using i;"),
+        ("rewrites-a-table", "alter table thing set unlogged;"),
+        ("rewrites-a-table", "alter table thing add column x bigserial;"),
+        ("reads-all-rows", "refresh materialized view sums;"),
+        ("reads-all-rows", "alter table thing attach partition p for values in (1);"),
+        ("reads-all-rows", "alter table thing add column x int check (x > 0);"),
+        ("waits-without-end", "set local lock_timeout = 0; alter table thing add column x text;"),
+        ("waits-without-end", "reset all; alter table thing add column x text;"),
+        (
+            "bears-no-repetition",
+            "begin; alter table thing add column x text; commit;"
+            " create index concurrently i on thing (x); begin; commit;",
+        ),
     ],
 )
 def test_what_would_lock_or_break_is_rejected(rule: str, sql: str) -> None:
@@ -113,7 +137,14 @@ def test_to_contract_is_to_drop_what_no_code_knows() -> None:
     gone, used = "alter table thing drop column gone;", "alter table thing drop column used;"
     assert complaints(HEAD + gone, USED, contracts=True) == []
     assert complaints(HEAD + used, USED, contracts=True) != []
-    assert complaints(HEAD + "drop table thing;", USED, contracts=True) != []
+    for sql in (
+        "drop table thing;",
+        "drop table gone, public.thing;",
+        "alter table only thing drop used;",
+        "alter table public.thing drop column gone, drop column if exists used;",
+        "drop owned by companion_chat;",
+    ):
+        assert complaints(HEAD + sql, USED, contracts=True) != [], sql
 
 
 @pytest.mark.parametrize(
@@ -127,6 +158,10 @@ def test_to_contract_is_to_drop_what_no_code_knows() -> None:
         "begin; create table fresh (id bigint primary key); create index j on fresh (id); commit;",
         "update thing set used = 'x' where id in (select id from thing where used is null"
         " limit 5000);",
+        "begin; alter table thing add column if not exists x text; commit; set lock_timeout = 0;"
+        " create index concurrently i on thing (x); set lock_timeout = '3s'; begin;"
+        " alter table thing add column y text; commit;",
+        "alter table thing alter column used set default 'x';",
     ],
 )
 def test_what_holds_nobody_up_may_be_done(sql: str) -> None:

@@ -25,10 +25,11 @@ from deploy.companion.backup.manifest import (
     check_files,
     files_of,
     read_manifest,
+    said_plainly,
     sha256_of,
     sync_file,
 )
-from deploy.companion.backup.sealing import seal
+from deploy.companion.backup.sealing import check_passphrase, seal
 from deploy.companion.errors import CompanionError
 from services.billing.domain.ledger_chain import chain_name
 
@@ -45,6 +46,7 @@ class Taken:
     seconds: float
 
 
+@said_plainly()
 def create(estate: Estate, target: Path, passphrase: str | None) -> Taken:
     """Write a backup to a folder, or to one file when its name ends in `.tar`.
 
@@ -52,6 +54,8 @@ def create(estate: Estate, target: Path, passphrase: str | None) -> Taken:
     Raises CompanionError.
     """
     began = time.monotonic()
+    if passphrase is not None:
+        check_passphrase(passphrase)
     if target.exists():
         raise CompanionError(f"{target} is there already; a backup never replaces another one.")
     with _draft(target) as draft:
@@ -60,7 +64,7 @@ def create(estate: Estate, target: Path, passphrase: str | None) -> Taken:
         if target.suffix == ".tar":
             _pack(draft, target)
         else:
-            for path in (*files_of(draft), draft):
+            for path in (*draft.rglob("*"), draft):
                 sync_file(path)
             draft.rename(target)
         sync_file(target.parent)
@@ -71,7 +75,8 @@ def create(estate: Estate, target: Path, passphrase: str | None) -> Taken:
 def passphrase_from(file: Path | None) -> str | None:
     """What a file says, or `COMPANION_BACKUP_PASSPHRASE`. Raises CompanionError."""
     if file is None:
-        return os.environ.get("COMPANION_BACKUP_PASSPHRASE") or None
+        # Without the end of its line, as that of a file: one opens what the other has sealed.
+        return os.environ.get("COMPANION_BACKUP_PASSPHRASE", "").strip() or None
     try:
         return file.read_text("utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
@@ -84,13 +89,27 @@ def without_password(url: str) -> tuple[str, dict[str, str]]:
     host = parts.netloc.rpartition("@")[2]
     user = f"{parts.username}@" if parts.username else ""
     password = {"PGPASSWORD": unquote(parts.password)} if parts.password else {}
-    kept = {k: os.environ[k] for k in ("PATH", "LD_LIBRARY_PATH", "TMPDIR") if k in os.environ}
-    return urlunsplit(parts._replace(netloc=user + host)), {**kept, **password}
+    query = []
+    for part in filter(None, parts.query.split("&")):
+        # libpq takes these from a URL's parameters, too.
+        name, _, value = part.partition("=")
+        if name == "password":
+            password["PGPASSWORD"] = unquote(value)
+        else:
+            query.append(part)
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if name in {"PATH", "LD_LIBRARY_PATH", "TMPDIR"} or name.startswith("PGSSL")
+    }
+    address = urlunsplit(parts._replace(netloc=user + host, query="&".join(query)))
+    return address, {**kept, **password}
 
 
 @contextmanager
 def _draft(target: Path) -> Iterator[Path]:
-    draft = target.with_name(f".{target.name}.unfinished")
+    # Two at once must not empty each other's.
+    draft = target.with_name(f".{target.name}.{os.getpid()}.unfinished")
     shutil.rmtree(draft, ignore_errors=True)
     try:
         draft.mkdir(mode=0o700, parents=True)
@@ -103,6 +122,7 @@ def _draft(target: Path) -> Iterator[Path]:
 
 
 def _fill(draft: Path, estate: Estate, passphrase: str | None) -> Manifest:
+    packed = None if passphrase is None else _packed(estate.secrets)
     with consistent_cut(estate.databases) as snapshots:
         moments = [snapshot.at for snapshot in snapshots.values()]
         with ThreadPoolExecutor(_AT_ONCE) as pool:
@@ -127,9 +147,14 @@ def _fill(draft: Path, estate: Estate, passphrase: str | None) -> Manifest:
         )
     digests = {str(path.relative_to(draft)): sha256_of(path) for path in files_of(draft)}
     manifest = replace(manifest, files=digests)
-    if passphrase is not None:
+    if packed is not None and passphrase is not None:
+        if _packed(estate.secrets) != packed:
+            # A version that left meanwhile may be the one that something in the dumps needs.
+            raise CompanionError(
+                "The secrets were changed while the backup was taken.", "Take it once more."
+            )
         secrets = draft / SECRETS
-        secrets.write_bytes(seal(_packed(estate.secrets), passphrase, manifest.binding))
+        secrets.write_bytes(seal(packed, passphrase, manifest.binding))
         manifest = replace(manifest, secrets_sha256=sha256_of(secrets))
     (draft / NAME).write_text(manifest.to_json(), "utf-8")
     for path in files_of(draft):
@@ -210,7 +235,8 @@ def _packed(secrets: Path) -> bytes:
     if not secrets.is_dir():
         raise CompanionError(f"There is no folder of secrets at {secrets}.")
     buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w") as archive:
+    # What is a link here (Kubernetes mounts Secrets so) is a file there.
+    with tarfile.open(fileobj=buffer, mode="w", dereference=True) as archive:
         for path in files_of(secrets):
             if not path.name.endswith(".lock"):
                 archive.add(path, str(path.relative_to(secrets)), recursive=False)
@@ -218,7 +244,7 @@ def _packed(secrets: Path) -> bytes:
 
 
 def _pack(draft: Path, target: Path) -> None:
-    whole = draft.with_name(f".{target.name}.whole")
+    whole = draft.with_suffix(".whole")
     try:
         with tarfile.open(whole, "w") as archive:
             whole.chmod(0o600)

@@ -54,7 +54,12 @@ def keep(estate: Estate, file: Path) -> int:
         for id_, user_id, receipt_hash, at in cursor.fetchall():
             erasure = ErasureId(UUID(str(id_)))
             known[erasure] = Erasure(erasure, UserId(UUID(str(user_id))), bytes(receipt_hash), at)
-    replace_private(file, "".join(_line(one) for one in known.values()))
+    try:
+        replace_private(file, "".join(_line(one) for one in known.values()))
+    except OSError as error:
+        raise CompanionError(
+            f"The list of deleted accounts can't be written to {file}: {error.strerror}."
+        ) from error
     return len(known)
 
 

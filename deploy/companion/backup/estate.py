@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from deploy.companion.databases import database_name, database_url
-from deploy.companion.engines.binaries import postgres_programs
+from deploy.companion.engines.binaries import postgres_client
 from deploy.companion.errors import CompanionError
 from deploy.companion.installation import Installation
 from deploy.companion.programs import SERVICES
@@ -46,7 +46,7 @@ class Estate:
             path = secrets / service / "database_url"
             try:
                 server = path.read_text("utf-8").strip()
-            except OSError as error:
+            except (OSError, UnicodeDecodeError) as error:
                 raise CompanionError(
                     f"The address of {service}'s database can't be read from {path}.",
                     f"{SECRETS_VARIABLE} is the folder with one folder a service.",
@@ -75,7 +75,7 @@ def _archive(environment: Mapping[str, str]) -> Path | None:
 def program(name: str) -> str:
     """A program of PostgreSQL: the embedded engine's, or the one of PATH. Raises CompanionError."""
     try:
-        return str(postgres_programs() / name)
+        return str(postgres_client(name))
     except CompanionError as absent:
         found = shutil.which(name)
         if found is None:

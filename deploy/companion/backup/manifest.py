@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -11,7 +12,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Self
 
+import psycopg2
+
 from deploy.companion.errors import CompanionError
+from deploy.companion.programs import SERVICES
 
 FORMAT = 1
 NAME = "manifest.json"
@@ -57,6 +61,15 @@ class Manifest:
         facts = {"at": self.at, "files": dict(self.files)}
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).digest()
 
+    def check(self) -> None:
+        """That it is about a whole backup. Raises ValueError."""
+        if self.moment.tzinfo is None:
+            raise ValueError("a moment without its zone")
+        if set(self.databases) != set(SERVICES):
+            raise ValueError("other databases than ours")
+        if not {f"{service}.dump" for service in SERVICES} <= set(self.files):
+            raise ValueError("a dump without its digest")
+
     def to_json(self) -> str:
         return json.dumps(asdict(self), indent=2, sort_keys=True) + "\n"
 
@@ -71,8 +84,10 @@ class Manifest:
                     "Restore it with the release that made it.",
                 )
             databases = {name: Database(**one) for name, one in document["databases"].items()}
-            return cls(**{**document, "databases": databases})
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            manifest = cls(**{**document, "databases": databases})
+            manifest.check()
+            return manifest
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise CompanionError(f"{NAME} is damaged, or none of ours.") from error
 
 
@@ -112,8 +127,39 @@ def sha256_of(path: Path) -> str:
 
 
 def files_of(folder: Path) -> Iterator[Path]:
-    """All files below a folder, in one order."""
-    yield from sorted(path for path in folder.rglob("*") if path.is_file())
+    """All files below a folder, in one order. Raises OSError for what can't be looked into.
+
+    Links are followed: a keyring may lie elsewhere, and Kubernetes shows each secret by a link.
+    What these lead to it keeps in folders beside, whose names begin with two dots.
+    """
+    found: list[Path] = []
+    seen: set[str] = set()
+    for place, folders, names in os.walk(folder, onerror=_raise, followlinks=True):
+        seen.add(os.path.realpath(place))
+        folders[:] = [
+            name
+            for name in folders
+            if not name.startswith("..") and os.path.realpath(Path(place, name)) not in seen
+        ]
+        found += [Path(place, name) for name in names if not name.startswith("..")]
+    yield from sorted(path for path in found if path.is_file())
+
+
+def _raise(error: OSError) -> None:
+    raise error
+
+
+@contextlib.contextmanager
+def said_plainly() -> Iterator[None]:
+    """What disks and databases refuse, as one sentence. Raises CompanionError."""
+    try:
+        yield
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        raise CompanionError(f"{where}{error.strerror or type(error).__name__}.") from error
+    except psycopg2.Error as error:
+        # Its kind is told; its text may hold what somebody wrote.
+        raise CompanionError(f"A database refused ({type(error).__name__}).") from error
 
 
 def sync_file(path: Path) -> None:

@@ -10,7 +10,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from deploy.companion.backup.estate import SECRETS_VARIABLE
 from deploy.companion.data_dir import DataDir, read_json, replace_private
+from deploy.companion.errors import CompanionError
 from deploy.companion.settings import Settings
 
 if TYPE_CHECKING:
@@ -35,21 +37,31 @@ class LastBackup:
 
 
 def note_backup(taken: Taken, metrics_file: Path | None) -> None:
-    """Write it down where there is a data directory, and where Prometheus's agent looks."""
+    """Write it down where there is a data directory, and where Prometheus's agent looks.
+
+    Raises CompanionError.
+    """
     root = Settings.from_environment().data_dir
-    if root.is_dir():
-        text = json.dumps({"at": taken.manifest.at, "path": str(taken.path)}) + "\n"
-        replace_private(_file(DataDir(root)), text)
-    if metrics_file is not None:
-        text = _METRICS.format(at=taken.manifest.moment.timestamp(), bytes=taken.bytes)
-        _replace_readable(metrics_file, text)
+    try:
+        # A deployment's backup says nothing of a data directory that is here, too.
+        if root.is_dir() and SECRETS_VARIABLE not in os.environ:
+            text = json.dumps({"at": taken.manifest.at, "path": str(taken.path)}) + "\n"
+            replace_private(_file(DataDir(root)), text)
+        if metrics_file is not None:
+            text = _METRICS.format(at=taken.manifest.moment.timestamp(), bytes=taken.bytes)
+            _replace_readable(metrics_file, text)
+    except OSError as error:
+        raise CompanionError(
+            "The backup is complete, but it can't be written down when it was taken: "
+            f"{error.filename}: {error.strerror}."
+        ) from error
 
 
 def last_backup(data: DataDir) -> LastBackup | None:
     """None when none was ever taken."""
     known = read_json(_file(data))
     try:
-        return LastBackup(datetime.fromisoformat(known["at"]), known["path"])
+        return LastBackup(datetime.fromisoformat(known["at"]).astimezone(), str(known["path"]))
     except (TypeError, KeyError, ValueError):
         return None
 

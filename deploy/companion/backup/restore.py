@@ -23,8 +23,12 @@ from deploy.companion.backup.manifest import (
     Manifest,
     check_files,
     read_manifest,
+    said_plainly,
+    sha256_of,
+    sync_file,
 )
 from deploy.companion.backup.sealing import unseal
+from deploy.companion.data_dir import DataDir, write_private
 from deploy.companion.databases import connect, database_name, database_url, ensure_databases
 from deploy.companion.errors import CompanionError
 from deploy.companion.installation import Installation
@@ -63,6 +67,7 @@ class Restored:
     with_secrets: bool
 
 
+@said_plainly()
 def restore_embedded(
     source: Path,
     installation: Installation,
@@ -75,11 +80,7 @@ def restore_embedded(
     service does. Raises CompanionError; then nothing is left of it."""
     began = time.monotonic()
     data = installation.data
-    if not data.is_new:
-        raise CompanionError(
-            f"{data.root} is in use; a backup is never restored over something.",
-            "Set COMPANION_DATA_DIR to a new place, or move this one away.",
-        )
+    _require_new(data)
     with _opened(source) as folder:
         manifest = _checked(folder)
         tar = _unsealed(folder, manifest, passphrase)
@@ -90,6 +91,10 @@ def restore_embedded(
             )
         data.create()
         with sole_run(data):
+            # Once more: checking a large backup takes time, in which somebody may have begun here.
+            _require_new(data)
+            _restore_archive(folder, manifest, archive_of(installation.settings), tell)
+            write_private(data.unfinished_restore, f"{source}\n")
             try:
                 _unpack_secrets(tar, data.secrets)
                 with engines_alone(installation):
@@ -99,14 +104,17 @@ def restore_embedded(
                     sent_again = _fill(folder, manifest, estate, tell)
                     if after is not None:
                         after(estate)
+                # The archive, the engines' files and the secrets are on the disk by now.
+                data.unfinished_restore.unlink()
             except BaseException:
                 for made in (data.secrets, data.postgres, data.valkey):
                     shutil.rmtree(made, ignore_errors=True)
+                data.unfinished_restore.unlink(missing_ok=True)
                 raise
-        _restore_archive(folder / "archive", archive_of(installation.settings), tell)
     return Restored(manifest, sent_again, time.monotonic() - began, with_secrets=True)
 
 
+@said_plainly()
 def restore_deployment(
     source: Path,
     secrets: Path,
@@ -136,13 +144,14 @@ def restore_deployment(
             tell("  The secrets are back. If no engine runs with them yet, start the engines now")
             tell("  and run this again.")
         estate = estate_of(secrets)
+        _restore_archive(folder, manifest, estate.archive, tell)
         sent_again = _fill(folder, manifest, estate, tell)
         if after is not None:
-            after(estate)
-        _restore_archive(folder / "archive", estate.archive, tell)
+            _with_databases_filled(after, estate)
     return Restored(manifest, sent_again, time.monotonic() - began, with_secrets=tar is not None)
 
 
+@said_plainly()
 def verify(source: Path, passphrase: str | None) -> Manifest:
     """That a backup is whole and can be restored. Raises CompanionError."""
     with _opened(source) as folder:
@@ -150,6 +159,31 @@ def verify(source: Path, passphrase: str | None) -> Manifest:
         if passphrase is not None:
             _unsealed(folder, manifest, passphrase)
         return manifest
+
+
+def _require_new(data: DataDir) -> None:
+    if data.unfinished_restore.exists() and not data.is_new:
+        raise CompanionError(
+            f"A restore into {data.root} did not come to its end, so something is missing there.",
+            "Delete this data directory, and restore again.",
+        )
+    used = [path for path in (data.postgres, data.valkey) if path.is_dir() and any(path.iterdir())]
+    if used or not data.is_new:
+        raise CompanionError(
+            f"{data.root} is in use; a backup is never restored over something.",
+            "Set COMPANION_DATA_DIR to a new place, or move this one away.",
+        )
+    data.unfinished_restore.unlink(missing_ok=True)
+
+
+def _with_databases_filled(after: AfterRestore, estate: Estate) -> None:
+    try:
+        after(estate)
+    except CompanionError as error:
+        raise CompanionError(
+            f"The databases are back, but deleted accounts are not deleted again: {error.message}",
+            "Run `companion backup forget FILE` before anybody signs in.",
+        ) from error
 
 
 @contextlib.contextmanager
@@ -162,7 +196,12 @@ def _opened(source: Path) -> Iterator[Path]:
         try:
             with tarfile.open(source, "r:") as archive:
                 archive.extractall(folder, filter="data")
-        except (OSError, tarfile.TarError) as error:
+        except OSError as error:
+            raise CompanionError(
+                f"{source} can't be unpacked below {folder}: {error.strerror or error}.",
+                "Where there is too little room, set TMPDIR to another place.",
+            ) from error
+        except tarfile.TarError as error:
             raise CompanionError(f"{source} is no backup that can be read.") from error
         yield Path(folder)
 
@@ -220,9 +259,12 @@ def _unpack_secrets(tar: bytes, target: Path, *, keep_owners: bool = False) -> N
         for name, owner in owners.items():
             for path in (draft / name, *(draft / parent for parent in Path(name).parents)):
                 os.chown(path, *owner)
+    for path in (*draft.rglob("*"), draft):
+        sync_file(path)
     if target.exists():
         target.rmdir()
     draft.rename(target)
+    sync_file(target.parent)
 
 
 def _fill(folder: Path, manifest: Manifest, estate: Estate, tell: Tell) -> int:
@@ -237,9 +279,17 @@ def _fill(folder: Path, manifest: Manifest, estate: Estate, tell: Tell) -> int:
             service: pool.submit(_load, url, folder / f"{service}.dump")
             for service, url in estate.databases.items()
         }
-        for service, loading in done.items():
-            loading.result()
-            tell(f"  {service}: revision {manifest.databases[service].revision}")
+    filled = [service for service, loading in done.items() if loading.exception() is None]
+    for service, loading in done.items():
+        failure = loading.exception()
+        if isinstance(failure, CompanionError) and filled:
+            others = ", ".join(filled)
+            raise CompanionError(
+                failure.message,
+                f"It is empty still; make the databases of {others} anew before you try again.",
+            ) from failure
+        loading.result()
+        tell(f"  {service}: revision {manifest.databases[service].revision}")
     return sum(_prepare_events(url, manifest) for url in estate.databases.values())
 
 
@@ -267,7 +317,7 @@ def _load(url: str, dump: Path) -> None:
         said = [line for line in done.stderr.splitlines() if "error" in line.lower()]
         raise CompanionError(
             f"pg_restore failed for {dump.stem}: {said[0] if said else 'it gave no reason'}",
-            "Nothing of it was kept; the databases are still empty.",
+            "Nothing of it was kept; the database is still empty.",
         )
 
 
@@ -278,14 +328,23 @@ def _prepare_events(url: str, manifest: Manifest) -> int:
         return int(cursor.rowcount)
 
 
-def _restore_archive(archive: Path, target: Path | None, tell: Tell) -> None:
-    if not archive.is_dir():
+def _restore_archive(folder: Path, manifest: Manifest, target: Path | None, tell: Tell) -> None:
+    """What the manifest names, each file whole or not at all; what is there already stays."""
+    names = [name for name in manifest.files if name.startswith("archive/")]
+    if not names:
         return
     if target is None:
         tell("  The ledger's archive stays in the backup: BILLING_LEDGER_ARCHIVE_DIR is not set.")
         return
-    for path in sorted(archive.rglob("*")):
-        place = target / path.relative_to(archive)
-        if path.is_file() and not place.exists():
-            place.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(path, place)
+    for name in sorted(names):
+        place = target / Path(name).relative_to("archive")
+        if place.exists():
+            if sha256_of(place) != manifest.files[name]:
+                tell(f"  {place} is another file than the backup's, and stays as it is.")
+            continue
+        place.parent.mkdir(parents=True, exist_ok=True)
+        draft = place.with_name(f".{place.name}.restored")
+        shutil.copyfile(folder / name, draft)
+        sync_file(draft)
+        draft.rename(place)
+        sync_file(place.parent)

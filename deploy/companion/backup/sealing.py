@@ -22,13 +22,18 @@ _COST = 1 << 17
 SHORTEST_PASSPHRASE = 16
 
 
-def seal(content: bytes, passphrase: str, belongs_to: bytes) -> bytes:
-    """Raises CompanionError for a passphrase that could be guessed."""
+def check_passphrase(passphrase: str) -> None:
+    """Raises CompanionError for one that could be guessed."""
     if len(passphrase) < SHORTEST_PASSPHRASE:
         raise CompanionError(
             f"The passphrase is shorter than {SHORTEST_PASSPHRASE} characters.",
             "Let a password manager make one, and keep it apart from the backups.",
         )
+
+
+def seal(content: bytes, passphrase: str, belongs_to: bytes) -> bytes:
+    """Raises CompanionError for a passphrase that could be guessed."""
+    check_passphrase(passphrase)
     salt, nonce = os.urandom(_SALT_BYTES), os.urandom(_NONCE_BYTES)
     sealed = AESGCM(_key(passphrase, salt)).encrypt(nonce, content, _MAGIC + belongs_to)
     return _MAGIC + salt + nonce + sealed

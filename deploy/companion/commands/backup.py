@@ -49,13 +49,13 @@ def create(
             "Give --passphrase-file, or say --without-secrets.",
         )
     taken = take(Estate.find(), target.absolute(), passphrase)
-    note_backup(taken, metrics_file)
     entries = taken.manifest.ledger["entries"]
     typer.echo(
         f"{taken.path}: {taken.bytes / 1e6:.1f} MB in {taken.seconds:.1f} s, as of "
         f"{taken.manifest.at}; {entries} entries of the ledger, "
         f"{'with' if passphrase else 'WITHOUT'} secrets."
     )
+    note_backup(taken, metrics_file)
 
 
 @app.command()
@@ -64,8 +64,13 @@ def verify(source: Place, passphrase_file: PassphraseFile = None) -> None:
     from deploy.companion.backup.create import passphrase_from
     from deploy.companion.backup.restore import verify as check
 
-    manifest = check(source.absolute(), passphrase_from(passphrase_file))
+    passphrase = passphrase_from(passphrase_file)
+    manifest = check(source.absolute(), passphrase)
     typer.echo(f"Whole: as of {manifest.at}, {len(manifest.files)} files.")
+    if manifest.secrets_sha256 is None:
+        typer.echo("It was made without secrets: restore these from where you keep them.")
+    elif passphrase is None:
+        typer.echo("Whether its secrets are there and open was not tried: give --passphrase-file.")
 
 
 @app.command()
@@ -139,7 +144,10 @@ def forget(
     from deploy.companion.backup import erasures as deleted
     from deploy.companion.staff import auth_settings
 
-    _tell_replayed(deleted.replay(auth_settings(), deleted.read(file)))
+    replayed = deleted.replay(auth_settings(), deleted.read(file))
+    _tell_replayed(replayed)
+    if replayed.refused:
+        raise typer.Exit(1)
 
 
 @app.command()

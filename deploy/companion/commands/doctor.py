@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from deploy.companion.checks import Finding
 
 app = typer.Typer()
@@ -47,8 +49,19 @@ def _of_this_machine() -> list[Finding]:
     if running(data) is not None:
         from deploy.companion.server_checks import Site, examine_site
 
-        findings += examine_site(Site.embedded(installation))
+        findings += _of_site(lambda: examine_site(Site.embedded(installation)))
     return findings
+
+
+def _of_site(examine: Callable[[], list[Finding]]) -> list[Finding]:
+    """A site that can't even be found is a finding beside the others."""
+    from deploy.companion.checks import Finding
+    from deploy.companion.errors import CompanionError
+
+    try:
+        return examine()
+    except CompanionError as error:
+        return [Finding("site", "problem", error.message, error.remedy)]
 
 
 def _of_deployment() -> list[Finding]:
@@ -64,4 +77,7 @@ def _of_deployment() -> list[Finding]:
     if not folder:
         raise CompanionError(f"{SECRETS_VARIABLE} is not set.", "It names the folder of secrets.")
     secrets = Path(folder).absolute()
-    return [*care(secrets, sandbox=False), *examine_site(Site.deployment(secrets))]
+    return [
+        *care(secrets, sandbox=False),
+        *_of_site(lambda: examine_site(Site.deployment(secrets))),
+    ]

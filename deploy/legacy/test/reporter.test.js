@@ -84,13 +84,15 @@ test("new usage wakes it, and a new token is taken without a restart", async (t)
   assert.deepEqual(place.told.map(({ token }) => token), ["Bearer ttc_first", "Bearer ttc_second"]);
 });
 
-test("a crash leaves whole files, and those that were not finished go", async (t) => {
+test("a crash leaves whole files, and neither halves nor what is no event stops the others", async (t) => {
   const place = await workplace(t, [202, counted]);
   await place.outbox.put(event("a"));
   await writeFile(join(place.folder, "waiting", ".x.json.y.unfinished"), '{"id": "half');
   await writeFile(join(place.folder, "waiting", "00000000000001-damaged.json"), '{"id": "half');
+  for (const [number, text] of ["null", "[]", '"text"', "{}", "7"].entries())
+    await writeFile(join(place.folder, "waiting", `0000000000000${number}-by-hand.json`), text);
   const again = await Outbox.open(place.folder);
   assert.deepEqual((await again.oldest(10)).map((one) => one.event.id), ["a"]);
   assert.equal((await readdir(join(place.folder, "waiting"))).length, 1);
-  assert.deepEqual(await again.counts(), { waiting: 1, held: 0, rejected: 1 });
+  assert.deepEqual(await again.counts(), { waiting: 1, held: 0, rejected: 6 });
 });

@@ -127,6 +127,23 @@ def test_no_secret_is_in_it_in_clear_and_none_replaces_another(
     assert not (tmp_path / "other").exists()
 
 
+def test_secrets_are_whole_also_where_kubernetes_mounts_them(
+    estate: Estate, fresh: Estate, tmp_path: Path
+) -> None:
+    """It links each file to `..data`, and that to a folder that changes with the Secret."""
+    mounted = estate.secrets / "keyvault"
+    (mounted / "..2026_11_28").mkdir()
+    (mounted / "keyring.json").rename(mounted / "..2026_11_28" / "keyring.json")
+    (mounted / "..data").symlink_to("..2026_11_28")
+    (mounted / "keyring.json").symlink_to("..data/keyring.json")
+
+    restore(create(estate, tmp_path / "backup", PASSPHRASE).path, fresh)
+
+    [restored] = [path for path in fresh.secrets.rglob("*") if path.is_symlink() or path.is_file()]
+    assert restored == fresh.secrets / "keyvault" / "keyring.json"
+    assert not restored.is_symlink() and restored.read_text() == SECRET
+
+
 def test_a_backup_that_was_tampered_with_is_refused(
     estate: Estate, nothing: Estate, tmp_path: Path
 ) -> None:

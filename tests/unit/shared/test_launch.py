@@ -96,6 +96,39 @@ def test_a_file_that_is_not_renewed_is_not_ready(
     assert launch.is_alive("relay")  # it waits for somebody, and goes on by itself
 
 
+def test_probes_ask_where_the_process_was_told_to_be(
+    answering: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("METRICS_PORT", str(launch.METRICS_PORT))
+    monkeypatch.setattr(launch, "METRICS_PORT", 9)
+    assert launch.is_alive("worker")
+    monkeypatch.setenv("READY_FILE", str(tmp_path / "elsewhere"))
+    assert not launch.is_ready("worker")
+    (tmp_path / "elsewhere").touch()
+    assert launch.is_ready("worker")
+
+
+def test_what_is_set_by_hand_wins_unless_it_is_empty(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    run: dict[str, str] = {}
+    monkeypatch.setattr(os, "execve", lambda *given: run.update(given[2]))
+    monkeypatch.setattr(launch, "ROLE_FILE", tmp_path / "role")
+    ready = tmp_path / "ready"
+    ready.touch()
+    for name, value in {
+        "COMPANION_SERVICE": "auth",
+        "READY_FILE": str(ready),
+        "METRICS_PORT": "9001",
+        "METRICS_HOST": "",  # as compose passes on what nobody has set
+    }.items():
+        monkeypatch.setenv(name, value)
+    launch.main(["beat"])
+    assert (run["METRICS_HOST"], run["METRICS_PORT"]) == (launch.EVERY_ADDRESS, "9001")
+    assert run["READY_FILE"] == str(ready)
+    assert not ready.exists()  # who is not yet ready must not look so
+
+
 def test_a_container_without_a_service_says_so(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
