@@ -13,7 +13,7 @@ LOCK = $(UV) pip compile --quiet --universal --generate-hashes --no-emit-index-u
 	--no-annotate --python-version 3.11 --custom-compile-command "make lock"
 
 .PHONY: help setup run down status demo test chaos check format lint types contracts lock \
-	audit bench doctor compose compose-sandbox drill images images-test legacy manifests clean
+	audit bench doctor compose compose-sandbox drill images images-test legacy proof proof-short manifests clean
 
 help: ## list the commands
 	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -93,6 +93,12 @@ compose: ## the suite in containers: make secrets, images and .env first (docs/c
 
 compose-sandbox: ## the same with simulated vendors
 	@docker compose -f docker-compose.yml -f deploy/compose/sandbox.yml up --detach --wait
+
+proof: $(VENV)/.developing ## the deployment on a real Docker engine: built, scaled, broken, and its books compared
+	@$(BIN)/python -m deploy.proof
+
+proof-short: $(VENV)/.developing ## the same with three faults
+	@$(BIN)/python -m deploy.proof --short
 
 legacy: $(VENV)/.developing ## the older Express service's own tests
 	@cd deploy/legacy && PATH="$(CURDIR)/$(BIN):$$PATH" npm test --silent

@@ -56,6 +56,9 @@ def unknown_settings() -> Iterator[Finding]:
 
 def readable_by_others(secrets: Path) -> Iterator[Finding]:
     """Files that more than their owner can read."""
+    if not secrets.is_dir():
+        yield Finding("secrets", "problem", f"There is no folder {secrets}.", "Restore it.")
+        return
     exposed = [str(path) for path in open_to_others(secrets)]
     if exposed:
         text = f"Others can read {', '.join(exposed[:5])}{' …' if exposed[5:] else ''}."

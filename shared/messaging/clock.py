@@ -79,7 +79,7 @@ def clock(
 
         def close(self) -> None:
             """Celery calls this last, and takes whatever ends a `tick` for a wish to end well."""
-            super().close()  # type: ignore[no-untyped-call]
+            super().close()
             if self._exit_code:
                 raise SystemExit(self._exit_code)
 

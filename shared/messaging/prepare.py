@@ -13,7 +13,8 @@ from collections.abc import Callable
 from importlib import import_module
 
 import structlog
-from kombu.exceptions import OperationalError as BrokerError
+from amqp.exceptions import AMQPError
+from kombu.exceptions import OperationalError
 from pydantic import Field
 from sqlalchemy.exc import OperationalError as DatabaseError
 from sqlalchemy.exc import SQLAlchemyError
@@ -36,6 +37,9 @@ log = structlog.get_logger(__name__)
 PATIENCE_SECONDS = 60.0
 """How long an engine that does not answer yet is waited for."""
 
+# RabbitMQ listens before its cluster is formed, and fails what it is asked until then.
+_BROKER_TROUBLE = (OperationalError, AMQPError, OSError)
+
 _PAUSE_SECONDS = 1.0
 
 
@@ -50,12 +54,13 @@ class PrepareSettings(EnvironmentSettings):
 def prepare(service: str, database_url: str, broker_url: str) -> None:
     """Migrate the service's database and declare its queues.
 
-    Raises SQLAlchemyError or kombu's OperationalError when an engine can't be used.
+    Raises SQLAlchemyError, kombu's OperationalError, AMQPError or OSError when an engine can't be
+    used.
     """
     url = service_database_url(database_url, service)
     _patiently("database", DatabaseError, lambda: upgrade(service, url))
     listen = import_module(f"services.{service}.tasks").listen
-    _patiently("broker", (BrokerError, OSError), lambda: declare_queues(listen, broker_url))
+    _patiently("broker", _BROKER_TROUBLE, lambda: declare_queues(listen, broker_url))
 
 
 def _patiently(
@@ -87,9 +92,10 @@ def main() -> None:
             settings.database_url.get_secret_value(),
             settings.broker_url.get_secret_value(),
         )
-    except (SQLAlchemyError, BrokerError, OSError) as error:
-        reason = str(getattr(error, "orig", None) or type(error).__name__).strip()
-        log.error("not_prepared", service=service, reason=reason.splitlines()[0])
+    except (SQLAlchemyError, *_BROKER_TROUBLE) as error:
+        said = str(getattr(error, "orig", None) or "").strip()
+        reason = said.splitlines()[0] if said else type(error).__name__
+        log.error("not_prepared", service=service, reason=reason)
         sys.exit(1)
     log.info("prepared", service=service)
 

@@ -55,16 +55,18 @@ WORKER_CHILDREN = Gauge(
 JOB_SECONDS = Histogram(
     "companion_job_seconds",
     "Time of one run of a job that the clock starts, failed or not.",
-    ["service", "job"],
+    ["service", "job_name"],
     buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5, 15, 60, 300, 1800),
 )
 JOB_FAILURES = Counter(
-    "companion_job_failures", "Runs of a job that failed, by code.", ["service", "job", "reason"]
+    "companion_job_failures",
+    "Runs of a job that failed, by code.",
+    ["service", "job_name", "reason"],
 )
 JOB_DONE_AT = Gauge(
     "companion_job_done_at_seconds",
     "When a job last ran to its end, as Unix time.",
-    ["service", "job"],
+    ["service", "job_name"],
     multiprocess_mode="max",
 )
 RELAY_BATCH_SECONDS = Histogram(

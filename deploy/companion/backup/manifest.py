@@ -21,6 +21,8 @@ FORMAT = 1
 NAME = "manifest.json"
 SECRETS = "secrets.sealed"
 _PIECE = 1 << 20
+# Some hundred bytes for each file: room for a hundred thousand.
+_LARGEST = 32 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +96,8 @@ class Manifest:
 def read_manifest(folder: Path) -> Manifest:
     """Raises CompanionError."""
     try:
+        if (folder / NAME).stat().st_size > _LARGEST:
+            raise CompanionError(f"{NAME} is damaged, or none of ours.")
         return Manifest.from_json((folder / NAME).read_text("utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise CompanionError(

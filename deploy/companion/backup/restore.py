@@ -37,13 +37,14 @@ from deploy.companion.previous_run import sole_run
 _AT_ONCE = 2
 
 # What was sent shortly before may have been lost with the broker. Listeners know what they have
-# had by its id, for 35 days, so all of it is sent once more. Of usage billing asks for what it
+# had by its id, for 35 days, so all of it is sent once more: of a week, since a listener may have
+# been away for a long weekend. Of usage billing asks for what it
 # lacks by its numbers, however old: a few minutes save it the asking.
 _SEND_AGAIN = """
 with again as (
     delete from outbox_sent
     where sent_at >= %(moment)s::timestamptz - case when starts_with(stream, 'usage.recorded.')
-        then interval '10 minutes' else interval '1 day' end
+        then interval '10 minutes' else interval '7 days' end
     and not starts_with(stream, 'usage.manifest')
     returning stream, sequence, event_id, envelope, created_at
 )
@@ -88,6 +89,11 @@ def restore_embedded(
             raise CompanionError(
                 "This backup has no secrets: without its keyring the databases are of no use.",
                 "Put the folder of secrets back yourself and restore as a deployment does.",
+            )
+        if not _is_embedded(tar):
+            raise CompanionError(
+                "This is a backup of a deployment in containers.",
+                "Restore it with COMPANION_SECRETS, which names the folder of its secrets.",
             )
         data.create()
         with sole_run(data):
@@ -140,6 +146,11 @@ def restore_deployment(
                     f"{secrets} is empty, and the backup has no secrets.",
                     "Restore the secrets from where you keep them first.",
                 )
+            if _is_embedded(tar):
+                raise CompanionError(
+                    "This is a backup of the embedded default.",
+                    "Restore it without COMPANION_SECRETS, into a new data directory.",
+                )
             _unpack_secrets(tar, secrets, keep_owners=True)
             tell("  The secrets are back. If no engine runs with them yet, start the engines now")
             tell("  and run this again.")
@@ -176,6 +187,15 @@ def _require_new(data: DataDir) -> None:
     data.unfinished_restore.unlink(missing_ok=True)
 
 
+def _is_embedded(tar: bytes) -> bool:
+    """Whether secrets lie as in a data directory, where one file has the engines' passwords."""
+    try:
+        with tarfile.open(fileobj=io.BytesIO(tar), mode="r:") as archive:
+            return "passwords.json" in archive.getnames()
+    except tarfile.TarError as error:
+        raise CompanionError("The sealed secrets are no archive of ours.") from error
+
+
 def _with_databases_filled(after: AfterRestore, estate: Estate) -> None:
     try:
         after(estate)
@@ -192,6 +212,8 @@ def _opened(source: Path) -> Iterator[Path]:
     if source.is_dir():
         yield source
         return
+    if not source.exists():
+        raise CompanionError(f"There is no backup at {source}.")
     with tempfile.TemporaryDirectory(prefix="companion-backup-") as folder:
         try:
             with tarfile.open(source, "r:") as archive:
@@ -249,9 +271,12 @@ def _unpack_secrets(tar: bytes, target: Path, *, keep_owners: bool = False) -> N
     draft = target.with_name(f".{target.name}.restored")
     shutil.rmtree(draft, ignore_errors=True)
     draft.mkdir(mode=0o700, parents=True)
-    with tarfile.open(fileobj=io.BytesIO(tar), mode="r:") as archive:
-        archive.extractall(draft, filter="data")
-        owners = {member.name: (member.uid, member.gid) for member in archive}
+    try:
+        with tarfile.open(fileobj=io.BytesIO(tar), mode="r:") as archive:
+            archive.extractall(draft, filter="data")
+            owners = {member.name: (member.uid, member.gid) for member in archive}
+    except tarfile.TarError as error:
+        raise CompanionError("The sealed secrets are no archive of ours.") from error
     for path in draft.rglob("*"):
         path.chmod(0o700 if path.is_dir() else 0o600)
     if keep_owners and os.geteuid() == 0:

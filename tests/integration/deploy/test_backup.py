@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import shutil
+import tarfile
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -12,13 +15,20 @@ from pathlib import Path
 import psycopg2
 import pytest
 
+from deploy.companion.backup import create as creation
 from deploy.companion.backup import cut, erasures, sealing
-from deploy.companion.backup.create import create
+from deploy.companion.backup import restore as coming_back
+from deploy.companion.backup.create import create, passphrase_from, without_password
 from deploy.companion.backup.estate import Estate
-from deploy.companion.backup.restore import restore_deployment, verify
+from deploy.companion.backup.restore import restore_deployment, restore_embedded, verify
+from deploy.companion.console import Console
 from deploy.companion.deployment import Deployment, Hosts
 from deploy.companion.errors import CompanionError
+from deploy.companion.installation import Installation
+from deploy.companion.ports import free_port
 from deploy.companion.programs import SERVICES
+from deploy.companion.settings import Settings
+from deploy.companion.startup import up
 from services.auth.domain.erasure import Erasure
 from shared.db.migrations import upgrade
 from shared.erasure import ErasureId
@@ -167,6 +177,193 @@ def test_a_backup_that_was_tampered_with_is_refused(
     (changed / "manifest.json").unlink()
     with pytest.raises(CompanionError, match="is no backup"):
         restore(changed, nothing)
+
+
+def test_secrets_behind_links_are_in_it_and_what_can_not_be_read_stops_it(
+    estate: Estate, fresh: Estate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    elsewhere = tmp_path / "safe"
+    (estate.secrets / "keyvault").rename(elsewhere)
+    (estate.secrets / "keyvault").symlink_to(elsewhere)
+    (elsewhere / "again").symlink_to(estate.secrets)
+
+    restore(create(estate, tmp_path / "backup", PASSPHRASE).path, fresh)
+
+    assert (fresh.secrets / "keyvault" / "keyring.json").read_text() == SECRET
+
+    def refused(*_arguments: object, **_named: object) -> None:
+        raise PermissionError(13, "Permission denied", "a secret")
+
+    monkeypatch.setattr(tarfile.TarFile, "add", refused)
+    with pytest.raises(CompanionError, match="a secret: Permission denied"):
+        create(estate, tmp_path / "other", PASSPHRASE)
+    assert not (tmp_path / "other").exists()
+
+
+def test_secrets_that_change_while_it_is_taken_are_no_part_of_it(
+    estate: Estate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a version that is retired meanwhile would be missing for what the dumps hold."""
+    dump = creation._dump
+
+    def meanwhile(url: str, snapshot: cut.Snapshot, target: Path) -> None:
+        (estate.secrets / "keyvault" / "keyring.json").write_text("without the old version")
+        dump(url, snapshot, target)
+
+    monkeypatch.setattr(creation, "_dump", meanwhile)
+    with pytest.raises(CompanionError, match="were changed"):
+        create(estate, tmp_path / "backup", PASSPHRASE)
+    assert not (tmp_path / "backup").exists()
+
+
+def test_a_passphrase_is_the_same_from_a_file_and_from_the_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "passphrase"
+    file.write_text(f"{PASSPHRASE}\n")
+    monkeypatch.setenv("COMPANION_BACKUP_PASSPHRASE", f"{PASSPHRASE}\r\n")
+    assert passphrase_from(file) == passphrase_from(None) == PASSPHRASE
+    monkeypatch.setenv("COMPANION_BACKUP_PASSPHRASE", " \n")
+    assert passphrase_from(None) is None
+    with pytest.raises(CompanionError, match="can't be read"):
+        passphrase_from(tmp_path / "none")
+    file.write_text("")
+    with pytest.raises(CompanionError, match="shorter than"):
+        create(Estate({}, tmp_path), tmp_path / "backup", passphrase_from(file))
+
+
+def test_no_password_is_in_the_list_of_processes() -> None:
+    for url in (
+        "postgresql://ada:marked%21@[::1]:5432/x?sslmode=require",
+        "postgresql://ada@[::1]:5432/x?password=marked%21&sslmode=require",
+    ):
+        address, environment = without_password(url)
+        assert address == "postgresql://ada@[::1]:5432/x?sslmode=require"
+        assert environment["PGPASSWORD"] == "marked!"
+
+
+def test_what_may_have_waited_over_a_long_weekend_is_sent_once_more(
+    estate: Estate, tmp_path: Path
+) -> None:
+    taken = create(estate, tmp_path / "backup", None)
+    run(estate, "auth", "delete from outbox_sent")
+    for stream, sequence, ago in (
+        ("user.deleted.free", 1, "8 days"),
+        ("user.deleted.free", 2, "6 days"),
+        ("usage.recorded.free", 3, "6 days"),
+        ("usage.recorded.free", 4, "9 minutes"),
+        ("usage.manifest", 5, "9 minutes"),
+    ):
+        run(estate, "auth", _SENT, stream, sequence, str(uuid7()))
+        run(
+            estate,
+            "auth",
+            "update outbox_sent set sent_at = %s::timestamptz - %s::interval where sequence = %s",
+            taken.manifest.at,
+            ago,
+            sequence,
+        )
+
+    assert coming_back._prepare_events(estate.databases["auth"], taken.manifest) == 2
+
+    assert run(estate, "auth", "select sequence from outbox order by sequence") == [(2,), (4,)]
+    # Whoever asks for older usage finds it where it was.
+    kept = run(estate, "auth", "select sequence from outbox_sent order by sequence")
+    assert kept == [(1,), (3,), (5,)]
+
+
+def test_a_manifest_that_tells_of_half_a_backup_is_refused(
+    estate: Estate, nothing: Estate, tmp_path: Path
+) -> None:
+    taken = create(estate, tmp_path / "backup", None)
+    file = taken.path / "manifest.json"
+    whole = json.loads(file.read_text())
+    (taken.path / "auth.dump").unlink()
+    del whole["files"]["auth.dump"]
+    halves = [whole, {**whole, "at": "yesterday"}, {**whole, "databases": {}}, [], "x", None]
+    for half in halves:
+        file.write_text(json.dumps(half))
+        with pytest.raises(CompanionError, match="is damaged"):
+            restore(taken.path, nothing)
+    with file.open("w") as huge:
+        huge.truncate(1 << 30)
+    with pytest.raises(CompanionError, match="is damaged"):
+        restore(taken.path, nothing)
+
+
+def test_the_archive_comes_back_whole_and_replaces_nothing(
+    estate: Estate, fresh: Estate, tmp_path: Path
+) -> None:
+    archived = tmp_path / "archive"
+    (archived / "2026").mkdir(parents=True)
+    for name in ("one.parquet", "two.parquet"):
+        (archived / "2026" / name).write_text(name)
+    taken = create(replace(estate, archive=archived), tmp_path / "backup", PASSPHRASE)
+    (taken.path / "archive" / "2026" / "stranger.parquet").write_text("not in the manifest")
+    back = tmp_path / "back"
+    (back / "2026").mkdir(parents=True)
+    (back / "2026" / "two.parquet").write_text("another")
+
+    restore(taken.path, replace(fresh, archive=back))
+
+    found = {path.name: path.read_text() for path in back.rglob("*") if path.is_file()}
+    assert found == {"one.parquet": "one.parquet", "two.parquet": "another"}
+
+
+def test_a_restore_goes_over_nothing_and_what_it_left_half_way_is_not_started(
+    estate: Estate, tmp_path: Path
+) -> None:
+    taken = create(estate, tmp_path / "backup", PASSPHRASE)
+    environment = {"COMPANION_DATA_DIR": str(tmp_path / "data"), "PORT": str(free_port())}
+    installation = Installation.open(Settings.from_environment(environment))
+    data = installation.data
+
+    def attempt() -> None:
+        restore_embedded(taken.path, installation, PASSPHRASE, tell=lambda _: None)
+
+    for folder in (data.postgres, data.valkey, data.secrets):
+        folder.mkdir(parents=True)
+        (folder / "mine").write_text("x")
+        with pytest.raises(CompanionError, match="is in use"):
+            attempt()
+        assert (folder / "mine").read_text() == "x"
+        shutil.rmtree(folder)
+
+    with pytest.raises(CompanionError, match="of a deployment"):
+        attempt()
+    assert not data.root.joinpath("run").exists()
+    (estate.secrets / "passwords.json").write_text("{}")
+    embedded = create(estate, tmp_path / "embedded", PASSPHRASE)
+    with pytest.raises(CompanionError, match="of the embedded default"):
+        restore(embedded.path, Estate({}, tmp_path / "other"))
+    assert not (tmp_path / "other").exists()
+    with pytest.raises(CompanionError, match="no backup at"):
+        verify(tmp_path / "none", PASSPHRASE)
+
+    # As a kill leaves it.
+    data.secrets.mkdir()
+    data.unfinished_restore.touch()
+    with pytest.raises(CompanionError, match="did not come to its end"):
+        attempt()
+    with pytest.raises(CompanionError, match="did not come to its end"):
+        up(installation, Console())
+
+
+def test_a_database_that_does_not_come_back_is_told_with_those_that_did(
+    estate: Estate, fresh: Estate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken = create(estate, tmp_path / "backup", PASSPHRASE)
+    load = coming_back._load
+
+    def all_but_chat(url: str, dump: Path) -> None:
+        if dump.stem == "chat":
+            dump = tmp_path / "none.dump"
+        load(url, dump)
+
+    monkeypatch.setattr(coming_back, "_load", all_but_chat)
+    with pytest.raises(CompanionError, match="failed for none") as told:
+        restore(taken.path, fresh)
+    assert "auth, keyvault, voice, billing anew" in told.value.remedy
 
 
 def test_an_effect_without_its_cause_makes_it_look_again(

@@ -16,6 +16,7 @@ import pytest
 from deploy.companion import server_checks
 from deploy.companion.care_checks import care
 from deploy.companion.checks import Finding
+from deploy.companion.data_dir import DataDir
 from deploy.companion.queues import declare_all
 from deploy.companion.server_checks import Site, examine_site
 from shared.db.migrations import upgrade
@@ -88,6 +89,31 @@ def test_what_can_not_be_reached_is_a_problem_and_gives_no_password_away(site: S
     assert {one.level for one in findings} == {"problem"}
     assert len(findings) == len(checks)
     assert "marked-password" not in str(findings)
+
+
+def test_what_is_damaged_is_a_finding_beside_the_others(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in [name for name in os.environ if name.startswith(("AUTH_", "COMPANION_"))]:
+        monkeypatch.delenv(name)
+    (tmp_path / "auth-signing-keys.json").write_text("[1]")
+    (tmp_path / "auth-signing-keys.json").chmod(0o600)
+    (tmp_path / "last-backup.json").write_text('{"at": "2026-11-01T00:00:00", "path": 7}')
+    found = care(tmp_path, sandbox=False, data=DataDir(tmp_path))
+    assert [one.subject for one in found] == ["settings", "secrets", "rotation", "backup"]
+    assert "can't be looked at (AttributeError)" in problems(found, "rotation")
+    assert found[3].level == "warning"
+    assert "There is no folder" in problems(care(tmp_path / "none", sandbox=True), "secrets")
+
+    for address in ("", "postgresql:/x:marked-password@h", "postgresql://x:marked-password@h:no"):
+        unknown = replace(site, server_url=address, databases={"chat": address})
+        checks = (server_checks.postgres, server_checks.events)
+        findings = examine_site(unknown, checks)
+        assert [one.level for one in findings] == ["problem", "problem"]
+        assert "marked-password" not in str(findings)
+    with contextlib.closing(psycopg2.connect(site.databases["chat"])) as connection, connection:
+        connection.cursor().execute("delete from alembic_version")
+    assert "IndexError" in problems(examine_site(site, (server_checks.migrations,)))
 
 
 def test_queues_without_listeners_and_a_broker_that_is_full_are_told(

@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import json
 import re
+import shutil
+from collections.abc import Iterator
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -14,9 +16,11 @@ import psycopg2
 import pytest
 from psycopg2 import OperationalError
 
+from deploy.companion import passwords
 from deploy.companion.alone import engines_alone
 from deploy.companion.data_dir import DataDir, replace_private
 from deploy.companion.databases import database_url
+from deploy.companion.errors import CompanionError
 from deploy.companion.installation import Installation
 from deploy.companion.passwords import rotate
 from deploy.companion.prepare import create_secrets, read_passwords
@@ -94,6 +98,44 @@ def test_the_embedded_engines_take_new_passwords(tmp_path: Path) -> None:
         old = new.replace(after.postgres_role, before.postgres_role)
         with pytest.raises(OperationalError, match="password"):
             psycopg2.connect(database_url(old, "postgres"))
+
+
+def test_passwords_that_held_outlive_a_call_that_was_killed_while_it_tried_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    create_secrets(tmp_path / "data")
+    environment = {"COMPANION_DATA_DIR": str(tmp_path / "data"), "SANDBOX": "1"}
+    installation = Installation.open(Settings.from_environment(environment))
+    data = installation.data
+    data.create()
+    data.postgres.mkdir()
+    (data.postgres / "PG_VERSION").write_text("18")
+    known = read_passwords(data)
+    at_work = []
+
+    @contextlib.contextmanager
+    def engines_with(installation: Installation) -> Iterator[None]:
+        at_work.append(read_passwords(installation.data))
+        if len(at_work) == 2:
+            # As they lie there while the others are tried.
+            shutil.copytree(data.secrets, tmp_path / "killed")
+        if at_work:
+            raise CompanionError("They do not start.")
+        yield
+
+    monkeypatch.setattr(passwords, "engines_alone", engines_with)
+    with pytest.raises(CompanionError, match="do not start"):
+        rotate(installation)
+    assert at_work[0] == known == read_passwords(data)
+    assert at_work[1] != known
+
+    shutil.rmtree(data.secrets)
+    shutil.copytree(tmp_path / "killed", data.secrets)
+    assert read_passwords(data) == at_work[1]
+    with pytest.raises(CompanionError, match="do not start"):
+        rotate(installation)
+    assert at_work[2:] == at_work[:2]
+    assert read_passwords(data) == known
 
 
 def test_a_second_login_acts_as_the_owner_of_the_database(postgres_server: PostgresServer) -> None:

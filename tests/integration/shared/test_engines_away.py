@@ -30,6 +30,7 @@ from tests.support.tokens import write_identities
 
 ROOT = Path(__file__).parents[3]
 CELERY = ("celery", "-A", "services.voice.worker:app")
+WORKER = ("worker", "--beat", "--loglevel", "info")
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +122,7 @@ def test_whoever_starts_without_engines_waits_for_them(processes: Processes) -> 
         others = [
             stack.enter_context(processes.background("relay", "shared.messaging.relay", "voice")),
             stack.enter_context(
-                processes.background("worker", *CELERY, "worker", "--concurrency", "1")
+                processes.background("worker", *CELERY, *WORKER, "--concurrency", "1")
             ),
         ]
         started = [web, *others]
@@ -151,3 +152,7 @@ def test_whoever_starts_without_engines_waits_for_them(processes: Processes) -> 
         processes.valkey.child.start_again(processes.valkey.engine.is_ready)
         for one in others:
             one.child.wait_until(one.is_ready)
+        # Its beat has waited as well: had it ended, the worker would soon do so, too.
+        said = others[1].child.log.read_text()
+        assert "beat: Starting" in said
+        assert "Assertion" not in said

@@ -9,7 +9,10 @@ from pathlib import Path
 
 import psycopg2
 import pytest
-from sqlalchemy.exc import OperationalError
+from alembic import command
+from alembic.config import Config
+from psycopg2.errors import DeadlockDetected
+from sqlalchemy.exc import IntegrityError, OperationalError
 
 from shared.db import migrations
 from tests.support.engines import PostgresServer
@@ -26,12 +29,19 @@ from alembic import op
 from shared.db.migrations import backfill, create_index_concurrently
 revision, down_revision, branch_labels, depends_on = "0002", "0001", None, None
 def upgrade():
-    op.execute("alter table thing add column colour text")
+    op.execute("alter table thing add column if not exists colour text")
     create_index_concurrently("ix_thing_colour", "thing", "colour", where="colour is not null")
     backfill(
         "update thing set done = false where id in"
         " (select id from thing where done is null limit 10)"
     )
+"""
+_UNIQUE = """
+from alembic import op
+from shared.db.migrations import create_index_concurrently
+revision, down_revision, branch_labels, depends_on = "0003", "0002", None, None
+def upgrade():
+    create_index_concurrently("ux_thing_done", "thing", "done", unique=True)
 """
 _ENV = """
 from sqlalchemy import MetaData
@@ -79,6 +89,37 @@ def test_a_migration_that_gets_no_lock_gives_way_and_is_tried_again(url: str) ->
         threading.Timer(0.3, reader.commit).start()
         migrations.upgrade("toy", url)
     reader.close()
+    assert rows(url, "select version_num from alembic_version") == [("0002",)]
+
+
+def test_an_index_that_can_not_be_made_is_taken_away_and_refuses_no_row(
+    url: str, tmp_path: Path
+) -> None:
+    versions = tmp_path / "toy" / "storage" / "migrations" / "versions"
+    (versions / "0003_unique.py").write_text(_UNIQUE)
+    with pytest.raises(IntegrityError, match="could not create unique index"):
+        migrations.upgrade("toy", url)
+    assert rows(url, "select version_num from alembic_version") == [("0002",)]
+    assert rows(url, "select to_regclass('ux_thing_done')") == [(None,)]
+
+
+def test_a_deadlock_with_the_service_is_tried_again(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried = []
+    run = command.upgrade
+
+    def upgrade(config: Config, revision: str) -> None:
+        tried.append(revision)
+        if len(tried) == 1:
+            raise OperationalError("alter table thing", {}, DeadlockDetected())
+        run(config, revision)
+
+    # As PostgreSQL says it.
+    monkeypatch.setattr(DeadlockDetected, "pgcode", "40P01")
+    monkeypatch.setattr(command, "upgrade", upgrade)
+    migrations.upgrade("toy", url)
+    assert len(tried) == 2
     assert rows(url, "select version_num from alembic_version") == [("0002",)]
 
 

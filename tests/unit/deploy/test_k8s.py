@@ -430,6 +430,16 @@ def test_who_pays_is_never_served_by_one_pod_alone(overlay: str) -> None:
         assert 2 <= one["spec"]["minReplicas"] < one["spec"]["maxReplicas"]
 
 
+@pytest.mark.parametrize("overlay", ["production", "production-ha"])
+def test_what_each_turn_passes_through_has_room_for_a_burst_of_one_tier(overlay: str) -> None:
+    """It is over before an autoscaler has seen it: docs/capacity.md."""
+    least = {
+        one["metadata"]["name"]: one["spec"]["minReplicas"]
+        for one in of_kind(overlay, "HorizontalPodAutoscaler")
+    }
+    assert all(least[name] >= 4 for name in ("gateway", "egress", "keyvault"))
+
+
 def test_a_larger_tiers_replicas_are_kept_emptier() -> None:
     targets = [
         questions_of(process)[0].target

@@ -64,7 +64,10 @@ def reached(overlay: str, caller: Pod) -> set[str]:
     ours = [Pod(name, pod["metadata"]["labels"], "companion") for name, pod in pods(overlay)]
     ports = (443, 3000, 3001, 5432, 5672, 6379, 8000, 8001, 8080, 8081)
     outside = {"internet": "93.184.216.34", "engines": "192.0.2.10", "cloud": "169.254.169.254"}
-    others = [*((one.name, one) for one in ours), *((n, Outside(a)) for n, a in outside.items())]
+    others: list[tuple[str, Pod | Outside]] = [
+        *((one.name, one) for one in ours),
+        *((n, Outside(a)) for n, a in outside.items()),
+    ]
     return {name for name, other in others for port in ports if policies.allow(caller, other, port)}
 
 

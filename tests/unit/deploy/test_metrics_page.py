@@ -46,3 +46,10 @@ def test_the_page_tells_what_there_is() -> None:
 @pytest.mark.parametrize("label", ["user", "user_id", "key", "path", "email", "request_id"])
 def test_no_label_is_without_bounds(label: str) -> None:
     assert [name for name, (_, labels) in _in_code().items() if label in labels] == []
+
+
+def test_no_label_is_one_that_prometheus_gives_to_all_that_it_scrapes() -> None:
+    """Of two with a name ours would become `exported_…`, and no rule would find it."""
+    given = {"job", "instance", "process", "pool", "kind"}
+    given |= {"namespace", "pod", "container", "endpoint", "node"}  # of Kubernetes' operator
+    assert [name for name, (_, labels) in _in_code().items() if given & set(labels)] == []

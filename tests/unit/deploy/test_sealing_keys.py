@@ -75,7 +75,24 @@ def test_the_version_in_use_can_not_be_taken_out(data: DataDir) -> None:
     add(path, chosen, shown_seconds=0)
     with pytest.raises(CompanionError, match="no version 3"):
         drop(path, chosen, 3)
+    add(path, chosen, shown_seconds=60)
+    with pytest.raises(CompanionError, match="about to be used"):
+        drop(path, chosen, 3)
     drop(path, chosen, 1)
-    assert set(keys_of(versions(path, chosen), chosen)) == {2}
+    assert set(keys_of(versions(path, chosen), chosen)) == {2, 3}
     with pytest.raises(CompanionError, match="There are no doors"):
         kind("doors")
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"sealing_keys": []}', '{"sealing_keys": [1]}'])
+def test_a_damaged_file_is_told_in_one_sentence_and_stays_as_it_is(
+    data: DataDir, text: str
+) -> None:
+    chosen = kind("webhooks")
+    path = chosen.file(data)
+    path.write_text(text)
+    with pytest.raises(CompanionError, match="can't be read from"):
+        versions(path, chosen)
+    with pytest.raises(CompanionError, match="can't be read from"):
+        add(path, chosen)
+    assert path.read_text() == text

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -71,6 +73,27 @@ def test_what_a_job_opens_is_none_of_the_first_three_descriptors() -> None:
 
     assert opened[0] > 2
     os.close(opened[0])
+
+
+_REHEARSAL = """
+import contextlib, os
+from shared.messaging.celery_app import _Process
+from shared.messaging.subscriptions import Listen
+
+@contextlib.asynccontextmanager
+async def wire():
+    yield None
+
+os.close(0)
+_Process(Listen("chat"), wire).rehearse()
+print("alive")
+"""
+
+
+def test_a_beat_survives_its_rehearsal_without_a_standard_input() -> None:
+    """In a process of its own, which libuv would end without a word that could be caught."""
+    done = subprocess.run([sys.executable, "-c", _REHEARSAL], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "alive\n"), done.stderr
 
 
 def test_jobs_run_again_and_again_with_what_they_are_given() -> None:
@@ -188,10 +211,10 @@ def test_runs_are_counted_and_the_last_good_one_is_known() -> None:
     before = time.time()
     ticking(listen, Wired("the verbs", "the database"))
     failures = "companion_job_failures_total"
-    assert counted(failures, job="tidy", reason="dependency_unavailable") == 1
-    assert counted(failures, job="tidy", reason="bug") == 1
-    assert counted("companion_job_seconds_count", job="tidy") == 3
-    assert counted("companion_job_done_at_seconds", job="tidy") >= before
+    assert counted(failures, job_name="tidy", reason="dependency_unavailable") == 1
+    assert counted(failures, job_name="tidy", reason="bug") == 1
+    assert counted("companion_job_seconds_count", job_name="tidy") == 3
+    assert counted("companion_job_done_at_seconds", job_name="tidy") >= before
 
 
 @pytest.mark.parametrize(("process_name", "times"), [("MainProcess", 1), ("Beat", 0)])
