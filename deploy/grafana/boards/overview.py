@@ -171,7 +171,8 @@ OVERVIEW = Board(
                     "short",
                     [
                         Line(
-                            "sum by (service, job_name) (increase(companion_job_failures_total[30m]))",
+                            "sum by (service, job_name)"
+                            " (increase(companion_job_failures_total[30m]))",
                             "{{service}} {{job_name}}",
                         )
                     ],
