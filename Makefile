@@ -7,8 +7,10 @@ BIN := $(VENV)/bin
 SERVICES := auth keyvault chat voice billing
 UV := $(BIN)/uv
 # Trust what the machine trusts, where it says so: a proxy may sign with an authority of its own.
-export UV_SYSTEM_CERTS ?= $(if $(wildcard /etc/ssl/certs/ca-certificates.crt /etc/ssl/cert.pem \
-	/etc/pki/tls/certs/ca-bundle.crt),true,false)
+AUTHORITIES := $(firstword $(wildcard /etc/ssl/certs/ca-certificates.crt /etc/ssl/cert.pem \
+	/etc/pki/tls/certs/ca-bundle.crt))
+export UV_SYSTEM_CERTS ?= $(if $(AUTHORITIES),true,false)
+export NODE_EXTRA_CA_CERTS ?= $(AUTHORITIES)
 LOCK = $(UV) pip compile --quiet --universal --generate-hashes --no-emit-index-url \
 	--no-annotate --python-version 3.11 --custom-compile-command "make lock"
 
