@@ -6,6 +6,7 @@ import asyncio
 import json
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from uuid import uuid4
 
 import httpx
@@ -27,8 +28,13 @@ class Chatter:
 
 async def chatters(suite: Suite, tier: str, number: int) -> list[Chatter]:
     """So many users of a tier, ready to ask."""
-    key, places = _signing_key(suite), asyncio.Semaphore(_AT_ONCE)
-    async with httpx.AsyncClient(base_url=suite.url, trust_env=False, timeout=30) as client:
+    return await chatters_at(suite.url, suite.installation.data.signing_keys, tier, number)
+
+
+async def chatters_at(url: str, signing_keys: Path, tier: str, number: int) -> list[Chatter]:
+    """The same at any gateway, whose tokens are signed with the keys in that file."""
+    key, places = _signing_key(signing_keys), asyncio.Semaphore(_AT_ONCE)
+    async with httpx.AsyncClient(base_url=url, trust_env=False, timeout=30) as client:
 
         async def one() -> Chatter:
             async with places:
@@ -37,8 +43,8 @@ async def chatters(suite: Suite, tier: str, number: int) -> list[Chatter]:
         return await asyncio.gather(*(one() for _ in range(number)))
 
 
-def _signing_key(suite: Suite) -> ECKey:
-    document = json.loads(suite.installation.data.signing_keys.read_text())
+def _signing_key(signing_keys: Path) -> ECKey:
+    document = json.loads(signing_keys.read_text())
     (active,) = [key for key in document["keys"] if key["state"] == "active"]
     return ECKey.import_key(active)
 

@@ -110,9 +110,12 @@ def _leave_imports_alone() -> None:
 def _draw(kind: str, of: Drawing, low: float, high: float, **options: Any) -> Markup:
     # Takes a tenth of a second to import, and only this page needs it.
     import pygal
+    from pygal.etree import etree
     from pygal.style import Style
 
     _leave_imports_alone()
+    # It would take lxml where that happens to be installed, whose elements are none of ours.
+    etree.to_etree()
     scale = ticks(low, high, whole=of.whole)
     chart = getattr(pygal, kind)(
         style=Style(

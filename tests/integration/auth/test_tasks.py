@@ -32,6 +32,7 @@ JOBS = {
             "remind_silent_services",
         ),
         "send_due_mails",
+        "verify_audit",
     )
 }
 

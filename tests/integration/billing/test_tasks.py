@@ -287,6 +287,7 @@ async def test_every_job_does_its_work(actions: Actions, database: Database) -> 
         "billing.jobs.watch_producers",
         "billing.jobs.tell_limits",
         "billing.jobs.link_ledger",
+        "billing.jobs.verify_ledger",
         "billing.jobs.check_rollups",
         "billing.jobs.archive_ledger",
         "billing.jobs.export_days",

@@ -286,7 +286,7 @@ async def test_a_stalled_valkey_is_not_felt_where_the_answer_is_written(
                     os.kill(server.child.pid, signal.SIGCONT)
             gaps = [b - a for a, b in pairwise(arrivals)]
             assert len(arrivals) > 20
-            assert max(gaps) < 0.2
+            assert max(gaps) < 0.5
 
 
 async def test_following_ends_with_the_sign_in_of_who_follows(chat: ChatSuite) -> None:

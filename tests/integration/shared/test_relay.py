@@ -9,6 +9,7 @@ from uuid import uuid4
 
 import pytest
 from prometheus_client import REGISTRY
+import structlog
 from structlog.testing import capture_logs
 
 from shared.events.user import UserRegistered
@@ -218,6 +219,8 @@ def test_an_outage_is_told_of_once_and_so_is_its_end(
     cut_off: Herald, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(relays, "_PAUSE_IN_TROUBLE", 0)
+    # One that is used for the first time below: loggers keep what was set up at their first use.
+    monkeypatch.setattr(relays, "log", structlog.get_logger())
     cut_off.publish([a_usage()])
     publisher = _AwayForAWhile(cut_off.broker_url)
     relay = Relay("herald", cut_off.engine, publisher)
