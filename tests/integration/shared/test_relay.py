@@ -8,8 +8,8 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from prometheus_client import REGISTRY
 import structlog
+from prometheus_client import REGISTRY
 from structlog.testing import capture_logs
 
 from shared.events.user import UserRegistered
