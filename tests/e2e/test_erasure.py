@@ -202,6 +202,7 @@ async def test_a_service_that_is_away_is_named_and_catches_up(suite: Suite, ada:
     assert await traces_of(suite, ada) == {}
 
 
+@pytest.mark.slow
 async def test_workers_that_die_while_they_forget_forget_all_the_same(
     suite: Suite, ada: Person
 ) -> None:

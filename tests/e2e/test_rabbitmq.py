@@ -13,6 +13,7 @@ from tests.support.suite import running_suite
 pytestmark = [pytest.mark.e2e, pytest.mark.rabbitmq]
 
 
+@pytest.mark.slow
 def test_the_tour_works_over_rabbitmq(tmp_path: Path, rabbitmq_server: RabbitServer | None) -> None:
     if rabbitmq_server is None:
         pytest.skip("this machine has no RabbitMQ")

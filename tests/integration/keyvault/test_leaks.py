@@ -111,6 +111,7 @@ async def test_the_hunt_finds_what_is_there(hunt: Hunt, worker: Worker) -> None:
         assert hunt.traces_in(b"... " + slip + b" ...") == [key]
 
 
+@pytest.mark.slow
 async def test_no_key_is_ever_found_outside(
     hunt: Hunt,
     worker: Worker,
