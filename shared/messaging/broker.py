@@ -76,6 +76,9 @@ def transport_options(broker_url: str) -> Mapping[str, Any]:
         "visibility_timeout": 300,
         "unacked_restore_interval": 5,
         "unacked_restore_throttle": 1,
+        # A worker that is killed while it gives messages back keeps all others from doing so for
+        # as long; the usual is as long as a message stays away.
+        "unacked_mutex_expire": 30,
         "socket_timeout": 30,
         "socket_connect_timeout": 3,
         "socket_keepalive": True,

@@ -14,8 +14,13 @@ from tests.support.event_service.storage import create_tables
 from tests.support.event_service.tasks import listen_as
 from tests.support.event_service.world import Herald, Scribe
 
-# A message that its worker has not acknowledged comes back after a second instead of five minutes.
-SHORT_WAITS = {"visibility_timeout": 1, "unacked_restore_interval": 0.2}
+# A message that its worker has not acknowledged comes back after a second instead of five minutes,
+# also when a worker was killed just when it gave others back.
+SHORT_WAITS = {
+    "visibility_timeout": 1,
+    "unacked_restore_interval": 0.2,
+    "unacked_mutex_expire": 2,
+}
 
 
 @pytest.fixture(scope="session")

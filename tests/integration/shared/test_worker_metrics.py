@@ -61,7 +61,8 @@ def test_a_worker_shows_what_its_children_did(
         os.kill(child, signal.SIGKILL)
         herald.publish([a_usage() for _ in range(2)], tier=TIER)
         herald.drain()
-        eventually(lambda: handled() == 5, "all five were handled")
+        # The message that the first one held may come to the other one twice.
+        eventually(lambda: handled() >= 5, "all five were handled")
         assert children() == 1
     finally:
         worker.kill()

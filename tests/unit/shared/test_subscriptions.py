@@ -148,5 +148,6 @@ def test_rabbitmq_confirms_and_valkey_waits_long_enough() -> None:
     assert transport_options(RABBITMQ)["confirm_publish"] is True
     options = transport_options(VALKEY)
     assert options["visibility_timeout"] == 300
+    assert options["unacked_mutex_expire"] < options["visibility_timeout"]
     assert options["priority_steps"] == [0]
     assert options["socket_timeout"] is not None
