@@ -51,18 +51,19 @@ def test_a_worker_shows_what_its_children_did(
 
         herald.publish([a_usage() for _ in range(3)], tier=TIER)
         herald.drain()
-        eventually(lambda: handled() == 3, "three events were handled")
+        # Or more: what a test before left, and what came twice, counts as well.
+        eventually(lambda: handled() >= 3, "three events were handled")
         shown = page()
         assert _sample(shown, r'companion_event_age_seconds_count\{[^}]*tier="pro"[^}]*\}') >= 1
         assert children() == 1
         # Another child takes its place, and what the first one counted stays.
         counting = {int(file.stem.rpartition("_")[2]) for file in tmp_path.glob("gauge_livesum_*")}
         (child,) = counting - {worker.process_id}
+        before = handled()
         os.kill(child, signal.SIGKILL)
         herald.publish([a_usage() for _ in range(2)], tier=TIER)
         herald.drain()
-        # The message that the first one held may come to the other one twice.
-        eventually(lambda: handled() >= 5, "all five were handled")
+        eventually(lambda: handled() >= before + 2, "the others were handled, too")
         assert children() == 1
     finally:
         worker.kill()
