@@ -185,11 +185,7 @@ def _scaled(process: Process) -> Object:
         process.name,
         labels_of(process),
         {
-            "scaleTargetRef": {
-                "apiVersion": "apps/v1",
-                "kind": "Deployment",
-                "name": process.name,
-            },
+            "scaleTargetRef": _deployment_of(process),
             "minReplicaCount": replicas.least,
             "maxReplicaCount": replicas.most,
             "pollingInterval": _ASK_SECONDS,
@@ -230,11 +226,7 @@ def _by_cpu(process: Process) -> Object:
         process.name,
         labels_of(process),
         {
-            "scaleTargetRef": {
-                "apiVersion": "apps/v1",
-                "kind": "Deployment",
-                "name": process.name,
-            },
+            "scaleTargetRef": _deployment_of(process),
             "minReplicas": replicas.least,
             "maxReplicas": replicas.most,
             "behavior": _pace(),
@@ -249,6 +241,10 @@ def _by_cpu(process: Process) -> Object:
             ],
         },
     )
+
+
+def _deployment_of(process: Process) -> Object:
+    return {"apiVersion": "apps/v1", "kind": "Deployment", "name": process.name}
 
 
 def _pace() -> Object:
