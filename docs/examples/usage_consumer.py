@@ -30,6 +30,7 @@ from kombu import Exchange, Queue
 BROKER_URL = os.environ["BROKER_URL"]
 DATABASE = os.environ.get("USAGE_DATABASE", "usage.sqlite3")
 ON_RABBITMQ = urlsplit(BROKER_URL).scheme.startswith(("amqp", "pyamqp"))
+VISIBILITY_SECONDS = int(os.environ.get("USAGE_VISIBILITY_SECONDS", "300"))
 
 TABLES = """
 create table if not exists usage (
@@ -83,7 +84,10 @@ app.conf.update(
     broker_transport_options={}
     if ON_RABBITMQ
     else {
-        "visibility_timeout": int(os.environ.get("USAGE_VISIBILITY_SECONDS", "300")),
+        "visibility_timeout": VISIBILITY_SECONDS,
+        # A process that is killed while it gives messages back keeps all others, also the suite's
+        # own, from doing so for as long.
+        "unacked_mutex_expire": min(30, VISIBILITY_SECONDS),
         "priority_steps": [0],
         "socket_keepalive": True,
     },
