@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from types import TracebackType
 from typing import ClassVar
+
+import structlog
 
 from services.auth.domain.ports import SigningKeySource
 from services.auth.storage.audit import SqlAudit
@@ -19,11 +22,18 @@ from services.auth.storage.organisations import SqlInvitations, SqlMembers, SqlO
 from services.auth.storage.personal_tokens import SqlPersonalTokens
 from services.auth.storage.second_factors import SqlSecondFactors
 from services.auth.storage.sign_ins import SqlSignIns
-from services.auth.storage.users import SqlUsers
+from services.auth.storage.users import SqlUsers, effective_tiers
 from shared.db.database import Database
 from shared.db.unit_of_work import SqlUnitOfWork
+from shared.errors import Unavailable
+from shared.ids import UserId
 from shared.limits.current_tiers import CurrentTiers
 from shared.news.ended_sessions import EndedSessions
+
+log = structlog.get_logger(__name__)
+
+# Each further one means that somebody changed it once more meanwhile.
+_MOST_TELLINGS = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,4 +98,20 @@ class SqlWork(SqlUnitOfWork):
         await super().__aexit__(kind, error, trace)
         if error is None:
             await self._news.ended_sessions.tell(self.ended_credentials.fresh)
-            await self._news.current_tiers.tell(self.users.retiered)
+            await self._tell_tiers(self.users.retiered)
+
+    async def _tell_tiers(self, tiers: Mapping[UserId, str]) -> None:
+        """Of two changes of a user the later one may be told first. So whoever has told looks what
+        counts now, and tells that: the last to tell looks after both were committed."""
+        for _ in range(_MOST_TELLINGS):
+            if not tiers:
+                return
+            await self._news.current_tiers.tell(tiers)
+            try:
+                async with self._database.connection() as connection:
+                    present = await effective_tiers(connection, tiers)
+            except Unavailable:
+                # What was changed is committed; the next access token carries the tier anyhow.
+                log.warning("told_tiers_not_checked", users=len(tiers))
+                return
+            tiers = {user: tier for user, tier in present.items() if tier != tiers[user]}

@@ -136,13 +136,19 @@ class SqlUsers:
         """Their effective tier may have changed, or they are gone: everybody is told once this is
         committed."""
         if user_ids:
-            rows = await self._connection.fetch(_EFFECTIVE_TIERS, list(user_ids))
-            users = [user for user in map(from_row, rows) if user is not None]
-            self.retiered |= dict.fromkeys(user_ids, NO_TIER)
-            self.retiered |= {user.id: user.effective_tier for user in users}
+            self.retiered |= await effective_tiers(self._connection, user_ids)
 
     async def forget_unproven_before(self, at: datetime, *, most: int) -> int:
         return len(await self._connection.fetch(_FORGET_UNPROVEN, at, most))
+
+
+async def effective_tiers(
+    connection: Connection, user_ids: Collection[UserId]
+) -> dict[UserId, str]:
+    """What counts for each: their own tier, their organisation's, or NO_TIER once they are gone."""
+    rows = await connection.fetch(_EFFECTIVE_TIERS, list(user_ids))
+    users = [user for user in map(from_row, rows) if user is not None]
+    return dict.fromkeys(user_ids, NO_TIER) | {user.id: user.effective_tier for user in users}
 
 
 def from_row(row: Row | None) -> User | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -35,14 +35,15 @@ from services.auth.domain.organisation import (
 )
 from services.auth.domain.origin import NOWHERE
 from services.auth.domain.user import EmailAddress, User
-from services.auth.storage.unit_of_work import SqlWork
+from services.auth.storage.unit_of_work import News, SqlWork
 from shared.clock import SystemClock
 from shared.db.database import Database
 from shared.events import Fact
 from shared.events.subscription import SubscriptionChanged
-from shared.ids import uuid7
+from shared.ids import UserId, uuid7
 from shared.limits.admission import open_cache, tier_key
-from tests.support.auth import a_user
+from shared.limits.current_tiers import CurrentTiers
+from tests.support.auth import HeldKeys, a_user, some_signing_keys
 from tests.support.auth_organisations import an_organisation
 
 NewWork = Callable[[], SqlWork]
@@ -291,6 +292,43 @@ async def test_a_lost_seat_is_told_to_valkey_at_once(new_work: NewWork, cache_ur
         await follow([subscribed(firm, owner, seats=2, revision=2, tier="free")])
         for user in (owner, early):
             assert await cache.get(tier_key(str(user.id))) == b"free"
+
+
+async def test_of_two_changes_the_one_that_was_committed_last_stays_told(
+    database: Database, news: News, new_work: NewWork, cache_url: str
+) -> None:
+    user = somebody()
+    async with new_work() as work:
+        await work.users.add(user)
+    committed, may_tell = asyncio.Event(), asyncio.Event()
+
+    class Held(CurrentTiers):
+        """Tells only when it may."""
+
+        async def tell(self, tiers: Mapping[UserId, str]) -> None:
+            committed.set()
+            await may_tell.wait()
+            await super().tell(tiers)
+
+    async with open_cache(cache_url) as cache:
+        slow = News(news.ended_sessions, Held(cache))
+        late = FollowSubscriptions(
+            lambda: SqlWork(database, slow, HeldKeys(some_signing_keys())), CLOCK
+        )
+        early_change = asyncio.create_task(late([paid(user, tier="pro", revision=1)]))
+        await committed.wait()
+        await FollowSubscriptions(new_work, CLOCK)([paid(user, tier="enterprise", revision=2)])
+        assert await cache.get(tier_key(str(user.id))) == b"enterprise"
+
+        may_tell.set()
+        await early_change
+
+        assert await cache.get(tier_key(str(user.id))) == b"enterprise"
+
+
+def paid(user: User, *, tier: str, revision: int) -> Fact[SubscriptionChanged]:
+    event = SubscriptionChanged(user_id=user.id, tier_name=tier, seats=1, revision=revision)
+    return Fact(event=event, subject=user.id, tier=tier)
 
 
 # What is kept
