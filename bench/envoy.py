@@ -321,6 +321,13 @@ def without(*fields: str) -> Change:
     return change
 
 
+def without_memory(configuration: Configuration) -> None:
+    """No token is remembered: each one's signature is checked at each request."""
+    for here in manager(configuration)["http_filters"]:
+        for provider in here["typed_config"].get("providers", {}).values():
+            provider.pop("jwt_cache_config", None)
+
+
 def one_route(configuration: Configuration) -> None:
     """Only the route that the requests take."""
     (host,) = manager(configuration)["route_config"]["virtual_hosts"]
@@ -412,6 +419,7 @@ PARTS: Mapping[str, Mapping[str, Change]] = {
         "shield": without_filter("local_ratelimit"),
         "personal tokens": without_filter("ext_authz"),
         "token check": without_filter("jwt_authn"),
+        "remembered tokens": without_memory,
         "body limit": without_filter("buffer"),
         "two of three access logs": first_log_only,
         "ambiguous paths and hosts": without_ambiguity,

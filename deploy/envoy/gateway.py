@@ -147,6 +147,7 @@ class GatewaySettings:
     access_log: Path | None = None  # None means stdout
     trusted_proxies: int = 0  # how many proxies in front of this one may say who the client is
     jwks_cache_seconds: int = 60
+    remembered_tokens: int = 4_000  # where turns are made, by each thread, of 9 KB each; 0: none
     shield_requests_per_second: int = 1_000  # of one client address; its burst is twice that
     max_connections: int = 20_000
     body_limit_bytes: int = MEBIBYTE
@@ -179,6 +180,7 @@ class GatewaySettings:
                 "legacy": ("LEGACY_URL", BaseUrl.parse),
                 "trusted_proxies": ("GATEWAY_TRUSTED_PROXIES", whole),
                 "jwks_cache_seconds": ("GATEWAY_JWKS_CACHE_SECONDS", whole),
+                "remembered_tokens": ("GATEWAY_REMEMBERED_TOKENS", whole),
                 "shield_requests_per_second": ("GATEWAY_SHIELD_REQUESTS_PER_SECOND", whole),
                 "max_connections": ("GATEWAY_MAX_CONNECTIONS", whole),
                 "upload_seconds": ("GATEWAY_UPLOAD_SECONDS", whole),

@@ -22,6 +22,8 @@ ROUTES = {
     "billing": "/billing/usage",
 }
 PATIENCE_SECONDS = 90
+# Where turns are made the gateway remembers tokens, and lets these pass to chat.
+THROUGH = "chat, through the gateway"
 # What the gateway says itself; a service's own refusal says something else.
 GATEWAYS_WORDS = "A valid access token is needed."
 
@@ -57,10 +59,13 @@ async def measure(suite: Suite) -> None:
         name: refused_after(f"http://127.0.0.1:{ports[name]}{path}", person, began)
         for name, path in ROUTES.items()
     }
-    gateway = refused_after(suite.url + "/keys/openai", person, began, GATEWAYS_WORDS)
-    after = await asyncio.gather(gateway, *measured.values())
-    for name, seconds in zip(("gateway", *measured), after, strict=True):
-        print(f"{name:10} refuses the key's tokens after {seconds:5.1f} s")
+    measured |= {
+        "gateway": refused_after(suite.url + "/keys/openai", person, began, GATEWAYS_WORDS),
+        THROUGH: refused_after(suite.url + ROUTES["chat"], person, began),
+    }
+    after = await asyncio.gather(*measured.values())
+    for name, seconds in zip(measured, after, strict=True):
+        print(f"{name:25} refuses the key's tokens after {seconds:5.1f} s")
     began = time.monotonic()
     await person.refresh()
     for path in ROUTES.values():

@@ -126,6 +126,7 @@ def test_the_environment_names_the_gateway() -> None:
             "GATEWAY_ADMIN": "/run/admin.sock",
             "GATEWAY_METRICS": "0.0.0.0:9100",
             "GATEWAY_TRUSTED_PROXIES": "2",
+            "GATEWAY_REMEMBERED_TOKENS": "70",
         },
         ("free", "pro"),
     )
@@ -138,6 +139,7 @@ def test_the_environment_names_the_gateway() -> None:
     assert settings.legacy == BaseUrl("http", Endpoint("legacy", 3000), "")
     assert settings.legacy_checks_tokens
     assert (settings.sandbox, settings.trusted_proxies) == (True, 2)
+    assert settings.remembered_tokens == 70
     assert settings.admin == Path("/run/admin.sock")
     assert settings.metrics == Endpoint("0.0.0.0", 9100)
 
@@ -160,6 +162,7 @@ def test_a_missing_service_is_named(missing: str) -> None:
         ("GATEWAY_LISTEN", "[::1"),
         ("GATEWAY_ADMIN", "10.0.0.7:9901"),
         ("GATEWAY_MAX_CONNECTIONS", "-1"),
+        ("GATEWAY_REMEMBERED_TOKENS", "all"),
         ("CORS_ORIGINS", "https://*.example"),
         ("SANDBOX", "perhaps"),
     ],

@@ -250,6 +250,7 @@ def bad_tokens(suite: Suite, good: str) -> dict[str, str]:
     text = suite.installation.data.signing_keys.read_text()
     ours = parse_signing_keys(text).active
     foreign = ECKey.generate_key("P-256", {"kid": str(ours.kid), "use": "sig", "alg": "ES256"})
+    removed = ECKey.generate_key("P-256", {"kid": "a-removed-key", "use": "sig", "alg": "ES256"})
     now = int(time.time())
 
     def signed(key: ECKey, *, at: int = now, **changes: Any) -> str:
@@ -259,6 +260,7 @@ def bad_tokens(suite: Suite, good: str) -> dict[str, str]:
     return {
         "expired": signed(ours, at=now - 3600),
         "foreign": signed(foreign),
+        "of a key that is not published": signed(removed),
         "another audience's": signed(ours, aud="somebody-else"),
         "unsigned": good.rpartition(".")[0] + ".",
     }
