@@ -25,6 +25,7 @@ from statistics import median
 from uuid import uuid4
 
 import httpx
+import psycopg2
 
 from bench.load import Call, NextCall, Outcome, at_rate, in_flight
 from bench.processes import Meter
@@ -40,6 +41,7 @@ from tests.support.sessions import know_ended_sessions
 from tests.support.tokens import TokenMint, identity_of, write_identities
 
 _USERS = 200
+_COUNTED_SECONDS = 1.2  # after that PostgreSQL's counters hold what its processes did
 _OURS = Path(__file__).parent.parent
 
 
@@ -51,6 +53,16 @@ class Plan:
     uses: int
     at_once: int
     rate: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Round:
+    """What came of one, and what it cost."""
+
+    outcome: Outcome
+    cpu_seconds: float
+    database_seconds: float
+    commits: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +84,13 @@ class Keyvault:
 
     def _question(self, user: UserId, token: str, me: ServiceIdentity) -> Call:
         grant = me.grant(user_id=user, provider="openai", request_id=str(uuid4()))
-        headers = {"x-companion-grant": grant, "x-companion-user": token}
+        headers = {
+            "x-companion-grant": grant,
+            "x-companion-user": token,
+            # The egress hands these on as well.
+            "x-request-id": str(uuid4()),
+            "traceparent": f"00-{uuid4().hex}-{uuid4().hex[:16]}-01",
+        }
         return Call(f"{self.internal}/internal/egress/openai/v1/chat/completions", b"", headers)
 
 
@@ -127,7 +145,7 @@ async def _authorising(
             if beside:
                 keyvaults.append(others.enter_context(_running("beside", beside, environment)))
             users = await _users(ours, mint)
-            return await _measured(keyvaults, users, me, plan)
+            return await _measured(keyvaults, users, me, plan, postgres)
 
 
 async def _measured(
@@ -135,40 +153,69 @@ async def _measured(
     users: Sequence[tuple[UserId, str]],
     me: ServiceIdentity,
     plan: Plan,
+    postgres: PostgresServer,
 ) -> str:
-    saturated: dict[str, list[tuple[Outcome, float]]] = {k.name: [] for k in keyvaults}
-    steady: dict[str, list[Outcome]] = {k.name: [] for k in keyvaults}
+    saturated: dict[str, list[_Round]] = {k.name: [] for k in keyvaults}
+    steady: dict[str, list[tuple[Outcome, float]]] = {k.name: [] for k in keyvaults}
     for keyvault in keyvaults:
         await in_flight(keyvault.uses(users, 500, me), requests=500, at_once=plan.at_once)
     for number in range(plan.rounds):
         print(f"round {number + 1} of {plan.rounds} ...", file=sys.stderr)
         for keyvault in keyvaults if number % 2 else keyvaults[::-1]:
             calls = keyvault.uses(users, plan.uses, me)
-            meter = Meter({"it": keyvault.pid})
+            meter, before = (
+                Meter({"it": keyvault.pid, "db": postgres.child.pid}),
+                _commits(postgres),
+            )
             outcome = await in_flight(calls, requests=plan.uses, at_once=plan.at_once)
-            saturated[keyvault.name].append((outcome, meter.spent()["it"]))
+            spent = meter.spent()
+            await asyncio.sleep(_COUNTED_SECONDS)
+            commits = _commits(postgres) - before
+            saturated[keyvault.name].append(_Round(outcome, spent["it"], spent["db"], commits))
             count = int(plan.rate * 4)
             calls = keyvault.uses(users, count, me)
-            steady[keyvault.name].append(await at_rate(calls, requests=count, per_second=plan.rate))
+            meter = Meter({"it": keyvault.pid})
+            outcome = await at_rate(calls, requests=count, per_second=plan.rate)
+            steady[keyvault.name].append((outcome, meter.spent()["it"]))
     titles = [f"authorise use, {plan.at_once} in flight", "per second", "p50 ms", "p95 ms"]
-    titles += ["CPU-ms a use", f"p95 ms at {plan.rate:.0f}/s", "failed"]
+    titles += ["CPU-ms a use", "least", "PostgreSQL's CPU-ms", "commits a use"]
+    titles += [f"p50 ms at {plan.rate:.0f}/s", "p95 ms", "CPU-ms", "failed"]
     return _table(titles, [_row(k.name, saturated[k.name], steady[k.name]) for k in keyvaults])
 
 
 def _row(
-    name: str, saturated: Sequence[tuple[Outcome, float]], steady: Sequence[Outcome]
+    name: str, saturated: Sequence[_Round], steady: Sequence[tuple[Outcome, float]]
 ) -> list[str]:
-    outcomes = [outcome for outcome, _ in saturated]
-    failed = sum(len(outcome.failures) for outcome in (*outcomes, *steady))
+    outcomes, calm = [run.outcome for run in saturated], [outcome for outcome, _ in steady]
+    failed = sum(len(outcome.failures) for outcome in (*outcomes, *calm))
+    cpu = [run.cpu_seconds * 1000 / run.outcome.done for run in saturated]
     return [
         name,
         f"{median(outcome.rate for outcome in outcomes):.0f}",
         f"{median(outcome.percentile_ms(50) for outcome in outcomes):.1f}",
         f"{median(outcome.percentile_ms(95) for outcome in outcomes):.1f}",
-        f"{median(cpu * 1000 / outcome.done for outcome, cpu in saturated):.2f}",
-        f"{median(outcome.percentile_ms(95) for outcome in steady):.1f}",
+        f"{median(cpu):.3f}",
+        f"{min(cpu):.3f}",
+        f"{median(run.database_seconds * 1000 / run.outcome.done for run in saturated):.3f}",
+        f"{median(run.commits / run.outcome.done for run in saturated):.2f}",
+        f"{median(outcome.percentile_ms(50) for outcome in calm):.1f}",
+        f"{median(outcome.percentile_ms(95) for outcome in calm):.1f}",
+        f"{median(cpu * 1000 / outcome.done for outcome, cpu in steady):.3f}",
         str(failed),
     ]
+
+
+def _commits(postgres: PostgresServer) -> int:
+    """All that were made in the keyvault's database, by its watches too."""
+    connection = psycopg2.connect(postgres.url_of("postgres"))
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute(
+                "select xact_commit from pg_stat_database where datname = 'companion_keyvault'"
+            )
+            return int(cursor.fetchall()[0][0])
+    finally:
+        connection.close()
 
 
 @contextmanager

@@ -10,6 +10,7 @@ import re
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import orjson
@@ -61,7 +62,7 @@ class Unverified:
         if len(token) > _MOST_BYTES or not _FORM.match(token):
             raise NotSigned("not a compact JWS")
         signed, _, signature = token.encode("ascii").rpartition(b".")
-        head = _object(signed.partition(b".")[0])
+        head = _head(signed.partition(b".")[0])
         # An extension that its signer calls critical is none that we know.
         if head.get("alg") != ALGORITHM or "crit" in head:
             raise NotSigned("another algorithm, or an extension")
@@ -88,6 +89,12 @@ def _decoded(segment: bytes) -> bytes:
         return urlsafe_b64decode(segment + b"==")
     except ValueError as error:
         raise NotSigned("not base64") from error
+
+
+@lru_cache(maxsize=64)
+def _head(segment: bytes) -> Mapping[str, Any]:
+    # A service's tokens of one kind all begin alike.
+    return _object(segment)
 
 
 def _object(segment: bytes) -> dict[str, Any]:

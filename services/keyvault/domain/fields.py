@@ -14,8 +14,8 @@ def encode_fields(*fields: Field) -> bytes:
 
     Without the lengths `user1` + `0openai` and `user10` + `openai` would be one and the same.
     """
-    return b"".join(_prefixed(str(field).encode()) for field in fields)
-
-
-def _prefixed(text: bytes) -> bytes:
-    return len(text).to_bytes(_LENGTH_BYTES, "big") + text
+    pieces: list[bytes] = []
+    for field in fields:
+        text = str(field).encode()
+        pieces += (len(text).to_bytes(_LENGTH_BYTES, "big"), text)
+    return b"".join(pieces)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
 from uuid import UUID
@@ -55,16 +54,14 @@ class FoundKey:
     def is_usable(self) -> bool:
         return self.status in USABLE
 
-    @asynccontextmanager
-    async def opened(self, roots: Roots) -> AsyncIterator[bytearray]:
+    def opened(self, roots: Roots) -> AbstractAsyncContextManager[bytearray]:
         """The secret for the length of a block; never without a line in the trail.
 
         Raises NotAuthentic when it was not sealed by us for this place.
         """
         if not self.is_noted or self.data_key is None or self.envelope is None:
             raise ValueError("a key is opened only once its use is noted")
-        async with opened_secret(roots, self.data_key, self.name, self.envelope) as secret:
-            yield secret
+        return opened_secret(roots, self.data_key, self.name, self.envelope)
 
     def broken(self, use: KeyUse) -> AuditEntry:
         """The line that says that its seal was broken."""
