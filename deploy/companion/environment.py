@@ -11,6 +11,7 @@ from deploy.companion.data_dir import DataDir
 from deploy.companion.ports import LOOPBACK
 from deploy.companion.programs import SERVICES, Kind, Role, instances, internal
 from deploy.companion.settings import COMPATIBLE_URL, Settings
+from shared.large_pages import large_pages
 
 # What any program may want to know about the machine and the person it runs for.
 _OF_THE_MACHINE = (
@@ -69,7 +70,11 @@ def environment_of(
     if role.service is not None:
         return {
             **_of_service(role.service, settings, data, addresses),
-            **(_of_background(role, data) if role.kind is Kind.WORKER else {}),
+            **(
+                _of_background(role, data)
+                if role.kind is Kind.WORKER
+                else large_pages(settings.inherited)
+            ),
         }
     if role.kind is Kind.RELAY:
         return {

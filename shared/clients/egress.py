@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterable, AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Coroutine, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from types import TracebackType
 from typing import Any, NoReturn, Protocol
 from urllib.parse import quote, urlsplit
 
@@ -125,33 +126,73 @@ class VendorAnswer:
 
     async def read(self, *, within: timedelta = _WHOLE_BODY_WITHIN) -> bytes:
         """The whole body. Raises VendorConnectionLost when it was cut or did not come in time."""
-        with _losses():
+        try:
             return await self._answer.read(within=within.total_seconds(), most=_LARGEST_BODY)
+        except _LOSSES as error:
+            raise _lost(error) from error
 
     async def read_some(self, *, within: timedelta) -> bytes:
         """What has come, as soon as something has; empty at the end.
 
         Raises VendorConnectionLost when the body was cut or nothing came in time.
         """
-        with _losses():
+        try:
             return await self._answer.read_some(within=within.total_seconds())
+        except _LOSSES as error:
+            raise _lost(error) from error
 
 
-class _losses:  # noqa: N801 - reads as what it does
-    """Turns what ends a call under way into VendorConnectionLost; a class, since it stands around
-    every piece of a stream."""
+_LOSSES = (TimeoutError, ConnectionLost, TooLarge)
 
-    __slots__ = ()
 
-    def __enter__(self) -> None: ...
+def _lost(error: Exception) -> VendorConnectionLost:
+    """What ended a call under way."""
+    if isinstance(error, TimeoutError):
+        return VendorConnectionLost("no answer in time", sent=True)
+    if isinstance(error, TooLarge):
+        return VendorConnectionLost("too large a body", sent=True)
+    return VendorConnectionLost(str(error), sent=True)
 
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, TimeoutError):
-            raise VendorConnectionLost("no answer in time", sent=True) from error
-        if isinstance(error, ConnectionLost):
-            raise VendorConnectionLost(str(error), sent=True) from error
-        if isinstance(error, TooLarge):
-            raise VendorConnectionLost("too large a body", sent=True) from error
+
+class _Call:
+    """A call through the lean pool, from its sending to its end. A class, since every turn makes
+    one."""
+
+    __slots__ = ("_answer", "_counted", "_send")
+
+    def __init__(
+        self, counted: CountedCall, send: Callable[[str], Coroutine[Any, Any, Answer]]
+    ) -> None:
+        self._counted = counted
+        self._send = send
+        self._answer: Answer | None = None
+
+    async def __aenter__(self) -> VendorAnswer:
+        counted = self._counted.__enter__()
+        try:
+            answer = self._answer = await self._send(counted.traceparent)
+            if answer.headers.get(DETAIL_HEADER) != _FROM_VENDOR:
+                await _refuse(answer.status, answer.headers, VendorAnswer(answer))
+            counted.has_head(answer.status)
+            if answer.headers.get("content-encoding", "identity") != "identity":
+                raise VendorConnectionLost("an encoding that was not asked for", sent=True)
+        except BaseException as error:
+            self._end(error)
+            raise
+        return VendorAnswer(answer)
+
+    async def __aexit__(
+        self,
+        _kind: type[BaseException] | None,
+        error: BaseException | None,
+        _trace: TracebackType | None,
+    ) -> None:
+        self._end(error)
+
+    def _end(self, error: BaseException | None) -> None:
+        if self._answer is not None:
+            self._answer.leave(in_peace=error is None)
+        self._counted.__exit__(None, error, None)
 
 
 class Egress:
@@ -210,8 +251,7 @@ class Egress:
                 # Closing a response that was not read to its end also tells the vendor to stop.
                 response.close() if not response.content.at_eof() else response.release()
 
-    @asynccontextmanager
-    async def call(
+    def call(
         self,
         method: str,
         provider: str,
@@ -221,26 +261,18 @@ class Egress:
         body: bytes | None = None,
         headers: Mapping[str, str] | None = None,
         first_byte_within: timedelta = timedelta(seconds=60),
-    ) -> AsyncIterator[VendorAnswer]:
+    ) -> AbstractAsyncContextManager[VendorAnswer]:
         """As `request`, for a JSON body that is encoded already."""
-        sent = self._proofs(provider, by, headers)
-        if body is not None:
-            sent["content-type"] = "application/json"
-        target = _as_sent(f"{self._base_path}/{provider}{path}")
-        with CountedCall(self._me.name, provider) as counted:
-            sent["traceparent"] = counted.traceparent
-            answer = await self._asked(method, target, sent, body or b"", first_byte_within)
-            in_peace = False
-            try:
-                if answer.headers.get(DETAIL_HEADER) != _FROM_VENDOR:
-                    await _refuse(answer.status, answer.headers, VendorAnswer(answer))
-                counted.has_head(answer.status)
-                if answer.headers.get("content-encoding", "identity") != "identity":
-                    raise VendorConnectionLost("an encoding that was not asked for", sent=True)
-                yield VendorAnswer(answer)
-                in_peace = True
-            finally:
-                answer.leave(in_peace=in_peace)
+
+        async def send(traceparent: str) -> Answer:
+            sent = self._proofs(provider, by, headers)
+            if body is not None:
+                sent["content-type"] = "application/json"
+            sent["traceparent"] = traceparent
+            target = _as_sent(f"{self._base_path}/{provider}{path}")
+            return await self._asked(method, target, sent, body or b"", first_byte_within)
+
+        return _Call(CountedCall(self._me.name, provider), send)
 
     @asynccontextmanager
     async def socket(
@@ -288,12 +320,13 @@ class Egress:
         self, method: str, target: str, headers: Mapping[str, str], body: bytes, within: timedelta
     ) -> Answer:
         try:
-            with _losses():
-                return await self._pool.request(
-                    method, target, headers, body, head_within=within.total_seconds()
-                )
+            return await self._pool.request(
+                method, target, headers, body, head_within=within.total_seconds()
+            )
         except NotReached as error:
             raise DependencyUnavailable("egress") from error
+        except _LOSSES as error:
+            raise _lost(error) from error
 
     def _proofs(
         self, provider: str, by: OnBehalfOf, headers: Mapping[str, str] | None

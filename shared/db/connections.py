@@ -49,6 +49,13 @@ class Connections:
         """How many there may be."""
         return self._most
 
+    def lend_at_once(self) -> Connection | None:
+        """A connection that has to be given back, if one is free."""
+        connection = self._idle_one()
+        if connection is not None:
+            self._lent.add(connection)
+        return connection
+
     async def lend(self) -> Connection:
         """A connection that has to be given back.
 
@@ -64,7 +71,8 @@ class Connections:
     def give_back(self, connection: Connection, *, is_sound: bool) -> None:
         """The end of a loan. One that is not sound is ended: its last statement may still run."""
         self._lent.discard(connection)
-        self._news.set()
+        if self._is_closing:
+            self._news.set()
         if not is_sound or connection.is_closed() or connection.is_in_transaction():
             # The server rolls back what was open.
             self._drop(connection)

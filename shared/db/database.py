@@ -70,12 +70,15 @@ class _Loan:
         self._connection: Connection
 
     async def __aenter__(self) -> Connection:
-        try:
-            self._connection = await self._connections.lend()
-        except Exception as error:
-            _raise_as_ours(error)
-            raise
-        return self._connection
+        connection = self._connections.lend_at_once()
+        if connection is None:
+            try:
+                connection = await self._connections.lend()
+            except Exception as error:
+                _raise_as_ours(error)
+                raise
+        self._connection = connection
+        return connection
 
     async def __aexit__(
         self,
@@ -83,14 +86,16 @@ class _Loan:
         error: BaseException | None,
         _trace: TracebackType | None,
     ) -> None:
+        if error is None:
+            self._connections.give_back(self._connection, is_sound=True)
+            return
         # Whoever was cancelled or ran out of time may have left a statement behind.
         left_behind = isinstance(error, _LEAVES_BEHIND)
         self._connections.give_back(self._connection, is_sound=not left_behind)
         if isinstance(error, asyncpg.PostgresError):
             # It holds the values of the row, and would be written to the log along with the error.
             error.detail = None
-        if error is not None:
-            _raise_as_ours(error)
+        _raise_as_ours(error)
 
 
 def _raise_as_ours(error: BaseException) -> None:

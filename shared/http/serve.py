@@ -19,6 +19,7 @@ import uvloop
 
 from shared.background import running_beside
 from shared.http.app import WebProcess
+from shared.http.whole_answers import WholeAnswers
 from shared.settings import port_of, stop_with_sentence
 
 # Services take less, and can say so to whoever sends a little more; beyond this the connection
@@ -68,7 +69,7 @@ def _listener(app: object, host: str, port: int, drain_seconds: int) -> _Listene
         host=host,
         port=port,
         loop="uvloop",
-        http="httptools",
+        http=WholeAnswers,
         ws="websockets-sansio",
         # What a device hears is compressed by nobody: for each piece of an answer it costs more
         # time than it saves.

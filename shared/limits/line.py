@@ -9,16 +9,14 @@ pool's business.
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import math
 from collections import deque
-from collections.abc import Iterator
 from typing import Any
 
-from hiredis import pack_command
+from hiredis import Reader, pack_command
+from redis._parsers.base import BaseParser
 from redis.asyncio import ConnectionPool
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import ResponseError
+from redis.exceptions import InvalidResponse, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeout
 
 # uvloop raises RuntimeError for a write to a connection that is closed already.
@@ -26,6 +24,9 @@ BROKEN = (RedisConnectionError, RuntimeError)
 
 # So late comes only what our own busy loop has held up; it says nothing about Valkey.
 _LATE_SECONDS = 0.03
+
+# More of a reply has to come.
+_NOT_YET = object()
 
 
 def packed(*parts: bytes | str | int) -> bytes:
@@ -83,8 +84,12 @@ class Line:
         return await self._pool.get_connection()  # type: ignore[no-untyped-call]
 
 
-class _Wire:
-    """One connection, from its opening until it breaks."""
+class _Wire(asyncio.Protocol):
+    """One connection, from its opening until it breaks.
+
+    redis-py opens it; what travels on it then passes by its streams, whose tasks and wakes are most
+    of what a short command costs.
+    """
 
     def __init__(self, pool: ConnectionPool, connection: Any, timeout: float) -> None:
         self.is_broken = False
@@ -97,69 +102,69 @@ class _Wire:
         self._silent_since = 0.0
         self._forgiven = False
         self._watch: asyncio.TimerHandle | None = None
-        self._has_unsent = asyncio.Event()
-        self._tasks = (
-            self._loop.create_task(self._write_all()),
-            self._loop.create_task(self._read_all()),
+        self._giving_back: asyncio.Task[None] | None = None
+        self._replies = Reader(
+            protocolError=InvalidResponse,
+            replyError=BaseParser.parse_error,
+            notEnoughData=_NOT_YET,
         )
+        self._transport: asyncio.Transport = connection._writer.transport
+        # It hears of the end, too: whoever closes the connection waits for that.
+        self._former: asyncio.Protocol = self._transport.get_protocol()
+        self._transport.set_protocol(self)
+        if self._transport.is_closing():
+            self._break(RedisConnectionError("closed"))
 
     def send(self, command: bytes) -> asyncio.Future[Any]:
         """Its answer. To stop waiting for it does no harm to the others."""
+        if self.is_broken:
+            raise RedisConnectionError("closed")
         answer: asyncio.Future[Any] = self._loop.create_future()
         if not self._unanswered:
             self._silent_since = self._loop.time()
             if self._watch is None:
                 self._watch_until(self._silent_since + self._timeout)
         self._unanswered.append(answer)
+        if not self._unsent:
+            # What is asked for within one turn of the loop goes out together.
+            self._loop.call_soon(self._write)
         self._unsent.append(command)
-        self._has_unsent.set()
         return answer
 
-    async def _write_all(self) -> None:
-        # What is asked for within one turn of the loop goes out together.
-        with self._breaking():
-            while True:
-                await self._has_unsent.wait()
-                self._has_unsent.clear()
-                commands, self._unsent = self._unsent, []
-                await self._connection.send_packed_command(commands, check_health=False)
+    def _write(self) -> None:
+        commands, self._unsent = self._unsent, []
+        if not self.is_broken:
+            self._transport.write(commands[0] if len(commands) == 1 else b"".join(commands))
 
-    async def _read_all(self) -> None:
-        connection, unanswered = self._connection, self._unanswered
-        normal_timeout = connection.socket_timeout
-        # Silence is watched here: a timer for each write and each read would cost more than they.
-        connection.socket_timeout = None
+    def data_received(self, data: bytes) -> None:
+        replies = self._replies
         try:
-            with self._breaking():
-                while True:
-                    answer: Any
-                    try:
-                        answer = await connection.read_response(timeout=math.inf)
-                    except ResponseError as error:
-                        answer = error
-                    self._silent_since = self._loop.time()
-                    self._forgiven = False
-                    waiting = unanswered.popleft()
-                    if waiting.done():
-                        continue
-                    if isinstance(answer, ResponseError):
-                        waiting.set_exception(answer)
-                    else:
-                        waiting.set_result(answer)
-        finally:
-            connection.socket_timeout = normal_timeout
-            await connection.disconnect(nowait=True)
-            await self._pool.release(connection)
+            replies.feed(data)
+            reply = replies.gets()
+            while reply is not _NOT_YET:
+                self._answered(reply)
+                reply = replies.gets()
+        except Exception as error:  # whatever it is, nobody knows any more whose the rest is
+            self._break(RedisConnectionError(f"{type(error).__name__}: {error}"))
 
-    @contextlib.contextmanager
-    def _breaking(self) -> Iterator[None]:
-        """However this ends, the wire is broken then."""
-        try:
-            yield
-        except (*BROKEN, OSError) as error:
-            self._break(RedisConnectionError(str(error)))
-        finally:
-            self._break(RedisConnectionError("closed"))
+    def connection_lost(self, error: Exception | None) -> None:
+        self._break(RedisConnectionError("closed" if error is None else str(error)))
+        self._former.connection_lost(error)
+
+    def _answered(self, reply: Any) -> None:
+        if self.is_broken:
+            return
+        if isinstance(reply, RedisConnectionError):
+            raise reply  # it takes no commands: it is loading, or has too many clients
+        waiting = self._unanswered.popleft()
+        self._silent_since = self._loop.time()
+        self._forgiven = False
+        if waiting.done():
+            return
+        if isinstance(reply, ResponseError):
+            waiting.set_exception(reply)
+        else:
+            waiting.set_result(reply)
 
     def _break(self, error: Exception) -> None:
         if self.is_broken:
@@ -167,13 +172,17 @@ class _Wire:
         self.is_broken = True
         if self._watch is not None:
             self._watch.cancel()
-        ending = asyncio.current_task()
-        for task in self._tasks:
-            if task is not ending:
-                task.cancel()
+        self._transport.abort()
         for waiting in self._unanswered:
             if not waiting.done():
                 waiting.set_exception(error)
+        self._unanswered.clear()
+        self._giving_back = self._loop.create_task(self._give_back())
+
+    async def _give_back(self) -> None:
+        connection = self._connection
+        await connection.disconnect(nowait=True)
+        await self._pool.release(connection)
 
     def _watch_until(self, moment: float) -> None:
         self._watch = self._loop.call_at(moment, self._look, moment)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Sequence
-from enum import IntEnum
 from typing import Any, Protocol
 from uuid import UUID
 
@@ -12,22 +11,10 @@ from services.chat.domain.conversation import SessionId
 from services.chat.domain.errors import TooManySockets
 from services.chat.domain.live import LiveTurn
 from services.chat.domain.ports import LiveChannel
+from shared.close_codes import CloseCode
 from shared.ids import UserId
 
 MOST_FOR_A_USER = 50
-
-
-class CloseCode(IntEnum):
-    """Why a socket is closed: a promise to clients."""
-
-    POLICY = 1008  # ten messages in a row were none
-    TOO_BIG = 1009
-    FAILED = 1011
-    RECONNECT = 1012  # this replica goes away; others are there
-    TOO_SLOW = 1013
-    UNAUTHENTICATED = 4401  # no token, an expired one, or its session has ended
-    FORBIDDEN = 4403  # the token is not good for chat
-    TOO_MANY = 4429
 
 
 class Device(Protocol):

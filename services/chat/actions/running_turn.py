@@ -55,6 +55,7 @@ class RunningTurn:
     _began: float = field(default_factory=time.perf_counter)
     _encoded: list[LiveEvent] = field(default_factory=list)
     _over: bool = False
+    _awaited: list[asyncio.Future[None]] = field(default_factory=list)
     _leave: Leave | None = None
 
     def __post_init__(self) -> None:
@@ -99,6 +100,10 @@ class RunningTurn:
         """Nothing more will be said."""
         self._over = True
         self.bell.ring()
+        awaited, self._awaited = self._awaited, []
+        for ended in awaited:
+            if not ended.done():
+                ended.set_result(None)
 
     def said(self, after: int) -> Sequence[LiveEvent]:
         """What was said after the event of that number, as clients see it; each event is encoded
@@ -153,8 +158,11 @@ class RunningTurn:
 
     async def result(self) -> Answered | Broken:
         """The last event, once the turn is over."""
-        while not self._over:
-            await self.more(len(self.events))
+        if not self._over:
+            ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            # Woken once: pieces are nothing to whoever wants the whole.
+            self._awaited.append(ended)
+            await ended
         last = self.events[-1]
         assert isinstance(last, Answered | Broken)
         return last

@@ -18,7 +18,6 @@ import structlog
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from services.chat.actions import Actions
-from services.chat.actions.devices import CloseCode
 from services.chat.actions.spoken_turn import SpokenTurn
 from services.chat.api.live import answer_of
 from services.chat.api.question_body import question_of
@@ -41,6 +40,7 @@ from services.chat.domain.conversation import SessionId
 from services.chat.domain.errors import NoTurn
 from services.chat.domain.live import LiveTurn
 from services.chat.domain.turn import TurnId
+from shared.close_codes import CloseCode
 from shared.errors import ExpectedFailure, TooLarge
 from shared.events.base import current_request_id
 from shared.http.caller import Caller

@@ -11,13 +11,14 @@ from uuid import UUID
 import structlog
 from starlette.responses import Response
 
-from services.chat.actions.devices import CloseCode, Devices
+from services.chat.actions.devices import Devices
 from services.chat.actions.spoken_turn import SpokenTurn
 from services.chat.api.follower import Follower, Receive, Send, cancelled, watch
 from services.chat.api.live_events import as_sse, beside_sse
 from services.chat.api.message_body import to_json
 from services.chat.domain.conversation import SessionId
 from services.chat.domain.live import LiveTurn
+from shared.close_codes import CloseCode
 from shared.ids import UserId
 
 log = structlog.get_logger(__name__)

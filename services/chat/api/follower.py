@@ -84,26 +84,30 @@ class Follower:
         turn = self._turn
         # With the head, so that a client knows at once that its request was taken.
         body = _PING
-        while True:
-            # Whether it is over is asked first: what it says then is all that it will ever say.
-            is_over = turn.is_over
+        while not turn.is_over:
             # What has come meanwhile goes out in one piece.
             said, self._position = self._told(self._position)
             body += said
             if body:
                 await self._write(body)
                 body = b""
-            elif is_over:
-                break
             else:
                 await turn.bell.rung()
                 body = _PING if self._due() <= self._loop.time() else b""
-        await self._send({"type": "http.response.body", "body": b"", "more_body": False})
+        # What it has said now is all that it will ever say; the end goes with the last of it.
+        said, self._position = self._told(self._position)
+        while said:
+            body += said
+            said, self._position = self._told(self._position)
+            if said:
+                await self._write(body)
+                body = b""
+        await self._write(body, is_last=True)
 
-    async def _write(self, body: bytes) -> None:
+    async def _write(self, body: bytes, *, is_last: bool = False) -> None:
         """Returns when the connection takes more: a slow client slows nobody but itself."""
         self._is_writing, self._last_write = True, self._loop.time()
-        await self._send({"type": "http.response.body", "body": body, "more_body": True})
+        await self._send({"type": "http.response.body", "body": body, "more_body": not is_last})
         self._is_writing = False
 
     def _due(self) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from services.chat.api.openai_errors import OpenAIErrorBody, openai_errors
+from shared.http.openai_errors import OpenAIErrorBody, openai_errors
 
 _FAILURES = (400, 401, 402, 403, 404, 409, 413, 429, 502, 503)
 _TEXT_OR_LIST: Mapping[str, Any] = {

@@ -83,22 +83,6 @@ class AnswerFormatBody(BaseModel):
     strict: bool | None = None
 
 
-class HowToAnswer(BaseModel):
-    """Who answers and how: by default the session's provider, with its first model of the tier."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    provider: Annotated[str, Field(min_length=1, max_length=40)] | None = None
-    model: Name | None = None
-    stream: bool = False
-    # Made by a factory, since pydantic copies a default deeply.
-    tools: list[ToolBody] = Field(default_factory=list, max_length=MOST_TOOLS)
-    tool_choice: Literal["auto", "none", "required"] | NamedTool | None = None
-    temperature: Annotated[float, Field(ge=0, le=2, allow_inf_nan=False)] | None = None
-    effort: Effort | None = None
-    answer_format: AnswerFormatBody | None = None
-
-
 _Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 _PLAIN_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 
@@ -131,6 +115,35 @@ class SpeakBody(BaseModel):
         return SpeakWish(self.voice_id, self.model, self.format, settings)
 
 
+class HowToAnswer(BaseModel):
+    """Who answers and how: by default the session's provider, with its first model of the tier."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    provider: Annotated[str, Field(min_length=1, max_length=40)] | None = None
+    model: Name | None = None
+    stream: bool = False
+    # Made by a factory, since pydantic copies a default deeply.
+    tools: list[ToolBody] = Field(default_factory=list, max_length=MOST_TOOLS)
+    tool_choice: Literal["auto", "none", "required"] | NamedTool | None = None
+    temperature: Annotated[float, Field(ge=0, le=2, allow_inf_nan=False)] | None = None
+    effort: Effort | None = None
+    answer_format: AnswerFormatBody | None = None
+    speak: Annotated[
+        StrictBool | SpeakBody | None,
+        Field(description="Speak the answer while it is written; with `true` by your own voice."),
+    ] = None
+
+    @property
+    def speak_wish(self) -> SpeakWish | None:
+        """Raises SpeakNeedsStream."""
+        if not self.speak:
+            return None
+        if not self.stream:
+            raise SpeakNeedsStream
+        return SpeakWish() if self.speak is True else self.speak.to_wish()
+
+
 Attachments: TypeAlias = Annotated[list[ImageBody], Field(max_length=MOST_IMAGES)]
 
 
@@ -141,25 +154,12 @@ class NewMessage(HowToAnswer):
     content: Content
     attachments: Attachments = Field(default_factory=list)
     tool_results: list[NewToolResult] = Field(default_factory=list, max_length=MOST_TOOLS)
-    speak: Annotated[
-        StrictBool | SpeakBody | None,
-        Field(description="Speak the answer while it is written; with `true` by your own voice."),
-    ] = None
 
     @model_validator(mode="after")
     def _asks_something(self) -> Self:
         if not (self.content.strip() or self.attachments or self.tool_results):
             raise ValueError("a question has content, attachments or tool results")
         return self
-
-    @property
-    def speak_wish(self) -> SpeakWish | None:
-        """Raises SpeakNeedsStream."""
-        if not self.speak:
-            return None
-        if not self.stream:
-            raise SpeakNeedsStream
-        return SpeakWish() if self.speak is True else self.speak.to_wish()
 
 
 class EditedMessage(HowToAnswer):
@@ -185,7 +185,6 @@ def question_of(
             ToolResult(result.call_id, result.content, failed=result.failed)
             for result in body.tool_results
         ),
-        speak=body.speak_wish,
     )
 
 
@@ -196,7 +195,7 @@ def edit_of(
     caller: Caller,
     idempotency_key: str | None,
 ) -> Question:
-    """The question that takes the place of another one."""
+    """The question that takes the place of another one. Raises what `question_of` does."""
     return _question(
         session_id,
         body,
@@ -215,7 +214,7 @@ def repeat_of(
     caller: Caller,
     idempotency_key: str | None,
 ) -> Question:
-    """The same question again."""
+    """The same question again. Raises what `question_of` does."""
     return _question(
         session_id,
         body,
@@ -237,7 +236,6 @@ def _question(
     tool_results: Sequence[ToolResult] = (),
     answers_again: MessageId | None = None,
     edits: MessageId | None = None,
-    speak: SpeakWish | None = None,
 ) -> Question:
     tools = tuple(
         Tool(tool.name, tool.description, tool.parameters, tool.strict) for tool in body.tools
@@ -261,7 +259,7 @@ def _question(
         answer_format=_answer_format(body.answer_format),
         answers_again=answers_again,
         edits=edits,
-        speak=speak,
+        speak=body.speak_wish,
     )
 
 

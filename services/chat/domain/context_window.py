@@ -11,10 +11,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 
 from services.chat.domain.content import Role, TextPart, Utterance
 from services.chat.domain.errors import QuestionTooLong
-from services.chat.domain.token_count import tokens_of
+from services.chat.domain.token_count import most_tokens_of, tokens_of
 from services.chat.domain.turn import Prompt
 
 # What vendors add on their own: the wire's frame, a preamble for tools, and our miscounting.
@@ -62,11 +63,11 @@ def fitted(utterances: Sequence[Utterance], window: Window, *, beside: int = 0) 
     """
     *earlier, last = exchanges(utterances)
     most = window.prompt_tokens - beside
-    if sum(tokens_of(one, roughly=True) for one in utterances) <= min(most, window.history_tokens):
+    if most_tokens_of(utterances) <= min(most, window.history_tokens):
         kept = earlier  # as nearly always, and nothing had to be counted
     else:
         kept = _newest(earlier, min(most - _needed(last, beside, window), window.history_tokens))
-    sent = [utterance for exchange in [*kept, last] for utterance in exchange]
+    sent = list(chain(*kept, last))
     return Fitted(sent, len(utterances) - len(sent))
 
 
@@ -95,18 +96,24 @@ def exchanges(utterances: Sequence[Utterance]) -> list[Exchange]:
     """Questions, each with what follows until the next one. What comes before the first question
     is none, and left out; the last utterance never is."""
     found: list[list[Utterance]] = []
+    user, exchange = Role.USER, None
     for utterance in utterances:
-        if utterance.role is Role.USER:
-            found.append([])
-        if found:
-            found[-1].append(utterance)
+        if utterance.role is user:
+            exchange = [utterance]
+            found.append(exchange)
+        elif exchange is not None:
+            exchange.append(utterance)
     return list(found) or [list(utterances)]
 
 
 def coherent(history: Sequence[Utterance]) -> list[Utterance]:
     """The history without calls that nobody answered and results that nobody asked for: vendors
     refuse them. An answer that was nothing but such calls is left out."""
-    if not any(one.tool_calls or one.role is Role.TOOL for one in history):
+    tool = Role.TOOL
+    for one in history:
+        if one.tool_calls or one.role is tool:
+            break
+    else:
         return list(history)
     return [one for pair in _with_next(history) for one in _coherent(*pair)]
 

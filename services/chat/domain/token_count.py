@@ -18,6 +18,7 @@ A text never has more tokens than bytes, and never fewer than a fifth of them.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable, Iterable
 
 import orjson
 
@@ -77,9 +78,25 @@ def _size(text: str) -> int:
     return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
 
 
-def tokens_of(utterance: Utterance, *, roughly: bool = False) -> int:
-    """Of all that an utterance holds; `roughly` is quick and no less than the exact count."""
-    count = most_tokens if roughly else count_tokens
+def most_tokens_of(utterances: Iterable[Utterance]) -> int:
+    """Of all of them: quick, and no less than the exact count."""
+    most = 0
+    for one in utterances:
+        if one.is_more_than_text:
+            most += _tokens_of(one, most_tokens)
+        else:
+            # As nearly always, and of these there may be a hundred.
+            text = one.content
+            most += _TOKENS_PER_UTTERANCE + (len(text) if text.isascii() else most_tokens(text))
+    return most
+
+
+def tokens_of(utterance: Utterance) -> int:
+    """Of all that an utterance holds."""
+    return _tokens_of(utterance, count_tokens)
+
+
+def _tokens_of(utterance: Utterance, count: Callable[[str], int]) -> int:
     if not utterance.is_more_than_text:
         return _TOKENS_PER_UTTERANCE + count(utterance.content)
     return (

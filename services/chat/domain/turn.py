@@ -65,10 +65,10 @@ class Prompt:
     def input_estimate(self) -> int:
         """About how many tokens the vendor will count as input."""
         return estimated_input(
-            len(self.system_prompt or "") + sum(_characters(u) for u in self.utterances),
+            len(self.system_prompt or "") + sum(map(_characters, self.utterances)),
             len(self.utterances) + (1 if self.system_prompt else 0),
-            images=sum(len(u.images) for u in self.utterances if u.parts),
-            tool_characters=sum(_size_of(tool) for tool in self.tools),
+            images=sum([len(u.images) for u in self.utterances if u.parts]),
+            tool_characters=sum(map(_size_of, self.tools)),
         )
 
 

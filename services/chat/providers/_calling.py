@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
-from contextlib import aclosing, asynccontextmanager
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -48,59 +48,45 @@ class SpokenProvider:
 
     async def answer(self, prompt: Prompt, *, by: OnBehalfOf, stream: bool) -> AsyncIterator[Frame]:
         """The answer as frames, also when the vendor gives it in several goes."""
-        request: WireRequest | None = self._wire.request(prompt, stream=stream)
-        used: Usage | None = None
-        for hop in range(_MOST_CONTINUATIONS + 1):
-            assert request is not None
-            following: WireRequest | None = None
-            async with aclosing(self._frames(request, by, is_continued=hop > 0)) as frames:
-                async for frame in frames:
-                    if isinstance(frame, Text):
-                        yield frame
-                        continue
-                    if isinstance(frame, Began) and hop > 0:
-                        continue
-                    if isinstance(frame, Ended):
-                        if used is not None:
-                            frame = replace(frame, usage=_added(used, frame.usage))
-                        if frame.reason == "paused" and hop < _MOST_CONTINUATIONS:
-                            following = self._wire.continued(request, frame)
-                        if following is not None:
-                            used = frame.usage
-                            continue
-                    yield frame
-            if following is None:
-                return
-            request = following
+        # One generator and no other within: each piece of a stream passes through all there are.
+        goes = _Goes(self._wire, self._wire.request(prompt, stream=stream))
+        while (request := goes.next()) is not None:
+            try:
+                async with self._asked(request, by) as answer:
+                    if answer.status != 200:
+                        document = await _document(answer)
+                        raise self._wire.refusal(answer.status, document, answer.headers)
+                    reader, silence = request.reader(), self._patience.silence
+                    while data := await answer.read_some(within=silence):
+                        for frame in reader.feed(data):
+                            if isinstance(frame, Text):
+                                yield frame
+                            elif (kept := goes.kept(frame)) is not None:
+                                yield kept
+                    for frame in reader.end():
+                        if (kept := goes.kept(frame)) is not None:
+                            yield kept
+            except VendorConnectionLost as error:
+                billed = error.sent or goes.is_continued
+                raise VendorFailed(self.name, billed=billed) from error
+            except ExpectedFailure as failure:
+                if not goes.is_continued:
+                    raise
+                # What came before is charged, so that none of it may be asked for once more.
+                raise VendorFailed(self.name) from failure
 
-    async def _frames(
-        self, request: WireRequest, by: OnBehalfOf, *, is_continued: bool
-    ) -> AsyncGenerator[Frame, None]:
-        try:
-            async with self._egress.call(
-                "POST",
-                self.name,
-                request.path,
-                by=by,
-                body=orjson.dumps(request.body),
-                headers=request.headers,
-                first_byte_within=self._patience.first_byte,
-            ) as answer:
-                if answer.status != 200:
-                    raise self._wire.refusal(answer.status, await _document(answer), answer.headers)
-                reader, silence = request.reader(), self._patience.silence
-                while data := await answer.read_some(within=silence):
-                    for frame in reader.feed(data):
-                        yield frame
-                for frame in reader.end():
-                    yield frame
-        except VendorConnectionLost as error:
-            raise VendorFailed(self.name, billed=error.sent or is_continued) from error
-        except ExpectedFailure as failure:
-            if not is_continued:
-                raise
-            # What came before is charged, so that none of it may be asked for once more.
-            raise VendorFailed(self.name) from failure
+    def _asked(
+        self, request: WireRequest, by: OnBehalfOf
+    ) -> AbstractAsyncContextManager[VendorAnswer]:
+        return self._egress.call(
+            "POST",
+            self.name,
+            request.path,
+            by=by,
+            body=orjson.dumps(request.body),
+            headers=request.headers,
+            first_byte_within=self._patience.first_byte,
+        )
 
     async def _pieces(self, answer: VendorAnswer, reader: Reader) -> AsyncIterator[RawPiece]:
         silence = self._patience.silence
@@ -125,6 +111,43 @@ class SpokenProvider:
                 yield _Passing(self, answer, call)
         except VendorConnectionLost as error:
             raise VendorFailed(self.name, billed=error.sent) from error
+
+
+class _Goes:
+    """The goes in which a vendor gives one answer: nearly always one."""
+
+    def __init__(self, wire: Wire, request: WireRequest) -> None:
+        self._wire = wire
+        self._request = request
+        self._following: WireRequest | None = request
+        self._used: Usage | None = None
+        self._count = 0
+
+    @property
+    def is_continued(self) -> bool:
+        return self._count > 1
+
+    def next(self) -> WireRequest | None:
+        """What is to be asked now; None when the answer is whole."""
+        following, self._following = self._following, None
+        if following is not None:
+            self._request = following
+            self._count += 1
+        return following
+
+    def kept(self, frame: Frame) -> Frame | None:
+        """A frame as the whole answer has it; None for one between two goes."""
+        if isinstance(frame, Began) and self.is_continued:
+            return None
+        if isinstance(frame, Ended):
+            if self._used is not None:
+                frame = replace(frame, usage=_added(self._used, frame.usage))
+            if frame.reason == "paused" and self._count <= _MOST_CONTINUATIONS:
+                self._following = self._wire.continued(self._request, frame)
+            if self._following is not None:
+                self._used = frame.usage
+                return None
+        return frame
 
 
 class _Passing:

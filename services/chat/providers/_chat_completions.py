@@ -260,7 +260,17 @@ def _ended(finish: str, usage: Usage | None, calls: _Calls, *, refused: bool) ->
 def to_wire(prompt: Prompt, dialect: Dialect, *, stream: bool) -> dict[str, Any]:
     """The request body."""
     facts = dialect.facts_of(prompt.choice.model)
-    messages = [message for u in prompt.utterances for message in _messages(u, dialect)]
+    messages: list[dict[str, Any]] = []
+    user, assistant = Role.USER, Role.ASSISTANT
+    for utterance in prompt.utterances:
+        role = utterance.role
+        # As nearly always it is a text alone, and of these there may be a hundred.
+        if role is user and not utterance.parts:
+            messages.append({"role": "user", "content": utterance.content})
+        elif role is assistant and not utterance.tool_calls:
+            messages.append({"role": "assistant", "content": utterance.content})
+        else:
+            messages += _messages(utterance, dialect)
     if prompt.system_prompt:
         messages.insert(0, {"role": dialect.system_role, "content": prompt.system_prompt})
     body: dict[str, Any] = {

@@ -42,6 +42,13 @@ async def utterances_of(
     said: Sequence[Said], database: Database, *, image_bytes: int
 ) -> list[Utterance]:
     """The messages, oldest first, with as many of the newest images as the budget holds."""
+    if not any(extras or not content for _, content, extras in said):
+        # As nearly always, and of these there may be a hundred.
+        user, assistant = Role.USER, Role.ASSISTANT
+        return [
+            Utterance(assistant if role == assistant.value else user, content)
+            for role, content, _ in said
+        ]
     read = [from_extras(one.extras) for one in said]
     images = await _images(database, _chosen(read, image_bytes))
     return [
@@ -78,7 +85,6 @@ async def _images(database: Database, ids: Sequence[UUID]) -> Images:
 def _utterances(said: Said, extras: Extras, images: Images) -> Sequence[Utterance]:
     role = _ROLES[said.role]
     if extras is NOTHING and said.content:
-        # As nearly always, and of these there may be a hundred.
         return (Utterance(role if role is Role.ASSISTANT else Role.USER, said.content),)
     if role is Role.ASSISTANT:
         return [

@@ -35,7 +35,7 @@ _PATH = """
 _HOLD = """
 with {branch} session as (
     update chat_session set updated_at = $13,
-        name = case when name = {no_name} then coalesce($25, name) else name end
+        name = case when name = {no_name} then coalesce($22, name) else name end
     where id = $3 and user_id = $2 returning id
 ), held as (
     insert into generation (
@@ -53,18 +53,25 @@ with {branch} session as (
     insert into chat_message (id, session_id, role, content, status, created_at, parent_id, extras)
     select question_id, $3, $19, $18, 'pending', $13, {parent}, $21
     from held where $18::text is not null
-), attached as (
-    insert into chat_attachment (id, message_id, media_type, content)
-    select a.id, h.question_id, a.media_type, a.content
-    from held h, unnest($22::uuid[], $23::text[], $24::bytea[]) as a (id, media_type, content)
-)
+){attached}
 select (select count(*) from session) as sessions, (select count(*) from held) as held
 """
+# Few questions have any; for all others three empty arrays are dear to send.
+_ATTACHED = """, attached as (
+    insert into chat_attachment (id, message_id, media_type, content)
+    select a.id, h.question_id, a.media_type, a.content
+    from held h, unnest($23::uuid[], $24::text[], $25::bytea[]) as a (id, media_type, content)
+)"""
 _TIP = "(select id from chat_message where session_id = $3 and active order by id desc limit 1)"
 _NO_NAME = f"'{DEFAULT_NAME}'"
-_HOLD_NEXT = _HOLD.format(
-    no_name=_NO_NAME, branch="", previous_tip="null", parent=f"coalesce($20::uuid, {_TIP})"
-)
+_NEXT = {
+    "no_name": _NO_NAME,
+    "branch": "",
+    "previous_tip": "null",
+    "parent": f"coalesce($20::uuid, {_TIP})",
+}
+_HOLD_NEXT = _HOLD.format(**_NEXT, attached="")
+_HOLD_NEXT_ATTACHED = _HOLD.format(**_NEXT, attached=_ATTACHED)
 # The question is the tip of another branch than before, which comes back if it gets no answer.
 _TO_QUESTION = _PATH.format(tip="case when $18::text is null then $4::uuid else $20::uuid end")
 _HOLD_BRANCH = _HOLD.format(
@@ -77,6 +84,7 @@ _HOLD_BRANCH = _HOLD.format(
 ), """,  # noqa: S608 - built from constants
     previous_tip=_TIP,
     parent="$20::uuid",
+    attached=_ATTACHED,
 )
 
 _HOLD_CALL = """
@@ -204,9 +212,19 @@ class SqlTurns(Beginnings):
             for known, image in zip(attachments, images, strict=True)
             if image.data is not None
         ]
-        branches = question.branches or question.answers_again
+        statement, attached = _HOLD_NEXT, []
+        if branches := question.branches or question.answers_again:
+            statement = _HOLD_BRANCH
+        elif kept:
+            statement = _HOLD_NEXT_ATTACHED
+        if branches or kept:
+            attached = [
+                [id_ for id_, _, _ in kept],
+                [media_type for _, media_type, _ in kept],
+                [data for _, _, data in kept],
+            ]
         row = await self._database.fetchrow(
-            _HOLD_BRANCH if branches else _HOLD_NEXT,
+            statement,
             hold.id,
             hold.user_id,
             hold.session_id,
@@ -228,10 +246,8 @@ class SqlTurns(Beginnings):
             (Role.TOOL if question.tool_results else Role.USER).value,
             question.parent_id,
             to_extras(tool_results=question.tool_results, attachments=attachments),
-            [id_ for id_, _, _ in kept],
-            [media_type for _, media_type, _ in kept],
-            [data for _, _, data in kept],
             question.session_name,
+            *attached,
             within_seconds=PATIENCE_SECONDS,
         )
         return await self._is_held(hold, row)

@@ -95,6 +95,39 @@ async def test_sentences_are_heard_in_the_stream_of_the_text(
         assert line.headers["x-companion-user"] in user.client.headers["authorization"]
 
 
+@pytest.mark.parametrize(
+    ("way", "body", "heard"),
+    [
+        ("regenerate", {}, "You said: Hi there."),
+        ("edit", {"content": "Good evening."}, "You said: Good evening."),
+    ],
+)
+async def test_an_answer_on_a_new_branch_is_heard_too(
+    chat: ChatSuite,
+    speaking: str,
+    voice: VoiceStandIn,
+    way: str,
+    body: dict[str, Any],
+    heard: str,
+) -> None:
+    async with a_user(chat, speaking) as user:
+        first = named(await ask(user, "Hi there."), "done").data["message"]
+        path = f"/chat/sessions/{user.session_id}/messages/{first['parent_id']}/{way}"
+        wish = {"speak": {"voice_id": "adam"}, **body}
+        refused = await user.client.post(path, json=wish)
+        assert (refused.status_code, refused.json()["code"]) == (422, "speak_needs_stream")
+        answer = await user.client.post(path, json={"stream": True, **wish})
+        assert answer.status_code == 200, answer.text
+        events = events_of(answer.text)
+        assert audio_of(events) == [heard]
+        message = named(events, "done").data["message"]
+        assert message["content"] == heard
+        assert message["id"] != first["id"]
+        assert named(events, "audio_end").data["outcome"] == "done"
+        assert (await voice.last()).manner["voice_id"] == "adam"
+        assert len(await chat.holds(user.id)) == 2, "what was refused was never held"
+
+
 async def test_the_first_audio_comes_long_before_the_text_is_whole(
     chat: ChatSuite, speaking: str, voice: VoiceStandIn
 ) -> None:

@@ -38,6 +38,7 @@ from services.chat.domain.token_count import (
     MOST_BYTES_PER_TOKEN,
     count_tokens,
     most_tokens,
+    most_tokens_of,
     tokens_of,
 )
 from services.chat.domain.turn import Prompt
@@ -128,6 +129,12 @@ def test_halving_ends_with_the_question_alone(history: list[Utterance], asked: U
 
 def a_prompt(*utterances: Utterance) -> Prompt:
     return Prompt(ModelChoice("openai", "m", 100), None, utterances, "someone")
+
+
+@given(conversations())
+def test_the_quick_count_of_all_is_never_less_than_the_exact_one(said: list[Utterance]) -> None:
+    assert most_tokens_of(said) >= sum(map(tokens_of, said))
+    assert most_tokens_of(said) == sum(most_tokens_of([one]) for one in said)
 
 
 def test_a_question_that_does_not_fit_alone_is_refused_with_the_numbers() -> None:
