@@ -6,6 +6,9 @@ costs that is answered from what its user had said before.
 
 The bare proxy is one Envoy between client and vendor. The vendor is the simulator. Rounds alternate
 between the modes; medians are shown. CPU is that of our processes, PostgreSQL and Valkey apart.
+
+Audio comes at its own pace, so that most of a run is waiting: how long it takes is told first. A
+mode that takes much longer than it has to ends the run.
 """
 
 from __future__ import annotations
@@ -16,12 +19,16 @@ import itertools
 import os
 import sys
 import tempfile
-from collections.abc import Mapping
+import time
+from collections import Counter
+from collections.abc import Awaitable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
 import httpx
+from joserfc.jwk import ECKey
 
 from bench.bare_proxy import BareProxy, bare_proxy
 from bench.load import Call, NextCall, Outcome, at_rate, in_flight, json_call
@@ -29,15 +36,18 @@ from bench.processes import Meter
 from bench.turn import ENGINES, NOT_OURS, separate, settled, signed_in, signing_key
 from tests.support.suite import Suite, running_suite
 
+BEGAN = time.perf_counter()
 USERS = 80  # the largest tier has 100 requests a minute each
 VOICE = "21m00Tcm4TlvDq8ikWAM"
 KEY = "bench-key-1"
 FORMAT = "pcm_44100"
 TOOLTIP_FORMAT = "mp3_44100_128"
 # Five seconds each and ten new ones a second: fifty hearers at once, who do not all begin together.
-PACED = "[[sim:chunks=100,delay_ms=50,first_ms=50]] "
+PIECES, STEP_SECONDS = 100, 0.05
+PACED = f"[[sim:chunks={PIECES},delay_ms={STEP_SECONDS * 1000:.0f},first_ms=50]] "
 A_SECOND = 10
 AT_ONCE = 50
+SETTLED_SECONDS = 1.5
 HOT = ("gateway", "voice", "egress")
 WORDS = "So it is told from one to the next, and nobody knows any more who began. "
 
@@ -50,6 +60,23 @@ class Plan:
     speeches: int
     large: int
     repeated: int
+
+    @property
+    def seconds(self) -> float:
+        """What it has to take: the paced ones as long as they last, the others by experience."""
+        a_round = 2 * self.paced_seconds + 2 * 0.3 * self.large + 0.02 * self.repeated
+        return 30 + self.rounds * (a_round + 5 * SETTLED_SECONDS)
+
+    @property
+    def paced_seconds(self) -> float:
+        """From the first request to the last audio."""
+        return self.speeches / A_SECOND + PIECES * STEP_SECONDS
+
+    def most_seconds(self, kind: str) -> float:
+        """What a mode may take: several times what it does on a quiet machine."""
+        if kind == "paced":
+            return self.paced_seconds + 60
+        return 60 + (3.0 * self.large if kind == "large" else 0.3 * self.repeated)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,9 +98,9 @@ Runs = Mapping[str, list[Measured]]
 def main() -> None:
     """Run it and print the tables."""
     parser = argparse.ArgumentParser(prog="python -m bench.voice", description=__doc__)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--speeches", type=int, default=200, help="a round and mode, paced")
-    parser.add_argument("--large", type=int, default=30, help="a round and mode, megabytes each")
+    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--speeches", type=int, default=150, help="a round and mode, paced")
+    parser.add_argument("--large", type=int, default=16, help="a round and mode, megabytes each")
     parser.add_argument("--repeated", type=int, default=300, help="a round, from what is kept")
     given = parser.parse_args()
     plan = Plan(given.rounds, given.speeches, given.large, given.repeated)
@@ -100,23 +127,44 @@ async def _measure(suite: Suite, bare: BareProxy, plan: Plan) -> None:
     }
     counts = {"paced": plan.speeches, "large": plan.large, "repeated": plan.repeated}
     megabytes = await _size(calls["bare large"]) / 1e6
-    print("warming up ...", file=sys.stderr)
-    for name in ("bare paced", "voice paced"):
-        await in_flight(calls[name], requests=60, at_once=8)
-    await in_flight(calls["voice repeated"], requests=2 * USERS, at_once=8)
+    _tell(f"warming up; all of it takes about {plan.seconds:.0f} s on a quiet machine ...")
+    for call in (_bare(bare, WORDS), _governed(suite, users, WORDS)):
+        await _within(60, "warming up", in_flight(call, requests=60, at_once=8))
+    kept = in_flight(calls["voice repeated"], requests=2 * USERS, at_once=8)
+    await _within(90, "saying first what is repeated", kept)
 
     groups = {row.name: row.pid for row in suite.running.processes() if row.pid}
     runs: dict[str, list[Measured]] = {name: [] for name in calls}
     for number in range(plan.rounds):
-        print(f"round {number + 1} of {plan.rounds} ...", file=sys.stderr)
         for name, call in calls.items():
             kind = name.split()[1]
+            _tell(f"round {number + 1} of {plan.rounds}: {counts[kind]} {name} ...")
             meter = Meter({"bare": bare.pid} if name.startswith("bare") else groups)
-            outcome = await _load(kind, call, counts[kind])
+            load = _load(kind, call, counts[kind])
+            outcome = await _within(plan.most_seconds(kind), name, load)
             # The relay and billing work after the answer; their time belongs to these speeches.
             await settled()
             runs[name].append(Measured(outcome, meter.spent()))
+    _tell("done")
     print(_report(runs, megabytes))
+
+
+def _tell(what: str) -> None:
+    print(f"{time.perf_counter() - BEGAN:4.0f} s: {what}", file=sys.stderr, flush=True)
+
+
+async def _within(seconds: float, what: str, load: Awaitable[Outcome]) -> Outcome:
+    """Ends the run, by name, when this takes too long or nothing of it came through."""
+    try:
+        async with asyncio.timeout(seconds):
+            outcome = await load
+    except TimeoutError:
+        raise SystemExit(f"{what}: not done within {seconds:.0f} s") from None
+    if outcome.failures:
+        _tell(f"{what}: failed {dict(Counter(outcome.failures))}")
+    if len(outcome.first_bytes) < 2 or outcome.done < 2:
+        raise SystemExit(f"{what}: nothing came through")
+    return outcome
 
 
 async def _load(kind: str, call: NextCall, requests: int) -> Outcome:
@@ -127,11 +175,17 @@ async def _load(kind: str, call: NextCall, requests: int) -> Outcome:
 
 async def _users(suite: Suite) -> list[str]:
     key = signing_key(suite)
+    _tell(f"signing {USERS} users in ...")
     async with httpx.AsyncClient(base_url=suite.url, trust_env=False, timeout=30) as client:
-        return [
-            await signed_in(client, key, scope="voice keys", provider="elevenlabs")
-            for _ in range(USERS)
-        ]
+        return [await _user(client, key) for _ in range(USERS)]
+
+
+async def _user(client: httpx.AsyncClient, key: ECKey) -> str:
+    for _ in range(5):
+        with suppress(httpx.HTTPError):
+            return await signed_in(client, key, scope="voice keys", provider="elevenlabs")
+        await asyncio.sleep(1)  # what has only just come up may not be warm
+    return await signed_in(client, key, scope="voice keys", provider="elevenlabs")
 
 
 def _governed(

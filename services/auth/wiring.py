@@ -93,6 +93,7 @@ from services.auth.api.gauges import watch_signing_key
 from services.auth.domain.exchanged_tokens import ExchangedTokens
 from services.auth.domain.ports import (
     AccountCollector,
+    ClonedVoices,
     Mailer,
     NewUnitOfWork,
     PasswordRules,
@@ -105,6 +106,7 @@ from services.auth.domain.sign_in import SignInLifetimes
 from services.auth.domain.token_pair import TokenIssuer
 from services.auth.providers.account_collector import PeerCollector
 from services.auth.providers.argon2_passwords import Argon2Passwords
+from services.auth.providers.cloned_voices import VoicesAtVoice
 from services.auth.providers.mail_folder import MailFolder
 from services.auth.providers.password_rules import JudgedPasswords
 from services.auth.providers.readiness import OwnReadiness, PeerReadiness
@@ -182,6 +184,7 @@ async def wire(settings: Settings) -> AsyncIterator[Wired]:
                     SqlPresentedTokens(database),
                     SystemClock(),
                     collector=PeerCollector(client, settings.peers_internal, me),
+                    voices=VoicesAtVoice(client, settings.peers_internal["voice"], me),
                 ),
                 database,
                 checks,
@@ -204,6 +207,7 @@ def build_actions(
     clock: Clock,
     *,
     collector: AccountCollector,
+    voices: ClonedVoices,
 ) -> Actions:
     """Every verb with its parts."""
     issuer = TokenIssuer(
@@ -293,7 +297,7 @@ def build_actions(
         verify_audit=VerifyAudit(work, keys),
         watch_audit=WatchAudit(work, clock),
         note_console_act=NoteConsoleAct(work, clock),
-        delete_account=DeleteAccount(work, clock),
+        delete_account=DeleteAccount(work, clock, voices),
         forget_user=ForgetUser(work, note_forgotten, clock),
         note_forgotten=note_forgotten,
         remind_services=RemindServices(work, clock),

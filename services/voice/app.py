@@ -22,6 +22,7 @@ def create_app(settings: Settings | None = None) -> WebProcess:
         scope=VOICE,
         routers=api.routers,
         internal_routers=api.internal_routers,
+        hot_routes=api.hot_routes,
         larger_bodies={
             "/voice/voices": LARGEST_FORM,
             "/elevenlabs/v1/voices/add": LARGEST_FORM,

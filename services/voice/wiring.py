@@ -31,6 +31,7 @@ from services.voice.actions.read_voice import ReadVoice
 from services.voice.actions.read_voice_settings import ReadVoiceSettings
 from services.voice.actions.recall_settings import RecallSettings
 from services.voice.actions.relay_speech import RelaySpeech
+from services.voice.actions.remove_every_voice import RemoveEveryVoice
 from services.voice.actions.remove_voice import RemoveVoice
 from services.voice.actions.renew_leases import RenewLeases
 from services.voice.actions.running_speech import RunningSpeeches
@@ -54,6 +55,7 @@ from services.voice.providers.remembered_voices import RememberedStudio, Remembe
 from services.voice.providers.utterance_keys import FileUtteranceKeys
 from services.voice.settings import Settings
 from services.voice.storage.admission import ValkeyAdmission
+from services.voice.storage.recollections import SqlRecollections
 from services.voice.storage.speeches import SqlSpeeches
 from services.voice.storage.unit_of_work import SqlWork
 from services.voice.storage.utterances import SqlUtterances
@@ -169,8 +171,10 @@ def _actions(
     admission = ValkeyAdmission(admissions)
     catalogue = ModelCatalogue.from_json(settings.model_overrides)
     work = partial(SqlWork, database)
+    recollections = SqlRecollections(database)
     before = SpokenBefore(
         SqlUtterances(database),
+        recollections,
         FileUtteranceKeys(settings.cache_keys_file),
         clock,
         settings.cache_bounds,
@@ -183,9 +187,10 @@ def _actions(
         read_voice=ReadVoice(provider, work),
         read_voice_settings=ReadVoiceSettings(provider, work),
         change_voice_settings=ChangeVoiceSettings(provider, work, clock),
-        recall_settings=RecallSettings(work),
+        recall_settings=RecallSettings(recollections),
         clone_voice=CloneVoice(studio, Recordings(), admission, work, clock),
         remove_voice=remove_voice,
+        remove_every_voice=RemoveEveryVoice(remove_voice, work, clock),
         forget_lost_clones=ForgetLostClones(work, clock),
         speak=Speak(
             speeches=speeches,

@@ -53,3 +53,19 @@ async def test_a_voice_is_made_heard_and_deleted_and_the_trail_says_so(
     assert by_action["voice.cloned"]["voice_id"] == voice_id
     assert by_action["voice.cloned"]["consent_version"] == made.json()["consent_version"]
     assert by_action["voice.removed"]["voice_id"] == voice_id
+
+
+async def test_who_deletes_their_account_leaves_no_voice_at_the_vendor(
+    suite: Suite, grace: Person
+) -> None:
+    await grace.store_key("elevenlabs")
+    await grace.become("pro")
+    for _ in range(2):
+        made = await grace.client.post("/voice/voices", **form_of(*three_takes()))
+        assert made.status_code == 201, made.text
+    assert len(await at_the_vendor(suite, grace)) == 2
+
+    answer = await grace.client.delete("/auth/me")
+    assert (answer.status_code, answer.json()["voices_left"]) == (202, 0), answer.text
+    # By then already: the key is shredded at any moment from now on.
+    assert await at_the_vendor(suite, grace) == []

@@ -65,3 +65,15 @@ class MemoryErasures:
         for id_ in old:
             del self._memory.erasures[id_]
         return len(old)
+
+
+class VendorsVoices:
+    """Voices that users had made. Remembers by whose token they were removed."""
+
+    def __init__(self, *, left: int | None = 0) -> None:
+        self.left = left
+        self.asked: list[tuple[UserId, str]] = []
+
+    async def remove_all(self, user_id: UserId, *, access_token: str) -> int | None:
+        self.asked.append((user_id, access_token))
+        return self.left

@@ -13,8 +13,8 @@ from pathlib import Path
 
 from services.voice.actions.spoken_before import SpokenBefore
 from services.voice.domain.ports import Audio
-from services.voice.domain.script import Script
-from services.voice.domain.utterance import Address, Bounds
+from services.voice.domain.script import Script, SettingsWish
+from services.voice.domain.utterance import Address, Bounds, Recollection
 from services.voice.domain.voice import Voice, VoiceCategory, VoiceId
 from services.voice.domain.whole_audio import WholeAudio
 from shared.clock import Clock
@@ -54,6 +54,29 @@ class MemoryUtterances:
 
 
 @dataclass(slots=True)
+class MemoryRecollections:
+    """Own settings in memory, beside what is kept there. `looks` counts how often it was asked."""
+
+    utterances: MemoryUtterances
+    own: dict[tuple[UserId, VoiceId], SettingsWish] = field(default_factory=dict)
+    looks: int = 0
+
+    async def of(
+        self,
+        user_id: UserId,
+        voice_id: VoiceId,
+        address: Address | None = None,
+        *,
+        since: datetime | None = None,
+    ) -> Recollection:
+        self.looks += 1
+        own = self.own.get((user_id, voice_id), SettingsWish())
+        if address is None or since is None:
+            return Recollection(own)
+        return Recollection(own, await self.utterances.find(user_id, address, since=since))
+
+
+@dataclass(slots=True)
 class MemoryKeys:
     """The sealing keys; a test may change them, or take them away."""
 
@@ -64,7 +87,9 @@ class MemoryKeys:
 
 
 def spoken_before(clock: Clock, bounds: Bounds | None = None) -> SpokenBefore:
-    return SpokenBefore(MemoryUtterances(), MemoryKeys(), clock, bounds or Bounds())
+    utterances = MemoryUtterances()
+    recollections = MemoryRecollections(utterances)
+    return SpokenBefore(utterances, recollections, MemoryKeys(), clock, bounds or Bounds())
 
 
 @dataclass(slots=True)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from services.auth.actions.remove_member import leave_for_good
+from services.auth.actions.remove_member import leave_for_good, refuse_last_owner
 from services.auth.domain.audit import AuditEntry
 from services.auth.domain.erasure import Erasure, Receipt
 from services.auth.domain.errors import AccountBusy, AccountGone
 from services.auth.domain.origin import NOWHERE
-from services.auth.domain.ports import NewUnitOfWork
+from services.auth.domain.ports import ClonedVoices, NewUnitOfWork
 from shared.clock import Clock
 from shared.erasure import ErasureId
 from shared.events.user import UserDeleted
@@ -18,10 +18,15 @@ from shared.ids import UserId, uuid7
 
 @dataclass(frozen=True, slots=True)
 class DeletedAccount:
-    """What is left for the person: a receipt, which is shown this once."""
+    """What is left for the person: a receipt, which is shown this once.
+
+    `voices_left`: how many voices that they had made are still in their account at the vendor; None
+    where nobody knows.
+    """
 
     receipt: Receipt
     erasure: Erasure
+    voices_left: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,13 +39,17 @@ class DeleteAccount:
 
     unit_of_work: NewUnitOfWork
     clock: Clock
+    voices: ClonedVoices
 
-    async def __call__(self, user_id: UserId) -> DeletedAccount:
+    async def __call__(self, user_id: UserId, *, access_token: str) -> DeletedAccount:
         """Raises AccountGone, LastOwner or AccountBusy."""
+        await self._refuse_what_would_fail(user_id)
+        # Before, since afterwards nothing gets at their key any more; whatever comes of it, the
+        # account is deleted.
+        left = await self.voices.remove_all(user_id, access_token=access_token)
         receipt = Receipt.fresh()
-        return DeletedAccount(
-            receipt, await self._delete(user_id, receipt.hash, ErasureId(uuid7()))
-        )
+        erasure = await self._delete(user_id, receipt.hash, ErasureId(uuid7()), left)
+        return DeletedAccount(receipt, erasure, left)
 
     async def again(self, erasure: Erasure) -> None:
         """What was deleted before, and came back with a backup: the old receipt stays good.
@@ -49,7 +58,17 @@ class DeleteAccount:
         """
         await self._delete(erasure.user_id, erasure.receipt_hash, erasure.id)
 
-    async def _delete(self, user_id: UserId, receipt_hash: bytes, id_: ErasureId) -> Erasure:
+    async def _refuse_what_would_fail(self, user_id: UserId) -> None:
+        """Voices that are gone at their vendor don't come back."""
+        async with self.unit_of_work() as work:
+            user = await work.users.get(user_id)
+            if user is None:
+                raise AccountGone
+            await refuse_last_owner(work, user)
+
+    async def _delete(
+        self, user_id: UserId, receipt_hash: bytes, id_: ErasureId, voices_left: int | None = 0
+    ) -> Erasure:
         now = self.clock.now()
         async with self.unit_of_work() as work:
             user = await work.users.get(user_id)
@@ -70,7 +89,11 @@ class DeleteAccount:
             await work.users.note_tiers([user_id])
             erasure = Erasure(id_, user.id, receipt_hash, now)
             await work.erasures.add(erasure)
-            await work.audit.note(AuditEntry.of_user("account.deleted", user_id, now))
+            known = "unknown" if voices_left is None else voices_left
+            entry = AuditEntry.of_user("account.deleted", user_id, now)
+            await work.audit.note(
+                replace(entry, facts={"voices_left": known}) if known != 0 else entry
+            )
             work.publish(
                 UserDeleted(user_id=user_id, erasure_id=erasure.id),
                 subject=user_id,

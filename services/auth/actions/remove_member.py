@@ -53,6 +53,18 @@ class RemoveMember:
             await _end(work, entered.organisation, member, self.clock.now(), by=by, origin=origin)
 
 
+async def refuse_last_owner(work: UnitOfWork, user: User) -> None:
+    """Raises LastOwner where `leave_for_good` would, as things are now."""
+    if user.membership is None:
+        return
+    organisation_id = OrganisationId(user.membership.organisation_id)
+    member = await work.members.get(organisation_id, user.id)
+    if member is None or not member.is_owner:
+        return
+    if (await work.members.headcount(organisation_id)).members > 1:
+        await ensure_another_owner(work, member)
+
+
 async def leave_for_good(work: UnitOfWork, user: User, at: datetime, origin: Origin) -> None:
     """Take a user who is to be deleted out of their organisation; if they are alone, it goes too.
 

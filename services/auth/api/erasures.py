@@ -21,6 +21,10 @@ class ReceiptBody(BaseModel):
 
     receipt: str
     requested_at: datetime
+    voices_left: int | None = Field(
+        description="How many voices that you had made here could not be deleted at their vendor:"
+        " they are in your account there. null: nobody knows."
+    )
 
 
 class Lookup(BaseModel):
@@ -64,9 +68,14 @@ class ErasureBody(BaseModel):
     responses=problems(401, _403="step_up_required", _409="last_owner, account_busy"),
 )
 async def delete(actions: ServiceActions, caller: FreshlyProven) -> ReceiptBody:
-    """Delete the caller's account at once, and have every service forget its user."""
-    deleted = await actions.delete_account(caller.identity.user_id)
-    return ReceiptBody(receipt=deleted.receipt.text, requested_at=deleted.erasure.requested_at)
+    """Delete the caller's account at once, and have every service forget its user. Before that,
+    voices that they had made are deleted at their vendor, which may take some seconds."""
+    deleted = await actions.delete_account(caller.identity.user_id, access_token=caller.token)
+    return ReceiptBody(
+        receipt=deleted.receipt.text,
+        requested_at=deleted.erasure.requested_at,
+        voices_left=deleted.voices_left,
+    )
 
 
 @router.post(

@@ -21,6 +21,7 @@ from services.voice.actions.read_voice import ReadVoice
 from services.voice.actions.read_voice_settings import ReadVoiceSettings
 from services.voice.actions.recall_settings import RecallSettings
 from services.voice.actions.relay_speech import RelaySpeech
+from services.voice.actions.remove_every_voice import RemoveEveryVoice
 from services.voice.actions.remove_voice import RemoveVoice
 from services.voice.actions.renew_leases import RenewLeases
 from services.voice.actions.settle_orphans import SettleOrphans
@@ -40,6 +41,7 @@ class Actions:
     recall_settings: RecallSettings
     clone_voice: CloneVoice
     remove_voice: RemoveVoice
+    remove_every_voice: RemoveEveryVoice
     forget_lost_clones: ForgetLostClones
     speak: Speak
     speak_live: SpeakLive

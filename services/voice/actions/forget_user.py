@@ -19,8 +19,9 @@ class ForgetUser(Forget[UnitOfWork]):
     """Delete the user's speeches, the audio that was kept for saying it again, their settings,
     and what is known of voices that they had made.
 
-    At the vendor those voices stay: they lie in the user's own account there, and its key, which
-    works only while its user is here, is gone with them.
+    At the vendor those voices were deleted before (`remove_every_voice`), while the key was there,
+    which works only while its user is. What could not be deleted then stays in the user's own
+    account there.
 
     A running one is ended, not deleted: what it has used is still to be told to billing. Its hold
     goes once that is done.

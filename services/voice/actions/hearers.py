@@ -3,28 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from enum import IntEnum
 from typing import Protocol
 from uuid import UUID
 
 from services.voice.domain.errors import TooManyVoiceSockets
+from shared.close_codes import CloseCode
 from shared.ids import UserId
 
 MOST_FOR_A_USER = 20
-
-
-class CloseCode(IntEnum):
-    """Why a socket is closed: a promise to clients."""
-
-    POLICY = 1008  # ten messages in a row were none
-    TOO_BIG = 1009
-    FAILED = 1011
-    RECONNECT = 1012  # this replica goes away; others are there
-    TOO_SLOW = 1013
-    UNAUTHENTICATED = 4401  # no token, an expired one, or its session has ended
-    FORBIDDEN = 4403  # the token is not good for voice
-    IDLE = 4408
-    TOO_MANY = 4429
 
 
 class Listening(Protocol):

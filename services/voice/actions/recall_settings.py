@@ -1,12 +1,12 @@
-"""How a user wants a voice to speak, for a speech that does not say."""
+"""How a user wants a voice to speak, for a live speech that does not say."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 from services.voice.domain.offline_engine import OFFLINE_ENGINE, provider_of
-from services.voice.domain.ports import NewUnitOfWork
 from services.voice.domain.script import SettingsWish
+from services.voice.domain.utterance import Recollections
 from services.voice.domain.voice import voice_id_of
 from shared.ids import UserId
 
@@ -15,12 +15,10 @@ from shared.ids import UserId
 class RecallSettings:
     """The user's own settings of a voice; nothing said for one that they have left alone."""
 
-    unit_of_work: NewUnitOfWork
+    recollections: Recollections
 
     async def __call__(self, voice_id: str, user_id: UserId) -> SettingsWish:
         """Raises VoiceNotFound for what is no voice's id."""
         if provider_of(voice_id) == OFFLINE_ENGINE:
             return SettingsWish()  # of what could be set, it has nothing
-        known = voice_id_of(voice_id)
-        async with self.unit_of_work() as work:
-            return await work.own_settings.of(user_id, known)
+        return (await self.recollections.of(user_id, voice_id_of(voice_id))).own

@@ -40,7 +40,8 @@ class RunningSpeech:
     may_be_kept: bool = False  # to be said again
     ended_as: Outcome | None = None
     _recital: Recital | None = None
-    _reader: asyncio.Task[None] | None = None
+    _relaying: asyncio.Task[Any] | None = None
+    _is_cut: bool = False
 
     @property
     def limits(self) -> Sequence[LimitState]:
@@ -61,35 +62,46 @@ class RunningSpeech:
         """Stop the audio, for the given reason; the first reason counts."""
         if self.ended_as is None:
             self.ended_as = outcome
-            if self._reader is not None:
-                self._reader.cancel()
+            if self._relaying is not None:
+                self._is_cut = True
+                self._relaying.cancel()
 
     async def relay(self, write: WritePiece) -> Outcome:
-        """Pass every piece on until the audio ends, breaks, or is ended; answers which it was."""
-        self._reader = asyncio.create_task(self._pass_on(write))
-        if self.ended_as is not None:
-            self._reader.cancel()
+        """Pass every piece on until the audio ends, breaks, or is ended; answers which it was.
+
+        In the task of who relays it, so that the first piece is written without another turn of the
+        event loop. `end` cancels that task for just as long as this lasts, and it is answered here,
+        in the way of `asyncio.timeout`.
+        """
+        assert self._recital is not None
         try:
-            await self._reader
+            return self.ended_as or await self._pass_on(write)
         except VendorFailed:
             return self.ended_as or Outcome.PROVIDER_FAILED
         except OSError:
             return self.ended_as or Outcome.CLIENT_GONE
+        finally:
+            await self._recital.close()
+
+    async def _pass_on(self, write: WritePiece) -> Outcome:
+        assert self._recital is not None
+        task = self._relaying = asyncio.current_task()
+        assert task is not None
+        cancelled_before, read = task.cancelling(), self._recital.read
+        try:
+            while (piece := await read()) is not END:
+                await write(piece)
         except asyncio.CancelledError:
-            # Either the speech was ended, or whoever relays it is being cancelled.
-            if self.ended_as is None:
+            # Either the speech was ended, or whoever relays it is being cancelled, or both.
+            is_ours = self._is_cut and task.cancelling() == cancelled_before + 1
+            if self.ended_as is None or not is_ours:
                 raise
             return self.ended_as
         finally:
-            assert self._recital is not None
-            await self._recital.close()
+            self._relaying = None
+            if self._is_cut:
+                task.uncancel()
         return Outcome.DONE
-
-    async def _pass_on(self, write: WritePiece) -> None:
-        assert self._recital is not None
-        read = self._recital.read
-        while (piece := await read()) is not END:
-            await write(piece)
 
     def settlement(self, outcome: Outcome) -> Settlement:
         """The record of a speech whose audio had begun."""

@@ -61,8 +61,6 @@ class Wish:
     tier: Tier
     by: OnBehalfOf
     idempotency_key: str | None = None
-    # What the user has said of the voice once for all; no part of what makes requests the same.
-    own: SettingsWish = field(default_factory=SettingsWish)
     may_be_cached: bool = True  # said again from what was kept, and kept to be said again
     any_engine: bool = False  # rather plain speech than none, where there is no usable key
     said_as: SpeechOrder | None = None  # what stands in for the order then
@@ -118,9 +116,7 @@ class Speak:
             return await self._speak(replace(wish, tier=TierChanged(told).tier))
 
     async def _speak(self, wish: Wish) -> RunningSpeech:
-        wished = self._script(wish)
-        script = self._in_known_format(wished, wish)
-        recalled = await self._recalled(script, wish)
+        wished, script, recalled = await self._recollected(wish)
         await self._refuse_repetition(wish, is_recalled=recalled is not None)
         parts = script.in_parts() if self._is_asked_for(script, recalled) else [script]
         hold = self._hold(wish, script, parts)
@@ -153,18 +149,33 @@ class Speak:
             speech.wished_format = wished.format
         return speech
 
-    def _script(self, wish: Wish) -> Script:
+    async def _recollected(self, wish: Wish) -> tuple[Script, Script, bytes | None]:
+        """What is wished for, the same in a format that the user's plan makes, and its audio where
+        it was said before. One look is enough for who has no settings of their own, as most.
+
+        What the user has said of the voice once for all is no part of what makes requests the same.
+        """
+        before, user_id = self.before, wish.by.user_id
+        wished = self._script(wish)
+        script = self._in_known_format(wished, wish)
+        if before is None or not self._is_asked_for(script, None):
+            return wished, script, None
+        own, recalled = await before.recollect(user_id, script, may_be_recalled=wish.may_be_cached)
+        if own == SettingsWish():
+            return wished, script, recalled
+        wished = self._script(wish, own)
+        script = self._in_known_format(wished, wish)
+        if wish.may_be_cached:
+            recalled = await before.recall(user_id, script)
+        return wished, script, recalled
+
+    def _script(self, wish: Wish, own: SettingsWish | None = None) -> Script:
         order = wish.said_as or wish.order
         if provider_of(order.voice_id) == OFFLINE_ENGINE:
             return offline_script_for(order, wish.tier, self.offline)
-        return script_for(filled(order, wish.own, wish.tier), wish.tier, self.catalogue)
-
-    async def _recalled(self, script: Script, wish: Wish) -> bytes | None:
-        if self.before is None or not wish.may_be_cached:
-            return None
-        if not self._is_asked_for(script, None):
-            return None
-        return await self.before.recall(wish.by.user_id, script)
+        if own is not None:
+            order = filled(order, own, wish.tier)
+        return script_for(order, wish.tier, self.catalogue)
 
     def _is_asked_for(self, script: Script, recalled: bytes | None) -> bool:
         """Whether a vendor is asked."""

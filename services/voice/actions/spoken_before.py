@@ -9,10 +9,11 @@ from typing import Any
 
 import structlog
 
-from services.voice.domain.script import Script
+from services.voice.domain.script import Script, SettingsWish
 from services.voice.domain.utterance import (
     Address,
     Bounds,
+    Recollections,
     UtteranceKeys,
     Utterances,
     UtteranceSeal,
@@ -35,6 +36,7 @@ class SpokenBefore:
     """
 
     utterances: Utterances
+    recollections: Recollections
     keys: UtteranceKeys
     clock: Clock
     bounds: Bounds = field(default_factory=Bounds)
@@ -53,6 +55,24 @@ class SpokenBefore:
         except Unavailable:
             return None
         return None if sealed is None else seal.open(user_id, address, sealed)
+
+    async def recollect(
+        self, user_id: UserId, script: Script, *, may_be_recalled: bool
+    ) -> tuple[SettingsWish, bytes | None]:
+        """The user's own settings of the script's voice; and, where those say nothing, the audio of
+        that very script, if this user has it and it may be recalled. With settings of their own
+        it is another script, to be looked for by `recall`. Raises Unavailable.
+        """
+        place = self._place(user_id, script) if may_be_recalled else None
+        if place is None:
+            return (await self.recollections.of(user_id, script.voice_id)).own, None
+        seal, address = place
+        found = await self.recollections.of(
+            user_id, script.voice_id, address, since=self.clock.now() - self.bounds.age
+        )
+        if found.sealed is None or found.own != SettingsWish():
+            return found.own, None
+        return found.own, seal.open(user_id, address, found.sealed)
 
     def listen(self, user_id: UserId, script: Script) -> Listener | None:
         """Somebody who hears a speech along; None for one that is not kept."""

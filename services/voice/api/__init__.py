@@ -10,8 +10,10 @@ from services.voice.api import (
     dropin_voices,
     engines,
     internal_speech,
+    leaving,
     openai_speech,
     realtime,
+    say,
     speech,
     voices,
 )
@@ -28,4 +30,5 @@ routers = (
     dropin_voices.strays,
     openai_speech.router,
 )
-internal_routers = (account_export.router, internal_speech.router)
+hot_routes = (say.say,)
+internal_routers = (account_export.router, internal_speech.router, leaving.router)

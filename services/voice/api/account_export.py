@@ -60,8 +60,7 @@ class OwnSettingsBody(BaseModel):
 
     @classmethod
     def of(cls, own: OwnSettings) -> OwnSettingsBody:
-        said = {name: value for name, value in asdict(own.settings).items() if value is not None}
-        return cls(voice_id=own.voice_id, settings=said, updated_at=own.updated_at)
+        return cls(voice_id=own.voice_id, settings=own.settings.named, updated_at=own.updated_at)
 
 
 class CloneBody(BaseModel):

@@ -21,7 +21,6 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.websockets import WebSocketDisconnect
 
 from services.voice.actions import Actions
-from services.voice.actions.hearers import CloseCode
 from services.voice.actions.live_speech import LiveWish, SpeechEnded
 from services.voice.actions.live_utterance import Ending, LiveUtterance
 from services.voice.api.dropin_door import KEY_HEADER
@@ -33,6 +32,7 @@ from services.voice.domain.gathered_text import Gathering, Scheduled, WholeSente
 from services.voice.domain.piece import Piece
 from services.voice.domain.script import LONGEST_TEXT, MannerWish
 from services.voice.domain.speech import Outcome
+from shared.close_codes import CloseCode
 from shared.errors import ExpectedFailure, Unauthenticated, Unavailable, UpstreamFailed
 from shared.http.caller import Caller, bearer_token, on_behalf_of
 from shared.http.socket_door import FIRST_WORD_SECONDS, SocketDoor

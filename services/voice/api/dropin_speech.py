@@ -77,13 +77,11 @@ class Asking:
         order = body.to_order(
             self.voice_id, self.query, with_timestamps=with_timestamps, at_once=at_once
         )
-        own = await self.actions.recall_settings(order.voice_id, self.by.user_id)
         wish = Wish(
             order,
             self.caller.tier,
             self.by,
             self.key,
-            own,
             # Who wants nothing kept at the vendor wants nothing kept here.
             may_be_cached=self.query.enable_logging is not False
             and may_be_stored(self.request.headers.get("cache-control", "")),

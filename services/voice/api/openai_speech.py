@@ -65,9 +65,8 @@ async def create_speech(
     """Say a text with one of ElevenLabs' voices, under OpenAI's names or by its own id."""
     body = read_body(OpenAISpeech, await body_of(request))
     order = body.to_order(caller.tier)
-    own = await actions.recall_settings(order.voice_id, by.user_id)
     may_be_cached = may_be_stored(request.headers.get("cache-control", ""))
-    wish = Wish(order, caller.tier, by, key, own, may_be_cached=may_be_cached)
+    wish = Wish(order, caller.tier, by, key, may_be_cached=may_be_cached)
     speech = await actions.speak(wish)
     headers = {
         **openai_limit_headers(speech.limits, datetime.now(UTC)),

@@ -15,7 +15,6 @@ import structlog
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from services.voice.actions import Actions
-from services.voice.actions.hearers import CloseCode
 from services.voice.actions.live_speech import LiveWish
 from services.voice.actions.live_utterance import Ending, LiveUtterance
 from services.voice.api.outlet import Outlet
@@ -33,6 +32,7 @@ from services.voice.domain.errors import NoUtterance, TooManyUtterances, Utteran
 from services.voice.domain.gathered_text import WholeSentences
 from services.voice.domain.piece import Piece
 from services.voice.domain.speech import Outcome
+from shared.close_codes import CloseCode
 from shared.errors import ExpectedFailure
 from shared.events.base import current_request_id
 from shared.http.caller import Caller, on_behalf_of

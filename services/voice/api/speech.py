@@ -8,6 +8,7 @@ from fastapi import APIRouter, Header
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response
 
+from services.voice.actions import Actions
 from services.voice.actions.speak import Wish
 from services.voice.api.answers import (
     AudioAnswer,
@@ -17,10 +18,10 @@ from services.voice.api.answers import (
     SpokenLine,
 )
 from services.voice.api.cache_control import CacheControl, may_be_stored
-from services.voice.api.dependencies import ForCaller, ServiceActions
+from services.voice.api.dependencies import ServiceActions
 from services.voice.domain.audio_format import CONTENT_TYPES
 from services.voice.domain.script import LONGEST_SPEECH, SettingsWish, SpeechOrder
-from shared.http.caller import SignedIn, refresh_hint
+from shared.http.caller import Caller, SignedIn, on_behalf_of, refresh_hint
 from shared.http.problems import problems
 
 router = APIRouter(prefix="/voice", tags=["speech"])
@@ -93,7 +94,7 @@ class SpeechBody(BaseModel):
             voice_id=self.voice_id,
             model=self.model,
             format=self.format,
-            settings=SettingsWish(**self.settings.model_dump()),
+            settings=SettingsWish(**dict(self.settings)),
             language_code=self.language_code,
             seed=self.seed,
             with_timestamps=self.with_timestamps,
@@ -102,13 +103,16 @@ class SpeechBody(BaseModel):
         )
 
 
+LONGEST_KEY, LONGEST_HEADER = 200, 500
+KEY = r"^[\x21-\x7e]+$"
+
 IdempotencyKey = Annotated[
     str | None,
     Header(
         alias="Idempotency-Key",
         min_length=1,
-        max_length=200,
-        pattern=r"^[\x21-\x7e]+$",
+        max_length=LONGEST_KEY,
+        pattern=KEY,
         description="One key, one charge: a second request with it is refused.",
     ),
 ]
@@ -175,23 +179,32 @@ _ANSWERS: dict[int | str, dict[str, Any]] = {
 async def speak(
     body: SpeechBody,
     caller: SignedIn,
-    by: ForCaller,
     actions: ServiceActions,
     idempotency_key: IdempotencyKey = None,
-    accept: Annotated[str, Header(max_length=500)] = "*/*",
+    accept: Annotated[str, Header(max_length=LONGEST_HEADER)] = "*/*",
     cache_control: CacheControl = "",
 ) -> Response:
     """The audio begins as soon as the vendor's does. A connection that breaks before the last chunk
     means that audio is missing; what the vendor was asked to say is charged all the same."""
+    # What is in order is answered in front of this, see `say.py`.
+    return await spoken(body, caller, actions, idempotency_key, accept, cache_control)
+
+
+async def spoken(
+    body: SpeechBody,
+    caller: Caller,
+    actions: Actions,
+    idempotency_key: str | None,
+    accept: str,
+    cache_control: str,
+) -> AudioAnswer | LinesAnswer | SpokenAnswer:
+    """The answer, whose audio has begun. Raises what `actions.speak` raises."""
     kind = _answer_for(accept, with_timestamps=body.with_timestamps)
-    order = body.to_order(at_once=kind is SpokenAnswer)
-    own = await actions.recall_settings(order.voice_id, by.user_id)
     wish = Wish(
-        order,
+        body.to_order(at_once=kind is SpokenAnswer),
         caller.tier,
-        by,
+        on_behalf_of(caller),
         idempotency_key,
-        own,
         may_be_cached=body.cache and may_be_stored(cache_control),
         any_engine=_takes_any_engine(body, actions),
     )

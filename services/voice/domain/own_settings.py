@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any, TypeAlias, TypeVar
+from typing import TypeAlias, TypeVar
 
 from services.voice.domain.errors import SpeakerBoostNotInTier
 from services.voice.domain.script import (
@@ -51,12 +51,12 @@ def defaults_of(tier: Tier) -> VoiceSettings:
 
 def effective(own: SettingsWish, tier: Tier) -> VoiceSettings:
     """The tier's defaults, with the user's own in their place."""
-    return replace(defaults_of(tier), **_said(_within(own, tier)))
+    return replace(defaults_of(tier), **_within(own, tier).named)
 
 
 def filled(wish: W, own: SettingsWish, tier: Tier) -> W:
     """The wish with the user's own settings where it names none."""
-    settings = replace(_within(own, tier), **_said(wish.settings))
+    settings = replace(_within(own, tier), **wish.settings.named)
     return replace(wish, settings=settings)
 
 
@@ -66,10 +66,6 @@ def _within(own: SettingsWish, tier: Tier) -> SettingsWish:
     if tier.allows(VENDOR, BOOST):
         return own
     return replace(own, use_speaker_boost=None)
-
-
-def _said(wish: SettingsWish) -> dict[str, Any]:
-    return {name: value for name, value in asdict(wish).items() if value is not None}
 
 
 def refuse_settings_outside(tier: Tier, change: SettingsChange) -> None:

@@ -66,6 +66,15 @@ class SettingsWish:
     use_speaker_boost: bool | None = None
     speed: float | None = None
 
+    @property
+    def named(self) -> dict[str, Any]:
+        """Those that are named."""
+        values = {name: getattr(self, name) for name in _SETTINGS}
+        return {name: value for name, value in values.items() if value is not None}
+
+
+_SETTINGS = ("stability", "similarity_boost", "style", "use_speaker_boost", "speed")
+
 
 @dataclass(frozen=True, slots=True)
 class Extras:
@@ -292,8 +301,7 @@ def _settings(wish: SettingsWish, tier: Tier) -> VoiceSettings:
         raise SpeakerBoostNotInTier(
             tier.name, smallest_tier_above(tier, lambda a: "speaker_boost" in a.features)
         )
-    said = {name: value for name, value in asdict(wish).items() if value is not None}
-    return VoiceSettings(**{"use_speaker_boost": boosted, **said})
+    return VoiceSettings(**{"use_speaker_boost": boosted, **wish.named})
 
 
 def smallest_tier_above(tier: Tier, includes: Callable[[Allowance], bool]) -> str | None:

@@ -11,7 +11,8 @@ from typing import NewType, Protocol
 
 import orjson
 
-from services.voice.domain.script import Extras, Script
+from services.voice.domain.script import Extras, Script, SettingsWish
+from services.voice.domain.voice import VoiceId
 from shared.ids import UserId
 from shared.sealing import Sealer, Unsealable
 
@@ -67,6 +68,31 @@ class Utterances(Protocol):
 
     async def drop_before(self, moment: datetime, *, most: int) -> int:
         """Let go what was kept before; answers how many."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Recollection:
+    """What is known of a user before they are spoken to: how they want that voice to speak, and the
+    sealed audio of the words, if they had them said before."""
+
+    own: SettingsWish = field(default_factory=SettingsWish)
+    sealed: bytes | None = None
+
+
+class Recollections(Protocol):
+    """Looks for all of it at once, since a hearer waits for each look."""
+
+    async def of(
+        self,
+        user_id: UserId,
+        voice_id: VoiceId,
+        address: Address | None = None,
+        *,
+        since: datetime | None = None,
+    ) -> Recollection:
+        """Without an address no audio is looked for; with one, none that was kept before `since`.
+        Raises Unavailable."""
         ...
 
 

@@ -52,7 +52,8 @@ async def test_a_deleted_account_is_gone_at_once_and_its_address_free(
     answer = await auth.client.delete("/auth/me", headers=account.headers)
 
     assert answer.status_code == 202, answer.text
-    assert set(answer.json()) == {"receipt", "requested_at"}
+    assert set(answer.json()) == {"receipt", "requested_at", "voices_left"}
+    assert answer.json()["voices_left"] is None, "there is no voice here that could tell"
     for table, column in (("user_account", "id"), ("sign_in", "user_id")):
         rows = await database.fetch(f"select 1 from {table} where {column} = $1", account.id)
         assert rows == []

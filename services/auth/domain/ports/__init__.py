@@ -14,6 +14,7 @@ from services.auth.domain.ports.audit import (
 )
 from services.auth.domain.ports.erasure import (
     AccountCollector,
+    ClonedVoices,
     CollectedAccount,
     Erasures,
     Probe,
@@ -53,6 +54,7 @@ __all__ = [
     "Audit",
     "AuditChain",
     "AuthorizationCodes",
+    "ClonedVoices",
     "CollectedAccount",
     "EndedCredentials",
     "Erasures",

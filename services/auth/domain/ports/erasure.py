@@ -70,6 +70,15 @@ class AccountCollector(Protocol):
         ...
 
 
+class ClonedVoices(Protocol):
+    """Voices that users had made, in their own accounts at a vendor."""
+
+    async def remove_all(self, user_id: UserId, *, access_token: str) -> int | None:
+        """Within seconds, and raising nothing: answers how many could not be removed, None where
+        nobody knows."""
+        ...
+
+
 class ServiceState(StrEnum):
     """How a service is, seen from outside."""
 

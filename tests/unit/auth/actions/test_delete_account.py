@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -17,13 +18,22 @@ from services.auth.domain.erasure import SERVICES, Erasure, Receipt
 from services.auth.domain.errors import AccountGone, ErasureNotFound, LastOwner
 from services.auth.domain.membership import Membership, OrganisationRole
 from services.auth.domain.organisation import Organisation
+from services.auth.domain.ports import NewUnitOfWork
 from shared.erasure import ErasureId
 from shared.events.user import UserDeleted
 from shared.ids import UserId
 from tests.support.auth import NOON, Memory, StoppedClock, a_sign_in, a_user
+from tests.support.auth_erasure import VendorsVoices
 from tests.support.auth_organisations import an_organisation
 
 ROLES = (("ada", OrganisationRole.OWNER), ("grace", OrganisationRole.MEMBER))
+
+
+TOKEN = "a token"
+
+
+def deleting(work: NewUnitOfWork, voices: VendorsVoices | None = None) -> DeleteAccount:
+    return DeleteAccount(work, StoppedClock(), voices or VendorsVoices())
 
 
 def a_place(organisation: Organisation, role: OrganisationRole) -> Membership:
@@ -35,7 +45,7 @@ async def test_the_account_and_its_sign_ins_are_gone_and_every_service_hears_of_
     mine, ended, theirs = a_sign_in(user), a_sign_in(user), a_sign_in(other)
     memory = Memory().keep(user, other, mine, replace(ended, ended_at=NOON), theirs)
 
-    deleted = await DeleteAccount(memory.work, StoppedClock())(user.id)
+    deleted = await deleting(memory.work)(user.id, access_token=TOKEN)
 
     assert set(memory.accounts) == {other.id}
     assert set(memory.devices) == {theirs.id}
@@ -47,7 +57,7 @@ async def test_the_account_and_its_sign_ins_are_gone_and_every_service_hears_of_
 
 async def test_of_the_receipt_only_the_hash_is_kept() -> None:
     memory, user = Memory(), a_user()
-    deleted = await DeleteAccount(memory.keep(user).work, StoppedClock())(user.id)
+    deleted = await deleting(memory.keep(user).work)(user.id, access_token=TOKEN)
     assert len(deleted.receipt.text) >= 43
     assert deleted.receipt.text not in repr((memory, deleted))
     assert await ShowErasure(memory.work)(Receipt(deleted.receipt.text)) == deleted.erasure
@@ -58,10 +68,10 @@ async def test_of_the_receipt_only_the_hash_is_kept() -> None:
 
 async def test_who_came_back_with_a_backup_is_deleted_again_and_keeps_the_receipt() -> None:
     memory, user = Memory(), a_user()
-    deleted = await DeleteAccount(memory.keep(user).work, StoppedClock())(user.id)
+    deleted = await deleting(memory.keep(user).work)(user.id, access_token=TOKEN)
     restored = Memory().keep(user)
 
-    await DeleteAccount(restored.work, StoppedClock()).again(deleted.erasure)
+    await deleting(restored.work).again(deleted.erasure)
 
     assert restored.accounts == {}
     (fact,) = restored.published
@@ -69,14 +79,14 @@ async def test_who_came_back_with_a_backup_is_deleted_again_and_keeps_the_receip
     shown = await ShowErasure(restored.work)(Receipt(deleted.receipt.text))
     assert (shown.id, shown.missing) == (deleted.erasure.id, list(SERVICES))
     with pytest.raises(AccountGone):
-        await DeleteAccount(restored.work, StoppedClock()).again(deleted.erasure)
+        await deleting(restored.work).again(deleted.erasure)
 
 
 async def test_who_is_gone_can_not_be_deleted_again() -> None:
     memory, user = Memory(), a_user()
-    await DeleteAccount(memory.keep(user).work, StoppedClock())(user.id)
+    await deleting(memory.keep(user).work)(user.id, access_token=TOKEN)
     with pytest.raises(AccountGone):
-        await DeleteAccount(memory.work, StoppedClock())(user.id)
+        await deleting(memory.work)(user.id, access_token=TOKEN)
     assert len(memory.erasures) == 1
 
 
@@ -86,16 +96,51 @@ async def test_the_last_owner_of_others_stays_until_there_is_another() -> None:
     owner, other = (a_user(name, membership=a_place(organisation, role)) for name, role in ROLES)
     memory.keep(owner, other)
     with pytest.raises(LastOwner):
-        await DeleteAccount(memory.work, StoppedClock())(owner.id)
+        await deleting(memory.work)(owner.id, access_token=TOKEN)
     assert owner.id in memory.accounts
     assert memory.erasures == {}
+
+
+async def test_voices_go_before_the_account_by_the_users_own_token() -> None:
+    memory, user = Memory(), a_user()
+
+    class Watching(VendorsVoices):
+        async def remove_all(self, user_id: UserId, *, access_token: str) -> int | None:
+            assert user_id in memory.accounts
+            return await super().remove_all(user_id, access_token=access_token)
+
+    voices = Watching()
+    deleted = await deleting(memory.keep(user).work, voices)(user.id, access_token=TOKEN)
+    assert (voices.asked, deleted.voices_left) == ([(user.id, TOKEN)], 0)
+    assert [entry.facts for entry in memory.audited] == [{}]
+
+
+@pytest.mark.parametrize(("left", "noted"), [(2, 2), (None, "unknown")])
+async def test_what_is_left_at_the_vendor_is_told_and_noted(left: int | None, noted: Any) -> None:
+    memory, user = Memory(), a_user()
+    voices = VendorsVoices(left=left)
+    deleted = await deleting(memory.keep(user).work, voices)(user.id, access_token=TOKEN)
+    assert memory.accounts == {}
+    assert deleted.voices_left == left
+    assert [entry.facts for entry in memory.audited] == [{"voices_left": noted}]
+
+
+async def test_no_voice_goes_for_an_account_that_stays() -> None:
+    memory, organisation, voices = Memory(), an_organisation(NOON), VendorsVoices()
+    memory.organisations[organisation.id] = organisation
+    owner, other = (a_user(name, membership=a_place(organisation, role)) for name, role in ROLES)
+    with pytest.raises(LastOwner):
+        await deleting(memory.keep(owner, other).work, voices)(owner.id, access_token=TOKEN)
+    with pytest.raises(AccountGone):
+        await deleting(memory.work, voices)(UserId(uuid4()), access_token=TOKEN)
+    assert voices.asked == []
 
 
 async def test_an_organisation_without_other_members_goes_along() -> None:
     memory, organisation = Memory(), an_organisation(NOON)
     memory.organisations[organisation.id] = organisation
     owner = a_user(membership=a_place(organisation, OrganisationRole.OWNER))
-    await DeleteAccount(memory.keep(owner).work, StoppedClock())(owner.id)
+    await deleting(memory.keep(owner).work)(owner.id, access_token=TOKEN)
     assert memory.organisations == {}
     told = [fact.event.type for fact in memory.published]
     assert {"organisation.deleted", "user.deleted"} <= set(told)

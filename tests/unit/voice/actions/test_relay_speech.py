@@ -82,6 +82,59 @@ async def test_a_hearer_who_reads_slowly_can_be_ended_too() -> None:
     assert await relay is Outcome.STOPPED
 
 
+@pytest.mark.parametrize("reads", [True, False])
+async def test_who_relays_an_ended_speech_goes_on_in_peace(reads: bool) -> None:
+    async def written(_piece: bytes) -> None:
+        if not reads:
+            await asyncio.Event().wait()
+
+    studio = Studio()
+    studio.provider.audio = FakeAudio(b"one", asyncio.Event())
+    speech = await begun(studio)
+
+    async def answer() -> tuple[Outcome, int]:
+        outcome = await studio.relay(speech, written)
+        await asyncio.sleep(0)  # nothing of the end is left to come here
+        task = asyncio.current_task()
+        assert task is not None
+        speech.end(Outcome.STOPPED)
+        await asyncio.sleep(0)
+        return outcome, task.cancelling()
+
+    answering = asyncio.create_task(answer())
+    await asyncio.sleep(0)
+    speech.end(Outcome.CLIENT_GONE)
+    assert await answering == (Outcome.CLIENT_GONE, 0)
+
+
+async def test_a_relay_that_is_cancelled_as_its_speech_ends_is_cancelled() -> None:
+    studio = Studio()
+    studio.provider.audio = FakeAudio(b"one", asyncio.Event())
+    speech = await begun(studio)
+    relay = asyncio.create_task(studio.relay(speech, nowhere))
+    await asyncio.sleep(0)
+    speech.end(Outcome.CLIENT_GONE)
+    relay.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await relay
+    await studio.settled()
+    assert len(studio.speeches.outbox) == 1
+
+
+async def test_the_end_that_comes_with_the_last_piece_is_one_of_them() -> None:
+    studio = Studio()
+    speech = await begun(studio)
+
+    async def last(piece: bytes) -> None:
+        if piece == b"two":
+            asyncio.get_running_loop().call_soon(speech.end, Outcome.CLIENT_GONE)
+
+    outcome = await asyncio.create_task(studio.relay(speech, last))
+    await studio.settled()
+    assert outcome in (Outcome.DONE, Outcome.CLIENT_GONE)
+    assert outcomes(studio) == [outcome]
+
+
 async def test_a_speech_that_was_ended_before_it_is_relayed_says_nothing() -> None:
     studio = Studio()
     speech = await begun(studio)

@@ -14,10 +14,17 @@ from services.voice.actions.speak import Wish
 from services.voice.domain.errors import AlreadySpoken, VoiceNotInTier
 from services.voice.domain.script import Extras, SettingsWish
 from services.voice.domain.utterance import Bounds, UtteranceSeal
-from shared.errors import LimitReached
+from services.voice.domain.voice import VoiceId
+from shared.errors import DependencyUnavailable, LimitReached
 from shared.idempotency import IdempotencyKeyReused
 from shared.vendors.failures import NoUsableKey
-from tests.support.utterances import KEYS, MemoryKeys, MemoryUtterances, spoken_before
+from tests.support.utterances import (
+    KEYS,
+    MemoryKeys,
+    MemoryRecollections,
+    MemoryUtterances,
+    spoken_before,
+)
 from tests.support.voice import (
     PROFESSIONAL,
     FakeAudio,
@@ -43,6 +50,12 @@ def kept(studio: Studio) -> MemoryUtterances:
     assert studio.before is not None
     assert isinstance(studio.before.utterances, MemoryUtterances)
     return studio.before.utterances
+
+
+def recollections(studio: Studio) -> MemoryRecollections:
+    assert studio.before is not None
+    assert isinstance(studio.before.recollections, MemoryRecollections)
+    return studio.before.recollections
 
 
 async def said(studio: Studio, wish: Wish | None = None) -> tuple[bytes, bool]:
@@ -145,11 +158,47 @@ async def test_an_old_one_is_asked_for_again_and_dropped() -> None:
     assert (await said(studio))[1] is False
 
 
-async def test_a_database_that_is_away_costs_the_cache_and_nothing_else() -> None:
+async def test_what_can_not_be_kept_is_heard_all_the_same() -> None:
+    studio = a_studio()
+    speech = await studio.speak(a_wish(by=ADA))
+    kept(studio).is_away = True
+    assert (await studio.hear(speech))[1] == "done"
+    await studio.settled()
+    kept(studio).is_away = False
+    assert kept(studio).kept == {}
+    assert (await said(studio))[1] is False
+
+
+async def test_a_database_that_is_away_refuses_before_anything_is_taken() -> None:
     studio = a_studio()
     kept(studio).is_away = True
+    with pytest.raises(DependencyUnavailable):
+        await studio.speak(a_wish(by=ADA))
+    assert (studio.admission.characters, studio.provider.scripts) == ([], [])
+
+
+async def test_one_look_is_enough_for_who_has_no_settings_of_their_own() -> None:
+    studio = a_studio()
+    await said(studio)
+    await said(studio)
+    await said(studio, replace(a_wish(by=ADA), may_be_cached=False))
+    assert recollections(studio).looks == 3
+
+
+async def test_own_settings_are_spoken_by_and_found_again_by() -> None:
+    studio = a_studio()
+    order = an_order()
     assert await said(studio) == (b"onetwo", False)
+    recollections(studio).own[ADA.user_id, VoiceId(order.voice_id)] = SettingsWish(stability=0.2)
+    # What was kept without them is not what they want to hear now.
     assert await said(studio) == (b"onetwo", False)
+    assert [script.settings.stability for script in studio.provider.scripts] == [0.75, 0.2]
+    assert await said(studio) == (b"onetwo", True)
+    # What a request says itself wins, also where it says the default.
+    plain = replace(order, settings=SettingsWish(stability=0.75))
+    assert await said(studio, a_wish(plain, by=ADA)) == (b"onetwo", True)
+    assert (await said(studio, replace(a_wish(by=ADA), may_be_cached=False)))[1] is False
+    assert studio.provider.scripts[-1].settings.stability == 0.2
 
 
 async def test_without_its_key_nothing_is_found_and_nothing_kept() -> None:

@@ -15,6 +15,7 @@ from services.voice.domain.voice_search import VoicePage, VoiceQuery
 from shared.identity import OnBehalfOf
 from shared.tiers import TIERS
 from shared.vendors.failures import NoUsableKey
+from tests.support.utterances import MemoryRecollections, spoken_before
 from tests.support.voice import (
     PROFESSIONAL,
     RACHEL,
@@ -126,10 +127,14 @@ async def test_speaker_boost_is_not_kept_for_a_tier_without_it() -> None:
 
 
 async def test_a_speech_is_spoken_with_the_own_settings_where_it_names_none() -> None:
-    studio, own = SpeechStudio(), SettingsWish(stability=0.1, style=0.3, use_speaker_boost=True)
-    wish = a_wish(an_order(settings=SettingsWish(style=0.9)))
+    studio, by = SpeechStudio(), on_behalf_of()
+    studio.before = spoken_before(studio.clock)
+    assert isinstance(studio.before.recollections, MemoryRecollections)
+    own = SettingsWish(stability=0.1, style=0.3, use_speaker_boost=True)
+    studio.before.recollections.own[by.user_id, VoiceId(RACHEL)] = own
+    order = an_order(settings=SettingsWish(style=0.9))
     for tier in ("pro", "free"):
-        await studio.speak(type(wish)(wish.order, TIERS[tier], wish.by, None, own))
+        await studio.speak(a_wish(order, tier=tier, by=by))
     spoken = [script.settings for script in studio.provider.scripts]
     assert [(s.stability, s.style, s.use_speaker_boost) for s in spoken] == [
         (0.1, 0.9, True),

@@ -10,6 +10,7 @@ import pytest
 import services.voice.app  # noqa: F401 - with all that can go wrong in it
 from services.voice.api import dropin_errors, openai_errors
 from shared.errors import ExpectedFailure, LimitReached, NotInTier, Unauthenticated
+from shared.http.openai_errors import OpenAIErrorBody
 from shared.limit_state import LimitState
 from shared.vendors.failures import (
     VendorFailed,
@@ -50,7 +51,7 @@ def test_each_failure_has_a_form(kind: type[ExpectedFailure]) -> None:
     assert theirs.headers["retry-after"] == "7"
     assert (theirs.status_code == 401) == isinstance(failure, Unauthenticated)
     document = orjson.loads(openai_errors.error_response(failure).body)
-    error = openai_errors.OpenAIErrorBody.model_validate(document).error
+    error = OpenAIErrorBody.model_validate(document).error
     assert (error.code, error.message) == (failure.code, "It did not work.")
 
 

@@ -1,0 +1,66 @@
+"""Have all voices deleted that a user had made, while there is still a key that can do it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection
+from dataclasses import dataclass
+
+import structlog
+
+from services.voice.actions.remove_voice import RemoveVoice
+from services.voice.domain.clone import Clone
+from services.voice.domain.ports import NewUnitOfWork
+from services.voice.domain.voice import VoiceId
+from shared.clock import Clock
+from shared.errors import ExpectedFailure
+from shared.identity import OnBehalfOf
+
+log = structlog.get_logger(__name__)
+
+_AT_ONCE = 4
+
+
+@dataclass(frozen=True, slots=True)
+class RemoveEveryVoice:
+    """Their user is about to leave, and waits for it: what the vendor can't be told within
+    `seconds` stays in the user's own account there."""
+
+    remove_voice: RemoveVoice
+    unit_of_work: NewUnitOfWork
+    clock: Clock
+    seconds: float = 6.0
+
+    async def __call__(self, *, by: OnBehalfOf) -> Collection[VoiceId]:
+        """Those that are left. Raises Unavailable while it isn't known which there are."""
+        async with self.unit_of_work() as work:
+            made = [clone for clone in await work.clones.of(by.user_id) if clone.voice_id]
+        left = {clone.voice_id for clone in made if clone.voice_id is not None}
+        gate = asyncio.Semaphore(_AT_ONCE)
+
+        async def remove(clone: Clone) -> None:
+            assert clone.voice_id is not None
+            async with gate:
+                if await self._is_removed(clone.voice_id, by):
+                    left.discard(clone.voice_id)
+
+        try:
+            async with asyncio.timeout(self.seconds):
+                await asyncio.gather(*map(remove, made))
+        except TimeoutError:
+            log.warning("clones_not_removed_in_time")
+        if left:
+            log.warning("clones_left_behind", number=len(left))
+        return left
+
+    async def _is_removed(self, voice_id: VoiceId, by: OnBehalfOf) -> bool:
+        try:
+            async with self.unit_of_work() as work:
+                clone = await work.clones.begin_removal(by.user_id, voice_id, self.clock.now())
+            # Another request of the user's may have been quicker.
+            if clone is not None:
+                await self.remove_voice.go_on(clone, by=by)
+        except ExpectedFailure as failure:
+            log.warning("clone_not_removed", reason=failure.code)
+            return False
+        return True
