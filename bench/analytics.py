@@ -47,7 +47,7 @@ select g.grain, date_trunc(g.grain, d.day::timestamp)::date, s.service, d.user_i
 from usage_day d
 cross join (values ('day'), ('week'), ('month')) as g (grain)
 cross join (values ('all'), ('chat')) as s (service)
-group by 1, 2, 3, 4, 5
+group by 1, 2, 3, 4, 5 order by 1, 2, 3, 4
 """
 _TOTAL = """
 insert into usage_total (day, tier, service, provider, model, operation, requests,
@@ -87,6 +87,8 @@ async def _fill(database: Database, rows: int) -> None:
     patience = 600.0
     async with SqlWork(database) as work:
         fill = work.connection
+        # What is grouped and sorted here is larger than what a server's page is given.
+        await fill.execute("set local work_mem = '512MB'")
         await fill.execute(_USAGE_DAY, NOW.date(), rows, timeout=patience)
         for statement in (_ACTIVITY, _TOTAL, _SEEN, _CHANGES):
             await fill.execute(statement, timeout=patience)
@@ -118,7 +120,9 @@ async def _timed(
 async def measure(url: str, rows: int, rounds: int) -> None:
     """Fill a database, and read it as the page does."""
     async with open_database(url, connections=1, application="bench") as database:
+        began = time.perf_counter()
         await _fill(database, rows)
+        print(f"filled in {time.perf_counter() - began:.0f} s", flush=True)
         for table in ("usage_day", "user_activity", "usage_total", "charge"):
             [counted] = await database.fetch(f"select count(*) as rows from {table}")
             print(f"{table:32} {counted['rows']:>10,} rows")

@@ -2,7 +2,8 @@
 
 intake   usage events a second: a bare set-based insert of the same rows, the action alone, a whole
          message (JSON, hash, schema, action), and through Valkey and a worker of billing, whose
-         linking of the chain runs beside it. Batches of 500.
+         linking of the chain runs beside it. Batches of 500, and as many at once as the worker has
+         processes.
 linking  links a second, with the sums by the day.
 month    the total of a month for a user with many rows of the ledger, from the hours.
 """
@@ -31,7 +32,7 @@ from collections.abc import (
 )
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -40,6 +41,7 @@ from uuid import UUID, uuid4
 import structlog
 import uvloop
 
+from bench.ledger_month import FilledMonth
 from bench.processes import Meter
 from services.billing.actions.link_ledger import LinkLedger
 from services.billing.actions.record_usage import RecordUsage
@@ -72,28 +74,6 @@ MODELS = (
 )
 BATCH = 500
 Batch = list[Fact[UsageRecorded]]
-
-_FILL = """
-insert into ledger_entry (
-    event_id, user_id, tier, operation, provider, model, source, outcome, input_tokens,
-    cache_read_tokens, cache_write_tokens, output_tokens, output_reasoning_tokens, characters,
-    request_id, sandbox, producer, occurred_at, pricing_status, cost_microusd, price_version,
-    rated_at
-)
-select (lpad(to_hex((extract(epoch from at) * 1000)::bigint), 12, '0') || '7000'
-        || '8000' || lpad(to_hex(n), 12, '0'))::uuid,
-       $1, 'pro', 'chat', 'openai', 'gpt-6-luna', 'provider', 'done', 1200, 1000, 0, 350, 0, 0,
-       'req', false, 'chat', at, 'rated', 205, 'list/1', now()
-from (select n, $2::timestamptz + n * ($3::interval / $4) as at
-      from generate_series(1, $4) as n) as rows
-"""
-_HOURS = """
-insert into usage_hour
-select user_id, date_trunc('hour', occurred_at, 'UTC'), provider, model, operation, sandbox,
-       count(*), 0, sum(input_tokens), sum(cache_read_tokens), sum(cache_write_tokens),
-       sum(output_tokens), sum(output_reasoning_tokens), sum(characters), sum(cost_microusd)
-from ledger_entry where user_id = $1 group by 1, 2, 3, 4, 5, 6
-"""
 
 
 def main() -> None:
@@ -134,6 +114,9 @@ async def intake(arguments: argparse.Namespace) -> str:
     async with _bench_database(hasty=arguments.hasty) as bench:
         ways = _Ways(bench.database)
         await bench.database.execute("create table bare_entry (like ledger_entry including all)")
+        # All connections are there before their processes' time is counted.
+        at_once = range(arguments.workers)
+        await asyncio.gather(*(bench.database.execute("select pg_sleep(0.1)") for _ in at_once))
         with running_valkey(bench.folder) as valkey, valkey.fresh_database() as broker_url:
             declare_queues(ways.listen, broker_url)
             for number in range(arguments.rounds):
@@ -141,7 +124,8 @@ async def intake(arguments: argparse.Namespace) -> str:
                 for name, prepare in ways.all.items():
                     work = [prepare(batch) for batch in _batches(arguments.events, users)]
                     meter = Meter({"client": os.getpid(), "server": bench.server.child.pid})
-                    found.setdefault(name, []).append(arguments.events / await _timed(work))
+                    seconds = await _timed(work, arguments.workers)
+                    found.setdefault(name, []).append(arguments.events / seconds)
                     spent = sum(meter.spent().values()) / arguments.events * 1e6
                     cpu.setdefault(name, []).append(spent)
                 await ways.link()
@@ -190,24 +174,26 @@ async def linking(arguments: argparse.Namespace) -> str:
 
 
 async def month(arguments: argparse.Namespace) -> str:
-    """Milliseconds of a month's total, beside the same from the rows themselves."""
-    user, ends = UserId(uuid4()), datetime.now(UTC)
-    begins = ends - timedelta(days=28)
+    """Milliseconds of a month's total for who has that many rows in it."""
+    user, filled = UserId(uuid4()), FilledMonth.before(datetime.now(UTC))
     async with _bench_database(hasty=arguments.hasty) as bench:
-        fill: tuple[Any, ...] = (user, begins, timedelta(days=28), arguments.rows)
-        async with bench.database.connection() as connection:
-            await connection.execute(_FILL, *fill, timeout=1800)
-            await connection.execute(_HOURS, user, timeout=1800)
+        began = time.perf_counter()
+        await filled.fill(bench.database, user, arguments.rows)
+        print(f"filled in {time.perf_counter() - began:.0f} s ...", file=sys.stderr)
         report = ReportUsage(lambda: SqlWork(bench.database), SystemClock())
+        meter = Meter({"client": os.getpid(), "server": bench.server.child.pid})
         times = []
         for _ in range(arguments.rounds * 5):
             began = time.perf_counter()
-            found = await report(user, begins=begins, ends=ends, dimensions=(), sandbox=None)
+            found = await report(
+                user, begins=filled.begins, ends=filled.ends, dimensions=(), sandbox=None
+            )
             times.append((time.perf_counter() - began) * 1000)
-            assert found.totals.requests >= arguments.rows - 1
+            assert found.totals.requests == arguments.rows
+        cpu = sum(meter.spent().values()) / len(times) * 1000
     return _table(
-        ["rows of the user", "month's total, p50 ms", "slowest ms"],
-        [[str(arguments.rows), f"{median(times):.1f}", f"{max(times):.1f}"]],
+        ["rows of the user", "month's total, p50 ms", "slowest ms", "CPU ms"],
+        [[str(arguments.rows), f"{median(times):.1f}", f"{max(times):.1f}", f"{cpu:.1f}"]],
     )
 
 
@@ -266,7 +252,7 @@ def _values(kind: str, column: Sequence[Any]) -> list[Any]:
     return list(column)
 
 
-async def _timed(work: Sequence[Callable[[], Awaitable[object]]], at_once: int = 2) -> float:
+async def _timed(work: Sequence[Callable[[], Awaitable[object]]], at_once: int) -> float:
     waiting = iter(work)
     # As in a worker, where no later batch lies about yet for the collector to walk through.
     gc.collect()

@@ -39,6 +39,11 @@ create table if not exists usage (
     input_tokens integer not null, output_tokens integer not null, characters integer not null,
     sandbox integer not null, event text not null
 );
+create table if not exists reported (
+    event_id text primary key, user_id text not null, tier text not null, time text not null,
+    meter text not null, model text not null, units integer not null, unit text not null,
+    sandbox integer not null, event text not null
+);
 create table if not exists correction (
     event_id text primary key, corrects text not null, type text not null, time text not null,
     event text not null
@@ -50,6 +55,7 @@ create table if not exists manifest (
 create table if not exists unreadable (body text primary key);
 """
 ADD_USAGE = "insert or ignore into usage values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+ADD_REPORTED = "insert or ignore into reported values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 ADD_CORRECTION = "insert or ignore into correction values (?, ?, ?, ?, ?)"
 # How far a producer says it has come: compare it with the `producerseq` of what has come.
 NOTE_MANIFEST = """
@@ -113,6 +119,23 @@ def usage_row(event: Mapping[str, Any]) -> tuple[Any, ...]:
     )
 
 
+def reported_row(event: Mapping[str, Any]) -> tuple[Any, ...]:
+    """What a service outside the suite told; its time is when it was used."""
+    data = event["data"]
+    return (
+        event["id"],
+        data["user_id"],
+        event["tier"],
+        data["occurred_at"],
+        data["meter"],
+        data["model"],
+        data["units"],
+        data["unit"],
+        bool(data.get("sandbox", False)),
+        json.dumps(event),
+    )
+
+
 def write(batch: Any) -> None:
     """Everything that a batch holds, in one transaction. What can't be read is kept as it is."""
     with closing(sqlite3.connect(DATABASE, timeout=30)) as database, database:
@@ -133,6 +156,8 @@ def add(database: sqlite3.Connection, events: Iterable[Mapping[str, Any]]) -> No
         data = event["data"]
         if event["type"] == "usage.recorded":
             database.execute(ADD_USAGE, usage_row(event))
+        elif event["type"] == "usage.reported":
+            database.execute(ADD_REPORTED, reported_row(event))
         elif event["type"] in ("usage.voided", "usage.adjusted"):
             row = (event["id"], data["event_id"], event["type"], event["time"], json.dumps(event))
             database.execute(ADD_CORRECTION, row)
@@ -151,5 +176,6 @@ def receive(batch: Any = None, **_unknown: Any) -> None:
             time.sleep(1)
 
 
-for type_ in ("usage.recorded", "usage.voided", "usage.adjusted", "usage.manifest"):
+TYPES = ("usage.recorded", "usage.reported", "usage.voided", "usage.adjusted", "usage.manifest")
+for type_ in TYPES:
     app.task(name=type_)(receive)

@@ -27,6 +27,7 @@ from services.billing.actions.compare_manifests import CompareManifests
 from services.billing.actions.correct_usage import ApplyCorrections, CorrectUsage
 from services.billing.actions.deliver_webhooks import DeliverWebhooks
 from services.billing.actions.derive_activity import DeriveActivity, NoteNewUsers
+from services.billing.actions.drop_left_details import DropLeftDetails
 from services.billing.actions.end_organisation_subscriptions import EndOrganisationSubscriptions
 from services.billing.actions.explain_usage import ExplainUsage
 from services.billing.actions.export_days import ExportDays, ShowExportedDays
@@ -262,6 +263,7 @@ def put_together(
         watch_arrivals=WatchArrivals(unit_of_work, clock),
         watch_waiting=WatchWaiting(unit_of_work, clock),
         forget_user=ForgetUser(unit_of_work, clock),
+        drop_left_details=DropLeftDetails(unit_of_work, clock),
         make_invoices=MakeInvoices(unit_of_work, clock, terms),
         preview_invoice=PreviewInvoice(unit_of_work, clock, terms),
         list_invoices=ListInvoices(unit_of_work, organisations),

@@ -49,6 +49,28 @@ class UsageRecorded(Event):
     cached: bool = False
 
 
+class UsageReported(Event):
+    """A service outside the suite told what was used, and it stands in the ledger now. The event's
+    id is the entry's there. For who reads the export queue; of ours nobody needs it."""
+
+    type = "usage.reported"
+    needs_listener = False
+    may_wait = timedelta(milliseconds=500)
+
+    user_id: UUID
+    meter: str
+    model: str
+    units: int = Field(ge=1)
+    unit: str
+    occurred_at: datetime
+    # Who told it, and what it is called there.
+    reported_source: str
+    reported_id: str
+    request_id: str | None = None
+    session_id: UUID | None = None
+    sandbox: bool = False
+
+
 class UsageSums(BaseModel):
     """What lies in a stream, added up. `ids` is the exclusive or of the ids' digests (MD5, as 32
     hexadecimal digits): equal sums over other events show there."""

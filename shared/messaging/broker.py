@@ -8,12 +8,15 @@ from urllib.parse import urlsplit
 
 from kombu import Exchange, Queue
 
+from shared.messaging import lean_valkey
 from shared.messaging.resting import SECONDS_BETWEEN_QUESTIONS
 from shared.messaging.unread import CONTENT_TYPE
 
 EXCHANGE_NAME = "companion.events"
 DEAD_EXCHANGE_NAME = "companion.dead"
 DELIVERY_LIMIT = 100
+
+lean_valkey.install()
 
 
 def is_rabbitmq(broker_url: str) -> bool:
@@ -137,8 +140,10 @@ def celery_settings(broker_url: str) -> Mapping[str, Any]:
         "task_default_queue_type": "quorum" if rabbitmq else "classic",
         "task_default_exchange_type": "topic",
         "task_default_exchange": EXCHANGE_NAME,
-        "worker_prefetch_multiplier": 1,
-        "worker_disable_prefetch": not rabbitmq,
+        # While a child has one batch its next one is there: nothing waits for the broker. What the
+        # worker can't get to in time comes again, like what it was at work on.
+        "worker_prefetch_multiplier": 2,
+        "worker_disable_prefetch": False,
         "worker_detect_quorum_queues": True,
         "worker_cancel_long_running_tasks_on_connection_loss": True,
         "worker_soft_shutdown_timeout": 8,

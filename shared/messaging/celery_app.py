@@ -36,6 +36,7 @@ from shared.messaging.broker import (
 )
 from shared.messaging.clock import clock, keep_standard_descriptors
 from shared.messaging.consumer import Consumer
+from shared.messaging.pool import widen_pipes
 from shared.messaging.subscriptions import Listen, ScheduledJob, Wire, WiredWorker
 from shared.messaging.unreadable import (
     PutAside,
@@ -66,6 +67,7 @@ def create_celery(listen: Listen, settings: CommonSettings, wire: Wire) -> Celer
     configure_logging(f"{listen.service}-worker", settings.log_level)
     report_unknown_settings()
     broker_url = settings.broker_url.get_secret_value()
+    widen_pipes()
     app = Celery(listen.service)
     app.conf.update(celery_settings(broker_url))
     put_aside = _put_aside(listen.service, settings)

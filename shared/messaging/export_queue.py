@@ -14,7 +14,13 @@ from typing import Any
 from kombu import Connection, Queue, binding
 from kombu.exceptions import KombuError
 
-from shared.events.usage import UsageAdjusted, UsageManifest, UsageRecorded, UsageVoided
+from shared.events.usage import (
+    UsageAdjusted,
+    UsageManifest,
+    UsageRecorded,
+    UsageReported,
+    UsageVoided,
+)
 from shared.messaging.broker import (
     DELIVERY_LIMIT,
     EXCHANGE_NAME,
@@ -26,7 +32,7 @@ from shared.tiers import TIERS
 
 EXPORT_QUEUE = "billing.export"
 LONGEST_STAY = timedelta(days=7)
-_TYPES = (UsageRecorded, UsageVoided, UsageAdjusted, UsageManifest)
+_TYPES = (UsageRecorded, UsageVoided, UsageAdjusted, UsageManifest, UsageReported)
 # Each stream by its own name: a message that a consumer on Valkey did not acknowledge is given back
 # by those names, whatever kind its exchange is thought to be.
 STREAMS = tuple(f"{type_.type}.{tier}" for type_ in _TYPES for tier in TIERS)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
+import orjson
 from celery import Celery
 from kombu import Connection, Producer
 from kombu.exceptions import KombuError
@@ -107,17 +109,25 @@ class Publisher:
         mandatory: bool,
         exchange: str = EXCHANGE_NAME,
     ) -> None:
-        message = self._format.as_task_v2(batch["batch_id"], type_, kwargs={"batch": dict(batch)})
+        message = self._format.as_task_v2(
+            batch["batch_id"],
+            type_,
+            kwargs={"batch": dict(batch)},
+            # For whoever looks at tasks; Celery would make them of the events.
+            argsrepr="()",
+            kwargsrepr="{'batch': ...}",
+        )
         options: dict[str, Any] = {"mandatory": mandatory} if self._rabbitmq else {}
         if self._rabbitmq:
             options["confirm_timeout"] = options["timeout"] = _CONFIRM_SECONDS
         self._returned = False
         producer.publish(
-            message.body,
+            _written(message.body),
             exchange=exchange,
             routing_key=stream,
             headers=message.headers,
-            serializer="json",
+            content_type="application/json",
+            content_encoding="utf-8",
             delivery_mode=2,
             retry=False,
             **message.properties,
@@ -140,6 +150,13 @@ class Publisher:
     def _failures(self) -> tuple[type[BaseException], ...]:
         connection = self._connection or Connection(self._url)
         return (KombuError, OSError, *connection.connection_errors, *connection.channel_errors)
+
+
+def _written(body: Any) -> bytes:
+    try:
+        return orjson.dumps(body)
+    except TypeError:  # half a character, or a number beyond 64 bits
+        return json.dumps(body).encode()
 
 
 def _hang_up(connection: Connection) -> None:

@@ -66,8 +66,11 @@ class MemoryDetails:
     async def keep(self, holder: Holder, details: BillingDetails, at: datetime) -> None:
         self.kept[holder.id] = details
 
-    async def forget(self, holder_id: UserId) -> None:
+    async def forget(self, holder_id: UserId, at: datetime) -> None:
         self.kept.pop(holder_id, None)
+
+    async def drop_left(self, *, before: datetime) -> int:
+        return 0
 
 
 SELLER = Seller(

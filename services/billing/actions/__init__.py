@@ -21,6 +21,7 @@ from services.billing.actions.compare_manifests import CompareManifests
 from services.billing.actions.correct_usage import ApplyCorrections, CorrectUsage
 from services.billing.actions.deliver_webhooks import DeliverWebhooks
 from services.billing.actions.derive_activity import DeriveActivity, NoteNewUsers
+from services.billing.actions.drop_left_details import DropLeftDetails
 from services.billing.actions.end_organisation_subscriptions import EndOrganisationSubscriptions
 from services.billing.actions.explain_usage import ExplainUsage
 from services.billing.actions.export_days import ExportDays, ShowExportedDays
@@ -137,6 +138,7 @@ class Actions:
     watch_arrivals: WatchArrivals
     watch_waiting: WatchWaiting
     forget_user: ForgetUser
+    drop_left_details: DropLeftDetails
     export_user: ExportUser
     link_ledger: LinkLedger
     verify_ledger: VerifyLedger

@@ -8,7 +8,7 @@ from uuid import UUID
 
 from services.billing.actions.keep_subscription import keep_step
 from services.billing.domain.billing_cycle import granted
-from services.billing.domain.ports import NewUnitOfWork
+from services.billing.domain.ports import NewUnitOfWork, UnitOfWork
 from shared.clock import Clock
 from shared.ids import UserId
 from shared.tiers import DEFAULT_TIER
@@ -25,11 +25,14 @@ class EndOrganisationSubscriptions:
         """`deleted`: organisations, and who dissolved each."""
         for organisation_id, by in deleted:
             async with self.unit_of_work() as work:
-                await work.details.forget(UserId(organisation_id))
                 await work.webhooks.forget(UserId(organisation_id))
-                found = await work.subscriptions.get(UserId(organisation_id))
-                if found is None or not found.is_organisation:
-                    continue
-                present = await work.subscriptions.hold(found.user_id, is_organisation=True)
-                ended = granted(present, DEFAULT_TIER.name, 1, self.clock.now())
-                await keep_step(work, present, ended, by=by)
+                await self._end(work, UserId(organisation_id), by)
+                await work.details.forget(UserId(organisation_id), self.clock.now())
+
+    async def _end(self, work: UnitOfWork, organisation_id: UserId, by: UserId) -> None:
+        found = await work.subscriptions.get(organisation_id)
+        if found is None or not found.is_organisation:
+            return
+        present = await work.subscriptions.hold(found.user_id, is_organisation=True)
+        ended = granted(present, DEFAULT_TIER.name, 1, self.clock.now())
+        await keep_step(work, present, ended, by=by)

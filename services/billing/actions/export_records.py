@@ -188,4 +188,5 @@ def row_of(entry: Entry) -> Row:
         "user_id": entry.user_id,
         "producer": entry.producer,
         "rated_at": entry.rated_at,
+        "cached": entry.cached,
     }

@@ -14,7 +14,8 @@ from shared.tiers import DEFAULT_TIER
 
 @dataclass(frozen=True)
 class ForgetUser(Forget[UnitOfWork]):
-    """End the user's subscription, and drop it and their billing details.
+    """End the user's subscription, and drop it and their billing details; those of a business that
+    is still to be invoiced with its last invoice.
 
     The ledger, the record of what they paid for, and invoices with the name on them stay: books
     are kept. The first two hold an id that no longer leads to anybody; none, what was said.
@@ -24,12 +25,15 @@ class ForgetUser(Forget[UnitOfWork]):
 
     async def erase(self, work: UnitOfWork, user_id: UserId) -> Left:
         """All of it at once."""
-        await work.details.forget(user_id)
         await work.webhooks.forget(user_id)
         await work.dashboard_passes.forget(user_id)
-        present = await work.subscriptions.get(user_id)
-        if present is None:
-            return Left.NOTHING
+        if await work.subscriptions.get(user_id) is not None:
+            await self._end_subscription(work, user_id)
+        # Only now is it known whether there is anything left to invoice.
+        await work.details.forget(user_id, self.clock.now())
+        return Left.NOTHING
+
+    async def _end_subscription(self, work: UnitOfWork, user_id: UserId) -> None:
         present = await work.subscriptions.hold(user_id)
         ended = granted(present, DEFAULT_TIER.name, None, self.clock.now())
         if ended.subscription != present:
@@ -37,4 +41,3 @@ class ForgetUser(Forget[UnitOfWork]):
             await work.charges.add(ended.charges)
             await work.subscriptions.save(ended.subscription, by=user_id)
         await work.subscriptions.delete(user_id)
-        return Left.NOTHING

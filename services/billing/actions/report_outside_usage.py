@@ -6,10 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from services.billing.domain.outside_usage import OutsideEvent, Trouble
+from services.billing.domain.outside_usage import METERS, OutsideEvent, Trouble
 from services.billing.domain.ports import NewUnitOfWork, UnitOfWork
 from services.billing.domain.price_book import ListPrices, PriceBook
 from shared.clock import Clock
+from shared.events.usage import UsageReported
 from shared.ids import UserId
 from shared.tiers import DEFAULT_TIER
 
@@ -97,4 +98,22 @@ class ReportOutsideUsage:
         models = {(entry.provider, entry.model) for entry in entries}
         book = PriceBook.of(self.list_prices, await work.prices.of(models))
         await work.ledger.record([entry.rated(book.rate(entry)) for entry in entries])
+        for event, entry in zip(fresh, entries, strict=True):
+            work.publish(_told(event), subject=event.user_id, tier=entry.tier, id_=entry.event_id)
         result.accepted += len(fresh)
+
+
+def _told(event: OutsideEvent) -> UsageReported:
+    return UsageReported(
+        user_id=event.user_id,
+        meter=event.meter,
+        model=event.model or event.meter,
+        units=int(event.quantity),
+        unit=METERS[event.meter],
+        occurred_at=event.occurred_at,
+        reported_source=event.source,
+        reported_id=event.external_id,
+        request_id=event.request_id,
+        session_id=event.session_id,
+        sandbox=event.sandbox,
+    )

@@ -6,6 +6,8 @@ A worker does one thing at a time, and receivers take theirs: there usage would 
 from __future__ import annotations
 
 import asyncio
+import time
+from dataclasses import dataclass
 
 import structlog
 
@@ -17,6 +19,10 @@ from shared.errors import ExpectedFailure, Unavailable
 log = structlog.get_logger(__name__)
 
 _AT_ONCE = 64
+# What a receiver has not answered by then holds none of those places up, but one of these: dozens
+# of receivers may take their time for each, and nobody else waits for them.
+_SLOW_AFTER_SECONDS = 1.0
+_SLOW_AT_ONCE = 192
 # Receivers that failed last time may take so many places, however many of them there are.
 _DOUBTFUL_AT_ONCE = 24
 _LOOK_SECONDS = 1.0
@@ -25,12 +31,21 @@ _KEPT_AT_ONCE = 3
 _TRIES = 4
 
 
+@dataclass(frozen=True, slots=True)
+class _Attempt:
+    is_doubtful: bool
+    began: float
+
+
 class WebhookPump:
     """Keeps as many attempts under way as there are places, and looks again each second."""
 
-    def __init__(self, deliver: DeliverWebhooks) -> None:
+    def __init__(
+        self, deliver: DeliverWebhooks, *, slow_after_seconds: float = _SLOW_AFTER_SECONDS
+    ) -> None:
         self._deliver = deliver
-        self._running: dict[asyncio.Task[None], bool] = {}
+        self._slow_after_seconds = slow_after_seconds
+        self._running: dict[asyncio.Task[None], _Attempt] = {}
         # The process has few connections, and requests need them too.
         self._keeping = asyncio.Semaphore(_KEPT_AT_ONCE)
 
@@ -46,8 +61,8 @@ class WebhookPump:
             await asyncio.gather(*self._running, return_exceptions=True)
 
     async def _top_up(self) -> None:
-        doubtful = sum(self._running.values())
-        free = _AT_ONCE - len(self._running)
+        doubtful = sum(attempt.is_doubtful for attempt in self._running.values())
+        free = self._free
         if free <= 0:
             return
         try:
@@ -62,9 +77,15 @@ class WebhookPump:
             for claim in claims:
                 self._begin(claim)
 
+    @property
+    def _free(self) -> int:
+        slow_since = time.monotonic() - self._slow_after_seconds
+        slow = sum(attempt.began <= slow_since for attempt in self._running.values())
+        return _AT_ONCE - (len(self._running) - min(slow, _SLOW_AT_ONCE))
+
     def _begin(self, claim: Claim) -> None:
         task = asyncio.create_task(self._attempt(claim))
-        self._running[task] = claim.endpoint.failures > 0
+        self._running[task] = _Attempt(claim.endpoint.failures > 0, time.monotonic())
 
     async def _attempt(self, claim: Claim) -> None:
         try:
@@ -91,10 +112,11 @@ class WebhookPump:
         if not self._running:
             await asyncio.sleep(_LOOK_SECONDS)
             return
+        seconds = min(_LOOK_SECONDS, self._slow_after_seconds)
         done, _ = await asyncio.wait(
-            self._running, timeout=_LOOK_SECONDS, return_when=asyncio.FIRST_COMPLETED
+            self._running, timeout=seconds, return_when=asyncio.FIRST_COMPLETED
         )
         if done:
             # Others are about to end too: one claim for all of them.
             await asyncio.sleep(_GATHER_SECONDS)
-        self._running = {t: d for t, d in self._running.items() if not t.done()}
+        self._running = {task: a for task, a in self._running.items() if not task.done()}

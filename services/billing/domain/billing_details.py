@@ -103,8 +103,15 @@ class DetailsBook(Protocol):
         """In place of those before."""
         ...
 
-    async def forget(self, holder_id: UserId) -> None:
-        """Invoices keep what stands on them."""
+    async def forget(self, holder_id: UserId, at: datetime) -> None:
+        """Invoices keep what stands on them. A business, by its VAT id or as an organisation, that
+        was charged for what is on none yet has a name and an address until it is; nobody but the
+        invoice sees those any more."""
+        ...
+
+    async def drop_left(self, *, before: datetime) -> int:
+        """Drop what was kept for a last invoice that was made since, or that did not come until
+        then; answers how many."""
         ...
 
 

@@ -6,7 +6,8 @@
 There is a chain for each UTC day, by the time in the entries' ids, hence whole chains for each
 partition, and one for all corrections. An entry that was rated on its way in has one link over its
 facts and its rating; one of unknown price has a link over its facts, and another over its rating
-once it has that. Of an entry all is covered but `cached`, a younger note beside counts that are.
+once it has that. Of an entry all is covered but `cached`, a younger note beside counts that are: an
+entry that is rated as cached says so by its price version, too.
 """
 
 from __future__ import annotations

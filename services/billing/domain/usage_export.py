@@ -55,6 +55,7 @@ COLUMNS: Mapping[str, str] = {
     "user_id": "uuid",
     "producer": "text",
     "rated_at": "moment",
+    "cached": "flag",
 }
 # Whose file it is needs no column, and who told us is none of theirs.
 OWN_COLUMNS: Mapping[str, str] = {

@@ -10,6 +10,7 @@ from uuid import UUID
 from services.billing.domain.export_ports import ArchivedRows
 from services.billing.domain.ledger_chain import ENTRY, RATED_ENTRY, RATING
 from services.billing.domain.ledger_ports import ArchiveFiles
+from services.billing.domain.price_book import CACHED
 from services.billing.domain.usage_export import COLUMNS, Rows
 from shared.money import dollars_text
 
@@ -55,5 +56,7 @@ def _row(record: Mapping[str, Any], ratings: Mapping[UUID, tuple[Any, ...]]) -> 
         "correction_id": None,
         "requests": 1,
         "unpriced_requests": int(not is_rated),
+        # The file has no note of it, and needs none: nothing else is rated so.
+        "cached": rated["price_version"] == CACHED.price_version,
     }
     return {name: known[name] for name in COLUMNS}

@@ -22,4 +22,6 @@ def add_billing_details(metadata: MetaData) -> None:
         Column("email", Text),
         Column("purchase_order", Text),
         Column("changed_at", DateTime(timezone=True), nullable=False),
+        # Since when it is kept for a last invoice alone.
+        Column("left_at", DateTime(timezone=True)),
     )

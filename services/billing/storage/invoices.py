@@ -149,7 +149,8 @@ class SqlInvoices:
         found = {}
         for row in rows:
             facts = dict(row)
-            found[UserId(facts.pop("holder_id"))] = BillingDetails.of_facts(facts)
+            holder = UserId(facts.pop("holder_id"))
+            found[holder] = BillingDetails.of_facts(facts)
         return found
 
     async def first_number(self, series: str, year: int, *, count: int) -> int:

@@ -19,7 +19,7 @@ event_id, occurred_at, received_at, tier, operation, provider, model, source, ou
 {", ".join(COUNTS)}, units, unit, service_tier, request_id, provider_request_id, session_id,
 sandbox, pricing_status, cost_microusd, price_version, 'usage' as record,
 null::uuid as correction_id, 1 as requests, (cost_microusd is null)::int as unpriced_requests,
-user_id, producer, rated_at
+user_id, producer, rated_at, cached
 """
 _CORRECTION = f"""
 event_id, occurred_at, made_at as received_at, null as tier, operation, provider, model, source,
@@ -27,7 +27,7 @@ null as outcome, {", ".join(COUNTS)}, 0 as units, null as unit, null as service_
 null as request_id, null as provider_request_id, null::uuid as session_id, sandbox,
 'rated' as pricing_status, cost_microusd, null as price_version, kind as record,
 id as correction_id, requests, unpriced_requests, user_id, source as producer,
-null::timestamptz as rated_at
+null::timestamptz as rated_at, false as cached
 """
 # As text, which sorts as ids do: they have no least one before PostgreSQL 18.
 _BOUNDS = """

@@ -65,6 +65,14 @@ async def tell_spending(actions: Actions) -> None:
 
 
 @listen.every(timedelta(hours=1))
+async def drop_left_details(actions: Actions) -> None:
+    """The names and addresses of those who are gone and have their last invoice."""
+    dropped = await actions.drop_left_details()
+    if dropped:
+        log.info("details_of_who_left_dropped", holders=dropped)
+
+
+@listen.every(timedelta(hours=1))
 async def forget_webhook_deliveries(actions: Actions) -> None:
     """What was delivered or given up long ago."""
     await actions.deliver_webhooks.forget()

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -20,7 +21,7 @@ from deploy.companion import queues
 from services.billing.providers.export_queue import BrokersExportQueue
 from services.billing.tasks import listen
 from shared.db.database import Database
-from shared.events.usage import UsageManifest, UsageRecorded, UsageVoided
+from shared.events.usage import UsageManifest, UsageRecorded, UsageReported, UsageVoided
 from shared.messaging.broker import EXCHANGE_NAME, is_rabbitmq
 from shared.messaging.celery_app import declare_queues
 from shared.messaging.consumer import Consumer
@@ -177,6 +178,19 @@ async def test_what_reaches_the_ledger_reaches_the_example_once_though_it_is_kil
         "data": voided.model_dump(mode="json"),
     }
     send(publisher, UsageVoided.type, wire)
+    told = UsageReported(
+        user_id=uuid4(),
+        meter="screenshot",
+        model="screenshot",
+        units=3,
+        unit="screenshot",
+        occurred_at=datetime.now(UTC),
+        reported_source="/screenshots",
+        reported_id="shot-1",
+    )
+    wire = a_message([fact])
+    wire["events"][0] |= {"type": told.type, "data": told.model_dump(mode="json")}
+    send(publisher, told.type, wire)
     send(publisher, UsageRecorded.type, {"batch_id": "b", "count": 3, "events": "none"})
     reader.process = reader.start()
     reader.until(lambda: bool(reader.rows("select 1 from manifest")), "the manifest comes")
@@ -190,6 +204,7 @@ async def test_what_reaches_the_ledger_reaches_the_example_once_though_it_is_kil
     assert sorted(id_ for (id_,) in reader.rows("select event_id from usage")) == ledger
     assert reader.rows("select corrects from correction") == [(str(usage[0][0].id),)]
     assert reader.rows("select last_sequence from manifest") == [(300,)]
+    assert reader.rows("select meter, units from reported") == [("screenshot", 3)]
 
 
 async def test_off_is_the_default_and_nothing_fills_up(
@@ -244,4 +259,5 @@ def test_every_stream_that_billing_reads_usage_from_is_copied() -> None:
         if s.queue == "usage"
         for tier in ("free", "pro", "enterprise")
     }
-    assert usage == set(STREAMS)
+    told = {f"{UsageReported.type}.{tier}" for tier in ("free", "pro", "enterprise")}
+    assert usage | told == set(STREAMS)

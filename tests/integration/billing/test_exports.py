@@ -142,6 +142,13 @@ async def test_what_lies_in_the_archive_is_in_the_file(
     await database.execute("select prepare_ledger_day($1, $1)", day.date())
     moments = [day + timedelta(minutes=n) for n in range(4)]
     usage = [make(id_=id_made_at(m), at=m) for m in moments for make in (a_usage, a_speech)]
+    nothing: dict[str, Any] = {
+        "input_tokens": 0,
+        "cache_read_tokens": 0,
+        "output_tokens": 0,
+        "cached": True,
+    }
+    usage.append(a_usage(id_=id_made_at(moments[0]), at=moments[0], **nothing))
     await actions.record_usage(usage)
     await actions.link_ledger()
     prices = UnitPrices(characters=1_000_000)
@@ -160,7 +167,8 @@ async def test_what_lies_in_the_archive_is_in_the_file(
     read = ReadRows(work, ArchivedUsage(files))
     period = Period(day, day + timedelta(days=1))
     before = [row async for page in read.within(period, up_to=None) for row in page]
-    assert len(before) == 8
+    assert len(before) == 9
+    assert [row["event_id"] for row in before if row["cached"]] == [usage[-1].id]
     assert await ArchiveLedger(work, files, clock, timedelta(days=95))() != []
     assert await database.fetch("select 1 from ledger_entry") == []
     after = [row async for page in read.within(period, up_to=None) for row in page]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
@@ -29,6 +30,7 @@ from services.billing.domain.subscription import Holder
 from services.billing.settings import Settings
 from services.billing.wiring import put_together
 from shared.db.database import Database
+from shared.erasure import ErasureId
 from shared.ids import UserId, uuid7
 from tests.support.billing import (
     FixedCounters,
@@ -36,6 +38,7 @@ from tests.support.billing import (
     FixedPrices,
     StoppedClock,
 )
+from tests.support.billing_documents import some_details
 from tests.support.billing_invoices import A_WHILE, STAFF, Books, a_charge
 
 SEPTEMBER, OCTOBER = Month.named("2026-09"), Month.named("2026-10")
@@ -458,3 +461,53 @@ async def test_the_webhooks_hear_of_invoices_and_credit_notes(
         ("invoice.finalized", "TT-2026-000001"),
         ("credit_note.issued", "TT-CN-2026-000001"),
     ]
+
+
+async def test_the_last_invoice_of_a_business_that_left_has_its_name_and_nothing_else_has_it(
+    books: Books, database: Database, clock: StoppedClock
+) -> None:
+    ada, firm, grace, alan = (UserId(uuid4()) for _ in range(4))
+    details, actions = some_details(email="ada@example.com"), books.actions
+    assert details.vat_id is not None
+    private = replace(details, vat_id=None)
+    async with books.work() as work:
+        for holder in (Holder(ada), Holder(grace)):
+            await work.details.keep(holder, details, clock.now())
+        for holder in (Holder(firm, True), Holder(alan)):
+            await work.details.keep(holder, private, clock.now())
+    await books.charge(
+        a_charge(ada, 9_000_000, at=IN_SEPTEMBER),
+        a_charge(alan, 9_000_000, at=IN_SEPTEMBER),
+        a_charge(firm, 15_000_000, at=IN_SEPTEMBER, is_organisation=True),
+    )
+    await actions.forget_user.begin([(user, ErasureId(uuid4())) for user in (ada, grace, alan)])
+    await actions.end_organisation_subscriptions([(firm, ada)])
+    await actions.forget_user.watch()
+    kept = "select holder_id, email from billing_details"
+    rows = await database.fetch(kept)
+    assert {(row["holder_id"], row["email"]) for row in rows} == {(ada, None), (firm, None)}
+    assert await actions.export_user.details(ada) is None
+    assert await actions.drop_left_details() == 0
+
+    await books.close_and_run(SEPTEMBER)
+
+    for gone, known in ((ada, details), (firm, private)):
+        assert (await books.invoice_of(gone)).billed_to == replace(known, email=None)
+    assert (await books.invoice_of(alan)).billed_to is None
+    assert await actions.drop_left_details() == 2
+    assert await database.fetch(kept) == []
+
+
+async def test_who_is_never_invoiced_is_not_kept_for_ever(
+    books: Books, database: Database, clock: StoppedClock
+) -> None:
+    ada = UserId(uuid4())
+    async with books.work() as work:
+        await work.details.keep(Holder(ada), some_details(), clock.now())
+    await books.charge(a_charge(ada, 9_000_000, at=IN_SEPTEMBER))
+    await books.actions.forget_user.begin([(ada, ErasureId(uuid4()))])
+    clock.move(timedelta(days=99))
+    assert await books.actions.drop_left_details() == 0
+    clock.move(timedelta(days=2))
+    assert await books.actions.drop_left_details() == 1
+    assert await database.fetch("select 1 from billing_details") == []

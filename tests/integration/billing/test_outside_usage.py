@@ -15,6 +15,8 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from services.billing.domain.outside_usage import OutsideEvent
+from shared.events import Fact
+from shared.events.usage import UsageReported
 from shared.ids import UserId, time_of
 from tests.integration.billing.harness import Billing, drift
 
@@ -110,6 +112,27 @@ async def test_a_single_event_and_a_batch_land_in_the_ledger_once(
     assert sorted(record["units"] for record in records) == [2, 3]
     off = [row for row in await drift(service.billing.database) if row["user_id"] == ada]
     assert off == []
+
+
+async def test_what_stands_in_the_ledger_is_told_once_and_what_is_held_is_not(
+    service: Service, ada: UUID
+) -> None:
+    event = an_event(ada, quantity=3, model="screenshot-full-page", request_id="req-1")
+    await service.tell(event, an_event(ada, meter="hologram"))
+    await service.tell(event)
+    [row] = await service.billing.database.fetch(
+        "select event_id, stream, envelope from outbox"
+        " where starts_with(stream, 'usage.reported.') and envelope->>'subject' = $1",
+        str(ada),
+    )
+    [entry] = await service.entries()
+    assert (row["event_id"], row["stream"]) == (entry["event_id"], "usage.reported.free")
+    told = Fact.from_wire(row["envelope"]).event
+    assert isinstance(told, UsageReported)
+    assert (told.user_id, told.meter, told.units, told.unit) == (ada, "screenshot", 3, "screenshot")
+    assert (told.model, told.request_id) == ("screenshot-full-page", "req-1")
+    assert (told.reported_source, told.reported_id) == ("/screenshots", event["id"])
+    assert told.occurred_at == entry["occurred_at"]
 
 
 async def test_reports_at_once_count_each_event_once(service: Service, ada: UUID) -> None:

@@ -297,5 +297,6 @@ async def test_every_job_does_its_work(actions: Actions, database: Database) -> 
         "billing.jobs.derive_activity",
         "billing.jobs.tell_spending",
         "billing.jobs.forget_webhook_deliveries",
+        "billing.jobs.drop_left_details",
     }
     assert await database.fetch("select * from outbox") == []

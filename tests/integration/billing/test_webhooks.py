@@ -44,6 +44,7 @@ from shared.ids import UserId
 from tests.support.billing import FixedCounters, FixedOrganisations, StoppedClock, a_usage
 from tests.support.webhook_receiver import (
     Receiver,
+    Write,
     hang,
     receiving,
     status,
@@ -304,6 +305,43 @@ async def test_one_dead_receiver_delays_nobody(
             pump.cancel()
             await asyncio.gather(pump, return_exceptions=True)
         assert dead.most_at_once <= 4
+
+
+async def test_dozens_that_take_their_time_delay_nobody(
+    actions: Actions, work: NewUnitOfWork, database: Database, receiver: Receiver, ada: Asker
+) -> None:
+    patient = HttpWebhookSender(allow_local=True)
+    deliver = replace(actions.deliver_webhooks, sender=patient)
+
+    async def takes_its_time(write: Write) -> None:
+        await asyncio.sleep(5)
+        await status(204)(write)
+
+    async with receiving(takes_its_time) as slow:
+        for _ in range(20):
+            grace = Asker(UserId(uuid4()))
+            await listen(actions, grace, slow)
+            for number in range(5):
+                await tell(work, grace.id, f"slow {number}")
+        await listen(actions, ada, receiver)
+        await tell(work, ada.id)
+        # All of them have waited for longer than the one.
+        await database.execute(
+            "update webhook_delivery"
+            " set next_attempt_at = created_at - interval '8 days' - (holder_id <> $1)::int"
+            " * interval '1 day'",
+            ada.id,
+        )
+        pump = asyncio.create_task(WebhookPump(deliver, slow_after_seconds=0.1).run())
+        try:
+            async with asyncio.timeout(4):  # before the first of the others has answered
+                while not receiver.received:
+                    await asyncio.sleep(0.01)
+        finally:
+            pump.cancel()
+            await asyncio.gather(pump, return_exceptions=True)
+        # All that there may be for each of them at once, which is more than there are places.
+        assert 64 < slow.most_at_once <= 80
 
 
 async def test_410_disables_at_once_and_five_days_of_failures_do_with_a_word_to_the_owner(

@@ -1,0 +1,56 @@
+"""Prices of usage and of plans."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from shared.errors import Conflict, Invalid
+
+
+class PriceNotAcceptable(Invalid):
+    """A price that prices nothing."""
+
+    code = "price_not_acceptable"
+
+    def __init__(self) -> None:
+        super().__init__("Give at least one price.")
+
+
+class PriceExists(Conflict):
+    """Prices are never changed: a correction is a new one, with a later time of effect."""
+
+    code = "price_exists"
+
+    def __init__(self, provider: str, model: str, effective_from: datetime) -> None:
+        super().__init__(
+            "This model already has a price from that moment on.",
+            provider=provider,
+            model=model,
+            effective_from=effective_from.isoformat(),
+        )
+
+
+class PlanPriceExists(Conflict):
+    """Prices are never changed: a correction is a new one, with a later time of effect."""
+
+    code = "plan_price_exists"
+
+    def __init__(self, tier: str, effective_from: datetime) -> None:
+        super().__init__(
+            "This tier already has a price from that moment on.",
+            tier=tier,
+            effective_from=effective_from.isoformat(),
+        )
+
+
+class UsageFeeExists(Conflict):
+    """Fees are never changed: a correction is a new one, with a later time of effect."""
+
+    code = "usage_fee_exists"
+
+    def __init__(self, tier: str, effective_from: datetime) -> None:
+        super().__init__(
+            "This tier already has a fee from that moment on.",
+            tier=tier,
+            effective_from=effective_from.isoformat(),
+        )
