@@ -29,6 +29,9 @@ from shared.watched_file import UnusableFile, WatchedFile
 
 SERVICE_TOKEN_TYPE = "svc+jwt"  # noqa: S105 - a media type
 GRANT_TYPE = "grant+jwt"
+USER_HEADER = "x-companion-user"
+"""In which a service shows the access token of the user for whom it asks another."""
+
 _CURVE = "P-256"
 _THUMBPRINT_LETTERS = 16
 _LIFETIME_SECONDS = 60

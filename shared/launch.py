@@ -1,34 +1,29 @@
 """What runs in a service's container: `python -m shared.launch web|worker|beat|relay|prepare`.
 
 One entry point for all processes of an image, so that compose and Kubernetes only name the role.
-The role becomes the process itself (no child, so signals arrive); `health` and `alive` ask it how
-it is, for probes.
+The role becomes the process itself (no child, so signals arrive); `shared/probe.py` asks it how it
+is.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
-import socket
 import sys
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-PUBLIC_PORT, INTERNAL_PORT, METRICS_PORT = 8000, 8001, 9000
+from shared.large_pages import large_pages
+from shared.probe import INTERNAL_PORT, METRICS_PORT, READY_FILE, ROLE_FILE
+
+PUBLIC_PORT = 8000
 EVERY_ADDRESS = "0.0.0.0"  # noqa: S104 - a container's own network
 
 TURN_AWAY_SECONDS = 3
 """Within these the gateway's connections have ended by themselves, and it asks other replicas."""
 
-ROLE_FILE = Path("/tmp/companion-role")  # noqa: S108 - the one place that a container may write to
-READY_FILE = Path("/tmp/companion-ready")  # noqa: S108
 METRICS_DIRECTORY = Path("/tmp/companion-metrics")  # noqa: S108
-STALE_SECONDS = 60.0
-"""A process without a public port renews its file at least this often while it does its work."""
-
-_PATIENCE_SECONDS = 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +38,7 @@ def launch_of(role: str, service: str, *, tier: str | None, concurrency: int) ->
     """How a service's process of this role is run. `tier`: a worker takes the queues of this tier
     alone."""
     background = {
-        "READY_FILE": str(READY_FILE),
+        "READY_FILE": READY_FILE,
         "METRICS_HOST": EVERY_ADDRESS,
         "METRICS_PORT": str(METRICS_PORT),
     }
@@ -57,7 +52,7 @@ def launch_of(role: str, service: str, *, tier: str | None, concurrency: int) ->
                     *("--internal-port", str(INTERNAL_PORT)),
                     *("--turn-away-seconds", str(TURN_AWAY_SECONDS)),
                 ),
-                {},
+                large_pages(os.environ),
             )
         case "worker":
             return Launch(
@@ -80,51 +75,17 @@ def launch_of(role: str, service: str, *, tier: str | None, concurrency: int) ->
             return Launch(("-m", "shared.messaging.prepare", service), {})
 
 
-def is_ready(role: str) -> bool:
-    """Whether the container's process does its work now."""
-    if role == "web":
-        return _answers(INTERNAL_PORT, "/readyz")
-    file = Path(os.environ.get("READY_FILE") or READY_FILE)
-    try:
-        return time.time() - file.stat().st_mtime < STALE_SECONDS
-    except OSError:
-        return False
-
-
-def is_alive(role: str) -> bool:
-    """Whether the container's process can still go on, be it that it waits for somebody."""
-    if role == "web":
-        return _answers(INTERNAL_PORT, "/healthz")
-    return _answers(int(os.environ.get("METRICS_PORT") or METRICS_PORT), "/metrics")
-
-
-def _answers(port: int, path: str) -> bool:
-    # By hand: probes come every few seconds in every container, and to import an HTTP client is
-    # most of what one would cost.
-    try:
-        with socket.create_connection(("127.0.0.1", port), _PATIENCE_SECONDS) as connection:
-            connection.sendall(b"GET %b HTTP/1.0\r\nhost: here\r\n\r\n" % path.encode())
-            return connection.recv(64).split(b" ")[1:2] == [b"200"]
-    except OSError:
-        return False
-
-
-_QUESTIONS: Mapping[str, Callable[[str], bool]] = {"health": is_ready, "alive": is_alive}
-
-
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Become the process of a role, or answer a probe by the exit code."""
+    """Become the process of a role."""
     parser = argparse.ArgumentParser(prog="python -m shared.launch")
-    parser.add_argument("role", choices=("web", "worker", "beat", "relay", "prepare", *_QUESTIONS))
+    parser.add_argument("role", choices=("web", "worker", "beat", "relay", "prepare"))
     parser.add_argument("--tier", help="worker: the queues of this tier alone")
     parser.add_argument("--concurrency", type=int, default=1, help="worker: processes that handle")
     given = parser.parse_args(arguments)
-    if given.role in _QUESTIONS:
-        sys.exit(0 if _QUESTIONS[given.role](_role_here()) else 1)
     service = os.environ.get("COMPANION_SERVICE", "")
     if not service:
         parser.error("COMPANION_SERVICE is not set: which service is this?")
-    ROLE_FILE.write_text(given.role, "utf-8")
+    Path(ROLE_FILE).write_text(given.role, "utf-8")
     launch = launch_of(given.role, service, tier=given.tier, concurrency=given.concurrency)
     # What is set by hand wins: a second worker on one machine needs another port.
     ours = {name: os.environ.get(name) or value for name, value in launch.environment.items()}
@@ -141,13 +102,6 @@ def _empty(directory: Path) -> None:
     directory.mkdir(parents=True, exist_ok=True)
     for file in directory.glob("*.db"):
         file.unlink(missing_ok=True)
-
-
-def _role_here() -> str:
-    try:
-        return ROLE_FILE.read_text("utf-8")
-    except OSError:
-        return ""
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from deploy.companion.databases import connect
 from deploy.companion.errors import CompanionError
 from deploy.companion.installation import Installation
 from deploy.companion.programs import SERVICES, Kind
+from deploy.companion.queue_names import all_queues
 
 # Events are told within a second; whoever waits for a minute waits for somebody who is gone.
 _OUTBOX_LATE_SECONDS, _OUTBOX_STUCK_SECONDS = 60, 600
@@ -27,6 +28,7 @@ _OUTBOX_LATE_SECONDS, _OUTBOX_STUCK_SECONDS = 60, 600
 _SKEW_WARNING_SECONDS, _SKEW_PROBLEM_SECONDS = 2.0, 8.0
 _CONNECTIONS_WARNING = 0.8
 _LONG_QUEUE = 10_000
+_PREPARE = "Run `companion migrate`, or in containers each service's prepare."
 _OLDEST_POSTGRES, _OLDEST_VALKEY, _OLDEST_RABBITMQ = 17, 7, 4
 
 
@@ -163,7 +165,7 @@ def migrations(site: Site) -> Iterator[Finding]:
             yield Finding("migrations", "ok", f"{service} is at {found}")
         elif found in known:
             text = f"{service} is at {found}, and {known[0]} is the newest."
-            yield Finding("migrations", "problem", text, "Run `companion migrate`.")
+            yield Finding("migrations", "problem", text, _PREPARE)
         else:
             text = f"{service} is at {found}, which this release does not know."
             yield Finding("migrations", "problem", text, "Use the release that made it, or later.")
@@ -254,8 +256,8 @@ def _lists(url: str) -> Iterator[Finding]:
 
     waiting = {}
     with redis.Redis.from_url(url, socket_timeout=5, decode_responses=True) as client:
-        for name in _queue_names(url):
-            waiting[name] = int(client.llen(name))
+        for queue in all_queues(url):
+            waiting[queue.name] = int(client.llen(queue.name))
     yield from _told_lengths(waiting)
 
 
@@ -273,7 +275,8 @@ def _rabbitmq(url: str) -> Iterator[Finding]:
         )
         remedy = "" if level == "ok" else f"Use RabbitMQ {_OLDEST_RABBITMQ} or later."
         yield Finding("broker", level, f"RabbitMQ {version} answers", remedy)
-        for name in _queue_names(url):
+        for queue in all_queues(url):
+            name = queue.name
             channel: Any = connection.channel()
             try:
                 told = channel.queue_declare(name, passive=True)
@@ -288,7 +291,7 @@ def _rabbitmq(url: str) -> Iterator[Finding]:
     yield from _alarm(url)
     if missing:
         text = f"There are no queues {', '.join(missing)}: events for them wait in the outbox."
-        yield Finding("queues", "problem", text, "Run `companion migrate`.")
+        yield Finding("queues", "problem", text, _PREPARE)
     if silent:
         text = f"Nobody listens to {', '.join(silent)}."
         yield Finding("queues", "problem", text, "Start the workers of these services.")
@@ -322,7 +325,7 @@ def _other_kind(connection: Any, url: str, names: set[str]) -> Iterator[Finding]
     """A queue that is there as another kind, or with other limits, than ours are made."""
     from amqp.exceptions import PreconditionFailed
 
-    for queue in _queues(url):
+    for queue in all_queues(url):
         if queue.name not in names:
             continue
         channel = connection.channel()
@@ -345,20 +348,6 @@ def _told_lengths(waiting: Mapping[str, int]) -> Iterator[Finding]:
         yield Finding("queues", "warning", text, "Add workers, or see why they are slow.")
     if not long:
         yield Finding("queues", "ok", f"{len(waiting)} queues, {total} messages wait")
-
-
-def _queues(url: str) -> list[Any]:
-    from importlib import import_module
-
-    return [
-        queue
-        for service in SERVICES
-        for queue in import_module(f"services.{service}.tasks").listen.queues(url)
-    ]
-
-
-def _queue_names(url: str) -> list[str]:
-    return [queue.name for queue in _queues(url)]
 
 
 @contextlib.contextmanager

@@ -11,7 +11,8 @@ from itertools import product
 
 from deploy.companion.programs import POOLED, SERVICES
 from deploy.k8s.processes import Kind
-from shared.launch import INTERNAL_PORT, METRICS_PORT, PUBLIC_PORT
+from shared.launch import PUBLIC_PORT
+from shared.probe import INTERNAL_PORT, METRICS_PORT
 
 GATEWAY_PORT, EGRESS_PORT, PROXY_METRICS_PORT = 8080, 8081, 9102
 POSTGRES_PORT, VALKEY_PORT, RABBITMQ_PORT = 5432, 6379, 5672

@@ -10,11 +10,12 @@ from deploy.k8s.processes import Kind, Process
 from deploy.k8s.settings import SECRETS, engine_files, internal_url
 from deploy.k8s.times import LEAVE_SECONDS, grace_of
 from deploy.k8s.versions import VERSION
-from shared.launch import INTERNAL_PORT, METRICS_PORT, PUBLIC_PORT
+from shared.launch import PUBLIC_PORT
+from shared.probe import INTERNAL_PORT, METRICS_PORT
 
 USER = 10001
 
-_HEALTH = ["python", "-m", "shared.launch", "health"]
+_HEALTH = ["python", "-I", "-S", "/app/shared/probe.py", "health"]
 
 
 def pod_of(process: Process) -> Object:

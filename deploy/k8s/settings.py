@@ -12,7 +12,8 @@ from deploy.companion.programs import POOLED, SERVICES
 from deploy.companion.settings import VENDOR_URLS
 from deploy.k8s.calls import EGRESS_PORT, GATEWAY_PORT, PROXY_METRICS_PORT
 from deploy.k8s.processes import Kind, Process, processes, tiers
-from shared.launch import INTERNAL_PORT, PUBLIC_PORT
+from shared.launch import PUBLIC_PORT
+from shared.probe import INTERNAL_PORT
 
 SECRETS, CONFIG = "/run/secrets", "/config"
 """Where a service's secrets are, and a proxy's rendered configuration."""

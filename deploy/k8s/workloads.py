@@ -7,7 +7,8 @@ from deploy.k8s.calls import EGRESS_PORT, GATEWAY_PORT
 from deploy.k8s.objects import PART_OF, Object, any_object, labels_of, selector_of
 from deploy.k8s.pods import pod_of
 from deploy.k8s.processes import EGRESS, GATEWAY, Kind, Process, preparations, tiers
-from shared.launch import INTERNAL_PORT, PUBLIC_PORT
+from shared.launch import PUBLIC_PORT
+from shared.probe import INTERNAL_PORT
 
 _PREPARING_SECONDS = 900
 

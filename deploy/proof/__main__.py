@@ -42,9 +42,11 @@ def prove(given: argparse.Namespace) -> bool:
         _tell(f"the engine at {engine.address}")
         images = images_here(engine) if given.no_build else images_made(engine, folder, _tell)
         program = compose.installed() or compose.from_debian(engine.client, DEBIAN, folder)
-        made = deployment.prepare(engine, program, images, folder, busy=given.busy)
+        made = deployment.prepare(
+            engine, program, images, folder, busy=given.busy, brokers=given.brokers
+        )
         made.down()  # what a run before may have left
-        proof = Proof(made, _tell, short=given.short, per_second=given.rate)
+        proof = Proof(made, _tell, short=given.short, per_second=given.rate, brokers=given.brokers)
         try:
             result = asyncio.run(proof.run())
         except CompanionError:
@@ -54,7 +56,7 @@ def prove(given: argparse.Namespace) -> bool:
             if not given.keep:
                 made.down()
         print(document(result))
-        if not given.short:
+        if not given.short and given.brokers == 1:
             keep(result, KEPT)
         return result.good
 
@@ -91,6 +93,13 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--rate", type=float, default=10.0, help="turns a second (default 10)")
     parser.add_argument(
         "--busy", action="store_true", help="the machine has other things to do: probe less often"
+    )
+    parser.add_argument(
+        "--brokers",
+        type=int,
+        choices=(1, 3),
+        default=1,
+        help="nodes of RabbitMQ; 3: nothing is kept",
     )
     parser.add_argument("--no-build", action="store_true", help="take the images that are here")
     parser.add_argument("--keep", action="store_true", help="leave the deployment running")

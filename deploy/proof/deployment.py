@@ -21,6 +21,7 @@ from deploy.proof.engine import Engine
 
 PROJECT = "companion-proof"
 FILES = (ROOT / "docker-compose.yml", ROOT / "deploy" / "compose" / "sandbox.yml")
+THREE_BROKERS = ROOT / "deploy" / "compose" / "three-rabbitmq.yml"
 
 _SUBNETS = "10.231"
 _PATIENT_PROBE = {"interval": "45s", "timeout": "30s", "retries": 5, "start_period": "300s"}
@@ -67,6 +68,12 @@ class Deployment:
     def messages_taken(self, service: str) -> dict[str, float]:
         """How many questions each container of a pool has taken since it began."""
         return {container.name: _questions(container) for container in self.containers.of(service)}
+
+    def queue_members(self) -> dict[str, int]:
+        """On how many of RabbitMQ's nodes each queue has a copy that is there."""
+        words = "list_queues --quiet --vhost companion name online --formatter json"
+        said = inside(self.containers.one("rabbitmq"), ("rabbitmqctl", *words.split()))
+        return {queue["name"]: len(queue["online"]) for queue in json.loads(said)}
 
     def verify_ledger(self) -> str:
         """What `companion ledger verify` says as billing. Raises CompanionError."""
@@ -117,11 +124,13 @@ def prepare(
     folder: Path,
     *,
     busy: bool = False,
+    brokers: int = 1,
 ) -> Deployment:
     """Make secrets in the folder and a compose project that reads them; nothing is started yet.
 
     `images`: the variables that name images that can't be pulled here. `busy`: the machine has
     other things to do, so containers are asked less often how they are, and may take their time.
+    `brokers`: RabbitMQ's nodes, 1 or 3.
     """
     secrets = folder / "secrets"
     _command("deployment", "create", str(secrets))
@@ -135,8 +144,9 @@ def prepare(
         "COMPANION_ENVIRONMENT": "test",
         **images,
     }
-    compose = Compose(program, PROJECT, FILES, environment)
-    compose = replace(compose, files=[*FILES, _changes(compose, folder, busy=busy)])
+    files = [*FILES, *([THREE_BROKERS] if brokers == 3 else [])]
+    compose = Compose(program, PROJECT, files, environment)
+    compose = replace(compose, files=[*files, _changes(compose, folder, busy=busy)])
     return Deployment(compose, Containers(engine.client, PROJECT), f"http://127.0.0.1:{port}")
 
 

@@ -53,6 +53,12 @@ ALL: Sequence[Fault] = (
     Fault("postgres", "restart", _AWAY),
 )
 
+OF_THREE_BROKERS: Sequence[Fault] = (
+    Fault("rabbitmq-2", "kill", _UNNOTICED),
+    Fault("rabbitmq-3", "disconnect", _UNNOTICED),
+)
+"""Beside all others where RabbitMQ has three nodes: two go on by themselves."""
+
 SHORT: Sequence[Fault] = (
     Fault("chat-pro", "kill", _CUT),
     Fault("billing-worker-pro", "kill", _UNNOTICED),

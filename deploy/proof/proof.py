@@ -16,7 +16,7 @@ from deploy.companion.tour import Tour
 from deploy.proof.answers import Attempt
 from deploy.proof.books import account, open_work
 from deploy.proof.deployment import Deployment
-from deploy.proof.faults import ALL, SHORT, Fault, strike
+from deploy.proof.faults import ALL, OF_THREE_BROKERS, SHORT, Fault, strike
 from deploy.proof.load import Load
 from deploy.proof.people import Person, gather_people, stay_signed_in
 from deploy.proof.reconcile import Account
@@ -45,12 +45,14 @@ class Proof:
     tell: Callable[[str], None]
     short: bool = False
     per_second: float = 10.0
+    brokers: int = 1
     checks: list[Check] = field(default_factory=list)
     rounds: list[Round] = field(default_factory=list)
 
     async def run(self) -> Result:
         """All steps. Raises CompanionError when the deployment does not even come up."""
         await self._up()
+        await self._members()
         await self._tour()
         timeout = httpx.Timeout(60, connect=10)
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=50)
@@ -71,6 +73,19 @@ class Proof:
     async def _up(self) -> None:
         seconds = await asyncio.to_thread(self.deployment.up, seconds=_PATIENCE_SECONDS)
         self._check("`compose up` until all is healthy", f"{seconds:.0f} s", seconds, READY_SECONDS)
+
+    async def _members(self) -> None:
+        """Each queue on each of RabbitMQ's nodes."""
+        members = await asyncio.to_thread(self.deployment.queue_members)
+        fewest = min(members.values(), default=0)
+        self.checks.append(
+            Check(
+                "copies of each queue",
+                f"{len(members)} queues on {fewest} of {self.brokers} nodes at least",
+                fewest == self.brokers,
+            )
+        )
+        self.tell(self.checks[-1].result)
 
     async def _tour(self) -> None:
         began = time.monotonic()
@@ -114,7 +129,8 @@ class Proof:
         async with load.going_on():
             if not self.short:
                 await self._round("replace all of chat-pro", Bounds(errors=0), load, self._replace)
-            for fault in SHORT if self.short else ALL:
+            of_brokers = OF_THREE_BROKERS if self.brokers == 3 else ()
+            for fault in (*(SHORT if self.short else ALL), *of_brokers):
                 await stay_signed_in(load.client, list(people))
                 await self._fault(fault, load)
 

@@ -31,7 +31,7 @@ from shared.errors import (
     LimitReached,
     Unavailable,
 )
-from shared.identity import OnBehalfOf, ServiceIdentity
+from shared.identity import USER_HEADER, OnBehalfOf, ServiceIdentity
 from shared.vendors.failures import NoUsableKey
 
 __all__ = [
@@ -51,7 +51,6 @@ __all__ = [
 ]
 
 GRANT_HEADER = "x-companion-grant"
-USER_HEADER = "x-companion-user"
 DETAIL_HEADER = "x-egress-detail"
 _FROM_VENDOR = "via_upstream"
 # Envoy's words for it; those that can be brought about are pinned by tests with a real one.

@@ -15,7 +15,6 @@ import structlog
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
 
-from shared.clients.egress import USER_HEADER
 from shared.errors import (
     Conflict,
     DependencyUnavailable,
@@ -29,7 +28,7 @@ from shared.errors import (
     Unavailable,
     UpstreamFailed,
 )
-from shared.identity import OnBehalfOf, ServiceIdentity
+from shared.identity import USER_HEADER, OnBehalfOf, ServiceIdentity
 from shared.telemetry.tracing import calling
 
 log = structlog.get_logger(__name__)

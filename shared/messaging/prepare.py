@@ -34,13 +34,11 @@ from shared.telemetry.logging import configure_logging
 
 log = structlog.get_logger(__name__)
 
-PATIENCE_SECONDS = 60.0
-"""How long an engine that does not answer yet is waited for."""
-
 # RabbitMQ listens before its cluster is formed, and fails what it is asked until then.
 _BROKER_TROUBLE = (OperationalError, AMQPError, OSError)
 
 _PAUSE_SECONDS = 1.0
+_TOLD_SECONDS = 10.0
 
 
 class PrepareSettings(EnvironmentSettings):
@@ -49,32 +47,53 @@ class PrepareSettings(EnvironmentSettings):
     database_url: DatabaseUrl = Field(validation_alias="DATABASE_URL")
     broker_url: BrokerUrl = Field(validation_alias="BROKER_URL")
     log_level: LogLevel = Field("info", validation_alias="LOG_LEVEL")
+    # A first start on a slow disk takes its time, and under compose nobody tries again.
+    patience_seconds: float = Field(300, validation_alias="PREPARE_PATIENCE_SECONDS", ge=0, le=3600)
 
 
-def prepare(service: str, database_url: str, broker_url: str) -> None:
-    """Migrate the service's database and declare its queues.
+def prepare(service: str, database_url: str, broker_url: str, patience_seconds: float) -> None:
+    """Migrate the service's database and declare its queues; each engine is waited for so long.
 
     Raises SQLAlchemyError, kombu's OperationalError, AMQPError or OSError when an engine can't be
     used.
     """
     url = service_database_url(database_url, service)
-    _patiently("database", DatabaseError, lambda: upgrade(service, url))
+    _patiently("database", (DatabaseError,), lambda: upgrade(service, url), patience_seconds)
     listen = import_module(f"services.{service}.tasks").listen
-    _patiently("broker", _BROKER_TROUBLE, lambda: declare_queues(listen, broker_url))
+    _patiently(
+        "broker", _BROKER_TROUBLE, lambda: declare_queues(listen, broker_url), patience_seconds
+    )
 
 
 def _patiently(
-    what: str, failure: type[Exception] | tuple[type[Exception], ...], do: Callable[[], None]
+    what: str, failures: tuple[type[Exception], ...], do: Callable[[], None], seconds: float
 ) -> None:
-    gives_up_at = time.monotonic() + PATIENCE_SECONDS
+    """Do it, again and again until an engine lets us; what it waits for is told when that changes,
+    and now and then."""
+    gives_up_at = time.monotonic() + seconds
+    told, tells_again_at = "", 0.0
     while True:
         try:
             return do()
-        except failure:
-            if time.monotonic() >= gives_up_at:
+        except failures as error:
+            now, reason = time.monotonic(), _reason_of(error)
+            if now >= gives_up_at:
                 raise
-            log.warning("prepare_waits", waits_for=what)
+            if reason != told or now >= tells_again_at:
+                left = round(gives_up_at - now)
+                log.warning("prepare_waits", waits_for=what, reason=reason, seconds_left=left)
+                told, tells_again_at = reason, now + _TOLD_SECONDS
             time.sleep(_PAUSE_SECONDS)
+
+
+def _reason_of(error: Exception) -> str:
+    """In one line, and without anything of a URL: what the server or the system said."""
+    said = str(getattr(error, "orig", None) or "").strip()
+    if said:
+        return said.splitlines()[0]
+    cause = error.__cause__ if isinstance(error, OperationalError) else error
+    told = cause.strerror if isinstance(cause, OSError) else ""
+    return told or type(cause or error).__name__
 
 
 def main() -> None:
@@ -91,11 +110,10 @@ def main() -> None:
             service,
             settings.database_url.get_secret_value(),
             settings.broker_url.get_secret_value(),
+            settings.patience_seconds,
         )
     except (SQLAlchemyError, *_BROKER_TROUBLE) as error:
-        said = str(getattr(error, "orig", None) or "").strip()
-        reason = said.splitlines()[0] if said else type(error).__name__
-        log.error("not_prepared", service=service, reason=reason)
+        log.error("not_prepared", service=service, reason=_reason_of(error))
         sys.exit(1)
     log.info("prepared", service=service)
 

@@ -70,7 +70,7 @@ def test_it_runs_as_a_numbered_user_and_ends_on_term(name: str) -> None:
 @pytest.mark.parametrize("name", SERVICES)
 def test_a_service_is_asked_how_it_is(name: str) -> None:
     test = about(name)["Config"]["Healthcheck"]["Test"]
-    assert test == ["CMD", "python", "-m", "shared.launch", "health"]
+    assert test == ["CMD", "python", "-I", "-S", "/app/shared/probe.py", "health"]
 
 
 @pytest.mark.parametrize("name", NAMES)

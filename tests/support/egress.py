@@ -23,9 +23,9 @@ from joserfc.jwk import KeySet
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
 
-from shared.clients.egress import DETAIL_HEADER, GRANT_HEADER, USER_HEADER
+from shared.clients.egress import DETAIL_HEADER, GRANT_HEADER
 from shared.errors import Unauthenticated
-from shared.identity import Grant, Peers
+from shared.identity import USER_HEADER, Grant, Peers
 from shared.tiers import COMPATIBLE
 from shared.vendors import vendors
 from tests.support.simulator.process import RunningSimulator

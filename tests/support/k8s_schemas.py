@@ -130,11 +130,13 @@ POD_MONITOR = _kind(
     "monitoring.coreos.com/v1",
     _object(
         {"selector": _SELECTOR},
+        namespaceSelector=_object({}, any={"type": "boolean"}, matchNames=_list(_TEXT)),
         podMetricsEndpoints=_list(
             _object(
                 {},
                 port=_TEXT,
                 path=_TEXT,
+                params={"type": "object", "additionalProperties": _list(_TEXT)},
                 interval=_DURATION,
                 scrapeTimeout=_DURATION,
                 relabelings=_list(

@@ -5,9 +5,8 @@ from __future__ import annotations
 import httpx
 import structlog
 
-from shared.clients.egress import USER_HEADER
 from shared.events.base import current_request_id
-from shared.identity import ServiceIdentity
+from shared.identity import USER_HEADER, ServiceIdentity
 from shared.ids import UserId
 from shared.telemetry.tracing import calling
 

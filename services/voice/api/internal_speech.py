@@ -23,12 +23,11 @@ from services.voice.actions.live_speech import LiveSpeech, LiveWish, SpeechEnded
 from services.voice.domain.piece import Piece
 from services.voice.domain.script import MannerWish, SettingsWish
 from services.voice.domain.speech import Outcome
-from shared.clients.egress import USER_HEADER
 from shared.errors import ExpectedFailure, Forbidden, Unauthenticated
 from shared.http.caller import Caller, bearer_token, on_behalf_of
 from shared.http.errors import problem_of, respond
 from shared.http.socket_door import FIRST_WORD_SECONDS, SocketDoor
-from shared.identity import Peers
+from shared.identity import USER_HEADER, Peers
 from shared.lenient_json import to_json
 from shared.vendors.failures import VendorFailed
 

@@ -9,10 +9,10 @@ from fastapi import APIRouter, Depends, Header, Request
 from pydantic import BaseModel
 
 from services.voice.api.dependencies import ServiceActions
-from shared.clients.egress import USER_HEADER
 from shared.errors import Forbidden
 from shared.http.caller import OnlyFrom, caller_with, on_behalf_of
 from shared.http.problems import problems
+from shared.identity import USER_HEADER
 
 router = APIRouter(prefix="/internal", tags=["leaving"])
 

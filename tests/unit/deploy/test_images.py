@@ -38,7 +38,7 @@ def test_the_image_is_nobodys_but_a_numbered_users() -> None:
 
 def test_a_service_says_how_it_is_asked_and_stopped() -> None:
     assert "STOPSIGNAL SIGTERM" in stage("image")
-    assert 'CMD ["python", "-m", "shared.launch", "health"]' in stage("service")
+    assert 'CMD ["python", "-I", "-S", "/app/shared/probe.py", "health"]' in stage("service")
     assert 'ENTRYPOINT ["python", "-m", "shared.launch"]' in stage("service")
     assert "COMPANION_SERVICE=${SERVICE}" in stage("image")
 

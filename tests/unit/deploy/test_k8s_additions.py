@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 
 from deploy.companion.deployment import Deployment, Hosts
 from deploy.companion.programs import SERVICES
@@ -29,7 +30,7 @@ from tests.support.k8s import (
 )
 from tests.support.network_policies import Outside, Pod, Policies
 
-ADDED = ("files", "legacy")
+ADDED = ("files", "legacy", "broker-metrics")
 """Beside what `production` has by itself."""
 
 
@@ -232,3 +233,15 @@ def test_the_older_services_usage_is_watched(overlay: str) -> None:
     monitor = of_name(overlay, "PodMonitor", "companion-webs")["spec"]
     assert labels["kind"] in monitor["selector"]["matchExpressions"][0]["values"]
     assert monitor["selector"]["matchLabels"].items() <= labels.items()
+
+
+def test_the_broker_is_asked_for_all_that_rules_look_at(overlay: str) -> None:
+    """As compose asks it: the same pages, the same labels."""
+    scrapes = yaml.safe_load((ROOT / "deploy/compose/prometheus.yml").read_text("utf-8"))
+    jobs = [one for one in scrapes["scrape_configs"] if one["job_name"].startswith("rabbitmq")]
+    in_compose = {(one.get("metrics_path", "/metrics"), str(one.get("params"))) for one in jobs}
+    endpoints = of_name(overlay, "PodMonitor", "companion-broker")["spec"]["podMetricsEndpoints"]
+    assert {(one["path"], str(one.get("params"))) for one in endpoints} == in_compose
+    for endpoint in endpoints:
+        fixed = {r["targetLabel"]: r.get("replacement") for r in endpoint["relabelings"]}
+        assert (fixed["process"], fixed["pool"]) == ("broker", "all")

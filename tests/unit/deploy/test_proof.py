@@ -12,11 +12,14 @@ from typing import Any
 
 import httpx
 import pytest
+import yaml
 
 from deploy.proof import compose
 from deploy.proof.answers import Attempt, Kind, broken_promise, documented_codes
 from deploy.proof.books import account
+from deploy.proof.deployment import THREE_BROKERS
 from deploy.proof.engine import NoEngine, an_engine
+from deploy.proof.faults import OF_THREE_BROKERS
 from deploy.proof.load import _in_turn, pause_after
 from deploy.proof.people import SHARES, Person, how_many
 from deploy.proof.reconcile import Acknowledged, Entry, Served, reconcile
@@ -327,3 +330,10 @@ def test_the_table_is_kept_in_the_place_of_the_last_one(tmp_path: Path) -> None:
     assert "\n".join(table(result)) in kept
     assert result.good
     assert not replace(result, rounds=[replace(line, broken=("late",))]).good
+
+
+def test_three_brokers_are_broken_one_by_one() -> None:
+    there = yaml.safe_load(THREE_BROKERS.read_text("utf-8"))["services"]
+    struck = {fault.service for fault in OF_THREE_BROKERS}
+    assert struck <= there.keys() and struck <= {"rabbitmq-2", "rabbitmq-3"}
+    assert all(fault.bounds.errors == 0 for fault in OF_THREE_BROKERS)

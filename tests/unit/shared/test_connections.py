@@ -86,6 +86,17 @@ async def test_the_one_used_last_is_lent_again(server: Server) -> None:
     assert len(server.made) == 2
 
 
+async def test_at_once_only_what_is_free_is_lent(server: Server) -> None:
+    pool = Connections(server.connect, most=1)
+    assert pool.lend_at_once() is None
+    first = await pool.lend()
+    assert pool.lend_at_once() is None
+    pool.give_back(first, is_sound=True)
+    assert pool.lend_at_once() is first
+    assert pool.lent == 1
+    assert pool.lend_at_once() is None
+
+
 async def test_who_comes_late_waits_for_the_next_one(server: Server) -> None:
     async with lending(server, most=1) as pool:
         connection = await fake(pool)

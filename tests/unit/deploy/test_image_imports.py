@@ -1,0 +1,46 @@
+"""Each service starts with the packages of its image alone."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from deploy.companion.programs import SERVICES
+
+ROOT = Path(__file__).parents[3]
+
+# Whoever imports what another image has fails here as it would there.
+_PROGRAM = """
+import re
+import sys
+from importlib.metadata import packages_distributions
+
+service, *installed = sys.argv[1:]
+ours = {name.lower() for name in installed}
+def known(names):
+    return any(re.sub(r"[-_.]+", "-", name).lower() in ours for name in names)
+away = {top for top, names in packages_distributions().items() if not known(names)}
+away -= {"services", "shared", "deploy", "tests", "bench"} | set(sys.stdlib_module_names)
+
+class Away:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in away:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+sys.meta_path.insert(0, Away())
+__import__(f"services.{service}.app")
+__import__(f"services.{service}.wiring")
+__import__(f"services.{service}.tasks")
+"""
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_a_service_needs_no_package_of_another(service: str) -> None:
+    text = (ROOT / "requirements" / f"{service}.txt").read_text("utf-8")
+    installed = re.findall(r"^([A-Za-z0-9._-]+)(?:\[[^]]*\])?==", text, re.MULTILINE)
+    names = [re.sub(r"[-_.]+", "-", name) for name in installed]
+    command = [sys.executable, "-c", _PROGRAM, service, *names]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr.strip().splitlines()[-1]
