@@ -35,7 +35,6 @@ import uvloop
 from bench.processes import Meter
 from deploy.companion.ports import free_port
 from shared.db.migrations import upgrade
-from shared.large_pages import large_pages
 from shared.settings import service_database_url
 from tests.support.engines import running_postgres, running_valkey
 from tests.support.sessions import know_ended_sessions
@@ -274,7 +273,7 @@ def _running(
         process = subprocess.Popen(
             [*command, *ports],
             cwd=checkout,
-            env={**environment, **_memory(checkout), "PYTHONPATH": str(checkout)},
+            env={**environment, "PYTHONPATH": str(checkout)},
             stdout=logs,
             stderr=logs,
         )
@@ -286,11 +285,6 @@ def _running(
         finally:
             process.terminate()
             process.wait(30)
-
-
-def _memory(checkout: Path) -> Mapping[str, str]:
-    """Each as its own deployment starts it."""
-    return large_pages(os.environ) if (checkout / "shared/large_pages.py").exists() else {}
 
 
 def _wait_until_ready(process: subprocess.Popen[bytes], port: int) -> None:

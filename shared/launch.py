@@ -14,7 +14,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from shared.large_pages import large_pages
 from shared.probe import INTERNAL_PORT, METRICS_PORT, READY_FILE, ROLE_FILE
 
 PUBLIC_PORT = 8000
@@ -52,7 +51,7 @@ def launch_of(role: str, service: str, *, tier: str | None, concurrency: int) ->
                     *("--internal-port", str(INTERNAL_PORT)),
                     *("--turn-away-seconds", str(TURN_AWAY_SECONDS)),
                 ),
-                large_pages(os.environ),
+                {},
             )
         case "worker":
             return Launch(

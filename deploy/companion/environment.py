@@ -11,7 +11,6 @@ from deploy.companion.data_dir import DataDir
 from deploy.companion.ports import LOOPBACK
 from deploy.companion.programs import SERVICES, Kind, Role, instances, internal
 from deploy.companion.settings import COMPATIBLE_URL, Settings
-from shared.large_pages import large_pages
 
 # What any program may want to know about the machine and the person it runs for.
 _OF_THE_MACHINE = (
@@ -70,11 +69,7 @@ def environment_of(
     if role.service is not None:
         return {
             **_of_service(role.service, settings, data, addresses),
-            **(
-                _of_background(role, data)
-                if role.kind is Kind.WORKER
-                else large_pages(settings.inherited)
-            ),
+            **(_of_background(role, data) if role.kind is Kind.WORKER else {}),
         }
     if role.kind is Kind.RELAY:
         return {

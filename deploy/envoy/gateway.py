@@ -123,6 +123,17 @@ class Pool:
     voice: Endpoint
 
 
+_MOST_REMEMBERED = 20_000
+
+
+def _remembered(text: str) -> int:
+    """A number of tokens. Raises ConfigurationRefused for more than there may be memory for."""
+    number = whole(text)
+    if number > _MOST_REMEMBERED:
+        raise ConfigurationRefused(f"it must be {_MOST_REMEMBERED} at most")
+    return number
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GatewaySettings:
     """Everything that differs between two gateways.
@@ -147,7 +158,7 @@ class GatewaySettings:
     access_log: Path | None = None  # None means stdout
     trusted_proxies: int = 0  # how many proxies in front of this one may say who the client is
     jwks_cache_seconds: int = 60
-    remembered_tokens: int = 4_000  # where turns are made, by each thread, of 9 KB each; 0: none
+    remembered_tokens: int = 2_000  # where turns are made, by each thread, of 9 KB each; 0: none
     shield_requests_per_second: int = 1_000  # of one client address; its burst is twice that
     max_connections: int = 20_000
     body_limit_bytes: int = MEBIBYTE
@@ -180,7 +191,7 @@ class GatewaySettings:
                 "legacy": ("LEGACY_URL", BaseUrl.parse),
                 "trusted_proxies": ("GATEWAY_TRUSTED_PROXIES", whole),
                 "jwks_cache_seconds": ("GATEWAY_JWKS_CACHE_SECONDS", whole),
-                "remembered_tokens": ("GATEWAY_REMEMBERED_TOKENS", whole),
+                "remembered_tokens": ("GATEWAY_REMEMBERED_TOKENS", _remembered),
                 "shield_requests_per_second": ("GATEWAY_SHIELD_REQUESTS_PER_SECOND", whole),
                 "max_connections": ("GATEWAY_MAX_CONNECTIONS", whole),
                 "upload_seconds": ("GATEWAY_UPLOAD_SECONDS", whole),

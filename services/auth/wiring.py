@@ -163,7 +163,8 @@ async def wire(settings: Settings) -> AsyncIterator[Wired]:
             url, connections=settings.database_connections, application="auth"
         ) as database,
         open_cache(settings.cache_url.get_secret_value()) as cache,
-        httpx.AsyncClient() as client,
+        # No proxy of the environment: what services show each other is for nobody else.
+        httpx.AsyncClient(trust_env=False) as client,
     ):
         checks: dict[str, Check] = {"database": database.check, "signing_keys": keys.check}
         probes: dict[str, Probe] = {"auth": OwnReadiness(checks)}

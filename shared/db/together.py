@@ -8,6 +8,7 @@ meanwhile.
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Generic, TypeAlias, TypeVar
@@ -115,7 +116,11 @@ class Together(Generic[Asked, Answer]):
         aboard = [waiting for waiting in self._waiting if not waiting[1].done()]
         self._waiting = []
         if aboard:
-            flight = asyncio.get_running_loop().create_task(self._flight(aboard, self._begun()))
+            flight = asyncio.get_running_loop().create_task(
+                self._flight(aboard, self._begun()),
+                # It is nobody's request.
+                context=contextvars.Context(),
+            )
             self._flights.add(flight)
             flight.add_done_callback(self._flights.discard)
 

@@ -8,7 +8,7 @@ connection hears of it at once.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import suppress
 from datetime import timedelta
 from typing import Any
@@ -26,6 +26,7 @@ log = structlog.get_logger(__name__)
 
 # Longer than any access token lives.
 REMEMBERED = timedelta(minutes=20)
+_DOUBTED = timedelta(minutes=1)
 
 _CHANNEL = "companion.tiers"
 # uvloop raises RuntimeError for a write to a connection that is closed already.
@@ -51,6 +52,17 @@ class CurrentTiers:
             await pipe.execute()
         except _FAILURES as error:
             log.warning("current_tiers_not_told", reason=type(error).__name__)
+
+    async def doubt(self, user_ids: Collection[UserId]) -> None:
+        """What was told of them may be out of date: it counts for a minute, and then what their
+        access tokens claim."""
+        try:
+            pipe = self._cache.pipeline(transaction=False)
+            for user_id in user_ids:
+                pipe.expire(tier_key(str(user_id)), _DOUBTED)
+            await pipe.execute()
+        except _FAILURES as error:
+            log.warning("current_tiers_not_doubted", reason=type(error).__name__)
 
     async def heard(self) -> AsyncIterator[tuple[UserId, str]]:
         """Whose tier is told from now on, and which; goes on by itself once a lost Valkey is back.

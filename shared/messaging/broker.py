@@ -141,8 +141,9 @@ def celery_settings(broker_url: str) -> Mapping[str, Any]:
         "task_default_exchange_type": "topic",
         "task_default_exchange": EXCHANGE_NAME,
         # While a child has one batch its next one is there: nothing waits for the broker. What the
-        # worker can't get to in time comes again, like what it was at work on.
-        "worker_prefetch_multiplier": 2,
+        # worker can't get to in time comes again, like what it was at work on. RabbitMQ counts for
+        # each queue, of which a worker has several.
+        "worker_prefetch_multiplier": 1 if rabbitmq else 2,
         "worker_disable_prefetch": False,
         "worker_detect_quorum_queues": True,
         "worker_cancel_long_running_tasks_on_connection_loss": True,

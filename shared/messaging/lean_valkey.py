@@ -21,6 +21,7 @@ _KOMBU: Any = redis
 
 # How kombu's JSON marks what JSON has no word for.
 _MARKED = {"__type__", "__value__"}
+_BEYOND_64_BITS = 2.0**63
 
 
 class Channel(_KOMBU.Channel):  # type: ignore[misc]  # as above
@@ -77,13 +78,16 @@ def _loads(text: str) -> Any:
         value = orjson.loads(text)
     except orjson.JSONDecodeError:  # it is stricter
         return json.loads(text)
-    return json.loads(text) if _is_marked(value) else value
+    return json.loads(text) if _is_kombus(value) else value
 
 
-def _is_marked(value: Any) -> bool:
+def _is_kombus(value: Any) -> bool:
+    """Whether kombu's own JSON would read it as something else."""
+    if isinstance(value, float):
+        return abs(value) >= _BEYOND_64_BITS  # perhaps a whole number, which kombu reads exactly
     if isinstance(value, dict):
-        return value.keys() == _MARKED or any(map(_is_marked, value.values()))
-    return isinstance(value, list) and any(map(_is_marked, value))
+        return value.keys() == _MARKED or any(map(_is_kombus, value.values()))
+    return isinstance(value, list) and any(map(_is_kombus, value))
 
 
 def install() -> None:

@@ -21,6 +21,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from shared.db.migrations import upgrade
 from shared.messaging.celery_app import declare_queues
+from shared.messaging.export_queue import ExportQueue, ExportQueueAway
 from shared.settings import (
     BrokerUrl,
     DatabaseUrl,
@@ -35,7 +36,7 @@ from shared.telemetry.logging import configure_logging
 log = structlog.get_logger(__name__)
 
 # RabbitMQ listens before its cluster is formed, and fails what it is asked until then.
-_BROKER_TROUBLE = (OperationalError, AMQPError, OSError)
+_BROKER_TROUBLE = (OperationalError, AMQPError, OSError, ExportQueueAway)
 
 _PAUSE_SECONDS = 1.0
 _TOLD_SECONDS = 10.0
@@ -47,22 +48,38 @@ class PrepareSettings(EnvironmentSettings):
     database_url: DatabaseUrl = Field(validation_alias="DATABASE_URL")
     broker_url: BrokerUrl = Field(validation_alias="BROKER_URL")
     log_level: LogLevel = Field("info", validation_alias="LOG_LEVEL")
+    # Billing's alone.
+    export_queue: bool = Field(False, validation_alias="BILLING_EXPORT_QUEUE")
+    export_queue_most_messages: int = Field(
+        100_000, validation_alias="BILLING_EXPORT_QUEUE_MOST_MESSAGES", ge=100, le=10_000_000
+    )
     # A first start on a slow disk takes its time, and under compose nobody tries again.
     patience_seconds: float = Field(300, validation_alias="PREPARE_PATIENCE_SECONDS", ge=0, le=3600)
 
 
-def prepare(service: str, database_url: str, broker_url: str, patience_seconds: float) -> None:
+def prepare(
+    service: str,
+    database_url: str,
+    broker_url: str,
+    patience_seconds: float,
+    export_queue: ExportQueue | None = None,
+) -> None:
     """Migrate the service's database and declare its queues; each engine is waited for so long.
+    `export_queue` is for readers outside, who have their copies from the first message on.
 
-    Raises SQLAlchemyError, kombu's OperationalError, AMQPError or OSError when an engine can't be
-    used.
+    Raises SQLAlchemyError, kombu's OperationalError, AMQPError, OSError or ExportQueueAway when an
+    engine can't be used.
     """
     url = service_database_url(database_url, service)
     _patiently("database", (DatabaseError,), lambda: upgrade(service, url), patience_seconds)
     listen = import_module(f"services.{service}.tasks").listen
-    _patiently(
-        "broker", _BROKER_TROUBLE, lambda: declare_queues(listen, broker_url), patience_seconds
-    )
+
+    def declare() -> None:
+        declare_queues(listen, broker_url)
+        if export_queue is not None:
+            export_queue.bind()
+
+    _patiently("broker", _BROKER_TROUBLE, declare, patience_seconds)
 
 
 def _patiently(
@@ -96,6 +113,13 @@ def _reason_of(error: Exception) -> str:
     return told or type(cause or error).__name__
 
 
+def _export_queue(service: str, settings: PrepareSettings) -> ExportQueue | None:
+    if service != "billing" or not settings.export_queue:
+        return None
+    broker_url = settings.broker_url.get_secret_value()
+    return ExportQueue(broker_url, most_messages=settings.export_queue_most_messages)
+
+
 def main() -> None:
     """Parse the command line and prepare; exit code 1 says what stood in the way."""
     parser = argparse.ArgumentParser(prog="python -m shared.messaging.prepare")
@@ -111,6 +135,7 @@ def main() -> None:
             settings.database_url.get_secret_value(),
             settings.broker_url.get_secret_value(),
             settings.patience_seconds,
+            _export_queue(service, settings),
         )
     except (SQLAlchemyError, *_BROKER_TROUBLE) as error:
         log.error("not_prepared", service=service, reason=_reason_of(error))

@@ -15,7 +15,7 @@ from fastapi import FastAPI
 from joserfc.jwk import KeySet
 from starlette.routing import BaseRoute, Route, WebSocketRoute
 
-from deploy.envoy.gateway import TURN_PREFIXES
+from deploy.envoy.gateway import SDK_KEY_HEADERS, TURN_PREFIXES
 from shared.http.errors import install_error_handlers
 from shared.http.hot import HotRoutes
 from shared.scopes import CHAT
@@ -87,6 +87,15 @@ def _shown() -> dict[str, str]:
     return TokenMint().headers(UUID(int=7))
 
 
+def _ways_to_show(path: str) -> Iterator[dict[str, str]]:
+    """The same in each header in which the gateway takes it below that path."""
+    shown = _shown()
+    yield shown
+    for prefix, header in SDK_KEY_HEADERS.items():
+        if path.startswith(prefix + "/"):
+            yield {header: shown["authorization"].removeprefix("Bearer ")}
+
+
 @pytest.mark.parametrize("service", SERVICES)
 async def test_every_call_is_refused_to_a_token_of_a_removed_key(service: str) -> None:
     doors = Doors(service)
@@ -96,15 +105,16 @@ async def test_every_call_is_refused_to_a_token_of_a_removed_key(service: str) -
     transport = httpx.ASGITransport(doors.whole)
     async with httpx.AsyncClient(transport=transport, base_url="http://here") as client:
         statuses = {
-            (method, path): (
+            (method, path, next(iter(shown))): (
                 await client.request(
                     method,
                     path,
-                    headers=_shown() | {"content-type": "application/json"},
+                    headers=shown | {"content-type": "application/json"},
                     content="{}",
                 )
             ).status_code
             for method, path in calls
+            for shown in _ways_to_show(path)
         }
     assert {call: status for call, status in statuses.items() if status != 401} == {}
 
@@ -115,10 +125,11 @@ async def test_every_socket_is_refused_to_it_as_well(service: str) -> None:
     paths = list(doors.sockets())
     assert paths, "the search itself must find sockets"
     for path in paths:
-        assert await _opened(doors, path) == 401
+        for shown in _ways_to_show(path):
+            assert await _opened(doors, path, shown) == 401
 
 
-async def _opened(doors: Doors, path: str) -> int:
+async def _opened(doors: Doors, path: str, shown: dict[str, str]) -> int:
     """How the opening of a socket is answered."""
     answers: list[MutableMapping[str, Any]] = []
 
@@ -133,7 +144,7 @@ async def _opened(doors: Doors, path: str) -> int:
         "path": path,
         "raw_path": path.encode(),
         "query_string": b"",
-        "headers": [(name.encode(), value.encode()) for name, value in _shown().items()],
+        "headers": [(name.encode(), value.encode()) for name, value in shown.items()],
         "subprotocols": [],
         "extensions": {"websocket.http.response": {}},
         "scheme": "ws",

@@ -163,6 +163,7 @@ def test_a_missing_service_is_named(missing: str) -> None:
         ("GATEWAY_ADMIN", "10.0.0.7:9901"),
         ("GATEWAY_MAX_CONNECTIONS", "-1"),
         ("GATEWAY_REMEMBERED_TOKENS", "all"),
+        ("GATEWAY_REMEMBERED_TOKENS", "20001"),
         ("CORS_ORIGINS", "https://*.example"),
         ("SANDBOX", "perhaps"),
     ],

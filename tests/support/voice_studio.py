@@ -142,10 +142,11 @@ class FakeStudio:
             raise self.failure
         return MadeVoice(NEW_VOICE)
 
-    async def remove(self, voice_id: VoiceId, *, by: OnBehalfOf) -> None:
+    async def remove(self, voice_id: VoiceId, *, by: OnBehalfOf) -> bool:
         if self.failure is not None:
             raise self.failure
         self.removed.append(voice_id)
+        return True
 
 
 @dataclass

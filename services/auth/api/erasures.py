@@ -22,8 +22,9 @@ class ReceiptBody(BaseModel):
     receipt: str
     requested_at: datetime
     voices_left: int | None = Field(
-        description="How many voices that you had made here could not be deleted at their vendor:"
-        " they are in your account there. null: nobody knows."
+        description="How many voices that you had made here could not be deleted at their vendor"
+        " with the key that you have now: they may be in your account there. null: nobody knows,"
+        " since voice was away, one was being made, or this sign-in is not good for voice."
     )
 
 
@@ -69,7 +70,7 @@ class ErasureBody(BaseModel):
 )
 async def delete(actions: ServiceActions, caller: FreshlyProven) -> ReceiptBody:
     """Delete the caller's account at once, and have every service forget its user. Before that,
-    voices that they had made are deleted at their vendor, which may take some seconds."""
+    voices that they had made are deleted at their vendor, which may take up to eight seconds."""
     deleted = await actions.delete_account(caller.identity.user_id, access_token=caller.token)
     return ReceiptBody(
         receipt=deleted.receipt.text,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import httpx
 import structlog
 
@@ -42,14 +44,17 @@ class VoicesAtVoice:
             "x-request-id": current_request_id.get() or "",
         }
         try:
-            with calling("remove every voice", peer="voice") as trace:
-                answer = await self._client.delete(
-                    f"{self._url.rstrip('/')}/internal/users/{user_id}/voices",
-                    headers=headers | trace,
-                    timeout=httpx.Timeout(self._patience, connect=2.0),
-                )
+            # The client's own timeouts are for each piece of an answer.
+            async with asyncio.timeout(self._patience):
+                with calling("remove every voice", peer="voice") as trace:
+                    answer = await self._client.delete(
+                        f"{self._url.rstrip('/')}/internal/users/{user_id}/voices",
+                        headers=headers | trace,
+                        timeout=httpx.Timeout(self._patience, connect=2.0),
+                    )
             answer.raise_for_status()
-            return len(answer.json()["left"])
-        except (httpx.HTTPError, ValueError, KeyError, TypeError) as error:
+            wire = answer.json()
+            return len(wire["left"]) if wire["are_all"] else None
+        except (TimeoutError, httpx.HTTPError, ValueError, KeyError, TypeError) as error:
             log.warning("voices_not_removed", reason=type(error).__name__)
             return None

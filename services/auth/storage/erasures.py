@@ -25,7 +25,7 @@ from erasure e
 """
 _FIND = f"{_ERASURE} where e.receipt_hash = $1"
 # Locked by a statement of its own: what is read after it holds what others have written before.
-_LOCK = "select from erasure where id = $1 for update"
+_LOCK = "select 1 from erasure where id = $1 for update"
 _GET = f"{_ERASURE} where e.id = $1"
 _UNFINISHED = f"""
 {_ERASURE} where e.completed_at is null and e.requested_at >= $1 and e.requested_at < $2
@@ -45,7 +45,7 @@ delete from erasure where id in (
 """
 
 # Stronger than a change needs: from now on nobody begins a sign-in of this account.
-_HOLD_ACCOUNT = "select from user_account where id = $1 for update"
+_HOLD_ACCOUNT = "select 1 from user_account where id = $1 for update"
 _CREDENTIALS = """
 select id from sign_in where user_id = $1 and ended_at is null
 union all

@@ -29,6 +29,7 @@ from shared.errors import Unavailable
 from shared.ids import UserId
 from shared.limits.current_tiers import CurrentTiers
 from shared.news.ended_sessions import EndedSessions
+from shared.tiers import NO_TIER
 
 log = structlog.get_logger(__name__)
 
@@ -111,7 +112,9 @@ class SqlWork(SqlUnitOfWork):
                 async with self._database.connection() as connection:
                     present = await effective_tiers(connection, tiers)
             except Unavailable:
-                # What was changed is committed; the next access token carries the tier anyhow.
-                log.warning("told_tiers_not_checked", users=len(tiers))
-                return
+                break
             tiers = {user: tier for user, tier in present.items() if tier != tiers[user]}
+        if tiers:
+            log.warning("told_tiers_not_checked", users=len(tiers))
+            # Who is gone stays gone.
+            await self._news.current_tiers.doubt([u for u, t in tiers.items() if t != NO_TIER])

@@ -84,14 +84,18 @@ class DeliverWebhooks:
                 delivered_before=now - _KEEP_DELIVERED, dead_before=now - _KEEP_DEAD
             )
 
-    async def attempt(self, claim: Claim) -> Outcome:
-        """Send it; whatever a receiver does is an outcome."""
+    async def attempt(self, claim: Claim, reached: Callable[[], None] = lambda: None) -> Outcome:
+        """Send it; whatever a receiver does is an outcome. `reached` hears when the receiver is
+        being asked."""
         secrets = self._secrets(claim.endpoint)
         if not secrets:
             return Outcome(problem="secret_unreadable")
         body = (await self._body(claim.delivery)).encode()
         return await self.sender.send(
-            claim.endpoint.url, body, self._headers(claim.delivery, body, secrets)
+            claim.endpoint.url,
+            body,
+            self._headers(claim.delivery, body, secrets),
+            reached=reached,
         )
 
     def _headers(

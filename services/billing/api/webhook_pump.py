@@ -19,8 +19,10 @@ from shared.errors import ExpectedFailure, Unavailable
 log = structlog.get_logger(__name__)
 
 _AT_ONCE = 64
-# What a receiver has not answered by then holds none of those places up, but one of these: dozens
-# of receivers may take their time for each, and nobody else waits for them.
+# What a receiver has not answered so long after it was asked holds none of those places up, but one
+# of these: dozens of receivers may take their time for each, and nobody else waits for them. Whom
+# nobody can find yet keeps a place, as name servers are asked for so many at once; and so does what
+# waits for our own database.
 _SLOW_AFTER_SECONDS = 1.0
 _SLOW_AT_ONCE = 192
 # Receivers that failed last time may take so many places, however many of them there are.
@@ -31,10 +33,13 @@ _KEPT_AT_ONCE = 3
 _TRIES = 4
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Attempt:
     is_doubtful: bool
-    began: float
+    asked_at: float | None = None  # while the receiver is asked
+
+    def asks(self) -> None:
+        self.asked_at = time.monotonic()
 
 
 class WebhookPump:
@@ -80,16 +85,20 @@ class WebhookPump:
     @property
     def _free(self) -> int:
         slow_since = time.monotonic() - self._slow_after_seconds
-        slow = sum(attempt.began <= slow_since for attempt in self._running.values())
+        slow = sum(
+            attempt.asked_at is not None and attempt.asked_at <= slow_since
+            for attempt in self._running.values()
+        )
         return _AT_ONCE - (len(self._running) - min(slow, _SLOW_AT_ONCE))
 
     def _begin(self, claim: Claim) -> None:
-        task = asyncio.create_task(self._attempt(claim))
-        self._running[task] = _Attempt(claim.endpoint.failures > 0, time.monotonic())
+        attempt = _Attempt(claim.endpoint.failures > 0)
+        self._running[asyncio.create_task(self._attempt(claim, attempt))] = attempt
 
-    async def _attempt(self, claim: Claim) -> None:
+    async def _attempt(self, claim: Claim, attempt: _Attempt) -> None:
         try:
-            outcome = await self._deliver.attempt(claim)
+            outcome = await self._deliver.attempt(claim, attempt.asks)
+            attempt.asked_at = None
             await self._keep(claim, outcome)
         except ExpectedFailure as failure:  # its lease ends, and somebody tries again
             log.warning("webhook_not_settled", reason=failure.code)

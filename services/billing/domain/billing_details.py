@@ -106,7 +106,7 @@ class DetailsBook(Protocol):
     async def forget(self, holder_id: UserId, at: datetime) -> None:
         """Invoices keep what stands on them. A business, by its VAT id or as an organisation, that
         was charged for what is on none yet has a name and an address until it is; nobody but the
-        invoice sees those any more."""
+        invoice, and its preview for the billing team, shows those any more."""
         ...
 
     async def drop_left(self, *, before: datetime) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any, Protocol
@@ -140,10 +140,24 @@ class WebhookOutbox(Protocol):
     async def forget(self, *, delivered_before: datetime, dead_before: datetime) -> None: ...
 
 
+def _nobody() -> None:
+    """There is nobody to be told."""
+
+
 class WebhookSender(Protocol):
     """Who reaches out to a receiver. Never raises for what a receiver or its network does."""
 
-    async def send(self, url: str, body: bytes, headers: Mapping[str, str]) -> Outcome: ...
+    async def send(
+        self,
+        url: str,
+        body: bytes,
+        headers: Mapping[str, str],
+        *,
+        reached: Callable[[], None] = _nobody,
+    ) -> Outcome:
+        """`reached` hears that the receiver was found and is being asked: from then on it is their
+        time alone that passes."""
+        ...
 
 
 class WebhookAddresses(Protocol):

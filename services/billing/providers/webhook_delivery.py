@@ -31,6 +31,8 @@ _TOTAL_SECONDS = 15.0
 _MOST_BODY_BYTES = 4096
 _BODY_SECONDS = 0.5
 _AT_ONCE = 64
+# httpcore's word for it: found, connected, and its certificate checked.
+_IS_ASKED = "http11.send_request_headers.started"
 
 
 class _NotAllowed(Exception):
@@ -64,12 +66,19 @@ class HttpWebhookSender:
         """Raises WebhookUrlNotAllowed."""
         read_url(url, allow_local=self._allow_local)
 
-    async def send(self, url: str, body: bytes, headers: Mapping[str, str]) -> Outcome:
+    async def send(
+        self,
+        url: str,
+        body: bytes,
+        headers: Mapping[str, str],
+        *,
+        reached: Callable[[], None] = lambda: None,
+    ) -> Outcome:
         try:
             self.check(url)  # the rules may be others than when it was given
             async with asyncio.timeout(self._total_seconds):
                 with calling("deliver a webhook") as trace:
-                    return await self._post(url, body, {**headers, **trace})
+                    return await self._post(url, body, {**headers, **trace}, reached)
         except (WebhookUrlNotAllowed, _NotAllowed):
             return Outcome(problem="address_not_allowed")
         except _Unresolvable:
@@ -81,14 +90,26 @@ class HttpWebhookSender:
         except (OSError, httpcore.NetworkError, httpcore.ProtocolError):
             return Outcome(problem="connection_lost")
 
-    async def _post(self, url: str, body: bytes, headers: Mapping[str, str]) -> Outcome:
+    async def _post(
+        self, url: str, body: bytes, headers: Mapping[str, str], reached: Callable[[], None]
+    ) -> Outcome:
+        async def step(name: str, _facts: Mapping[str, object]) -> None:
+            if name == _IS_ASKED:
+                reached()
+
         async with (
             httpcore.AsyncConnectionPool(
                 ssl_context=self._tls or _trusted(),
                 network_backend=self._network,
                 max_keepalive_connections=0,
             ) as pool,
-            pool.stream("POST", url, headers=list(headers.items()), content=body) as answer,
+            pool.stream(
+                "POST",
+                url,
+                headers=list(headers.items()),
+                content=body,
+                extensions={"trace": step},
+            ) as answer,
         ):
             outcome = Outcome(status=answer.status, retry_after=_retry_after(answer))
             await _read_a_little(answer)

@@ -24,7 +24,7 @@ select * from unnest($1::text[], $2::int[], $3::bytea[])
 on conflict do nothing
 """
 _HOLD = """
-select from keyring_canary where purpose = 'wrapping' and version = $1 for key share
+select 1 from keyring_canary where purpose = 'wrapping' and version = $1 for key share
 """
 _REMOVE = "delete from keyring_canary where purpose = 'wrapping' and version = $1"
 

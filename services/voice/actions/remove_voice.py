@@ -38,13 +38,14 @@ class RemoveVoice:
             raise VoiceNotClonedHere(known)
         await self.go_on(clone, by=by)
 
-    async def go_on(self, clone: Clone, *, by: OnBehalfOf) -> None:
-        """Tell the vendor, and then forget the voice. Raises what the vendor raises."""
+    async def go_on(self, clone: Clone, *, by: OnBehalfOf) -> bool:
+        """Tell the vendor, and then forget the voice; answers whether the vendor had it. Raises
+        what the vendor raises."""
         voice_id = VoiceId(clone.voice_id or "")
-        await self.maker.remove(voice_id, by=by)
+        was_there = await self.maker.remove(voice_id, by=by)
         async with self.unit_of_work() as work:
             if not await work.clones.forget(clone.id):
-                return  # another request was quicker
+                return True  # another request was quicker
             await work.own_settings.drop(clone.user_id, voice_id)
             told = VoiceRemoved(
                 user_id=clone.user_id,
@@ -53,3 +54,4 @@ class RemoveVoice:
                 voice_id=voice_id,
             )
             work.publish(told, subject=clone.user_id, tier=clone.tier)
+        return was_there

@@ -59,7 +59,8 @@ class RunningSpeech:
         self._recital = recital
 
     def end(self, outcome: Outcome) -> None:
-        """Stop the audio, for the given reason; the first reason counts."""
+        """Stop the audio, for the given reason; the first reason counts. By another task than the
+        one that relays, which would cancel itself."""
         if self.ended_as is None:
             self.ended_as = outcome
             if self._relaying is not None:

@@ -32,7 +32,8 @@ _KEPT_AT_ONCE = 50
 class SpokenBefore:
     """Keeps whole utterances, each for its own user alone, and finds them again.
 
-    Nothing here is needed for a speech: whatever fails, the vendor is asked as ever.
+    What can't be kept, or not be read again, keeps no speech from being made; without the database,
+    which is asked for the user's own settings in the same moment, none is.
     """
 
     utterances: Utterances

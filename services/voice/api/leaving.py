@@ -18,9 +18,10 @@ router = APIRouter(prefix="/internal", tags=["leaving"])
 
 
 class VoicesLeft(BaseModel):
-    """Voices that could not be deleted at their vendor."""
+    """Voices that could not be deleted at their vendor, and whether these are all."""
 
     left: list[str]
+    are_all: bool
 
 
 @router.delete("/users/{user_id}/voices", responses=problems(401, 403, 503))
@@ -37,4 +38,4 @@ async def remove_every_voice(
     if caller.identity.user_id != user_id:
         raise Forbidden("The token is another user's.")
     left = await actions.remove_every_voice(by=on_behalf_of(caller))
-    return VoicesLeft(left=sorted(left))
+    return VoicesLeft(left=sorted(left.voices), are_all=left.are_all)

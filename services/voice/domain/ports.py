@@ -267,8 +267,9 @@ class VoiceMaker(Protocol):
         """Raises SamplesRejected and VoiceSlotsFull, too."""
         ...
 
-    async def remove(self, voice_id: VoiceId, *, by: OnBehalfOf) -> None:
-        """Nothing happens when there is no such voice any more."""
+    async def remove(self, voice_id: VoiceId, *, by: OnBehalfOf) -> bool:
+        """Answers whether it was there. It may be elsewhere: in the account of a key that the user
+        had before."""
         ...
 
 

@@ -64,11 +64,12 @@ class ElevenLabsVoices:
             raise VendorFailed(VENDOR)
         return MadeVoice(made.id, wire.get("requires_verification") is True)
 
-    async def remove(self, voice_id: VoiceId, *, by: OnBehalfOf) -> None:
+    async def remove(self, voice_id: VoiceId, *, by: OnBehalfOf) -> bool:
         try:
             await self._ask("DELETE", f"/v1/voices/{voice_id}", by)
         except VoiceNotFound:
-            return  # what is not there need not be removed
+            return False
+        return True
 
     async def _ask(
         self,

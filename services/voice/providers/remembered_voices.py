@@ -90,6 +90,7 @@ class RememberedStudio:
     ) -> MadeVoice:
         return await self._studio.make(order, samples, by=by)
 
-    async def remove(self, voice_id: VoiceId, *, by: OnBehalfOf) -> None:
-        await self._studio.remove(voice_id, by=by)
+    async def remove(self, voice_id: VoiceId, *, by: OnBehalfOf) -> bool:
+        was_there = await self._studio.remove(voice_id, by=by)
         self._memory.forget(voice_id, by.user_id)
+        return was_there

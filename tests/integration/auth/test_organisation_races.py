@@ -38,6 +38,7 @@ from services.auth.domain.user import EmailAddress, User
 from services.auth.storage.unit_of_work import News, SqlWork
 from shared.clock import SystemClock
 from shared.db.database import Database
+from shared.errors import DependencyUnavailable
 from shared.events import Fact
 from shared.events.subscription import SubscriptionChanged
 from shared.ids import UserId, uuid7
@@ -324,6 +325,32 @@ async def test_of_two_changes_the_one_that_was_committed_last_stays_told(
         await early_change
 
         assert await cache.get(tier_key(str(user.id))) == b"enterprise"
+
+
+async def test_what_can_not_be_looked_up_again_is_not_told_for_long(
+    database: Database, news: News, new_work: NewWork, cache_url: str
+) -> None:
+    user = somebody()
+    async with new_work() as work:
+        await work.users.add(user)
+
+    class Away(SqlWork):
+        """Whose database goes away after the commit."""
+
+        async def __aexit__(self, *failure: Any) -> None:
+            self._database = away
+            await super().__aexit__(*failure)
+
+    class Nowhere:
+        def connection(self) -> Any:
+            raise DependencyUnavailable("database")
+
+    away: Any = Nowhere()
+    follow = FollowSubscriptions(lambda: Away(database, news, HeldKeys(some_signing_keys())), CLOCK)
+    await follow([paid(user, tier="pro", revision=1)])
+    async with open_cache(cache_url) as cache:
+        assert await cache.get(tier_key(str(user.id))) == b"pro"
+        assert 0 < await cache.ttl(tier_key(str(user.id))) <= 60
 
 
 def paid(user: User, *, tier: str, revision: int) -> Fact[SubscriptionChanged]:

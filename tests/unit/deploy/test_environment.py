@@ -42,15 +42,6 @@ def test_a_service_can_reach_what_it_uses(name: str) -> None:
     assert variables["IDENTITY_KEY_FILE"] == f"/data/secrets/identity/{name}.pem"
 
 
-def test_web_processes_alone_are_told_how_to_take_memory() -> None:
-    for name in SERVICES:
-        variables = told(name, PYTHONMALLOC="pymalloc")
-        assert variables["PYTHONMALLOC"] == "pymalloc"
-        assert "GLIBC_TUNABLES" not in variables
-    for name in ("chat-worker", "relay", "gateway"):
-        assert "PYTHONMALLOC" not in told(name, PYTHONMALLOC="pymalloc")
-
-
 def test_only_keyvault_knows_the_keyring() -> None:
     knowing = {name for name in SERVICES if "KEYVAULT_KEYRING_FILE" in told(name)}
     assert knowing == {"keyvault"}

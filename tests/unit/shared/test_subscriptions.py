@@ -136,7 +136,7 @@ def test_no_message_is_lost_by_a_default(url: str) -> None:
     assert settings["broker_connection_max_retries"] is None
     assert settings["worker_enable_remote_control"] is False
     # One at work and one that waits for it: a worker that dies gives back no more.
-    assert settings["worker_prefetch_multiplier"] == 2
+    assert settings["worker_prefetch_multiplier"] == (1 if is_rabbitmq(url) else 2)
     # A lost process means another try: by the broker where it counts them, by Celery elsewhere.
     assert settings["task_reject_on_worker_lost"] is is_rabbitmq(url)
     assert settings["task_retry_on_worker_lost"] is not is_rabbitmq(url)

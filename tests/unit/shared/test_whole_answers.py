@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import pytest
 import uvicorn
 
+from shared.http.serve import _listener
 from shared.http.whole_answers import HeadsWithBodies, WholeAnswers
 
 HEAD = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n"
@@ -123,12 +124,39 @@ async def _app(scope: Any, receive: Any, send: Any) -> None:
     await send({"type": "http.response.body", "body": b""})
 
 
+class Watched(WholeAnswers):
+    """What is really written to connections, in the order of its writing."""
+
+    writes: ClassVar[list[bytes]] = []
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(cast("asyncio.BaseTransport", _Watching(transport, self.writes)))
+
+
+class _Watching:
+    def __init__(self, transport: asyncio.BaseTransport, writes: list[bytes]) -> None:
+        self._transport: Any = transport
+        self._writes = writes
+
+    def write(self, data: bytes) -> None:
+        self._writes.append(bytes(data))
+        self._transport.write(data)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+
+def test_services_listen_so() -> None:
+    assert _listener(_app, "127.0.0.1", 0, 1).config.http is WholeAnswers
+
+
 @pytest.fixture
 async def port() -> AsyncIterator[int]:
+    Watched.writes.clear()
     config = uvicorn.Config(
         _app,
         port=0,
-        http=WholeAnswers,
+        http=Watched,
         ws="websockets-sansio",
         lifespan="off",
         log_config=None,
@@ -153,6 +181,17 @@ async def test_answers_are_as_they_were(port: int) -> None:
         head, _, body = answer.partition(b"\r\n\r\n")
         assert head == b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked"
         assert body == b"5\r\nfirst\r\n6\r\nsecond\r\n0\r\n\r\n"
+    writer.close()
+
+
+async def test_a_head_and_what_follows_at_once_are_one_write(port: int) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
+    async with asyncio.timeout(2):
+        await reader.readuntil(b"0\r\n\r\n")
+    assert Watched.writes[0] == (
+        b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nfirst\r\n"
+    )
     writer.close()
 
 
