@@ -11,7 +11,6 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
 from uuid import UUID
 
 from pydantic import ValidationError
@@ -26,9 +25,10 @@ from services.chat.domain.conversation import SessionId
 from services.chat.domain.question import Question
 from services.chat.domain.turn_events import Answered, Broken
 from shared.http.caller import Caller, caller_of, refresh_hint
-from shared.http.door import Message, Receive, Scope, Send
+from shared.http.door import Receive, Scope, Send
 from shared.http.hot import HotRoute
 from shared.http.ratelimit import rate_limit_headers
+from shared.http.read_before import read_whole, told_again
 
 _UUID = re.compile(r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}\Z")
 _JSON = re.compile(rb"application/json *(?:;|\Z)")
@@ -44,10 +44,10 @@ class _Asked:
 
 
 async def _ask(scope: Scope, receive: Receive, send: Send) -> None:
-    messages, body = await _read(receive)
+    messages, body = await read_whole(receive)
     asked = _in_order(scope, body) if body is not None else None
     if asked is None:
-        await scope["app"](scope, _again(messages, receive), send)
+        await scope["app"](scope, told_again(messages, receive), send)
         return
     caller = await caller_of(scope)
     actions: Actions = scope["app"].state.actions
@@ -77,18 +77,6 @@ def _told(result: Answered | Broken, left_out: int | None = None) -> bytes:
     return answer_json(result.message, result.finish_reason, result.fallback_from, left_out)
 
 
-async def _read(receive: Receive) -> tuple[list[Message], bytes | None]:
-    """What came, and the whole body; None when its sender went away."""
-    messages = [await receive()]
-    while messages[-1]["type"] == "http.request" and messages[-1].get("more_body"):
-        messages.append(await receive())
-    if messages[-1]["type"] != "http.request":
-        return messages, None
-    if len(messages) == 1:
-        return messages, messages[0].get("body", b"")
-    return messages, b"".join([message.get("body", b"") for message in messages])
-
-
 def _in_order(scope: Scope, body: bytes) -> _Asked | None:
     session_id = scope["path_params"]["session_id"]
     keys = [value for name, value in scope["headers"] if name == b"idempotency-key"]
@@ -103,17 +91,6 @@ def _in_order(scope: Scope, body: bytes) -> _Asked | None:
     except (ValidationError, ValueError, RecursionError):
         return None
     return _Asked(SessionId(UUID(session_id)), new, keys[0].decode() if keys else None)
-
-
-def _again(messages: list[Message], receive: Receive) -> Receive:
-    """What was read already, and then what comes."""
-    left = iter(messages)
-
-    async def replayed() -> Any:
-        message = next(left, None)
-        return await receive() if message is None else message
-
-    return replayed
 
 
 async def _send(send: Send, headers: Mapping[str, str], body: bytes) -> None:
