@@ -45,22 +45,36 @@ def _cpu_seconds(pid: int) -> float:
 
 
 class Meter:
-    """Readings of named groups, before and after."""
+    """Readings of named groups, before and after.
+
+    Who joins a group in between counts whole; a group that another one started counts for itself.
+    """
 
     def __init__(self, groups: Mapping[str, int]) -> None:
-        self._groups = {name: family(pid) for name, pid in groups.items()}
-        self._before = self._read()
+        self._groups = groups
+        everybody = {pid for members in self._members().values() for pid in members}
+        self._before = {pid: read([pid]).cpu_seconds for pid in everybody}
 
-    def _read(self) -> dict[str, Reading]:
-        return {name: read(pids) for name, pids in self._groups.items()}
+    def _members(self) -> dict[str, set[int]]:
+        whole = {name: set(family(first)) for name, first in self._groups.items()}
+        return {
+            name: members.difference(
+                *(others for other, others in whole.items() if _is_within(other, name, whole))
+            )
+            for name, members in whole.items()
+        }
 
     def spent(self) -> dict[str, float]:
-        """CPU seconds of each group since the meter was made."""
+        """CPU seconds of each group since the meter was made, of the processes that live now."""
         return {
-            name: now.cpu_seconds - self._before[name].cpu_seconds
-            for name, now in self._read().items()
+            name: sum(read([pid]).cpu_seconds - self._before.get(pid, 0.0) for pid in members)
+            for name, members in self._members().items()
         }
 
     def resident(self) -> dict[str, int]:
         """Bytes resident in each group now."""
-        return {name: now.resident_bytes for name, now in self._read().items()}
+        return {name: read(members).resident_bytes for name, members in self._members().items()}
+
+
+def _is_within(other: str, name: str, groups: Mapping[str, set[int]]) -> bool:
+    return other != name and groups[other] < groups[name]
