@@ -6,6 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 SERVICES := auth keyvault chat voice billing
 UV := $(BIN)/uv
+OPENAPI ?= openapi
 # Trust what the machine trusts, where it says so: a proxy may sign with an authority of its own.
 AUTHORITIES := $(firstword $(wildcard /etc/ssl/certs/ca-certificates.crt /etc/ssl/cert.pem \
 	/etc/pki/tls/certs/ca-bundle.crt))
@@ -13,9 +14,11 @@ export UV_SYSTEM_CERTS ?= $(if $(AUTHORITIES),true,false)
 export NODE_EXTRA_CA_CERTS ?= $(AUTHORITIES)
 LOCK = $(UV) pip compile --quiet --universal --generate-hashes --no-emit-index-url \
 	--no-annotate --python-version 3.11 --custom-compile-command "make lock"
+# The kits of transit and KMS: for keyvault's image and the operators'.
+KEY_SERVICES := --extra keyvault-kms --extra keyvault-vault
 
 .PHONY: help setup run down status demo test chaos check format lint types contracts lock \
-	audit bench doctor compose compose-sandbox drill images images-test legacy proof proof-short manifests clean
+	audit bench doctor compose compose-sandbox drill images images-test legacy proof proof-short manifests up migrate openapi clean
 
 help: ## list the commands
 	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -54,6 +57,9 @@ down: $(VENV)/.running ## stop a suite that runs in another terminal
 status: $(VENV)/.running ## what runs, on which ports
 	@$(BIN)/companion status
 
+migrate: $(VENV)/.running ## databases and queues at DATABASE_URL and BROKER_URL, else of the running suite
+	@$(BIN)/companion migrate
+
 demo: $(VENV)/.running ## the tour, against a running suite
 	@$(BIN)/companion demo
 
@@ -90,8 +96,10 @@ images: $(VENV)/.developing ## pull or make every image of the compose file, wit
 images-test: images ## what is in the images, and that they run locked down
 	@$(BIN)/python -m pytest -m docker tests/docker/test_images.py
 
-compose: ## the suite in containers: make secrets, images and .env first (docs/compose.md)
+up: ## the suite in containers: make secrets, images and .env first (docs/compose.md)
 	@docker compose up --detach --wait
+
+compose: up
 
 compose-sandbox: ## the same with simulated vendors
 	@docker compose -f docker-compose.yml -f deploy/compose/sandbox.yml up --detach --wait
@@ -104,6 +112,9 @@ proof-short: $(VENV)/.developing ## the same with three faults
 
 legacy: $(VENV)/.developing ## the older Express service's own tests
 	@cd deploy/legacy && PATH="$(CURDIR)/$(BIN):$$PATH" npm test --silent
+
+openapi: $(VENV)/.developing ## each service's OpenAPI document, into OPENAPI=openapi
+	@$(BIN)/python -m deploy.openapi $(OPENAPI)
 
 manifests: $(VENV)/.developing ## write the Kubernetes manifests anew from the tables
 	@$(BIN)/python -m deploy.k8s.render
@@ -123,8 +134,10 @@ lock: $(BIN)/uv ## resolve the dependencies anew, with hashes
 	@for name in $(SERVICES); do \
 		$(LOCK) --extra $$name --extra tracing -c requirements/development.txt pyproject.toml \
 			-o requirements/$$name.txt || exit 1; done
-	@$(LOCK) --extra auth --extra keyvault --extra tools -c requirements/development.txt pyproject.toml \
-		-o requirements/tools.txt
+	@$(LOCK) --extra keyvault $(KEY_SERVICES) -c requirements/development.txt pyproject.toml \
+		-o requirements/key-services.txt
+	@$(LOCK) --extra auth --extra keyvault --extra tools $(KEY_SERVICES) -c requirements/development.txt \
+		pyproject.toml -o requirements/tools.txt
 	@$(LOCK) $(foreach name,$(SERVICES) embedded,--extra $(name)) \
 		-c requirements/development.txt pyproject.toml -o requirements/embedded.txt
 	@echo uv | $(LOCK) - -o requirements/bootstrap.txt

@@ -3,15 +3,42 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import structlog
 
+from shared.errors import ExpectedFailure
+
 log = structlog.get_logger(__name__)
 
+T = TypeVar("T")
+
 _SAID_AGAIN_SECONDS = 1.0
+
+
+async def repeated(work: Callable[[], Awaitable[None]], *, pause_seconds: float) -> None:
+    """Do the work again and again, whatever became of it last time."""
+    name = getattr(getattr(work, "func", work), "__qualname__", type(work).__qualname__)
+    while True:
+        try:
+            await work()
+        except ExpectedFailure as failure:
+            log.warning("background_work_waits", work=name, reason=failure.code)
+        except Exception:
+            log.exception("background_work_failed", work=name)
+        await asyncio.sleep(pause_seconds)
+
+
+async def act_on_each(heard: AsyncIterator[T], act: Callable[[T], Awaitable[object]]) -> None:
+    """Act on each piece of news, as long as there is any."""
+    async for news in heard:
+        try:
+            await act(news)
+        except Exception:
+            # One that can't be acted on must not make us deaf to the next.
+            log.exception("news_failed", by=getattr(act, "__name__", type(act).__name__))
 
 
 @asynccontextmanager

@@ -127,13 +127,21 @@ class Unavailable(ExpectedFailure):
 
 
 class DependencyUnavailable(Unavailable):
-    """A named dependency of ours does not answer."""
+    """A named dependency of ours does not answer. `did_nothing`: as is known, of what it was asked
+    last; else it may yet do it."""
 
     code = "dependency_unavailable"
 
-    def __init__(self, dependency: str, *, retry_after: timedelta = timedelta(seconds=2)) -> None:
+    def __init__(
+        self,
+        dependency: str,
+        *,
+        retry_after: timedelta = timedelta(seconds=2),
+        did_nothing: bool = False,
+    ) -> None:
         super().__init__(
             f"The service can't reach its {dependency} at the moment.",
             retry_after=retry_after,
             dependency=dependency,
         )
+        self.did_nothing = did_nothing

@@ -58,7 +58,9 @@ class OnBehalfOf:
     request_id: str
     access_token: str = field(repr=False)
     sign_in_id: UUID
-    served_by: UUID | None = None  # the organisation whose key may be the one
+    served_by: UUID | None = None  # the organisation whose keys they may use, by their token
+    # Whose key may be the one all the same: keyvault also goes by news of a seat that are newer.
+    organisation_id: UUID | None = None
 
 
 def key_id(service: str, key: ECKey) -> str:
@@ -142,7 +144,10 @@ class _Signer:
 
 
 def _private_key(service: str, pem: str) -> ECKey:
-    key = ECKey.import_key(pem)
+    try:
+        key = ECKey.import_key(pem)
+    except (JoseError, ValueError, TypeError) as error:  # also of a key of another kind
+        raise UnusableFile(f"not a private key of EC {_CURVE}") from error
     if not key.is_private or key.curve_name != _CURVE:
         raise UnusableFile(f"not a private key of EC {_CURVE}")
     return ECKey.import_key(pem, {"kid": key_id(service, key)})

@@ -38,13 +38,3 @@ def first_id_at(at: datetime) -> UUID:
     """No id made before this moment is as high, and none made later is lower."""
     milliseconds = (at - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(milliseconds=1)
     return UUID(int=milliseconds << 80 | 0x7 << 76 | 0b10 << 62)
-
-
-def time_of(id_: UUID) -> datetime:
-    """When a UUIDv7 was made.
-
-    Raises ValueError for any other version.
-    """
-    if id_.version != 7:
-        raise ValueError("only a version 7 UUID tells its time")
-    return datetime.fromtimestamp((id_.int >> 80) / 1000, UTC)

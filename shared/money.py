@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from decimal import ROUND_HALF_EVEN, Decimal
+from decimal import Decimal
 from typing import NewType
 
 MicroDollars = NewType("MicroDollars", int)
@@ -10,13 +10,9 @@ MicroDollars = NewType("MicroDollars", int)
 _MICRO = Decimal(1_000_000)
 
 
-def micro_dollars(dollars: Decimal) -> MicroDollars:
-    """Dollars as micro-dollars, half to even (most calls cost less than one cent)."""
-    return MicroDollars(int((dollars * _MICRO).quantize(Decimal(1), rounding=ROUND_HALF_EVEN)))
-
-
 def rounded(amount: int, parts: int) -> MicroDollars:
-    """So many parts of a micro-dollar as whole ones, half to even as above."""
+    """So many parts of a micro-dollar as whole ones, half to even (most calls cost less than one
+    cent)."""
     whole, rest = divmod(amount, parts)
     return MicroDollars(whole + (2 * rest > parts or (2 * rest == parts and whole & 1)))
 

@@ -5,11 +5,14 @@ Code asks what a tier allows, never its name. Adding a tier is one row.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
+from typing import TypeVar
 
-from shared.errors import SessionEnded
+from shared.errors import NotInTier, SessionEnded, Unavailable
+
+T = TypeVar("T")
 
 COMPATIBLE = "compatible"
 """An operator's own server that speaks OpenAI's wire."""
@@ -45,6 +48,17 @@ class Tier:
     concurrent_streams: int  # answers being written at once, over all vendors
     many_seats: bool = False  # whether one subscription may hold more than one seat
     allowances: Mapping[str, Allowance] = field(default_factory=dict)
+    stands_in_for: str | None = None  # a name that was told and that no row here has
+
+    @property
+    def told_as(self) -> str:
+        """What auth calls it; its name, unless it stands in for one that is not known here."""
+        return self.stands_in_for or self.name
+
+    @property
+    def is_paid(self) -> bool:
+        """Whether somebody pays for it: paid use goes on where unpaid waits."""
+        return self.price_microusd_per_seat_month > 0
 
     def allows(self, vendor: str, feature: str | None = None) -> bool:
         """Whether this tier includes the vendor (and the feature there)."""
@@ -63,7 +77,9 @@ _TOOLS = frozenset({"multimodal", "function_calling"})
 # The numbers are the specification's. OpenAI's rate for Gemini and Claude is not given there; the
 # rate of the same tier's OpenAI row holds for them too, so that no vendor is an open door. Of
 # tokens a minute, streams at once, context and the length of a spoken text the specification says
-# nothing; nor of images and tools at Claude, which has what OpenAI's row of the same tier has.
+# nothing (Claude's long context is larger than the row's others); nor of images and tools at
+# Claude, which has what OpenAI's row of the same tier has. Ours are pro's price, too, as only
+# enterprise's is given, and ElevenLabs' requests a minute, which are those of the row's others.
 TIERS: Mapping[str, Tier] = MappingProxyType(
     {
         tier.name: tier
@@ -124,7 +140,7 @@ TIERS: Mapping[str, Tier] = MappingProxyType(
                         requests_per_day=500,
                         requests_per_minute=20,
                         tokens_per_minute=1_000_000,
-                        context_tokens=128_000,
+                        context_tokens=400_000,
                         features=_CODE | _TOOLS | {"long_context"},
                     ),
                     "elevenlabs": Allowance(
@@ -177,7 +193,7 @@ TIERS: Mapping[str, Tier] = MappingProxyType(
                         max_output_tokens=8_000,
                         requests_per_minute=100,
                         tokens_per_minute=10_000_000,
-                        context_tokens=400_000,
+                        context_tokens=1_000_000,
                         features=_CODE | _TOOLS | {"long_context", "advanced_reasoning"},
                     ),
                     "elevenlabs": Allowance(
@@ -206,7 +222,7 @@ DEFAULT_TIER = TIERS["free"]
 
 
 NO_TIER = "-"
-"""What is told of an account that exists no more."""
+"""What is told of an account that exists no more, or into which nobody gets."""
 
 
 class TierChanged(Exception):
@@ -221,7 +237,9 @@ class TierChanged(Exception):
         """Raises SessionEnded when the account is gone."""
         if self.told == NO_TIER:
             raise SessionEnded
-        return tier_named(self.told)
+        tier = tier_named(self.told)
+        # A newer release may know more tiers; who has one of those is not asked about it again.
+        return tier if tier.name == self.told else replace(tier, stands_in_for=self.told)
 
 
 def tier_named(name: str | None) -> Tier:
@@ -229,7 +247,43 @@ def tier_named(name: str | None) -> Tier:
     return TIERS.get(name or "", DEFAULT_TIER)
 
 
-def upgrade_from(tier: Tier, vendor: str) -> Tier | None:
-    """The next larger tier that includes the vendor; what a refused user is pointed to."""
+class TierUnsettled(Unavailable):
+    """The user's tier changed again and again while it was decided by."""
+
+    code = "tier_unsettled"
+
+    def __init__(self) -> None:
+        super().__init__("Your tier is being changed at this moment.")
+
+
+_MOST_CHANGES = 2
+
+
+async def by_current_tier(
+    tier: Tier,
+    told: Callable[[], Awaitable[str | None]],
+    take: Callable[[Tier], Awaitable[T]],
+) -> T:
+    """What `take` does, by the tier that the user has now: it may be another one than their token
+    says. `told`: the tier that auth told of them lately.
+
+    Raises SessionEnded when the account is gone, and TierUnsettled.
+    """
+    for _ in range(1 + _MOST_CHANGES):
+        try:
+            return await take(tier)
+        except TierChanged as changed:
+            tier = changed.tier
+        except NotInTier:
+            # Refused by what the token claims; the user may have upgraded a moment ago.
+            current = await told()
+            if current is None or current == tier.told_as:
+                raise
+            tier = TierChanged(current).tier
+    raise TierUnsettled
+
+
+def next_tier(tier: Tier, includes: Callable[[Tier], bool]) -> str | None:
+    """The name of the next larger tier that includes it; what a refused user is pointed to."""
     larger = sorted((t for t in TIERS.values() if t.rank > tier.rank), key=lambda t: t.rank)
-    return next((t for t in larger if t.allows(vendor)), None)
+    return next((t.name for t in larger if includes(t)), None)

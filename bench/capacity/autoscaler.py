@@ -12,14 +12,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from deploy.k8s.needs import Needs, needs_of
+from deploy.k8s.processes import processes
 from deploy.k8s.scaling import autoscalers, scaled_objects
 
 TOLERANCE = 0.1  # of Kubernetes: a ratio this near to 1 changes nothing
-CPU_ASKED = {
-    "keyvault": 0.25,
-    "gateway": 0.5,
-    "egress": 0.5,
-}  # cores that a pod is promised (deploy/k8s/pods.py)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +68,7 @@ class Rules:
         return cls(
             spec["minReplicas"],
             spec["maxReplicas"],
-            percent / 100 * CPU_ASKED[name],
+            percent / 100 * needs_of_name(name).cores,
             Policies.of(spec["behavior"]["scaleUp"]),
             Policies.of(spec["behavior"]["scaleDown"]),
         )
@@ -81,6 +78,12 @@ class Rules:
         """One workload in place of several: as many replicas, at least and at most."""
         least, most = sum(pool.least for pool in pools), sum(pool.most for pool in pools)
         return cls(least, most, target, pools[0].up, pools[0].down)
+
+
+def needs_of_name(name: str) -> Needs:
+    """What a pod of this process is promised, and the most that it may take."""
+    [found] = [needs_of(process) for process in processes() if process.name == name]
+    return found
 
 
 def _spec(manifests: Sequence[Mapping[str, Any]], name: str) -> Mapping[str, Any]:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from bench.capacity import figures as seen
+from deploy.k8s.needs import PROXY_THREADS
 from deploy.k8s.processes import tiers
 from deploy.k8s.scaling import in_flight_target
 from shared.tiers import TIERS
@@ -235,7 +236,7 @@ def _needed() -> str:
         ("replicas of voice, all tiers", lambda s: f"{s.voice_replicas}"),
         ("replicas of keyvault", lambda s: f"{s.replicas(seen.KEYVAULT)}"),
         ("billing's workers", lambda s: f"{s.ledger_workers}"),
-        ("gateways, cores each", _gateways),
+        ("gateways, threads each", _gateways),
         ("memory of all our processes, GB", lambda s: f"{s.app_mib / 1024:,.1f}"),
         ("PostgreSQL: cores busy", lambda s: _number(s.cores(seen.POSTGRES))),
         (
@@ -286,7 +287,7 @@ def _chats(sized: Sized) -> str:
 
 def _gateways(sized: Sized) -> str:
     cores = sized.replicas(seen.GATEWAY)
-    gateways = max(2, math.ceil(cores / 4))
+    gateways = max(2, math.ceil(cores / PROXY_THREADS))
     return f"{gateways}, {math.ceil(cores / gateways)}"
 
 

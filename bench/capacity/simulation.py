@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from bench.capacity import figures as seen
-from bench.capacity.autoscaler import Autoscaler, Rules
+from bench.capacity.autoscaler import Autoscaler, Rules, needs_of_name
 from bench.capacity.model import PEOPLE
 from deploy.k8s.processes import tiers
 
@@ -215,11 +215,12 @@ def _turns(stage: Stage, turns: Mapping[str, float], cost: seen.Cost) -> dict[st
 
 def _common(steady: Mapping[str, float], least: int) -> dict[str, Stage]:
     found = {}
-    for name, cores, cost in (
-        ("gateway", 2.0, seen.GATEWAY),
-        ("egress", 2.0, seen.EGRESS),
-        ("keyvault", 1.0, seen.KEYVAULT),
+    for name, cost in (
+        ("gateway", seen.GATEWAY),
+        ("egress", seen.EGRESS),
+        ("keyvault", seen.KEYVAULT),
     ):
+        cores = needs_of_name(name).most_cores
         used = sum(rate * core_seconds(cost, tier) for tier, rate in steady.items())
         rules = replace(Rules.of_shared(name), least=least)
         found[name] = Stage.under(rules, used, cores=cores, busy=used)

@@ -229,8 +229,15 @@ def open_files(_: Installation) -> Iterator[Finding]:
 def open_to_others(folder: Path) -> Iterator[Path]:
     """Files that more than their owner can read."""
     for path in folder.rglob("*"):
-        if path.is_file() and stat.S_IMODE(path.stat().st_mode) & 0o077:
+        if path.is_file() and stat.S_IMODE((found := path.stat()).st_mode) & ~_safe_modes(found):
             yield path
+
+
+def _safe_modes(found: os.stat_result) -> int:
+    # Kubernetes mounts a Secret as root's and lets its pod's group read it (fsGroup, 0440).
+    of_ours = found.st_gid in (os.getegid(), *os.getgroups())
+    is_lent = found.st_uid == 0 != os.geteuid() and of_ours
+    return 0o740 if is_lent else 0o700
 
 
 ALL: tuple[Check, ...] = (

@@ -30,10 +30,6 @@ class Console:
         """Something a person should know, which does not stop us."""
         self.say(f"  {self._coloured('!', _YELLOW)} {text}")
 
-    def fail(self, text: str) -> None:
-        """Why it can't go on."""
-        self.say(f"  {self._coloured('✗', _RED)} {text}")
-
     def mark(self, level: str) -> str:
         """A word in the colour of what it means."""
         colours = {"ok": _GREEN, "ready": _GREEN, "warning": _YELLOW}

@@ -24,24 +24,25 @@ from deploy.companion.identities import Entry, Identities
 from deploy.companion.prepare import create_secrets
 from deploy.companion.programs import SERVICES
 
-CONTAINER_USER = 10001
-"""Who runs the containers, unless `COMPANION_UID` says somebody else."""
-
-_URLS = ("database_url", "cache_url", "broker_url")
-_OF_EVERY_SERVICE = (*_URLS, "identity.pem", "identities.json")
-_OWN: Mapping[str, str] = {
-    "auth": "signing_keys.json",
-    "keyvault": "keyring.json",
-    "voice": "utterance_keys.json",
-    "billing": "webhook_keys.json",
+URLS = ("database_url", "cache_url", "broker_url")
+OWN_FILES: Mapping[str, Mapping[str, str]] = {
+    "auth": {"AUTH_SIGNING_KEYS_FILE": "signing_keys.json"},
+    "keyvault": {"KEYVAULT_KEYRING_FILE": "keyring.json"},
+    "chat": {},
+    "voice": {"VOICE_CACHE_KEYS_FILE": "utterance_keys.json"},
+    "billing": {"BILLING_WEBHOOK_KEYS_FILE": "webhook_keys.json"},
 }
+"""What only one service has, and the setting that names it."""
+
+_OF_EVERY_SERVICE = (*URLS, "identity.pem", "identities.json")
 _OF_ENGINES: Mapping[str, tuple[str, ...]] = {
     "postgres": ("superuser_password", "init.sql"),
     "valkey": ("users.acl",),
     "rabbitmq": ("definitions.json", "erlang_cookie"),
     "grafana": ("admin_password",),
-    "operator": _URLS,
+    "operator": URLS,
 }
+_NAMES = (*SERVICES, "operator")
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +65,7 @@ class Deployment:
         services = [
             self.root / service / name
             for service in SERVICES
-            for name in (*_OF_EVERY_SERVICE, *([_OWN[service]] if service in _OWN else []))
+            for name in (*_OF_EVERY_SERVICE, *OWN_FILES[service].values())
         ]
         engines = [self.root / engine / name for engine, ns in _OF_ENGINES.items() for name in ns]
         return [*services, *engines]
@@ -99,6 +100,62 @@ class Deployment:
         """One sentence for each secret that a container could not use, or that others can read."""
         for path in self.files():
             yield from _troubles_of(path, owner)
+        yield from self._strangers()
+
+    def tell_engines(self) -> None:
+        """Have what the engines read say again which logins the services use, and no other.
+
+        An engine that is made from these files, or starts with them, would else know the logins of
+        the day on which they were made. Raises CompanionError when a URL has no login.
+        """
+        users = engine_users.Users(
+            postgres={name: self._login(name, "database_url") for name in SERVICES},
+            valkey={name: self._login(name, "cache_url") for name in _NAMES},
+            rabbitmq={name: self._login(name, "broker_url") for name in _NAMES},
+        )
+        try:
+            for name, text in (
+                ("postgres/init.sql", engine_users.postgres_init(users)),
+                ("valkey/users.acl", engine_users.valkey_acl(users)),
+                ("rabbitmq/definitions.json", engine_users.rabbitmq_definitions(users)),
+            ):
+                replace_private(self.root / name, text)
+        except OSError as error:
+            raise CompanionError(
+                f"{self.root} can't be written to: {error.strerror or error}.",
+                "Run it as the owner of the secrets.",
+            ) from error
+
+    def _login(self, service: str, file: str) -> engine_users.Login:
+        path = self.root / service / file
+        try:
+            return engine_users.Login.in_url(path.read_text())
+        except (OSError, ValueError) as error:
+            raise CompanionError(
+                f"{path} is no URL with a user and a password.",
+                f"`companion deployment check {self.root}` says what else is wrong.",
+            ) from error
+
+    def _strangers(self) -> Iterator[str]:
+        """Logins that an engine would not know, if it were made or started anew."""
+        known = (
+            ("postgres/init.sql", "database_url", SERVICES, engine_users.postgres_knows),
+            ("valkey/users.acl", "cache_url", _NAMES, engine_users.valkey_knows),
+            ("rabbitmq/definitions.json", "broker_url", _NAMES, engine_users.rabbitmq_knows),
+        )
+        for engine, file, names, knows in known:
+            for name in names:
+                try:
+                    is_known = knows((self.root / engine).read_text(), self._login(name, file))
+                except (OSError, CompanionError):
+                    continue  # missing, which is told by its name, or without a password
+                except (ValueError, KeyError, TypeError, IndexError):
+                    is_known = False
+                if not is_known:
+                    yield (
+                        f"{self.root / engine} does not have the login of {name}/{file}: "
+                        "`companion deployment users` writes it anew."
+                    )
 
     def _make_keys(self) -> None:
         """What the embedded default keeps in one folder, handed to whom it belongs."""
@@ -115,40 +172,32 @@ class Deployment:
             folder.mkdir(mode=0o700)
             made.identity_key(service).rename(folder / "identity.pem")
             write_private(folder / "identities.json", made.trusted_identities.read_text())
-            if service in own:
-                own[service].rename(folder / _OWN[service])
+            for name in OWN_FILES[service].values():
+                own[service].rename(folder / name)
         shutil.rmtree(made.root)
 
     def _make_users(self, hosts: Hosts) -> None:
         """A user of each engine for each service, and one of all engines for operators."""
-        names = (*SERVICES, "operator")
-        users = engine_users.Users(
-            postgres={name: _password() for name in SERVICES},
-            superuser=_password(),
-            valkey={name: _password() for name in names},
-            rabbitmq={name: _password() for name in names},
-        )
         for engine in _OF_ENGINES:
             (self.root / engine).mkdir(mode=0o700)
-        self._write("postgres/superuser_password", users.superuser)
-        self._write("postgres/init.sql", engine_users.postgres_init(users))
-        self._write("valkey/users.acl", engine_users.valkey_acl(users))
-        self._write("rabbitmq/definitions.json", engine_users.rabbitmq_definitions(users))
+        superuser = _password()
+        self._write("postgres/superuser_password", superuser)
         # RabbitMQ's nodes know each other by it: capital letters, without an end of line.
         self._write("rabbitmq/erlang_cookie", secrets.token_hex(32).upper())
         self._write("grafana/admin_password", _password())
-        for name in names:
+        for name in _NAMES:
             if name in SERVICES:
-                role, password = engine_users.role_name(name), users.postgres[name]
+                role, password = engine_users.role_name(name), _password()
             else:
-                role, password = SUPERUSER, users.superuser
+                role, password = SUPERUSER, superuser
             urls = (
                 f"postgresql://{role}:{password}@{hosts.postgres}",
-                f"redis://{name}:{users.valkey[name]}@{hosts.valkey}/0",
-                f"amqp://{name}:{users.rabbitmq[name]}@{hosts.rabbitmq}/{engine_users.VHOST}",
+                f"redis://{name}:{_password()}@{hosts.valkey}/0",
+                f"amqp://{name}:{_password()}@{hosts.rabbitmq}/{engine_users.VHOST}",
             )
-            for file, url in zip(_URLS, urls, strict=True):
+            for file, url in zip(URLS, urls, strict=True):
                 self._write(f"{name}/{file}", url)
+        self.tell_engines()
 
     def _write(self, name: str, text: str) -> None:
         write_private(self.root / name, text)

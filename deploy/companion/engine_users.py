@@ -8,10 +8,12 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
+import re
 import secrets
-from base64 import b64encode
+from base64 import b64decode, b64encode
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from urllib.parse import unquote, urlsplit
 
 from deploy.companion.databases import database_name
 from deploy.companion.engines.postgres import READERS
@@ -32,16 +34,33 @@ _VALKEY_RIGHTS: Mapping[str, str] = {
     "billing": f"%R~companion:* {_COUNTED} &companion.*",
 }
 _SCRAM_ROUNDS = 4096
+_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,62}\Z")  # of a user, plain to all three engines
+
+
+@dataclass(frozen=True, slots=True)
+class Login:
+    """As whom a service comes to an engine."""
+
+    name: str
+    password: str = field(repr=False)
+
+    @classmethod
+    def in_url(cls, url: str) -> Login:
+        """The one that a service uses. Raises ValueError, which does not quote it."""
+        parts = urlsplit(url.strip())
+        name, password = unquote(parts.username or ""), unquote(parts.password or "")
+        if not (_NAME.match(name) and password):
+            raise ValueError("no user of a plain name with a password")
+        return cls(name, password)
 
 
 @dataclass(frozen=True, slots=True)
 class Users:
-    """The passwords, by the name of the service (or `operator`)."""
+    """The logins, by the name of the service (or `operator`)."""
 
-    postgres: Mapping[str, str] = field(repr=False)
-    superuser: str = field(repr=False)
-    valkey: Mapping[str, str] = field(repr=False)
-    rabbitmq: Mapping[str, str] = field(repr=False)
+    postgres: Mapping[str, Login]
+    valkey: Mapping[str, Login]
+    rabbitmq: Mapping[str, Login]
 
 
 def role_name(service: str) -> str:
@@ -61,9 +80,15 @@ def _sql(users: Users) -> Iterator[str]:
     # Billing's migrations grant it their views, and may not make it.
     yield f"create role {READERS} nologin;"
     for service in SERVICES:
-        name = role_name(service)
-        verifier = scram_verifier(users.postgres[service])
-        yield f"create role {name} login password '{verifier}';"
+        name, login = role_name(service), users.postgres[service]
+        can_log_in = f"login password '{scram_verifier(login.password)}'"
+        if login.name == name:
+            yield f"create role {name} {can_log_in};"
+        else:
+            # One of two logins in turn (docs/rotation.md): all that it makes is the role's.
+            yield f"create role {name} nologin;"
+            yield f'create role "{login.name}" {can_log_in} in role {name};'
+            yield f'alter role "{login.name}" set role {name};'
         yield f"create database {name} owner {name};"
         yield f"revoke all on database {name} from public;"
     # Readers get to the one database that has something for them.
@@ -83,6 +108,15 @@ def scram_verifier(password: str, salt: bytes | None = None) -> str:
     return f"SCRAM-SHA-256${_SCRAM_ROUNDS}:{b64_salt}${b64_stored}:{b64_server}"
 
 
+def postgres_knows(init: str, login: Login) -> bool:
+    """Whether a cluster that is made by it will take this login."""
+    found = re.search(rf"""^create role "?{login.name}"? login password '(\S+)'""", init, re.M)
+    if found is None:
+        return False
+    salt = b64decode(found[1].split("$")[1].partition(":")[2])
+    return scram_verifier(login.password, salt) == found[1]
+
+
 def valkey_acl(users: Users) -> str:
     """Valkey's users: each service sees its own keys, and nobody without a password anything."""
     lines = [
@@ -90,13 +124,25 @@ def valkey_acl(users: Users) -> str:
         # For the container's health check; it may do nothing else.
         "user health on nopass resetkeys resetchannels -@all +ping",
         *(
-            f"user {name} on #{_sha256(users.valkey[name])} resetkeys resetchannels "
+            f"{_valkey_user(users.valkey[name])} resetkeys resetchannels "
             f"{_VALKEY_RIGHTS[name]} -@all +@all -@admin -@dangerous"
             for name in SERVICES
         ),
-        f"user {OPERATOR} on #{_sha256(users.valkey[OPERATOR])} ~* &* +@all",
+        f"{_valkey_user(users.valkey[OPERATOR])} ~* &* +@all",
     ]
     return "\n".join(lines) + "\n"
+
+
+def valkey_knows(acl: str, login: Login) -> bool:
+    """Whether a Valkey that starts with it takes this login, and no other of that name."""
+    rights = re.search(rf"^user {login.name} .*", acl, re.M)
+    return rights is not None and re.findall(r" [#>]\S+", rights[0]) == [
+        f" #{_sha256(login.password)}"
+    ]
+
+
+def _valkey_user(login: Login) -> str:
+    return f"user {login.name} on #{_sha256(login.password)}"
 
 
 def _sha256(text: str) -> str:
@@ -112,8 +158,8 @@ def rabbitmq_definitions(users: Users) -> str:
             "vhosts": [{"name": VHOST, "default_queue_type": "quorum"}],
             "users": [
                 {
-                    "name": name,
-                    "password_hash": rabbitmq_password_hash(users.rabbitmq[name]),
+                    "name": users.rabbitmq[name].name,
+                    "password_hash": rabbitmq_password_hash(users.rabbitmq[name].password),
                     "hashing_algorithm": "rabbit_password_hashing_sha256",
                     "tags": ["administrator"] if name == OPERATOR else [],
                     "limits": {},
@@ -121,11 +167,19 @@ def rabbitmq_definitions(users: Users) -> str:
                 for name in names
             ],
             "permissions": [
-                {"user": name, "vhost": VHOST, **_rights_at_rabbitmq(name)} for name in names
+                {"user": users.rabbitmq[name].name, "vhost": VHOST, **_rights_at_rabbitmq(name)}
+                for name in names
             ],
         },
         indent=2,
     )
+
+
+def rabbitmq_knows(definitions: str, login: Login) -> bool:
+    """Whether a RabbitMQ that reads them takes this login."""
+    users = json.loads(definitions)["users"]
+    known = {user["name"]: str(user["password_hash"]) for user in users}.get(login.name, "")
+    return rabbitmq_password_hash(login.password, b64decode(known)[:4]) == known
 
 
 def _rights_at_rabbitmq(name: str) -> Mapping[str, str]:

@@ -1,20 +1,22 @@
-"""The rotation of the keyvault's keyring, from the console: its verbs, run in this process."""
+"""The rotation of the keyvault's keyring, from the console: its verbs, run in this process.
+
+`file` names a keyring that is not at its place.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import sys
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import structlog
 
+from deploy.companion.console_settings import settings_of
 from deploy.companion.errors import CompanionError
-from deploy.companion.installation import Installation
-from deploy.companion.service_settings import read_settings
 from services.keyvault.actions import Actions
 from services.keyvault.actions.watch_rotation import RotationState
 from services.keyvault.domain.errors import VersionNotEverywhere
@@ -28,15 +30,21 @@ from shared.errors import ExpectedFailure
 _LOOK_AGAIN_SECONDS = 0.5
 
 
-async def add() -> int:
+async def add(file: Path | None = None) -> int:
     """Put a new version on standby; the one that waits already, if one does."""
-    async with _desk() as actions:
+    async with _desk(file) as actions:
         return await actions.add_keyring_version()
 
 
-async def activate(version: int | None, *, wait_seconds: float, tell: Callable[[str], None]) -> int:
+async def activate(
+    version: int | None,
+    *,
+    wait_seconds: float,
+    tell: Callable[[str], None],
+    file: Path | None = None,
+) -> int:
     """Let a version wrap what is new, as soon as every running process knows it."""
-    async with _desk() as actions:
+    async with _desk(file) as actions:
         patience = _Patience(wait_seconds, tell)
         while True:
             try:
@@ -45,15 +53,21 @@ async def activate(version: int | None, *, wait_seconds: float, tell: Callable[[
                 await patience.after(failure)
 
 
-async def rewrap(tell: Callable[[Progress], None]) -> Progress:
+async def rewrap(tell: Callable[[Progress], None], file: Path | None = None) -> Progress:
     """Bring all data keys under the active version."""
-    async with _desk() as actions:
+    async with _desk(file) as actions:
         return await actions.rewrap_data_keys(tell)
 
 
-async def retire(version: int, *, wait_seconds: float, tell: Callable[[str], None]) -> None:
+async def retire(
+    version: int,
+    *,
+    wait_seconds: float,
+    tell: Callable[[str], None],
+    file: Path | None = None,
+) -> None:
     """Close a version under which nothing is wrapped any more."""
-    async with _desk() as actions:
+    async with _desk(file) as actions:
         patience = _Patience(wait_seconds, tell)
         while True:
             try:
@@ -62,9 +76,9 @@ async def retire(version: int, *, wait_seconds: float, tell: Callable[[str], Non
                 await patience.after(failure)
 
 
-async def status() -> tuple[KekState, RotationState]:
+async def status(file: Path | None = None) -> tuple[KekState, RotationState]:
     """The versions, and how far a rotation is."""
-    async with _desk() as actions:
+    async with _desk(file) as actions:
         await actions.examine_vault()
         vault = actions.examine_vault.vault
         return await vault.roots.kek.state(), await actions.show_rotation()
@@ -89,11 +103,14 @@ class _Patience:
 
 
 @asynccontextmanager
-async def _desk() -> AsyncIterator[Actions]:
+async def _desk(file: Path | None) -> AsyncIterator[Actions]:
     """The keyvault's verbs in this process. Raises CompanionError for whatever goes wrong."""
     _log_what_went_wrong()
     try:
-        async with wire(keyvault_settings()) as wired:
+        settings = keyvault_settings()
+        if file is not None:
+            settings = settings.model_copy(update={"keyring_file": file})
+        async with wire(settings) as wired:
             yield wired.actions
     except KeyringRefused as refused:
         raise CompanionError(
@@ -118,16 +135,4 @@ def _log_what_went_wrong() -> None:
 
 def keyvault_settings() -> Settings:
     """The keyvault's settings, wherever this console runs."""
-    # Inside the keyvault's own container the environment says it all; beside `make run` we work it
-    # out.
-    if "KEYVAULT_KEYRING" in os.environ or "KEYVAULT_KEYRING_FILE" in os.environ:
-        return read_settings(Settings)
-    installation = Installation.open()
-    before = dict(os.environ)
-    os.environ.update(installation.environment(installation.role("keyvault")))
-    try:
-        return read_settings(Settings)
-    finally:
-        # What is the keyvault's own is not for whatever else this process does.
-        os.environ.clear()
-        os.environ.update(before)
+    return settings_of("keyvault", Settings, known_by={"KEYVAULT_KEYRING", "KEYVAULT_KEYRING_FILE"})

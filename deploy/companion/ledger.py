@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Mapping, Sequence
 from datetime import date
 
+from deploy.companion.console_settings import settings_of
 from deploy.companion.errors import CompanionError
-from deploy.companion.installation import Installation
-from deploy.companion.service_settings import read_settings
 from services.billing.actions.archive_ledger import ArchiveVerdict
 from services.billing.actions.verify_ledger import ChainVerdict
 from services.billing.domain.archive import Archive
@@ -96,15 +94,4 @@ def _known(text: str) -> tuple[int, Head]:
 
 def billing_settings() -> Settings:
     """billing's settings, wherever this console runs."""
-    # Inside billing's own container the environment says it all; beside `make run` we work it out.
-    if "IDENTITY_KEY_FILE" in os.environ:
-        return read_settings(Settings)
-    installation = Installation.open()
-    before = dict(os.environ)
-    os.environ.update(installation.environment(installation.role("billing")))
-    try:
-        return read_settings(Settings)
-    finally:
-        # What is billing's own is not for whatever else this process does.
-        os.environ.clear()
-        os.environ.update(before)
+    return settings_of("billing", Settings, known_by={"IDENTITY_KEY_FILE"})

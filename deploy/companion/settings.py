@@ -40,7 +40,8 @@ _CHOICES = (
 
 # Secrets that may be in a file, named by `<NAME>_FILE`, and that are looked at here. Others are
 # passed on as they are named, and the service reads the file.
-_SECRETS = ("DATABASE_URL", "CACHE_URL", "BROKER_URL", "AUTH_SMTP_URL", "COMPATIBLE_API_KEY")
+_ENGINES = ("DATABASE_URL", "CACHE_URL", "BROKER_URL")
+_SECRETS = (*_ENGINES, "AUTH_SMTP_URL", "COMPATIBLE_API_KEY")
 
 _TRUE = {"1", "true", "yes", "on"}
 _FALSE = {"", "0", "false", "no", "off"}
@@ -108,13 +109,15 @@ class Settings:
 
 
 def _with_secrets(env: dict[str, str]) -> dict[str, str]:
-    if not any(f"{name}_FILE" in env for name in _SECRETS):
+    # Beside a deployment in containers, services' own are files of theirs, which are not here.
+    names = _ENGINES if env.get("COMPANION_SECRETS") else _SECRETS
+    if not any(f"{name}_FILE" in env for name in names):
         return env
     # Pydantic takes longer to import than many a command takes at all.
     from shared.settings import SettingsRefused, with_secret_files
 
     try:
-        return with_secret_files(env, _SECRETS)
+        return with_secret_files(env, names)
     except SettingsRefused as refused:
         raise CompanionError(str(refused)) from refused
 

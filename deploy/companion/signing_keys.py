@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+from deploy.companion.console_settings import deployment_folder
 from deploy.companion.data_dir import DataDir
 from deploy.companion.errors import CompanionError
 from deploy.companion.service_settings import read_settings
@@ -36,9 +37,10 @@ class SigningKeyDesk:
 
     @classmethod
     def open(cls, clock: Clock | None = None) -> SigningKeyDesk:
-        """The file that the environment names, else the one of the data directory."""
+        """The deployment's file, the one that the environment names, or the data directory's."""
         settings = read_settings(SigningKeySettings)
-        path = settings.signing_keys_file
+        folder = deployment_folder()
+        path = folder / "auth" / "signing_keys.json" if folder else settings.signing_keys_file
         if path is None:
             path = DataDir(CompanionSettings.from_environment().data_dir).signing_keys
         return cls(path, settings.rotation_pace, clock or SystemClock())

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import os
-
+from deploy.companion.console_settings import settings_of
 from deploy.companion.errors import CompanionError
-from deploy.companion.installation import Installation
-from deploy.companion.service_settings import read_settings
 from services.auth.domain.password import Password
 from services.auth.domain.user import Role
 from services.auth.settings import Settings
@@ -28,6 +25,29 @@ async def create_account(email: str, username: str, password: str, role: str) ->
         )
 
 
+async def disable_account(login: str) -> None:
+    """Let nobody in with this account. Raises ExpectedFailure."""
+    async with wire(auth_settings()) as wired:
+        await wired.actions.disable_account(login)
+
+
+async def enable_account(login: str) -> None:
+    """Let its owner in again. Raises ExpectedFailure."""
+    async with wire(auth_settings()) as wired:
+        await wired.actions.enable_account(login)
+
+
+async def assign_role(login: str, role: str) -> None:
+    """Make somebody what they are to this installation from now on.
+
+    Raises CompanionError for an unknown role, or ExpectedFailure.
+    """
+    if role not in list(Role):
+        raise CompanionError(f"There is no role {role}.", f"There are: {', '.join(Role)}.")
+    async with wire(auth_settings()) as wired:
+        await wired.actions.assign_role(login, Role(role))
+
+
 async def reset_second_factor(login: str) -> None:
     """Let somebody in by their password alone again. Raises ExpectedFailure."""
     async with wire(auth_settings()) as wired:
@@ -36,15 +56,4 @@ async def reset_second_factor(login: str) -> None:
 
 def auth_settings() -> Settings:
     """auth's settings, wherever this console runs."""
-    # Inside auth's own container the environment says it all; beside `make run` we work it out.
-    if "AUTH_SIGNING_KEYS_FILE" in os.environ:
-        return read_settings(Settings)
-    installation = Installation.open()
-    before = dict(os.environ)
-    os.environ.update(installation.environment(installation.role("auth")))
-    try:
-        return read_settings(Settings)
-    finally:
-        # What is auth's own is not for whatever else this process does.
-        os.environ.clear()
-        os.environ.update(before)
+    return settings_of("auth", Settings, known_by={"AUTH_SIGNING_KEYS_FILE"})

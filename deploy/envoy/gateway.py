@@ -55,6 +55,13 @@ ELEVENLABS_SOCKET = "/elevenlabs/v1/text-to-speech/[^/]+/stream-input"
 SAMPLE_PATHS = ("/voice/voices", "/elevenlabs/v1/voices/add")
 
 
+# Files that a service sends while it makes them, which may take longer than any ordinary answer.
+LONG_ANSWERS = (
+    ("auth", "GET", "path: /auth/me/export"),
+    ("billing", "GET", "path: /billing/usage/records"),
+    ("billing", "GET", 'safe_regex: {regex: "/billing/admin/exports/[^/]+/file"}'),
+)
+
 # What a server behind could read in another way than Envoy does: dots left over after
 # normalisation, path parameters, backslashes, and bytes that are encoded twice.
 AMBIGUOUS_PATH = r".*(\.\.|[;\\]|%25|%5[cC]|%00).*"
@@ -166,6 +173,7 @@ class GatewaySettings:
     samples_limit_bytes: int = 41 * MEBIBYTE  # recordings that a voice is made from
     upload_seconds: int = 300  # 25 MiB at less than 1 Mbit/s, 41 MiB at little more
     answer_timeout_seconds: int = 60  # of auth, keyvault and billing
+    file_seconds: int = 900  # of LONG_ANSWERS; who reads slowly holds memory and disk for so long
     stream_idle_seconds: int = 900  # longer than any silence that chat or voice tolerate
 
     def __post_init__(self) -> None:
@@ -196,6 +204,7 @@ class GatewaySettings:
                 "max_connections": ("GATEWAY_MAX_CONNECTIONS", whole),
                 "upload_seconds": ("GATEWAY_UPLOAD_SECONDS", whole),
                 "answer_timeout_seconds": ("GATEWAY_ANSWER_TIMEOUT_SECONDS", whole),
+                "file_seconds": ("GATEWAY_FILE_SECONDS", whole),
                 "stream_idle_seconds": ("GATEWAY_STREAM_IDLE_SECONDS", whole),
             },
             environ,

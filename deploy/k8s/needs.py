@@ -9,6 +9,11 @@ from deploy.k8s.objects import Object
 from deploy.k8s.processes import Kind, Process
 
 PROXY_THREADS = 2
+"""Of an Envoy, and the cores that it may take. Compose has one, since two cores there are for all.
+
+Here a pod asks for half a core and the autoscaler lets it take 240 % of that (`scaling.py`): 1.2
+cores, which one thread never reaches, so with one no pod would ever be added.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +24,16 @@ class Needs:
     memory: str
     most_cpu: str
     most_memory: str
+
+    @property
+    def cores(self) -> float:
+        """As many as it is promised."""
+        return _cores(self.cpu)
+
+    @property
+    def most_cores(self) -> float:
+        """As many as it may take."""
+        return _cores(self.most_cpu)
 
     @property
     def resources(self) -> Object:
@@ -45,6 +60,10 @@ _MORE: Mapping[tuple[str, Kind], Needs] = {
     ("billing", Kind.WEB): Needs("250m", "256Mi", "1", "768Mi"),
 }
 RENDERING = Needs("100m", "64Mi", "500m", "192Mi")
+
+
+def _cores(amount: str) -> float:
+    return int(amount[:-1]) / 1000 if amount.endswith("m") else float(amount)
 
 
 def needs_of(process: Process) -> Needs:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from deploy.k8s import proxies
 from deploy.k8s.containers import TMP, get, locked_down, ports, probe, settings_of, variables
 from deploy.k8s.needs import needs_of
@@ -16,6 +18,15 @@ from shared.probe import INTERNAL_PORT, METRICS_PORT
 USER = 10001
 
 _HEALTH = ["python", "-I", "-S", "/app/shared/probe.py", "health"]
+# A pod that takes more is evicted.
+_ROOM: Mapping[tuple[str, Kind], str] = {
+    # What all services keep of a user, until the last one has told.
+    ("auth", Kind.WEB): "1Gi",
+    # Recordings that a voice is made from, while they come in.
+    ("voice", Kind.WEB): "1Gi",
+    # A day's usage, before it is sent to a bucket.
+    ("billing", Kind.BEAT): "4Gi",
+}
 
 
 def pod_of(process: Process) -> Object:
@@ -121,9 +132,8 @@ def _asked(kind: Kind) -> Object:
 
 
 def _volumes(process: Process) -> list[Object]:
-    # Recordings that a voice is made from wait there while they come in.
-    takes_recordings = (process.service, process.kind) == ("voice", Kind.WEB)
-    tmp = {"name": "tmp", "emptyDir": {"sizeLimit": "1Gi" if takes_recordings else "128Mi"}}
+    room = _ROOM.get((process.service, process.kind), "128Mi")
+    tmp = {"name": "tmp", "emptyDir": {"sizeLimit": room}}
     if process.kind is Kind.PROXY:
         return [*proxies.volumes(), tmp]
     return [_secrets_of(process.service), tmp]

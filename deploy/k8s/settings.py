@@ -6,8 +6,8 @@ Overlays merge files of the same names over these.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 
+from deploy.companion.deployment import OWN_FILES
 from deploy.companion.programs import POOLED, SERVICES
 from deploy.companion.settings import VENDOR_URLS
 from deploy.k8s.calls import EGRESS_PORT, GATEWAY_PORT, PROXY_METRICS_PORT
@@ -22,13 +22,6 @@ ENGINES = ("database", "cache", "broker")
 ADMIN_PORTS = {"gateway": 9901, "egress": 9902}
 """Of loopback; what drains an Envoy asks there."""
 
-_SECRET_FILES: Mapping[str, Mapping[str, str]] = {
-    "auth": {"AUTH_SIGNING_KEYS_FILE": "signing_keys.json"},
-    "keyvault": {"KEYVAULT_KEYRING_FILE": "keyring.json"},
-    "chat": {},
-    "voice": {"VOICE_CACHE_KEYS_FILE": "utterance_keys.json"},
-    "billing": {"BILLING_WEBHOOK_KEYS_FILE": "webhook_keys.json"},
-}
 _AUTHORITIES = "/etc/ssl/certs/ca-certificates.crt"
 
 
@@ -66,7 +59,8 @@ def config_maps_of(process: Process) -> list[str]:
         case Kind.RELAY:
             return ["common"]
         case Kind.PREPARE:
-            return []
+            # Of its own: it comes before what the rest of a rollout says.
+            return ["prepare"]
         case _:
             vendors = ["vendors"] if process.service == "keyvault" else []
             return ["suite", "common", *vendors, process.service]
@@ -82,7 +76,7 @@ def _of_service(service: str) -> dict[str, str]:
         "JWKS_URL": f"http://auth:{PUBLIC_PORT}/.well-known/jwks.json",
         "IDENTITY_KEY_FILE": f"{SECRETS}/identity.pem",
         "IDENTITY_TRUST_FILE": f"{SECRETS}/identities.json",
-        **{name: f"{SECRETS}/{file}" for name, file in _SECRET_FILES[service].items()},
+        **{name: f"{SECRETS}/{file}" for name, file in OWN_FILES[service].items()},
         **_peers(service),
     }
 

@@ -15,7 +15,8 @@ from typing import Any
 from deploy.companion.errors import CompanionError
 from deploy.companion.settings import ROOT
 
-OLDEST = (2, 20)
+# `required` of an `env_file`. docs/compose.md says the same.
+OLDEST = (2, 24)
 _HERE: Sequence[tuple[str, ...]] = (("docker", "compose"), ("docker-compose",))
 _PLUGIN = "usr/libexec/docker/cli-plugins/docker-compose"
 # The times of a release are of no interest here: the clock may not be the archive's.
@@ -106,6 +107,6 @@ def from_debian(client: Any, image: str, folder: Path) -> Sequence[str]:
     finally:
         container.remove(force=True)
     program = [str(folder / "docker-compose")]
-    if version_of(program) is None:
-        raise CompanionError("Debian's compose does not run on this machine.")
+    if (version_of(program) or (0,)) < OLDEST:
+        raise CompanionError("Debian's compose does not run on this machine, or is too old.")
     return program

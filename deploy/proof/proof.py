@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -15,12 +15,13 @@ from deploy.companion.errors import CompanionError
 from deploy.companion.tour import Tour
 from deploy.proof.answers import Attempt
 from deploy.proof.books import account, open_work
+from deploy.proof.containers import service_of
 from deploy.proof.deployment import Deployment
 from deploy.proof.faults import ALL, OF_THREE_BROKERS, SHORT, Fault, strike
 from deploy.proof.load import Load
 from deploy.proof.people import Person, gather_people, stay_signed_in
 from deploy.proof.reconcile import Account
-from deploy.proof.replacing import replace_all
+from deploy.proof.replacing import PROXIES, change_a_setting, renew_proxies, replace_all
 from deploy.proof.report import Check, Result
 from deploy.proof.rounds import Bounds, Figures, Round, figures, unfinished
 
@@ -34,7 +35,6 @@ _BEFORE_SECONDS = 3.0
 _CALM_SECONDS = 4.0
 _LONGEST_ROUND_SECONDS = 90.0
 _SETTLED_SECONDS = 120.0
-_LEDGER_SECONDS = 30.0
 
 
 @dataclass(slots=True)
@@ -129,6 +129,11 @@ class Proof:
         async with load.going_on():
             if not self.short:
                 await self._round("replace all of chat-pro", Bounds(errors=0), load, self._replace)
+                for name, act, touched in (
+                    ("a setting of the gateway", change_a_setting, {"gateway"}),
+                    ("a new version of the proxies", renew_proxies, set(PROXIES)),
+                ):
+                    await self._renew(load, name, act, touched)
             of_brokers = OF_THREE_BROKERS if self.brokers == 3 else ()
             for fault in (*(SHORT if self.short else ALL), *of_brokers):
                 await stay_signed_in(load.client, list(people))
@@ -144,6 +149,27 @@ class Proof:
         began = time.time()
         await asyncio.to_thread(replace_all, self.deployment, POOL)
         return began, time.time()
+
+    async def _renew(
+        self, load: Load, name: str, act: Callable[[Deployment], None], touched: Collection[str]
+    ) -> None:
+        """Those who are concerned are started anew, and nobody else is."""
+        containers = self.deployment.containers
+
+        async def acted() -> tuple[float, float]:
+            began = time.time()
+            await asyncio.to_thread(act, self.deployment)
+            return began, time.time()
+
+        before = await asyncio.to_thread(_lives_by_service, containers.all())
+        # Streams that run through a proxy end with it.
+        await self._round(name, Bounds(may_cut=True), load, acted)
+        after = await asyncio.to_thread(_lives_by_service, containers.all())
+        jobs = {f"{proxy}-config" for proxy in PROXIES} | {"volumes"}
+        renewed = {one for one, lives in before.items() if after.get(one) != lives} - jobs
+        told = ", ".join(sorted(renewed)) or "nobody"
+        self.checks.append(Check(name, f"started anew: {told}", renewed == set(touched)))
+        self.tell(self.checks[-1].result)
 
     async def _round(
         self,
@@ -247,6 +273,16 @@ async def _calm(load: Load, *, until: float) -> None:
         if well and not failed:
             return
         await asyncio.sleep(0.5)
+
+
+def _lives_by_service(containers: Sequence[Any]) -> dict[str, set[str]]:
+    """When the containers of each compose service were started last."""
+    found: dict[str, set[str]] = {}
+    for container in containers:
+        container.reload()
+        started = str(container.attrs["State"]["StartedAt"])
+        found.setdefault(service_of(container), set()).add(started)
+    return found
 
 
 def _lives(containers: Sequence[Any]) -> dict[str, str]:

@@ -10,13 +10,15 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 
-from services.auth.domain.attempts import AttemptLimit, CeilingPerMinute, GuessLimits
+from services.auth.domain.attempts import AskingLimit, AttemptLimit, CeilingPerMinute, GuessLimits
 from services.auth.domain.errors import InvalidEmail
 from services.auth.domain.key_rotation import RotationPace
 from services.auth.domain.mail_server import MailServer
 from services.auth.domain.user import EmailAddress
 from shared.settings import CommonSettings, EnvironmentSettings, HttpUrl
 
+_AN_HOUR = timedelta(hours=1)
+_TRIES_PER_ACCOUNT = 10
 # How far clocks may be apart, and how late a process takes a changed file.
 _SLACK_SECONDS = 30
 # Argon2id's least acceptable memory by passes, in KiB (OWASP ASVS 5.0, appendix C).
@@ -82,6 +84,10 @@ class Settings(SigningKeySettings, CommonSettings):
     login_failures_global: int = Field(
         1000, validation_alias="AUTH_LOGIN_FAILURES_GLOBAL", ge=1, le=10_000_000
     )
+    registrations_network: int = Field(
+        100, validation_alias="AUTH_REGISTRATIONS_NETWORK", ge=1, le=1_000_000
+    )
+    resets_network: int = Field(30, validation_alias="AUTH_RESETS_NETWORK", ge=1, le=1_000_000)
     # What an authenticator app shows above the codes.
     totp_issuer: str = Field(
         "ToolTip Companion", validation_alias="AUTH_TOTP_ISSUER", min_length=1, max_length=60
@@ -144,6 +150,21 @@ class Settings(SigningKeySettings, CommonSettings):
             network=replace(account, failures=self.login_failures_network),
             everybody=CeilingPerMinute(self.login_failures_global),
         )
+
+    @property
+    def most_registrations(self) -> AskingLimit:
+        """How many accounts one network may open."""
+        return AskingLimit(self.registrations_network, _AN_HOUR)
+
+    @property
+    def most_registration_tries(self) -> AskingLimit:
+        """How often it may try to: with passwords and usernames that are refused."""
+        return AskingLimit(self.registrations_network * _TRIES_PER_ACCOUNT, _AN_HOUR)
+
+    @property
+    def most_resets(self) -> AskingLimit:
+        """How many forgotten passwords one network may have."""
+        return AskingLimit(self.resets_network, _AN_HOUR)
 
     @property
     def peers_internal(self) -> dict[str, str | None]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ import structlog
 from services.auth.actions import Actions
 from services.auth.actions.accept_invitation import AcceptInvitation
 from services.auth.actions.accept_invitation_with_password import AcceptInvitationWithPassword
+from services.auth.actions.assign_role import AssignRole
 from services.auth.actions.authorize_client import AuthorizeClient
 from services.auth.actions.begin_sign_in import BeginSignIn
 from services.auth.actions.begin_totp import BeginTotp
@@ -31,6 +31,7 @@ from services.auth.actions.create_organisation import CreateOrganisation
 from services.auth.actions.delete_account import DeleteAccount
 from services.auth.actions.delete_organisation import DeleteOrganisation
 from services.auth.actions.describe_server import DescribeServer
+from services.auth.actions.disable_account import DisableAccount, EnableAccount
 from services.auth.actions.disable_client import DisableClient
 from services.auth.actions.end_sign_in import EndSignIn
 from services.auth.actions.exchange_personal_token import ExchangePersonalToken
@@ -41,6 +42,7 @@ from services.auth.actions.forget_expired import ForgetExpired
 from services.auth.actions.forget_user import ForgetUser
 from services.auth.actions.invite_member import InviteMember
 from services.auth.actions.issue_personal_token import IssuePersonalToken
+from services.auth.actions.limit_asking import LimitAsking
 from services.auth.actions.limit_guesses import LimitGuesses
 from services.auth.actions.link_audit_events import LinkAuditEvents
 from services.auth.actions.list_clients import ListClients
@@ -115,10 +117,9 @@ from services.auth.providers.smtp import SmtpMailer
 from services.auth.settings import Settings
 from services.auth.storage.personal_tokens import SqlPresentedTokens
 from services.auth.storage.unit_of_work import News, SqlWork
-from shared.background import running_beside
+from shared.background import repeated, running_beside
 from shared.clock import Clock, SystemClock
 from shared.db.database import Database, open_database
-from shared.errors import Unavailable
 from shared.http.readiness import Check
 from shared.identity import ServiceIdentity
 from shared.limits.admission import open_cache
@@ -145,7 +146,12 @@ class Wired:
 @asynccontextmanager
 async def wire_web(settings: Settings) -> AsyncIterator[Wired]:
     """A replica that also keeps everybody's knowledge of ended sessions whole."""
-    async with wire(settings) as wired, running_beside(_repeat_ended_sessions(wired)):
+    async with (
+        wire(settings) as wired,
+        running_beside(
+            repeated(wired.actions.repeat_ended_sessions, pause_seconds=_REPEAT_SECONDS)
+        ),
+    ):
         watch_signing_key(wired.keys, SystemClock())
         yield wired
 
@@ -220,7 +226,14 @@ def build_actions(
         absolute=timedelta(days=settings.refresh_absolute_days),
         grace=timedelta(seconds=settings.refresh_grace_seconds),
     )
-    register = Register(work, passwords, rules, clock)
+    register = Register(
+        work,
+        passwords,
+        rules,
+        tries=LimitAsking("register-try", settings.most_registration_tries, clock),
+        accounts=LimitAsking("register", settings.most_registrations, clock),
+        clock=clock,
+    )
     guesses = LimitGuesses(work, settings.guess_limits, clock)
     second_factor = CheckSecondFactor(limit, clock)
     prove = ProveIdentity(
@@ -249,7 +262,9 @@ def build_actions(
         rename_account=RenameAccount(work, clock),
         change_password=ChangePassword(work, confirm_password, rules),
         request_email_change=RequestEmailChange(work, confirm_password),
-        request_password_reset=RequestPasswordReset(work, clock),
+        request_password_reset=RequestPasswordReset(
+            work, LimitAsking("forgot", settings.most_resets, clock), clock
+        ),
         resend_verification=ResendVerification(work, clock),
         reset_password=ResetPassword(work, passwords, rules, clock),
         send_mails=SendMails(work, _mailer(settings, clock), letters, clock),
@@ -273,6 +288,9 @@ def build_actions(
         list_clients=ListClients(work),
         disable_client=DisableClient(work, clock),
         create_operator=CreateOperator(register),
+        disable_account=DisableAccount(work, clock),
+        enable_account=EnableAccount(work, clock),
+        assign_role=AssignRole(work, clock),
         publish_signing_keys=PublishSigningKeys(keys, settings.rotation_pace.kept, clock),
         look_up_user=LookUpUser(work),
         create_organisation=CreateOrganisation(work, clock),
@@ -306,7 +324,7 @@ def build_actions(
         export_account=ExportAccount(
             work, collector, list_sign_ins, list_personal_tokens, read_audit, clock
         ),
-        check_health=CheckHealth(probes),
+        check_health=CheckHealth(probes, clock),
     )
 
 
@@ -329,12 +347,3 @@ def _mailer(settings: Settings, clock: Clock) -> Mailer | None:
         return MailFolder(settings.mail_folder, sender=settings.mail_from, clock=clock)
     log.warning("mails_wait", reason="set AUTH_SMTP_URL or AUTH_MAIL_FOLDER")
     return None
-
-
-async def _repeat_ended_sessions(wired: Wired) -> None:
-    while True:
-        try:
-            await wired.actions.repeat_ended_sessions()
-        except Unavailable as failure:
-            log.warning("ended_sessions_not_repeated", reason=failure.message)
-        await asyncio.sleep(_REPEAT_SECONDS)

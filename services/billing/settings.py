@@ -99,6 +99,7 @@ class Settings(CommonSettings):
 
     # No trials with 0.
     trial_days: int = Field(14, validation_alias="BILLING_TRIAL_DAYS", ge=0, le=365)
+    trial_seats: int = Field(10, validation_alias="BILLING_TRIAL_SEATS", ge=1, le=10_000)
     # When a payment that failed is tried again, in days after it was first asked for.
     dunning_days: str = Field(
         "1,3,5,7", validation_alias="BILLING_DUNNING_DAYS", pattern=r"^\d{1,2}(,\d{1,2}){0,9}$"

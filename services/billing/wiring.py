@@ -9,7 +9,19 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
-from services.billing.actions import Actions
+from services.billing.actions import (
+    Actions,
+    AnalyticsActions,
+    ExportActions,
+    InvoiceActions,
+    LedgerActions,
+    PaymentActions,
+    PriceActions,
+    SubscriptionActions,
+    UsageActions,
+    UserActions,
+    WebhookActions,
+)
 from services.billing.actions.advance_subscriptions import AdvanceSubscriptions
 from services.billing.actions.analyse import Analyse
 from services.billing.actions.archive_ledger import ArchiveLedger, VerifyArchive
@@ -19,6 +31,7 @@ from services.billing.actions.ask_for_export import (
     ListExports,
     ShowExport,
 )
+from services.billing.actions.book_payment import BookPayment
 from services.billing.actions.cancel_subscription import CancelSubscription, ResumeSubscription
 from services.billing.actions.change_subscription import ChangeSubscription, GrantSubscription
 from services.billing.actions.check_rollups import CheckRollups, RepairDrift
@@ -46,6 +59,7 @@ from services.billing.actions.list_charges import ListCharges
 from services.billing.actions.list_past_due import ListPastDue, ListUnusedPayments
 from services.billing.actions.list_usage import ExportUsage, ListUsage
 from services.billing.actions.make_invoices import MakeInvoices
+from services.billing.actions.mark_paid import MarkPaid
 from services.billing.actions.note_manifests import NoteManifests
 from services.billing.actions.open_dashboard import OpenDashboard
 from services.billing.actions.open_portal import OpenPortal
@@ -55,8 +69,8 @@ from services.billing.actions.preview_price import PreviewPrice
 from services.billing.actions.rate_unpriced_usage import RateUnpricedUsage
 from services.billing.actions.receive_payment_news import (
     CatchUpOnPayments,
+    ReceivePaymentDelivery,
     ReceivePaymentNews,
-    ReceiveWebhook,
 )
 from services.billing.actions.reconcile import Reconcile
 from services.billing.actions.record_usage import RecordUsage
@@ -68,7 +82,6 @@ from services.billing.actions.rerate_usage import RerateUsage
 from services.billing.actions.set_plan_price import SetPlanPrice, ShowPlanPrices
 from services.billing.actions.set_price import SetPrice
 from services.billing.actions.set_usage_fee import ListUsageFees, SetUsageFee
-from services.billing.actions.settle_payment import MarkPaid
 from services.billing.actions.show_balance import ShowBalance
 from services.billing.actions.show_invoice import (
     ListInvoices,
@@ -115,6 +128,7 @@ from services.billing.providers.webhook_secrets import SealedSecrets
 from services.billing.settings import Settings
 from services.billing.storage.limit_counters import ValkeyLimitCounters
 from services.billing.storage.unit_of_work import SqlWork
+from shared.background import running_beside
 from shared.clients.auth import open_auth
 from shared.clock import Clock, SystemClock
 from shared.db.database import Database, open_database
@@ -148,7 +162,7 @@ async def wire(settings: Settings) -> AsyncIterator[Wired]:
     ):
         try:
             yield Wired(
-                actions=put_together(
+                actions=build_actions(
                     lambda: SqlWork(database),
                     list_prices=PublicPrices(),
                     counters=ValkeyLimitCounters(cache),
@@ -165,7 +179,34 @@ async def wire(settings: Settings) -> AsyncIterator[Wired]:
             await cache.aclose()
 
 
-def put_together(
+@asynccontextmanager
+async def wire_web(settings: Settings) -> AsyncIterator[Wired]:
+    """A replica that answers requests: it also shows its gauges, and delivers webhooks."""
+    # Here and not above: a worker opens no doors, and would show gauges that it never sets.
+    from services.billing.api.gauges import keep_gauges
+    from services.billing.api.webhook_pump import WebhookPump
+
+    async with (
+        wire(settings) as wired,
+        keep_gauges(wired.actions),
+        running_beside(WebhookPump(wired.actions.deliver_webhooks).run()),
+    ):
+        yield wired
+
+
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    """What the verbs of more than one topic are made of."""
+
+    work: NewUnitOfWork
+    list_prices: ListPrices
+    counters: LimitCounters
+    organisations: Organisations
+    payments: Payments
+    clock: Clock
+
+
+def build_actions(
     unit_of_work: NewUnitOfWork,
     *,
     list_prices: ListPrices,
@@ -177,105 +218,187 @@ def put_together(
 ) -> Actions:
     """The verbs over these ports; without `payments` nobody is reached over a network for them."""
     payments = payments or _payments_by_hand(settings)
-    rules = rules_of(settings)
-    terms = terms_of(settings)
-    receive = ReceivePaymentNews(unit_of_work, clock, payments, rules)
-    list_usage = ListUsage(unit_of_work)
-    export_usage = ExportUsage(list_usage)
-    show_subscription = ShowSubscription(unit_of_work)
+    parts = _Parts(unit_of_work, list_prices, counters, organisations, payments, clock)
+    subscriptions = _subscription_actions(settings, parts)
+    usage = _usage_actions(settings, parts, subscriptions.show_subscription)
+    files = _archive(settings)
+    exports = _export_actions(settings, parts, usage.list_usage, files)
+    users = UserActions(
+        forget_user=ForgetUser(unit_of_work, clock),
+        export_user=ExportUser(unit_of_work, subscriptions.show_subscription, exports.export_usage),
+    )
+    return Actions(
+        **vars(usage),
+        **vars(_ledger_actions(settings, parts, files)),
+        **vars(exports),
+        **vars(_analytics_actions(settings, parts)),
+        **vars(_price_actions(parts)),
+        **vars(subscriptions),
+        **vars(_payment_actions(settings, parts)),
+        **vars(_invoice_actions(settings, parts)),
+        **vars(_webhook_actions(settings, parts)),
+        **vars(users),
+    )
+
+
+def _usage_actions(
+    settings: Settings, parts: _Parts, show_subscription: ShowSubscription
+) -> UsageActions:
+    work, clock = parts.work, parts.clock
     patience = timedelta(seconds=settings.gap_patience_seconds)
-    webhooks = WebhookAccess(unit_of_work, organisations)
+    return UsageActions(
+        record_usage=RecordUsage(work, parts.list_prices),
+        note_manifests=NoteManifests(work),
+        request_missing_usage=RequestMissingUsage(work, clock, patience),
+        compare_manifests=CompareManifests(work),
+        rate_unpriced_usage=RateUnpricedUsage(work, parts.list_prices, clock),
+        report_outside_usage=ReportOutsideUsage(work, parts.list_prices, clock),
+        report_usage=ReportUsage(work, clock),
+        list_usage=ListUsage(work),
+        explain_usage=ExplainUsage(work),
+        show_limits=ShowLimits(show_subscription, parts.counters, work, clock),
+        tell_limits=TellLimits(work, clock),
+        tell_spending=TellSpending(work, clock),
+        choose_alerts=ChooseAlerts(work, clock),
+    )
+
+
+def _ledger_actions(
+    settings: Settings, parts: _Parts, files: ParquetArchive | None
+) -> LedgerActions:
+    work, clock, days = parts.work, parts.clock, settings.ledger_retention_days
+    retention = None if days is None else timedelta(days=days)
+    return LedgerActions(
+        prepare_ledger=PrepareLedger(work, clock, in_days=retention is not None),
+        link_ledger=LinkLedger(work),
+        verify_ledger=VerifyLedger(work),
+        show_ledger=ShowLedger(work),
+        correct_usage=CorrectUsage(work, clock),
+        apply_corrections=ApplyCorrections(work, clock),
+        check_rollups=CheckRollups(work, clock),
+        repair_drift=RepairDrift(work, clock),
+        close_period=ClosePeriod(work, clock),
+        show_period=ShowPeriod(work),
+        list_periods=ListPeriods(work),
+        reconcile=Reconcile(work, clock),
+        watch_arrivals=WatchArrivals(work, clock),
+        watch_waiting=WatchWaiting(work, clock),
+        archive_ledger=ArchiveLedger(work, files, clock, retention),
+        verify_archive=VerifyArchive(work, files),
+    )
+
+
+def _export_actions(
+    settings: Settings, parts: _Parts, list_usage: ListUsage, files: ParquetArchive | None
+) -> ExportActions:
+    work, clock = parts.work, parts.clock
+    export_usage = ExportUsage(list_usage)
+    rows = ReadRows(work, None if files is None else ArchivedUsage(files))
+    target = _export_target(settings)
+    return ExportActions(
+        export_usage=export_usage,
+        export_own_usage=ExportOwnUsage(work, export_usage, FORMATS),
+        ask_for_export=AskForExport(work, clock),
+        list_exports=ListExports(work),
+        show_export=ShowExport(work),
+        fetch_export=FetchExport(rows, FORMATS),
+        export_days=ExportDays(work, rows, target, FORMATS, formats_of(settings), clock),
+        show_exported_days=ShowExportedDays(work, target),
+        keep_export_queue=KeepExportQueue(_export_queue(settings)),
+    )
+
+
+def _analytics_actions(settings: Settings, parts: _Parts) -> AnalyticsActions:
+    work, clock = parts.work, parts.clock
+    return AnalyticsActions(
+        derive_activity=DeriveActivity(work),
+        note_new_users=NoteNewUsers(work),
+        analyse=Analyse(work, clock, settings.request_cost_microusd),
+        open_dashboard=OpenDashboard(work, clock),
+    )
+
+
+def _price_actions(parts: _Parts) -> PriceActions:
+    work, clock = parts.work, parts.clock
+    return PriceActions(
+        set_price=SetPrice(work, clock),
+        preview_price=PreviewPrice(work, clock),
+        rerate_usage=RerateUsage(work, clock),
+        set_plan_price=SetPlanPrice(work, clock),
+        show_plan_prices=ShowPlanPrices(work, clock),
+        set_usage_fee=SetUsageFee(work, clock),
+        list_usage_fees=ListUsageFees(work),
+    )
+
+
+def _subscription_actions(settings: Settings, parts: _Parts) -> SubscriptionActions:
+    work, clock, organisations = parts.work, parts.clock, parts.organisations
+    rules, tax_rules = rules_of(settings), tax_rules_of(settings)
+    return SubscriptionActions(
+        show_subscription=ShowSubscription(work),
+        change_subscription=ChangeSubscription(
+            work, clock, organisations, parts.payments, rules, tax_rules
+        ),
+        grant_subscription=GrantSubscription(work, clock, rules),
+        cancel_subscription=CancelSubscription(work, clock, organisations, rules),
+        resume_subscription=ResumeSubscription(work, clock, organisations, rules),
+        advance_subscriptions=AdvanceSubscriptions(work, clock, parts.payments, rules),
+        show_organisation_subscription=ShowOrganisationSubscription(work, organisations),
+        end_organisation_subscriptions=EndOrganisationSubscriptions(work, clock),
+    )
+
+
+def _payment_actions(settings: Settings, parts: _Parts) -> PaymentActions:
+    work, clock, organisations = parts.work, parts.clock, parts.organisations
+    payments, rules, tax_rules = parts.payments, rules_of(settings), tax_rules_of(settings)
+    receive = ReceivePaymentNews(work, clock, rules)
+    return PaymentActions(
+        mark_paid=MarkPaid(work, clock, rules, tax_rules),
+        book_payment=BookPayment(work, clock),
+        receive_payment_delivery=ReceivePaymentDelivery(payments, receive),
+        catch_up_on_payments=CatchUpOnPayments(work, clock, payments, receive),
+        tell_payers=TellPayers(work, clock, payments),
+        open_portal=OpenPortal(work, organisations, payments),
+        list_charges=ListCharges(work, organisations),
+        show_balance=ShowBalance(work, organisations),
+        list_past_due=ListPastDue(work, tax_rules),
+        list_unused_payments=ListUnusedPayments(work),
+        show_billing_details=ShowBillingDetails(work, organisations),
+        keep_billing_details=KeepBillingDetails(work, organisations, clock),
+        drop_left_details=DropLeftDetails(work, clock),
+    )
+
+
+def _invoice_actions(settings: Settings, parts: _Parts) -> InvoiceActions:
+    work, clock, organisations = parts.work, parts.clock, parts.organisations
+    terms = terms_of(settings)
+    return InvoiceActions(
+        make_invoices=MakeInvoices(work, clock, terms),
+        preview_invoice=PreviewInvoice(work, clock, terms),
+        list_invoices=ListInvoices(work, organisations),
+        show_invoice=ShowInvoice(work, organisations),
+        print_invoice=PrintInvoice(renderer_of(settings)),
+        verify_invoice=VerifyInvoice(work),
+        issue_credit_note=IssueCreditNote(work, clock, terms),
+        show_credit_notes=ShowCreditNotes(work, organisations),
+    )
+
+
+def _webhook_actions(settings: Settings, parts: _Parts) -> WebhookActions:
+    work, clock = parts.work, parts.clock
+    webhooks = WebhookAccess(work, parts.organisations)
     seal = SealedSecrets(settings.webhook_keys_file)
     sender = HttpWebhookSender(allow_local=settings.tells_local_webhooks)
-    days, folder = settings.ledger_retention_days, settings.ledger_archive_dir
-    retention = None if days is None else timedelta(days=days)
-    files = None if folder is None else ParquetArchive(folder)
-    rows = ReadRows(unit_of_work, None if files is None else ArchivedUsage(files))
-    target = _export_target(settings)
-    return Actions(
-        record_usage=RecordUsage(unit_of_work, list_prices),
-        note_manifests=NoteManifests(unit_of_work),
-        request_missing_usage=RequestMissingUsage(unit_of_work, clock, patience),
-        rate_unpriced_usage=RateUnpricedUsage(unit_of_work, list_prices, clock),
-        prepare_ledger=PrepareLedger(unit_of_work, clock, in_days=retention is not None),
-        link_ledger=LinkLedger(unit_of_work),
-        verify_ledger=VerifyLedger(unit_of_work),
-        show_ledger=ShowLedger(unit_of_work),
-        correct_usage=CorrectUsage(unit_of_work, clock),
-        apply_corrections=ApplyCorrections(unit_of_work, clock),
-        check_rollups=CheckRollups(unit_of_work, clock),
-        repair_drift=RepairDrift(unit_of_work, clock),
-        archive_ledger=ArchiveLedger(unit_of_work, files, clock, retention),
-        verify_archive=VerifyArchive(unit_of_work, files),
-        derive_activity=DeriveActivity(unit_of_work),
-        note_new_users=NoteNewUsers(unit_of_work),
-        analyse=Analyse(unit_of_work, clock, settings.request_cost_microusd),
-        open_dashboard=OpenDashboard(unit_of_work, clock),
-        report_usage=ReportUsage(unit_of_work, clock),
-        list_usage=list_usage,
-        export_usage=export_usage,
-        export_own_usage=ExportOwnUsage(unit_of_work, export_usage, FORMATS),
-        ask_for_export=AskForExport(unit_of_work, clock),
-        list_exports=ListExports(unit_of_work),
-        show_export=ShowExport(unit_of_work),
-        fetch_export=FetchExport(rows, FORMATS),
-        export_days=ExportDays(unit_of_work, rows, target, FORMATS, formats_of(settings), clock),
-        show_exported_days=ShowExportedDays(unit_of_work, target),
-        keep_export_queue=KeepExportQueue(_export_queue(settings)),
-        explain_usage=ExplainUsage(unit_of_work),
-        show_limits=ShowLimits(show_subscription, counters, unit_of_work, clock),
-        show_subscription=show_subscription,
-        change_subscription=ChangeSubscription(unit_of_work, clock, organisations, payments, rules),
-        grant_subscription=GrantSubscription(unit_of_work, clock, rules),
-        cancel_subscription=CancelSubscription(unit_of_work, clock, organisations, rules),
-        resume_subscription=ResumeSubscription(unit_of_work, clock, organisations, rules),
-        advance_subscriptions=AdvanceSubscriptions(unit_of_work, clock, payments, rules),
-        mark_paid=MarkPaid(unit_of_work, clock, rules),
-        receive_webhook=ReceiveWebhook(payments, receive),
-        catch_up_on_payments=CatchUpOnPayments(unit_of_work, clock, payments, receive),
-        tell_payers=TellPayers(unit_of_work, payments),
-        open_portal=OpenPortal(unit_of_work, organisations, payments),
-        list_charges=ListCharges(unit_of_work, organisations),
-        show_billing_details=ShowBillingDetails(unit_of_work, organisations),
-        keep_billing_details=KeepBillingDetails(unit_of_work, organisations, clock),
-        show_balance=ShowBalance(unit_of_work, organisations),
-        list_past_due=ListPastDue(unit_of_work),
-        list_unused_payments=ListUnusedPayments(unit_of_work),
-        set_plan_price=SetPlanPrice(unit_of_work, clock),
-        show_plan_prices=ShowPlanPrices(unit_of_work, clock),
-        show_organisation_subscription=ShowOrganisationSubscription(unit_of_work, organisations),
-        end_organisation_subscriptions=EndOrganisationSubscriptions(unit_of_work, clock),
-        set_price=SetPrice(unit_of_work, clock),
-        preview_price=PreviewPrice(unit_of_work, clock),
-        rerate_usage=RerateUsage(unit_of_work, clock),
-        report_outside_usage=ReportOutsideUsage(unit_of_work, list_prices, clock),
-        compare_manifests=CompareManifests(unit_of_work),
-        tell_limits=TellLimits(unit_of_work, clock),
-        tell_spending=TellSpending(unit_of_work, clock),
-        choose_alerts=ChooseAlerts(unit_of_work, clock),
-        keep_webhooks=KeepWebhooks(webhooks, unit_of_work, clock, seal, sender),
-        redeliver_webhooks=RedeliverWebhooks(webhooks, unit_of_work, clock),
-        deliver_webhooks=DeliverWebhooks(unit_of_work, clock, sender, seal, random.random),
-        close_period=ClosePeriod(unit_of_work, clock),
-        show_period=ShowPeriod(unit_of_work),
-        list_periods=ListPeriods(unit_of_work),
-        reconcile=Reconcile(unit_of_work, clock),
-        watch_arrivals=WatchArrivals(unit_of_work, clock),
-        watch_waiting=WatchWaiting(unit_of_work, clock),
-        forget_user=ForgetUser(unit_of_work, clock),
-        drop_left_details=DropLeftDetails(unit_of_work, clock),
-        make_invoices=MakeInvoices(unit_of_work, clock, terms),
-        preview_invoice=PreviewInvoice(unit_of_work, clock, terms),
-        list_invoices=ListInvoices(unit_of_work, organisations),
-        show_invoice=ShowInvoice(unit_of_work, organisations),
-        print_invoice=PrintInvoice(renderer_of(settings)),
-        verify_invoice=VerifyInvoice(unit_of_work),
-        issue_credit_note=IssueCreditNote(unit_of_work, clock, terms),
-        show_credit_notes=ShowCreditNotes(unit_of_work, organisations),
-        set_usage_fee=SetUsageFee(unit_of_work, clock),
-        list_usage_fees=ListUsageFees(unit_of_work),
-        export_user=ExportUser(unit_of_work, show_subscription, export_usage),
+    return WebhookActions(
+        keep_webhooks=KeepWebhooks(webhooks, work, clock, seal, sender),
+        redeliver_webhooks=RedeliverWebhooks(webhooks, work, clock),
+        deliver_webhooks=DeliverWebhooks(work, clock, sender, seal, random.random),
     )
+
+
+def _archive(settings: Settings) -> ParquetArchive | None:
+    folder = settings.ledger_archive_dir
+    return None if folder is None else ParquetArchive(folder)
 
 
 FORMATS: Formats = {"csv": CsvFormat(), "ndjson": NdjsonFormat(), "parquet": ParquetFormat()}
@@ -324,6 +447,7 @@ def rules_of(settings: Settings) -> Rules:
         retries_after=tuple(timedelta(days=day) for day in days),
         grace=timedelta(days=settings.grace_days),
         trial=timedelta(days=settings.trial_days) if settings.trial_days else None,
+        trial_seats=settings.trial_seats,
     )
 
 

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from uuid import UUID
 
 import structlog
@@ -49,6 +50,7 @@ from services.chat.actions.start_session import StartSession
 from services.chat.actions.stop_turn import StopTurn
 from services.chat.actions.switch_branch import SwitchBranch
 from services.chat.actions.take_turn import TakeTurn
+from services.chat.actions.withdraw_hold import WithdrawHold
 from services.chat.api import turn_metrics
 from services.chat.api.live_events import audio_trouble, live_event
 from services.chat.domain.attempts import AttemptPolicy
@@ -64,14 +66,15 @@ from services.chat.storage.turn_log import ValkeyTurnLog
 from services.chat.storage.turns import SqlTurns
 from services.chat.storage.unit_of_work import SqlWork
 from services.chat.storage.written_text import WrittenInLog
-from shared.background import running_beside
+from shared.background import act_on_each, repeated, running_beside
 from shared.clients.egress import Egress, open_egress
 from shared.clients.voice import VoiceLines
 from shared.clock import SystemClock
 from shared.db.database import Database, open_database
-from shared.errors import ExpectedFailure, Unavailable
+from shared.errors import Unavailable
 from shared.http.readiness import Check, GoodToHave
 from shared.identity import ServiceIdentity
+from shared.ids import UserId
 from shared.limits.admission import Admissions, open_cache
 from shared.limits.current_tiers import CurrentTiers
 from shared.news.ended_sessions import EndedSessions
@@ -82,6 +85,7 @@ from shared.settings import service_database_url
 log = structlog.get_logger(__name__)
 
 _RENEW_SECONDS = 2.0
+_HEAR_AGAIN_SECONDS = 1.0
 
 
 class Live:
@@ -138,12 +142,12 @@ async def wire_web(settings: Settings) -> AsyncIterator[Wired]:
         lease = timedelta(seconds=settings.hold_lease_seconds)
         async with running_beside(
             _renew_leases(wired, lease),
-            _renew_places(wired),
-            _hear_revocations(wired),
-            _hear_ended_sessions(wired),
-            _hear_tiers(wired),
-            _hear_live_news(wired),
-            _look_around(wired),
+            repeated(partial(_renew_places, wired), pause_seconds=_RENEW_SECONDS),
+            repeated(partial(_hear_revocations, wired), pause_seconds=_HEAR_AGAIN_SECONDS),
+            repeated(partial(_hear_ended_sessions, wired), pause_seconds=_HEAR_AGAIN_SECONDS),
+            repeated(partial(_hear_tiers, wired), pause_seconds=_HEAR_AGAIN_SECONDS),
+            repeated(partial(_hear_live_news, wired), pause_seconds=_HEAR_AGAIN_SECONDS),
+            repeated(partial(_look_around, wired), pause_seconds=1),
             wired.live.log.write(),
             wired.live.log.read(),
         ):
@@ -222,6 +226,7 @@ def _actions(
     opening = OpenTurn(
         turns=turns,
         admission=admission,
+        withdraw=WithdrawHold(turns),
         price=quote,
         clock=clock,
         lease=timedelta(seconds=settings.hold_lease_seconds),
@@ -282,7 +287,7 @@ def _actions(
         ),
         relay_free_call=RelayFreeCall(count_free_call, raw, catalogue),
         count_free_call=count_free_call,
-        settle_orphans=SettleOrphans(turns, settle, clock, WrittenInLog(live.log)),
+        settle_orphans=SettleOrphans(turns, settle, clock, admission, WrittenInLog(live.log)),
         forget_answers=ForgetAnswers(turns, clock),
         learn_keys=LearnKeys(work),
         forget_keys=ForgetKeys(work, revocations),
@@ -324,50 +329,32 @@ async def _renew_leases(wired: Wired, lease: timedelta) -> None:
 async def _renew_places(wired: Wired) -> None:
     """Keep the places in the limits. Apart from the holds, which must not wait for a slow Valkey
     and all that it has yet to be told."""
-    while True:
-        await asyncio.sleep(_RENEW_SECONDS)
-        reservations = wired.running.reservations()
-        if not reservations:
-            continue
-        try:
-            await wired.admission.renew(reservations)
-        except Exception:
-            log.exception("places_not_renewed", turns=len(reservations))
+    if reservations := wired.running.reservations():
+        await wired.admission.renew(reservations)
 
 
 async def _hear_ended_sessions(wired: Wired) -> None:
-    async for sign_in_id in wired.ended_sessions.heard(wired.live.sign_ins):
-        await wired.actions.drop_sign_in(sign_in_id)
+    heard = wired.ended_sessions.heard(wired.live.sign_ins)
+    await act_on_each(heard, wired.actions.drop_sign_in)
 
 
 async def _hear_tiers(wired: Wired) -> None:
-    async for user_id, tier in wired.live.tiers.heard():
-        wired.admission.tier_changed(user_id)
-        wired.live.devices.tier_changed(user_id, tier)
+    async def change_tier(changed: tuple[UserId, str]) -> None:
+        wired.admission.tier_changed(changed[0])
+        wired.live.devices.tier_changed(*changed)
+
+    await act_on_each(wired.live.tiers.heard(), change_tier)
 
 
 async def _hear_live_news(wired: Wired) -> None:
-    async for news in wired.live.channel.heard():
-        try:
-            await wired.actions.hear_live_news(news)
-        except Exception:
-            # One that can't be acted on must not make us deaf to the next.
-            log.exception("live_news_failed", kind=type(news).__name__)
+    await act_on_each(wired.live.channel.heard(), wired.actions.hear_live_news)
 
 
 async def _look_around(wired: Wired) -> None:
-    """Once a second: at sockets whose time is over, and at turns of which nothing is heard."""
-    while True:
-        await asyncio.sleep(1)
-        try:
-            wired.live.devices.look()
-            await wired.actions.close_silent_turns()
-        except ExpectedFailure as failure:
-            log.warning("silent_turns_not_looked_up", reason=failure.code)
-        except Exception:
-            log.exception("looking_around_failed")
+    """At sockets whose time is over, and at turns of which nothing is heard."""
+    wired.live.devices.look()
+    await wired.actions.close_silent_turns()
 
 
 async def _hear_revocations(wired: Wired) -> None:
-    async for revocation in wired.revocations.heard():
-        await wired.actions.drop_key(revocation)
+    await act_on_each(wired.revocations.heard(), wired.actions.drop_key)

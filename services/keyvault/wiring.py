@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import resource
 import secrets
 import socket
 from collections.abc import AsyncIterator, Mapping
@@ -64,6 +63,7 @@ from services.keyvault.storage.unit_of_work import SqlWork
 from shared.background import running_beside
 from shared.clients.auth import open_auth
 from shared.clock import SystemClock
+from shared.core_dumps import forbid_core_dumps
 from shared.db.database import Database, open_database
 from shared.errors import Unavailable
 from shared.http.readiness import Check
@@ -85,7 +85,8 @@ class Wired:
 @asynccontextmanager
 async def wire(settings: Settings, *, may_begin: bool = False) -> AsyncIterator[Wired]:
     """The parts that web and worker share. The vault is sealed until it is examined."""
-    keep_memory_private()
+    # None may hold what was open in this process when it crashed.
+    forbid_core_dumps()
     me = ServiceIdentity.of_setting("keyvault", settings.identity_key_file)
     url = service_database_url(settings.database_url.get_secret_value(), "keyvault")
     async with (
@@ -159,11 +160,6 @@ def _kms(settings: Settings) -> AwsKms:
         endpoint=settings.kms_endpoint,
         active=settings.kms_active,
     )
-
-
-def keep_memory_private() -> None:
-    """No core dump may hold what was open in this process when it crashed."""
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
 def _actions(

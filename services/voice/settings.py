@@ -8,7 +8,7 @@ from typing import Literal
 
 from pydantic import Field, field_validator
 
-from services.voice.domain.utterance import Bounds
+from services.voice.domain.kept_speech import Bounds
 from shared.model_catalogue import ModelCatalogue
 from shared.settings import CommonSettings, HttpUrl
 

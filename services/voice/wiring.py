@@ -2,31 +2,29 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
 from uuid import UUID
 
-import structlog
-
-from services.voice.actions import Actions
+from services.voice.actions import Actions, SpeechActions, UserActions, VoiceActions
+from services.voice.actions._spoken_before import SpokenBefore
 from services.voice.actions.announce_revocations import AnnounceRevocations
 from services.voice.actions.change_voice_settings import ChangeVoiceSettings
 from services.voice.actions.clone_voice import CloneVoice
 from services.voice.actions.drop_key import DropKey
+from services.voice.actions.drop_old_speech import DropOldSpeech
 from services.voice.actions.drop_sign_in import DropSignIn
 from services.voice.actions.export_user import ExportUser
+from services.voice.actions.forget_keys import ForgetKeys
 from services.voice.actions.forget_lost_clones import ForgetLostClones
 from services.voice.actions.forget_user import ForgetUser
-from services.voice.actions.formats_in_plan import FormatsInPlan
-from services.voice.actions.hearers import Hearers
 from services.voice.actions.list_engines import ListEngines
 from services.voice.actions.list_voices import ListVoices
-from services.voice.actions.live_speech import SpeakLive
 from services.voice.actions.read_standing import ReadStanding
+from services.voice.actions.read_tier import ReadTier
 from services.voice.actions.read_voice import ReadVoice
 from services.voice.actions.read_voice_settings import ReadVoiceSettings
 from services.voice.actions.recall_settings import RecallSettings
@@ -34,36 +32,37 @@ from services.voice.actions.relay_speech import RelaySpeech
 from services.voice.actions.remove_every_voice import RemoveEveryVoice
 from services.voice.actions.remove_voice import RemoveVoice
 from services.voice.actions.renew_leases import RenewLeases
-from services.voice.actions.running_speech import RunningSpeeches
 from services.voice.actions.settle_orphans import SettleOrphans
 from services.voice.actions.settle_speech import SettleSpeech
 from services.voice.actions.speak import Speak
-from services.voice.actions.spoken_before import SpokenBefore
+from services.voice.actions.speak_live import SpeakLive
 from services.voice.actions.tell_of_vendor import TellOfVendor
 from services.voice.actions.withdraw_hold import WithdrawHold
 from services.voice.api import speech_metrics
+from services.voice.domain.formats_in_plan import FormatsInPlan
 from services.voice.domain.offline_engine import OfflineEngine
-from services.voice.domain.ports import Revocations
+from services.voice.domain.open_sockets import OpenSockets
+from services.voice.domain.ports import NewUnitOfWork, Revocations
+from services.voice.domain.running_speech import RunningSpeeches
 from services.voice.domain.voice import VoiceId
 from services.voice.providers.elevenlabs import ElevenLabs, Patience
 from services.voice.providers.elevenlabs_lists import ElevenLabsLists
 from services.voice.providers.elevenlabs_live import ElevenLabsLive
 from services.voice.providers.elevenlabs_voices import ElevenLabsVoices
 from services.voice.providers.espeak import Espeak, installed
+from services.voice.providers.kept_speech_keys import FileKeptSpeechKeys
 from services.voice.providers.recordings import Recordings
 from services.voice.providers.remembered_voices import RememberedStudio, RememberedVoices
-from services.voice.providers.utterance_keys import FileUtteranceKeys
 from services.voice.settings import Settings
 from services.voice.storage.admission import ValkeyAdmission
+from services.voice.storage.kept_speeches import SqlKeptSpeeches
 from services.voice.storage.recollections import SqlRecollections
 from services.voice.storage.speeches import SqlSpeeches
 from services.voice.storage.unit_of_work import SqlWork
-from services.voice.storage.utterances import SqlUtterances
-from shared.background import running_beside
+from shared.background import act_on_each, repeated, running_beside
 from shared.clients.egress import Egress, open_egress
-from shared.clock import SystemClock
+from shared.clock import Clock, SystemClock
 from shared.db.database import Database, open_database
-from shared.errors import Unavailable
 from shared.http.readiness import Check, GoodToHave
 from shared.identity import ServiceIdentity
 from shared.limits.admission import Admissions, open_cache
@@ -71,8 +70,6 @@ from shared.model_catalogue import ModelCatalogue
 from shared.news.ended_sessions import EndedSessions
 from shared.news.revocations import ValkeyRevocations, open_listener
 from shared.settings import service_database_url
-
-log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,11 +85,11 @@ class Wired:
 
     def sign_ins(self) -> set[UUID]:
         """For which sign-ins something runs or is open."""
-        return self.running.sign_ins() | self.actions.hearers.sign_ins()
+        return self.running.sign_ins() | self.actions.open_sockets.sign_ins()
 
     def stopping(self) -> None:
         """This replica is about to go: whoever listens had better go elsewhere."""
-        self.actions.hearers.drain()
+        self.actions.open_sockets.drain()
 
 
 @asynccontextmanager
@@ -114,7 +111,8 @@ async def wire(settings: Settings) -> AsyncIterator[Wired]:
         admissions = Admissions(cache)
         running = RunningSpeeches()
         revocations = ValkeyRevocations("voice", cache, listener)
-        actions = _actions(settings, database, admissions, egress, running, revocations)
+        kept = _spoken_before(settings, database)
+        actions = build_actions(settings, database, admissions, egress, running, kept, revocations)
         try:
             yield Wired(
                 actions=actions,
@@ -130,7 +128,7 @@ async def wire(settings: Settings) -> AsyncIterator[Wired]:
             )
         finally:
             await running.drained(settings.drain_seconds)
-            await actions.spoken_before.drained(settings.drain_seconds)
+            await kept.drained(settings.drain_seconds)
 
 
 @asynccontextmanager
@@ -142,63 +140,93 @@ async def wire_web(settings: Settings) -> AsyncIterator[Wired]:
         pause = settings.hold_lease_seconds / 3
         speech_metrics.watch_running(wired.running)
         async with running_beside(
-            _repeat(wired.actions.renew_leases, pause),
-            _repeat(partial(_hear_revocations, wired), pause=1),
-            _repeat(partial(_hear_ended_sessions, wired), pause=1),
-            _repeat(partial(_look_at_hearers, wired), pause=1),
+            repeated(wired.actions.renew_leases, pause_seconds=pause),
+            repeated(partial(_hear_revocations, wired), pause_seconds=1),
+            repeated(partial(_hear_ended_sessions, wired), pause_seconds=1),
+            repeated(partial(_look_at_sockets, wired), pause_seconds=1),
         ):
             yield wired
 
 
-def _actions(
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    """What the verbs of more than one topic are made of."""
+
+    egress: Egress
+    patience: Patience
+    provider: RememberedVoices
+    admission: ValkeyAdmission
+    speeches: SqlSpeeches
+    work: NewUnitOfWork
+    catalogue: ModelCatalogue
+    clock: Clock
+
+
+def build_actions(
     settings: Settings,
     database: Database,
     admissions: Admissions,
     egress: Egress,
     running: RunningSpeeches,
+    before: SpokenBefore,
     revocations: Revocations,
 ) -> Actions:
-    clock = SystemClock()
-    hearers = Hearers()
-    lease = timedelta(seconds=settings.hold_lease_seconds)
-    speeches = SqlSpeeches(database)
-    settle = SettleSpeech(speeches, speech_metrics.settled)
+    """Every verb with its parts."""
     patience = Patience(
         first_byte=timedelta(seconds=settings.first_byte_seconds),
         silence=timedelta(seconds=settings.silence_seconds),
     )
-    provider = RememberedVoices(ElevenLabs(egress, patience))
-    admission = ValkeyAdmission(admissions)
-    catalogue = ModelCatalogue.from_json(settings.model_overrides)
-    work = partial(SqlWork, database)
-    recollections = SqlRecollections(database)
-    before = SpokenBefore(
-        SqlUtterances(database),
-        recollections,
-        FileUtteranceKeys(settings.cache_keys_file),
-        clock,
-        settings.cache_bounds,
+    speeches = SqlSpeeches(database)
+    parts = _Parts(
+        egress=egress,
+        patience=patience,
+        provider=RememberedVoices(ElevenLabs(egress, patience)),
+        admission=ValkeyAdmission(admissions, speeches.charged_since),
+        speeches=speeches,
+        work=partial(SqlWork, database),
+        catalogue=ModelCatalogue.from_json(settings.model_overrides),
+        clock=SystemClock(),
     )
-    offline = _offline_engine(settings)
-    studio = RememberedStudio(ElevenLabsVoices(egress, patience), provider)
-    remove_voice = RemoveVoice(studio, provider, work, clock)
+    speech = _speech_actions(settings, parts, running, before)
     return Actions(
+        **vars(_voice_actions(parts, before)),
+        **vars(speech),
+        **vars(_user_actions(parts, running, speech.open_sockets, revocations)),
+    )
+
+
+def _voice_actions(parts: _Parts, before: SpokenBefore) -> VoiceActions:
+    provider, work, clock = parts.provider, parts.work, parts.clock
+    studio = RememberedStudio(ElevenLabsVoices(parts.egress, parts.patience), provider)
+    remove_voice = RemoveVoice(studio, provider, work, clock)
+    return VoiceActions(
         list_voices=ListVoices(studio, work, remove_voice),
         read_voice=ReadVoice(provider, work),
         read_voice_settings=ReadVoiceSettings(provider, work),
         change_voice_settings=ChangeVoiceSettings(provider, work, clock),
-        recall_settings=RecallSettings(recollections),
-        clone_voice=CloneVoice(studio, Recordings(), admission, work, clock),
+        recall_settings=RecallSettings(before.recollections),
+        clone_voice=CloneVoice(studio, Recordings(), parts.admission, work, clock),
         remove_voice=remove_voice,
-        remove_every_voice=RemoveEveryVoice(remove_voice, work, clock),
+        remove_every_voice=RemoveEveryVoice(remove_voice, work),
         forget_lost_clones=ForgetLostClones(work, clock),
+    )
+
+
+def _speech_actions(
+    settings: Settings, parts: _Parts, running: RunningSpeeches, before: SpokenBefore
+) -> SpeechActions:
+    speeches, clock = parts.speeches, parts.clock
+    lease = timedelta(seconds=settings.hold_lease_seconds)
+    settle = SettleSpeech(speeches, speech_metrics.settled)
+    offline = _offline_engine(settings)
+    return SpeechActions(
         speak=Speak(
             speeches=speeches,
-            admission=admission,
-            provider=provider,
+            admission=parts.admission,
+            provider=parts.provider,
             settle=settle,
             running=running,
-            catalogue=catalogue,
+            catalogue=parts.catalogue,
             clock=clock,
             formats=FormatsInPlan(clock),
             withdraw=WithdrawHold(settle),
@@ -207,32 +235,58 @@ def _actions(
             before=before,
             offline=offline,
         ),
-        speak_live=SpeakLive(
-            speeches=speeches,
-            admission=admission,
-            voices=provider,
-            provider=ElevenLabsLive(egress, patience.silence),
-            settle=settle,
-            running=running,
-            catalogue=catalogue,
-            clock=clock,
-            withdraw=WithdrawHold(settle),
-            lease=lease,
-            sandbox=settings.sandbox,
-        ),
-        hearers=hearers,
+        speak_live=_speak_live(settings, parts, settle, running),
+        open_sockets=OpenSockets(),
         relay_speech=RelaySpeech(settle, running, before),
-        spoken_before=before,
+        drop_old_speech=DropOldSpeech(before.kept_speeches, clock, before.bounds.age),
         list_engines=ListEngines(offline, falls_back=settings.offline_fallback),
         renew_leases=RenewLeases(speeches, running, clock, lease),
         settle_orphans=SettleOrphans(speeches, settle, clock),
+        forget_keys=ForgetKeys(speeches, parts.work, clock),
+    )
+
+
+def _speak_live(
+    settings: Settings, parts: _Parts, settle: SettleSpeech, running: RunningSpeeches
+) -> SpeakLive:
+    return SpeakLive(
+        speeches=parts.speeches,
+        admission=parts.admission,
+        voices=parts.provider,
+        provider=ElevenLabsLive(parts.egress, parts.patience.silence),
+        settle=settle,
+        running=running,
+        catalogue=parts.catalogue,
+        clock=parts.clock,
+        withdraw=WithdrawHold(settle),
+        lease=timedelta(seconds=settings.hold_lease_seconds),
+        sandbox=settings.sandbox,
+    )
+
+
+def _user_actions(
+    parts: _Parts, running: RunningSpeeches, open_sockets: OpenSockets, revocations: Revocations
+) -> UserActions:
+    work, clock = parts.work, parts.clock
+    return UserActions(
+        read_tier=ReadTier(parts.admission),
+        read_standing=ReadStanding(parts.admission, clock),
         announce_revocations=AnnounceRevocations(revocations),
         drop_key=DropKey(running),
-        drop_sign_in=DropSignIn(running, hearers),
+        drop_sign_in=DropSignIn(running, open_sockets),
         forget_user=ForgetUser(work, clock, revocations),
         export_user=ExportUser(work),
-        tell_of_vendor=TellOfVendor(ElevenLabsLists(egress), work, catalogue),
-        read_standing=ReadStanding(admission, clock),
+        tell_of_vendor=TellOfVendor(ElevenLabsLists(parts.egress), work, parts.catalogue),
+    )
+
+
+def _spoken_before(settings: Settings, database: Database) -> SpokenBefore:
+    return SpokenBefore(
+        SqlKeptSpeeches(database),
+        SqlRecollections(database),
+        FileKeptSpeechKeys(settings.cache_keys_file),
+        SystemClock(),
+        settings.cache_bounds,
     )
 
 
@@ -249,26 +303,13 @@ def _offline_engine(settings: Settings) -> OfflineEngine | None:
 
 
 async def _hear_ended_sessions(wired: Wired) -> None:
-    async for sign_in_id in wired.ended_sessions.heard(wired.sign_ins):
-        await wired.actions.drop_sign_in(sign_in_id)
+    heard = wired.ended_sessions.heard(wired.sign_ins)
+    await act_on_each(heard, wired.actions.drop_sign_in)
 
 
-async def _look_at_hearers(wired: Wired) -> None:
-    wired.actions.hearers.look()
+async def _look_at_sockets(wired: Wired) -> None:
+    wired.actions.open_sockets.look()
 
 
 async def _hear_revocations(wired: Wired) -> None:
-    async for revocation in wired.revocations.heard():
-        await wired.actions.drop_key(revocation)
-
-
-async def _repeat(work: Callable[[], Awaitable[None]], pause: float) -> None:
-    """Do the work again and again, whatever became of it last time."""
-    while True:
-        try:
-            await work()
-        except Unavailable as failure:
-            log.warning("background_work_waits", reason=failure.code)
-        except Exception:
-            log.exception("background_work_failed")
-        await asyncio.sleep(pause)
+    await act_on_each(wired.revocations.heard(), wired.actions.drop_key)

@@ -438,7 +438,9 @@ def _refusal(document: Mapping[str, Any]) -> ExpectedFailure:
     detail = str(document.get("detail", "The key may not be used."))
     if code in {"key_not_found", "key_not_usable"}:
         return NoUsableKey(detail, reason=code)
-    if code in {"vault_sealed", "dependency_unavailable", "unavailable"}:
+    # Each call has a grant of its own: if that one has been used, keyvault died between noting it
+    # and answering, and the egress asked again.
+    if code in {"vault_sealed", "dependency_unavailable", "unavailable", "grant_replayed"}:
         return DependencyUnavailable("keyvault")
     if code in _WITHHELD:
         # Why is for operators: a user can do nothing about it.

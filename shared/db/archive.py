@@ -1,7 +1,4 @@
-"""The archive of sent events, as the service itself reads it: what a consumer lost comes from here.
-
-The same as `outbox.send_again` and `outbox.last_sequences`, on the service's asyncpg pool.
-"""
+"""The archive of sent events, as the service itself reads it: what a consumer lost is in here."""
 
 from __future__ import annotations
 
@@ -62,7 +59,9 @@ select stream, date_trunc('hour', (envelope ->> 'time')::timestamptz, 'UTC') as 
        max(sent_at) as at
 from (
     select stream, envelope, sent_at from outbox_sent
-    where sent_at >= $2 and starts_with(stream, $1)
+    where sent_at >= $2 and stream = any(array(
+        select stream from outbox_stream where starts_with(stream, $1)
+    ))
     union all
     select stream, envelope, now() from outbox where starts_with(stream, $1)
 ) as lately
@@ -81,8 +80,8 @@ where envelope -> 'data' ->> 'hour' is not null
 group by 1, 2
 """
 
-# What is on its way counts too: it was used. `sent_at` has the index, and nothing is sent long
-# before it happens, however wrong the clocks are.
+# What is on its way counts too: it was used. The index has `sent_at` after the stream, and nothing
+# is sent long before it happens, however wrong the clocks are.
 _SUMS = f"""
 select stream, hour, count(*) as events, {ids_digest("event_id")} as ids,
        {", ".join(f"coalesce(sum({name}), 0)::text as {name}" for name in _COUNTS)}
@@ -100,18 +99,42 @@ from (
 group by stream, hour
 """  # noqa: S608 - made of the names above
 
-_FORGET_SENT = """
-with old as (
-    select stream, sequence from outbox_sent
-    where sent_at < now() - $3::interval and (stream like any($1::text[])) = $2
-    limit $4
+# From name to name along the index: most of the archive is one stream of usage.
+_SENT_STREAMS = """
+with recursive streams as (
+    (select stream from outbox_sent order by stream limit 1)
+    union all
+    select (select o.stream from outbox_sent o where o.stream > s.stream order by o.stream limit 1)
+    from streams s where s.stream is not null
 )
-delete from outbox_sent s using old where s.stream = old.stream and s.sequence = old.sequence
+select stream from streams where stream is not null
+"""
+
+# From place to place in the index `(stream, sent_at)`: a comparison of rows needs no other row. By
+# `stream = $1` alone the planner prefers the index of the age, with what everybody else sent.
+_FORGET_SENT = """
+delete from outbox_sent where ctid = any(array(
+    select ctid from outbox_sent
+    where stream >= $1 and (stream, sent_at) < ($1, now() - $2::interval)
+    order by stream, sent_at limit $3
+))
+"""
+# No other index has this order by itself, whatever the planner believes of the table.
+_WITHOUT_SORTING = """
+select set_config('enable_sort', 'off', true), set_config('enable_incremental_sort', 'off', true)
+"""
+
+_TOLD_LATELY = """
+select exists (
+    select 1 from outbox_sent where stream = $1 and sent_at > now() - $2::interval
+      and envelope -> 'data' ->> 'hour' is not null
+) as found
 """
 
 _FORGET_HANDLED = """
 delete from inbox where event_id in (
-    select event_id from inbox where handled_at < now() - $1::interval limit $2
+    select event_id from inbox where handled_at < now() - $1::interval
+    order by handled_at limit $2
 )
 """
 
@@ -180,12 +203,22 @@ async def _patiently(database: Database, sql: str, *values: Any) -> list[Row]:
         return list(await connection.fetch(sql, *values, timeout=_PATIENCE_SECONDS))
 
 
-async def forget_sent(
-    database: Database, prefixes: Sequence[str], older_than: timedelta, *, of_these: bool, most: int
-) -> int:
-    """Drop events that were sent long ago: of the streams with these prefixes, or of all others."""
-    patterns = [f"{prefix}%" for prefix in prefixes]
-    return _count(await database.execute(_FORGET_SENT, patterns, of_these, older_than, most))
+async def sent_streams(database: Database) -> Sequence[str]:
+    """The streams of which something is kept."""
+    return [row["stream"] for row in await database.fetch(_SENT_STREAMS)]
+
+
+async def forget_sent(database: Database, stream: str, older_than: timedelta, *, most: int) -> int:
+    """Drop events of a stream that were sent long ago; answers how many."""
+    async with database.connection() as connection, connection.transaction():
+        await connection.execute(_WITHOUT_SORTING)
+        return _count(await connection.execute(_FORGET_SENT, stream, older_than, most))
+
+
+async def told_lately(database: Database, stream: str, within: timedelta) -> bool:
+    """Whether this stream of manifests told of an hour lately."""
+    row = await database.fetchrow(_TOLD_LATELY, stream, within)
+    return row is not None and bool(row["found"])
 
 
 async def forget_handled(database: Database, older_than: timedelta, *, most: int) -> int:

@@ -25,11 +25,11 @@ _UNREACHABLE = (
     asyncpg.InterfaceError,
     asyncpg.InternalClientError,
     asyncpg.PostgresConnectionError,
-    asyncpg.CannotConnectNowError,
-    asyncpg.AdminShutdownError,
-    asyncpg.CrashShutdownError,
+    # It stops, starts, or has cancelled a statement or ended a session.
+    asyncpg.OperatorInterventionError,
+    asyncpg.IdleInTransactionSessionTimeoutError,
+    asyncpg.TransactionTimeoutError,
     asyncpg.InsufficientResourcesError,  # also a full disk
-    asyncpg.QueryCanceledError,
     asyncpg.ReadOnlySQLTransactionError,
     # It rolled back on its own account (a deadlock): the same can be tried again, and an event is
     # not dead for it.
@@ -38,7 +38,8 @@ _UNREACHABLE = (
     asyncpg.ObjectNotInPrerequisiteStateError,
     # The server is there but its database isn't (yet): an operator's to mend, not a client's.
     asyncpg.InvalidCatalogNameError,
-    asyncpg.InvalidPasswordError,
+    # The same of a login that it refuses: a password, a role, a rule of pg_hba.
+    asyncpg.InvalidAuthorizationSpecificationError,
 )
 
 
@@ -75,7 +76,7 @@ class _Loan:
             try:
                 connection = await self._connections.lend()
             except Exception as error:
-                _raise_as_ours(error)
+                _raise_as_ours(error, did_nothing=True)
                 raise
         self._connection = connection
         return connection
@@ -95,14 +96,20 @@ class _Loan:
         if isinstance(error, asyncpg.PostgresError):
             # It holds the values of the row, and would be written to the log along with the error.
             error.detail = None
-        _raise_as_ours(error)
+        _raise_as_ours(error, did_nothing=_is_rolled_back(error))
 
 
-def _raise_as_ours(error: BaseException) -> None:
+def _is_rolled_back(error: BaseException) -> bool:
+    """Whether the server itself says so. What ends the connection may come after a commit, and has
+    another severity; what the driver finds has none."""
+    return isinstance(error, asyncpg.PostgresError) and error.severity_en == "ERROR"
+
+
+def _raise_as_ours(error: BaseException, *, did_nothing: bool) -> None:
     if isinstance(error, _UNSTORABLE):
         raise UnstorableText("A text holds a character that can't be stored (NUL).") from error
     if isinstance(error, _UNREACHABLE):
-        raise DependencyUnavailable("database") from error
+        raise DependencyUnavailable("database", did_nothing=did_nothing) from error
 
 
 class Database:
@@ -135,10 +142,10 @@ class Database:
         async with self.connection() as connection:
             return list(await connection.fetch(sql, *values))
 
-    async def execute(self, sql: str, *values: Any) -> str:
+    async def execute(self, sql: str, *values: Any, within_seconds: float | None = None) -> str:
         """Run one statement in a transaction of its own; answers its command tag."""
         async with self.connection() as connection:
-            return str(await connection.execute(sql, *values))
+            return str(await connection.execute(sql, *values, timeout=within_seconds))
 
     async def wake_relay(self) -> None:
         """Say that something waits in the outbox, after it was committed. That may be lost: the

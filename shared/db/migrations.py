@@ -18,6 +18,8 @@ from sqlalchemy import MetaData, create_engine, pool, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError, OperationalError
 
+from shared.db.engine import KEEP_ALIVE
+
 log = structlog.get_logger(__name__)
 
 _SERVICES = Path(__file__).parents[2] / "services"
@@ -65,6 +67,7 @@ def run_environment(metadata: MetaData) -> None:
     engine = create_engine(
         make_url(context.config.attributes["database_url"]).set(drivername="postgresql+psycopg2"),
         poolclass=pool.NullPool,
+        connect_args=KEEP_ALIVE,
     )
     with engine.connect() as connection:
         # Two migrations at once wait for each other here instead of failing half-way.

@@ -14,10 +14,25 @@ from uuid import UUID
 
 from sqlalchemy import Engine, text
 
+# After an outage millions may wait, and this is asked some times a second: it goes from name to
+# name along the index (https://wiki.postgresql.org/wiki/Loose_indexscan), and looks at no more of a
+# stream than one batch takes.
 _STREAMS = text("""
-select stream, count(*) as waiting from outbox
-where leased_until is null or leased_until < now()
-group by stream order by min(created_at)
+with recursive streams as (
+    (select stream from outbox order by stream limit 1)
+    union all
+    select (select o.stream from outbox o where o.stream > s.stream order by o.stream limit 1)
+    from streams s where s.stream is not null
+)
+select s.stream, next.waiting from streams s cross join lateral (
+    select count(*) as waiting, min(created_at) as oldest from (
+        select o.created_at from outbox o
+        where o.stream = s.stream and (o.leased_until is null or o.leased_until < now())
+        order by o.sequence nulls last, o.created_at
+        limit :most
+    ) as batch
+) as next
+where next.waiting > 0 order by next.oldest
 """)
 
 # Numbers come from the stream's row, which one claim at a time can move on, with as many as there
@@ -65,18 +80,6 @@ update outbox set leased_until = now() + make_interval(secs => :seconds)
 where event_id = any(:ids)
 """)
 
-_RETURN = text("""
-with again as (
-    delete from outbox_sent s using outbox_stream t
-    where t.stream = s.stream and t.epoch = :epoch and s.stream = :stream
-      and s.sequence between :first and :last
-    returning s.stream, s.sequence, s.event_id, s.envelope, s.created_at
-)
-insert into outbox (stream, sequence, event_id, envelope, created_at)
-select stream, sequence, event_id, envelope, created_at from again
-on conflict do nothing
-""")
-
 # Every stream that there ever was: of one at rest, how much was written matters too.
 _BACKLOG = text("""
 select stream, coalesce(w.waiting, 0), coalesce(w.oldest_seconds, 0),
@@ -122,10 +125,12 @@ class Backlog:
     written: int  # since the stream began, sent or not
 
 
-def waiting_streams(engine: Engine) -> dict[str, int]:
-    """Streams with something to send and how much that is, the one that waits longest first."""
+def waiting_streams(engine: Engine, *, most: int) -> dict[str, int]:
+    """Streams with something to send and how much that is, counted up to `most`; the one whose next
+    batch waits longest first."""
     with engine.begin() as connection:
-        return {row.stream: row.waiting for row in connection.execute(_STREAMS)}
+        rows = connection.execute(_STREAMS, {"most": most})
+        return {row.stream: row.waiting for row in rows}
 
 
 def claim(engine: Engine, stream: str, *, most: int, lease: timedelta) -> Batch | None:
@@ -149,13 +154,6 @@ def release(engine: Engine, batch: Batch, *, after: timedelta = timedelta(0)) ->
         connection.execute(_RELEASE, {"ids": batch.ids, "seconds": after.total_seconds()})
 
 
-def send_again(engine: Engine, stream: str, epoch: UUID, *, first: int, last: int) -> int:
-    """Take a range out of the archive for another send; answers how many were found."""
-    values = {"stream": stream, "epoch": epoch, "first": first, "last": last}
-    with engine.begin() as connection:
-        return connection.execute(_RETURN, values).rowcount
-
-
 def backlog(engine: Engine) -> Sequence[Backlog]:
     """What waits in each stream, be it nothing."""
     with engine.begin() as connection:
@@ -166,10 +164,3 @@ def dead_events(engine: Engine) -> int:
     """How many events of this service were put aside and not sent in again."""
     with engine.begin() as connection:
         return int(connection.execute(_DEAD).scalar_one())
-
-
-def last_sequences(engine: Engine) -> Sequence[tuple[str, UUID, int]]:
-    """Every stream with its epoch and the last number given."""
-    with engine.begin() as connection:
-        rows = connection.execute(text("select stream, epoch, last_sequence from outbox_stream"))
-        return [(row.stream, row.epoch, row.last_sequence) for row in rows]

@@ -96,7 +96,7 @@ def create_http_app(
         peers = Peers.of_setting(service, settings.identity_trust_file)
         async with (
             _traced(service),
-            httpx.AsyncClient() as client,
+            httpx.AsyncClient(trust_env=False) as client,
             open_cache(settings.cache_url.get_secret_value()) as cache,
             wire() as wired,
         ):

@@ -60,6 +60,7 @@ def on_behalf_of(caller: Caller) -> OnBehalfOf:
         access_token=caller.token,
         sign_in_id=caller.identity.sign_in_id,
         served_by=caller.identity.served_by,
+        organisation_id=caller.identity.organisation_id,
     )
 
 

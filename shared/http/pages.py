@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 from typing import Any, Generic, TypeVar
 
 from pydantic import BaseModel
@@ -44,6 +45,15 @@ def cursor_of(*parts: Any) -> str:
     """An opaque cursor of a few texts."""
     text = "\x1f".join(str(part) for part in parts)
     return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
+
+
+def moment_in_cursor(text: str) -> datetime:
+    """A kind of part: a moment with its zone, which a database can take. Raises ValueError or
+    OverflowError."""
+    moment = datetime.fromisoformat(text)
+    if moment.tzinfo is None:
+        raise ValueError("a cursor's moment has its zone")
+    return moment.astimezone(UTC)
 
 
 def read_cursor(cursor: str, *kinds: Callable[[str], Any]) -> tuple[Any, ...]:

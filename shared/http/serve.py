@@ -45,7 +45,8 @@ class _Listener(uvicorn.Server):
 
         Whoever holds connections then goes elsewhere without having met one that was cut.
         """
-        for server in self.servers:
+        # Before it has started it has none, and nobody is connected.
+        for server in getattr(self, "servers", ()):
             server.close()
         state = self.server_state
         state.default_headers = [*state.default_headers, (b"connection", b"close")]
@@ -118,8 +119,9 @@ async def serve(
             leave()
             return
         asked.set()
-        listeners[0].turn_away()
+        # First: whatever else may fail, it ends.
         loop.call_later(turn_away_seconds, leave)
+        listeners[0].turn_away()
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop)

@@ -91,6 +91,12 @@ for i = 1, windows do
     end
     taken[#taken + 1] = key
     taken[#taken + 1] = amount
+    -- How often a seeded counter was dropped by then (see settle), as almost none ever is.
+    local dropped = ARGV[at + 4] ~= '' and redis.call('GET', key .. ':dropped')
+    if dropped then
+        taken[#taken + 1] = key .. '#'
+        taken[#taken + 1] = dropped
+    end
 end
 if most then
     redis.call('ZADD', streams, now + ARGV[5], ARGV[3])

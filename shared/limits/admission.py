@@ -90,6 +90,13 @@ class Admission:
     # What was asked for, where this replica decided alone because no answer came from Valkey.
     locally: tuple[Window, ...] | None = None
 
+    @property
+    def windows(self) -> tuple[Window, ...]:
+        """Those in which it has a place."""
+        if self.locally is not None:
+            return self.locally
+        return tuple([s.window for s in self.states if s.window.name != STREAMS])
+
 
 def streams_at_once(most: int, now: datetime) -> Window:
     """The bound of streams that run at the same time. It has no span of time; it "ends" when it
@@ -140,11 +147,13 @@ class Admissions:
         streams: Window | None = None,
         spent: Spent | None = None,
         fallback_limit: int | None = None,
+        is_request: bool = True,
     ) -> Admission:
         """Reserve every window and a place among the `streams`, or nothing.
 
         `spent`: what the counter of a seeded window starts from when it is missing.
         `fallback_limit`: requests a minute and replica while Valkey is out of reach; None refuses.
+        `is_request`: whether it is one of those, and not more of one.
         Raises TierChanged when auth has told of another tier than the claimed one; and
         DependencyUnavailable when Valkey is out of reach and nothing else may decide.
         """
@@ -162,7 +171,13 @@ class Admissions:
                 here = None
                 try:
                     here = await self._admit_here(
-                        subject, windows, reservation, streams, spent, fallback_limit
+                        subject,
+                        windows,
+                        reservation,
+                        streams,
+                        spent,
+                        fallback_limit,
+                        is_request=is_request,
                     )
                     return here
                 finally:
@@ -184,9 +199,7 @@ class Admissions:
         """Give a reservation back; a second call does nothing, nor does one after `settle`. Silent
         while Valkey is gone: the user then keeps a used-up request, never a second one."""
         self._local_streams.leave(subject, admission.reservation)
-        windows = admission.locally
-        if windows is None:
-            windows = tuple(s.window for s in admission.states if s.window.name != STREAMS)
+        windows = admission.windows
         if admission.states or windows:
             await self._tell(_REFUND, *_refund(subject, admission.reservation, windows))
 
@@ -207,9 +220,15 @@ class Admissions:
         self._local_streams.leave(subject, reservation)
         keys = [_marker(subject, reservation), _streams_key(subject)]
         keys += [window.key(subject) for window, _ in used]
-        arguments: list[str | int] = [reservation, _MARKER_SECONDS if locally else ""]
-        arguments += [min(max(0, amount), MOST) for _, amount in used]
-        await self._tell(_SETTLE, keys, arguments)
+        made = _MARKER_SECONDS if locally else ""
+        amounts: list[str | int] = []
+        for window, amount in used:
+            amounts += (min(max(0, amount), MOST), int(window.seeded))
+        try:
+            await self._run(_SETTLE, keys, [reservation, made, "", *amounts])
+        except DependencyUnavailable:
+            late = [reservation, made, _MARKER_SECONDS, *amounts]
+            self._untold.append((_SETTLE, keys, late))
 
     async def renew(self, reservations: Mapping[str, Collection[str]]) -> None:
         """Lease the streams of these reservations, by subject, for longer; in one round trip.
@@ -264,6 +283,8 @@ class Admissions:
         streams: Window | None,
         spent: Spent | None,
         limit: int | None,
+        *,
+        is_request: bool,
     ) -> Admission:
         if limit is None:
             raise DependencyUnavailable("cache")
@@ -275,7 +296,7 @@ class Admissions:
                     return Admission(reservation, (), WindowState(window, used))
         if streams is not None and not self._local_streams.has_place(subject, streams.limit):
             raise DependencyUnavailable("cache")
-        if not self._local.take(subject, limit):
+        if is_request and not self._local.take(subject, limit):
             raise DependencyUnavailable("cache")
         if streams is not None:
             self._local_streams.enter(subject, reservation)

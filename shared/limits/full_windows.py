@@ -9,7 +9,9 @@ late.
 
 from __future__ import annotations
 
+import time
 from collections import OrderedDict
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import TypeAlias
 
@@ -18,26 +20,30 @@ from shared.limits.admission import STREAMS, Admission
 _LONGEST = timedelta(seconds=5)
 _MOST_SUBJECTS = 20_000
 
-_Known: TypeAlias = "dict[tuple[str, str], tuple[datetime, Admission]]"
+# With the moment, on a clock that nobody sets, at which it was remembered.
+_Known: TypeAlias = "dict[tuple[str, str], tuple[float, Admission]]"
 
 
 class FullWindows:
     """By subject, vendor and tier; bounded, the subject that was refused longest ago goes first."""
 
-    def __init__(self, *, longest: timedelta = _LONGEST, most: int = _MOST_SUBJECTS) -> None:
-        self._longest = longest
+    def __init__(
+        self,
+        *,
+        longest: timedelta = _LONGEST,
+        most: int = _MOST_SUBJECTS,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._longest_seconds = longest.total_seconds()
+        self._monotonic = monotonic
         self._most = most
         self._known: OrderedDict[str, _Known] = OrderedDict()
 
-    def remember(
-        self, subject: str, vendor: str, tier: str, refusal: Admission, now: datetime
-    ) -> None:
+    def remember(self, subject: str, vendor: str, tier: str, refusal: Admission) -> None:
         """Keep a refusal, if it holds for a while."""
         if not _holds(refusal):
             return
-        assert refusal.refused is not None
-        until = min(refusal.refused.window.ends_at, now + self._longest)
-        self._known.setdefault(subject, {})[vendor, tier] = (until, refusal)
+        self._known.setdefault(subject, {})[vendor, tier] = (self._monotonic(), refusal)
         self._known.move_to_end(subject)
         if len(self._known) > self._most:
             self._known.popitem(last=False)
@@ -45,9 +51,14 @@ class FullWindows:
     def known(self, subject: str, vendor: str, tier: str, now: datetime) -> Admission | None:
         """The refusal that still holds."""
         found = self._known.get(subject, {}).get((vendor, tier))
-        if found is None or now >= found[0]:
+        if found is None:
             return None
-        return found[1]
+        since, refusal = found
+        assert refusal.refused is not None
+        if now >= refusal.refused.window.ends_at:
+            return None
+        # Whatever the wall's clock says: it may have been set back.
+        return refusal if self._monotonic() < since + self._longest_seconds else None
 
     def forget(self, subject: str) -> None:
         """Something of theirs has changed."""

@@ -12,9 +12,18 @@ if #given == 0 or redis.call('HEXISTS', KEYS[1], 'settled') == 1 then
     return 0
 end
 redis.call('DEL', KEYS[1])
+local held = {}
 for i = 1, #given, 2 do
-    if given[i] ~= KEYS[2] and redis.call('EXISTS', given[i]) == 1 then
-        redis.call('DECRBY', given[i], given[i + 1])
+    held[given[i]] = given[i + 1]
+end
+for i = 1, #given, 2 do
+    local key = given[i]
+    if key ~= KEYS[2] and redis.call('EXISTS', key) == 1 then
+        -- A counter that was dropped since and filled anew (see settle) does not hold it.
+        local dropped = redis.call('GET', key .. ':dropped')
+        if not dropped or dropped == held[key .. '#'] then
+            redis.call('DECRBY', key, held[key])
+        end
     end
 end
 return 1

@@ -11,7 +11,7 @@ from shared.ids import UserId
 from shared.limit_state import LimitState
 from shared.limits.admission import STREAMS, Admission, Admissions, Spent, Window, WindowState
 from shared.limits.full_windows import FullWindows
-from shared.tiers import Tier, upgrade_from
+from shared.tiers import Tier, next_tier
 
 SPENDING = "monthly_spend"
 
@@ -32,6 +32,11 @@ class ValkeyReservation:
     def limits(self) -> Sequence[LimitState]:
         """The windows as they are after this reservation."""
         return limit_states(self._admission.states)
+
+    @property
+    def windows(self) -> Sequence[Window]:
+        """Those in which it is a place."""
+        return self._admission.windows
 
     async def refund(self) -> None:
         """Give the place back; a second call does nothing."""
@@ -60,8 +65,10 @@ async def admit_by_tier(
     streams: Window | None = None,
     spent: Spent | None = None,
     full: FullWindows | None = None,
+    is_request: bool = True,
 ) -> ValkeyReservation:
-    """Reserve all windows or none. `full`: where refusals are remembered, if at all.
+    """Reserve all windows or none. `full`: where refusals are remembered, if at all. `is_request`:
+    False for more of a request that was admitted.
 
     Raises TierChanged, LimitReached, or DependencyUnavailable while Valkey is gone and the tier is
     one that then waits: paid use goes on within the minute's limit of this replica, unpaid waits.
@@ -70,19 +77,19 @@ async def admit_by_tier(
     allowance = tier.allowance(vendor)
     if full is not None:
         refuse_if_full(full, user_id, tier, vendor, now)
-    paid = tier.price_microusd_per_seat_month > 0
     admission = await admissions.admit(
         subject,
         windows,
         reservation=str(reservation),
-        claimed_tier=tier.name,
+        claimed_tier=tier.told_as,
         streams=streams,
         spent=spent,
-        fallback_limit=allowance.requests_per_minute if allowance and paid else None,
+        fallback_limit=allowance.requests_per_minute if allowance and tier.is_paid else None,
+        is_request=is_request,
     )
     if admission.refused is not None:
         if full is not None:
-            full.remember(subject, vendor, tier.name, admission, now)
+            full.remember(subject, vendor, tier.name, admission)
         raise _limit_reached(admission, admission.refused, tier, vendor, now)
     return ValkeyReservation(admissions, subject, admission)
 
@@ -120,7 +127,7 @@ def _limit_reached(
 ) -> LimitReached:
     scope = full.window.name
     # What users set themselves no larger tier lifts.
-    larger = None if scope == SPENDING else upgrade_from(tier, vendor)
+    larger = None if scope == SPENDING else next_tier(tier, lambda t: t.allows(vendor))
     return LimitReached(
         {SPENDING: _SPENT, STREAMS: _BUSY}.get(scope, _REACHED),
         retry_after=full.window.ends_at - now,
@@ -129,5 +136,5 @@ def _limit_reached(
         used=full.used,
         scope=scope,
         resets_at=full.window.ends_at,
-        upgrade_tier=larger.name if larger else None,
+        upgrade_tier=larger,
     )

@@ -87,14 +87,6 @@ def envelopes_of(batch: Any) -> list[Any]:
     return envelopes
 
 
-def from_wire(batch: Any) -> tuple[list[Fact[Event]], list[DeadLetter]]:
-    """The readable facts of a batch, and what could not be read.
-
-    Raises UnreadableBatch when the wrapper itself can't be trusted.
-    """
-    return read(envelopes_of(batch))
-
-
 def read(envelopes: Sequence[Any]) -> tuple[list[Fact[Event]], list[DeadLetter]]:
     """The facts in these envelopes, and those that could not be read."""
     facts: list[Fact[Event]] = []

@@ -34,9 +34,9 @@ from shared.messaging.broker import (
     events_exchange,
     is_rabbitmq,
 )
-from shared.messaging.clock import clock, keep_standard_descriptors
 from shared.messaging.consumer import Consumer
 from shared.messaging.pool import widen_pipes
+from shared.messaging.schedule import clock, keep_standard_descriptors
 from shared.messaging.subscriptions import Listen, ScheduledJob, Wire, WiredWorker
 from shared.messaging.unreadable import (
     PutAside,
@@ -46,6 +46,7 @@ from shared.messaging.unreadable import (
 )
 from shared.settings import (
     CommonSettings,
+    SettingsRefused,
     port_of,
     report_unknown_settings,
     service_database_url,
@@ -117,7 +118,12 @@ def declare_queues(listen: Listen, broker_url: str) -> None:
 
 
 def _taken(queues: Sequence[Queue], tier: str | None) -> list[Queue]:
-    """The queues that a worker takes: all, or those of one tier, with what belongs to none."""
+    """The queues that a worker takes: all, or those of one tier, with what belongs to none.
+
+    Raises SettingsRefused for what is no tier, whose worker would take everybody's.
+    """
+    if tier is not None and tier not in TIERS:
+        raise SettingsRefused(f"WORKER_TIER names no tier; there are: {', '.join(TIERS)}.")
     others = tuple(f".{name}" for name in TIERS if tier and name != tier)
     return [queue for queue in queues if not queue.name.endswith(others)]
 

@@ -24,8 +24,8 @@ from shared.db import outbox
 from shared.db.engine import sync_engine
 from shared.events import CATALOGUE
 from shared.messaging import batch as batches
-from shared.messaging.bell import Bell
 from shared.messaging.publisher import NotSent, Publisher, Unroutable
+from shared.messaging.relay_bell import RelayBell
 from shared.settings import (
     BrokerUrl,
     DatabaseUrl,
@@ -112,7 +112,7 @@ class Relay:
         # First, so that the numbers to alarm on are fresh just when nothing can be sent.
         if self._gauge_is_due and not self._gauge():
             return {}
-        return outbox.waiting_streams(self._engine)
+        return outbox.waiting_streams(self._engine, most=BATCH_SIZE)
 
     def _send(self, streams: Iterable[str]) -> int:
         return sum(self._send_stream(stream) for stream in streams)
@@ -251,7 +251,7 @@ class Pauses:
 
 def keep_running(
     relay: Relay,
-    bell: Bell,
+    bell: RelayBell,
     stop: threading.Event,
     service: str,
     ready_file: Path | None = None,
@@ -313,7 +313,7 @@ def run(
 ) -> None:
     """One thread per service's outbox, each with its own connections, until SIGTERM."""
     stop = threading.Event()
-    bells = {name: Bell(service_database_url(database_url, name)) for name in services}
+    bells = {name: RelayBell(service_database_url(database_url, name)) for name in services}
 
     def end(*_signal: object) -> None:
         stop.set()

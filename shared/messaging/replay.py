@@ -5,7 +5,7 @@ A service that publishes `usage.recorded` calls `install_replay(listen)` in `tas
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
@@ -75,8 +75,8 @@ async def _of_closed_hours(
     due = {
         hour for hour, at in touched.items() if hour not in told or at > told[hour] - _CLOCKS_DIFFER
     }
-    past = [this_hour - timedelta(hours=back) for back in range(1, 24)]
-    due |= {(stream, hour) for stream in ends for hour in past} - told.keys()
+    past = {(stream, hour) for stream in ends for hour in _past(stream, told, this_hour)}
+    due |= past - told.keys()
     hours = sorted(one for one in due if one[0] in ends and one[1] < this_hour)
     if not hours:
         return []
@@ -85,6 +85,20 @@ async def _of_closed_hours(
         _manifest(service, ends[stream], hour, sums.get((stream, hour), _NOTHING))
         for stream, hour in hours
     ]
+
+
+def _past(
+    stream: str, told: Collection[tuple[str, datetime]], this_hour: datetime
+) -> list[datetime]:
+    """The hours that a stream is to have told of: those of a day, and where it was silent for
+    longer, all since the last one that it told of."""
+    begins = this_hour - timedelta(hours=23)
+    before = [hour for name, hour in told if name == stream and hour < begins]
+    if before:
+        longest = this_hour - timedelta(hours=_MOST_HOURS)
+        begins = min(begins, max(max(before) + timedelta(hours=1), longest))
+    hours = int((this_hour - begins) / timedelta(hours=1))
+    return [begins + timedelta(hours=number) for number in range(hours)]
 
 
 async def _send_again(asked: UsageReplayRequested, database: Database) -> None:

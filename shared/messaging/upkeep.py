@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
+from functools import partial
 
 from shared.db import archive
 from shared.db.database import Database
@@ -17,6 +18,7 @@ KEEP_MANIFESTS = timedelta(days=1)
 KEEP_OTHERS = timedelta(days=35)
 # Far longer than a broker can hold back a message.
 KEEP_HANDLED = timedelta(days=35)
+_HOURS_ARE_TOLD = timedelta(hours=3)
 _AT_ONCE = 5_000
 
 
@@ -29,18 +31,43 @@ def install_upkeep(listen: Listen) -> None:
 
 
 async def forget(database: Database) -> None:
-    """Forget what is past its time, in pieces, so that no lock is held for long."""
-    usage, manifests = f"{UsageRecorded.type}.", f"{UsageManifest.type}."
+    """Forget what is past its time, in pieces, so that no lock is held for long.
 
-    async def sent(prefixes: list[str], keep: timedelta, *, of_these: bool = True) -> None:
-        await _until_done(
-            lambda: archive.forget_sent(database, prefixes, keep, of_these=of_these, most=_AT_ONCE)
-        )
+    What stands in the way of one stream holds up no other, and is raised in the end.
+    """
+    failures: list[Exception] = []
+    for forget_some in await _all_steps(database):
+        try:
+            await _until_done(forget_some)
+        except Exception as error:
+            failures.append(error)
+    if failures:
+        raise failures[0]
 
-    await sent([usage], KEEP_USAGE)
-    await sent([manifests], KEEP_MANIFESTS)
-    await sent([usage, manifests], KEEP_OTHERS, of_these=False)
-    await _until_done(lambda: archive.forget_handled(database, KEEP_HANDLED, most=_AT_ONCE))
+
+async def _all_steps(database: Database) -> list[Callable[[], Awaitable[int]]]:
+    return [
+        partial(archive.forget_handled, database, KEEP_HANDLED, most=_AT_ONCE),
+        *(
+            partial(_forget_sent, database, stream)
+            for stream in await archive.sent_streams(database)
+        ),
+    ]
+
+
+async def _forget_sent(database: Database, stream: str) -> int:
+    keep = await _kept_for(stream, database)
+    return await archive.forget_sent(database, stream, keep, most=_AT_ONCE)
+
+
+async def _kept_for(stream: str, database: Database) -> timedelta:
+    if stream.startswith(f"{UsageRecorded.type}."):
+        return KEEP_USAGE
+    if stream.startswith(f"{UsageManifest.type}."):
+        # After a long standstill they say from which hour on nothing was told yet.
+        told = await archive.told_lately(database, stream, _HOURS_ARE_TOLD)
+        return KEEP_MANIFESTS if told else KEEP_OTHERS
+    return KEEP_OTHERS
 
 
 async def _until_done(forget_some: Callable[[], Awaitable[int]]) -> None:

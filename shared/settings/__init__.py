@@ -113,10 +113,8 @@ class CommonSettings(EnvironmentSettings):
     # Where a process without a port answers GET /metrics; 0 is nowhere.
     metrics_host: str = Field("127.0.0.1", validation_alias="METRICS_HOST")
     metrics_port: int = Field(0, validation_alias="METRICS_PORT", ge=0, le=65535)
-    # A worker takes the queues of this tier alone; unset, all.
-    worker_tier: Literal["free", "pro", "enterprise"] | None = Field(
-        None, validation_alias="WORKER_TIER"
-    )
+    # A worker takes the queues of this tier alone; unset, all. The worker knows the tiers.
+    worker_tier: str | None = Field(None, validation_alias="WORKER_TIER")
 
 
 def service_database_url(server_url: str, service: str) -> str:

@@ -69,6 +69,12 @@ JOB_DONE_AT = Gauge(
     ["service", "job_name"],
     multiprocess_mode="max",
 )
+JOB_INTERVAL = Gauge(
+    "companion_job_interval_seconds",
+    "How long after one run of a job the clock starts the next.",
+    ["service", "job_name"],
+    multiprocess_mode="max",
+)
 RELAY_BATCH_SECONDS = Histogram(
     "companion_relay_batch_seconds",
     "Time from the claim of a batch to the note that the broker has it.",

@@ -90,14 +90,6 @@ class TellsAll:
         return check
 
 
-@dataclass(frozen=True, slots=True)
-class ErrorBody:
-    """A vendor's error, flattened: the words that tell one refusal from another."""
-
-    codes: frozenset[str] = field(default_factory=frozenset)
-    message: str = ""
-
-
 def rows_of(body: Any, name: str) -> list[Any]:
     """The list that a vendor's answer holds under this name; empty for any other shape."""
     rows = body.get(name) if isinstance(body, dict) else None

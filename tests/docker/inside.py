@@ -54,6 +54,7 @@ def main() -> None:
         "user": [os.getuid(), os.getgid()],
         "services": [one for one in SERVICES if importable(f"services.{one}")],
         "unwanted": [one for one in ("pip", "setuptools", "pytest", "deploy") if importable(one)],
+        "kits": [one for one in ("boto3", "hvac") if importable(one)],
         "broken": broken(f"services.{service}") if service in SERVICES else {},
         "writable": [one for one in ("/app", "/usr", "/etc", "/tmp") if writable(one)],
         "programs": programs(),

@@ -96,6 +96,11 @@ def test_all_that_a_service_is_made_of_can_be_imported(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
+def test_the_kits_of_key_services_are_where_keys_are_wrapped(name: str) -> None:
+    assert inside(name)["kits"] == (["boto3", "hvac"] if name in ("keyvault", "tools") else [])
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_certificates_and_time_zones_are_there(name: str) -> None:
     assert inside(name)["authorities"] > 50
     assert inside(name)["zone"] == "Europe/Berlin"

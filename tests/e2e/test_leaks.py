@@ -6,18 +6,22 @@ The operations come from keyvault's own documents, so that a new one is driven h
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import re
 from base64 import b64encode
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import httpx
+import psutil
 import pytest
 import redis
 
 from deploy.companion.programs import SERVICES
+from tests.support.core_dumps import least_core_limit
 from tests.support.leaks import (
     Hunt,
     database_dumps,
@@ -120,6 +124,19 @@ def everywhere(suite: Suite, hunt: Hunt) -> Iterator[tuple[str, bytes]]:
     yield from valkey_contents(addresses.cache_url)
     yield from database_dumps(addresses.database_url, SERVICES)
     yield from process_words(suite.process.pid)
+
+
+def test_no_process_of_the_suite_may_leave_a_core_dump(suite: Suite) -> None:
+    """Not even to a collector, which no limit but 1 keeps away (core(5))."""
+    limits = {}
+    for process in psutil.Process(suite.process.pid).children(recursive=True):
+        # Some end meanwhile.
+        with contextlib.suppress(OSError, psutil.NoSuchProcess):
+            told = Path(f"/proc/{process.pid}/limits").read_text()
+            limits[process.pid] = (process.name(), re.findall(r"core file size\s+(\S+)", told))
+    assert {name for name, _ in limits.values()} >= {"envoy", "postgres"}
+    least = str(least_core_limit())
+    assert {pid: told for pid, told in limits.items() if told[1] != [least]} == {}
 
 
 async def every_kind_of_key_at_every_vendor(suite: Suite, hunt: Hunt) -> None:

@@ -5,15 +5,20 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from statistics import median
 
 import httpx
 import pytest
 
 from deploy.companion.settings import ROOT
 from tests.support.suite import Person, Suite, a_person, running_suite
+
+# What a pause of a busy machine's may add to a median.
+SLACK_SECONDS = 0.1
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
@@ -48,6 +53,16 @@ def pid_of(suite: Suite, name: str) -> int:
     return pid
 
 
+async def timed(person: Person) -> list[float]:
+    """How many seconds each of some questions took; all are answered."""
+    seconds = []
+    for number in range(6):  # three times that is less than pro's limit of a minute
+        began = time.monotonic()
+        assert (await person.ask(f"question {number}")).status_code == 200
+        seconds.append(time.monotonic() - began)
+    return seconds
+
+
 async def test_each_tier_has_its_pool_and_a_stalled_one_stalls_nobody_else(pools: Suite) -> None:
     async with users(pools, "free", "pro") as (free, pro):
         assert (await free.ask("hello")).status_code == 200
@@ -76,11 +91,15 @@ async def test_a_flood_of_the_free_tier_is_refused_and_takes_no_place_of_pro(
             while not (enough.is_set() and seen[429]):
                 seen[(await person.ask("[[sim:first_ms=50]] more")).status_code] += 1
 
+        before = await timed(pro)
         floods = [asyncio.create_task(flood(person)) for person in crowd for _ in range(4)]
-        answers = [await pro.ask(f"question {number}") for number in range(15)]
+        during = await timed(pro)
         enough.set()
         async with asyncio.timeout(20):
             await asyncio.gather(*floods)
-    assert [answer.status_code for answer in answers] == [200] * 15
+        after = await timed(pro)
+    # They share the processors of this machine, and nothing to wait in line for.
+    calm = max(median(before), median(after))
+    assert median(during) < 4 * calm + SLACK_SECONDS, (before, during, after)
     # On a busy machine an admission may come too late; then the free tier waits and pro does not.
     assert set(seen) <= {200, 409, 429, 503}

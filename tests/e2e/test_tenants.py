@@ -17,6 +17,7 @@ import pytest
 from deploy.envoy.gateway import PUBLIC_CALLS
 from tests.support.openapi import Operation
 from tests.support.suite import Person, Suite, a_person
+from tests.support.suite_organisations import confirm_address
 from tests.support.tenants import (
     OWNED,
     Belongings,
@@ -39,6 +40,7 @@ PUBLIC = {(call.method, call.path) for call in PUBLIC_CALLS}
 async def hers(suite: Suite) -> AsyncIterator[Belongings]:
     person = a_person(suite)
     await person.register()
+    await confirm_address(suite, person)
     yield await everything_of(person)
     await person.client.aclose()
 
@@ -48,6 +50,7 @@ async def his(suite: Suite) -> AsyncIterator[Belongings]:
     """As rich as she: whoever has nothing is refused for that alone."""
     person = a_person(suite)
     await person.register()
+    await confirm_address(suite, person)
     yield await everything_of(person)
     await person.client.aclose()
 

@@ -118,8 +118,13 @@ async def impatient(short_directory: Path) -> AsyncIterator[Gateway]:
 
 @pytest.fixture(scope="session")
 async def behind_a_proxy(short_directory: Path) -> AsyncIterator[Gateway]:
-    """A gateway that believes one proxy in front of it, and shields itself from the fourth call."""
+    """A gateway that believes one proxy in front of it, shields itself from the fourth call, and
+    waits a second for answers and three for files."""
     async with a_workplace() as workplace:
         yield await workplace.gateway(
-            room(short_directory, "proxied"), trusted_proxies=1, shield_requests_per_second=2
+            room(short_directory, "proxied"),
+            trusted_proxies=1,
+            shield_requests_per_second=2,
+            answer_timeout_seconds=1,
+            file_seconds=3,
         )

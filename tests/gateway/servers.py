@@ -61,7 +61,7 @@ class StandIn:
         plain = path.partition("?")[0]
         if request.headers.get("Upgrade", "").lower() == "websocket":
             return await self._speak(request, got)
-        if plain.endswith("/sse"):
+        if plain.endswith("/sse") or "events" in request.query:
             return await self._stream(request)
         if plain.endswith("/slow"):
             await asyncio.sleep(3)

@@ -47,6 +47,17 @@ EXPOSED_HEADERS = {
     "x-voice-cached",
     "x-voice-format-fallback",
     "character-cost",
+    # The same limits in the words of the vendors' SDKs.
+    *(
+        f"x-ratelimit-{what}-{kind}"
+        for what in ("limit", "remaining", "reset")
+        for kind in ("requests", "tokens")
+    ),
+    *(
+        f"anthropic-ratelimit-{kind}-{what}"
+        for what in ("limit", "remaining", "reset")
+        for kind in ("requests", "tokens")
+    ),
 }
 STRANGERS = [
     "https://evil.example",

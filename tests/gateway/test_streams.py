@@ -5,6 +5,7 @@ import time
 
 import aiohttp
 import pytest
+from aiohttp import web
 
 from tests.gateway.conftest import Gateway
 from tests.gateway.tokens import a_key, a_token, bearer, unsigned_token
@@ -33,6 +34,55 @@ async def test_a_stream_outlives_the_time_for_ordinary_answers(impatient: Gatewa
     """The gateway waits one second for ordinary answers; this one takes two."""
     answer = await impatient.send("/chat/sse?events=40", headers=bearer(a_token(impatient.key)))
     assert answer.body.count(b"data:") == 40
+
+
+LONG_ANSWERS = [
+    ("/auth/me/export", "auth"),
+    ("/billing/usage/records", "billing"),
+    ("/billing/admin/exports/0198c0de-0000-7000-8000-00000000f11e/file", "billing"),
+]
+
+
+@pytest.mark.parametrize(("path", "service"), LONG_ANSWERS)
+async def test_a_file_may_take_longer_than_an_ordinary_answer(
+    behind_a_proxy: Gateway, path: str, service: str
+) -> None:
+    headers = bearer(a_token(behind_a_proxy.key)) | {"X-Forwarded-For": "203.0.113.1"}
+    answer = await behind_a_proxy.send(f"{path}?events=30", headers=headers)
+    assert (answer.status, answer.body.count(b"data:")) == (200, 30)
+    assert behind_a_proxy.servers[service].last.path == f"{path}?events=30"
+
+
+@pytest.mark.parametrize("path", ["/auth/me", "/billing/usage", "/billing/admin/exports/x"])
+async def test_an_ordinary_answer_may_not(behind_a_proxy: Gateway, path: str) -> None:
+    headers = bearer(a_token(behind_a_proxy.key)) | {"X-Forwarded-For": "203.0.113.2"}
+    answer = await behind_a_proxy.send(f"{path}?events=30", headers=headers)
+    assert 0 < answer.body.count(b"data:") < 30
+
+
+async def test_a_file_is_not_held_open_for_good(behind_a_proxy: Gateway) -> None:
+    """By a reader who takes a little now and then."""
+    headers = bearer(a_token(behind_a_proxy.key)) | {"X-Forwarded-For": "203.0.113.4"}
+    answer = await behind_a_proxy.send("/auth/me/export?events=100", headers=headers)
+    assert 30 < answer.body.count(b"data:") < 100
+
+
+async def test_a_file_of_which_nothing_comes_is_given_up(behind_a_proxy: Gateway) -> None:
+    auth = behind_a_proxy.servers["auth"]
+    headers = bearer(a_token(behind_a_proxy.key)) | {"X-Forwarded-For": "203.0.113.3"}
+    # The keys are known by now.
+    await behind_a_proxy.send("/auth/me", headers=headers)
+    auth.override = _silent
+    try:
+        answer = await behind_a_proxy.send("/auth/me/export", headers=headers)
+    finally:
+        auth.override = None
+    assert (answer.status, answer.json["code"]) == (504, "service_timeout")
+
+
+async def _silent(_request: web.BaseRequest) -> web.StreamResponse:
+    await asyncio.sleep(3)
+    return web.Response()
 
 
 async def test_a_silent_stream_is_given_up(impatient: Gateway) -> None:

@@ -49,6 +49,22 @@ async def test_a_good_token_passes_and_is_forwarded(gateway: Gateway) -> None:
     assert headers["x-tier"] == "free"
 
 
+@pytest.mark.parametrize("path", ["/keys", "/chat/x", "/anthropic/v1/messages"])
+async def test_the_name_of_the_scheme_may_be_small(gateway: Gateway, path: str) -> None:
+    token = a_token(gateway.key)
+    answer = await gateway.send(path, headers={"Authorization": f"bearer {token}"})
+    assert answer.status == 200
+    assert dict(answer.json["headers"])["x-user-id"] == ADA
+
+
+@pytest.mark.parametrize("kind", BAD_TOKENS)
+async def test_a_bad_token_is_refused_however_it_is_announced(gateway: Gateway, kind: str) -> None:
+    bad = BAD_TOKENS[kind](gateway.key)
+    for shown in (f"bearer {bad}", f"bearer Bearer {bad}", f"Bearer bearer {bad}"):
+        answer = await gateway.send("/keys", headers={"Authorization": shown})
+        assert answer.status == 401
+
+
 async def test_a_token_within_the_clock_skew_passes(gateway: Gateway) -> None:
     token = a_token(gateway.key, exp=int(time.time()) - 3)
     assert (await gateway.send("/keys", headers=bearer(token))).status == 200

@@ -3,7 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Collection,
+    Iterable,
+    Mapping,
+    Sequence,
+)
 from contextlib import asynccontextmanager
 from copy import copy
 from dataclasses import dataclass, field, replace
@@ -99,16 +107,19 @@ class PlainPasswords:
         self.hashed: list[str] = []
         self.verified: list[PasswordHash | None] = []
         self.outdated = False
+        self.meanwhile: Callable[[], Awaitable[None]] | None = None
 
-    async def hash(self, password: Password) -> PasswordHash:
+    async def hash(self, password: Password, origin: Origin) -> PasswordHash:
         self.hashed.append(password.text)
         return hash_of(password.text, made=len(self.hashed))
 
-    async def verify(self, password: Password, hash_: PasswordHash | None) -> bool:
+    async def verify(self, password: Password, hash_: PasswordHash | None, origin: Origin) -> bool:
         self.verified.append(hash_)
+        if self.meanwhile is not None:
+            await self.meanwhile()
         return hash_ is not None and hash_.encoded.partition(":")[2] == password.text
 
-    def refuse_if_full(self) -> None:
+    def refuse_if_full(self, origin: Origin) -> None:
         pass
 
     def is_outdated(self, hash_: PasswordHash) -> bool:
@@ -249,6 +260,10 @@ class MemoryUsers:
         claims = [u for u in self._memory.accounts.values() if u.email == name.email]
         return max(claims, key=lambda user: (user.email_verified, user.id), default=None)
 
+    async def claiming(self, address: EmailAddress, *, most: int) -> Sequence[User]:
+        claims = [u for u in self._memory.accounts.values() if u.email == address]
+        return sorted(claims, key=lambda user: user.id, reverse=True)[:most]
+
     async def add(self, user: User) -> None:
         if any(o.username.key == user.username.key for o in self._memory.accounts.values()):
             raise UsernameTaken
@@ -277,7 +292,7 @@ class MemoryUsers:
     async def note_tiers(self, user_ids: Collection[UserId]) -> None:
         self._memory.retiered += user_ids
 
-    async def forget_unproven_before(self, at: datetime, *, most: int) -> int:
+    async def forget_unproven_before(self, at: datetime, *, most: int) -> Sequence[UserId]:
         unproven = [
             user.id
             for user in self._memory.accounts.values()
@@ -285,7 +300,7 @@ class MemoryUsers:
         ][:most]
         for user_id in unproven:
             del self._memory.accounts[user_id]
-        return len(unproven)
+        return unproven
 
 
 class MemorySignIns:
@@ -486,12 +501,17 @@ class RunningAuth:
         return await self.client.post("/auth/register", json=body)
 
     async def login(
-        self, login: str, password: str = PASSWORD, *, device: str = "tests"
+        self,
+        login: str,
+        password: str = PASSWORD,
+        *,
+        device: str = "tests",
+        address: str = "127.0.0.1",
     ) -> httpx.Response:
         return await self.client.post(
             "/auth/login",
             json={"login": login, "password": password},
-            headers={"user-agent": device},
+            headers={"user-agent": device, "x-envoy-external-address": address},
         )
 
     async def refresh(self, token: str) -> httpx.Response:
@@ -553,6 +573,8 @@ async def running_auth(
             # All tests call from one address.
             "login_failures_network": 1_000_000,
             "login_failures_global": 1_000_000,
+            "registrations_network": 1_000_000,
+            "resets_network": 1_000_000,
             **settings,
         }
         if "signing_keys_file" not in values:

@@ -15,6 +15,7 @@ from uuid import UUID
 from services.auth.domain.letter import Letter
 from services.auth.domain.mail import Mail
 from services.auth.domain.mailed_proof import MailedProof, ProofPurpose
+from services.auth.domain.origin import Origin
 from services.auth.domain.password import Password, check_strength
 from services.auth.domain.user import EmailAddress, User, Username
 from shared.ids import UserId
@@ -59,7 +60,7 @@ class MemoryMailedProofs:
         self._memory = memory
 
     async def add(self, proof: MailedProof) -> None:
-        await self.void(proof.user_id, proof.purpose, proof.created_at)
+        await self.void(proof.user_id, {proof.purpose}, proof.created_at)
         self._memory.proofs[proof.token_hash] = proof
 
     async def find(
@@ -78,9 +79,9 @@ class MemoryMailedProofs:
             self._memory.used_proofs.add(token_hash)
         return proof
 
-    async def void(self, user_id: UserId, purpose: ProofPurpose, at: datetime) -> None:
+    async def void(self, user_id: UserId, purposes: Collection[ProofPurpose], at: datetime) -> None:
         for proof in self._memory.proofs.values():
-            if proof.user_id == user_id and proof.purpose is purpose:
+            if proof.user_id == user_id and proof.purpose in purposes:
                 self._memory.used_proofs.add(proof.token_hash)
 
     async def newest_at(self, user_id: UserId, purpose: ProofPurpose) -> datetime | None:
@@ -101,7 +102,9 @@ class MemoryMailedProofs:
 class PlainRules:
     """The rules without the estimate, which is tested by itself."""
 
-    async def check(self, password: Password, *, email: EmailAddress, username: Username) -> None:
+    async def check(
+        self, password: Password, *, email: EmailAddress, username: Username, origin: Origin
+    ) -> None:
         check_strength(password, email_local_part=email.local_part, username=username.text)
 
 

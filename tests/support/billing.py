@@ -270,7 +270,7 @@ class MemoryWork:
         self.charges = MemoryCharges(memory)
         self.details = memory.details
         self.accounts = memory.accounts
-        self.payments = memory.payments
+        self.payments: Any = memory.payments
         self.completeness = _Completeness(memory)
         self.upkeep = _Upkeep(memory)
         self.outside = _Outside(memory)
@@ -483,6 +483,17 @@ class _Outside:
         for event, trouble, _ in held:
             self._memory.held_usage[(reporter, *event.key)] = (event, trouble)
 
+    async def too_late(
+        self, reporter: UserId, events: Sequence[OutsideEvent]
+    ) -> Collection[tuple[str, str]]:
+        return ()
+
+    async def keep_metadata(self, events: Sequence[OutsideEvent]) -> None:
+        return None
+
+    async def forget(self, user_id: UserId, *, most: int) -> bool:
+        return True
+
     async def held(self) -> Sequence[HeldCount]:
         return [HeldCount(t.code, e.meter, 1) for e, t in self._memory.held_usage.values()]
 
@@ -503,17 +514,20 @@ class _Manifests:
         self._memory.hour_manifests += manifests
 
     async def compare(self, *, most: int) -> tuple[int, int]:
-        due = [one for one in self._memory.hour_manifests if not one.matches][:most]
+        due = [one for one in self._memory.hour_manifests if one.announced != one.recorded][:most]
         return len(due), len(due)
 
     async def by_producer(self, period: Period) -> Sequence[ProducerHours]:
         return []
 
     async def mismatched(self, period: Period, *, most: int) -> Sequence[HourManifest]:
-        return [one for one in self._memory.hour_manifests if not one.matches][:most]
+        return [one for one in self._memory.hour_manifests if one.announced != one.recorded][:most]
 
     async def hours_off(self, period: Period) -> Sequence[tuple[str, bool, int]]:
         return self._memory.hours_off
+
+    async def unfinished(self, period: Period) -> Sequence[str]:
+        return []
 
 
 class _Periods:
@@ -531,6 +545,9 @@ class _Periods:
 
     async def add(self, period: ClosedPeriod) -> bool:
         return self._memory.closed.setdefault(period.month, period) is period
+
+    async def given_up(self) -> Mapping[str, datetime]:
+        return {}
 
     async def totals(self, month: Month) -> Totals:
         return Totals(len(self._memory.entries), "0" * 32, [])

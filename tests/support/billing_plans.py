@@ -15,7 +15,6 @@ from services.billing.domain.payment import (
     PaymentId,
     PaymentKind,
     PaymentState,
-    Wish,
 )
 from services.billing.domain.plan_price import PlanPrice, PlanPrices
 from services.billing.domain.subscription import State, Subscription
@@ -55,6 +54,9 @@ class MemorySubscriptions:
 
     async def delete(self, user_id: UserId) -> None:
         self._memory.kept.pop(user_id, None)
+
+    async def began_a_trial(self, user_id: UserId) -> bool:
+        return any(by == user_id and s.state is State.TRIALING for s, by in self._memory.changes)
 
     async def changes_of(self, user_id: UserId) -> Sequence[Subscription]:
         return [change for change, _ in self._memory.changes if change.user_id == user_id]
@@ -101,7 +103,6 @@ class MemoryPayments:
     payers: dict[UserId, Payer] = field(default_factory=dict)
     events: set[tuple[str, str]] = field(default_factory=set)
     cursors: dict[str, str] = field(default_factory=dict)
-    to_tell: list[tuple[Payer, Wish]] = field(default_factory=list)
 
     async def get(self, payment_id: PaymentId) -> Payment | None:
         return self.payments.get(payment_id)
@@ -147,9 +148,6 @@ class MemoryPayments:
 
     async def keep_payer(self, payer: Payer) -> None:
         self.payers[payer.holder] = payer
-
-    async def payers_to_tell(self, *, most: int) -> Sequence[tuple[Payer, Wish]]:
-        return self.to_tell[:most]
 
     async def note(self, news: News) -> bool:
         key = (news.provider, news.event_id)

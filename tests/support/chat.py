@@ -17,6 +17,7 @@ from services.chat.actions.run_turn import RunTurn
 from services.chat.actions.running_turn import RunningTurns
 from services.chat.actions.settle_turn import SettleTurn
 from services.chat.actions.take_turn import TakeTurn
+from services.chat.actions.withdraw_hold import WithdrawHold
 from services.chat.domain.breaker import Breakers
 from services.chat.domain.capabilities import Capabilities
 from services.chat.domain.content import Role, Utterance
@@ -108,16 +109,30 @@ class MemoryTurns:
         self.asked: list[Asked] = []
         self.asked_before: AskedBefore | None = None
         self.cap: int | None = None
+        self.doubted: dict[TurnId, datetime] = {}
         self.failing = 0  # how many settlements the database will refuse
 
-    async def begin(self, session_id: SessionId, user_id: UserId) -> Beginning | None:
+    async def begin(
+        self,
+        session_id: SessionId,
+        user_id: UserId,
+        *,
+        provider: str | None = None,
+        long: Mapping[str, int] | None = None,
+    ) -> Beginning | None:
         session = self.sessions.get(session_id)
         if session is None or session.user_id != user_id:
             return None
         return Beginning(session, tuple(self.history), self.cap)
 
     async def begin_at(
-        self, session_id: SessionId, user_id: UserId, message_id: MessageId
+        self,
+        session_id: SessionId,
+        user_id: UserId,
+        message_id: MessageId,
+        *,
+        provider: str | None = None,
+        long: Mapping[str, int] | None = None,
     ) -> Beginning | None:
         beginning = await self.begin(session_id, user_id)
         return beginning and replace(beginning, asked_before=self.asked_before)
@@ -159,6 +174,10 @@ class MemoryTurns:
         self.facts.extend(facts)
         return True
 
+    async def answer_of(self, hold: Hold) -> Message | None:
+        settlement = self.settled.get(hold.id)
+        return _answer(hold, settlement) if settlement and hold.session_id else None
+
     async def renew(
         self, progress: Mapping[TurnId, tuple[int, str | None]], until: datetime
     ) -> None:
@@ -166,11 +185,18 @@ class MemoryTurns:
             self.progress[id_] = characters
             self.holds[id_] = replace(self.holds[id_], lease_expires_at=until)
 
-    async def orphans(self, now: datetime, *, most: int) -> Sequence[Orphan]:
-        lost = [
+    async def orphans(self, now: datetime, *, doubted_by: datetime, most: int) -> Sequence[Orphan]:
+        expired = [
             h for h in self.holds.values() if h.id not in self.settled and h.lease_expires_at < now
         ]
+        lost = [h for h in expired if h.lease_expires_at <= self._doubted(h, now) <= doubted_by]
         return [Orphan(h, self.progress.get(h.id, 0), None, False) for h in lost[:most]]
+
+    def _doubted(self, hold: Hold, now: datetime) -> datetime:
+        doubted = self.doubted.get(hold.id)
+        if doubted is None or doubted < hold.lease_expires_at:
+            doubted = self.doubted[hold.id] = now
+        return doubted
 
     async def earlier(self, user_id: UserId, idempotency_key: str) -> EarlierTurn | None:
         for hold in self.holds.values():
@@ -220,15 +246,17 @@ class MemoryReservation:
     limits: Sequence[LimitState] = ()
     refunds: int = 0
     settled: list[tuple[int, int | None]] = field(default_factory=list)
+    spent: int | None = None  # of what was given back
 
     @property
     def times_given_back(self) -> int:
         return self.refunds + len(self.settled)
 
-    async def refund(self) -> None:
+    async def refund(self, *, cost_microusd: int | None = None) -> None:
         await asyncio.sleep(0)
         if not self.times_given_back:
             self.refunds += 1
+            self.spent = cost_microusd
 
     async def settle(self, *, tokens: int, cost_microusd: int | None) -> None:
         await asyncio.sleep(0)
@@ -249,7 +277,7 @@ class MemoryAdmission:
     async def admit(
         self, request: AdmissionRequest, *, spent: Callable[[], Awaitable[int]]
     ) -> MemoryReservation:
-        if self.told is not None and self.told != request.tier.name:
+        if self.told is not None and self.told != request.tier.told_as:
             raise TierChanged(self.told)
         if len(self.reservations) >= self.places or request.provider in self.full:
             raise LimitReached("Full.", retry_after=timedelta(seconds=30))
@@ -267,13 +295,18 @@ class MemoryAdmission:
     async def renew(self, reservations: Collection[tuple[UserId, UUID]]) -> None:
         """Nothing expires here."""
 
+    def places_of(self, hold: Hold) -> Sequence[MemoryReservation]:
+        ids = {hold.id, hold.place_at(hold.provider)}
+        made = zip(self.requests, self.reservations, strict=True)
+        return [place for request, place in made if request.reservation in ids]
+
     async def states(
         self, user_id: UserId, tier: Tier, *, now: datetime, cap_microusd: int | None
     ) -> Sequence[LimitState]:
         return ()
 
     async def count_free_call(self, user_id: UserId, tier: Tier, *, now: datetime) -> None:
-        if self.told is not None and self.told != tier.name:
+        if self.told is not None and self.told != tier.told_as:
             raise TierChanged(self.told)
 
     async def tier_told_of(self, user_id: UserId) -> str | None:
@@ -453,6 +486,7 @@ class Desk:
         return OpenTurn(
             turns=self.turns,
             admission=self.admission,
+            withdraw=WithdrawHold(self.turns),
             price=self.price,
             clock=self.clock,
             lease=timedelta(seconds=30),

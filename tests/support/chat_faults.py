@@ -48,7 +48,7 @@ DOORS = (
 @dataclass(frozen=True, slots=True)
 class Want:
     """What a turn has to come to. `code` None is an answer; `calls` is how often the vendor is
-    asked; `outcome` None is any."""
+    asked; `outcome` None is any. `thinks_aloud`: the vendor's thinking is shown."""
 
     code: str | None
     calls: int = 1
@@ -56,6 +56,7 @@ class Want:
     said: Said = "all"
     source: str | None = "provider"
     finish: str | None = None
+    thinks_aloud: bool = False
 
     @property
     def is_told(self) -> bool:
@@ -75,6 +76,13 @@ class Cell:
     @property
     def id(self) -> str:
         return f"{self.vendor}-{self.door.name}-{self.directive or 'fine'}"
+
+    @property
+    def tells_input(self) -> bool:
+        """Whether the vendor had told what it read when it broke off."""
+        kind, _, place = self.directive.partition(",at=")
+        began = {"anthropic": "0", "gemini": "3"}.get(self.vendor)
+        return kind in _BREAKS and self.door.streamed and began is not None and place >= began
 
 
 _KEY = "no_usable_key"
@@ -259,7 +267,8 @@ def _answered(vendor: str, door: Door) -> Iterator[tuple[str, Want]]:
     yield "nousage", Want(None, source="estimated", finish="stop")
     yield "cached=7,reasoning=5", Want(None, finish="stop")
     # Thinking has used up all that there was to say it with.
-    yield "reasoning=40000", Want(None, said="none", finish="length")
+    aloud = vendor == "anthropic" and (door.surface == "dropin" or door.name == "session-sse")
+    yield "reasoning=40000", Want(None, said="none", finish="length", thinks_aloud=aloud)
     if vendor == "gemini":
         blocked = Want("content_blocked", 1, "content_blocked", "none", finish="content_filter")
         if not door.translates:

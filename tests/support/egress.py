@@ -68,6 +68,7 @@ class EgressCall:
     grant: Grant
     method: str
     path: str
+    query: str = ""
 
 
 @dataclass(slots=True)
@@ -125,7 +126,7 @@ class EgressStandIn:
             key = self.own_server_key
         if key is None:
             return _denied(404, "key_not_found")
-        self.calls.append(EgressCall(grant, request.method, request.path))
+        self.calls.append(EgressCall(grant, request.method, request.path, request.query_string))
         if self.out_of_reach.get(grant.user_id):
             self.out_of_reach[grant.user_id] -= 1
             return _lost("remote_connection_failure|delayed_connect_error:_Connection_refused")

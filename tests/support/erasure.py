@@ -56,7 +56,7 @@ class MemoryForgettingWork:
     forgotten: MemoryForgottenUsers = field(default_factory=MemoryForgottenUsers)
     published: list[Event] = field(default_factory=list)
     traces: Any = None
-    utterances: Any = None  # voice's
+    kept_speeches: Any = None  # voice's
     own_settings: Any = None
     clones: Any = None
 

@@ -45,6 +45,7 @@ class StandInStripe:
     declines: bool = False
     down: bool = False
     loses_answers: bool = False
+    refuses: str | None = None  # a subscription that can't be changed, such as one under a schedule
     _answers: dict[str, tuple[dict[str, str], Answer]] = field(default_factory=dict)
     _numbers: count[int] = field(default_factory=lambda: count(1))
 
@@ -237,6 +238,12 @@ class StandInStripe:
         found = self.subscriptions.get(id_)
         if found is None:
             return _missing()
+        if id_ == self.refuses:
+            return _error(400, "invalid_request_error", "It is managed by a schedule.")
+        if set(form) == {"cancel_at_period_end"}:
+            found["cancel_at_period_end"] = form["cancel_at_period_end"] == "true"
+            self.emit("customer.subscription.updated", found)
+            return 200, found
         item = found["items"]["data"][0]
         assert form["items[0][id]"] == item["id"]
         if form["proration_behavior"] == "always_invoice":

@@ -10,18 +10,18 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
-from services.voice.actions.formats_in_plan import FormatsInPlan
-from services.voice.actions.live_speech import LiveWish, SpeakLive
+from services.voice.actions._spoken_before import SpokenBefore
 from services.voice.actions.relay_speech import RelaySpeech
-from services.voice.actions.running_speech import RunningSpeech, RunningSpeeches
 from services.voice.actions.settle_speech import SettleSpeech
 from services.voice.actions.speak import Speak, Wish
-from services.voice.actions.spoken_before import SpokenBefore
+from services.voice.actions.speak_live import LiveWish, SpeakLive
 from services.voice.actions.withdraw_hold import WithdrawHold
 from services.voice.domain.errors import VoiceNotFound
+from services.voice.domain.formats_in_plan import FormatsInPlan
 from services.voice.domain.offline_engine import OfflineEngine
 from services.voice.domain.piece import Alignment, Piece
 from services.voice.domain.ports import Audio, EarlierSpeech, LiveVoice, TimedAudio
+from services.voice.domain.running_speech import RunningSpeech, RunningSpeeches
 from services.voice.domain.script import (
     Manner,
     MannerWish,
@@ -196,6 +196,18 @@ class FakeSpeeches:
         outcome = kept.settlement.outcome if kept.settlement else None
         return EarlierSpeech(kept.hold.id, kept.hold.request_hash, outcome)
 
+    async def forget_keys(self, before: datetime, *, most: int) -> int:
+        old = [
+            kept
+            for kept in self.kept.values()
+            if kept.hold.idempotency_key is not None
+            and kept.settlement is not None
+            and kept.hold.created_at < before
+        ][:most]
+        for kept in old:
+            kept.hold = replace(kept.hold, idempotency_key=None, request_hash=None)
+        return len(old)
+
     def _keyed(self, user_id: UserId, key: str | None) -> _Kept | None:
         return next(
             (
@@ -239,7 +251,7 @@ class FakeAdmission:
     async def admit(
         self, user_id: UserId, tier: Tier, characters: int, *, now: datetime, reservation: UUID
     ) -> FakeReservation:
-        if self.told is not None and self.told != tier.name:
+        if self.told is not None and self.told != tier.told_as:
             raise TierChanged(self.told)
         if self.refuses:
             raise LimitReached("The limit of your tier is reached.", retry_after=timedelta(1))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -113,6 +113,9 @@ class FakeClones:
     async def forget(self, clone_id: CloneId) -> bool:
         return self.kept.pop(clone_id, None) is not None
 
+    async def forget_keys(self, before: datetime, *, most: int) -> int:
+        return 0
+
     async def forget_lost(self, begun_before: datetime, *, most: int) -> int:
         return 0
 
@@ -129,6 +132,7 @@ class FakeStudio:
     made: list[tuple[CloneOrder, Sequence[Sample]]] = field(default_factory=list)
     removed: list[VoiceId] = field(default_factory=list)
     queries: list[VoiceQuery] = field(default_factory=list)
+    meanwhile: Callable[[], None] = lambda: None
 
     async def search(self, query: VoiceQuery, *, by: OnBehalfOf) -> VoicePage:
         self.queries.append(query)
@@ -145,6 +149,7 @@ class FakeStudio:
     async def remove(self, voice_id: VoiceId, *, by: OnBehalfOf) -> bool:
         if self.failure is not None:
             raise self.failure
+        self.meanwhile()
         self.removed.append(voice_id)
         return True
 
@@ -162,12 +167,25 @@ class FakeExaminer:
         return Recording("audio/wav", ".wav", timedelta(seconds=self.seconds), f"{position:064}")
 
 
+class FakeKept:
+    """How many speeches are kept of each user."""
+
+    def __init__(self) -> None:
+        self.of: dict[UserId, int] = {}
+
+    async def erase_spoken(self, user_id: UserId, *, before: datetime, most: int) -> int:
+        erased = min(most, self.of.get(user_id, 0))
+        self.of[user_id] = self.of.get(user_id, 0) - erased
+        return erased
+
+
 class VoiceRoom:
     """The verbs around voices, on in-memory ports."""
 
     def __init__(self, *known: Voice) -> None:
         self.own_settings = FakeOwnSettings()
         self.clones = FakeClones()
+        self.kept_speeches = FakeKept()
         self.published: list[Event] = []
         self.studio = FakeStudio()
         self.provider = FakeProvider(known=known or VOICES)

@@ -125,6 +125,7 @@ def _fill(draft: Path, estate: Estate, passphrase: str | None) -> Manifest:
     packed = None if passphrase is None else _packed(estate.secrets)
     with consistent_cut(estate.databases) as snapshots:
         moments = [snapshot.at for snapshot in snapshots.values()]
+        _require_archive(snapshots["billing"], estate.archive)
         with ThreadPoolExecutor(_AT_ONCE) as pool:
             dumps = {
                 name: pool.submit(_dump, estate.databases[name], snapshot, draft / f"{name}.dump")
@@ -216,6 +217,23 @@ def _rows(snapshot: Snapshot, sql: str) -> list[tuple[object, ...]]:
     with snapshot.connection.cursor() as cursor:
         cursor.execute(sql)
         return cursor.fetchall()
+
+
+def _require_archive(billing: Snapshot, folder: Path | None) -> None:
+    """That what the ledger has put into files is where it is looked for. Raises CompanionError."""
+    rows = _rows(
+        billing,
+        "select partition from ledger_archive where state in ('exported', 'verified', 'dropped')",
+    )
+    names = [f"{name}.parquet" for (name,) in rows]
+    # A container's folder is there and empty where its mount was misspelt.
+    if not names or (folder is not None and any((folder / name).is_file() for name in names)):
+        return
+    where = "BILLING_LEDGER_ARCHIVE_DIR is not set" if folder is None else f"none is in {folder}"
+    raise CompanionError(
+        f"The ledger has {len(names)} partitions in files, and {where}.",
+        "BILLING_LEDGER_ARCHIVE_DIR must name their folder here, too (docs/backup.md).",
+    )
 
 
 def _copy_archive(archive: Path | None, target: Path) -> None:

@@ -9,19 +9,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from uuid import UUID
 
+from deploy.companion import console_settings
 from deploy.companion.backup.estate import Estate
 from deploy.companion.data_dir import replace_private
 from deploy.companion.databases import connect
 from deploy.companion.errors import CompanionError
 from deploy.companion.installation import Installation
-from deploy.companion.service_settings import read_settings
 from services.auth.domain.erasure import Erasure
 from services.auth.domain.errors import AccountGone
 from services.auth.settings import Settings
@@ -91,6 +90,8 @@ async def _replay(settings: Settings, erasures: Iterable[Erasure]) -> Replayed:
             except AccountGone:
                 gone.append(erasure.user_id)
             except ExpectedFailure as failure:
+                if failure.retryable:
+                    raise
                 # The only owner of an organisation once more: somebody must decide about that.
                 refused[erasure.user_id] = failure.code
     return Replayed(again, gone, refused)
@@ -98,38 +99,12 @@ async def _replay(settings: Settings, erasures: Iterable[Erasure]) -> Replayed:
 
 def settings_of(installation: Installation) -> Settings:
     """auth's settings in the embedded default."""
-    return _settings(installation.environment(installation.role("auth")))
+    return console_settings.settings_of_installation("auth", Settings, installation)
 
 
 def settings_of_deployment(secrets: Path) -> Settings:
-    """auth's settings as far as its secrets tell them, which is enough to delete."""
-    folder = secrets / "auth"
-    try:
-        addresses = {
-            name.upper(): (folder / name).read_text("utf-8").strip()
-            for name in ("database_url", "cache_url", "broker_url")
-        }
-    except OSError as error:
-        raise CompanionError(f"auth's secrets can't be read from {folder}.") from error
-    return _settings(
-        {
-            **addresses,
-            "JWKS_URL": "http://auth:8000/.well-known/jwks.json",
-            "IDENTITY_KEY_FILE": str(folder / "identity.pem"),
-            "IDENTITY_TRUST_FILE": str(folder / "identities.json"),
-            "AUTH_SIGNING_KEYS_FILE": str(folder / "signing_keys.json"),
-        }
-    )
-
-
-def _settings(environment: Mapping[str, str]) -> Settings:
-    before = dict(os.environ)
-    os.environ.update(environment)
-    try:
-        return read_settings(Settings)
-    finally:
-        os.environ.clear()
-        os.environ.update(before)
+    """auth's settings in the deployment with these secrets."""
+    return console_settings.settings_of_deployment("auth", Settings, secrets)
 
 
 def _line(erasure: Erasure) -> str:

@@ -139,7 +139,7 @@ def restore_deployment(
     with _opened(source) as folder:
         manifest = _checked(folder)
         tar = None
-        if not secrets.exists() or not any(secrets.iterdir()):
+        if _is_to_be_filled(secrets):
             tar = _unsealed(folder, manifest, passphrase)
             if tar is None:
                 raise CompanionError(
@@ -267,8 +267,21 @@ def _unsealed(folder: Path, manifest: Manifest, passphrase: str | None) -> bytes
     return unseal(sealed.read_bytes(), passphrase, manifest.binding)
 
 
+def _is_to_be_filled(secrets: Path) -> bool:
+    """Whether no secrets are there, or only some, because a restore was broken off."""
+    if not secrets.exists() or _draft_in(secrets).exists():
+        return True
+    return not any(secrets.iterdir())
+
+
+def _draft_in(folder: Path) -> Path:
+    return folder / ".restored"
+
+
 def _unpack_secrets(tar: bytes, target: Path, *, keep_owners: bool = False) -> None:
-    draft = target.with_name(f".{target.name}.restored")
+    """A folder that is there already may be a container's, which can't be exchanged: it is filled,
+    and its draft is in it until all is in place."""
+    draft = _draft_in(target) if target.exists() else target.with_name(f".{target.name}.restored")
     shutil.rmtree(draft, ignore_errors=True)
     draft.mkdir(mode=0o700, parents=True)
     try:
@@ -287,9 +300,26 @@ def _unpack_secrets(tar: bytes, target: Path, *, keep_owners: bool = False) -> N
     for path in (*draft.rglob("*"), draft):
         sync_file(path)
     if target.exists():
-        target.rmdir()
-    draft.rename(target)
+        _fill_in_place(draft, target)
+    else:
+        draft.rename(target)
     sync_file(target.parent)
+
+
+def _fill_in_place(draft: Path, target: Path) -> None:
+    sync_file(target)
+    for path in list(draft.iterdir()):
+        place = target / path.name
+        # Of a restore that was broken off.
+        shutil.rmtree(place, ignore_errors=True)
+        path.rename(place)
+    state = draft.stat()
+    if os.geteuid() == 0:
+        os.chown(target, state.st_uid, state.st_gid)
+    with contextlib.suppress(PermissionError):  # somebody else's, who lets us write
+        target.chmod(0o700)
+    draft.rmdir()
+    sync_file(target)
 
 
 def _fill(folder: Path, manifest: Manifest, estate: Estate, tell: Tell) -> int:

@@ -117,6 +117,8 @@ def restore(
         f"Restored as of {done.manifest.at} in {done.seconds:.1f} s. {done.sent_again} events are "
         "sent once more when it starts; those that had arrived change nothing."
     )
+    if not done.with_secrets:
+        typer.echo("The secrets that were here stay as they are; none came out of the backup.")
     if erasures is None:
         typer.echo(
             "Accounts that were deleted since are back: give --erasures next time, or run "
@@ -170,6 +172,9 @@ def drill(
 
 
 def _tell_replayed(replayed: Replayed) -> None:
-    typer.echo(f"{len(replayed.again)} deleted accounts had come back and are deleted again.")
+    typer.echo(
+        f"{len(replayed.again)} deleted accounts had come back and are deleted again; "
+        f"{len(replayed.not_there)} had not."
+    )
     for user_id, code in replayed.refused.items():
         typer.echo(f"NOT deleted: {user_id}: {code}. Decide, and run it again.", err=True)

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
-from typing import Annotated
+from collections.abc import Coroutine
+from typing import Annotated, Any, TypeVar
 
 import typer
+
+T = TypeVar("T")
 
 app = typer.Typer(no_args_is_help=True, help="Dead events: list, show, send again.")
 
@@ -27,7 +30,7 @@ def list_(
 
     servers, waiting = Servers.find(), 0
     for name in [_known(service)] if service else SERVICES:
-        for event in asyncio.run(list_dead(servers, name, most=most, with_replayed=with_replayed)):
+        for event in _run(list_dead(servers, name, most=most, with_replayed=with_replayed)):
             waiting += event.replayed_at is None
             state = "sent again" if event.replayed_at else "waits"
             typer.echo(
@@ -46,7 +49,7 @@ def show(service: Service, number: Number) -> None:
     from deploy.companion.dead_letters import find_dead
     from deploy.companion.servers import Servers
 
-    event = asyncio.run(find_dead(Servers.find(), _known(service), number))
+    event = _run(find_dead(Servers.find(), _known(service), number))
     typer.echo(f"{event.task}, put aside at {event.stored_at:%Y-%m-%d %H:%M:%S %Z}")
     typer.echo(f"reason: {event.reason}")
     typer.echo(json.dumps(event.body, indent=2))
@@ -58,8 +61,19 @@ def replay(service: Service, number: Number) -> None:
     from deploy.companion.dead_letters import replay as send_again
     from deploy.companion.servers import Servers
 
-    queue = asyncio.run(send_again(Servers.find(), _known(service), number))
+    queue = _run(send_again(Servers.find(), _known(service), number))
     typer.echo(f"Sent to {queue}.")
+
+
+def _run(work: Coroutine[Any, Any, T]) -> T:
+    """To its end. Raises CompanionError."""
+    from deploy.companion.errors import CompanionError
+    from shared.errors import ExpectedFailure
+
+    try:
+        return asyncio.run(work)
+    except ExpectedFailure as failure:
+        raise CompanionError(failure.message) from failure
 
 
 def _known(service: str) -> str:

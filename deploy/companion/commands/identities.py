@@ -15,7 +15,10 @@ app = typer.Typer(no_args_is_help=True, help="The keys by which services know ea
 
 Folder = Annotated[
     Path | None,
-    typer.Option(help="A deployment's folder, or one with trusted.json; default: the data's own."),
+    typer.Option(
+        help="A deployment's folder, or one with trusted.json; default: what COMPANION_SECRETS "
+        "names, else the data's own."
+    ),
 ]
 
 
@@ -73,11 +76,13 @@ def rotate(
 
 
 def _of(folder: Path | None) -> Identities:
+    from deploy.companion.console_settings import deployment_folder
     from deploy.companion.data_dir import DataDir
     from deploy.companion.deployment import DeployedIdentities
     from deploy.companion.identities import Identities
     from deploy.companion.settings import Settings
 
+    folder = folder or deployment_folder()
     if folder is not None and DeployedIdentities.is_at(folder):
         return DeployedIdentities(folder)
     return Identities(folder or DataDir(Settings.from_environment().data_dir).identities)

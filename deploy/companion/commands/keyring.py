@@ -23,8 +23,15 @@ WaitSeconds = Annotated[
 
 
 @app.callback()
-def keyring() -> None:
+def keyring(
+    context: typer.Context,
+    file: Annotated[
+        Path | None,
+        typer.Option(help="The keyring, where it is not at its place: a copy that goes back."),
+    ] = None,
+) -> None:
     """The vault's keyring: made once; its versions follow each other while everything runs."""
+    context.obj = file
 
 
 @app.command()
@@ -46,11 +53,11 @@ def init(
 
 
 @app.command()
-def status() -> None:
+def status(context: typer.Context) -> None:
     """List the versions, how many data keys each wraps, and which processes know which."""
     from deploy.companion.key_rotation import status as look
 
-    keys, rotation = asyncio.run(look())
+    keys, rotation = asyncio.run(look(context.obj))
     for version in sorted(keys.versions.keys() | rotation.data_keys.keys()):
         state = keys.versions[version].value if version in keys.versions else "unknown"
         line = f"version {version}  {state:8}  {rotation.data_keys.get(version, 0)} data keys"
@@ -62,14 +69,14 @@ def status() -> None:
 
 
 @app.command()
-def add() -> None:
+def add(context: typer.Context) -> None:
     """Put a new version on standby. First step of a rotation; nothing uses it yet.
 
     Back the keyring up now: from `activate` on, this version is needed.
     """
     from deploy.companion.key_rotation import add as put
 
-    version = asyncio.run(put())
+    version = asyncio.run(put(context.obj))
     typer.echo(
         f"Version {version} is on standby. Back the keyring up, bring it to every machine that "
         "runs a keyvault, then: companion keyring activate."
@@ -78,6 +85,7 @@ def add() -> None:
 
 @app.command()
 def activate(
+    context: typer.Context,
     version: Annotated[
         int | None, typer.Argument(help="Which one; the one on standby if not said.")
     ] = None,
@@ -86,16 +94,16 @@ def activate(
     """Let the version on standby wrap what is new, once every running keyvault knows it."""
     from deploy.companion.key_rotation import activate as use
 
-    active = asyncio.run(use(version, wait_seconds=wait_seconds, tell=typer.echo))
+    active = asyncio.run(use(version, wait_seconds=wait_seconds, tell=typer.echo, file=context.obj))
     typer.echo(f"Version {active} wraps what is new. Next: companion keyring rewrap.")
 
 
 @app.command()
-def rewrap() -> None:
+def rewrap(context: typer.Context) -> None:
     """Bring all data keys under the active version. May be stopped, run again, and run twice."""
     from deploy.companion.key_rotation import rewrap as move
 
-    progress = asyncio.run(move(_ProgressLine()))
+    progress = asyncio.run(move(_ProgressLine(), context.obj))
     if sys.stderr.isatty():
         typer.echo(err=True)
     typer.echo(
@@ -113,6 +121,7 @@ def rewrap() -> None:
 
 @app.command()
 def retire(
+    context: typer.Context,
     version: Annotated[int, typer.Argument(help="The version that nothing is wrapped with.")],
     wait_seconds: WaitSeconds = 60,
 ) -> None:
@@ -123,7 +132,7 @@ def retire(
     """
     from deploy.companion.key_rotation import retire as close
 
-    asyncio.run(close(version, wait_seconds=wait_seconds, tell=typer.echo))
+    asyncio.run(close(version, wait_seconds=wait_seconds, tell=typer.echo, file=context.obj))
     typer.echo(
         f"Version {version} opens nothing more. Destroy it once no backup of the database is kept "
         "that needs it: only then are deleted keys gone from the backups, too."

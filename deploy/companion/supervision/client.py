@@ -16,7 +16,7 @@ _TIMEOUT_SECONDS = 10
 
 
 class SupervisorGone(Exception):
-    """supervisord does not answer: it has ended, or is not up yet."""
+    """supervisord does not answer: it has ended or is about to, or is not up yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,14 +111,18 @@ class SupervisorClient:
         except xmlrpc.client.Fault as fault:
             # A process that is already as it was asked to be, or that ended at once: its state
             # tells, and callers look at it.
-            if fault.faultString.partition(":")[0] in _HARMLESS:
+            said = fault.faultString.partition(":")[0]
+            if said in _HARMLESS:
                 return None
+            # It is stopping everything, and answers nothing else any more.
+            if said == "SHUTDOWN_STATE":
+                raise SupervisorGone from fault
             raise CompanionError(f"supervisord refuses: {fault.faultString}.") from fault
         except (OSError, http.client.HTTPException, xmlrpc.client.ProtocolError) as error:
             raise SupervisorGone from error
 
 
-_HARMLESS = {"ALREADY_STARTED", "NOT_RUNNING", "SPAWN_ERROR", "SHUTDOWN_STATE"}
+_HARMLESS = {"ALREADY_STARTED", "NOT_RUNNING", "SPAWN_ERROR"}
 
 
 class _UnixConnection(http.client.HTTPConnection):

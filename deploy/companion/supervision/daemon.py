@@ -16,6 +16,8 @@ import sys
 from supervisor import supervisord
 from supervisor.options import ServerOptions
 
+from shared.core_dumps import forbid_core_dumps
+
 _PR_SET_PDEATHSIG = 1
 _OPEN_FILES = 65536
 
@@ -45,6 +47,8 @@ def main() -> None:
     # Logs and whatever a process writes are for this user alone.
     os.umask(0o077)
     _allow_many_open_files()
+    # The egress sees every key, and the engines see all the rest.
+    forbid_core_dumps()
     options = _Options()
     options.realize(sys.argv[1:], doc=supervisord.__doc__)
     options.first = True

@@ -65,11 +65,17 @@ class Session:
         """Stop the processes, the last stage first, and then supervisord."""
         if self._process is None:
             return
-        with contextlib.suppress(SupervisorGone):
+        # It may be stopping them already, one after the other: systemd tells every process to end.
+        patience = sum(self._patience(stage) for stage in Stage)
+        try:
             for stage in reversed(Stage):
                 self._stop(stage)
             self.client.shut_down()
-        self._end(self._process)
+            patience = 0
+        except SupervisorGone:
+            pass
+        finally:
+            self._end(self._process, patience + _END_SECONDS)
 
     def of_stage(self, stage: Stage) -> list[Program]:
         """The processes that start and stop together."""
@@ -89,15 +95,17 @@ class Session:
         for program in programs:
             self.client.stop(program.address)
         # supervisord kills who takes too long.
-        patience = max((program.role.stop_seconds for program in programs), default=0)
-        deadline = time.monotonic() + patience + 2
+        deadline = time.monotonic() + self._patience(stage) + 2
         while programs and time.monotonic() < deadline:
             states = self.client.processes()
             programs = [p for p in programs if not states[p.name].is_stopped]
             time.sleep(_POLL_SECONDS if programs else 0)
 
-    def _end(self, process: subprocess.Popen[bytes]) -> None:
-        deadline = time.monotonic() + _END_SECONDS
+    def _patience(self, stage: Stage) -> int:
+        return max((program.role.stop_seconds for program in self.of_stage(stage)), default=0)
+
+    def _end(self, process: subprocess.Popen[bytes], seconds: float) -> None:
+        deadline = time.monotonic() + seconds
         while process.poll() is None and time.monotonic() < deadline:
             # Any question wakes it; by itself it looks up once a second.
             with contextlib.suppress(SupervisorGone):

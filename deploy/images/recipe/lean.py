@@ -38,6 +38,8 @@ UNREAD = (
     "pillow.libs/libavif*",
     "font_source_sans_pro/files/*.otf",
 )
+# Of the hundreds that botocore describes: KMS, and where credentials for it come from.
+AWS_SERVICES = {"kms", "signin", "sso", "sso-oidc", "sts"}
 
 
 def take_out(folder: Path) -> None:
@@ -47,6 +49,9 @@ def take_out(folder: Path) -> None:
     for pattern in UNREAD_FILES:
         for found in folder.rglob(pattern):
             found.unlink()
+    for service in folder.glob("botocore/data/*/"):
+        if service.name not in AWS_SERVICES:
+            shutil.rmtree(service)
 
 
 def link_twins(folder: Path) -> None:

@@ -6,8 +6,12 @@ from pathlib import Path
 
 REQUIREMENTS = Path("/requirements")
 COMMON = "keyvault"
-# The simulator of vendors is an aiohttp server, as chat's egress client is aiohttp too.
-BORROWED = {"simulator": "chat"}
+BORROWED = {
+    # The simulator of vendors is an aiohttp server, as chat's egress client is aiohttp too.
+    "simulator": "chat",
+    # What keyvault has for itself are the kits of the key services that may hold its keys.
+    "keyvault": "key-services",
+}
 
 
 class PinsDiffer(Exception):

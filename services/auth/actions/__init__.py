@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from services.auth.actions.accept_invitation import AcceptInvitation
 from services.auth.actions.accept_invitation_with_password import AcceptInvitationWithPassword
+from services.auth.actions.assign_role import AssignRole
 from services.auth.actions.authorize_client import AuthorizeClient
 from services.auth.actions.begin_totp import BeginTotp
 from services.auth.actions.carry_first_step import CarryFirstStep
@@ -18,6 +19,7 @@ from services.auth.actions.create_organisation import CreateOrganisation
 from services.auth.actions.delete_account import DeleteAccount
 from services.auth.actions.delete_organisation import DeleteOrganisation
 from services.auth.actions.describe_server import DescribeServer
+from services.auth.actions.disable_account import DisableAccount, EnableAccount
 from services.auth.actions.disable_client import DisableClient
 from services.auth.actions.end_sign_in import EndSignIn
 from services.auth.actions.exchange_personal_token import ExchangePersonalToken
@@ -118,6 +120,9 @@ class Actions:
     list_clients: ListClients
     disable_client: DisableClient
     create_operator: CreateOperator
+    disable_account: DisableAccount
+    enable_account: EnableAccount
+    assign_role: AssignRole
     publish_signing_keys: PublishSigningKeys
     look_up_user: LookUpUser
     create_organisation: CreateOrganisation

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
+from services.auth.actions.assign_seats import require_free_seat, tell_assigned
 from services.auth.actions.enter_organisation import Entered
-from services.auth.actions.seats import free_seat, tell_assigned
 from services.auth.domain.audit import AuditEntry
 from services.auth.domain.errors import (
     AccountGone,
@@ -43,7 +43,7 @@ class AcceptInvitation:
             user = await work.users.get(by)
             _check(user, invitation)
             assert user is not None
-            await free_seat(work, organisation)
+            await require_free_seat(work, organisation)
             member = Member.joining(organisation.id, user, invitation.role, now).seated(now)
             await work.members.add(member)
             await work.invitations.save(invitation.accepted(now))

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
+from services.auth.actions.assign_seats import assign_seat, release_seats
 from services.auth.actions.enter_organisation import Entered, enter
-from services.auth.actions.seats import give_seat, take_seats
 from services.auth.domain.audit import AuditEntry
 from services.auth.domain.errors import LastOwner, MemberNotFound
 from services.auth.domain.membership import OrganisationRole
@@ -84,9 +84,9 @@ class _Acting:
         organisation = self.entered.organisation
         self.entered.actor.require_rule_over(member.role)
         if seated:
-            member = await give_seat(self.work, organisation, member, self.at)
+            member = await assign_seat(self.work, organisation, member, self.at)
         else:
-            await take_seats(self.work, organisation, [member])
+            await release_seats(self.work, organisation, [member])
             member = member.without_seat()
         await self._note("member.seated" if seated else "member.unseated", member)
         return member

@@ -10,7 +10,7 @@ from services.auth.domain.attempts import failures_at_password_change
 from services.auth.domain.audit import AuditEntry
 from services.auth.domain.errors import WrongPassword
 from services.auth.domain.mail import Mail, MailKind
-from services.auth.domain.mailed_proof import ProofPurpose
+from services.auth.domain.mailed_proof import OPEN_THE_ACCOUNT
 from services.auth.domain.origin import Origin
 from services.auth.domain.password import Password, PasswordHash
 from services.auth.domain.ports import NewUnitOfWork, PasswordRules, UnitOfWork
@@ -37,9 +37,9 @@ class ChangePassword:
         origin: Origin,
     ) -> None:
         """Raises WrongPassword, PasswordRefused, TooManyAttempts, PasswordsBusy or AccountGone."""
-        user = await self.confirm(user_id, current)
-        await self.rules.check(new, email=user.email, username=user.username)
-        hash_ = await self.confirm.passwords.hash(new)
+        user = await self.confirm(user_id, current, origin)
+        await self.rules.check(new, email=user.email, username=user.username, origin=origin)
+        hash_ = await self.confirm.passwords.hash(new, origin)
         async with self.unit_of_work() as work:
             await self._replace(work, user, hash_, keep, origin)
 
@@ -55,8 +55,8 @@ class ChangePassword:
         await check_late(work, subject, self.confirm.limit, self.confirm.clock)
         await work.users.save(user.with_password(hash_, now))
         await work.sign_ins.end_all_of(user.id, EndReason.PASSWORD_CHANGED, now, but=keep)
-        # A mail with which the password could be replaced again may be in the wrong hands.
-        await work.mailed_proofs.void(user.id, ProofPurpose.RESET_PASSWORD, now)
+        # A mail with which the account could be had again may be in the wrong hands.
+        await work.mailed_proofs.void(user.id, OPEN_THE_ACCOUNT, now)
         await work.login_failures.forget(subject)
         await work.audit.note(AuditEntry.of_user("password.changed", user.id, now, origin))
         await work.mails.add(Mail.about(MailKind.PASSWORD_CHANGED, user, now, origin), to=user)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from services.auth.actions.limit_guesses import count_failure
 from services.auth.domain.attempts import AttemptLimit, failures_at_password_change
 from services.auth.domain.errors import AccountGone, WrongPassword
+from services.auth.domain.origin import Origin
 from services.auth.domain.password import Password
 from services.auth.domain.ports import NewUnitOfWork, Passwords
 from services.auth.domain.user import User
@@ -23,10 +24,10 @@ class ConfirmPassword:
     limit: AttemptLimit
     clock: Clock
 
-    async def __call__(self, user_id: UserId, password: Password) -> User:
+    async def __call__(self, user_id: UserId, password: Password, origin: Origin) -> User:
         """Raises WrongPassword, TooManyAttempts, PasswordsBusy or AccountGone."""
         user = await self._look_up(user_id)
-        if not await self.passwords.verify(password, user.password):
+        if not await self.passwords.verify(password, user.password, origin):
             await self._count_failure(user_id)
             raise WrongPassword
         return user

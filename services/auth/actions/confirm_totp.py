@@ -10,6 +10,7 @@ from services.auth.domain.attempts import AttemptLimit, failures_at_second_facto
 from services.auth.domain.audit import AuditEntry
 from services.auth.domain.errors import AccountGone, TotpActive, TotpNotBegun, WrongOtp
 from services.auth.domain.mail import Mail, MailKind
+from services.auth.domain.mailed_proof import OPEN_THE_ACCOUNT
 from services.auth.domain.origin import Origin
 from services.auth.domain.ports import NewUnitOfWork, UnitOfWork
 from services.auth.domain.second_factor import OTP, RecoveryCode
@@ -68,6 +69,7 @@ class ConfirmTotp:
     async def _tell(self, work: UnitOfWork, user: User, keep: SignInId, origin: Origin) -> None:
         now = self.clock.now()
         await work.sign_ins.end_all_of(user.id, EndReason.SECOND_FACTOR_CHANGED, now, but=keep)
+        await work.mailed_proofs.void(user.id, OPEN_THE_ACCOUNT, now)
         acting = await work.sign_ins.get(keep)
         if acting is not None:
             # The password was not asked for again, so the proof is as old as it was.

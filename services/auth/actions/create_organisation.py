@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from services.auth.actions.assign_seats import tell_assigned
 from services.auth.actions.enter_organisation import Entered
-from services.auth.actions.seats import tell_assigned
 from services.auth.domain.audit import AuditEntry
 from services.auth.domain.errors import AccountGone
 from services.auth.domain.membership import OrganisationRole

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from services.auth.actions.seats import take_seats
+from services.auth.actions.assign_seats import release_seats
 from services.auth.domain.audit import AuditEntry
 from services.auth.domain.organisation import Organisation, OrganisationId, losing_their_seats
 from services.auth.domain.ports import NewUnitOfWork, UnitOfWork
@@ -60,7 +60,7 @@ class FollowSubscriptions:
         await work.organisations.save(after)
         seated = await work.members.seated(after.id)
         losing = losing_their_seats(seated, after.seats)
-        await take_seats(work, after, losing)
+        await release_seats(work, after, losing)
         if after.tier != present.tier:
             await work.users.note_tiers([member.user_id for member in seated])
         await work.audit.note(

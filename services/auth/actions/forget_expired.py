@@ -7,11 +7,17 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Protocol
 
+from services.auth.domain.erasure import Erasure, Receipt
 from services.auth.domain.ports import NewUnitOfWork, UnitOfWork
 from services.auth.domain.sign_in import ACCESS_OUTLIVES_SESSION
 from shared.clock import Clock
+from shared.erasure import ErasureId
+from shared.events.user import UserDeleted
+from shared.ids import UserId, uuid7
+from shared.tiers import DEFAULT_TIER
 
 _BATCH = 5_000
+_ACCOUNTS_BATCH = 200
 # So that an owner who asks what happened on their account last month can still be told.
 _SIGN_INS_KEPT = timedelta(days=30)
 # Accounts whose address nobody has proven, and to which nobody has signed in.
@@ -57,8 +63,19 @@ class ForgetExpired:
                 forgotten = await kept(work).forget_before(before, most=_BATCH)
 
     async def _forget_unproven(self, before: datetime) -> None:
-        # No other service has ever heard of them: nobody had a token.
-        forgotten = _BATCH
-        while forgotten == _BATCH:
+        """Nobody ever had a token of them, but other services have heard that they exist."""
+        forgotten = _ACCOUNTS_BATCH
+        while forgotten == _ACCOUNTS_BATCH:
             async with self.unit_of_work() as work:
-                forgotten = await work.users.forget_unproven_before(before, most=_BATCH)
+                gone = await work.users.forget_unproven_before(before, most=_ACCOUNTS_BATCH)
+                for user_id in gone:
+                    await self._have_forgotten(work, user_id)
+            forgotten = len(gone)
+
+    async def _have_forgotten(self, work: UnitOfWork, user_id: UserId) -> None:
+        # Nobody gets the receipt: whoever opened the account has never come back.
+        receipt = Receipt.fresh()
+        erasure = Erasure(ErasureId(uuid7()), user_id, receipt.hash, self.clock.now())
+        await work.erasures.add(erasure)
+        event = UserDeleted(user_id=user_id, erasure_id=erasure.id)
+        work.publish(event, subject=user_id, tier=DEFAULT_TIER.name)

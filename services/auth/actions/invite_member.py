@@ -7,11 +7,18 @@ from datetime import datetime
 
 from services.auth.actions.enter_organisation import Entered, enter
 from services.auth.domain.audit import AuditEntry
-from services.auth.domain.errors import AlreadyAMember, InvitedTooOften, TooManyInvitations
+from services.auth.domain.errors import (
+    AlreadyAMember,
+    EmailNotVerified,
+    InvitedTooMany,
+    InvitedTooOften,
+    TooManyInvitations,
+)
 from services.auth.domain.mail import Mail, MailKind
 from services.auth.domain.membership import OrganisationRole
 from services.auth.domain.organisation import (
     INVITATIONS_COUNTED_FOR,
+    INVITATIONS_OF_ONE_MEMBER,
     INVITATIONS_TO_ONE_ADDRESS,
     MOST_OPEN_INVITATIONS,
     Act,
@@ -44,16 +51,19 @@ class InviteMember:
         origin: Origin,
         proof: FreshProof,
     ) -> Invitation:
-        """Raises InvalidEmail, OrganisationNotFound, OrganisationRoleRequired, AlreadyAMember,
-        TooManyInvitations, InvitedTooOften, or what `proof` raises for a future owner."""
+        """Raises InvalidEmail, OrganisationNotFound, OrganisationRoleRequired, EmailNotVerified,
+        AlreadyAMember, TooManyInvitations, InvitedTooOften, InvitedTooMany, or what `proof` raises
+        for a future owner."""
         address, now = EmailAddress.parse(email), self.clock.now()
         async with self.unit_of_work() as work:
             entered = await enter(work, organisation_id, by)
             entered.actor.require(Act.INVITE)
             entered.actor.require_rule_over(role)
+            await _refuse_unproven(work, by)
             if role is OrganisationRole.OWNER:
                 await proof()
             await _make_room(work, organisation_id, address, now)
+            await _count(work, by, now)
             token = InvitationToken.fresh()
             invitation = Invitation.to(address, role, token, by=entered.actor, at=now)
             await work.invitations.add(invitation)
@@ -70,6 +80,22 @@ class InviteMember:
                 )
             )
         return invitation
+
+
+async def _refuse_unproven(work: UnitOfWork, by: UserId) -> None:
+    """Our mails to strangers, with words of the sender's own choice, have a sender who is known."""
+    user = await work.users.get(by)
+    if user is None or not user.email_verified:
+        raise EmailNotVerified
+
+
+async def _count(work: UnitOfWork, by: UserId, now: datetime) -> None:
+    """Across organisations: a new one is made quickly."""
+    sent = await work.login_failures.add(
+        f"invitations:{by}", now, window_ends_at=now + INVITATIONS_COUNTED_FOR
+    )
+    if sent.count > INVITATIONS_OF_ONE_MEMBER:
+        raise InvitedTooMany(sent.window_ends_at - now)
 
 
 async def _make_room(

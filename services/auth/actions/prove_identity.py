@@ -66,10 +66,11 @@ class ProveIdentity:
 
         Raises WrongCredentials, OtpRequired, OtpRefused, TooManyAttempts or PasswordsBusy.
         """
-        self.passwords.refuse_if_full()
+        self.passwords.refuse_if_full(shown.origin)
         name = LoginName.parse(shown.login)
         user = await self._look_up(name, shown.origin)
-        if not await self.passwords.verify(shown.password, user.password if user else None):
+        hash_ = user.password if user else None
+        if not await self.passwords.verify(shown.password, hash_, shown.origin):
             subject = failures_at_login(name, user)
             await self.guesses.count(subject, shown.origin, at=user.id if user else None)
             raise WrongCredentials
@@ -80,7 +81,7 @@ class ProveIdentity:
         methods = {PASSWORD}
         if user.has_second_factor:
             methods.add(await self._check_second_factor(user, shown))
-        renewed = await self._renewed_hash(user, shown.password)
+        renewed = await self._renewed_hash(user, shown)
         return CheckedIdentity(user, frozenset(methods), renewed)
 
     async def conclude(
@@ -139,11 +140,11 @@ class ProveIdentity:
             raise OtpRefused
         return method
 
-    async def _renewed_hash(self, user: User, password: Password) -> PasswordHash | None:
+    async def _renewed_hash(self, user: User, shown: Credentials) -> PasswordHash | None:
         if not self.passwords.is_outdated(user.password):
             return None
         try:
-            return await self.passwords.hash(password)
+            return await self.passwords.hash(shown.password, shown.origin)
         except PasswordsBusy:
             return None  # The next sign-in will do.
 

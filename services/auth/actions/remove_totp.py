@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from services.auth.domain.audit import AuditEntry
 from services.auth.domain.errors import AccountGone, TotpNotActive
 from services.auth.domain.mail import Mail, MailKind
+from services.auth.domain.mailed_proof import OPEN_THE_ACCOUNT
 from services.auth.domain.origin import Origin
 from services.auth.domain.ports import NewUnitOfWork
 from services.auth.domain.sign_in import EndReason, SignInId
@@ -31,5 +32,6 @@ class RemoveTotp:
             if not await work.second_factors.remove(user_id):
                 raise TotpNotActive
             await work.sign_ins.end_all_of(user_id, EndReason.SECOND_FACTOR_CHANGED, now, but=keep)
+            await work.mailed_proofs.void(user_id, OPEN_THE_ACCOUNT, now)
             await work.audit.note(AuditEntry.of_user("second_factor.removed", user_id, now, origin))
             await work.mails.add(Mail.about(MailKind.FACTOR_REMOVED, user, now, origin), to=user)

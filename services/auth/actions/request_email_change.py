@@ -5,12 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from services.auth.actions.confirm_password import ConfirmPassword
+from services.auth.actions.limit_guesses import check_late
+from services.auth.domain.attempts import failures_at_password_change
 from services.auth.domain.audit import AuditEntry
+from services.auth.domain.errors import WrongPassword
 from services.auth.domain.mail import Mail, MailKind
 from services.auth.domain.origin import Origin
 from services.auth.domain.password import Password
-from services.auth.domain.ports import NewUnitOfWork
-from services.auth.domain.user import EmailAddress
+from services.auth.domain.ports import NewUnitOfWork, UnitOfWork
+from services.auth.domain.user import EmailAddress, User
 from shared.ids import UserId
 
 
@@ -26,11 +29,31 @@ class RequestEmailChange:
     ) -> None:
         """Raises InvalidEmail, WrongPassword, TooManyAttempts, PasswordsBusy or AccountGone."""
         address = EmailAddress.parse(email)
-        user = await self.confirm(user_id, password)
-        now = self.confirm.clock.now()
-        mail = Mail.with_proof(MailKind.CHANGE_EMAIL, user, now, recipient=address)
+        seen = await self.confirm(user_id, password, origin)
         async with self.unit_of_work() as work:
-            await work.mails.add(mail, to=user)
-            await work.audit.note(
-                AuditEntry.of_user("email.change_requested", user.id, now, origin)
-            )
+            user = await self._held(work, seen)
+            await self._ask(work, user, address, origin)
+
+    async def _held(self, work: UnitOfWork, seen: User) -> User:
+        user = await work.users.hold(seen.id)
+        if user is None or not user.has_password_of(seen):
+            raise WrongPassword
+        subject = failures_at_password_change(user.id)
+        await check_late(work, subject, self.confirm.limit, self.confirm.clock)
+        await work.login_failures.forget(subject)
+        return user
+
+    async def _ask(
+        self, work: UnitOfWork, user: User, address: EmailAddress, origin: Origin
+    ) -> None:
+        now = self.confirm.clock.now()
+        since = await work.second_factors.active_since(user.id)
+        mail = Mail.with_proof(
+            MailKind.CHANGE_EMAIL, user, now, recipient=address, factor_since=since
+        )
+        await work.mails.add(mail, to=user)
+        # Whoever has the account must hear of it before it is gone.
+        if user.email_verified and user.email != address:
+            notice = Mail.about(MailKind.EMAIL_CHANGE_ASKED, user, now, origin)
+            await work.mails.add(notice, to=user)
+        await work.audit.note(AuditEntry.of_user("email.change_requested", user.id, now, origin))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from services.auth.actions.limit_asking import LimitAsking
 from services.auth.domain.audit import AuditEntry
 from services.auth.domain.mail import Mail, MailKind
 from services.auth.domain.origin import Origin
@@ -19,12 +20,14 @@ class RequestPasswordReset:
     answer takes as long and says as much for an address that nobody has."""
 
     unit_of_work: NewUnitOfWork
+    limit: LimitAsking
     clock: Clock
 
     async def __call__(self, email: str, origin: Origin) -> None:
-        """Raises InvalidEmail."""
+        """Raises InvalidEmail, TooManyAttempts or UnknownClientAddress."""
         address, now = EmailAddress.parse(email), self.clock.now()
         async with self.unit_of_work() as work:
+            await self.limit(work, origin)
             await work.mails.add(Mail.make(MailKind.RESET_PASSWORD, address, now))
             # Of nobody: the trail must not need a look-up either, and holds no addresses.
             await work.audit.note(

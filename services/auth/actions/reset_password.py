@@ -9,7 +9,12 @@ from services.auth.domain.attempts import failures_at_password_change, failures_
 from services.auth.domain.audit import AuditEntry
 from services.auth.domain.errors import ProofRefused
 from services.auth.domain.mail import Mail, MailKind
-from services.auth.domain.mailed_proof import MailedProof, ProofPurpose, ProofToken
+from services.auth.domain.mailed_proof import (
+    EVERY_PURPOSE,
+    MailedProof,
+    ProofPurpose,
+    ProofToken,
+)
 from services.auth.domain.origin import Origin
 from services.auth.domain.password import Password, PasswordHash
 from services.auth.domain.personal_token import MOST_LIVE_TOKENS
@@ -25,7 +30,8 @@ _PURPOSES = frozenset({ProofPurpose.RESET_PASSWORD})
 class ResetPassword:
     """Replace a forgotten password and end every sign-in.
 
-    It proves the address, since the token came by mail; it does not stand in for the second factor.
+    It proves the address, since the token came by mail; it does not stand in for the second factor
+    of an account whose address was proven before.
     """
 
     unit_of_work: NewUnitOfWork
@@ -39,8 +45,8 @@ class ResetPassword:
         async with self.unit_of_work() as work:
             proof = await work.mailed_proofs.find(token.hash, _PURPOSES, self.clock.now())
             user = _owner(proof, await work.users.get(proof.user_id) if proof else None)
-        await self.rules.check(new, email=user.email, username=user.username)
-        hash_ = await self.passwords.hash(new)
+        await self.rules.check(new, email=user.email, username=user.username, origin=origin)
+        hash_ = await self.passwords.hash(new, origin)
         async with self.unit_of_work() as work:
             await self._replace(work, token, hash_, origin)
 
@@ -48,12 +54,17 @@ class ResetPassword:
         self, work: UnitOfWork, token: ProofToken, hash_: PasswordHash, origin: Origin
     ) -> None:
         now = self.clock.now()
-        proof = await work.mailed_proofs.take(token.hash, _PURPOSES, now)
+        # The account first, as whoever voids proofs has it: in one order nobody waits for another.
+        proof = await work.mailed_proofs.find(token.hash, _PURPOSES, now)
         user = _owner(proof, await work.users.hold(proof.user_id) if proof else None)
+        if await work.mailed_proofs.take(token.hash, _PURPOSES, now) is None:
+            raise ProofRefused
         await work.users.save(user.with_password(hash_, now).verified(now))
         await work.sign_ins.end_all_of(user.id, EndReason.PASSWORD_CHANGED, now)
+        # Whoever knew the old password may have asked for another address.
+        await work.mailed_proofs.void(user.id, EVERY_PURPOSE, now)
         if not user.email_verified:
-            await _end_personal_tokens(work, user, now)
+            await _take_from_its_opener(work, user, now)
         for subject in (failures_of(user.id), failures_at_password_change(user.id)):
             await work.login_failures.forget(subject)
         await _note(work, user, now, origin)
@@ -67,9 +78,10 @@ def _owner(proof: MailedProof | None, user: User | None) -> User:
     return user
 
 
-async def _end_personal_tokens(work: UnitOfWork, user: User, at: datetime) -> None:
+async def _take_from_its_opener(work: UnitOfWork, user: User, at: datetime) -> None:
     """Whoever opened the account had not proven the address: it may have been somebody else, who
-    would go on reading what its new owner does."""
+    would go on reading what its new owner does, or whose second factor would keep them out."""
+    await work.second_factors.remove(user.id)
     tokens = await work.personal_tokens.live_of(user.id, at, before=None, most=MOST_LIVE_TOKENS)
     for token in tokens:
         await work.personal_tokens.revoke(token.id, at)

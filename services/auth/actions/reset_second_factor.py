@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from services.auth.actions.hold_account import hold_account
 from services.auth.domain.audit import AuditEntry
-from services.auth.domain.errors import NoSuchAccount, TotpNotActive
+from services.auth.domain.errors import TotpNotActive
 from services.auth.domain.mail import Mail, MailKind
+from services.auth.domain.mailed_proof import OPEN_THE_ACCOUNT
 from services.auth.domain.origin import NOWHERE
 from services.auth.domain.ports import NewUnitOfWork
 from services.auth.domain.sign_in import EndReason
-from services.auth.domain.user import LoginName
 from shared.clock import Clock
 from shared.ids import uuid7
 
@@ -27,16 +28,14 @@ class ResetSecondFactor:
     clock: Clock
 
     async def __call__(self, login: str) -> None:
-        """Raises NoSuchAccount or TotpNotActive."""
+        """Raises NoSuchAccount, AddressClaimed or TotpNotActive."""
         now = self.clock.now()
         async with self.unit_of_work() as work:
-            found = await work.users.named(LoginName.parse(login))
-            user = await work.users.hold(found.id) if found else None
-            if user is None:
-                raise NoSuchAccount
+            user = await hold_account(work, login)
             if not await work.second_factors.remove(user.id):
                 raise TotpNotActive
             await work.sign_ins.end_all_of(user.id, EndReason.SECOND_FACTOR_CHANGED, now)
+            await work.mailed_proofs.void(user.id, OPEN_THE_ACCOUNT, now)
             await work.audit.note(AuditEntry(uuid7(), now, "second_factor.reset", user.id, None))
             mail = Mail.about(MailKind.FACTOR_REMOVED, user, now, NOWHERE)
             await work.mails.add(mail, to=user)

@@ -44,7 +44,7 @@ class StepUp:
         Raises WrongPassword, OtpRequired, WrongOtp, TooManyAttempts, PasswordsBusy, SessionEnded,
         SigningKeysUnavailable, AccountInactive or AccountGone.
         """
-        seen = await self.confirm(user_id, password)
+        seen = await self.confirm(user_id, password, origin)
         async with self.unit_of_work() as work:
             user = await self._held(work, seen)
             method = PASSWORD

@@ -7,7 +7,12 @@ from dataclasses import dataclass
 from services.auth.domain.audit import AuditEntry
 from services.auth.domain.errors import ProofRefused
 from services.auth.domain.mail import Mail, MailKind
-from services.auth.domain.mailed_proof import MailedProof, ProofPurpose, ProofToken
+from services.auth.domain.mailed_proof import (
+    EVERY_PURPOSE,
+    MailedProof,
+    ProofPurpose,
+    ProofToken,
+)
 from services.auth.domain.origin import Origin
 from services.auth.domain.ports import NewUnitOfWork, UnitOfWork
 from services.auth.domain.user import User
@@ -26,9 +31,12 @@ class VerifyEmail:
     async def __call__(self, token: ProofToken, origin: Origin) -> None:
         """Raises ProofRefused, or AddressTaken when another account was faster."""
         async with self.unit_of_work() as work:
+            # The account first, as whoever voids proofs has it: in one order nobody waits for
+            # another, and what was voided meanwhile is no good.
+            seen = await work.mailed_proofs.find(token.hash, _PURPOSES, self.clock.now())
+            user = await work.users.hold(seen.user_id) if seen else None
             proof = await work.mailed_proofs.take(token.hash, _PURPOSES, self.clock.now())
-            user = await work.users.hold(proof.user_id) if proof else None
-            if proof is None or user is None:
+            if proof is None or user is None or not user.is_active:
                 raise ProofRefused
             if proof.purpose is ProofPurpose.CHANGE_EMAIL:
                 await self._change(work, user, proof, origin)
@@ -53,8 +61,7 @@ class VerifyEmail:
         now = self.clock.now()
         await work.users.save(user.moved_to(proof.email, now))
         # Nothing that is on its way to the old address opens this account any more.
-        for purpose in (ProofPurpose.RESET_PASSWORD, ProofPurpose.VERIFY_EMAIL):
-            await work.mailed_proofs.void(user.id, purpose, now)
+        await work.mailed_proofs.void(user.id, EVERY_PURPOSE, now)
         await work.audit.note(AuditEntry.of_user("email.changed", user.id, now, origin))
         # An address that was never proven may be a stranger's.
         if user.email_verified and user.email != proof.email:

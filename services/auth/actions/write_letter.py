@@ -8,7 +8,7 @@ from uuid import UUID
 
 from services.auth.domain import mail_texts
 from services.auth.domain.letter import Letter
-from services.auth.domain.mail import Mail, MailKind
+from services.auth.domain.mail import Mail, MailKind, spelled
 from services.auth.domain.mailed_proof import MailedProof, ProofPurpose, ProofToken
 from services.auth.domain.ports import UnitOfWork
 from services.auth.domain.user import LoginName, User
@@ -18,7 +18,13 @@ from shared.ids import UserId
 _AN_HOUR = timedelta(hours=1)
 # What a stranger can have sent to any address.
 _ASKED_FOR_BY_ANYBODY = frozenset(
-    {MailKind.VERIFY_EMAIL, MailKind.CHANGE_EMAIL, MailKind.RESET_PASSWORD}
+    {
+        MailKind.VERIFY_EMAIL,
+        MailKind.CHANGE_EMAIL,
+        MailKind.EMAIL_CHANGE_ASKED,
+        MailKind.RESET_PASSWORD,
+        MailKind.INVITATION,
+    }
 )
 
 
@@ -66,8 +72,11 @@ class WriteLetter:
         return await self._unless_somebody_has_it(work, mail, user, ProofPurpose.VERIFY_EMAIL)
 
     async def _change(self, work: UnitOfWork, mail: Mail) -> Letter | None:
-        user = await work.users.get(_user_id(mail))
-        if user is None or (user.email == mail.recipient and user.email_verified):
+        # Held: a password that is being changed right now voids the token, or keeps it from being.
+        user = await work.users.hold(_user_id(mail))
+        if user is None or not user.is_active or await _was_secured_since(work, mail, user):
+            return None
+        if user.email == mail.recipient and user.email_verified:
             return None
         return await self._unless_somebody_has_it(work, mail, user, ProofPurpose.CHANGE_EMAIL)
 
@@ -102,6 +111,14 @@ class WriteLetter:
 
 def _user_id(mail: Mail) -> UserId:
     return UserId(UUID(mail.facts["user_id"]))
+
+
+async def _was_secured_since(work: UnitOfWork, mail: Mail, user: User) -> bool:
+    """Whoever asked may be the one against whom the owner has done it."""
+    if user.password_changed_at > mail.created_at:
+        return True
+    since = spelled(await work.second_factors.active_since(user.id))
+    return mail.facts.get("factor_since", since) != since
 
 
 async def _with_address(work: UnitOfWork, mail: Mail) -> User | None:

@@ -27,7 +27,7 @@ router = APIRouter(prefix="/auth", tags=["export"])
     response_class=StreamingResponse,
     responses={
         200: {"content": {"application/json": {}}, "description": "One JSON document."},
-        **problems(401, _403="step_up_required", _503="export_unavailable"),
+        **problems(401, _403="step_up_required", _503="export_unavailable, too_many_exports"),
     },
 )
 async def export(actions: ServiceActions, caller: FreshlyProven) -> StreamingResponse:

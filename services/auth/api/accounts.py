@@ -33,6 +33,7 @@ class UserBody(BaseModel):
     organisation_role: OrganisationRole | None
     role: Role
     created_at: datetime
+    updated_at: datetime
 
     @classmethod
     def of(cls, user: User) -> Self:
@@ -47,6 +48,7 @@ class UserBody(BaseModel):
             organisation_role=user.membership.role if user.membership else None,
             role=user.role,
             created_at=user.created_at,
+            updated_at=user.updated_at,
         )
 
 
@@ -78,7 +80,12 @@ class AccountChange(BaseModel):
     "/register",
     status_code=201,
     response_model=Registered,
-    responses=problems(_409="username_taken", _422="password_refused, invalid_email, …"),
+    responses=problems(
+        _409="username_taken",
+        _422="password_refused, invalid_email, …",
+        _429="too_many_attempts",
+        _503="passwords_busy",
+    ),
 )
 async def register(body: Registration, actions: ServiceActions, origin: FromWhere) -> Registered:
     """Open an account. The answer is the same whether or not somebody has this address already;

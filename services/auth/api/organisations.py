@@ -26,7 +26,7 @@ from services.auth.domain.organisation import (
 )
 from services.auth.domain.user import LONGEST_EMAIL
 from shared.http.caller import FreshlyProven, SignedIn, StillSignedIn, freshly_proven
-from shared.http.pages import Page, cursor_of, read_cursor
+from shared.http.pages import Page, cursor_of, moment_in_cursor, read_cursor
 from shared.http.problems import problems
 from shared.ids import UserId
 
@@ -227,7 +227,7 @@ async def list_members(
     cursor: Cursor = None,
 ) -> Page[MemberBody]:
     """List the members, by when they joined."""
-    after = read_cursor(cursor, _moment, UUID) if cursor else None
+    after = read_cursor(cursor, moment_in_cursor, UUID) if cursor else None
     found = await actions.list_members(
         OrganisationId(organisation_id),
         by=caller.identity.user_id,
@@ -301,10 +301,10 @@ async def remove_member(
     response_model=InvitationBody,
     responses=problems(
         401,
-        _403=_OWNERS,
+        _403=f"{_OWNERS}, email_not_verified",
         _404="organisation_not_found",
         _409="already_a_member, too_many_open_invitations",
-        _429="invited_too_often",
+        _429="invited_too_often, invited_too_many",
     ),
 )
 async def invite(
@@ -399,10 +399,3 @@ async def _shown(
     organisation_id: OrganisationId, actions: ServiceActions, user_id: UserId
 ) -> OrganisationBody:
     return OrganisationBody.of(*await actions.show_organisation(organisation_id, by=user_id))
-
-
-def _moment(text: str) -> datetime:
-    moment = datetime.fromisoformat(text)
-    if moment.tzinfo is None:
-        raise ValueError("a cursor names its zone")
-    return moment

@@ -78,7 +78,7 @@ async def change(
     "/forgot",
     status_code=202,
     response_model=MailPromised,
-    responses=problems(_422="invalid_email"),
+    responses=problems(_422="invalid_email", _429="too_many_attempts"),
 )
 async def forgot(body: Forgotten, actions: ServiceActions, origin: FromWhere) -> MailPromised:
     """Ask for a mail with which to choose a new password."""

@@ -81,6 +81,25 @@ class CeilingPerMinute:
 
 
 @dataclass(frozen=True, slots=True)
+class AskingLimit:
+    """So often per window may be asked, and as often again in the next: whoever goes on asking
+    makes nobody behind the same address wait longer."""
+
+    times: int
+    window: timedelta
+
+    def check(self, asked: Failures | None, now: datetime) -> None:
+        """Raises TooManyAttempts if one more were too many."""
+        if asked and asked.window_ends_at > now and asked.count >= self.times:
+            raise TooManyAttempts(retry_after=asked.window_ends_at - now)
+
+    def check_counted(self, asked: Failures, now: datetime) -> None:
+        """Raises TooManyAttempts if the last that was counted was too many."""
+        if asked.count > self.times:
+            raise TooManyAttempts(retry_after=asked.window_ends_at - now)
+
+
+@dataclass(frozen=True, slots=True)
 class GuessLimits:
     """How many failures strangers have: at one account, from one network, and all together."""
 

@@ -20,6 +20,7 @@ class MailKind(StrEnum):
     VERIFY_EMAIL = "verify_email"
     ACCOUNT_EXISTS = "account_exists"
     CHANGE_EMAIL = "change_email"
+    EMAIL_CHANGE_ASKED = "email_change_asked"
     EMAIL_CHANGED = "email_changed"
     RESET_PASSWORD = "reset_password"  # noqa: S105 - a kind of mail
     PASSWORD_CHANGED = "password_changed"  # noqa: S105
@@ -27,9 +28,17 @@ class MailKind(StrEnum):
     INVITATION = "invitation"
     NEW_FACTOR = "new_factor"
     FACTOR_REMOVED = "factor_removed"
+    ACCOUNT_DISABLED = "account_disabled"
+    ACCOUNT_ENABLED = "account_enabled"
+    ROLE_CHANGED = "role_changed"
     LIMIT_REACHED = "limit_reached"
     SPEND_REACHED = "spend_reached"
     WEBHOOK_DISABLED = "webhook_disabled"
+
+
+def spelled(moment: datetime | None) -> str:
+    """A moment as a fact of a mail; empty for none."""
+    return moment.isoformat() if moment else ""
 
 
 class UnreadableMail(Exception):
@@ -76,10 +85,12 @@ class Mail:
         *,
         recipient: EmailAddress | None = None,
         not_within: timedelta = timedelta(0),
+        factor_since: datetime | None = None,
     ) -> Self:
         """One whose token is made when it is sent, so that it is kept nowhere.
 
-        `not_within`: nothing is sent if the last such mail is younger.
+        `not_within`: nothing is sent if the last such mail is younger. `factor_since`: since when
+        the user has their second factor; if that has changed, no token that moves the account.
         """
         return cls.make(
             kind,
@@ -87,4 +98,5 @@ class Mail:
             at,
             user_id=str(user.id),
             not_within=str(int(not_within.total_seconds())),
+            factor_since=spelled(factor_since),
         )

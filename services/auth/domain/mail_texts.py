@@ -120,6 +120,19 @@ def _change_email(facts: Facts) -> Text:
     )
 
 
+def _email_change_asked(facts: Facts) -> Text:
+    return Text(
+        "Somebody wants to change your e-mail address",
+        (
+            f"Somebody, probably you, wants the account “{facts['username']}” to have another"
+            " e-mail address. It has this one until the new one is confirmed.",
+            facts.origin,
+            "If this was not you, somebody knows your password: change it at once, and what was"
+            " asked for is void.",
+        ),
+    )
+
+
 def _email_changed(facts: Facts) -> Text:
     return Text(
         "Your e-mail address was changed",
@@ -206,6 +219,37 @@ def _factor_removed(facts: Facts) -> Text:
     )
 
 
+def _account_disabled(facts: Facts) -> Text:
+    return Text(
+        "Your account was locked",
+        (
+            f"Whoever runs this installation has locked the account “{facts['username']}”: every"
+            " device is signed out, and nobody can sign in. Nothing was deleted.",
+            "Ask them if you don't know why.",
+        ),
+    )
+
+
+def _account_enabled(facts: Facts) -> Text:
+    return Text(
+        "Your account is open again",
+        (
+            f"Whoever runs this installation has unlocked the account “{facts['username']}”.",
+            "Sign in as before.",
+        ),
+    )
+
+
+def _role_changed(facts: Facts) -> Text:
+    return Text(
+        "Your role was changed",
+        (
+            f"Whoever runs this installation has changed what the account “{facts['username']}” may"
+            " do there, so that every device is signed out. Sign in again.",
+        ),
+    )
+
+
 def _limit_reached(facts: Facts) -> Text:
     is_full = facts["percent"] == "100"
     return Text(
@@ -253,6 +297,7 @@ _TEXTS: Mapping[MailKind, Callable[[Facts], Text]] = {
     MailKind.VERIFY_EMAIL: _verify_email,
     MailKind.ACCOUNT_EXISTS: _account_exists,
     MailKind.CHANGE_EMAIL: _change_email,
+    MailKind.EMAIL_CHANGE_ASKED: _email_change_asked,
     MailKind.EMAIL_CHANGED: _email_changed,
     MailKind.RESET_PASSWORD: _reset_password,
     MailKind.PASSWORD_CHANGED: _password_changed,
@@ -260,6 +305,9 @@ _TEXTS: Mapping[MailKind, Callable[[Facts], Text]] = {
     MailKind.INVITATION: _invitation,
     MailKind.NEW_FACTOR: _new_factor,
     MailKind.FACTOR_REMOVED: _factor_removed,
+    MailKind.ACCOUNT_DISABLED: _account_disabled,
+    MailKind.ACCOUNT_ENABLED: _account_enabled,
+    MailKind.ROLE_CHANGED: _role_changed,
     MailKind.LIMIT_REACHED: _limit_reached,
     MailKind.SPEND_REACHED: _spend_reached,
     MailKind.WEBHOOK_DISABLED: _webhook_disabled,

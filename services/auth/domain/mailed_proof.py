@@ -24,6 +24,10 @@ class ProofPurpose(StrEnum):
     RESET_PASSWORD = "reset_password"  # noqa: S105 - a purpose
 
 
+EVERY_PURPOSE = frozenset(ProofPurpose)
+OPEN_THE_ACCOUNT = frozenset({ProofPurpose.RESET_PASSWORD, ProofPurpose.CHANGE_EMAIL})
+"""With these somebody else can have the account: what its owner does against that voids them."""
+
 LIFETIMES: Mapping[ProofPurpose, timedelta] = {
     ProofPurpose.VERIFY_EMAIL: timedelta(days=3),
     ProofPurpose.CHANGE_EMAIL: timedelta(days=1),

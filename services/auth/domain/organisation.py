@@ -27,6 +27,7 @@ INVITATION_LASTS = timedelta(hours=72)
 MOST_OPEN_INVITATIONS = 500
 # So that nobody fills a stranger's mailbox from here.
 INVITATIONS_TO_ONE_ADDRESS = 3
+INVITATIONS_OF_ONE_MEMBER = 200
 INVITATIONS_COUNTED_FOR = timedelta(hours=24)
 
 _TOKEN_BYTES = 32

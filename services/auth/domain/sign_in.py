@@ -32,6 +32,8 @@ class EndReason(StrEnum):
     CODE_REUSED = "code_reused"
     CLIENT_DISABLED = "client_disabled"
     SECOND_FACTOR_CHANGED = "second_factor_changed"
+    ACCOUNT_DISABLED = "account_disabled"
+    ROLE_CHANGED = "role_changed"
 
 
 class Verdict(Enum):

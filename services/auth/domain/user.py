@@ -124,6 +124,16 @@ class User:
         """The account of somebody who runs this installation, vouched for by its console."""
         return replace(self, role=role, email_verified=True)
 
+    def with_role(self, role: Role, at: datetime) -> Self:
+        return replace(self, role=role, updated_at=at)
+
+    def disabled(self, at: datetime) -> Self:
+        """The account, into which nobody gets."""
+        return replace(self, is_active=False, updated_at=at)
+
+    def enabled(self, at: datetime) -> Self:
+        return replace(self, is_active=True, updated_at=at)
+
     def signed_in(self, at: datetime) -> Self:
         return replace(self, last_signed_in_at=at)
 

@@ -12,8 +12,9 @@ from typing import TypeVar
 import argon2
 from argon2.exceptions import VerifyMismatchError
 
-from services.auth.domain.errors import PasswordsBusy
+from services.auth.domain.origin import Origin
 from services.auth.domain.password import Password, PasswordHash
+from services.auth.providers.fair_gate import FairGate
 
 T = TypeVar("T")
 
@@ -22,28 +23,26 @@ _SALT_BYTES, _HASH_BYTES = 16, 32
 
 class Argon2Passwords:
     """A few threads, since more of them need more memory and are no faster; a bounded queue before
-    them, since a password checked too late helps nobody."""
+    them, since a password checked too late helps nobody, and none that one network fills."""
 
     def __init__(self, hasher: argon2.PasswordHasher, *, at_once: int, waiting: int) -> None:
         self._hasher = hasher
         self._threads = ThreadPoolExecutor(at_once, thread_name_prefix="argon2")
-        self._most = at_once + waiting
-        self._under_way = 0
+        self._gate = FairGate(at_once + waiting)
         self._of_nobody = _unfitting_hash(hasher)
 
-    async def hash(self, password: Password) -> PasswordHash:
+    async def hash(self, password: Password, origin: Origin) -> PasswordHash:
         """Raises PasswordsBusy."""
-        return PasswordHash(await self._run(lambda: self._hasher.hash(password.text)))
+        return PasswordHash(await self._run(lambda: self._hasher.hash(password.text), origin))
 
-    async def verify(self, password: Password, hash_: PasswordHash | None) -> bool:
+    async def verify(self, password: Password, hash_: PasswordHash | None, origin: Origin) -> bool:
         """Raises PasswordsBusy."""
         encoded = hash_.encoded if hash_ is not None else self._of_nobody
-        return await self._run(lambda: self._fits(password, encoded))
+        return await self._run(lambda: self._fits(password, encoded), origin)
 
-    def refuse_if_full(self) -> None:
+    def refuse_if_full(self, origin: Origin) -> None:
         """Raises PasswordsBusy."""
-        if self._under_way >= self._most:
-            raise PasswordsBusy
+        self._gate.refuse_if_full(origin)
 
     def is_outdated(self, hash_: PasswordHash) -> bool:
         return self._hasher.check_needs_rehash(hash_.encoded)
@@ -58,15 +57,11 @@ class Argon2Passwords:
         except VerifyMismatchError:
             return False
 
-    async def _run(self, work: Callable[[], T]) -> T:
-        self.refuse_if_full()
-        self._under_way += 1
+    async def _run(self, work: Callable[[], T], origin: Origin) -> T:
+        self._gate.enter(origin)
         future = asyncio.get_running_loop().run_in_executor(self._threads, work)
-        future.add_done_callback(self._one_less)
+        future.add_done_callback(lambda _: self._gate.leave(origin))
         return await future
-
-    def _one_less(self, _future: asyncio.Future[T]) -> None:
-        self._under_way -= 1
 
 
 def _unfitting_hash(hasher: argon2.PasswordHasher) -> str:

@@ -6,15 +6,17 @@ import asyncio
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from services.auth.domain.errors import PasswordRefused, PasswordsBusy
+from services.auth.domain.errors import PasswordRefused
 from services.auth.domain.guessing import guesses_for
+from services.auth.domain.origin import Origin
 from services.auth.domain.password import Password, check_strength
 from services.auth.domain.user import EmailAddress, Username
 from services.auth.providers.breached_passwords import BreachedPasswords
+from services.auth.providers.fair_gate import FairGate
 
 # What an attacker tries in an hour against a service that slows them down, many times over.
 _FEWEST_GUESSES = 1_000_000
-_MOST_WAITING = 64
+_MOST_UNDER_WAY = 65
 _PRODUCT = ("tooltip", "companion")
 
 
@@ -28,19 +30,19 @@ class JudgedPasswords:
         """Raises UnusableBreachedList."""
         self._breached = BreachedPasswords(breached) if breached is not None else None
         self._threads = ThreadPoolExecutor(1, thread_name_prefix="password-rules")
-        self._under_way = 0
+        self._gate = FairGate(_MOST_UNDER_WAY)
 
-    async def check(self, password: Password, *, email: EmailAddress, username: Username) -> None:
+    async def check(
+        self, password: Password, *, email: EmailAddress, username: Username, origin: Origin
+    ) -> None:
         """Raises PasswordRefused or PasswordsBusy."""
         check_strength(password, email_local_part=email.local_part, username=username.text)
-        if self._under_way > _MOST_WAITING:
-            raise PasswordsBusy
-        self._under_way += 1
+        self._gate.enter(origin)
         about = (email.local_part, username.text, *_PRODUCT)
         future = asyncio.get_running_loop().run_in_executor(
             self._threads, self._judge, password.text, about
         )
-        future.add_done_callback(self._one_less)
+        future.add_done_callback(lambda done: self._leave(done, origin))
         await future
 
     def close(self) -> None:
@@ -55,7 +57,7 @@ class JudgedPasswords:
                 "guessable", "This password is easily guessed. Use more words, or rarer ones."
             )
 
-    def _one_less(self, future: asyncio.Future[None]) -> None:
-        self._under_way -= 1
+    def _leave(self, future: asyncio.Future[None], origin: Origin) -> None:
+        self._gate.leave(origin)
         if not future.cancelled():
             future.exception()  # Looked at, should nobody be waiting for it any more.

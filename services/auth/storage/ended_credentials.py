@@ -11,7 +11,7 @@ from shared.ids import UserId
 
 _ADD = """
 insert into ended_credential (id, user_id, ended_at) select unnest($1::uuid[]), $2, $3
-on conflict do nothing
+on conflict (id) do update set ended_at = greatest(ended_credential.ended_at, excluded.ended_at)
 """
 _SINCE = "select id from ended_credential where ended_at >= $1"
 _FORGET_BEFORE = """

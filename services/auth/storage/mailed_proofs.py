@@ -13,7 +13,7 @@ from shared.ids import UserId
 _COLUMNS = "token_hash, purpose, user_id, email, created_at, expires_at"
 _VOID = """
 update mailed_proof set used_at = $3
-where user_id = $1 and purpose = $2 and used_at is null
+where user_id = $1 and purpose = any($2) and used_at is null
 """
 _ADD = f"insert into mailed_proof ({_COLUMNS}) values ($1, $2, $3, $4, $5, $6)"  # noqa: S608
 _FIND = f"""
@@ -40,7 +40,7 @@ class SqlMailedProofs:
         self._connection = connection
 
     async def add(self, proof: MailedProof) -> None:
-        await self.void(proof.user_id, proof.purpose, proof.created_at)
+        await self.void(proof.user_id, {proof.purpose}, proof.created_at)
         await self._connection.execute(
             _ADD,
             proof.token_hash,
@@ -65,8 +65,8 @@ class SqlMailedProofs:
             await self._connection.fetchrow(_TAKE, token_hash, [p.value for p in purposes], at)
         )
 
-    async def void(self, user_id: UserId, purpose: ProofPurpose, at: datetime) -> None:
-        await self._connection.execute(_VOID, user_id, purpose.value, at)
+    async def void(self, user_id: UserId, purposes: Collection[ProofPurpose], at: datetime) -> None:
+        await self._connection.execute(_VOID, user_id, [p.value for p in purposes], at)
 
     async def newest_at(self, user_id: UserId, purpose: ProofPurpose) -> datetime | None:
         row = await self._connection.fetchrow(_NEWEST, user_id, purpose.value)

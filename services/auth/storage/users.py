@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -35,6 +35,7 @@ _GET = f"{_USER} where u.id = $1"
 _HOLD = f"{_GET} for no key update of u"
 # A proven address belongs to one account; else the latest claim to it counts.
 _BY_EMAIL = f"{_USER} where u.email = $1 order by u.email_verified desc, u.id desc limit 1"
+_CLAIMING = f"{_USER} where u.email = $1 order by u.id desc limit $2"
 _BY_USERNAME = f"{_USER} where u.username_key = $1"
 _ADD = f"""
 insert into user_account ({_COLUMNS})
@@ -92,6 +93,10 @@ class SqlUsers:
             return from_row(await self._connection.fetchrow(_BY_USERNAME, name.username.key))
         return None
 
+    async def claiming(self, address: EmailAddress, *, most: int) -> Sequence[User]:
+        rows = await self._connection.fetch(_CLAIMING, address.text, most)
+        return [user for user in map(from_row, rows) if user is not None]
+
     async def add(self, user: User) -> None:
         """Raises UsernameTaken, or AddressTaken for a proven address.
 
@@ -138,17 +143,20 @@ class SqlUsers:
         if user_ids:
             self.retiered |= await effective_tiers(self._connection, user_ids)
 
-    async def forget_unproven_before(self, at: datetime, *, most: int) -> int:
-        return len(await self._connection.fetch(_FORGET_UNPROVEN, at, most))
+    async def forget_unproven_before(self, at: datetime, *, most: int) -> Sequence[UserId]:
+        rows = await self._connection.fetch(_FORGET_UNPROVEN, at, most)
+        return [UserId(row["id"]) for row in rows]
 
 
 async def effective_tiers(
     connection: Connection, user_ids: Collection[UserId]
 ) -> dict[UserId, str]:
-    """What counts for each: their own tier, their organisation's, or NO_TIER once they are gone."""
+    """What counts for each: their own tier, their organisation's, or NO_TIER once they are gone or
+    locked out."""
     rows = await connection.fetch(_EFFECTIVE_TIERS, list(user_ids))
     users = [user for user in map(from_row, rows) if user is not None]
-    return dict.fromkeys(user_ids, NO_TIER) | {user.id: user.effective_tier for user in users}
+    let_in = {user.id: user.effective_tier for user in users if user.is_active}
+    return dict.fromkeys(user_ids, NO_TIER) | let_in
 
 
 def from_row(row: Row | None) -> User | None:

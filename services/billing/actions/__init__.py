@@ -13,6 +13,7 @@ from services.billing.actions.ask_for_export import (
     ListExports,
     ShowExport,
 )
+from services.billing.actions.book_payment import BookPayment
 from services.billing.actions.cancel_subscription import CancelSubscription, ResumeSubscription
 from services.billing.actions.change_subscription import ChangeSubscription, GrantSubscription
 from services.billing.actions.check_rollups import CheckRollups, RepairDrift
@@ -40,6 +41,7 @@ from services.billing.actions.list_charges import ListCharges
 from services.billing.actions.list_past_due import ListPastDue, ListUnusedPayments
 from services.billing.actions.list_usage import ExportUsage, ListUsage
 from services.billing.actions.make_invoices import MakeInvoices
+from services.billing.actions.mark_paid import MarkPaid
 from services.billing.actions.note_manifests import NoteManifests
 from services.billing.actions.open_dashboard import OpenDashboard
 from services.billing.actions.open_portal import OpenPortal
@@ -47,7 +49,7 @@ from services.billing.actions.prepare_ledger import PrepareLedger
 from services.billing.actions.preview_invoice import PreviewInvoice
 from services.billing.actions.preview_price import PreviewPrice
 from services.billing.actions.rate_unpriced_usage import RateUnpricedUsage
-from services.billing.actions.receive_payment_news import CatchUpOnPayments, ReceiveWebhook
+from services.billing.actions.receive_payment_news import CatchUpOnPayments, ReceivePaymentDelivery
 from services.billing.actions.reconcile import Reconcile
 from services.billing.actions.record_usage import RecordUsage
 from services.billing.actions.redeliver_webhooks import RedeliverWebhooks
@@ -58,7 +60,6 @@ from services.billing.actions.rerate_usage import RerateUsage
 from services.billing.actions.set_plan_price import SetPlanPrice, ShowPlanPrices
 from services.billing.actions.set_price import SetPrice
 from services.billing.actions.set_usage_fee import ListUsageFees, SetUsageFee
-from services.billing.actions.settle_payment import MarkPaid
 from services.billing.actions.show_balance import ShowBalance
 from services.billing.actions.show_invoice import (
     ListInvoices,
@@ -77,17 +78,51 @@ from services.billing.actions.verify_ledger import ShowLedger, VerifyLedger
 from services.billing.actions.watch_money import WatchArrivals, WatchWaiting
 
 
-@dataclass(frozen=True, slots=True)
-class Actions:
-    """Everything billing can do."""
+@dataclass(frozen=True)
+class UsageActions:
+    """Usage as it comes in, what it counts towards, and how it is shown."""
 
     record_usage: RecordUsage
     note_manifests: NoteManifests
     request_missing_usage: RequestMissingUsage
+    compare_manifests: CompareManifests
     rate_unpriced_usage: RateUnpricedUsage
-    prepare_ledger: PrepareLedger
+    report_outside_usage: ReportOutsideUsage
     report_usage: ReportUsage
     list_usage: ListUsage
+    explain_usage: ExplainUsage
+    show_limits: ShowLimits
+    tell_limits: TellLimits
+    tell_spending: TellSpending
+    choose_alerts: ChooseAlerts
+
+
+@dataclass(frozen=True)
+class LedgerActions:
+    """The ledger: kept, linked, proven, corrected, closed by periods, and put away."""
+
+    prepare_ledger: PrepareLedger
+    link_ledger: LinkLedger
+    verify_ledger: VerifyLedger
+    show_ledger: ShowLedger
+    correct_usage: CorrectUsage
+    apply_corrections: ApplyCorrections
+    check_rollups: CheckRollups
+    repair_drift: RepairDrift
+    close_period: ClosePeriod
+    show_period: ShowPeriod
+    list_periods: ListPeriods
+    reconcile: Reconcile
+    watch_arrivals: WatchArrivals
+    watch_waiting: WatchWaiting
+    archive_ledger: ArchiveLedger
+    verify_archive: VerifyArchive
+
+
+@dataclass(frozen=True)
+class ExportActions:
+    """Usage in files and queues, for users and for the operator."""
+
     export_usage: ExportUsage
     export_own_usage: ExportOwnUsage
     ask_for_export: AskForExport
@@ -97,58 +132,68 @@ class Actions:
     export_days: ExportDays
     show_exported_days: ShowExportedDays
     keep_export_queue: KeepExportQueue
-    explain_usage: ExplainUsage
-    show_limits: ShowLimits
+
+
+@dataclass(frozen=True)
+class AnalyticsActions:
+    """What the operator reads out of it all."""
+
+    derive_activity: DeriveActivity
+    note_new_users: NoteNewUsers
+    analyse: Analyse
+    open_dashboard: OpenDashboard
+
+
+@dataclass(frozen=True)
+class PriceActions:
+    """What a use costs, and a plan."""
+
+    set_price: SetPrice
+    preview_price: PreviewPrice
+    rerate_usage: RerateUsage
+    set_plan_price: SetPlanPrice
+    show_plan_prices: ShowPlanPrices
+    set_usage_fee: SetUsageFee
+    list_usage_fees: ListUsageFees
+
+
+@dataclass(frozen=True)
+class SubscriptionActions:
+    """Subscriptions of users and of organisations."""
+
     show_subscription: ShowSubscription
     change_subscription: ChangeSubscription
     grant_subscription: GrantSubscription
-    show_organisation_subscription: ShowOrganisationSubscription
     cancel_subscription: CancelSubscription
     resume_subscription: ResumeSubscription
     advance_subscriptions: AdvanceSubscriptions
+    show_organisation_subscription: ShowOrganisationSubscription
+    end_organisation_subscriptions: EndOrganisationSubscriptions
+
+
+@dataclass(frozen=True)
+class PaymentActions:
+    """Payments: asked for, received, booked; and who pays."""
+
     mark_paid: MarkPaid
-    receive_webhook: ReceiveWebhook
+    book_payment: BookPayment
+    receive_payment_delivery: ReceivePaymentDelivery
     catch_up_on_payments: CatchUpOnPayments
     tell_payers: TellPayers
     open_portal: OpenPortal
     list_charges: ListCharges
-    show_billing_details: ShowBillingDetails
-    keep_billing_details: KeepBillingDetails
     show_balance: ShowBalance
     list_past_due: ListPastDue
     list_unused_payments: ListUnusedPayments
-    set_plan_price: SetPlanPrice
-    show_plan_prices: ShowPlanPrices
-    end_organisation_subscriptions: EndOrganisationSubscriptions
-    set_price: SetPrice
-    preview_price: PreviewPrice
-    rerate_usage: RerateUsage
-    report_outside_usage: ReportOutsideUsage
-    compare_manifests: CompareManifests
-    tell_limits: TellLimits
-    tell_spending: TellSpending
-    choose_alerts: ChooseAlerts
-    keep_webhooks: KeepWebhooks
-    redeliver_webhooks: RedeliverWebhooks
-    deliver_webhooks: DeliverWebhooks
-    close_period: ClosePeriod
-    show_period: ShowPeriod
-    list_periods: ListPeriods
-    reconcile: Reconcile
-    watch_arrivals: WatchArrivals
-    watch_waiting: WatchWaiting
-    forget_user: ForgetUser
+    show_billing_details: ShowBillingDetails
+    keep_billing_details: KeepBillingDetails
     drop_left_details: DropLeftDetails
-    export_user: ExportUser
-    link_ledger: LinkLedger
-    verify_ledger: VerifyLedger
-    show_ledger: ShowLedger
-    correct_usage: CorrectUsage
-    apply_corrections: ApplyCorrections
-    check_rollups: CheckRollups
-    repair_drift: RepairDrift
-    archive_ledger: ArchiveLedger
-    verify_archive: VerifyArchive
+
+
+@dataclass(frozen=True)
+class InvoiceActions:
+    """Invoices and credit notes."""
+
     make_invoices: MakeInvoices
     preview_invoice: PreviewInvoice
     list_invoices: ListInvoices
@@ -157,9 +202,36 @@ class Actions:
     verify_invoice: VerifyInvoice
     issue_credit_note: IssueCreditNote
     show_credit_notes: ShowCreditNotes
-    set_usage_fee: SetUsageFee
-    list_usage_fees: ListUsageFees
-    derive_activity: DeriveActivity
-    note_new_users: NoteNewUsers
-    analyse: Analyse
-    open_dashboard: OpenDashboard
+
+
+@dataclass(frozen=True)
+class WebhookActions:
+    """What customers' own systems are told."""
+
+    keep_webhooks: KeepWebhooks
+    redeliver_webhooks: RedeliverWebhooks
+    deliver_webhooks: DeliverWebhooks
+
+
+@dataclass(frozen=True)
+class UserActions:
+    """What is kept of a user."""
+
+    forget_user: ForgetUser
+    export_user: ExportUser
+
+
+@dataclass(frozen=True)
+class Actions(
+    UsageActions,
+    LedgerActions,
+    ExportActions,
+    AnalyticsActions,
+    PriceActions,
+    SubscriptionActions,
+    PaymentActions,
+    InvoiceActions,
+    WebhookActions,
+    UserActions,
+):
+    """Everything billing can do."""

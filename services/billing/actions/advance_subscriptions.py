@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import structlog
 
-from services.billing.actions.keep_subscription import keep_steps, take_up
+from services.billing.actions._keep_subscription import keep_steps, take_up
 from services.billing.domain.billing_cycle import Rules, Step, brought_up_to
 from services.billing.domain.errors import PaymentDeclined, PaymentsUnavailable
 from services.billing.domain.ports import NewUnitOfWork, Payments
@@ -45,7 +45,8 @@ class AdvanceSubscriptions:
         while True:
             moved = await self._some()
             total += len(moved)
-            # Only after the commit: the provider is asked again at the next step at the latest.
+            # Only after the commit: the payment provider is asked again at the next step at the
+            # latest.
             for step in moved:
                 if step.retry:
                     await self._collect_again(step.subscription)
@@ -88,5 +89,5 @@ class AdvanceSubscriptions:
         try:
             await self.payments.collect_again(payer, attempt)
         except (PaymentDeclined, PaymentsUnavailable):
-            # What came of it is told by the provider; the next step tries again.
+            # What came of it is told by the payment provider; the next step tries again.
             return

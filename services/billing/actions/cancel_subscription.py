@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from services.billing.actions.keep_subscription import keep_step, take_up
+from services.billing.actions._keep_subscription import keep_step, take_up
 from services.billing.actions.show_organisation_subscription import ensure_may_decide
 from services.billing.domain.billing_cycle import Rules, cancelled, resumed
 from services.billing.domain.ports import NewUnitOfWork, Organisations

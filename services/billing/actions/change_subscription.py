@@ -6,8 +6,8 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from services.billing.actions.keep_subscription import keep_step, look_up, take_up
-from services.billing.actions.settle_payment import settle_order
+from services.billing.actions._keep_subscription import keep_step, look_up, take_up
+from services.billing.actions._settle_payment import settle_order
 from services.billing.actions.show_organisation_subscription import ensure_may_decide
 from services.billing.domain.billing_cycle import (
     Course,
@@ -21,6 +21,7 @@ from services.billing.domain.billing_cycle import (
     unit_price,
     upgraded,
 )
+from services.billing.domain.billing_details import BillingDetails
 from services.billing.domain.charge import Charge
 from services.billing.domain.errors import (
     PaymentDeclined,
@@ -40,11 +41,12 @@ from services.billing.domain.payment import (
 from services.billing.domain.plan_price import PlanPrices, UnitPrice
 from services.billing.domain.ports import NewUnitOfWork, Organisations, Payments, UnitOfWork
 from services.billing.domain.subscription import Holder, Subscription
+from services.billing.domain.tax import TaxRules, gross_of
 from shared.clock import Clock
 from shared.ids import UserId, uuid7
 from shared.tiers import DEFAULT_TIER, Tier
 
-# Shorter than the day that a provider's checkout page lives.
+# Shorter than the day that a payment provider's checkout page lives.
 _AN_ORDER_STANDS = timedelta(hours=12)
 
 
@@ -98,6 +100,7 @@ class ChangeSubscription:
     organisations: Organisations
     payments: Payments
     rules: Rules
+    tax: TaxRules
 
     async def preview(self, holder: Holder, wanted: Wanted, *, by: UserId) -> Outcome:
         """What the choice would do and cost now; nothing is written.
@@ -108,27 +111,31 @@ class ChangeSubscription:
         now = self.clock.now()
         async with self.unit_of_work() as work:
             present, prices = await look_up(work, holder, now, self.rules)
-        return self._plan(present, wanted, now, prices, taken).outcome
+            had_one = wanted.trial and await work.subscriptions.began_a_trial(by)
+        return self._plan(present, wanted, now, prices, taken, had_trial=had_one).outcome
 
     async def __call__(self, holder: Holder, wanted: Wanted, *, by: UserId) -> Outcome:
         """Raises UnknownTier, OneSeatOnly, SeatsAssigned, TrialUsed, TrialNotOffered,
-        PaymentOutstanding, SubscriptionNotPaid, PaymentDeclined, PaymentsUnavailable, and for an
-        organisation SubscriptionNotFound, OrganisationBillingRequired or DependencyUnavailable."""
+        TooManyTrialSeats, PaymentOutstanding, SubscriptionNotPaid, PaymentDeclined,
+        PaymentsUnavailable, and for an organisation SubscriptionNotFound,
+        OrganisationBillingRequired or DependencyUnavailable."""
         taken = await self._ensure_allowed(holder, by)
         now = self.clock.now()
         async with self.unit_of_work() as work:
             present, prices = await take_up(work, holder, now, self.rules)
-            plan = self._plan(present, wanted, now, prices, taken)
+            had_one = wanted.trial and await work.subscriptions.began_a_trial(by)
+            plan = self._plan(present, wanted, now, prices, taken, had_trial=had_one)
             if not plan.has_a_price:
                 await keep_step(work, present, plan.step, by=by)
                 return plan.outcome
             order, replaced = await self._ordered(work, plan, by, now)
             payer = await work.payments.payer(holder.id)
+            details = await work.details.of(holder.id)
         if replaced is not None and replaced.reference is not None:
-            # Should the provider be away: whoever pays there as well is found by `UNUSED`.
+            # Should the payment provider be away: whoever pays there as well is found by `UNUSED`.
             with suppress(PaymentsUnavailable):
                 await self.payments.withdraw(replaced)
-        return await self._collect(plan, order, payer, by)
+        return await self._collect(plan, order, payer, details, by)
 
     async def _ensure_allowed(self, holder: Holder, by: UserId) -> int:
         """Answers how many seats are taken, as far as that bounds anything."""
@@ -138,14 +145,22 @@ class ChangeSubscription:
         return await self.organisations.seats_taken(holder.id, by) or 0
 
     def _plan(
-        self, present: Subscription, wanted: Wanted, now: datetime, prices: PlanPrices, taken: int
+        self,
+        present: Subscription,
+        wanted: Wanted,
+        now: datetime,
+        prices: PlanPrices,
+        taken: int,
+        *,
+        had_trial: bool,
     ) -> _Plan:
         tier, seats = present.wanted(wanted.tier_name, wanted.seats)
         if tier != DEFAULT_TIER and seats < taken:
             raise SeatsAssigned(taken)
         unit = unit_price(present, tier, now, prices)
         if wanted.trial:
-            return _Plan(tried(present, tier, seats, self.rules, now), now, unit)
+            step = tried(present, tier, seats, self.rules, now, had_one=had_trial)
+            return _Plan(step, now, unit)
         if not self.payments.asks_first:
             return _Plan(granted(present, tier.name, seats, now), now, unit)
         course = course_of(present, tier, seats, unit)
@@ -189,9 +204,15 @@ class ChangeSubscription:
         return order, known
 
     async def _collect(
-        self, plan: _Plan, order: Payment, payer: Payer | None, by: UserId
+        self,
+        plan: _Plan,
+        order: Payment,
+        payer: Payer | None,
+        details: BillingDetails | None,
+        by: UserId,
     ) -> Outcome:
-        # Nothing is held meanwhile: the provider is asked over the network, and takes its time.
+        # Nothing is held meanwhile: the payment provider is asked over the network, and takes its
+        # time.
         pays_already = (
             payer is not None
             and payer.provider == self.payments.name
@@ -208,7 +229,17 @@ class ChangeSubscription:
             wanted.price_microusd_per_month,
             payment_id=str(order.id),
             amount_microusd=order.amount_microusd,
+            **self._with_tax(order, details),
         )
+
+    def _with_tax(self, order: Payment, details: BillingDetails | None) -> dict[str, int]:
+        """What to transfer: the invoice will have it."""
+        gross = gross_of(self.tax, details, [order], order.created_at)
+        return {
+            "net_cents": gross.net_cents,
+            "tax_cents": gross.tax_cents,
+            "total_cents": gross.total_cents,
+        }
 
     async def _collect_change(self, order: Payment, payer: Payer, by: UserId) -> Outcome:
         try:
@@ -221,7 +252,9 @@ class ChangeSubscription:
         async with self.unit_of_work() as work:
             step = await settle_order(work, order.id, now, self.rules, by=by)
             told = Wish(order.tier_name or "", order.seats or 1, ending=False)
-            await work.payments.keep_payer(replace(payer, told=told))
+            known = await work.payments.payer(order.holder)
+            if known is not None and known.subscription == payer.subscription:
+                await work.payments.keep_payer(replace(known, told=told))
             return Outcome(step.subscription, now, step.charges)
 
     async def _check_out(self, plan: _Plan, order: Payment, payer: Payer | None) -> Outcome:

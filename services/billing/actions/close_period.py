@@ -66,7 +66,10 @@ class ClosePeriod:
 async def findings_of(work: UnitOfWork, month: Month) -> list[Finding]:
     """Everything that speaks against closing."""
     progress = await work.completeness.progress()
-    findings = [*incomplete_streams(progress), *silent_streams(progress, month)]
+    given_up = await work.periods.given_up()
+    findings = [*incomplete_streams(progress), *silent_streams(progress, month, given_up)]
+    unfinished = await work.manifests.unfinished(month.period)
+    findings += [Finding("last_hour_not_told", stream, 1) for stream in unfinished]
     for producer, is_missing, hours in await work.manifests.hours_off(month.period):
         code = "manifest_missing" if is_missing else "manifest_mismatched"
         findings.append(Finding(code, producer, hours))

@@ -6,7 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from services.billing.domain.correction import Corrected, Correction, Deltas, Occasion
-from services.billing.domain.errors import CorrectionNotAllowed, UsageRecordNotFound
+from services.billing.domain.errors import (
+    AdjustmentKeyReused,
+    CorrectionNotAllowed,
+    UsageRecordNotFound,
+)
 from services.billing.domain.ports import NewUnitOfWork
 from shared.clock import Clock
 from shared.events import Event, Fact
@@ -21,7 +25,7 @@ class CorrectUsage:
     """A row of its own that takes from an entry or adds to it; counters follow, listeners hear.
 
     Without deltas the entry is voided. Raises UsageRecordNotFound, UsageVoidedAlready,
-    UsageNotPriced, AdjustmentNotAcceptable.
+    UsageNotPriced, AdjustmentNotAcceptable, AdjustmentKeyReused.
     """
 
     unit_of_work: NewUnitOfWork
@@ -30,11 +34,23 @@ class CorrectUsage:
     async def __call__(
         self, event_id: EventId, deltas: Deltas | None, *, reason: str, by: UserId
     ) -> Correction:
-        occasion = Occasion(EventId(uuid7()), reason, by, _ME, self.clock.now())
+        made, _is_known = await self.once(event_id, deltas, reason=reason, by=by, key=None)
+        return made
+
+    async def once(
+        self, event_id: EventId, deltas: Deltas | None, *, reason: str, by: UserId, key: str | None
+    ) -> tuple[Correction, bool]:
+        """The same under the same key is made once: the first one again, and that it is that."""
+        occasion = Occasion(EventId(uuid7()), reason, by, _ME, self.clock.now(), key)
         async with self.unit_of_work() as work:
             corrected = await work.corrections.corrected(event_id)
             if corrected is None:
                 raise UsageRecordNotFound(event_id)
+            known = corrected.by_key(key)
+            if known is not None:
+                if not _is_same(known, deltas, reason):
+                    raise AdjustmentKeyReused
+                return known, True
             correction = _correction(corrected, deltas, occasion)
             await work.corrections.add(correction)
             entry = corrected.entry
@@ -44,7 +60,7 @@ class CorrectUsage:
                 tier=entry.tier,
                 id_=correction.id,
             )
-        return correction
+        return correction, False
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +90,12 @@ class ApplyCorrections:
                 deltas = _deltas(event) if isinstance(event, UsageAdjusted) else None
                 new += await work.corrections.add(_correction(corrected, deltas, occasion))
         return new
+
+
+def _is_same(known: Correction, deltas: Deltas | None, reason: str) -> bool:
+    if known.reason != reason:
+        return False
+    return known.kind == "voided" if deltas is None else known.deltas == deltas
 
 
 def _correction(corrected: Corrected, deltas: Deltas | None, occasion: Occasion) -> Correction:

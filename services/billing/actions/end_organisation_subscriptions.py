@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from uuid import UUID
 
-from services.billing.actions.keep_subscription import keep_step
+from services.billing.actions._keep_subscription import keep_step
 from services.billing.domain.billing_cycle import granted
 from services.billing.domain.ports import NewUnitOfWork, UnitOfWork
 from shared.clock import Clock

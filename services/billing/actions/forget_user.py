@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from services.billing.domain.billing_cycle import granted
 from services.billing.domain.ports import UnitOfWork
-from shared.erasure import Forget, Left
+from shared.erasure import BATCH, Forget, Left
 from shared.ids import UserId
 from shared.tiers import DEFAULT_TIER
 
@@ -17,21 +17,24 @@ class ForgetUser(Forget[UnitOfWork]):
     """End the user's subscription, and drop it and their billing details; those of a business that
     is still to be invoiced with its last invoice.
 
-    The ledger, the record of what they paid for, and invoices with the name on them stay: books
-    are kept. The first two hold an id that no longer leads to anybody; none, what was said.
+    What services outside the suite said beside the user's usage goes too. The ledger, the record of
+    what they paid for, and invoices with the name on them stay: books are kept. The first two hold
+    an id that no longer leads to anybody; none, what was said.
     """
 
     service: ClassVar[str] = "billing"
 
     async def erase(self, work: UnitOfWork, user_id: UserId) -> Left:
-        """All of it at once."""
+        """All of it with the first step, but for what others said beside the usage: that goes in
+        pieces."""
         await work.webhooks.forget(user_id)
         await work.dashboard_passes.forget(user_id)
+        is_all = await work.outside.forget(user_id, most=BATCH)
         if await work.subscriptions.get(user_id) is not None:
             await self._end_subscription(work, user_id)
         # Only now is it known whether there is anything left to invoice.
         await work.details.forget(user_id, self.clock.now())
-        return Left.NOTHING
+        return Left.NOTHING if is_all else Left.MORE
 
     async def _end_subscription(self, work: UnitOfWork, user_id: UserId) -> None:
         present = await work.subscriptions.hold(user_id)

@@ -26,6 +26,11 @@ class IssueCreditNote:
 
     async def __call__(self, invoice_id: InvoiceId, request: CreditRequest) -> CreditNote:
         """Raises InvoiceNotFound, CreditKeyReused and what `credited_lines` raises."""
+        note, _is_known = await self.once(invoice_id, request)
+        return note
+
+    async def once(self, invoice_id: InvoiceId, request: CreditRequest) -> tuple[CreditNote, bool]:
+        """With whether it had been issued before, under the same key."""
         async with self.unit_of_work() as work:
             invoice = await work.invoices.hold(invoice_id)
             if invoice is None:
@@ -35,7 +40,7 @@ class IssueCreditNote:
                 note, digest = known
                 if digest != request.digest:
                     raise CreditKeyReused
-                return note
+                return note, True
             before = await work.credit_notes.credited(invoice_id)
             lines = credited_lines(invoice, before, request)
             now = self.clock.now()
@@ -54,7 +59,7 @@ class IssueCreditNote:
             await work.webhooks.tell(
                 note.holder, ISSUED, _told(note), effect_key=f"credit_note/{note.id}"
             )
-        return note
+        return note, False
 
 
 def _told(note: CreditNote) -> dict[str, object]:

@@ -155,6 +155,9 @@ class KeepWebhooks:
                     endpoint.types if change.types is None else _known(change.types, endpoint.owner)
                 ),
             )
+            if changed.wants_usage and not endpoint.wants_usage:
+                # From now on as for a new one, or from where it was: not all there ever was.
+                await work.webhooks.begin_usage(endpoint_id)
             if change.is_enabled is False:
                 changed = changed.disabled("by_owner", now)
                 await work.webhooks.save(changed)

@@ -90,7 +90,7 @@ class MakeInvoices:
 
     async def _issue(self, work: UnitOfWork, scope: Scope, dues: Sequence[Due]) -> None:
         now = self.clock.now()
-        drafts = await drafts_of(work, self.terms, scope, dues, now=self.clock, keep=True)
+        drafts = await drafts_of(work, self.terms, scope, dues, clock=self.clock, keep=True)
         first = await work.invoices.first_number(
             self.terms.invoice_series, now.year, count=len(drafts)
         )
@@ -105,7 +105,7 @@ class MakeInvoices:
 
 
 async def drafts_of(
-    work: UnitOfWork, terms: Terms, scope: Scope, dues: Sequence[Due], *, now: Clock, keep: bool
+    work: UnitOfWork, terms: Terms, scope: Scope, dues: Sequence[Due], *, clock: Clock, keep: bool
 ) -> list[Invoice]:
     """Worked out, not issued; with `keep` what they cover is on them from now on."""
     covered = await work.invoices.cover(scope, dues, keep=keep)
@@ -118,7 +118,7 @@ async def drafts_of(
             scope.month,
             lines.get(due.holder.id, ()),
             details.get(due.holder.id),
-            now.now(),
+            clock.now(),
         )
         for due in dues
     ]

@@ -38,7 +38,7 @@ def _announcement(fact: Fact[UsageManifest]) -> Announcement:
     if manifest.last_sequence >= 2**62:
         raise ManifestNotAcceptable
     stream = Stream(manifest.producer, manifest.epoch, manifest.stream)
-    return Announcement(stream, manifest.last_sequence)
+    return Announcement(stream, manifest.last_sequence, fact.time)
 
 
 def _hour(fact: Fact[UsageManifest]) -> HourManifest | None:

@@ -31,7 +31,7 @@ class PreviewInvoice:
                 return issued
             scope = await self._scope(work, month)
             due = Due(holder, await work.invoices.late(scope, holder.id))
-            [draft] = await drafts_of(work, self.terms, scope, [due], now=self.clock, keep=False)
+            [draft] = await drafts_of(work, self.terms, scope, [due], clock=self.clock, keep=False)
         return draft
 
     async def _scope(self, work: UnitOfWork, month: Month) -> Scope:

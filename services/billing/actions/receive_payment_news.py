@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import TypeAlias
 
-from services.billing.actions.keep_subscription import keep_step, take_up
-from services.billing.actions.settle_payment import settle_order, settle_renewal
+import structlog
+
+from services.billing.actions._keep_subscription import keep_step, take_up
+from services.billing.actions._settle_payment import PAYABLE, settle_order, settle_renewal
 from services.billing.domain.billing_cycle import (
     Rules,
     cancelled,
@@ -18,7 +19,7 @@ from services.billing.domain.billing_cycle import (
     payment_failed,
     resumed,
 )
-from services.billing.domain.errors import PaymentsUnavailable
+from services.billing.domain.charge import ChargeKind
 from services.billing.domain.payment import (
     News,
     NewsKind,
@@ -34,19 +35,20 @@ from services.billing.domain.subscription import Holder, State, Subscription
 from shared.clock import Clock
 from shared.ids import uuid7
 
-# An event can become visible in a provider's list after a newer one.
+log = structlog.get_logger(__name__)
+
+# An event can become visible in a payment provider's list after a newer one.
 _LATE_EVENTS = timedelta(minutes=5)
 
-_Handler: TypeAlias = "Callable[[UnitOfWork, News, datetime, Rules], Awaitable[Payer | None]]"
+_Handler: TypeAlias = "Callable[[UnitOfWork, News, datetime, Rules], Awaitable[None]]"
 
 
 @dataclass(frozen=True, slots=True)
 class ReceivePaymentNews:
-    """One fact of a provider, and its effect in the same transaction."""
+    """One fact of a payment provider, and its effect in the same transaction."""
 
     unit_of_work: NewUnitOfWork
     clock: Clock
-    payments: Payments
     rules: Rules
 
     async def __call__(self, news: News) -> bool:
@@ -54,17 +56,13 @@ class ReceivePaymentNews:
         async with self.unit_of_work() as work:
             if not await work.payments.note(news):
                 return False
-            spare = await _HANDLERS[news.kind](work, news, self.clock.now(), self.rules)
-        if spare is not None:
-            # Should this fail, the unused payment still tells the billing team.
-            with suppress(PaymentsUnavailable):
-                await self.payments.tell(spare, Wish("", 1, ending=True, ended=True))
+            await _HANDLERS[news.kind](work, news, self.clock.now(), self.rules)
         return True
 
 
 @dataclass(frozen=True, slots=True)
-class ReceiveWebhook:
-    """What a provider delivers to our door."""
+class ReceivePaymentDelivery:
+    """What a payment provider delivers to our door."""
 
     payments: Payments
     receive: ReceivePaymentNews
@@ -78,7 +76,7 @@ class ReceiveWebhook:
 
 @dataclass(frozen=True, slots=True)
 class CatchUpOnPayments:
-    """Read the provider's own list of what happened: whatever it could not deliver is there."""
+    """Read the payment provider's own list of what happened: what it could not deliver is there."""
 
     unit_of_work: NewUnitOfWork
     clock: Clock
@@ -99,26 +97,42 @@ class CatchUpOnPayments:
         return found
 
 
-async def _order_paid(work: UnitOfWork, news: News, now: datetime, rules: Rules) -> Payer | None:
-    """Answers a second subscription of the provider's that nobody needs."""
+async def _order_paid(work: UnitOfWork, news: News, now: datetime, rules: Rules) -> None:
+    """Of two subscriptions at the payment provider's one is to end: the one that changed nothing,
+    or the one that was paid by until now."""
     order = await work.payments.get(news.order_id) if news.order_id else None
     if order is None or news.customer is None:
-        return None
+        return
     received = news.amount_microusd
-    await settle_order(work, order.id, now, rules, by=order.asked_by, received_microusd=received)
+    step = await settle_order(
+        work, order.id, now, rules, by=order.asked_by, received_microusd=received
+    )
     if news.subscription is None:
-        return None
+        return
     known = await work.payments.payer(order.holder)
-    settled = await work.payments.get(order.id)
-    is_spare = settled is not None and settled.state is PaymentState.UNUSED
-    if is_spare and known is not None and known.subscription not in (None, news.subscription):
-        return replace(known, subscription=news.subscription, item=None)
+    if known is not None and known.subscription not in (None, news.subscription):
+        settled = await work.payments.get(order.id)
+        took_effect = settled is not None and settled.state is PaymentState.PAID
+        if order.state not in PAYABLE or not took_effect:
+            if await work.payments.note_spare(_as_spare(known, news)):
+                _tell_paid_twice(news, order, order.id)
+            return
+        await work.payments.note_spare(known)
+        if any(charge.kind is ChargeKind.PRORATION_CREDIT for charge in step.charges):
+            # What is left of the one known before was given back: who paid for it paid for both.
+            before = await work.payments.set_aside(order.holder, news.provider, but=order.id)
+            _tell_paid_twice(news, order, before)
     await _link(work, news, order)
-    return None
+
+
+def _tell_paid_twice(news: News, order: Payment, payment: PaymentId | None) -> None:
+    log.error(
+        "paid_twice", provider=news.provider, holder=str(order.holder), payment=str(payment or "")
+    )
 
 
 async def _link(work: UnitOfWork, news: News, order: Payment) -> None:
-    """Remember by which customer of the provider's the holder pays from now on."""
+    """Remember by which customer of the payment provider's the holder pays from now on."""
     known = await work.payments.payer(order.holder)
     told = Wish(order.tier_name or "", order.seats or 1, ending=False)
     payer = Payer(
@@ -148,7 +162,7 @@ async def _payer_changed(work: UnitOfWork, news: News, now: datetime, rules: Rul
     present, _prices = await take_up(work, _holder(payer), now, rules)
     told = payer.told
     if told is not None and told.ending != news.ending:
-        # Somebody decided so on the provider's page.
+        # Somebody decided so on the payment provider's page.
         await _follow_ending(work, present, news, now)
         told = replace(told, ending=news.ending)
     if told is not None and news.tier_name is not None and news.seats is not None:
@@ -188,13 +202,18 @@ async def _payer_ended(work: UnitOfWork, news: News, now: datetime, rules: Rules
 async def _invoice_paid(work: UnitOfWork, news: News, now: datetime, rules: Rules) -> None:
     payer = await _payer(work, news)
     if payer is None or news.reference is None:
+        if news.is_renewal:
+            log.error("renewal_of_unknown_payer", provider=news.provider, reference=news.reference)
         return
     if not news.is_renewal:
         await _note_received(work, payer, news)
         return
     present, _prices = await take_up(work, _holder(payer), now, rules)
     known = await work.payments.by_reference(news.provider, news.reference)
-    if known is not None and known.state is PaymentState.PAID:
+    if known is not None and known.state in (PaymentState.PAID, PaymentState.UNUSED):
+        return
+    if _is_anothers(payer, news) or not present.is_paid:
+        await _note_unused(work, payer, news, now)
         return
     waiting = await work.payments.open_of(payer.holder, PaymentKind.RENEWAL)
     if waiting is not None:
@@ -206,9 +225,18 @@ async def _invoice_paid(work: UnitOfWork, news: News, now: datetime, rules: Rule
     await keep_step(work, present, paid(present, now), by=payer.holder)
 
 
+async def _note_unused(work: UnitOfWork, payer: Payer, news: News, now: datetime) -> None:
+    """A payment provider collected for what nobody holds: the billing team gives it back."""
+    unused = replace(_record(payer, news, PaymentKind.RENEWAL, now), state=PaymentState.UNUSED)
+    await work.payments.add(unused)
+    if news.subscription not in (None, payer.subscription):
+        await work.payments.note_spare(_as_spare(payer, news))
+    log.error("renewal_of_nothing", provider=news.provider, payment=str(unused.id))
+
+
 async def _note_received(work: UnitOfWork, payer: Payer, news: News) -> None:
     """A first invoice is the order's, and so is that of a change: they were settled as such. But
-    the provider's own proration is in cents, and what it collected is what was paid."""
+    the payment provider's own proration is in cents, and what it collected is what was paid."""
     order = await work.payments.hold(news.order_id) if news.order_id else None
     if order is None or order.holder != payer.holder or order.reference is not None:
         return
@@ -219,6 +247,8 @@ async def _note_received(work: UnitOfWork, payer: Payer, news: News) -> None:
 async def _invoice_failed(work: UnitOfWork, news: News, now: datetime, rules: Rules) -> None:
     payer = await _payer(work, news)
     if payer is None or not news.is_renewal or news.reference is None:
+        return
+    if _is_anothers(payer, news):
         return
     known = await work.payments.by_reference(news.provider, news.reference)
     # An older failure of an invoice that was paid since.
@@ -238,15 +268,41 @@ async def _paid_back(work: UnitOfWork, news: News, now: datetime, _rules: Rules)
         return
     kind = PaymentKind.REFUND if news.kind is NewsKind.REFUNDED else PaymentKind.DISPUTE
     known = await work.payments.by_reference(news.provider, news.reference)
+    told = _record(payer, news, kind, news.happened_at)
     if known is None:
-        await work.payments.add(_record(payer, news, kind, now))
-    elif -news.amount_microusd < known.amount_microusd:
-        # A provider tells all that was refunded so far.
-        await work.payments.save(replace(known, amount_microusd=-news.amount_microusd))
+        await work.payments.add(replace(told, created_at=now))
+    else:
+        # A payment provider tells all that has gone back so far, and what came again is not gone:
+        # its newest word counts, and within one second the larger sum.
+        since = known.settled_at or known.created_at
+        if (news.happened_at, -told.amount_microusd) <= (since, -known.amount_microusd):
+            return
+        newest = replace(known, amount_microusd=told.amount_microusd, settled_at=news.happened_at)
+        await work.payments.save(newest)
+    is_news = known is None or known.amount_microusd != told.amount_microusd
+    if kind is PaymentKind.REFUND and is_news:
+        # Paid back as it had come, where that is sure: it waits for nobody any more.
+        await work.payments.settle_unused(payer.holder, news.provider, news.amount_microusd)
 
 
 async def _payer(work: UnitOfWork, news: News) -> Payer | None:
     return await work.payments.payer_of(news.provider, news.customer) if news.customer else None
+
+
+def _is_anothers(payer: Payer, news: News) -> bool:
+    """Of another subscription at the payment provider's than the one that is paid by."""
+    known = payer.subscription
+    return None not in (known, news.subscription) and known != news.subscription
+
+
+def _as_spare(payer: Payer, news: News) -> Payer:
+    return replace(
+        payer,
+        provider=news.provider,
+        customer=news.customer or payer.customer,
+        subscription=news.subscription,
+        item=None,
+    )
 
 
 def _holder(payer: Payer) -> Holder:
@@ -286,4 +342,5 @@ _HANDLERS: Mapping[NewsKind, _Handler] = {
     NewsKind.INVOICE_FAILED: _invoice_failed,
     NewsKind.REFUNDED: _paid_back,
     NewsKind.DISPUTED: _paid_back,
+    NewsKind.REINSTATED: _paid_back,
 }

@@ -15,6 +15,7 @@ from shared.ids import UserId
 from shared.tiers import DEFAULT_TIER
 
 _NOT_YOURS = Trouble("subject_not_yours", "This token tells only its own user's usage.")
+_ARCHIVED = Trouble("time_archived", "The ledger of this `time` is archived.", held=True)
 _REUSED = Trouble("id_reused", "This id was told before, with other content.")
 
 
@@ -55,10 +56,14 @@ class ReportOutsideUsage:
         result = ReportResult()
         good = self._good(told, reporter, result, for_anybody=for_anybody)
         async with self.unit_of_work() as work:
+            too_late = await work.outside.too_late(reporter, [one.event for one in good])
+            result.held += [(one, _ARCHIVED) for one in good if one.event.key in too_late]
+            good = [one for one in good if one.event.key not in too_late]
             await self._record(work, reporter, good, result)
             held = [(one.event, trouble, one.body) for one, trouble in result.held]
             await work.outside.hold(reporter, held)
         result.rejected.sort(key=lambda one: one[0].index)
+        result.held.sort(key=lambda one: one[0].index)
         return result
 
     def _good(
@@ -87,7 +92,7 @@ class ReportOutsideUsage:
             first = firsts[one.event.key]
             if one.event.key not in known and one.event is first:
                 continue
-            if one.event.digest == known.get(one.event.key, first.digest):
+            if one.event.is_what_was_told(known.get(one.event.key, first.digest)):
                 result.duplicates += 1
             else:
                 result.rejected.append((one, _REUSED))
@@ -98,6 +103,7 @@ class ReportOutsideUsage:
         models = {(entry.provider, entry.model) for entry in entries}
         book = PriceBook.of(self.list_prices, await work.prices.of(models))
         await work.ledger.record([entry.rated(book.rate(entry)) for entry in entries])
+        await work.outside.keep_metadata(fresh)
         for event, entry in zip(fresh, entries, strict=True):
             work.publish(_told(event), subject=event.user_id, tier=entry.tier, id_=entry.event_id)
         result.accepted += len(fresh)

@@ -23,7 +23,7 @@ class SetUsageFee:
     async def __call__(
         self, tier_name: str, basis_points: int, *, effective_from: datetime | None, by: UserId
     ) -> UsageFee:
-        """Raises UnknownTier or UsageFeeExists."""
+        """Raises UnknownTier, UsageFeeNotForSeats or UsageFeeExists."""
         now = self.clock.now()
         since = max(effective_from or now, now)
         fee = UsageFee.set(tier_name, basis_points, effective_from=since, by=by, at=now)

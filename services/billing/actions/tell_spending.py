@@ -13,6 +13,8 @@ from shared.ids import UserId
 from shared.limits.windows import Window, month_window
 
 _LOOK_BACK = timedelta(minutes=15)
+# Usage of a month that is over may come some days after it.
+_LATE = timedelta(days=3)
 _CLOCKS_DIFFER = timedelta(minutes=1)
 _KEEP = timedelta(days=62)
 
@@ -56,8 +58,8 @@ class TellSpending:
 
 
 def _months(now: datetime) -> list[Window]:
-    """The month, and just after its turn the one before: what was used at its end comes now."""
-    before, present = (month_window("", 0, at) for at in (now - _LOOK_BACK, now))
+    """The month, and in its first days the one before: what was used at its end comes now."""
+    before, present = (month_window("", 0, at) for at in (now - _LATE, now))
     return [present] if before == present else [before, present]
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from services.billing.domain.completeness import Gap, Progress, Stream
+from services.billing.domain.completeness import Gap, Progress, Stream, newest_numberings
 from services.billing.domain.ports import NewUnitOfWork
 from services.billing.domain.webhook_ports import WebhookBacklog
 from shared.clock import Clock
@@ -28,7 +28,9 @@ class Arrived:
     @property
     def received(self) -> Mapping[tuple[str, str], int]:
         """Events that have come, by producer and stream; dead ones came, too."""
-        return {(p.stream.producer, p.stream.name): _count(p) for p in self._current()}
+        return {
+            (p.stream.producer, p.stream.name): _count(p) for p in newest_numberings(self.progress)
+        }
 
     @property
     def lag(self) -> Mapping[str, timedelta]:
@@ -51,22 +53,12 @@ class Arrived:
 
     def _moments(self) -> Iterator[tuple[Stream, datetime]]:
         """When each stream's end was told last, and when each gap was seen."""
-        for progress in self._current():
+        for progress in newest_numberings(self.progress):
             # Who stands outside the suite tells no ends: nothing is known of what is missing.
             if progress.last_manifest_at is not None:
                 yield progress.stream, progress.last_manifest_at
         for gap in self.gaps:
             yield gap.stream, gap.seen_at
-
-    def _current(self) -> Iterator[Progress]:
-        """Of each stream the newest numbering: after a restore there is another one."""
-        newest: dict[tuple[str, str], Progress] = {}
-        for one in self.progress:
-            key = one.stream.producer, one.stream.name
-            known = newest.get(key)
-            if known is None or _seen(one) > _seen(known):
-                newest[key] = one
-        yield from newest.values()
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,8 +112,3 @@ def _count(progress: Progress) -> int:
 
 def _tier_of(stream: Stream) -> str:
     return stream.name.removeprefix(f"{UsageRecorded.type}.")
-
-
-def _seen(progress: Progress) -> datetime:
-    assert progress.last_seen_at is not None, "a stream in the database was seen"
-    return progress.last_seen_at

@@ -6,11 +6,18 @@ from datetime import UTC, datetime, timedelta
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter, Header, Query, Response
+from fastapi import APIRouter, Query, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from services.billing.actions.verify_invoice import InvoiceCheck
-from services.billing.api.dependencies import BillingStaff, Cursor, NearMoment, ServiceActions
+from services.billing.api.dependencies import (
+    REPLAYED,
+    BillingStaff,
+    Cursor,
+    IdempotencyKey,
+    NearMoment,
+    ServiceActions,
+)
 from services.billing.api.invoice_body import (
     DOCUMENTS,
     Accept,
@@ -41,10 +48,6 @@ _MOST = 10**24
 MonthName = Annotated[str, Field(max_length=7, description="`2026-11`", examples=["2026-11"])]
 AskedMonth = Annotated[
     str | None, Query(alias="month", max_length=7, description="`2026-11`", examples=["2026-11"])
-]
-IdempotencyKey = Annotated[
-    str,
-    Header(alias="Idempotency-Key", min_length=1, max_length=200, pattern=r"^[\x21-\x7e]+$"),
 ]
 
 
@@ -283,6 +286,7 @@ async def issue_credit_note(
     actions: ServiceActions,
     staff: BillingStaff,
     idempotency_key: IdempotencyKey,
+    response: Response,
 ) -> CreditNoteBody:
     """Take back lines of an invoice, or all of it. Final at once; the same key again answers with
     the same note."""
@@ -292,7 +296,10 @@ async def issue_credit_note(
         key=idempotency_key,
         by=staff.identity.user_id,
     )
-    return CreditNoteBody.of(await actions.issue_credit_note(InvoiceId(invoice_id), request))
+    note, is_known = await actions.issue_credit_note.once(InvoiceId(invoice_id), request)
+    if is_known:
+        response.headers.update(REPLAYED)
+    return CreditNoteBody.of(note)
 
 
 @router.get("/credit-notes", responses=problems(401, 403, _422="bad_cursor, …"))

@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import Annotated, Self
 from uuid import UUID
 
-from fastapi import APIRouter, Query
-from pydantic import BaseModel, ConfigDict, Field
+from fastapi import APIRouter, Query, Response
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from services.billing.api.dependencies import BillingStaff, Cursor, NearMoment, ServiceActions
+from services.billing.actions.list_past_due import Overdue
+from services.billing.api.dependencies import (
+    REPLAYED,
+    BillingStaff,
+    Cursor,
+    NearMoment,
+    ServiceActions,
+)
 from services.billing.api.subscription import SubscriptionBody
-from services.billing.domain.payment import Payment, PaymentId
+from services.billing.domain.payment import Booking, Payment, PaymentId
 from services.billing.domain.plan_price import MOST_MICROUSD_PER_SEAT, PlanPrice
-from services.billing.domain.subscription import Subscription
+from services.billing.domain.tax import MICRODOLLARS_A_CENT
 from shared.http.pages import Page, cursor_of, read_cursor
 from shared.http.problems import problems
 from shared.ids import UserId
+
+_MOST_CENTS = 10**12
 
 router = APIRouter(prefix="/billing/admin", tags=["billing team"])
 
@@ -54,26 +63,30 @@ class PlanPriceBody(BaseModel):
 
 
 class OverdueBody(BaseModel):
-    """Who has not paid, since when, and by which payment it would be settled."""
+    """Who has not paid, since when, and by which payment it would be settled. `total_cents`: what
+    that is with its tax."""
 
     holder_id: UUID
     is_organisation: bool
     tier: str
     seats: int
     owed_microusd: int
+    total_cents: int | None
     asked_at: datetime | None
     retries: int
     payment_id: UUID | None
     provider: str | None
 
     @classmethod
-    def of(cls, overdue: Subscription, payment: Payment | None) -> OverdueBody:
+    def of(cls, listed: Overdue) -> OverdueBody:
+        overdue, payment = listed.subscription, listed.payment
         return cls(
             holder_id=overdue.user_id,
             is_organisation=overdue.is_organisation,
             tier=overdue.tier_name,
             seats=overdue.seats,
             owed_microusd=overdue.owed_microusd,
+            total_cents=listed.gross.total_cents if listed.gross else None,
             asked_at=overdue.unpaid_since,
             retries=overdue.dunning_step,
             payment_id=payment.id if payment else None,
@@ -82,7 +95,8 @@ class OverdueBody(BaseModel):
 
 
 class UnusedBody(BaseModel):
-    """Money that came and changed nothing: somebody paid twice, or chose more meanwhile."""
+    """Money that came and changed nothing, or nothing that lasted: somebody paid twice, or chose
+    more meanwhile."""
 
     payment_id: UUID
     holder_id: UUID
@@ -102,6 +116,69 @@ class UnusedBody(BaseModel):
             reference=payment.reference,
             amount_microusd=payment.amount_microusd,
             settled_at=payment.settled_at,
+        )
+
+
+class ReceivedMoney(BaseModel):
+    """What came, where it is not the total with tax that was asked for: less a bank's fee."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    amount_cents: int = Field(ge=1, le=_MOST_CENTS, strict=True)
+
+
+class NewPayment(BaseModel):
+    """Money that came without a payment provider, or that was given back (negative)."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    holder_id: UUID
+    amount_cents: int = Field(
+        ge=-_MOST_CENTS,
+        le=_MOST_CENTS,
+        strict=True,
+        description="Zero only with a `payment_id` that was given back in another way.",
+    )
+    reference: str = Field(
+        min_length=1, max_length=200, description="The bank's or your own, used once."
+    )
+    note: str = Field(min_length=1, max_length=300)
+    payment_id: UUID | None = Field(
+        None, description="An unused payment that needs nobody's attention any more by this."
+    )
+
+    @model_validator(mode="after")
+    def _says_something(self) -> Self:
+        if self.amount_cents == 0 and self.payment_id is None:
+            raise ValueError("an amount, or the unused payment that is settled")
+        return self
+
+
+class BookedBody(BaseModel):
+    """A payment as it stands in the books."""
+
+    payment_id: UUID
+    holder_id: UUID
+    is_organisation: bool
+    kind: str
+    amount_microusd: int
+    reference: str | None
+    note: str | None
+    booked_by: UUID
+    booked_at: datetime
+
+    @classmethod
+    def of(cls, payment: Payment) -> BookedBody:
+        return cls(
+            payment_id=payment.id,
+            holder_id=payment.holder,
+            is_organisation=payment.is_organisation,
+            kind=payment.kind.value,
+            amount_microusd=payment.amount_microusd,
+            reference=payment.reference,
+            note=payment.note,
+            booked_by=payment.asked_by,
+            booked_at=payment.created_at,
         )
 
 
@@ -134,9 +211,9 @@ async def list_past_due(
     """Who has not paid."""
     after = UserId(read_cursor(cursor, UUID)[0]) if cursor else None
     found = await actions.list_past_due(after=after, most=limit + 1)
-    page = Page.of(found, limit, lambda pair: cursor_of(pair[0].user_id))
+    page = Page.of(found, limit, lambda one: cursor_of(one.subscription.user_id))
     return Page(
-        data=[OverdueBody.of(overdue, payment) for overdue, payment in page.data],
+        data=[OverdueBody.of(one) for one in page.data],
         next_cursor=page.next_cursor,
     )
 
@@ -156,11 +233,43 @@ async def list_unused_payments(
 
 
 @router.post(
+    "/payments",
+    status_code=201,
+    responses=problems(
+        401, 403, 422, _404="holder_not_found, payment_not_found", _409="payment_reference_used"
+    ),
+)
+async def book_payment(
+    wanted: NewPayment, actions: ServiceActions, staff: BillingStaff, response: Response
+) -> BookedBody:
+    """Book money that came by a transfer, or that you gave back (negative). It changes no tier.
+    The same reference again answers with the same payment."""
+    booking = Booking(
+        holder=UserId(wanted.holder_id),
+        amount_cents=wanted.amount_cents,
+        reference=wanted.reference,
+        note=wanted.note,
+        settles=None if wanted.payment_id is None else PaymentId(wanted.payment_id),
+    )
+    booked, is_known = await actions.book_payment(booking, by=staff.identity.user_id)
+    if is_known:
+        response.headers.update(REPLAYED)
+    return BookedBody.of(booked)
+
+
+@router.post(
     "/payments/{payment_id}/paid", responses=problems(401, 403, 422, _404="payment_not_found")
 )
 async def mark_paid(
-    payment_id: UUID, actions: ServiceActions, staff: BillingStaff
+    payment_id: UUID,
+    actions: ServiceActions,
+    staff: BillingStaff,
+    received: ReceivedMoney | None = None,
 ) -> SubscriptionBody:
-    """The money has come: what waited for it takes effect."""
-    subscription = await actions.mark_paid(PaymentId(payment_id), by=staff.identity.user_id)
+    """The money has come: what waited for it takes effect. Without a body it was what was asked
+    for, with its tax."""
+    microusd = None if received is None else received.amount_cents * MICRODOLLARS_A_CENT
+    subscription = await actions.mark_paid(
+        PaymentId(payment_id), by=staff.identity.user_id, received_microusd=microusd
+    )
     return SubscriptionBody.of(subscription)

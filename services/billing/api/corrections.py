@@ -6,10 +6,15 @@ from datetime import datetime
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from services.billing.api.dependencies import BillingStaff, ServiceActions
+from services.billing.api.dependencies import (
+    REPLAYED,
+    BillingStaff,
+    IdempotencyKey,
+    ServiceActions,
+)
 from services.billing.domain.correction import Correction, Deltas
 from services.billing.domain.ledger import MOST_UNITS
 from services.billing.domain.rollup import Drift, RollupCheck
@@ -150,17 +155,35 @@ def deltas_body(deltas: Deltas) -> DeltasBody:
     )
 
 
-@router.post("/adjustments", status_code=201, responses=problems(401, 403, 404, 409, 422))
+@router.post(
+    "/adjustments",
+    status_code=201,
+    responses=problems(
+        401,
+        403,
+        404,
+        422,
+        _409="usage_voided_already, usage_not_priced, adjustment_key_reused",
+    ),
+)
 async def correct_usage(
-    wanted: NewAdjustment, actions: ServiceActions, staff: BillingStaff
+    wanted: NewAdjustment,
+    actions: ServiceActions,
+    staff: BillingStaff,
+    idempotency_key: IdempotencyKey,
+    response: Response,
 ) -> CorrectionBody:
-    """Void an entry, or add to its numbers and take from them, in a row of its own."""
-    correction = await actions.correct_usage(
+    """Void an entry, or add to its numbers and take from them, in a row of its own. The same key
+    again answers with the same correction."""
+    correction, is_known = await actions.correct_usage.once(
         EventId(wanted.event_id),
         wanted.deltas.deltas() if wanted.deltas else None,
         reason=wanted.reason,
         by=staff.identity.user_id,
+        key=idempotency_key,
     )
+    if is_known:
+        response.headers.update(REPLAYED)
     return CorrectionBody.of(correction)
 
 

@@ -108,6 +108,27 @@ def _leave_imports_alone() -> None:
 
 
 def _draw(kind: str, of: Drawing, low: float, high: float, **options: Any) -> Markup:
+    scale = ticks(low, high, whole=of.whole)
+    chart = _chart(kind, of, range=(scale[0], scale[-1]), **options)
+    chart.y_labels = scale
+    chart.x_labels = list(of.labels)
+    for one in of.series:
+        chart.add(one.name, list(one.values))
+
+    def settle(root: Element) -> Element:
+        _strip(root)
+        _paint(root, of.series)
+        root.set("role", "img")
+        root.set("aria-label", of.says)
+        return root
+
+    chart.add_xml_filter(settle)
+    # Everything in it was escaped by the XML writer.
+    return Markup(chart.render(is_unicode=True))  # noqa: S704
+
+
+def _chart(kind: str, of: Drawing, **options: Any) -> Any:
+    """Of that kind and in our looks, with nothing drawn yet."""
     # Takes a tenth of a second to import, and only this page needs it.
     import pygal
     from pygal.etree import etree
@@ -116,8 +137,7 @@ def _draw(kind: str, of: Drawing, low: float, high: float, **options: Any) -> Ma
     _leave_imports_alone()
     # It would take lxml where that happens to be installed, whose elements are none of ours.
     etree.to_etree()
-    scale = ticks(low, high, whole=of.whole)
-    chart = getattr(pygal, kind)(
+    return getattr(pygal, kind)(
         style=Style(
             font_family="sans-serif",
             label_font_size=13,
@@ -140,25 +160,9 @@ def _draw(kind: str, of: Drawing, low: float, high: float, **options: Any) -> Ma
         js=(),
         disable_xml_declaration=True,
         value_formatter=of.form,
-        range=(scale[0], scale[-1]),
         rounded_bars=2,
         **options,
     )
-    chart.y_labels = scale
-    chart.x_labels = list(of.labels)
-    for one in of.series:
-        chart.add(one.name, list(one.values))
-
-    def settle(root: Element) -> Element:
-        _strip(root)
-        _paint(root, of.series)
-        root.set("role", "img")
-        root.set("aria-label", of.says)
-        return root
-
-    chart.add_xml_filter(settle)
-    # Everything in it was escaped by the XML writer.
-    return Markup(chart.render(is_unicode=True))  # noqa: S704
 
 
 def _strip(root: Element) -> None:

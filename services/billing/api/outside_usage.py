@@ -10,12 +10,23 @@ from typing import Annotated, Any
 from uuid import UUID
 
 from fastapi import APIRouter, Depends, Request
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import (
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StrictBool,
+    StrictInt,
+    StrictStr,
+    StringConstraints,
+    ValidationError,
+    field_validator,
+)
 
 from services.billing.actions.report_outside_usage import ReportResult, Told
 from services.billing.api.dependencies import ServiceActions
 from services.billing.domain.errors import TooManyReports, UsageNotReadable
-from services.billing.domain.outside_usage import OutsideEvent, Trouble
+from services.billing.domain.outside_usage import MOST_METADATA_BYTES, OutsideEvent, Trouble
 from shared.http.caller import Caller, Holding
 from shared.http.problems import problems
 from shared.ids import UserId
@@ -36,6 +47,8 @@ _TEXT = r"^[\x20-\x7E\u00A0-\uD7FF\uE000-\uFFFD]+$"
 # Per replica: it keeps a program that runs wild off the database, and is no limit of usage.
 _reports = LocalLimit()
 
+MetadataName = Annotated[str, StringConstraints(min_length=1, max_length=100)]
+
 Reporter = Annotated[Caller, Depends(Holding(USAGE_WRITE))]
 
 
@@ -53,6 +66,22 @@ class UsageData(BaseModel):
     request_id: str | None = Field(None, min_length=1, max_length=200, pattern=_TEXT)
     session_id: UUID | None = None
     sandbox: bool = Field(False, strict=True)
+    metadata: dict[MetadataName, StrictStr | StrictBool | StrictInt | float] | None = Field(
+        None,
+        max_length=50,
+        description="What else you want to find with the record: one flat object of texts, numbers"
+        f" and booleans, {MOST_METADATA_BYTES} bytes of JSON at most. Nobody counts by it.",
+    )
+
+    @field_validator("metadata")
+    @classmethod
+    def _fits(cls, value: dict[str, Any] | None) -> dict[str, Any] | None:
+        if value is not None:
+            # Neither NaN nor an infinity, half of a pair or a NUL is anything that JSON keeps.
+            text = json.dumps(value, allow_nan=False, ensure_ascii=False)
+            if len(text.encode()) > MOST_METADATA_BYTES or "\\u0000" in text:
+                raise ValueError("too large")
+        return value
 
     @field_validator("quantity", mode="before")
     @classmethod
@@ -96,6 +125,7 @@ class UsageEvent(BaseModel):
             request_id=data.request_id,
             session_id=data.session_id,
             sandbox=data.sandbox,
+            metadata=data.metadata or None,
         )
 
 

@@ -1,4 +1,4 @@
-"""What was charged, the provider's pages, and its webhook."""
+"""What was charged, the payment provider's pages, and its webhook."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ async def receive_stripe_webhook(
     signatures = request.headers.getlist("stripe-signature")
     signature = signatures[0] if len(signatures) == 1 else None
     try:
-        await actions.receive_webhook(await request.body(), signature)
+        await actions.receive_payment_delivery(await request.body(), signature)
     except BadWebhookSignature as failure:
         _status, document, headers = problem_of(failure)
         return problem_response(400, {**document, "status": 400}, headers)

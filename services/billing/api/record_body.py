@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 from pydantic import BaseModel
@@ -35,6 +36,7 @@ class RecordBody(BaseModel):
     request_id: str
     provider_request_id: str | None
     session_id: UUID | None
+    request_metadata: dict[str, Any]
     sandbox: bool
     cached: bool  # answered from what the user had before, so no vendor was asked
     pricing_status: str
@@ -67,6 +69,7 @@ class RecordBody(BaseModel):
             request_id=entry.request_id,
             provider_request_id=entry.provider_request_id,
             session_id=entry.session_id,
+            request_metadata=_metadata_of(entry),
             sandbox=entry.sandbox,
             cached=entry.cached,
             pricing_status="rated" if rating else "unknown_price",
@@ -74,3 +77,20 @@ class RecordBody(BaseModel):
             cost_usd=dollars_text(rating.cost) if rating else None,
             price_version=rating.price_version if rating else None,
         )
+
+
+def _metadata_of(entry: Entry) -> dict[str, Any]:
+    """What is known of the request itself; `reported`: what a service outside the suite said."""
+    facts = {
+        "request_id": entry.request_id,
+        "provider_request_id": entry.provider_request_id,
+        "session_id": entry.session_id,
+        "service_tier": entry.service_tier,
+        "source": entry.source,
+        "outcome": entry.outcome,
+        "producer": entry.producer,
+        "cached": entry.cached,
+        "sandbox": entry.sandbox,
+        "reported": None if entry.metadata is None else dict(entry.metadata),
+    }
+    return {name: value for name, value in facts.items() if value is not None}

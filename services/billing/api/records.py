@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Annotated
 from uuid import UUID
 
@@ -21,7 +21,7 @@ from services.billing.domain.ledger import Entry
 from services.billing.domain.period import Period
 from services.billing.domain.ports import Position
 from shared.http.caller import SignedIn
-from shared.http.pages import Page, cursor_of, read_cursor
+from shared.http.pages import Page, cursor_of, moment_in_cursor, read_cursor
 from shared.http.problems import problems
 from shared.ids import EventId
 
@@ -134,12 +134,5 @@ def _correction(correction: Correction) -> StepBody:
 
 
 def _position(cursor: str) -> Position:
-    moment, event_id = read_cursor(cursor, _moment, UUID)
+    moment, event_id = read_cursor(cursor, moment_in_cursor, UUID)
     return moment, EventId(event_id)
-
-
-def _moment(text: str) -> datetime:
-    moment = datetime.fromisoformat(text)
-    if moment.tzinfo is None:
-        raise ValueError("a cursor's moment has its zone")
-    return moment.astimezone(UTC)

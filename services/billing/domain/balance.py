@@ -13,9 +13,9 @@ from shared.ids import UserId
 class Account:
     """The sums of a holder's books, none of them negative but what is not invoiced yet.
 
-    `paid` is what providers say that they collected, or the billing team has seen; `returned` went
-    back by refunds and disputes. `uninvoiced` are charges that the next invoice will have,
-    `carried` is what documents left over of whole cents for it; both are before tax.
+    `paid` is what payment providers say that they collected, or the billing team has seen;
+    `returned` went back by refunds and disputes. `uninvoiced` are charges that the next invoice
+    will have, `carried` is what documents left over of whole cents for it; both are before tax.
     """
 
     invoiced_cents: int = 0
@@ -48,9 +48,9 @@ class Accounts(Protocol):
 
 
 def balance_of(account: Account) -> Balance:
-    """Invoices less credit notes less payments. Nothing is rounded: what a provider collected in
-    cents differs from what was charged in micro-dollars, and the difference stays until a payment
-    makes it good."""
+    """Invoices less credit notes less payments. Nothing is rounded: what a payment provider
+    collected in cents differs from what was charged in micro-dollars, and the difference stays
+    until a payment makes it good."""
     billed = (account.invoiced_cents - account.credited_cents) * MICRODOLLARS_A_CENT
     owed = billed - account.paid_microusd + account.returned_microusd
     return Balance(account, owed, owed + account.uninvoiced_microusd + account.carried_microusd)

@@ -17,6 +17,7 @@ from services.billing.domain.errors import (
     NothingToCancel,
     NothingToResume,
     PaymentOutstanding,
+    TooManyTrialSeats,
     TrialNotOffered,
     TrialUsed,
 )
@@ -30,11 +31,12 @@ from shared.tiers import DEFAULT_TIER, Tier
 @dataclass(frozen=True, slots=True)
 class Rules:
     """What an operator decides: when a payment is tried again, how long the tier holds without
-    one, and how long a trial lasts (none: there are no trials)."""
+    one, how long a trial lasts (none: there are no trials), and for how many seats."""
 
     retries_after: tuple[timedelta, ...] = tuple(timedelta(days=day) for day in (1, 3, 5, 7))
     grace: timedelta = timedelta(days=10)
     trial: timedelta | None = timedelta(days=14)
+    trial_seats: int = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,12 +163,23 @@ def scheduled(present: Subscription, tier: Tier, seats: int, at: datetime) -> St
     return _step(after)
 
 
-def tried(present: Subscription, tier: Tier, seats: int, rules: Rules, at: datetime) -> Step:
-    """A trial: the tier for a while, once. Raises TrialUsed or TrialNotOffered."""
+def tried(
+    present: Subscription,
+    tier: Tier,
+    seats: int,
+    rules: Rules,
+    at: datetime,
+    *,
+    had_one: bool = False,
+) -> Step:
+    """A trial: the tier for a while, once for whoever holds it and once for who begins it
+    (`had_one`). Raises TrialUsed, TooManyTrialSeats or TrialNotOffered."""
     if rules.trial is None or tier == DEFAULT_TIER:
         raise TrialNotOffered
-    if present.trial_used_at is not None or present.tier_name != DEFAULT_TIER.name:
+    if present.trial_used_at is not None or present.tier_name != DEFAULT_TIER.name or had_one:
         raise TrialUsed
+    if seats > rules.trial_seats:
+        raise TooManyTrialSeats(rules.trial_seats)
     begins = whole_second(at)
     return _step(
         present.revised(
@@ -224,7 +237,7 @@ def paid(present: Subscription, at: datetime) -> Step:
 
 
 def payment_failed(present: Subscription, at: datetime) -> Step:
-    """The provider could not collect what is owed."""
+    """The payment provider could not collect what is owed."""
     if not present.owed_microusd or present.state is State.PAST_DUE:
         return Step(present)
     return _step(present.revised(at, state=State.PAST_DUE))

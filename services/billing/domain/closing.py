@@ -11,7 +11,7 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Any, Self
 from uuid import UUID
 
-from services.billing.domain.completeness import Progress
+from services.billing.domain.completeness import Progress, newest_numberings
 from services.billing.domain.errors import BadMonth
 from services.billing.domain.period import Period
 from shared.ids import UserId
@@ -19,6 +19,7 @@ from shared.ids import UserId
 _MONTH = re.compile(r"(20[2-9][0-9]|21[0-9]{2})-(0[1-9]|1[0-2])\Z")
 # Settlements of calls that ran over midnight, and the last manifests, come after the month's end.
 SETTLING_TIME = timedelta(hours=2)
+NOT_HEARD = "producer_not_heard_since"
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -112,16 +113,30 @@ class ClosedPeriod:
         return hashlib.sha256(text.encode()).hexdigest()
 
 
-def silent_streams(progress: Iterable[Progress], month: Month) -> list[Finding]:
-    """Streams that were alive in the month, and said nothing after it: their end is not known."""
+def silent_streams(
+    progress: Iterable[Progress], month: Month, given_up: Mapping[str, datetime]
+) -> list[Finding]:
+    """Streams that said nothing after the month: their end is not known.
+
+    A numbering that another took the place of is asked about for the month in which it ended. So is
+    one that somebody has given up, since when nothing came of it.
+    """
     begins, ends = month.period.begins, month.period.ends
-    return [
-        Finding("producer_not_heard_since", _name(one), 1)
-        for one in progress
-        if one.last_seen_at is not None
-        and one.last_seen_at >= begins
-        and (one.last_manifest_at is None or one.last_manifest_at < ends)
-    ]
+    streams = list(progress)
+    newest = set(newest_numberings(streams))
+    found = []
+    for one in streams:
+        was_alive = one.last_seen_at is not None and one.last_seen_at >= begins
+        is_over = one not in newest or _is_given_up(one, given_up)
+        is_heard = one.last_manifest_at is not None and one.last_manifest_at >= ends
+        if not is_heard and (was_alive or not is_over):
+            found.append(Finding(NOT_HEARD, _name(one), 1))
+    return found
+
+
+def _is_given_up(one: Progress, given_up: Mapping[str, datetime]) -> bool:
+    at = given_up.get(_name(one))
+    return at is not None and (one.last_seen_at is None or one.last_seen_at <= at)
 
 
 def incomplete_streams(progress: Iterable[Progress]) -> list[Finding]:

@@ -65,6 +65,22 @@ class Progress:
         return sorted(self.received + self.dead)
 
 
+def newest_numberings(progress: Iterable[Progress]) -> Iterator[Progress]:
+    """Of each producer's stream the one that was seen last: after a restore there is another."""
+    newest: dict[tuple[str, str], Progress] = {}
+    for one in progress:
+        key = one.stream.producer, one.stream.name
+        known = newest.get(key)
+        if known is None or _seen(one) > _seen(known):
+            newest[key] = one
+    yield from newest.values()
+
+
+def _seen(progress: Progress) -> datetime:
+    assert progress.last_seen_at is not None, "a stream in the database was seen"
+    return progress.last_seen_at
+
+
 @dataclass(frozen=True, slots=True)
 class Gap:
     """A missing piece of a stream, and how often it was asked for."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Protocol
 
@@ -25,6 +25,21 @@ class OutsideUsage(Protocol):
     ) -> Mapping[tuple[str, str], bytes]:
         """Claim their keys; answers the digests of those that were claimed before. What was held
         under one of the keys is settled."""
+        ...
+
+    async def too_late(
+        self, reporter: UserId, events: Sequence[OutsideEvent]
+    ) -> Collection[tuple[str, str]]:
+        """Of those that were not told before the keys of which the ledger's time is archived."""
+        ...
+
+    async def keep_metadata(self, events: Sequence[OutsideEvent]) -> None:
+        """What reporters say of events that are now in the ledger."""
+        ...
+
+    async def forget(self, user_id: UserId, *, most: int) -> bool:
+        """What reporters say beside a user's usage, so many rows of it at most; False when there
+        may be more."""
         ...
 
     async def hold(
@@ -64,6 +79,10 @@ class Manifests(Protocol):
         missing (else it differs), and in how many hours."""
         ...
 
+    async def unfinished(self, period: Period) -> Sequence[str]:
+        """Streams that told hours of the period and went on after it, but not its last hour."""
+        ...
+
 
 class Periods(Protocol):
     """Closed months."""
@@ -80,6 +99,11 @@ class Periods(Protocol):
         """False when it is closed already."""
         ...
 
+    async def given_up(self) -> Mapping[str, datetime]:
+        """Streams of whom nothing was heard when a month was closed all the same, and when that
+        was last."""
+        ...
+
     async def totals(self, month: Month) -> Totals: ...
     async def unpriced(self, month: Month) -> Sequence[Finding]: ...
     async def late(self, closed: ClosedPeriod, *, most: int) -> LateUsage: ...
@@ -91,8 +115,8 @@ class LimitAlerts(Protocol):
     async def approached(
         self, rules: Sequence[AlertRule], *, since: datetime, until: datetime
     ) -> Sequence[Approach]:
-        """Who used something in that time and has come to a threshold that they were not told of;
-        from now on they count as told."""
+        """Whose usage came since then, was used before `until`, and has come to a threshold that
+        they were not told of; from now on they count as told."""
         ...
 
     async def forget(self, *, before: datetime) -> None: ...

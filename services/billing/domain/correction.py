@@ -63,6 +63,7 @@ class Correction:
     made_by: UserId | None
     source: str
     made_at: datetime
+    key: str | None = None  # by which somebody asks for it again
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +75,7 @@ class Occasion:
     by: UserId | None
     source: str
     at: datetime
+    key: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +91,12 @@ class Corrected:
 
     def has(self, correction_id: UUID) -> bool:
         return any(one.id == correction_id for one in self.corrections)
+
+    def by_key(self, key: str | None) -> Correction | None:
+        """What was said under this key before."""
+        if key is None:
+            return None
+        return next((one for one in self.corrections if one.key == key), None)
 
     @property
     def standing(self) -> Deltas:
@@ -145,4 +153,5 @@ class Corrected:
             made_by=occasion.by,
             source=occasion.source,
             made_at=occasion.at,
+            key=occasion.key,
         )

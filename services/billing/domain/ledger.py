@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Self
@@ -80,6 +81,8 @@ class Entry:
     rated_at: datetime | None = None
     unit: str | None = None
     cached: bool = False
+    # What a reporter outside the suite says beside the facts; not a part of the ledger.
+    metadata: Mapping[str, str | int | float | bool] | None = None
 
     @classmethod
     def reported(cls, fact: Fact[UsageRecorded]) -> Self:

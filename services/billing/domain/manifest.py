@@ -23,10 +23,6 @@ class HourManifest:
     recorded: UsageSums | None = None
     compared_at: datetime | None = None
 
-    @property
-    def matches(self) -> bool:
-        return self.announced == self.recorded
-
 
 @dataclass(frozen=True, slots=True)
 class ProducerHours:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from types import MappingProxyType
@@ -20,6 +21,8 @@ MOST_UNITS_AT_ONCE = 10**6
 # Clocks are never quite right. An event from further ahead would count in a month to come.
 CLOCK_TOLERANCE = timedelta(minutes=10)
 _FIRST_MOMENT = datetime(2020, 1, 1, tzinfo=UTC)
+
+MOST_METADATA_BYTES = 2_048
 
 METERS: Mapping[str, str] = MappingProxyType({"screenshot": "screenshot"})
 """What is counted, and in which unit. An unknown one is held until a release knows it."""
@@ -50,6 +53,7 @@ class OutsideEvent:
     request_id: str | None = None
     session_id: UUID | None = None
     sandbox: bool = False
+    metadata: Mapping[str, str | int | float | bool] | None = None
 
     @property
     def key(self) -> tuple[str, str]:
@@ -59,7 +63,7 @@ class OutsideEvent:
     @property
     def digest(self) -> bytes:
         """The same for the same content, however it was written down."""
-        facts = (
+        facts: tuple[object, ...] = (
             self.user_id,
             self.occurred_at.astimezone(UTC).isoformat(),
             self.meter,
@@ -70,7 +74,14 @@ class OutsideEvent:
             self.session_id,
             self.sandbox,
         )
+        if self.metadata is not None:
+            facts += (json.dumps(self.metadata, sort_keys=True),)
         return hashlib.sha256(repr([str(fact) for fact in facts]).encode()).digest()
+
+    def is_what_was_told(self, digest: bytes) -> bool:
+        """Whether an event of this digest is the same, or the same before anybody heard what is
+        said beside it."""
+        return digest in (self.digest, replace(self, metadata=None).digest)
 
     @property
     def event_id(self) -> EventId:

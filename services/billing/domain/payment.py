@@ -11,6 +11,8 @@ from uuid import UUID
 from shared.ids import UserId
 
 PaymentId = NewType("PaymentId", UUID)
+BY_HAND = "manual"
+"""The payment provider of what people collect."""
 
 
 class PaymentKind(Enum):
@@ -20,6 +22,7 @@ class PaymentKind(Enum):
     RENEWAL = "renewal"
     REFUND = "refund"
     DISPUTE = "dispute"
+    RECEIPT = "receipt"  # money that the billing team has seen come
 
 
 class PaymentState(Enum):
@@ -34,7 +37,8 @@ class PaymentState(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Payment:
-    """An amount that somebody pays, or was paid back. `reference`: what the provider calls it."""
+    """An amount that somebody pays, or was paid back. `reference`: the payment provider's name for
+    it."""
 
     id: PaymentId
     holder: UserId
@@ -52,6 +56,8 @@ class Payment:
     reference: str | None = None
     checkout_url: str | None = field(default=None, repr=False)
     settled_at: datetime | None = None
+    note: str | None = field(default=None, repr=False)
+    settles: PaymentId | None = None  # the unused payment that is dealt with by it
 
     def settled(self, state: PaymentState, at: datetime) -> Self:
         return replace(self, state=state, settled_at=at)
@@ -61,8 +67,20 @@ class Payment:
 
 
 @dataclass(frozen=True, slots=True)
+class Booking:
+    """Money that the billing team has seen come, or gave back (negative). `reference` is the bank's
+    or the team's own; `settles`: the unused payment that was given back or made use of."""
+
+    holder: UserId
+    amount_cents: int
+    reference: str
+    note: str
+    settles: PaymentId | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Wish:
-    """What a provider should collect for from now on; `ended`: for nothing any more."""
+    """What a payment provider should collect for from now on; `ended`: for nothing any more."""
 
     tier_name: str
     seats: int
@@ -72,7 +90,8 @@ class Wish:
 
 @dataclass(frozen=True, slots=True)
 class Payer:
-    """The provider's side of a holder: its customer and its subscription, and what it was told."""
+    """The payment provider's side of a holder: its customer and its subscription, and what it was
+    told."""
 
     holder: UserId
     is_organisation: bool
@@ -85,7 +104,7 @@ class Payer:
 
 
 class NewsKind(Enum):
-    """What a provider can tell."""
+    """What a payment provider can tell."""
 
     ORDER_PAID = "order_paid"
     PAYER_CHANGED = "payer_changed"
@@ -94,12 +113,13 @@ class NewsKind(Enum):
     INVOICE_FAILED = "invoice_failed"
     REFUNDED = "refunded"
     DISPUTED = "disputed"
+    REINSTATED = "reinstated"  # a dispute was won: the money has come back
 
 
 @dataclass(frozen=True, slots=True)
 class News:
-    """A fact that a provider tells, in our words. `event_id` makes it one fact however often it
-    comes; `happened_at` is the provider's own time of it."""
+    """A fact that a payment provider tells, in our words. `event_id` makes it one fact however
+    often it comes; `happened_at` is the provider's own time of it."""
 
     provider: str
     event_id: str

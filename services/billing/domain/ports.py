@@ -144,6 +144,10 @@ class Subscriptions(Protocol):
         """Drop it; the changes that it went through stay."""
         ...
 
+    async def began_a_trial(self, user_id: UserId) -> bool:
+        """Whether this person did, for whomever; nobody begins another for them meanwhile."""
+        ...
+
     async def changes_of(self, user_id: UserId) -> Sequence[Subscription]:
         """What it was after each change, the first one first."""
         ...
@@ -172,7 +176,7 @@ class Charges(Protocol):
 
 
 class PaymentBook(Protocol):
-    """What was asked for and paid, who pays by which provider, and what providers told."""
+    """What was asked for and paid, who pays by which payment provider, and what providers told."""
 
     async def get(self, payment_id: PaymentId) -> Payment | None:
         """To see whose it is: the subscription is held first, so that nobody waits in a circle."""
@@ -187,20 +191,61 @@ class PaymentBook(Protocol):
 
     async def add(self, payment: Payment) -> None: ...
     async def save(self, payment: Payment) -> None: ...
+
+    async def book(self, payment: Payment) -> bool:
+        """Add it, unless there is one of its reference."""
+        ...
+
+    async def is_organisation(self, holder: UserId) -> bool | None:
+        """None for a holder of whom nothing is in the books."""
+        ...
+
     async def void_open(self, holder: UserId, at: datetime) -> None: ...
 
     async def unused(self, *, after: PaymentId | None, most: int) -> Sequence[Payment]:
         """Paid, and nothing was left to change: by id."""
         ...
 
+    async def settle_unused(self, holder: UserId, provider: str, amount_microusd: int) -> None:
+        """The unused payment of that amount waits for nobody any more, unless another payment
+        could be meant."""
+        ...
+
+    async def set_aside(self, holder: UserId, provider: str, *, but: PaymentId) -> PaymentId | None:
+        """What the holder paid last before it counts as unused: another payment took its place.
+        None when there was nothing."""
+        ...
+
     async def payer(self, holder: UserId) -> Payer | None: ...
-    async def payer_of(self, provider: str, customer: str) -> Payer | None: ...
+
+    async def payer_of(self, provider: str, customer: str) -> Payer | None:
+        """Whose customer this is, or was for a subscription that nobody needed."""
+        ...
+
     async def keep_payer(self, payer: Payer) -> None: ...
 
-    async def payers_to_tell(self, *, most: int) -> Sequence[tuple[Payer, Wish]]:
-        """Those whose provider collects for something else than what is held, with what it should
-        collect for."""
+    async def payers_to_tell(
+        self, provider: str, now: datetime, *, most: int
+    ) -> Sequence[tuple[Payer, Wish]]:
+        """Those whose payment provider collects for something else than what is held, with what it
+        should collect for; but for those that were put off."""
         ...
+
+    async def put_off(self, payer: Payer, now: datetime) -> None:
+        """Telling it failed: it waits, each time longer, an hour at most."""
+        ...
+
+    async def note_spare(self, payer: Payer) -> bool:
+        """Nobody needs this subscription of the payment provider's: it is to be ended there. False
+        when that was known."""
+        ...
+
+    async def spares(self, provider: str, now: datetime, *, most: int) -> Sequence[Payer]:
+        """Those that are to be ended, but for those that were put off."""
+        ...
+
+    async def put_off_spare(self, payer: Payer, now: datetime) -> None: ...
+    async def spare_ended(self, payer: Payer, at: datetime) -> None: ...
 
     async def note(self, news: News) -> bool:
         """False when this was told before."""
@@ -212,10 +257,11 @@ class PaymentBook(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Announcement:
-    """How far a producer says it has come."""
+    """How far a producer says it has come, and when it said so."""
 
     stream: Stream
     last_sequence: int
+    said_at: datetime
 
 
 class Completeness(Protocol):
@@ -349,7 +395,7 @@ class LimitCounters(Protocol):
 
 class Payments(Protocol):
     """Whoever collects money for us. Methods that reach out raise PaymentsUnavailable, and may be
-    called again with the same: the provider does each thing once.
+    called again with the same: the payment provider does each thing once.
 
     `asks_first`: a change that costs waits for its payment. `has_checkout`: somebody can pay by
     themselves.
@@ -372,7 +418,7 @@ class Payments(Protocol):
         ...
 
     async def tell(self, payer: Payer, wish: Wish) -> None:
-        """What to collect for from the next period on."""
+        """What to collect for from the next period on; of one that ends, the end alone."""
         ...
 
     async def collect_again(self, payer: Payer, attempt: str) -> None:
@@ -384,7 +430,7 @@ class Payments(Protocol):
         ...
 
     async def read(self, body: bytes, signature: str | None) -> News | None:
-        """What the provider delivered to our door; None when it means nothing to us.
+        """What the payment provider delivered to our door; None when it means nothing to us.
 
         Raises BadWebhookSignature, or WebhooksNotOffered.
         """

@@ -11,6 +11,8 @@ from services.billing.domain.price_book import PriceOverride
 from shared.ids import EventId, UserId
 
 _MOST_COST = 2**63
+RATED_ANEW = "rated anew by "
+_ME = "billing"
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,20 +27,33 @@ class Rerating:
 
     @property
     def reason(self) -> str:
-        return f"rated anew by {self.price.version}"
+        return RATED_ANEW + self.price.version
 
     def correction_of(self, corrected: Corrected, occasion: Occasion) -> Correction | None:
-        """What makes the entry cost what it does by the new price; None where nothing differs,
-        where it was voided, and where the price lacks a class that was used."""
+        """What makes the entry cost what it does by the new price, with what was given or taken
+        beside the ratings; None where nothing differs, where it was voided, and where the price
+        lacks a class that was used."""
         if corrected.is_voided or corrected.entry.rating is None:
             return None
         standing = corrected.standing
         rating = self.price.rate(_counts(standing, corrected.entry.counts.units))
-        if rating is None or rating.cost == standing.cost_microusd or rating.cost >= _MOST_COST:
+        if rating is None:
             return None
-        return corrected.adjusted(
-            Deltas(cost_microusd=rating.cost - standing.cost_microusd), occasion
-        )
+        cost = max(0, rating.cost + _given(corrected))
+        if cost == standing.cost_microusd or cost >= _MOST_COST:
+            return None
+        return corrected.adjusted(Deltas(cost_microusd=cost - standing.cost_microusd), occasion)
+
+
+def _given(corrected: Corrected) -> int:
+    """What corrections of the cost alone come to: no price takes them back. One of the counts has
+    the cost of these counts."""
+    return sum(
+        one.deltas.cost_microusd
+        for one in corrected.corrections
+        if not any(one.deltas.values[:-1])
+        and not (one.source == _ME and one.reason.startswith(RATED_ANEW))
+    )
 
 
 def _counts(standing: Deltas, units: int) -> Counts:

@@ -62,14 +62,29 @@ class TaxRules(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Gross:
+    """What is to be paid for lines: as the invoice will have it."""
+
+    net_cents: int
+    tax_cents: int
+
+    @property
+    def total_cents(self) -> int:
+        return self.net_cents + self.tax_cents
+
+
+def gross_of(
+    rules: TaxRules, details: BillingDetails | None, lines: Sequence[Taxable], at: datetime
+) -> Gross:
+    """The lines with their taxes."""
+    taxes = rules.tax_for(details, lines, at)
+    return Gross(net_cents(lines), sum(line.tax_cents for line in taxes))
+
+
 def net_cents(lines: Iterable[Taxable]) -> int:
     """The sum of an invoice's lines in whole cents, half up."""
     return divided_half_up(sum(line.amount_microusd for line in lines), MICRODOLLARS_A_CENT)
-
-
-def whole_cents(microusd: int) -> int:
-    """Micro-dollars of the nearest cent."""
-    return divided_half_up(microusd, MICRODOLLARS_A_CENT) * MICRODOLLARS_A_CENT
 
 
 def divided_half_up(amount: int, by: int) -> int:

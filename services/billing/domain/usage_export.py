@@ -15,7 +15,6 @@ from shared.ids import UserId, first_id_at
 
 ExportId = NewType("ExportId", UUID)
 FormatName = Literal["csv", "ndjson", "parquet"]
-FORMATS: tuple[FormatName, ...] = ("csv", "ndjson", "parquet")
 
 Row = Mapping[str, Any]
 Rows = Sequence[Row]

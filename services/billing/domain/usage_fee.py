@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Self
 
-from services.billing.domain.errors import UnknownTier
+from services.billing.domain.errors import UnknownTier, UsageFeeNotForSeats
 from shared.ids import UserId
 from shared.tiers import TIERS
 
@@ -34,7 +34,10 @@ class UsageFee:
         by: UserId,
         at: datetime,
     ) -> Self:
-        """A new fee. Raises UnknownTier."""
-        if tier_name not in TIERS:
+        """A new fee. Raises UnknownTier or UsageFeeNotForSeats."""
+        tier = TIERS.get(tier_name)
+        if tier is None:
             raise UnknownTier(TIERS)
+        if tier.many_seats and basis_points:
+            raise UsageFeeNotForSeats(tier_name)
         return cls(tier_name, effective_from, basis_points, by, at)

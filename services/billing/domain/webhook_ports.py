@@ -35,6 +35,10 @@ class Webhooks(Protocol):
         """Otherwise it is told of the usage that gets its link in the ledger from now on."""
         ...
 
+    async def begin_usage(self, endpoint_id: EndpointId) -> None:
+        """It is told of usage from now on, unless it was before: then of what came since, too."""
+        ...
+
     async def take_turn(self, owner: EndpointOwner) -> None:
         """Nobody else adds an endpoint for this owner until the work ends."""
         ...

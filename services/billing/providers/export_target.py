@@ -6,7 +6,9 @@ import contextlib
 import hashlib
 import os
 import tempfile
+import time
 from collections.abc import Iterator, Mapping
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,8 @@ from services.billing.domain.export_target import TargetPlace
 from services.billing.domain.usage_export import COLUMNS, FileFacts, Rows
 
 _CHUNK = 1 << 20
+_SPOOL = "usage-export-"
+_LEFT_OVER_AFTER = timedelta(days=1)
 
 
 def open_target(place: TargetPlace) -> ExportTarget:
@@ -63,7 +67,8 @@ class Bucket:
 
     def begin(self, path: str, format_: FileFormat) -> ExportWriter:
         # On our own disk first: what is sent while it is made would, broken off, look finished.
-        descriptor, spool = tempfile.mkstemp(prefix="usage-export-")
+        _remove_left_over()
+        descriptor, spool = tempfile.mkstemp(prefix=_SPOOL)
         os.close(descriptor)
         return _BucketWriter(self, path, Path(spool), format_)
 
@@ -157,6 +162,17 @@ def _as_unavailable() -> Iterator[None]:
     except OSError as error:
         # Its kind alone: a message of the S3 client may hold what a request was signed with.
         raise ExportTargetUnavailable(type(error).__name__) from None
+
+
+def _remove_left_over() -> None:
+    """What a process was writing when it was killed: its folder may outlive it, and is as large as
+    a few days need."""
+    before = time.time() - _LEFT_OVER_AFTER.total_seconds()
+    for path in Path(tempfile.gettempdir()).glob(f"{_SPOOL}*"):
+        # Another one of us may be at it, or it is somebody else's.
+        with contextlib.suppress(OSError):
+            if path.lstat().st_mtime < before:
+                path.unlink()
 
 
 def _json(document: Mapping[str, Any]) -> bytes:

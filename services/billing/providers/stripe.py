@@ -59,9 +59,13 @@ KINDS: Mapping[str, NewsKind] = {
     "invoice.paid": NewsKind.INVOICE_PAID,
     "invoice.payment_failed": NewsKind.INVOICE_FAILED,
     "charge.refunded": NewsKind.REFUNDED,
-    "charge.dispute.created": NewsKind.DISPUTED,
+    # A dispute may begin as an inquiry, which moves no money.
+    "charge.dispute.funds_withdrawn": NewsKind.DISPUTED,
+    "charge.dispute.funds_reinstated": NewsKind.REINSTATED,
 }
 """What of Stripe's many events means something to us."""
+# Listed as before, since the place in the list up to which we have read may be one of these.
+_LISTED = (*KINDS, "charge.dispute.created")
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +140,12 @@ class StripePayments:
             await self._cancel(payer)
             return
         # No lasting key: the same wish may come back after another one, and then counts anew.
-        await self._update(payer, wish, key=str(uuid7()), proration_behavior="none")
+        key = str(uuid7())
+        if wish.ending:
+            # Its terms may be none that are sold any more.
+            await self._change(payer, {"cancel_at_period_end": True}, key)
+            return
+        await self._update(payer, wish, key=key, proration_behavior="none")
 
     async def collect_again(self, payer: Payer, attempt: str) -> None:
         wish = {"subscription": payer.subscription or "", "status": "open", "limit": 1}
@@ -199,7 +208,7 @@ class StripePayments:
             facts = _FACTS[kind](about)
             if facts is None:
                 return None
-            if kind is NewsKind.DISPUTED:
+            if kind in (NewsKind.DISPUTED, NewsKind.REINSTATED):
                 facts["customer"] = await self._customer_of(about["charge"])
             price = facts.pop("price", None)
             return News(
@@ -229,6 +238,9 @@ class StripePayments:
             "cancel_at_period_end": wish.ending,
             **how,
         }
+        await self._change(payer, change, key)
+
+    async def _change(self, payer: Payer, change: Mapping[str, Any], key: str) -> None:
         await _asked(
             self._api.subscriptions.update_async(
                 payer.subscription or "",
@@ -301,7 +313,7 @@ class StripePayments:
         yield found
 
     async def _events(self, **where: Any) -> stripe.ListObject[stripe.Event]:
-        wish = {"limit": _PAGE, "types": list(KINDS), **where}
+        wish = {"limit": _PAGE, "types": list(_LISTED), **where}
         return await _asked(self._api.events.list_async(wish))  # type: ignore[arg-type]
 
 
@@ -436,6 +448,10 @@ def _dispute(about: Any) -> dict[str, Any]:
     return {"reference": str(about["id"]), "amount_microusd": _microusd(about["amount"])}
 
 
+def _won(about: Any) -> dict[str, Any]:
+    return {"reference": str(about["id"]), "amount_microusd": 0}
+
+
 _FACTS: Mapping[NewsKind, Any] = {
     NewsKind.ORDER_PAID: _session,
     NewsKind.PAYER_CHANGED: _subscription,
@@ -444,4 +460,5 @@ _FACTS: Mapping[NewsKind, Any] = {
     NewsKind.INVOICE_FAILED: _invoice,
     NewsKind.REFUNDED: _refund,
     NewsKind.DISPUTED: _dispute,
+    NewsKind.REINSTATED: _won,
 }

@@ -8,14 +8,10 @@ from base64 import b64decode
 from collections.abc import Mapping
 from pathlib import Path
 
-import structlog
-
 from services.billing.domain.errors import WebhookSecretsUnavailable
 from services.billing.domain.webhook import EndpointId
 from shared.sealing import KeysByVersion, Sealer, Unsealable
 from shared.watched_file import UnusableFile, WatchedFile
-
-log = structlog.get_logger(__name__)
 
 _PURPOSE = "webhook secret"
 _KEY_BYTES = 32

@@ -14,7 +14,8 @@ select
     (select coalesce(sum(total_cents), 0) from credit_note where holder_id = $1)
         as credited_cents,
     (select coalesce(sum(amount_microusd), 0) from payment
-     where holder_id = $1 and kind in ('order', 'renewal') and state in ('paid', 'unused'))
+     where holder_id = $1 and kind in ('order', 'renewal', 'receipt')
+       and state in ('paid', 'unused'))
         as paid_microusd,
     (select coalesce(-sum(amount_microusd), 0) from payment
      where holder_id = $1 and kind in ('refund', 'dispute') and state = 'paid')

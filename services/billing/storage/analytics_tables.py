@@ -34,6 +34,12 @@ _SUMS = (
 
 def add_analytics_tables(metadata: MetaData) -> None:
     """Put them beside billing's others."""
+    _add_activity(metadata)
+    _add_total(metadata)
+    _add_dashboard_pass(metadata)
+
+
+def _add_activity(metadata: MetaData) -> None:
     # How far each chain was read; what has no link yet is not counted yet.
     Table(
         "analytics_cursor",
@@ -63,6 +69,9 @@ def add_analytics_tables(metadata: MetaData) -> None:
         Column("user_id", _Id, primary_key=True),
         Column("day", Date, nullable=False),
     )
+
+
+def _add_total(metadata: MetaData) -> None:
     # What all users used together, without the sandbox.
     Table(
         "usage_total",
@@ -78,6 +87,9 @@ def add_analytics_tables(metadata: MetaData) -> None:
         *(Column(name, Numeric(38, 0), nullable=False) for name in _SUMS),
         PrimaryKeyConstraint("day", "tier", "service", "provider", "model", "operation"),
     )
+
+
+def _add_dashboard_pass(metadata: MetaData) -> None:
     # Who may see the dashboard for a while: by a link, once, then by the visit that it opened.
     Table(
         "dashboard_pass",

@@ -93,6 +93,8 @@ from ledger_link where chain >= $1 and chain < $2 order by chain, first_sequence
 _FORGET_LINKS = "delete from ledger_link where chain >= $1 and chain < $2"
 # Of an endpoint that is switched off: a run of links that are gone would be told as empty.
 _FORGET_RUNS = "delete from webhook_delivery where chain >= $1 and chain < $2"
+# Nobody reaches it without its entry.
+_FORGET_METADATA = "delete from usage_metadata where event_id >= $1 and event_id < $2"
 _WHOSE = "provider, model, operation, sandbox"
 
 
@@ -181,6 +183,9 @@ class SqlLedgerArchive:
             await self._connection.execute(
                 statement, chains.start, chains.stop, timeout=_PATIENCE_SECONDS
             )
+        await self._connection.execute(
+            _FORGET_METADATA, partition.begins, partition.ends, timeout=_PATIENCE_SECONDS
+        )
         await self.note(partition, "dropped", contents, at)
         return True
 

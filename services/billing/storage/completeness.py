@@ -9,16 +9,18 @@ from services.billing.domain.completeness import Gap, Progress, Range, Stream
 from services.billing.domain.ports import Announcement
 from shared.db.database import Connection, Row
 
+# What counts is when something was said: one that was late, or is sent again, says nothing of now.
 _ANNOUNCE = """
 insert into usage_stream as known (producer, epoch, stream, announced, last_manifest_at)
-select producer, epoch, stream, max(last), now()
-from unnest($1::text[], $2::uuid[], $3::text[], $4::bigint[])
-     as given (producer, epoch, stream, last)
+select producer, epoch, stream, max(last), least(max(said_at), now())
+from unnest($1::text[], $2::uuid[], $3::text[], $4::bigint[], $5::timestamptz[])
+     as given (producer, epoch, stream, last, said_at)
 group by 1, 2, 3
 order by 1, 2, 3
 on conflict (producer, epoch, stream) do update set
     announced = greatest(known.announced, excluded.announced),
-    last_seen_at = now(), last_manifest_at = now()
+    last_seen_at = now(),
+    last_manifest_at = greatest(known.last_manifest_at, excluded.last_manifest_at)
 """
 
 # Dead events came, too: asking for them again would only bury them again. Their envelopes are what
@@ -78,6 +80,7 @@ class SqlCompleteness:
             [a.stream.epoch for a in announcements],
             [a.stream.name for a in announcements],
             [a.last_sequence for a in announcements],
+            [a.said_at for a in announcements],
         )
 
     async def progress(self) -> Sequence[Progress]:

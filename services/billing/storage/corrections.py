@@ -19,10 +19,10 @@ with added as (
     insert into ledger_correction (
         id, event_id, kind, user_id, requests, unpriced_requests, {", ".join(COUNTS)},
         cost_microusd, reason, made_by, source, made_at,
-        provider, model, operation, sandbox, occurred_at
+        provider, model, operation, sandbox, occurred_at, idempotency_key
     )
     select $1, event_id, $3, user_id, $4, $5, $6, $7, $8, $9, $10, $11, $12,
-           $13, $14, $15, $16, provider, model, operation, sandbox, occurred_at
+           $13, $14, $15, $16, provider, model, operation, sandbox, occurred_at, $17
     from ledger_entry where event_id = $2
     on conflict (id) do nothing
     returning *
@@ -64,6 +64,7 @@ class SqlCorrections:
             correction.made_by,
             correction.source,
             correction.made_at,
+            correction.key,
         )
         return row is not None and bool(row["added"])
 
@@ -84,4 +85,5 @@ def from_row(row: Row) -> Correction:
         made_by=UserId(row["made_by"]) if row["made_by"] else None,
         source=row["source"],
         made_at=row["made_at"],
+        key=row["idempotency_key"],
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from services.billing.domain.ledger import Counts, Entry, Place, Rating
@@ -131,17 +132,20 @@ on conflict (producer, epoch, stream) do update set
     received = known.received + excluded.received, last_seen_at = now()
 """
 
-_GET = "select * from ledger_entry where event_id = $1"
+_GET = """
+select e.*, m.metadata from ledger_entry e left join usage_metadata m using (event_id)
+where event_id = $1
+"""
 
 _OF_USER = """
-select * from ledger_entry
-where user_id = $1 and occurred_at >= $2 and occurred_at < $3
+select e.*, m.metadata from ledger_entry e left join usage_metadata m using (event_id)
+where e.user_id = $1 and occurred_at >= $2 and occurred_at < $3
 order by occurred_at desc, event_id desc
 limit $4
 """
 _OF_USER_AFTER = """
-select * from ledger_entry
-where user_id = $1 and occurred_at >= $2 and occurred_at < $3
+select e.*, m.metadata from ledger_entry e left join usage_metadata m using (event_id)
+where e.user_id = $1 and occurred_at >= $2 and occurred_at < $3
   and (occurred_at, event_id) < ($5, $6)
 order by occurred_at desc, event_id desc
 limit $4
@@ -172,7 +176,7 @@ class SqlLedger:
 
     async def get(self, event_id: EventId) -> Entry | None:
         row = await self._connection.fetchrow(_GET, event_id)
-        return from_row(row) if row else None
+        return _with_metadata(row) if row else None
 
     async def of_user(
         self, user_id: UserId, *, period: Period, after: Position | None, most: int
@@ -182,7 +186,7 @@ class SqlLedger:
             rows = await self._connection.fetch(_OF_USER, *values)
         else:
             rows = await self._connection.fetch(_OF_USER_AFTER, *values, *after)
-        return [from_row(row) for row in rows]
+        return [_with_metadata(row) for row in rows]
 
     async def report(
         self,
@@ -251,6 +255,11 @@ def _quoted(values: Sequence[str | None]) -> str:
         values = [value and value.replace("\\", "\\\\").replace('"', '\\"') for value in values]
     quoted = ["NULL" if value is None else f'"{value}"' for value in values]
     return f"{{{','.join(quoted)}}}"
+
+
+def _with_metadata(row: Row) -> Entry:
+    entry = from_row(row)
+    return entry if row["metadata"] is None else replace(entry, metadata=row["metadata"])
 
 
 def from_row(row: Row) -> Entry:

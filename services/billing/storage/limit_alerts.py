@@ -9,12 +9,14 @@ from services.billing.domain.limits import THRESHOLDS, AlertRule, Approach
 from shared.db.database import Connection
 from shared.ids import UserId
 
-# Whoever used something lately may have reached something. A row per window and threshold makes
+# Whose usage came lately may have reached something. A row per window and threshold makes
 # sure that it is told once, however many look at the same time.
 _APPROACHED = """
 with active as (
     select distinct on (user_id) user_id, tier from ledger_entry
-    where occurred_at >= $1 and occurred_at <= $2 and not starts_with(producer, 'outside:')
+    where received_at >= $1 and occurred_at <= $2
+      and occurred_at >= (select min(starts_at) from unnest($8::timestamptz[]) as given (starts_at))
+      and not starts_with(producer, 'outside:')
     order by user_id, occurred_at desc
 ), rule as (
     select * from unnest($3::text[], $4::text[], $5::text[], $6::text[], $7::bigint[],

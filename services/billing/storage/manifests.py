@@ -98,6 +98,14 @@ where announced is null
 group by 1, 2 order by 1, 2
 """  # noqa: S608 - made of the names above
 
+_UNFINISHED = """
+select m.producer || '/' || m.stream as name
+from usage_manifest m join usage_stream s using (producer, epoch, stream)
+where m.hour >= $1 and m.hour < $2 and s.last_manifest_at >= $2
+group by m.producer, m.stream, m.epoch
+having max(m.hour) < $2::timestamptz - interval '1 hour'
+order by 1
+"""
 
 # Hours of millions of entries are read by nobody who waits.
 _PATIENCE_SECONDS = 600.0
@@ -139,6 +147,10 @@ class SqlManifests:
             _HOURS_OFF, period.begins, period.ends, timeout=_PATIENCE_SECONDS
         )
         return [(row["producer"], row["is_missing"], row["hours"]) for row in rows]
+
+    async def unfinished(self, period: Period) -> Sequence[str]:
+        rows = await self._connection.fetch(_UNFINISHED, period.begins, period.ends)
+        return [row["name"] for row in rows]
 
 
 def from_row(row: Row) -> HourManifest:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -30,6 +30,38 @@ update held_usage h set settled_at = now()
 from unnest($2::text[], $3::text[]) as given (source, external_id)
 where h.reporter_id = $1 and h.source = given.source and h.external_id = given.external_id
   and h.settled_at is null
+"""
+
+# Whether it is in the archive, nobody could tell; the database refuses it for that.
+_TOO_LATE = """
+select given.source, given.external_id
+from unnest($2::text[], $3::text[], $4::uuid[]) as given (source, external_id, event_id)
+where exists (
+    select 1 from ledger_archive a
+    where a.state = 'dropped' and given.event_id >= a.begins and given.event_id < a.ends
+) and not exists (
+    select 1 from outside_event known where known.reporter_id = $1
+      and known.source = given.source and known.external_id = given.external_id
+)
+"""
+_KEEP_METADATA = """
+insert into usage_metadata (event_id, user_id, metadata)
+select * from unnest($1::uuid[], $2::uuid[], $3::jsonb[])
+    as given (event_id, user_id, metadata)
+where not exists (select 1 from forgotten_user gone where gone.user_id = given.user_id)
+on conflict do nothing
+"""
+_FORGET = """
+delete from usage_metadata where event_id in (
+    select event_id from usage_metadata where user_id = $1 limit $2
+) returning event_id
+"""
+_FORGET_HELD = """
+update held_usage set body = body #- '{data,metadata}'
+where (reporter_id, source, external_id) in (
+    select reporter_id, source, external_id from held_usage
+    where body ->> 'subject' = $1::text and body #> '{data,metadata}' is not null limit $2
+) returning source
 """
 
 _HOLD = """
@@ -78,6 +110,33 @@ class SqlOutsideUsage:
         known = await self._connection.fetch(_KNOWN, reporter, sources, ids)
         found = {(row["source"], row["external_id"]): bytes(row["digest"]) for row in known}
         return {key: digest for key, digest in found.items() if key not in new}
+
+    async def too_late(
+        self, reporter: UserId, events: Sequence[OutsideEvent]
+    ) -> Collection[tuple[str, str]]:
+        rows = await self._connection.fetch(
+            _TOO_LATE,
+            reporter,
+            [e.source for e in events],
+            [e.external_id for e in events],
+            [e.event_id for e in events],
+        )
+        return {(row["source"], row["external_id"]) for row in rows}
+
+    async def keep_metadata(self, events: Sequence[OutsideEvent]) -> None:
+        told = [event for event in events if event.metadata]
+        if told:
+            await self._connection.execute(
+                _KEEP_METADATA,
+                [event.event_id for event in told],
+                [event.user_id for event in told],
+                [dict(event.metadata or {}) for event in told],
+            )
+
+    async def forget(self, user_id: UserId, *, most: int) -> bool:
+        kept = await self._connection.fetch(_FORGET, user_id, most)
+        held = await self._connection.fetch(_FORGET_HELD, str(user_id), most)
+        return most not in (len(kept), len(held))
 
     async def hold(
         self, reporter: UserId, held: Sequence[tuple[OutsideEvent, Trouble, Mapping[str, Any]]]

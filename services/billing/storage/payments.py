@@ -1,4 +1,4 @@
-"""Payments, who makes them, and what providers told."""
+"""Payments, who makes them, and what payment providers told."""
 
 from __future__ import annotations
 
@@ -27,12 +27,22 @@ _BY_REFERENCE = "select * from payment where provider = $1 and reference = $2 fo
 _ADD = """
 insert into payment
     (id, holder_id, is_organisation, kind, state, provider, amount_microusd, asked_by, created_at,
-     tier, seats, unit_price_microusd, price_version, reference, checkout_url, settled_at)
-values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)
+     tier, seats, unit_price_microusd, price_version, reference, checkout_url, settled_at, note,
+     settles)
+values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)
+"""
+_BOOK = _ADD + "on conflict (provider, reference) do nothing returning id"
+_IS_ORGANISATION = """
+select is_organisation from (
+    select is_organisation, 1 as place from subscription where user_id = $1
+    union all select is_organisation, 2 from invoice where holder_id = $1
+    union all select is_organisation, 3 from charge where holder_id = $1
+    union all select is_organisation, 4 from payment where holder_id = $1
+) as known order by place limit 1
 """
 _SAVE = """
 update payment set state = $2, amount_microusd = $3, reference = $4, checkout_url = $5,
-    settled_at = $6
+    settled_at = $6, settles = $7
 where id = $1
 """
 _VOID_OPEN = """
@@ -43,10 +53,31 @@ where holder_id = $1 and kind = 'order' and state = 'open'
 _UNUSED = """
 select * from payment where state = 'unused' and id > $1 order by id limit $2
 """
+# Which payment went back, a payment provider doesn't tell: of two of one sum it could be either.
+_SETTLE_UNUSED = """
+update payment set state = 'paid'
+where holder_id = $1 and provider = $2 and amount_microusd = $3 and state = 'unused'
+  and 1 = (
+    select count(*) from payment
+    where holder_id = $1 and provider = $2 and amount_microusd = $3 and state in ('paid', 'unused'))
+"""
+_SET_ASIDE = """
+update payment set state = 'unused' where id = (
+    select id from payment
+    where holder_id = $1 and provider = $2 and id <> $3 and state = 'paid'
+      and kind in ('order', 'renewal') and amount_microusd > 0
+    order by settled_at desc nulls last, id desc limit 1
+) returning id
+"""
 _FIRST = UUID(int=0)
 
 _PAYER = "select * from payer where holder_id = $1"
-_PAYER_OF = "select * from payer where provider = $1 and customer = $2"
+_PAYER_OF = """
+select p.* from payer p where p.provider = $1 and p.customer = $2
+union
+select p.* from payer p join spare_subscription s on s.holder_id = p.holder_id
+where s.provider = $1 and s.customer = $2
+"""
 _KEEP_PAYER = """
 insert into payer
     (holder_id, is_organisation, provider, customer, subscription, item, told_tier, told_seats,
@@ -56,8 +87,12 @@ on conflict (holder_id) do update set
     provider = excluded.provider, customer = excluded.customer,
     subscription = excluded.subscription, item = excluded.item, told_tier = excluded.told_tier,
     told_seats = excluded.told_seats, told_ending = excluded.told_ending,
-    last_told_at = excluded.last_told_at
+    last_told_at = excluded.last_told_at, tries = 0, next_try_at = null
 """
+_WAIT = "least(interval '1 minute' * power(2, least(tries, 10)), interval '1 hour')"
+_PUT_OFF = f"""
+update payer set tries = tries + 1, next_try_at = $2::timestamptz + {_WAIT} where holder_id = $1
+"""  # noqa: S608 - made of the text above
 
 # A subscription that was dropped (its user is gone) or has ended needs nobody's money any more.
 _TO_TELL = """
@@ -68,14 +103,33 @@ with wanted as (
            coalesce(s.cancels, false) as wanted_ending,
            s.user_id is null or s.period_ends is null as wanted_end
     from payer p left join subscription s on s.user_id = p.holder_id
-    where p.subscription is not null
+    where p.subscription is not null and p.provider = $1
+      and (p.next_try_at is null or p.next_try_at <= $2)
 )
 select * from wanted
 where wanted_end
-   or (told_tier, told_seats, told_ending)
-      is distinct from (wanted_tier, wanted_seats, wanted_ending)
-order by holder_id
-limit $1
+   or told_ending is distinct from wanted_ending
+   or not wanted_ending
+      and (told_tier, told_seats) is distinct from (wanted_tier, wanted_seats)
+order by next_try_at nulls first, holder_id
+limit $3
+"""
+
+_NOTE_SPARE = """
+insert into spare_subscription (provider, subscription, customer, holder_id, is_organisation)
+values ($1, $2, $3, $4, $5) on conflict do nothing returning subscription
+"""
+_SPARES = """
+select provider, subscription, customer, holder_id, is_organisation from spare_subscription
+where ended_at is null and provider = $1 and (next_try_at is null or next_try_at <= $2)
+order by next_try_at nulls first, noted_at limit $3
+"""
+_PUT_OFF_SPARE = f"""
+update spare_subscription set tries = tries + 1, next_try_at = $3::timestamptz + {_WAIT}
+where provider = $1 and subscription = $2
+"""  # noqa: S608 - made of the text above
+_SPARE_ENDED = """
+update spare_subscription set ended_at = $3 where provider = $1 and subscription = $2
 """
 
 _NOTE = """
@@ -109,25 +163,14 @@ class SqlPayments:
         return _payment(await self._connection.fetchrow(_BY_REFERENCE, provider, reference))
 
     async def add(self, payment: Payment) -> None:
-        await self._connection.execute(
-            _ADD,
-            payment.id,
-            payment.holder,
-            payment.is_organisation,
-            payment.kind.value,
-            payment.state.value,
-            payment.provider,
-            payment.amount_microusd,
-            payment.asked_by,
-            payment.created_at,
-            payment.tier_name,
-            payment.seats,
-            payment.unit_price_microusd,
-            payment.price_version,
-            payment.reference,
-            payment.checkout_url,
-            payment.settled_at,
-        )
+        await self._connection.execute(_ADD, *_row(payment))
+
+    async def book(self, payment: Payment) -> bool:
+        return await self._connection.fetchrow(_BOOK, *_row(payment)) is not None
+
+    async def is_organisation(self, holder: UserId) -> bool | None:
+        row = await self._connection.fetchrow(_IS_ORGANISATION, holder)
+        return None if row is None else bool(row["is_organisation"])
 
     async def save(self, payment: Payment) -> None:
         await self._connection.execute(
@@ -138,6 +181,7 @@ class SqlPayments:
             payment.reference,
             payment.checkout_url,
             payment.settled_at,
+            payment.settles,
         )
 
     async def void_open(self, holder: UserId, at: datetime) -> None:
@@ -146,6 +190,13 @@ class SqlPayments:
     async def unused(self, *, after: PaymentId | None, most: int) -> Sequence[Payment]:
         rows = await self._connection.fetch(_UNUSED, after or _FIRST, most)
         return [found for row in rows if (found := _payment(row)) is not None]
+
+    async def settle_unused(self, holder: UserId, provider: str, amount_microusd: int) -> None:
+        await self._connection.execute(_SETTLE_UNUSED, holder, provider, amount_microusd)
+
+    async def set_aside(self, holder: UserId, provider: str, *, but: PaymentId) -> PaymentId | None:
+        row = await self._connection.fetchrow(_SET_ASIDE, holder, provider, but)
+        return PaymentId(row["id"]) if row else None
 
     async def payer(self, holder: UserId) -> Payer | None:
         return _payer(await self._connection.fetchrow(_PAYER, holder))
@@ -169,9 +220,44 @@ class SqlPayments:
             payer.last_told_at,
         )
 
-    async def payers_to_tell(self, *, most: int) -> Sequence[tuple[Payer, Wish]]:
-        rows = await self._connection.fetch(_TO_TELL, most)
+    async def payers_to_tell(
+        self, provider: str, now: datetime, *, most: int
+    ) -> Sequence[tuple[Payer, Wish]]:
+        rows = await self._connection.fetch(_TO_TELL, provider, now, most)
         return [(_payer_of_row(row), _wish(row)) for row in rows]
+
+    async def put_off(self, payer: Payer, now: datetime) -> None:
+        await self._connection.execute(_PUT_OFF, payer.holder, now)
+
+    async def note_spare(self, payer: Payer) -> bool:
+        row = await self._connection.fetchrow(
+            _NOTE_SPARE,
+            payer.provider,
+            payer.subscription,
+            payer.customer,
+            payer.holder,
+            payer.is_organisation,
+        )
+        return row is not None
+
+    async def spares(self, provider: str, now: datetime, *, most: int) -> Sequence[Payer]:
+        rows = await self._connection.fetch(_SPARES, provider, now, most)
+        return [
+            Payer(
+                holder=UserId(row["holder_id"]),
+                is_organisation=row["is_organisation"],
+                provider=row["provider"],
+                customer=row["customer"],
+                subscription=row["subscription"],
+            )
+            for row in rows
+        ]
+
+    async def put_off_spare(self, payer: Payer, now: datetime) -> None:
+        await self._connection.execute(_PUT_OFF_SPARE, payer.provider, payer.subscription, now)
+
+    async def spare_ended(self, payer: Payer, at: datetime) -> None:
+        await self._connection.execute(_SPARE_ENDED, payer.provider, payer.subscription, at)
 
     async def note(self, news: News) -> bool:
         row = await self._connection.fetchrow(
@@ -207,6 +293,31 @@ def _payment(row: Row | None) -> Payment | None:
         reference=row["reference"],
         checkout_url=row["checkout_url"],
         settled_at=row["settled_at"],
+        note=row["note"],
+        settles=PaymentId(row["settles"]) if row["settles"] else None,
+    )
+
+
+def _row(payment: Payment) -> tuple[object, ...]:
+    return (
+        payment.id,
+        payment.holder,
+        payment.is_organisation,
+        payment.kind.value,
+        payment.state.value,
+        payment.provider,
+        payment.amount_microusd,
+        payment.asked_by,
+        payment.created_at,
+        payment.tier_name,
+        payment.seats,
+        payment.unit_price_microusd,
+        payment.price_version,
+        payment.reference,
+        payment.checkout_url,
+        payment.settled_at,
+        payment.note,
+        payment.settles,
     )
 
 

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from services.billing.domain.closing import ClosedPeriod, Finding, LateUsage, Month, Totals
+from services.billing.domain.closing import (
+    NOT_HEARD,
+    ClosedPeriod,
+    Finding,
+    LateUsage,
+    Month,
+    Totals,
+)
 from shared.db.archive import ids_digest
 from shared.db.database import Connection, Row
 from shared.ids import UserId
@@ -37,6 +44,12 @@ _ADD = """
 insert into period (month, closed_at, closed_by, waived, reason, totals, digest)
 values ($1, $2, $3, $4, $5, $6, $7)
 on conflict do nothing returning month
+"""
+
+_GIVEN_UP = """
+select finding ->> 'subject' as name, max(closed_at) as at
+from period cross join jsonb_array_elements(waived) as finding
+where finding ->> 'code' = $1 group by 1
 """
 
 _IDS = f"""
@@ -107,6 +120,10 @@ class SqlPeriods:
             period.digest,
         )
         return row is not None
+
+    async def given_up(self) -> Mapping[str, datetime]:
+        rows = await self._connection.fetch(_GIVEN_UP, NOT_HEARD)
+        return {row["name"]: row["at"] for row in rows}
 
     async def totals(self, month: Month) -> Totals:
         span = (month.period.begins, month.period.ends)

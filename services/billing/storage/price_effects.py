@@ -7,7 +7,7 @@ from datetime import datetime
 
 from services.billing.domain.price_book import PriceOverride
 from services.billing.domain.price_preview import PriceEffect
-from services.billing.domain.rerating import Rerating
+from services.billing.domain.rerating import RATED_ANEW, Rerating
 from services.billing.storage.prices import from_row
 from shared.db.database import Connection
 from shared.ids import EventId, UserId
@@ -20,7 +20,10 @@ _COUNTS = (
     "characters",
 )
 
-# The same sum as `UnitPrices.cost`, half to even. An entry belongs to the price until the model's
+_ALL_COUNTS = (*_COUNTS, "output_reasoning_tokens")
+
+# The same sum as `UnitPrices.cost`, half to even, and what was given beside ratings as in
+# `Rerating.correction_of`. An entry belongs to the price until the model's
 # next one takes its place.
 _EFFECT = f"""
 with span as (
@@ -28,17 +31,21 @@ with span as (
            (select min(effective_from) from price_override
             where provider = $1 and model = $2 and effective_from > $3) as ends
 ), entry as (
-    select tier, cost_microusd as cost_now,
+    select tier, cost_microusd as cost_now, given,
            greatest(input_tokens - cache_read_tokens - cache_write_tokens, 0)::numeric as plain,
            cache_read_tokens::numeric as cache_read, cache_write_tokens::numeric as cache_write,
            output_tokens::numeric as output, characters::numeric as characters,
            units::numeric as units,
            input_tokens < cache_read_tokens + cache_write_tokens as contradicts
     from (
-        select e.tier, e.units, e.cost_microusd + coalesce(c.cost_microusd, 0) as cost_microusd,
+        select e.tier, e.units, coalesce(c.given, 0) as given,
+               e.cost_microusd + coalesce(c.cost_microusd, 0) as cost_microusd,
                {", ".join(f"e.{name} + coalesce(c.{name}, 0) as {name}" for name in _COUNTS)}
         from span, ledger_entry e left join lateral (
             select bool_or(kind = 'voided') as voided, sum(cost_microusd) as cost_microusd,
+                   sum(cost_microusd) filter (where {" and ".join(f"{n} = 0" for n in _ALL_COUNTS)}
+                       and not (source = 'billing' and starts_with(reason, '{RATED_ANEW}'))
+                   ) as given,
                    {", ".join(f"sum({name}) as {name}" for name in _COUNTS)}
             from ledger_correction where event_id = e.event_id
         ) as c on true
@@ -46,7 +53,7 @@ with span as (
           and (ends is null or e.occurred_at < ends) and c.voided is not true
     ) as standing
 ), summed as (
-    select tier, cost_now, units,
+    select tier, cost_now, units, given,
            case when contradicts
                 or plain > 0 and $4::bigint is null
                 or cache_read > 0 and coalesce($5::bigint, $4) is null
@@ -62,11 +69,11 @@ with span as (
     from entry
 ), priced as (
     select tier, cost_now,
-           div(millionths, 1000000)
+           case when millionths is not null then greatest(0, given + div(millionths, 1000000)
            + case when mod(millionths, 1000000) > 500000
                     or mod(millionths, 1000000) = 500000
                        and mod(div(millionths, 1000000), 2) = 1 then 1 else 0 end
-           + units * coalesce($9, 0) as cost_then
+           + units * coalesce($9, 0)) end as cost_then
     from summed
 )
 select tier,

@@ -17,12 +17,14 @@ select $1, microusd, $3 from unnest($2::bigint[]) as given (microusd)
 on conflict do nothing
 """
 
-# Who used something lately, or chose lately, may have reached something. A row per threshold makes
-# sure that it is told once, however many look at the same time. What a sandbox costs, nobody pays.
+# Whose usage came lately, or who chose lately, may have reached something. A row per threshold
+# makes sure that it is told once, however many look at the same time. What a sandbox costs, nobody
+# pays.
 _REACHED = """
 with active as (
     select distinct on (user_id) user_id, tier from ledger_entry
-    where occurred_at >= $3 and occurred_at <= $4 and not sandbox
+    where received_at >= $3 and occurred_at >= $1 and occurred_at < $2 and occurred_at <= $4
+      and not sandbox
     order by user_id, occurred_at desc
 ), asked as (
     select t.user_id, t.microusd, coalesce(a.tier, s.tier, 'free') as tier

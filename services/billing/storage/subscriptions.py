@@ -57,6 +57,18 @@ select * from subscription where state = 'past_due' and user_id > $1 order by us
 _FIRST = UUID(int=0)
 
 _DELETE = "delete from subscription where user_id = $1"
+# Two organisations' trials of one person are begun one after the other.
+_TAKE_TURN = "select pg_advisory_xact_lock(4247, hashtext($1))"
+# Whoever cancels or resumes one that is there has not begun it.
+_BEGAN_A_TRIAL = """
+select exists (
+    select 1 from subscription_change c where c.changed_by = $1 and c.state = 'trialing'
+      and not exists (
+        select 1 from subscription_change before
+        where before.user_id = c.user_id and before.state = 'trialing'
+          and before.revision < c.revision)
+) as began
+"""
 _CHANGES = "select * from subscription_change where user_id = $1 order by revision"
 
 
@@ -106,6 +118,11 @@ class SqlSubscriptions:
 
     async def delete(self, user_id: UserId) -> None:
         await self._connection.execute(_DELETE, user_id)
+
+    async def began_a_trial(self, user_id: UserId) -> bool:
+        await self._connection.execute(_TAKE_TURN, str(user_id))
+        row = await self._connection.fetchrow(_BEGAN_A_TRIAL, user_id)
+        return row is not None and bool(row["began"])
 
     async def changes_of(self, user_id: UserId) -> Sequence[Subscription]:
         return [_change(row) for row in await self._connection.fetch(_CHANGES, user_id)]

@@ -31,6 +31,7 @@ from services.billing.storage.analytics_tables import add_analytics_tables
 from services.billing.storage.details_tables import add_billing_details
 from services.billing.storage.export_tables import add_export_tables
 from services.billing.storage.invoice_tables import add_invoices
+from services.billing.storage.subscription_tables import add_subscriptions
 from services.billing.storage.webhook_tables import add_webhooks
 from shared.db.forgotten import add_forgotten_user
 from shared.db.tables import new_metadata
@@ -42,6 +43,7 @@ add_webhooks(metadata)
 add_billing_details(metadata)
 add_export_tables(metadata)
 add_invoices(metadata)
+add_subscriptions(metadata)
 
 _Id = UUID(as_uuid=True)
 _Moment = DateTime(timezone=True)
@@ -204,7 +206,16 @@ Table(
     Column("made_at", _Moment, nullable=False),
     *_of_whom(),
     Column("occurred_at", _Moment, nullable=False),
+    # By which somebody asks for it again. No link covers it.
+    Column("idempotency_key", Text),
     CheckConstraint("kind in ('voided', 'adjusted')", name="known_kind"),
+    Index(
+        "uq_ledger_correction_key",
+        "event_id",
+        "idempotency_key",
+        unique=True,
+        postgresql_where=text("idempotency_key is not null"),
+    ),
     Index("ix_ledger_correction_event_id", "event_id"),
     Index("ix_ledger_correction_user_id", "user_id"),
     Index(
@@ -325,165 +336,6 @@ Table(
     PrimaryKeyConstraint("provider", "model"),
 )
 
-Table(
-    "subscription",
-    metadata,
-    Column("user_id", _Id, primary_key=True),
-    Column("tier", Text, nullable=False),
-    Column("seats", Integer, nullable=False),
-    Column("revision", BigInteger, nullable=False),
-    Column("changed_at", _Moment),
-    # Then `user_id` is the organisation's id.
-    Column("is_organisation", Boolean, nullable=False, server_default=text("false")),
-    Column("state", Text, nullable=False, server_default=text("'none'")),
-    # Periods begin so many months after the anchor. Without a period nobody pays.
-    Column("anchor", _Moment),
-    Column("period_begins", _Moment),
-    Column("period_ends", _Moment),
-    Column("unit_price_microusd", BigInteger),
-    Column("price_version", Text),
-    Column("next_tier", Text),
-    Column("next_seats", Integer),
-    Column("cancels", Boolean, nullable=False, server_default=text("false")),
-    Column("trial_used_at", _Moment),
-    Column("paid_ahead", Integer, nullable=False, server_default=text("0")),
-    Column("owed_microusd", BigInteger, nullable=False, server_default=text("0")),
-    Column("unpaid_since", _Moment),
-    Column("dunning_step", Integer, nullable=False, server_default=text("0")),
-    Column("next_step_at", _Moment),
-    CheckConstraint("seats >= 1", name="at_least_one_seat"),
-    CheckConstraint(
-        "(period_begins is null) = (period_ends is null) and period_begins < period_ends",
-        name="whole_period",
-    ),
-    CheckConstraint("(owed_microusd > 0) = (unpaid_since is not null)", name="owed_since"),
-    Index(
-        "ix_subscription_next_step_at",
-        "next_step_at",
-        postgresql_where=text("next_step_at is not null"),
-    ),
-    Index("ix_subscription_past_due", "user_id", postgresql_where=text("state = 'past_due'")),
-)
-
-# The operator's own prices of tiers; those of the tier table stand behind them.
-Table(
-    "plan_price",
-    metadata,
-    Column("tier", Text, nullable=False),
-    Column("effective_from", _Moment, nullable=False),
-    Column("microusd_per_seat_month", BigInteger, nullable=False),
-    Column("set_by", _Id, nullable=False),
-    Column("set_at", _Moment, nullable=False),
-    PrimaryKeyConstraint("tier", "effective_from"),
-    CheckConstraint("microusd_per_seat_month >= 0", name="not_negative"),
-)
-
-# What was charged, appended and never changed: the lines that an invoice is made of.
-Table(
-    "charge",
-    metadata,
-    Column("id", _Id, primary_key=True),
-    Column("holder_id", _Id, nullable=False),
-    Column("is_organisation", Boolean, nullable=False),
-    Column("kind", Text, nullable=False),
-    Column("tier", Text, nullable=False),
-    Column("seats", Integer, nullable=False),
-    Column("unit_price_microusd", BigInteger, nullable=False),
-    Column("price_version", Text, nullable=False),
-    Column("begins", _Moment, nullable=False),
-    Column("ends", _Moment, nullable=False),
-    Column("amount_microusd", BigInteger, nullable=False),
-    # What this is the charge for: nothing is charged twice.
-    Column("effect_key", Text, nullable=False),
-    Column("revision", BigInteger, nullable=False),
-    Column("charged_at", _Moment, nullable=False),
-    UniqueConstraint("effect_key"),
-    Index("ix_charge_holder_id", "holder_id", "id"),
-)
-
-Table(
-    "payment",
-    metadata,
-    Column("id", _Id, primary_key=True),
-    Column("holder_id", _Id, nullable=False),
-    Column("is_organisation", Boolean, nullable=False),
-    Column("kind", Text, nullable=False),
-    Column("state", Text, nullable=False),
-    Column("provider", Text, nullable=False),
-    Column("amount_microusd", BigInteger, nullable=False),
-    Column("asked_by", _Id, nullable=False),
-    Column("created_at", _Moment, nullable=False),
-    Column("tier", Text),
-    Column("seats", Integer),
-    Column("unit_price_microusd", BigInteger),
-    Column("price_version", Text),
-    Column("reference", Text),
-    Column("checkout_url", Text),
-    Column("settled_at", _Moment),
-    UniqueConstraint("provider", "reference"),
-    Index("ix_payment_holder_id", "holder_id", "id"),
-    Index("ix_payment_unused", "id", postgresql_where=text("state = 'unused'")),
-    # A new wish takes the place of the one before.
-    Index(
-        "uq_payment_open_order",
-        "holder_id",
-        unique=True,
-        postgresql_where=text("kind = 'order' and state = 'open'"),
-    ),
-)
-
-# The payment provider's side of a holder, and what it was told last.
-Table(
-    "payer",
-    metadata,
-    Column("holder_id", _Id, primary_key=True),
-    Column("is_organisation", Boolean, nullable=False),
-    Column("provider", Text, nullable=False),
-    Column("customer", Text, nullable=False),
-    Column("subscription", Text),
-    Column("item", Text),
-    Column("told_tier", Text),
-    Column("told_seats", Integer),
-    Column("told_ending", Boolean),
-    Column("last_told_at", _Moment),
-    UniqueConstraint("provider", "customer"),
-)
-
-# What providers told, each event once.
-Table(
-    "payment_event",
-    metadata,
-    Column("provider", Text, nullable=False),
-    Column("event_id", Text, nullable=False),
-    Column("kind", Text, nullable=False),
-    Column("happened_at", _Moment, nullable=False),
-    Column("received_at", _Moment, nullable=False, server_default=_NOW),
-    PrimaryKeyConstraint("provider", "event_id"),
-)
-
-# How far a provider's list of events was read.
-Table(
-    "payment_cursor",
-    metadata,
-    Column("provider", Text, primary_key=True),
-    Column("event_id", Text, nullable=False),
-    Column("moved_to", _Moment, nullable=False),
-)
-
-# Every change, so that a month can be charged by what held when.
-Table(
-    "subscription_change",
-    metadata,
-    Column("user_id", _Id, nullable=False),
-    Column("revision", BigInteger, nullable=False),
-    Column("tier", Text, nullable=False),
-    Column("seats", Integer, nullable=False),
-    Column("changed_at", _Moment, nullable=False),
-    Column("changed_by", _Id, nullable=False),
-    Column("state", Text),
-    PrimaryKeyConstraint("user_id", "revision"),
-)
-
 # What has come of each producer's streams.
 Table(
     "usage_stream",
@@ -525,6 +377,17 @@ Table(
     PrimaryKeyConstraint("reporter_id", "source", "external_id"),
 )
 
+# What such a service says of an entry beside its facts. Not a part of the ledger: no link covers
+# it, no archive has it, and it goes with its user.
+Table(
+    "usage_metadata",
+    metadata,
+    Column("event_id", _Id, primary_key=True),
+    Column("user_id", _Id, nullable=False),
+    Column("metadata", JSONB, nullable=False),
+    Index("ix_usage_metadata_user_id", "user_id"),
+)
+
 # What such a service told that can't be counted as it is: kept until it is told again, well.
 Table(
     "held_usage",
@@ -539,6 +402,11 @@ Table(
     Column("held_at", _Moment, nullable=False, server_default=_NOW),
     Column("settled_at", _Moment),
     PrimaryKeyConstraint("reporter_id", "source", "external_id"),
+    Index(
+        "ix_held_usage_metadata_of",
+        text("(body ->> 'subject')"),
+        postgresql_where=text("body #> '{data,metadata}' is not null"),
+    ),
 )
 
 # What a producer says it sent in an hour, and what of it stands in the ledger.

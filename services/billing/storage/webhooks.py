@@ -41,11 +41,14 @@ _ADD = f"""
 insert into webhook_endpoint ({_COLUMNS})
 values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)
 """  # noqa: S608 - made of the names above
-# Without a row a chain is told from its first link on.
+# Without a row a chain is told from its first link on. Where there is any, or something that was to
+# be told, the endpoint had usage before: it goes on from there, in chains that began since, too.
 _BEGIN_NOW = """
 insert into webhook_usage_cursor (endpoint_id, chain, sequence)
-select $1, chain, max(last_sequence) from ledger_link group by chain
-on conflict do nothing
+select $1, chain, max(last_sequence) from ledger_link
+where not exists (select 1 from webhook_usage_cursor where endpoint_id = $1)
+  and not exists (select 1 from webhook_delivery where endpoint_id = $1 and chain is not null)
+group by chain
 """
 _GET = "select * from webhook_endpoint where id = $1"
 # Not in the way of those who only tell it something.
@@ -101,7 +104,10 @@ class SqlWebhooks:
     async def add(self, endpoint: Endpoint, *, usage_from_beginning: bool) -> None:
         await self._connection.execute(_ADD, *_values(endpoint))
         if USAGE in endpoint.types and not usage_from_beginning:
-            await self._connection.execute(_BEGIN_NOW, endpoint.id)
+            await self.begin_usage(endpoint.id)
+
+    async def begin_usage(self, endpoint_id: EndpointId) -> None:
+        await self._connection.execute(_BEGIN_NOW, endpoint_id)
 
     async def get(self, endpoint_id: EndpointId) -> Endpoint | None:
         row = await self._connection.fetchrow(_GET, endpoint_id)

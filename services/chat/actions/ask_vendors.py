@@ -22,7 +22,7 @@ from services.chat.domain.model_choice import ModelChoice
 from services.chat.domain.ports import ChatProvider, NewUnitOfWork
 from services.chat.domain.turn import Abandoned, Prompt
 from services.chat.domain.turn_events import FellBack
-from services.chat.domain.usage import estimated_usage
+from services.chat.domain.usage import Usage, estimated_usage
 from shared.errors import ExpectedFailure, LimitReached, Unavailable
 from shared.identity import OnBehalfOf
 from shared.ids import EventId, uuid7
@@ -117,6 +117,22 @@ class Attempts:
         return self._may_charge
 
     @property
+    def shows_thinking(self) -> bool:
+        """Whether a client sees what the vendor shows of its thinking: only the stream of a
+        session has a place for that."""
+        return self._stream and self._turn.session_id is not None
+
+    def used(self) -> Usage:
+        """What this attempt has used: as its vendor counted it, else about what it has by now."""
+        turn = self._turn
+        return turn.counted or estimated_usage(
+            self.prompt.input_estimate,
+            turn.output_letters,
+            turn.told,
+            thought_letters=turn.thought_letters,
+        )
+
+    @property
     def is_worth_draining(self) -> bool:
         """Whether the vendor goes on, and charges, when it is left now."""
         return self._under_way and self._provider.capabilities.on_leaving is OnLeaving.DRAIN
@@ -200,28 +216,30 @@ class Attempts:
 
     async def _move(self, choice: ModelChoice, failure: ExpectedFailure) -> bool:
         """Exchange the place in the limits for one at the other provider; False without one."""
+        billed = isinstance(failure, VendorFailed) and failure.billed
+        lost = self.used() if billed else None
         try:
-            self.opened = await self._ask.open.readmit(self.opened, choice)
+            self.opened = await self._ask.open.readmit(self.opened, choice, used=lost)
         except (LimitReached, Unavailable, TierChanged):
             return False
-        self._abandon(failure)
+        if lost is not None:
+            self._abandon(lost)
         self.left_for = self.left_for or failure
         self.fallback_from = self.fallback_from or self.prompt.choice.provider
         self.prompt = replace(self.prompt, choice=choice)
         self._retries = 0
         turn = self._turn
+        turn.forget()
         turn.provider, turn.reservation_id = choice.provider, self.opened.reservation_id
         turn.say(FellBack(choice.provider, choice.model, self.fallback_from))
         return True
 
-    def _abandon(self, failure: ExpectedFailure) -> None:
-        if isinstance(failure, VendorFailed) and failure.billed:
-            used = estimated_usage(self.prompt.input_estimate, self._turn.output_characters)
-            choice = self.prompt.choice
-            # A paid call of its own, whose identity stays however often it is settled.
-            id_ = EventId(uuid7())
-            self.abandoned.append(Abandoned(id_, choice.provider, choice.model, used))
-            self._may_charge = False
+    def _abandon(self, lost: Usage) -> None:
+        choice = self.prompt.choice
+        # A paid call of its own, whose identity stays however often it is settled.
+        id_ = EventId(uuid7())
+        self.abandoned.append(Abandoned(id_, choice.provider, choice.model, lost))
+        self._may_charge = False
 
 
 async def _to_its_end(work: Coroutine[Any, Any, bool]) -> bool:

@@ -34,6 +34,8 @@ class ChangeSession:
         if provider is not None and provider not in providers_of(self.catalogue):
             raise UnknownProvider(provider)
         async with self.unit_of_work() as work:
+            # Who changes another part of it at this moment is not overwritten.
+            await work.sessions.lock(session_id, by)
             session = await work.sessions.get(session_id, by)
             if session is None:
                 raise SessionNotFound(session_id)

@@ -20,7 +20,6 @@ from services.chat.domain.context_window import (
 )
 from services.chat.domain.conversation import MessageId, name_from
 from services.chat.domain.errors import (
-    CapabilityMissing,
     MessageNotFound,
     NotAQuestion,
     ToolResultsUnexpected,
@@ -28,8 +27,9 @@ from services.chat.domain.errors import (
 from services.chat.domain.features import (
     IMAGES,
     TOOLS,
+    long_contexts,
+    require_capabilities,
     require_effort,
-    require_feature,
     require_features,
 )
 from services.chat.domain.images import check_sizes
@@ -70,8 +70,6 @@ class ComposePrompt:
         check_sizes(question.images or (), self.image_bytes)
         asked = _asked(question, beginning)
         now = asked_as(asked.content, asked.images, asked.tool_results)
-        if asked.tool_results:
-            require_feature(tier, choice.provider, TOOLS)
         require_effort(tier, choice.provider, question.effort)
         prompt = Prompt(
             choice=choice,
@@ -81,11 +79,12 @@ class ComposePrompt:
             tools=question.tools,
             tool_choice=question.tool_choice,
             temperature=question.temperature,
+            has_usual_temperature=True,
             effort=question.effort,
             answer_format=question.answer_format,
         )
         require_features(prompt, tier)
-        self._require_capabilities(prompt, asked)
+        require_capabilities(prompt, self.providers[choice.provider].capabilities)
         history = self._shown(beginning.history, tier, choice.provider)
         kept = fitted(
             coherent([*history, *now]), self._window(tier, choice), beside=_beside(prompt)
@@ -99,11 +98,12 @@ class ComposePrompt:
 
     def _window(self, tier: Tier, choice: ModelChoice) -> Window:
         allowance = tier.allowance(choice.provider)
+        long = long_contexts(tier).get(choice.provider, 0)
         return window_of(
             model_context=self.catalogue.context_of(choice.model),
             tier_context=allowance.context_tokens if allowance else 0,
             max_output_tokens=choice.max_output_tokens,
-            history_tokens=self.history_tokens,
+            history_tokens=max(self.history_tokens, long),
         )
 
     def _shown(
@@ -116,18 +116,6 @@ class ComposePrompt:
         if not (can.tools and tier.allows(provider, TOOLS)):
             history = without_tools(history)
         return history
-
-    def _require_capabilities(self, prompt: Prompt, asked: Asked) -> None:
-        provider = prompt.choice.provider
-        can = self.providers[provider].capabilities
-        if asked.images and not can.images:
-            raise CapabilityMissing("images", provider)
-        if not can.image_urls and any(image.url is not None for image in asked.images):
-            raise CapabilityMissing("image_urls", provider)
-        if (prompt.tools or asked.tool_results) and not can.tools:
-            raise CapabilityMissing("tools", provider)
-        if prompt.answer_format and not can.answer_format:
-            raise CapabilityMissing("answer_format", provider)
 
 
 def _asked(question: Question, beginning: Beginning) -> Asked:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from services.chat.actions.list_models import ListModels, OfferedModel
+from services.chat.domain.model_choice import choose_model
 from services.chat.domain.model_name import choose_by_name
 from shared.errors import NotInTier
 from shared.ids import UserId
@@ -16,17 +17,26 @@ from shared.vendors.dropins import ModelNotFound
 
 @dataclass(frozen=True, slots=True)
 class FindModel:
-    """What a call that names a model like this would be answered by."""
+    """What a call that names a model like this would be answered by: of one provider, or of all."""
 
     list_models: ListModels
     catalogue: ModelCatalogue
 
     async def __call__(
-        self, user_id: UserId, tier: Tier, name: str, *, organisation_id: UUID | None = None
+        self,
+        user_id: UserId,
+        tier: Tier,
+        name: str,
+        *,
+        provider: str | None = None,
+        organisation_id: UUID | None = None,
     ) -> OfferedModel:
         """Raises ModelNotFound, also for what the tier or the user's keys don't reach."""
         try:
-            choice = choose_by_name(tier, name, self.catalogue)
+            if provider is None:
+                choice = choose_by_name(tier, name, self.catalogue)
+            else:
+                choice = choose_model(tier, provider, name, self.catalogue)
         except NotInTier as failure:
             raise ModelNotFound from failure
         offered = await self.list_models(user_id, tier, organisation_id=organisation_id)

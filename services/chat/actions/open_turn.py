@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Coroutine
-from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Any, TypeVar
+from typing import TypeVar
 from uuid import UUID
 
+from services.chat.actions.withdraw_hold import WithdrawHold
 from services.chat.domain.conversation import MessageId, SessionId
 from services.chat.domain.model_choice import ModelChoice
 from services.chat.domain.ports import (
@@ -22,20 +22,15 @@ from services.chat.domain.ports import (
     Reservation,
     Turns,
 )
-from services.chat.domain.turn import Hold, Outcome, Settlement, Surface, TurnId
+from services.chat.domain.turn import Hold, Surface, TurnId
 from services.chat.domain.usage import Usage
 from shared.clock import Clock
-from shared.errors import NotInTier, Unavailable
 from shared.idempotency import IdempotencyKeyReused, RequestInProgress
 from shared.identity import OnBehalfOf
 from shared.ids import EventId, UserId, uuid7
-from shared.tiers import Tier, TierChanged
+from shared.tiers import Tier, by_current_tier
 
 T = TypeVar("T")
-
-# When the storage has done what it was asked for: at once, after a moment, or after it waited for
-# somebody else. Later, it never will.
-_WRITTEN_AFTER_SECONDS = (0.2, 1.0, 5.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,13 +71,12 @@ class OpenTurn:
 
     turns: Turns
     admission: Admission
+    withdraw: WithdrawHold
     price: Pricer
     clock: Clock
     lease: timedelta
     sandbox: bool
     let_in: Callable[[str, float], None] = _nobody
-    # The event loop keeps only weak references to tasks; these must live until they end.
-    seen_to: set[asyncio.Task[None]] = field(default_factory=set, init=False, compare=False)
 
     async def __call__(self, opening: Opening) -> Opened:
         """Reserve its place and write its hold: both or none.
@@ -96,8 +90,7 @@ class OpenTurn:
         try:
             held = await self.turns.hold(hold, opening.asked, sandbox=self.sandbox)
         except BaseException as failure:
-            if isinstance(failure, Unavailable | asyncio.CancelledError):
-                self._see_to(self._withdraw(hold))
+            self.withdraw(hold, failure)
             await asyncio.shield(reservation.refund())
             raise
         if not held:
@@ -110,21 +103,6 @@ class OpenTurn:
     def refuse_if_full(self, user_id: UserId, tier: Tier, provider: str) -> None:
         """Raises LimitReached for whom it is known already that they would not be let in."""
         self.admission.refuse_if_full(user_id, tier, provider, self.clock.now())
-
-    async def _withdraw(self, hold: Hold) -> None:
-        """Whoever stops waiting for the storage does not know whether the hold is written. Left
-        open, it would keep its session busy for its lease, and then be charged for a call that
-        nobody made."""
-        for wait in _WRITTEN_AFTER_SECONDS:
-            await asyncio.sleep(wait)
-            with suppress(Unavailable):
-                if await self.turns.settle(hold, _never_asked(hold), ()):
-                    return
-
-    def _see_to(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.ensure_future(work)
-        self.seen_to.add(task)
-        task.add_done_callback(self.seen_to.discard)
 
     async def admit(self, opening: Opening, reservation: UUID, now: datetime) -> Reservation:
         """A place in the limits. Raises TierChanged, LimitReached or Unavailable."""
@@ -145,12 +123,15 @@ class OpenTurn:
 
         return await self.admission.admit(request, spent=spent)
 
-    async def readmit(self, opened: Opened, choice: ModelChoice) -> Opened:
+    async def readmit(self, opened: Opened, choice: ModelChoice, *, used: Usage | None) -> Opened:
         """A place at another provider in exchange for the one held; the old one is given back
-        first. Raises LimitReached, TierChanged or Unavailable, and then no place is held."""
-        await opened.reservation.refund()
+        first, but for what the provider that is left may charge for what it `used`.
+
+        Raises LimitReached, TierChanged or Unavailable, and then no place is held.
+        """
+        await opened.reservation.refund(cost_microusd=self._cost_of(opened, used))
         opening = replace(opened.opening, choice=choice)
-        id_ = uuid7()
+        id_ = opened.hold.place_at(choice.provider)
         reservation = await self.admit(opening, id_, self.clock.now())
         try:
             await self.turns.redirect(opened.hold.id, provider=choice.provider, model=choice.model)
@@ -180,18 +161,15 @@ class OpenTurn:
     async def by_current_tier(
         self, user_id: UserId, tier: Tier, take: Callable[[Tier], Awaitable[T]]
     ) -> T:
-        """What `take` does, by the tier that the user has now: it may be another one than their
-        token says."""
-        try:
-            return await take(tier)
-        except TierChanged as changed:
-            return await take(changed.tier)
-        except NotInTier:
-            # Refused by what the token claims; the user may have upgraded a moment ago.
-            told = await self.admission.tier_told_of(user_id)
-            if told is None or told == tier.name:
-                raise
-            return await take(TierChanged(told).tier)
+        """What `take` does, by the tier that the user has now; see `shared.tiers`."""
+        return await by_current_tier(tier, lambda: self.admission.tier_told_of(user_id), take)
+
+    def _cost_of(self, opened: Opened, used: Usage | None) -> int | None:
+        if used is None:
+            return None
+        choice = opened.opening.choice
+        quote = self.price(choice.provider, choice.model, used, opened.hold.created_at)
+        return quote.cost_microusd if quote else None
 
     def _expected_cost(self, opening: Opening, now: datetime) -> int | None:
         if opening.cap_microusd is None:
@@ -226,16 +204,3 @@ class OpenTurn:
             request_hash=opening.request_hash if opening.idempotency_key else None,
             surface=opening.surface,
         )
-
-
-def _never_asked(hold: Hold) -> Settlement:
-    return Settlement(
-        outcome=Outcome.REFUSED,
-        text="",
-        usage=Usage(source="counted"),
-        provider=hold.provider,
-        model=hold.model,
-        provider_request_id=None,
-        processing_time_ms=0,
-        finish_reason=Outcome.REFUSED.value,
-    )

@@ -25,7 +25,7 @@ from services.chat.domain.frames import (
 )
 from services.chat.domain.turn import Outcome, Settlement
 from services.chat.domain.turn_events import CallsTool, Delta, Thinks
-from services.chat.domain.usage import Usage, estimated_usage
+from services.chat.domain.usage import Usage, letters_of
 from shared.errors import ExpectedFailure
 from shared.vendors.failures import VendorFailed
 
@@ -81,6 +81,7 @@ class Reading:
         self._thoughts = Thoughts(())
         self._ended: Ended | None = None
         self._model: str | None = None
+        self._shows_thinking = False
         self._task: asyncio.Task[object] | None = None
         self._draining = False
         self._timers: list[asyncio.TimerHandle] = []
@@ -158,11 +159,11 @@ class Reading:
                     if not parts:
                         turn.answers()
                     parts.append(frame.text)
-                    turn.output_characters += len(frame.text)
+                    turn.output_letters += letters_of(frame.text)
                     turn.say(Delta(frame.text))
                 else:
                     self._take(frame)
-                if turn.output_characters > LONGEST_ANSWER:
+                if turn.output_letters > LONGEST_ANSWER:
                     raise VendorFailed(self._attempts.prompt.choice.provider)
         self._check(self._ended)
 
@@ -172,32 +173,40 @@ class Reading:
             raise VendorFailed(provider)
         if ended.reason == "content_filter" and not self._has_content:
             raise ContentBlocked(provider, ended.ratings)
+        if ended.reason == "other" and not self._has_content:
+            # It went wrong at the vendor, which says so in a word of its own and is paid for it.
+            self._ended = None
+            self._attempts.worked()
+            raise VendorFailed(provider)
 
     def _take(self, frame: Frame) -> None:
         turn = self._turn
         if isinstance(frame, ToolCallPiece):
             self._calls.setdefault(frame.index, _Call()).add(frame)
-            turn.output_characters += len(frame.arguments)
+            turn.output_letters += letters_of(frame.arguments)
             turn.say(CallsTool(frame.index, frame.id, frame.name, frame.arguments))
         elif isinstance(frame, Thinking):
-            turn.output_characters += len(frame.text)
+            turn.thinks(letters_of(frame.text))
             turn.say(Thinks(frame.text))
+            self._shows_thinking = self._attempts.shows_thinking
         elif isinstance(frame, Began):
-            turn.provider_request_id = frame.provider_request_id
+            turn.provider_request_id, turn.told = frame.provider_request_id, frame.usage
             self._model = frame.model
         elif isinstance(frame, Thoughts):
             self._thoughts = frame
         elif isinstance(frame, Ended):
-            self._ended = frame
+            self._ended, turn.counted = frame, frame.usage
 
     def _take_in_silence(self, frame: Frame) -> None:
         if not self._draining:
             # The cancellation was lost on its way, as Python 3.11 may in `asyncio.wait_for`.
             raise asyncio.CancelledError
-        if isinstance(frame, Text | Thinking):
-            self._turn.output_characters += len(frame.text)
+        if isinstance(frame, Text):
+            self._turn.output_letters += letters_of(frame.text)
+        elif isinstance(frame, Thinking):
+            self._turn.thinks(letters_of(frame.text))
         elif isinstance(frame, ToolCallPiece):
-            self._turn.output_characters += len(frame.arguments)
+            self._turn.output_letters += letters_of(frame.arguments)
         elif isinstance(frame, Began | Ended):
             self._take(frame)
 
@@ -209,7 +218,8 @@ class Reading:
         """Of an attempt without content nothing is kept."""
         self._parts.clear()
         self._thoughts, self._ended, self._model = Thoughts(()), None, None
-        self._turn.output_characters, self._turn.provider_request_id = 0, None
+        self._turn.forget()
+        self._shows_thinking = False
 
     def _close(self) -> None:
         self._attempts.left()
@@ -240,6 +250,8 @@ class Reading:
             thoughts=self._thoughts.blocks,
             fallback_from=attempts.fallback_from,
             abandoned=tuple(attempts.abandoned),
+            shows_more=self._shows_thinking,
+            safety_ratings=self._ended.ratings if self._ended is not None else None,
         )
 
     def _outcome(self, *, has_content: bool) -> Outcome:
@@ -249,7 +261,7 @@ class Reading:
         if failure is not None:
             # Only a vendor that has worked can charge; a refusal, ours or theirs, is free.
             billed = isinstance(failure, VendorFailed) and failure.billed
-            worked = has_content or billed or self._turn.output_characters > 0
+            worked = has_content or billed or self._turn.output_letters > 0
             return Outcome.PROVIDER_FAILED if worked else Outcome.REFUSED
         if self._ended is not None and not self._draining:
             return Outcome.DONE
@@ -261,12 +273,11 @@ class Reading:
         return outcome.value
 
     def _usage(self) -> Usage:
-        if self._ended is not None and self._ended.usage is not None:
-            return self._ended.usage
-        if self.failure is None and not self._attempts.may_charge:
+        is_counted = self._turn.counted is not None
+        if self.failure is None and not is_counted and not self._attempts.may_charge:
             # It was ended before a vendor was asked, or while it waited to ask again.
             return Usage(source="counted")
-        return estimated_usage(self._attempts.prompt.input_estimate, self._turn.output_characters)
+        return self._attempts.used()
 
 
 class _Call:

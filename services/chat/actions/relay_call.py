@@ -85,7 +85,7 @@ class RelayCall:
             opened.hold,
             opened.reservation.limits,
             relaying.by.sign_in_id,
-            relaying.by.served_by,
+            relaying.by.organisation_id,
             reservation_id=opened.reservation_id,
         )
         relay = _Relay(turn, opened, raw, listener, self)
@@ -288,9 +288,9 @@ class _Relay:
             await self._begin(self._head)
         async for piece in answer.pieces():
             self._heard.take(piece.frames)
-            if self._heard.characters > LONGEST_ANSWER:
+            if self._heard.letters > LONGEST_ANSWER:
                 raise VendorFailed(self._raw.provider)
-            self._turn.output_characters = self._heard.characters
+            self._turn.output_letters = self._heard.letters
             self._turn.provider_request_id = self._heard.provider_request_id
             if self._turn.ended_as is not None and not self._draining:
                 # The cancellation was lost on its way, as Python 3.11 may in `asyncio.wait_for`.
@@ -326,7 +326,7 @@ class _Relay:
         settlement = self._heard.settlement(
             hold, self.failure, ended_as=self._turn.ended_as, elapsed_ms=elapsed_ms
         )
-        whole = settlement.outcome in {Outcome.DONE, Outcome.CONTENT_BLOCKED}
+        whole = settlement.outcome is Outcome.DONE
         if hold.idempotency_key is None or self._head is None or not whole:
             return settlement
         if not self._keeps:

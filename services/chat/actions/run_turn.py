@@ -59,7 +59,7 @@ class RunTurn:
             opened.hold,
             opened.reservation.limits,
             by.sign_in_id,
-            by.served_by,
+            by.organisation_id,
             reservation_id=opened.reservation_id,
             left_out=left_out,
         )
@@ -165,19 +165,17 @@ class _Run:
 
 
 def _answered(message: Message, settlement: Settlement) -> Answered:
-    return Answered(
-        message,
-        settlement.finish_reason or "stop",
-        settlement.fallback_from,
-        settlement.tool_calls,
-    )
+    # As it is stored, should that be another one than was settled here.
+    reason = message.finish_reason or "stop"
+    return Answered(message, reason, settlement.fallback_from, message.tool_calls)
 
 
 async def give_back(reservation: Reservation, settlement: Settlement) -> None:
-    """Charge the user's limits with what reached them; with nothing, when nothing did."""
-    if settlement.has_content:
+    """Charge the tier's limits with what reached the user, and with nothing when nothing did; and
+    their own cap on money with what the ledger will say."""
+    if settlement.reached_user:
         await reservation.settle(
-            tokens=settlement.usage.total_tokens, cost_microusd=settlement.whole_cost_microusd
+            tokens=settlement.usage.total_tokens, cost_microusd=settlement.cost_microusd
         )
     else:
-        await reservation.refund()
+        await reservation.refund(cost_microusd=settlement.cost_microusd)

@@ -17,6 +17,7 @@ from services.chat.domain.conversation import SessionId
 from services.chat.domain.live import Encode, LiveEvent
 from services.chat.domain.turn import Hold, Outcome, TurnId
 from services.chat.domain.turn_events import Answered, Broken, Started, TurnEvent
+from services.chat.domain.usage import Usage
 from shared.ids import UserId
 from shared.limit_state import LimitState
 from shared.revocation import Revocation
@@ -41,13 +42,16 @@ class RunningTurn:
     hold: Hold
     limits: Sequence[LimitState]
     sign_in_id: UUID
-    served_by: UUID | None = None
+    served_by: UUID | None = None  # the organisation whose key may be the one
     provider: str = ""
     reservation_id: UUID | None = None
     left_out: int | None = None
     events: list[TurnEvent] = field(default_factory=list)
-    output_characters: int = 0
+    output_letters: int = 0
+    thought_letters: int = 0  # those of them that are thinking
     provider_request_id: str | None = None
+    told: Usage | None = None  # what the vendor told of its usage by now
+    counted: Usage | None = None  # and what it counted in the end
     ended_as: Outcome | None = None
     bell: Bell = field(default_factory=Bell)
     encode: Encode | None = None
@@ -89,6 +93,16 @@ class RunningTurn:
             # Its problem document names the request, which is known here and not to a follower.
             self.said(len(self.events))
         self.bell.ring()
+
+    def forget(self) -> None:
+        """The vendor is asked again, or another one, as if nothing had been said."""
+        self.output_letters = self.thought_letters = 0
+        self.provider_request_id = self.told = self.counted = None
+
+    def thinks(self, letters: int) -> None:
+        """So much more of its thinking was told."""
+        self.output_letters += letters
+        self.thought_letters += letters
 
     def answers(self) -> None:
         """The first of the answer is here."""
@@ -218,7 +232,7 @@ class RunningTurns:
     def progress(self) -> dict[TurnId, tuple[int, str | None]]:
         """How far each turn has come."""
         return {
-            id_: (turn.output_characters, turn.provider_request_id)
+            id_: (turn.output_letters, turn.provider_request_id)
             for id_, turn in self._turns.items()
         }
 

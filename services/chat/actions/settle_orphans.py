@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Protocol
 
 import structlog
 
+from services.chat.actions.run_turn import give_back
 from services.chat.actions.settle_turn import SettleTurn
-from services.chat.domain.ports import Turns
+from services.chat.domain.ports import Admission, Turns
 from services.chat.domain.turn import Orphan, Outcome, Settlement, TurnId
-from services.chat.domain.usage import estimated_usage
+from services.chat.domain.usage import estimated_usage, letters_of
 from shared.clock import Clock
 from shared.errors import Unavailable
 
@@ -33,18 +35,22 @@ class SettleOrphans:
     The replica may have been cut off and not dead: then its own settlement comes first or second,
     and either way the ledger sees one entry.
 
-    Limits need no hand here: the place among the streams is leased for seconds, and ends by itself.
-    The tokens and the money that were reserved stay counted, in the windows in which they were,
-    since nobody knows better what was used.
+    One look is not enough: it may come when the database is back after longer than a lease, just
+    before the replicas that live renew theirs. `patience`: how long they are given for that, which
+    is longer than a try that began too early, a pause and another try may take; and a little less
+    than twice the time between two looks.
     """
 
     turns: Turns
     settle: SettleTurn
     clock: Clock
+    admission: Admission
     written: WrittenText | None = None
+    patience: timedelta = timedelta(seconds=18)
 
     async def __call__(self, most: int = 100) -> int:
-        orphans = await self.turns.orphans(self.clock.now(), most=most)
+        now = self.clock.now()
+        orphans = await self.turns.orphans(now, doubted_by=now - self.patience, most=most)
         for orphan in orphans:
             try:
                 await self._close(orphan)
@@ -53,11 +59,17 @@ class SettleOrphans:
             except Exception:
                 # One that can't be closed must not keep the others open.
                 log.exception("orphan_not_settled", turn_id=str(orphan.hold.id))
+        # What the counters could not be told while they were away is told them now.
+        await self.admission.renew(())
         return len(orphans)
 
     async def _close(self, orphan: Orphan) -> None:
-        settlement = self.settle.priced(orphan.hold, await self._settlement(orphan))
-        await self.settle.once(orphan.hold, settlement, sandbox=orphan.sandbox)
+        hold = orphan.hold
+        settlement = self.settle.priced(hold, await self._settlement(orphan))
+        if await self.settle.once(hold, settlement, sandbox=orphan.sandbox):
+            # Nobody else will: a replica that lives after all gives back what is there no more.
+            for place in self.admission.places_of(hold):
+                await give_back(place, settlement)
 
     async def _settlement(self, orphan: Orphan) -> Settlement:
         hold = orphan.hold
@@ -65,10 +77,14 @@ class SettleOrphans:
         return Settlement(
             outcome=Outcome.REPLICA_LOST,
             text=text,
-            usage=estimated_usage(hold.input_estimate, max(orphan.output_characters, len(text))),
+            usage=estimated_usage(
+                hold.input_estimate, max(orphan.output_letters, letters_of(text))
+            ),
             provider=hold.provider,
             model=hold.model,
             provider_request_id=orphan.provider_request_id,
             processing_time_ms=0,
             finish_reason=Outcome.REPLICA_LOST.value,
+            # What was said without a session is written down nowhere.
+            shows_more=orphan.output_letters > 0,
         )

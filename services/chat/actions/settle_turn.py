@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from uuid import UUID
+from typing import TypeVar
+from uuid import UUID, uuid5
 
 from services.chat.domain.content import Role
 from services.chat.domain.conversation import Message, SessionId
-from services.chat.domain.ports import Pricer, Turns
+from services.chat.domain.ports import Pricer, Quote, Turns
 from services.chat.domain.turn import Abandoned, Hold, Outcome, Settlement
 from services.chat.domain.usage import Usage
 from shared.clock import Clock
@@ -18,6 +19,8 @@ from shared.errors import Unavailable
 from shared.events import Fact
 from shared.events.usage import UsageRecorded
 from shared.ids import EventId
+
+T = TypeVar("T")
 
 _FIRST_WAIT_SECONDS = 0.1
 _LONGEST_WAIT_SECONDS = 5.0
@@ -44,14 +47,12 @@ class SettleTurn:
 
     async def __call__(self, hold: Hold, settlement: Settlement) -> Message:
         """Answers the message as it is now stored; `settlement` is `priced`."""
-        wait = _FIRST_WAIT_SECONDS
-        while True:
-            try:
-                await self.once(hold, settlement)
-                return self.message(hold, settlement)
-            except Unavailable:
-                await asyncio.sleep(wait)
-                wait = min(wait * 2, _LONGEST_WAIT_SECONDS)
+        if not await until_told(lambda: self.once(hold, settlement)):
+            # Somebody took this replica for dead, or it is ours and the word of it was lost.
+            stored = await until_told(lambda: self.turns.answer_of(hold))
+            if stored is not None:
+                return stored
+        return self.message(hold, settlement)
 
     async def once(
         self, hold: Hold, settlement: Settlement, *, sandbox: bool | None = None
@@ -71,7 +72,7 @@ class SettleTurn:
             settlement = replace(settlement, abandoned=abandoned)
         if settlement.outcome is Outcome.REFUSED:
             return settlement
-        quote = self.price(settlement.provider, settlement.model, settlement.usage, hold.created_at)
+        quote = self._quote(settlement.provider, settlement.model, settlement.usage, hold)
         if quote is None:
             return settlement
         return replace(
@@ -83,8 +84,27 @@ class SettleTurn:
         return _message(hold, settlement, self.clock.now())
 
     def _priced_attempt(self, hold: Hold, lost: Abandoned) -> Abandoned:
-        quote = self.price(lost.provider, lost.model, lost.usage, hold.created_at)
+        quote = self._quote(lost.provider, lost.model, lost.usage, hold)
         return replace(lost, cost_microusd=quote.cost_microusd if quote else None)
+
+    def _quote(self, provider: str, model: str, usage: Usage, hold: Hold) -> Quote | None:
+        """Of all its calls; unknown if that of one is."""
+        quotes = [self.price(provider, model, call, hold.created_at) for call in usage.calls]
+        known = [quote for quote in quotes if quote is not None]
+        if len(known) < len(quotes):
+            return None
+        return replace(known[0], cost_microusd=sum(quote.cost_microusd for quote in known))
+
+
+async def until_told(ask: Callable[[], Awaitable[T]]) -> T:
+    """What the storage says, once it is there to say it."""
+    wait = _FIRST_WAIT_SECONDS
+    while True:
+        try:
+            return await ask()
+        except Unavailable:
+            await asyncio.sleep(wait)
+            wait = min(wait * 2, _LONGEST_WAIT_SECONDS)
 
 
 def _message(hold: Hold, settlement: Settlement, now: datetime) -> Message:
@@ -104,6 +124,7 @@ def _message(hold: Hold, settlement: Settlement, now: datetime) -> Message:
         parent_id=hold.question_id,
         tool_calls=settlement.tool_calls,
         thoughts=settlement.thoughts,
+        safety_ratings=settlement.safety_ratings,
     )
 
 
@@ -113,7 +134,9 @@ def usage_facts(
     """What billing is told: each call to a vendor that may charge; none when the vendor declined
     before any work."""
     facts = [
-        _fact(
+        fact
+        for lost in settlement.abandoned
+        for fact in _facts(
             hold,
             lost.usage_event_id,
             lost.provider,
@@ -123,22 +146,46 @@ def usage_facts(
             None,
             sandbox=sandbox,
         )
-        for lost in settlement.abandoned
     ]
     if settlement.outcome is not Outcome.REFUSED:
-        facts.append(
-            _fact(
-                hold,
-                hold.usage_event_id,
-                settlement.provider,
-                settlement.model,
-                settlement.usage,
-                settlement.outcome,
-                settlement.provider_request_id,
-                sandbox=sandbox,
-            )
+        facts += _facts(
+            hold,
+            hold.usage_event_id,
+            settlement.provider,
+            settlement.model,
+            settlement.usage,
+            settlement.outcome,
+            settlement.provider_request_id,
+            sandbox=sandbox,
         )
     return facts
+
+
+def _facts(
+    hold: Hold,
+    event_id: EventId,
+    provider: str,
+    model: str,
+    usage: Usage,
+    outcome: Outcome,
+    provider_request_id: str | None,
+    *,
+    sandbox: bool,
+) -> Sequence[Fact[UsageRecorded]]:
+    """One for each call of it. Their ids follow from the first's: told again they are the same."""
+    return [
+        _fact(
+            hold,
+            EventId(uuid5(event_id, f"aside/{number}")) if number else event_id,
+            provider,
+            model,
+            call,
+            outcome,
+            provider_request_id,
+            sandbox=sandbox,
+        )
+        for number, call in enumerate(usage.calls)
+    ]
 
 
 def _fact(

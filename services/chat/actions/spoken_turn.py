@@ -70,11 +70,6 @@ class SpokenTurn:
     def is_over(self) -> bool:
         return self._turn.is_over and self._is_silent
 
-    @property
-    def is_spoken(self) -> bool:
-        """Whether audio may still come."""
-        return not self._is_silent
-
     def said(self, after: int) -> Sequence[LiveEvent]:
         return self._turn.said(after)
 

@@ -13,6 +13,7 @@ from services.chat.actions.running_turn import RunningTurn
 from services.chat.domain.context_window import halved
 from services.chat.domain.conversation import Message
 from services.chat.domain.errors import ProviderNotSpoken, SessionNotFound
+from services.chat.domain.features import long_contexts
 from services.chat.domain.model_choice import choose_model
 from services.chat.domain.ports import Beginning, ChatProvider, EarlierTurn, Turns
 from services.chat.domain.question import Question
@@ -75,7 +76,7 @@ class TakeTurn:
         # Only a request that may be repeated has to be told from others.
         request_hash = question.request_hash if question.idempotency_key is not None else b""
         self._refuse_if_full(question, tier)
-        beginning = await self._beginning(question)
+        beginning = await self._beginning(question, tier)
         earlier = await self.open.earlier(question.user_id, question.idempotency_key, request_hash)
         if earlier is not None and earlier.answer is not None:
             return Replayed(earlier.answer, earlier)
@@ -126,12 +127,15 @@ class TakeTurn:
         ]
         return offered[0] if len(offered) == 1 else None
 
-    async def _beginning(self, question: Question) -> Beginning:
-        session_id, user_id = question.session_id, question.user_id
+    async def _beginning(self, question: Question, tier: Tier) -> Beginning:
+        session_id, user_id, provider = question.session_id, question.user_id, question.provider
+        long = long_contexts(tier)
         if question.at is None:
-            beginning = await self.turns.begin(session_id, user_id)
+            beginning = await self.turns.begin(session_id, user_id, provider=provider, long=long)
         else:
-            beginning = await self.turns.begin_at(session_id, user_id, question.at)
+            beginning = await self.turns.begin_at(
+                session_id, user_id, question.at, provider=provider, long=long
+            )
         if beginning is None:
             raise SessionNotFound(session_id)
         return beginning

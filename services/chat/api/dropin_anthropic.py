@@ -19,10 +19,10 @@ from services.chat.api.dropin_door import (
     relay_free,
     route_class,
 )
-from services.chat.api.dropin_models import usable_models
+from services.chat.api.dropin_models import usable_model, usable_models
 from services.chat.api.dropin_operation import free_call, paid_call
 from shared.http.problems import Responses
-from shared.vendors.dropins import CallNotOffered, ModelNotFound
+from shared.vendors.dropins import CallNotOffered
 
 MANNER = Manner(
     surface="Anthropic",
@@ -62,12 +62,17 @@ class AnthropicModel(BaseModel):
     created_at: str = "1970-01-01T00:00:00Z"
     lifecycle: Literal["active"] = "active"
     max_tokens: int
-    max_input_tokens: int | None = None
+    max_input_tokens: int
     capabilities: None = None
 
     @classmethod
     def of(cls, model: OfferedModel) -> AnthropicModel:
-        return cls(id=model.model, display_name=model.model, max_tokens=model.max_output_tokens)
+        return cls(
+            id=model.model,
+            display_name=model.model,
+            max_tokens=model.max_output_tokens,
+            max_input_tokens=model.context_tokens,
+        )
 
 
 class AnthropicModels(BaseModel):
@@ -127,12 +132,9 @@ async def list_models(
 async def show_model(
     model: Annotated[str, Path(max_length=200)], request: Request, actions: ServiceActions
 ) -> AnthropicModel:
-    """One of them."""
+    """One of them, by any name that a call may use for it."""
     caller = await caller_in(request, MANNER)
-    for found in await usable_models(actions, caller, "anthropic"):
-        if found.model == model:
-            return AnthropicModel.of(found)
-    raise ModelNotFound
+    return AnthropicModel.of(await usable_model(actions, caller, "anthropic", model))
 
 
 @strays.api_route(

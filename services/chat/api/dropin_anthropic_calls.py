@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Any
 
@@ -13,11 +13,12 @@ from services.chat.api.dropin_call import (
     features_of,
     hash_of,
     items,
+    own_tools,
     refuse,
 )
 from services.chat.api.dropin_door import AsItCame, named_event
 from services.chat.api.fields import Fields, json_object
-from services.chat.domain.errors import ToolNotOffered, UnsupportedParameter
+from services.chat.domain.errors import UnsupportedParameter
 from services.chat.domain.model_choice import ModelChoice
 from services.chat.domain.turn import Surface
 from shared.vendors.anthropic import API_VERSION, OLD_API_VERSION
@@ -27,11 +28,12 @@ COUNT_PATH = "/v1/messages/count_tokens"
 
 _VERSIONS = frozenset({API_VERSION, OLD_API_VERSION})
 # Betas that only change how a message is asked for and answered. Those for files, skills, remote
-# servers, other models and tools that run at Anthropic are left out: nothing of it is offered.
+# servers, other models, tools that run at Anthropic and what is cached for an hour are left out:
+# nothing of it is offered.
 _BETAS = frozenset(
     {
-        *("prompt-caching-2024-07-31", "extended-cache-ttl-2025-04-11", "pdfs-2024-09-25"),
-        *("token-counting-2024-11-01", "token-efficient-tools-2025-02-19"),
+        *("prompt-caching-2024-07-31", "pdfs-2024-09-25", "token-counting-2024-11-01"),
+        "token-efficient-tools-2025-02-19",
         *("output-128k-2025-02-19", "output-300k-2026-03-24", "context-1m-2025-08-07"),
         *("interleaved-thinking-2025-05-14", "fine-grained-tool-streaming-2025-05-14"),
         *("dev-full-thinking-2025-05-14", "thinking-token-count-2026-05-13"),
@@ -47,6 +49,7 @@ _BETAS = frozenset(
 # Tools of Anthropic's making that run at the client.
 _CLIENT_TOOLS = ("bash_", "text_editor_", "computer_", "memory_")
 _NOT_OFFERED = ("container", "mcp_servers", "fallbacks", "fallback_credit_token", "thread")
+_OF_TOOLS = frozenset({"input", "input_schema"})
 _SMALLEST_BUDGET = 1_024
 
 
@@ -55,8 +58,9 @@ def read_message(body: bytes, headers: Mapping[str, str]) -> VendorCall:
     fields = json_object(body)
     whole = dict(fields.whole)
     refuse(whole, *_NOT_OFFERED)
-    _own_tools(fields)
-    fields.object("thinking")
+    _refuse_long_caching(body, whole)
+    has_tools = own_tools(_tools_in(fields), _is_own)
+    thinking = fields.object("thinking")
     size = _size_of(whole)
     passed = passed_headers(headers)
     return VendorCall(
@@ -70,7 +74,7 @@ def read_message(body: bytes, headers: Mapping[str, str]) -> VendorCall:
         input_estimate=size.estimate,
         streamed=fields.flag("stream") or False,
         max_output_tokens=fields.count("max_tokens"),
-        features=features_of(size, whole.get("tools")),
+        features=features_of(size, has_tools, reasons=_reasons(thinking, whole)),
         headers=passed,
     )
 
@@ -121,24 +125,70 @@ def _govern_model(body: Body, choice: ModelChoice, _end_user: str) -> None:
     body["model"] = choice.model
 
 
-def _own_tools(fields: Fields) -> None:
-    for number, tool in enumerate(fields.objects("tools")):
-        kind = tool.text("type")
-        if kind not in (None, "custom") and not kind.startswith(_CLIENT_TOOLS):
-            raise ToolNotOffered(f"tools[{number}]")
+def _refuse_long_caching(body: bytes, whole: Body) -> None:
+    """What is cached for an hour is written at another price, which nothing here tells apart.
+    Raises UnsupportedParameter."""
+    # Most bodies need not be looked through: it stands in none without these bytes.
+    if (b'"1h"' in body or b"\\u" in body) and _caches_long(whole):
+        raise UnsupportedParameter("cache_control.ttl")
+
+
+def _caches_long(value: Any) -> bool:
+    todo = [value]
+    while todo:
+        value = todo.pop()
+        if isinstance(value, dict):
+            control = value.get("cache_control")
+            if isinstance(control, dict) and control.get("ttl") == "1h":
+                return True
+            # What a tool takes is the client's own.
+            todo.extend(one for name, one in value.items() if name not in _OF_TOOLS)
+        elif isinstance(value, list):
+            todo.extend(value)
+    return False
+
+
+def _is_own(tool: Fields) -> bool:
+    kind = tool.text("type")
+    return kind in (None, "custom") or kind.startswith(_CLIENT_TOOLS)
+
+
+def _tools_in(fields: Fields) -> Iterator[Fields]:
+    """Also those that messages define on their way, and those of a part that was summed up."""
+    yield from fields.objects("tools")
+    for place, block in _blocks(fields.whole):
+        for change in (block, *items(block.get("tool_changes"))):
+            tool = change.get("tool")
+            if isinstance(tool, dict) and "definition" in tool:
+                yield Fields(tool, f"{place}.tool.").needed_object("definition")
+
+
+def _reasons(thinking: Fields | None, body: Body) -> bool:
+    """Whether more thinking is asked for than the model does by itself."""
+    if thinking is not None and thinking.raw("type") != "disabled":
+        return True
+    # A message may set it for what follows.
+    configs = (holder.get("output_config") for holder in (body, *items(body.get("messages"))))
+    return any(isinstance(config, dict) and config.get("effort") for config in configs)
 
 
 def _size_of(body: Mapping[str, Any]) -> Size:
     size = Size()
     size.add_text(body.get("system"))
-    for number, message in enumerate(items(body.get("messages"))):
+    for message in items(body.get("messages")):
         size.messages += 1
         size.add_text(message)
-        for block in items(message.get("content")):
-            _measure(block, size, f"messages.{number}.content")
+    for place, block in _blocks(body):
+        _measure(block, size, place)
     size.add_schema(body.get("tools"))
     size.add_schema(body.get("output_config"))
     return size
+
+
+def _blocks(body: Mapping[str, Any]) -> Iterator[tuple[str, Body]]:
+    for number, message in enumerate(items(body.get("messages"))):
+        for block in items(message.get("content")):
+            yield f"messages.{number}.content", block
 
 
 def _measure(block: Body, size: Size, place: str) -> None:

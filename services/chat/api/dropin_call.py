@@ -7,19 +7,20 @@ and so for the vendor.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
 
 from services.chat.api.dropin_door import Framing
-from services.chat.domain.errors import UnsupportedParameter
-from services.chat.domain.features import IMAGES, TOOLS
+from services.chat.api.fields import Fields
+from services.chat.domain.errors import ToolNotOffered, UnsupportedParameter
+from services.chat.domain.features import IMAGES, REASONING, TOOLS
 from services.chat.domain.model_choice import ModelChoice
 from services.chat.domain.raw_calls import RawCall
 from services.chat.domain.turn import Surface
-from services.chat.domain.usage import estimated_input
+from services.chat.domain.usage import estimated_input, letters_of
 from shared.vendors.dropins import BadParameter
 
 # An image stands for so many characters of a file that is sent along, as of a page of a document.
@@ -33,8 +34,8 @@ Govern = Callable[[Body, ModelChoice, str], None]
 class Size:
     """What a prompt is made of, as far as its tokens are concerned."""
 
-    characters: int = 0
-    binary_characters: int = 0
+    letters: int = 0
+    binary_letters: int = 0
     messages: int = 0
     images: int = 0
 
@@ -42,12 +43,12 @@ class Size:
         """An image, and its bytes if they are in the body."""
         self.images += 1
         if isinstance(encoded, str):
-            self.binary_characters += len(encoded)
+            self.binary_letters += len(encoded)
 
     def add_file(self, encoded: Any) -> None:
         """A document, whose pages are read like images."""
         size = len(encoded) if isinstance(encoded, str) else 0
-        self.binary_characters += size
+        self.binary_letters += size
         self.images += 1 + size // _FILE_CHARACTERS_PER_PAGE
 
     def add_text(self, *values: Any) -> None:
@@ -56,7 +57,7 @@ class Size:
         while todo:
             value = todo.pop()
             if isinstance(value, str):
-                self.characters += len(value)
+                self.letters += letters_of(value)
             elif isinstance(value, dict):
                 todo.extend(value.values())
             elif isinstance(value, list):
@@ -65,11 +66,11 @@ class Size:
     def add_schema(self, value: Any) -> None:
         """Descriptions of tools, in which names count as well."""
         if value:
-            self.characters += len(written(value))
+            self.letters += letters_of(written(value).decode())
 
     @property
     def estimate(self) -> int:
-        text = max(0, self.characters - self.binary_characters)
+        text = max(0, self.letters - self.binary_letters)
         return estimated_input(text, self.messages, images=self.images)
 
 
@@ -121,10 +122,20 @@ def hash_of(*parts: bytes) -> bytes:
     return hashlib.sha256(b"\x1f".join(parts)).digest()
 
 
-def features_of(size: Size, *tools: Any) -> frozenset[str]:
-    """What a tier has to include for a prompt of this size and these tools."""
-    wanted = {IMAGES} if size.images else set()
-    return frozenset(wanted | {TOOLS} if any(tools) else wanted)
+def features_of(size: Size, *tools: Any, reasons: bool = False) -> frozenset[str]:
+    """What a tier has to include for a prompt of this size and these tools; `reasons`: whether the
+    model is asked to think."""
+    wanted = {IMAGES: size.images, TOOLS: any(tools), REASONING: reasons}
+    return frozenset(feature for feature, is_wanted in wanted.items() if is_wanted)
+
+
+def own_tools(tools: Iterable[Fields], is_own: Callable[[Fields], bool]) -> bool:
+    """Whether there are any. Raises ToolNotOffered for one that does not run at the client."""
+    tools = list(tools)
+    for tool in tools:
+        if not is_own(tool):
+            raise ToolNotOffered(tool.place)
+    return bool(tools)
 
 
 def refuse(body: Mapping[str, Any], *names: str) -> None:

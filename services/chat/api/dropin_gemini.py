@@ -19,11 +19,11 @@ from services.chat.api.dropin_door import (
     route_class,
 )
 from services.chat.api.dropin_gemini_calls import read_content, read_count, read_stream
-from services.chat.api.dropin_models import usable_models
+from services.chat.api.dropin_models import usable_model, usable_models
 from services.chat.api.dropin_operation import free_call, paid_call
 from services.chat.domain.errors import UnsupportedParameter
 from shared.http.problems import Responses
-from shared.vendors.dropins import BadParameter, CallNotOffered, ModelNotFound
+from shared.vendors.dropins import BadParameter, CallNotOffered
 
 MANNER = Manner(
     surface="Gemini",
@@ -63,6 +63,7 @@ class GeminiModel(BaseModel):
     name: str
     version: str
     display_name: str
+    input_token_limit: int
     output_token_limit: int
     supported_generation_methods: list[str] = ["generateContent", "countTokens"]
 
@@ -72,6 +73,7 @@ class GeminiModel(BaseModel):
             name=f"models/{model.model}",
             version=model.model,
             display_name=model.model,
+            input_token_limit=model.context_tokens,
             output_token_limit=model.max_output_tokens,
         )
 
@@ -153,13 +155,10 @@ async def list_models(version: Version, request: Request, actions: ServiceAction
 async def show_model(
     version: Version, model: ModelName, request: Request, actions: ServiceActions
 ) -> GeminiModel:
-    """One of them."""
+    """One of them, by any name that a call may use for it."""
     _checked(request, version)
     caller = await caller_in(request, MANNER)
-    for found in await usable_models(actions, caller, "gemini"):
-        if found.model == model:
-            return GeminiModel.of(found)
-    raise ModelNotFound
+    return GeminiModel.of(await usable_model(actions, caller, "gemini", model))
 
 
 @router.api_route(

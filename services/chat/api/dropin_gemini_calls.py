@@ -10,16 +10,26 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
-from services.chat.api.dropin_call import Body, Size, VendorCall, features_of, hash_of, items
+from services.chat.api.dropin_call import (
+    Body,
+    Size,
+    VendorCall,
+    features_of,
+    hash_of,
+    items,
+    own_tools,
+)
 from services.chat.api.dropin_door import AsItCame, Framing
 from services.chat.api.fields import Fields, json_object
-from services.chat.domain.errors import ToolNotOffered, UnsupportedParameter
+from services.chat.domain.errors import UnsupportedParameter
 from services.chat.domain.model_choice import ModelChoice
 from services.chat.domain.turn import Surface
 from shared.lenient_json import to_json
 from shared.vendors.dropins import BadParameter
 
 _NOT_OFFERED = ("cachedContent",)
+# Other tiers of service have other prices, and the price list knows none of them.
+_STANDARD = ("standard", "STANDARD", "unspecified", "UNSPECIFIED")
 # What this product asks for unless the client says something else.
 _CATEGORIES = ("HARASSMENT", "HATE_SPEECH", "SEXUALLY_EXPLICIT", "DANGEROUS_CONTENT")
 _THRESHOLD = "BLOCK_MEDIUM_AND_ABOVE"
@@ -54,13 +64,16 @@ def read_count(version: str, model: str, body: bytes) -> VendorCall:
 
 
 def _read(path: str, model: str, body: bytes, framing: Any) -> VendorCall:
-    whole = dict(json_object(body).whole)
+    fields = json_object(body)
+    whole = dict(fields.whole)
     for name in _NOT_OFFERED:
         if _take(dict(whole), name) is not None:
             raise UnsupportedParameter(name)
+    if (tier := _take(dict(whole), "serviceTier")) is not None and tier not in _STANDARD:
+        raise UnsupportedParameter("serviceTier")
     config = _config_of(dict(whole))
     size = _size_of(whole)
-    _own_tools(whole)
+    has_tools = own_tools(fields.objects("tools"), _is_own)
     way = framing.__name__.encode() if framing else b""
     return VendorCall(
         surface=Surface.GEMINI,
@@ -73,7 +86,7 @@ def _read(path: str, model: str, body: bytes, framing: Any) -> VendorCall:
         input_estimate=size.estimate,
         streamed=framing is not None,
         max_output_tokens=_cap_of(config),
-        features=features_of(size, _take(dict(whole), "tools")),
+        features=features_of(size, has_tools, reasons=_reasons(config)),
     )
 
 
@@ -134,10 +147,17 @@ def _with_ours(given: Any) -> list[Any]:
     ]
 
 
-def _own_tools(body: Body) -> None:
-    for number, tool in enumerate(items(_take(dict(body), "tools"))):
-        if any(_snake(name) != "function_declarations" for name in tool):
-            raise ToolNotOffered(f"tools[{number}]")
+def _is_own(tool: Fields) -> bool:
+    return all(_snake(name) == "function_declarations" for name in tool.whole)
+
+
+def _reasons(config: Body) -> bool:
+    """Whether thinking is asked for."""
+    thinking = _take(dict(config), "thinkingConfig")
+    if not isinstance(thinking, dict):
+        return False
+    thinking = dict(thinking)
+    return bool(_take(thinking, "thinkingLevel") or _take(thinking, "thinkingBudget"))
 
 
 def _size_of(body: Body) -> Size:

@@ -9,13 +9,13 @@ from fastapi import APIRouter, Path, Request, Response
 from services.chat.api import dropin_openai_errors
 from services.chat.api.doors import ServiceActions
 from services.chat.api.dropin_door import Manner, caller_in, relay, route_class
-from services.chat.api.dropin_models import usable_models
+from services.chat.api.dropin_models import usable_model, usable_models
 from services.chat.api.dropin_openai_calls import read_chat, read_response
 from services.chat.api.dropin_operation import paid_call
 from services.chat.api.openai_errors import openai_errors
 from services.chat.api.openai_models import OpenAIModel, OpenAIModelList
 from shared.http.openai_limits import openai_limit_headers
-from shared.vendors.dropins import CallNotOffered, ModelNotFound
+from shared.vendors.dropins import CallNotOffered
 
 MANNER = Manner(
     surface="OpenAI",
@@ -56,12 +56,10 @@ async def list_models(request: Request, actions: ServiceActions) -> OpenAIModelL
 async def show_model(
     model: Annotated[str, Path(max_length=200)], request: Request, actions: ServiceActions
 ) -> OpenAIModel:
-    """One of them."""
+    """One of them, by any name that a call may use for it."""
     caller = await caller_in(request, MANNER)
-    for found in await usable_models(actions, caller, "openai"):
-        if found.model == model:
-            return OpenAIModel(id=found.model, owned_by=found.provider)
-    raise ModelNotFound
+    found = await usable_model(actions, caller, "openai", model)
+    return OpenAIModel(id=found.model, owned_by=found.provider)
 
 
 @router.api_route(

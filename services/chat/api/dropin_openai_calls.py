@@ -6,7 +6,7 @@ https://platform.openai.com/docs/api-reference/chat, https://platform.openai.com
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import orjson
@@ -18,11 +18,12 @@ from services.chat.api.dropin_call import (
     features_of,
     hash_of,
     items,
+    own_tools,
     refuse,
 )
 from services.chat.api.dropin_door import AsItCame, data_event, named_event
 from services.chat.api.fields import Fields, json_object
-from services.chat.domain.errors import ToolNotOffered, UnsupportedParameter
+from services.chat.domain.errors import UnsupportedParameter
 from services.chat.domain.model_choice import ModelChoice
 from services.chat.domain.turn import Surface
 from shared.vendors.dropins import BadParameter
@@ -51,7 +52,7 @@ def read_chat(body: bytes) -> VendorCall:
     if any(kind != "text" for kind in fields.texts("modalities", 8)):
         raise UnsupportedParameter("modalities")
     _one_answer(fields, "n")
-    _own_tools(fields, _CHAT_TOOLS)
+    has_tools = own_tools(fields.objects("tools"), _is_in_chat)
     streamed = fields.flag("stream") or False
     options = fields.object("stream_options")
     size = _size_of_chat(whole)
@@ -68,7 +69,12 @@ def read_chat(body: bytes) -> VendorCall:
         input_estimate=size.estimate,
         streamed=streamed,
         max_output_tokens=min((cap for cap in caps if cap is not None), default=None),
-        features=features_of(size, whole.get("tools"), whole.get("functions")),
+        features=features_of(
+            size,
+            has_tools,
+            whole.get("functions"),
+            reasons=_is_effort(whole.get("reasoning_effort")),
+        ),
     )
 
 
@@ -77,7 +83,8 @@ def read_response(body: bytes) -> VendorCall:
     fields = json_object(body)
     whole = dict(fields.whole)
     refuse(whole, *_NOT_IN_RESPONSES)
-    _own_tools(fields, _RESPONSES_TOOLS)
+    has_tools = own_tools(_tools_in_response(fields), _is_in_responses)
+    reasoning = fields.object("reasoning")
     size = _size_of_response(whole)
     return VendorCall(
         surface=Surface.OPENAI,
@@ -90,7 +97,9 @@ def read_response(body: bytes) -> VendorCall:
         input_estimate=size.estimate,
         streamed=fields.flag("stream") or False,
         max_output_tokens=fields.count("max_output_tokens"),
-        features=features_of(size, whole.get("tools")),
+        features=features_of(
+            size, has_tools, reasons=reasoning is not None and _is_effort(reasoning.raw("effort"))
+        ),
     )
 
 
@@ -122,10 +131,25 @@ def _one_answer(fields: Fields, name: str) -> None:
         raise BadParameter(name, "1, or absent")
 
 
-def _own_tools(fields: Fields, known: frozenset[str]) -> None:
-    for number, tool in enumerate(fields.objects("tools")):
-        if tool.raw("type") not in known:
-            raise ToolNotOffered(f"tools[{number}]")
+def _tools_in_response(fields: Fields) -> Iterator[Fields]:
+    """Also those that items of the input add."""
+    yield from fields.objects("tools")
+    given = fields.raw("input")
+    for number, item in enumerate(given if isinstance(given, list) else ()):
+        if isinstance(item, dict) and "tools" in item:
+            yield from Fields(item, f"input[{number}].").objects("tools")
+
+
+def _is_in_chat(tool: Fields) -> bool:
+    return tool.text("type") in _CHAT_TOOLS
+
+
+def _is_in_responses(tool: Fields) -> bool:
+    return tool.text("type") in _RESPONSES_TOOLS
+
+
+def _is_effort(value: Any) -> bool:
+    return value not in (None, "none")
 
 
 def _size_of_chat(body: Mapping[str, Any]) -> Size:

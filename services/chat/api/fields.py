@@ -41,6 +41,11 @@ class Fields:
         return self._values.get(name) is not None
 
     @property
+    def place(self) -> str:
+        """Where in the body it stands."""
+        return self._path.rstrip(".")
+
+    @property
     def whole(self) -> Mapping[str, Any]:
         """The object as it was sent."""
         return self._values

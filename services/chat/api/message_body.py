@@ -63,7 +63,8 @@ class AttachmentBody(BaseModel):
 
 class MessageBody(BaseModel):
     """What was said, by whom, and what it took. `parent_id` is the message before it on its branch;
-    `active` tells whether that branch is the one that is shown and goes on."""
+    `active` tells whether that branch is the one that is shown and goes on. `safety_ratings`: the
+    vendor's own of an answer, by category, where it gives any."""
 
     id: UUID
     session_id: UUID
@@ -82,6 +83,7 @@ class MessageBody(BaseModel):
     tool_calls: list[ToolCallBody]
     tool_results: list[ToolResultBody]
     attachments: list[AttachmentBody]
+    safety_ratings: dict[str, str] | None
     created_at: datetime
 
     @classmethod
@@ -115,6 +117,7 @@ class MessageBody(BaseModel):
                 for result in message.tool_results
             ],
             attachments=[AttachmentBody.of(one) for one in message.attachments],
+            safety_ratings=dict(message.safety_ratings) if message.safety_ratings else None,
             created_at=message.created_at,
         )
 
@@ -192,6 +195,7 @@ def message_document(message: Message) -> dict[str, Any]:
             }
             for attachment in message.attachments
         ],
+        "safety_ratings": message.safety_ratings,
         "created_at": message.created_at,
     }
 

@@ -24,12 +24,9 @@ from services.chat.domain.turn_events import (
     TurnEvent,
 )
 
-_REASONS = {
-    "stop": "stop",
-    "length": "length",
-    "tool_calls": "tool_calls",
-    "content_filter": "content_filter",
-}
+# What ended otherwise is there in part, as after `length`: with `stop` it would look whole.
+_REASONS = {"stop": "stop", "tool_calls": "tool_calls", "content_filter": "content_filter"}
+_IN_PART = "length"
 _DONE = b"data: [DONE]\n\n"
 
 
@@ -51,7 +48,7 @@ def completion(hold: Hold, answered: Answered) -> dict[str, Any]:
                 "index": 0,
                 "message": _message(message.content, answered.tool_calls),
                 "logprobs": None,
-                "finish_reason": _REASONS.get(answered.finish_reason, "stop"),
+                "finish_reason": _REASONS.get(answered.finish_reason, _IN_PART),
             }
         ],
         "usage": usage_of(message),
@@ -138,7 +135,7 @@ class ChunkWriter:
         return b""
 
     def _end(self, event: Answered) -> bytes:
-        last = self._chunk({}, _REASONS.get(event.finish_reason, "stop"))
+        last = self._chunk({}, _REASONS.get(event.finish_reason, _IN_PART))
         if self._with_usage:
             usage = orjson.dumps(usage_of(event.message))
             last += self._head + b',"choices":[],"usage":' + usage + b"}\n\n"

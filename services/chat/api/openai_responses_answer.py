@@ -24,7 +24,10 @@ from services.chat.domain.turn_events import (
     TurnEvent,
 )
 
-_INCOMPLETE = {"length": "max_output_tokens", "content_filter": "content_filter"}
+_COMPLETE = frozenset({"stop", "tool_calls"})
+# The wire has no third word for what ended too early.
+_INCOMPLETE = {"content_filter": "content_filter"}
+_IN_PART = "max_output_tokens"
 
 
 class Response:
@@ -43,7 +46,8 @@ class Response:
         """Complete, or incomplete and why."""
         message = answered.message
         self.model = message.model or self.model
-        reason = _INCOMPLETE.get(answered.finish_reason)
+        ended = answered.finish_reason
+        reason = None if ended in _COMPLETE else _INCOMPLETE.get(ended, _IN_PART)
         return self._object(
             "incomplete" if reason else "completed",
             output_of(self._hold, message, answered.tool_calls),

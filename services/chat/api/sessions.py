@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Annotated, Literal
 from uuid import UUID
 
@@ -17,7 +16,7 @@ from services.chat.api.session_file import json_file, markdown_file
 from services.chat.domain.conversation import MessageId, SessionId
 from services.chat.domain.search import LONGEST_QUERY, Found, Terms
 from shared.http.caller import SignedIn
-from shared.http.pages import Page, cursor_of, read_cursor
+from shared.http.pages import Page, cursor_of, moment_in_cursor, read_cursor
 from shared.http.problems import problems
 
 router = APIRouter(prefix="/chat/sessions", tags=["sessions"])
@@ -110,7 +109,7 @@ async def list_all(
     `limit` and not be the last: `next_cursor` tells."""
     before = None
     if cursor is not None:
-        at, id_ = read_cursor(cursor, _aware, UUID)
+        at, id_ = read_cursor(cursor, moment_in_cursor, UUID)
         before = (at, SessionId(id_))
     user_id = caller.identity.user_id
     if q is not None:
@@ -137,14 +136,6 @@ def _results(result: SearchResult) -> Page[ListedSessionBody]:
     return Page[ListedSessionBody](
         data=[ListedSessionBody.found(found) for found in result.found], next_cursor=cursor
     )
-
-
-def _aware(text: str) -> datetime:
-    """Raises ValueError for a time without its zone, which none of our cursors has."""
-    at = datetime.fromisoformat(text)
-    if at.tzinfo is None:
-        raise ValueError(text)
-    return at
 
 
 @router.get("/{session_id}", responses=problems(401, 404, 422, 503))

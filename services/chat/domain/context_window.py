@@ -9,19 +9,23 @@ turn is refused before anything is charged.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 
 from services.chat.domain.content import Role, TextPart, Utterance
 from services.chat.domain.errors import QuestionTooLong
-from services.chat.domain.token_count import most_tokens_of, tokens_of
+from services.chat.domain.token_count import about_tokens_of, most_tokens_of, tokens_of
 from services.chat.domain.turn import Prompt
 
 # What vendors add on their own: the wire's frame, a preamble for tools, and our miscounting.
 RESERVE_TOKENS = 500
 
+# Up to how many bytes of a conversation are all counted.
+_COUNTED_WHOLE = 200_000
+
 Exchange = Sequence[Utterance]
+Count = Callable[[Utterance], int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,17 +66,27 @@ def fitted(utterances: Sequence[Utterance], window: Window, *, beside: int = 0) 
     Raises QuestionTooLong when the last exchange does not fit.
     """
     *earlier, last = exchanges(utterances)
-    most = window.prompt_tokens - beside
-    if most_tokens_of(utterances) <= min(most, window.history_tokens):
+    most, size = window.prompt_tokens - beside, most_tokens_of(utterances)
+    if size <= min(most, window.history_tokens):
         kept = earlier  # as nearly always, and nothing had to be counted
     else:
-        kept = _newest(earlier, min(most - _needed(last, beside, window), window.history_tokens))
+        count = _counting(size)
+        needed = _needed(last, beside, window, count)
+        kept = _newest(earlier, min(most - needed, window.history_tokens), count)
     sent = list(chain(*kept, last))
     return Fitted(sent, len(utterances) - len(sent))
 
 
-def _needed(last: Exchange, beside: int, window: Window) -> int:
-    needed = _tokens(last)
+def _counting(size: int) -> Count:
+    """How to count so much, which other users wait for: a megabyte takes some 30 ms."""
+    return tokens_of if size <= _COUNTED_WHOLE else about_tokens_of
+
+
+def _needed(last: Exchange, beside: int, window: Window, count: Count) -> int:
+    needed = _tokens(last, count)
+    # Nothing is refused by what was only looked at here and there.
+    if count is not tokens_of and window.prompt_tokens < needed + beside:
+        needed = _tokens(last, tokens_of)
     if needed + beside > window.prompt_tokens:
         raise QuestionTooLong(needed + beside, window.prompt_tokens)
     return needed
@@ -86,7 +100,8 @@ def halved(prompt: Prompt) -> Prompt | None:
     *earlier, last = exchanges(prompt.utterances)
     if not earlier:
         return None
-    kept = _newest(earlier, sum(map(_tokens, earlier)) // 2)
+    count = _counting(most_tokens_of(prompt.utterances))
+    kept = _newest(earlier, sum([_tokens(exchange, count) for exchange in earlier]) // 2, count)
     return replace(
         prompt, utterances=[utterance for exchange in [*kept, last] for utterance in exchange]
     )
@@ -140,18 +155,18 @@ def _noted(utterance: Utterance) -> Utterance:
     return replace(utterance, content="\n".join(texts), parts=())
 
 
-def _newest(earlier: Sequence[Exchange], room: int) -> list[Exchange]:
+def _newest(earlier: Sequence[Exchange], room: int, count: Count) -> list[Exchange]:
     kept: list[Exchange] = []
     for exchange in reversed(earlier):
-        room -= _tokens(exchange)
+        room -= _tokens(exchange, count)
         if room < 0:
             break
         kept.append(exchange)
     return kept[::-1]
 
 
-def _tokens(exchange: Exchange) -> int:
-    return sum(tokens_of(utterance) for utterance in exchange)
+def _tokens(exchange: Exchange, count: Count) -> int:
+    return sum(count(utterance) for utterance in exchange)
 
 
 def _with_next(

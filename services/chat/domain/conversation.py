@@ -98,6 +98,7 @@ class Message:
     tool_results: Sequence[ToolResult] = ()
     thoughts: Sequence[Thought] = ()
     attachments: Sequence[Attachment] = ()
+    safety_ratings: Mapping[str, str] | None = None  # where the vendor rates its answers
 
 
 def name_from(question: str) -> str | None:

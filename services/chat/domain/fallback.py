@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from services.chat.domain.capabilities import Capabilities
-from services.chat.domain.features import IMAGES, TOOLS
+from services.chat.domain.errors import CapabilityMissing, FeatureNotInTier
+from services.chat.domain.features import (
+    require_capabilities,
+    require_effort,
+    require_features,
+)
 from services.chat.domain.known_key import KnownKey
 from services.chat.domain.model_choice import ModelChoice, choose_model
 from services.chat.domain.turn import Prompt
@@ -42,18 +48,14 @@ def _is_up_to(prompt: Prompt, provider: str, can: Capabilities, tier: Tier) -> b
     allowance = tier.allowance(provider)
     if allowance is None or 0 < allowance.context_tokens < prompt.input_estimate:
         return False
-    images = [image for u in prompt.utterances for image in u.images]
-    if images and not (can.images and tier.allows(provider, IMAGES)):
+    asked = replace(prompt, choice=replace(prompt.choice, provider=provider))
+    try:
+        require_features(asked, tier)
+        require_effort(tier, provider, asked.effort)
+        require_capabilities(asked, can)
+    except (FeatureNotInTier, CapabilityMissing):
         return False
-    if not can.image_urls and any(image.data is None for image in images):
-        return False
-    if _has_tools(prompt) and not (can.tools and tier.allows(provider, TOOLS)):
-        return False
-    return can.answer_format or prompt.answer_format is None
-
-
-def _has_tools(prompt: Prompt) -> bool:
-    return bool(prompt.tools) or any(u.tool_calls or u.tool_results for u in prompt.utterances)
+    return True
 
 
 def _first_model(tier: Tier, provider: str, catalogue: ModelCatalogue) -> ModelChoice | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
 from services.chat.domain.content import Thought
@@ -11,17 +11,20 @@ from services.chat.domain.usage import Usage
 
 FinishReason = Literal["stop", "length", "tool_calls", "content_filter", "paused", "other"]
 
-# In characters: more than the longest answer of any model. A vendor that never ends is cut here,
-# not where memory ends.
+# In letters (see `usage.letters_of`): more than the longest answer of any model. A vendor that
+# never ends is cut here, not where memory ends.
 LONGEST_ANSWER = 8 << 20
 
 
 @dataclass(frozen=True, slots=True)
 class Began:
-    """The vendor has begun: its own id of the answer and the model it really used."""
+    """The vendor has begun: its own id of the answer and the model it really used. `usage`: what it
+    has told of that by now; the output may be yet to come. Said again when that becomes more."""
 
     provider_request_id: str | None
     model: str | None
+    # Whole or in pieces, the same is said, however much of its count is known by now.
+    usage: Usage | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from services.chat.domain.errors import ModelNotInTier, ProviderNotInTier, UnknownProvider
 from shared.model_catalogue import ModelCatalogue
-from shared.tiers import COMPATIBLE, TIERS, Tier
+from shared.tiers import COMPATIBLE, Tier, next_tier
 
 CHAT_PROVIDERS = ("openai", "gemini", "anthropic")
 """The vendors that chat speaks to in every deployment."""
@@ -37,7 +37,8 @@ def choose_model(
         raise UnknownProvider(provider)
     allowance, granted = tier.allowance(provider), models_of(tier, provider, catalogue)
     if allowance is None or not granted:
-        raise ProviderNotInTier(provider, tier.name, _upgrade(tier, provider, catalogue))
+        larger = next_tier(tier, lambda other: bool(models_of(other, provider, catalogue)))
+        raise ProviderNotInTier(provider, tier.name, larger)
     model = wished or granted[0]
     if model not in granted:
         model = catalogue.resolve(model)
@@ -54,10 +55,3 @@ def models_of(tier: Tier, provider: str, catalogue: ModelCatalogue) -> list[str]
     classes = allowance.model_classes if allowance else ()
     # An operator may let one model serve two classes.
     return list(dict.fromkeys(catalogue.id_of(model_class) for model_class in classes))
-
-
-def _upgrade(tier: Tier, provider: str, catalogue: ModelCatalogue) -> str | None:
-    """The next larger tier that would do."""
-    larger = sorted((t for t in TIERS.values() if t.rank > tier.rank), key=lambda t: t.rank)
-    names = (t.name for t in larger if models_of(t, provider, catalogue))
-    return next(names, None)

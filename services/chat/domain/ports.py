@@ -227,12 +227,27 @@ class EarlierTurn:
 class Turns(Protocol):
     """The hot path's storage: each call is one statement in a transaction of its own."""
 
-    async def begin(self, session_id: SessionId, user_id: UserId) -> Beginning | None:
-        """The session with its history, or None when there is no such session of this user."""
+    async def begin(
+        self,
+        session_id: SessionId,
+        user_id: UserId,
+        *,
+        provider: str | None = None,
+        long: Mapping[str, int] | None = None,
+    ) -> Beginning | None:
+        """The session with its history, or None when there is no such session of this user.
+        `provider`: who is asked, if it is not the session's. `long`: who gets to see more of what
+        was said than others, with how many tokens of it."""
         ...
 
     async def begin_at(
-        self, session_id: SessionId, user_id: UserId, message_id: MessageId
+        self,
+        session_id: SessionId,
+        user_id: UserId,
+        message_id: MessageId,
+        *,
+        provider: str | None = None,
+        long: Mapping[str, int] | None = None,
     ) -> Beginning | None:
         """The same at an earlier question, named by itself or by an answer to it; without one when
         there is no such message in this session."""
@@ -255,13 +270,20 @@ class Turns(Protocol):
         before."""
         ...
 
+    async def answer_of(self, hold: Hold) -> Message | None:
+        """What is kept of its answer, if it was closed and there is a session to keep that."""
+        ...
+
     async def renew(
         self, progress: Mapping[TurnId, tuple[int, str | None]], until: datetime
     ) -> None:
         """Keep running turns' leases, noting their output so far and the vendor's id."""
         ...
 
-    async def orphans(self, now: datetime, *, most: int) -> Sequence[Orphan]: ...
+    async def orphans(self, now: datetime, *, doubted_by: datetime, most: int) -> Sequence[Orphan]:
+        """Those whose lease had run out when somebody looked, at that time or before, and has not
+        been renewed since; the others whose lease has run out are doubted from now on."""
+        ...
 
     async def earlier(self, user_id: UserId, idempotency_key: str) -> EarlierTurn | None: ...
 
@@ -385,8 +407,9 @@ class Reservation(Protocol):
     @property
     def limits(self) -> Sequence[LimitState]: ...
 
-    async def refund(self) -> None:
-        """Give everything back: no content reached the user."""
+    async def refund(self, *, cost_microusd: int | None = None) -> None:
+        """Give everything back: nothing reached the user. What it cost all the same stays counted
+        where money is."""
         ...
 
     async def settle(self, *, tokens: int, cost_microusd: int | None) -> None:
@@ -429,6 +452,11 @@ class Admission(Protocol):
 
     async def renew(self, reservations: Collection[tuple[UserId, UUID]]) -> None:
         """Keep the places of running turns; silent while the counters are out of reach."""
+        ...
+
+    def places_of(self, hold: Hold) -> Sequence[Reservation]:
+        """Where a turn of another process may have its place: where it was let in, and at the
+        provider that it was moved to."""
         ...
 
     async def states(

@@ -8,12 +8,12 @@ from dataclasses import replace
 from services.chat.domain.content import ToolCall
 from services.chat.domain.context_window import window_of
 from services.chat.domain.errors import ModelNotInTier, QuestionTooLong
-from services.chat.domain.features import require_feature
+from services.chat.domain.features import require_each
 from services.chat.domain.frames import Began, Ended, Frame, Text, Thinking, ToolCallPiece
 from services.chat.domain.model_choice import ModelChoice, choose_model, models_of
 from services.chat.domain.relayed import ClientCall
 from services.chat.domain.turn import Hold, Outcome, Settlement
-from services.chat.domain.usage import Usage, estimated_usage
+from services.chat.domain.usage import Usage, estimated_usage, letters_of
 from shared.errors import ExpectedFailure
 from shared.model_catalogue import ModelCatalogue
 from shared.tiers import TIERS, Tier
@@ -27,8 +27,7 @@ def governed_choice(call: ClientCall, tier: Tier, catalogue: ModelCatalogue) -> 
     Raises ModelNotFound, NotInTier, or QuestionTooLong for more than the tier lets one call carry.
     """
     choice = relayed_model(call, tier, catalogue)
-    for feature in sorted(call.features):
-        require_feature(tier, call.provider, feature)
+    require_each(tier, call.provider, call.features)
     most = min(choice.max_output_tokens, call.max_output_tokens or choice.max_output_tokens)
     choice = replace(choice, max_output_tokens=most)
     allowance = tier.allowance(call.provider)
@@ -63,11 +62,13 @@ class Heard:
         self.is_unheard = False
         # Once the vendor may have heard of the call, it may charge for it.
         self.is_asked = False
-        self.characters = 0
+        self.letters = self._thought_letters = 0
         self.provider_request_id: str | None = None
         self._model: str | None = None
         self._text: list[str] = []
         self._calls = 0
+        self._shows_thinking = False
+        self._told: Usage | None = None
         self._ended: Ended | None = None
 
     @property
@@ -80,16 +81,19 @@ class Heard:
             if isinstance(frame, Text):
                 if not self.is_unheard:
                     self._text.append(frame.text)
-                self.characters += len(frame.text)
+                self.letters += letters_of(frame.text)
             elif isinstance(frame, Thinking):
-                self.characters += len(frame.text)
+                self._shows_thinking = self._shows_thinking or not self.is_unheard
+                letters = letters_of(frame.text)
+                self.letters += letters
+                self._thought_letters += letters
             elif isinstance(frame, ToolCallPiece):
                 if not self.is_unheard:
                     self._calls = max(self._calls, frame.index + 1)
-                self.characters += len(frame.arguments)
+                self.letters += letters_of(frame.arguments)
             elif isinstance(frame, Began):
                 self.provider_request_id = frame.provider_request_id
-                self._model = frame.model
+                self._model, self._told = frame.model, frame.usage
             elif isinstance(frame, Ended):
                 self._ended = frame
 
@@ -103,8 +107,9 @@ class Heard:
     ) -> Settlement:
         """The terminal record of it. That tools were called is kept, not what they were asked."""
         ended, usage = self._ended, self._ended.usage if self._ended else None
+        outcome = self._outcome(failure, ended_as)
         return Settlement(
-            outcome=self._outcome(failure, ended_as),
+            outcome=outcome,
             text="".join(self._text),
             usage=usage or self._estimated(hold),
             provider=hold.provider,
@@ -113,22 +118,30 @@ class Heard:
             processing_time_ms=elapsed_ms,
             finish_reason=ended.reason if ended else (ended_as or Outcome.PROVIDER_FAILED).value,
             tool_calls=tuple(ToolCall("", "", "") for _ in range(self._calls)),
+            shows_more=self._shows_thinking or (outcome is Outcome.DONE and _says(usage)),
         )
 
     def _estimated(self, hold: Hold) -> Usage:
         if not self.is_asked:
             return Usage(source="counted")
-        return estimated_usage(hold.input_estimate, self.characters)
+        return estimated_usage(
+            hold.input_estimate, self.letters, self._told, thought_letters=self._thought_letters
+        )
 
     def _outcome(self, failure: ExpectedFailure | None, ended_as: Outcome | None) -> Outcome:
         has_content = bool(self._text or self._calls)
         if failure is not None:
             # Only a vendor that may have worked can charge; a refusal, ours or theirs, is free.
             billed = isinstance(failure, VendorFailed) and failure.billed
-            worked = has_content or billed or self.characters > 0
+            worked = has_content or billed or self.letters > 0
             return Outcome.PROVIDER_FAILED if worked else Outcome.REFUSED
         if self._ended is None or self.is_unheard:
             return ended_as or Outcome.PROVIDER_FAILED
         if self._ended.reason == "content_filter" and not has_content:
             return Outcome.CONTENT_BLOCKED
         return Outcome.DONE
+
+
+def _says(usage: Usage | None) -> bool:
+    """Whether a whole answer has more in it than thinking: also what none of our frames tells."""
+    return usage is not None and usage.output_tokens > usage.output_reasoning_tokens

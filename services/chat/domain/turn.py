@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from typing import NewType
-from uuid import UUID
+from uuid import UUID, uuid5
 
 from services.chat.domain.content import (
     AnswerFormat,
@@ -20,10 +20,13 @@ from services.chat.domain.content import (
 )
 from services.chat.domain.conversation import MessageId, MessageStatus, SessionId
 from services.chat.domain.model_choice import ModelChoice
-from services.chat.domain.usage import Usage, estimated_input
+from services.chat.domain.usage import Usage, estimated_input, letters_of
 from shared.ids import EventId, UserId
 
 TurnId = NewType("TurnId", UUID)
+
+# It reaches models that take one; most of today's don't.
+_USUAL_TEMPERATURES = {"openai": 0.7}
 
 
 class Outcome(StrEnum):
@@ -56,31 +59,42 @@ class Prompt:
     tool_choice: ToolChoice | None = None
     parallel_tool_calls: bool | None = None
     temperature: float | None = None
+    # Whether, where none is wished, the one goes along that the specification has for the provider.
+    has_usual_temperature: bool = False
     top_p: float | None = None
     stop: Sequence[str] = ()
     effort: Effort | None = None
     answer_format: AnswerFormat | None = None
 
     @property
+    def asked_temperature(self) -> float | None:
+        """The one for whoever answers."""
+        if self.temperature is not None or not self.has_usual_temperature:
+            return self.temperature
+        return _USUAL_TEMPERATURES.get(self.choice.provider)
+
+    @property
     def input_estimate(self) -> int:
         """About how many tokens the vendor will count as input."""
         return estimated_input(
-            len(self.system_prompt or "") + sum(map(_characters, self.utterances)),
+            letters_of(self.system_prompt or "") + sum(map(_letters, self.utterances)),
             len(self.utterances) + (1 if self.system_prompt else 0),
             images=sum([len(u.images) for u in self.utterances if u.parts]),
-            tool_characters=sum(map(_size_of, self.tools)),
+            tool_letters=sum(map(_size_of, self.tools)),
         )
 
 
-def _characters(utterance: Utterance) -> int:
+def _letters(utterance: Utterance) -> int:
     if not utterance.is_more_than_text:
-        return len(utterance.content)
-    calls = sum(len(call.name) + len(call.arguments) for call in utterance.tool_calls)
-    return len(utterance.content) + calls + sum(len(r.content) for r in utterance.tool_results)
+        return letters_of(utterance.content)
+    calls = sum(len(call.name) + letters_of(call.arguments) for call in utterance.tool_calls)
+    results = sum(letters_of(result.content) for result in utterance.tool_results)
+    return letters_of(utterance.content) + calls + results
 
 
 def _size_of(tool: Tool) -> int:
-    return len(tool.name) + len(tool.description or "") + len(str(tool.parameters or ""))
+    described = letters_of(tool.description or "")
+    return len(tool.name) + described + letters_of(str(tool.parameters or ""))
 
 
 class Surface(StrEnum):
@@ -117,6 +131,11 @@ class Hold:
     request_hash: bytes | None = None
     surface: Surface = Surface.SESSION
 
+    def place_at(self, provider: str) -> UUID:
+        """What its place in the limits is called at a provider that it is moved to. Whoever knows
+        the hold can work it out, and it is another one than that which was given back."""
+        return uuid5(self.id, provider)
+
 
 @dataclass(frozen=True, slots=True)
 class Abandoned:
@@ -135,7 +154,8 @@ class Settlement:
     """The one terminal record of a turn. `provider` and `model` are those that answered.
 
     `stored_answer`: what a repeated request with the same idempotency key is answered, for turns
-    without a session.
+    without a session. `shows_more`: the user got to see more of it than text and calls, as the
+    thinking that a vendor shows. `safety_ratings`: the vendor's of the answer, by category.
     """
 
     outcome: Outcome
@@ -153,11 +173,18 @@ class Settlement:
     stored_answer: bytes | None = None
     cost_microusd: int | None = None
     price_version: str | None = None
+    shows_more: bool = False
+    safety_ratings: Mapping[str, str] | None = None
 
     @property
     def has_content(self) -> bool:
-        """Whether anything of an answer reached the user; else their limits are not charged."""
+        """Whether there is anything of an answer."""
         return bool(self.text or self.tool_calls)
+
+    @property
+    def reached_user(self) -> bool:
+        """Whether anything reached the user; else their tier's limits are not charged."""
+        return self.has_content or self.shows_more
 
     @property
     def can_be_repeated(self) -> bool:
@@ -178,6 +205,6 @@ class Orphan:
     """A hold whose replica died: nobody renews its lease."""
 
     hold: Hold
-    output_characters: int
+    output_letters: int
     provider_request_id: str | None
     sandbox: bool

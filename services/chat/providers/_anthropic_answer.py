@@ -6,7 +6,7 @@ https://docs.anthropic.com/en/docs/build-with-claude/streaming
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import orjson
@@ -39,6 +39,14 @@ _FINISH: Mapping[str, FinishReason] = {
 }
 # Words that say no more than our own do.
 _PLAIN = {"end_turn", "max_tokens", "tool_use", "pause_turn"}
+
+
+_COUNTS = (
+    "input_tokens",
+    "cache_read_input_tokens",
+    "cache_creation_input_tokens",
+    "output_tokens",
+)
 
 
 @dataclass(slots=True)
@@ -81,7 +89,9 @@ class MessageAnswer:
 
     def _began(self, message: Mapping[str, Any]) -> Began:
         self._count(message)
-        return Began(text(message.get("id")) or None, text(message.get("model")) or None)
+        id_, model = text(message.get("id")) or None, text(message.get("model")) or None
+        # What was read is known from the beginning, and charged whoever leaves.
+        return Began(id_, model, usage_from_wire(self._usage))
 
     def _count(self, holder: Mapping[str, Any]) -> None:
         """Counts are cumulative: a later one takes the place of an earlier one."""
@@ -207,18 +217,32 @@ def _json(value: Any) -> str:
 
 
 def usage_from_wire(usage: Mapping[str, Any]) -> Usage | None:
-    """Token counts; None when none were told. The vendor counts cached input apart."""
-    read, written = (
-        count(usage.get(f"cache_{kind}_input_tokens")) for kind in ("read", "creation")
-    )
-    told = Usage(
-        input_tokens=count(usage.get("input_tokens")) + written + read,
-        cache_read_tokens=read,
-        cache_write_tokens=written,
-        output_tokens=count(usage.get("output_tokens")),
+    """Token counts; None when none were told. The vendor counts cached input apart, and so it does
+    with what it took to sum up a conversation that had grown too long."""
+    steps = rows(usage.get("iterations"))
+    speed = text(usage.get("speed")) or None
+    asides = [_counted(step, speed) for step in steps if step.get("type") == "compaction"]
+    counted = [_counted(usage, speed), *asides]
+    told = replace(
+        counted[0],
+        input_tokens=sum(one.input_tokens for one in counted),
+        cache_read_tokens=sum(one.cache_read_tokens for one in counted),
+        cache_write_tokens=sum(one.cache_write_tokens for one in counted),
+        output_tokens=sum(one.output_tokens for one in counted),
         output_reasoning_tokens=count(
             mapping(usage.get("output_tokens_details")).get("thinking_tokens")
         ),
-        service_tier=text(usage.get("speed")) or None,
+        asides=tuple(asides),
     )
     return told if told.total_tokens else None
+
+
+def _counted(counts: Mapping[str, Any], speed: str | None) -> Usage:
+    plain, read, written, output = (count(counts.get(name)) for name in _COUNTS)
+    return Usage(
+        input_tokens=plain + written + read,
+        cache_read_tokens=read,
+        cache_write_tokens=written,
+        output_tokens=output,
+        service_tier=speed,
+    )

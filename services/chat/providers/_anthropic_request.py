@@ -192,6 +192,7 @@ def _sampling(prompt: Prompt) -> dict[str, Any]:
     """One of the two wishes: these models refuse both at once."""
     if not facts_of(prompt.choice.model).takes_sampling:
         return {}
-    if prompt.temperature is not None:
-        return {"temperature": min(prompt.temperature, _HIGHEST_TEMPERATURE)}
+    temperature = prompt.asked_temperature
+    if temperature is not None:
+        return {"temperature": min(temperature, _HIGHEST_TEMPERATURE)}
     return {} if prompt.top_p is None else {"top_p": prompt.top_p}

@@ -50,9 +50,10 @@ class SpokenProvider:
         """The answer as frames, also when the vendor gives it in several goes."""
         # One generator and no other within: each piece of a stream passes through all there are.
         goes = _Goes(self._wire, self._wire.request(prompt, stream=stream))
+        patience = _for_first_byte(self._patience, prompt.choice.max_output_tokens, streamed=stream)
         while (request := goes.next()) is not None:
             try:
-                async with self._asked(request, by) as answer:
+                async with self._asked(request, by, patience) as answer:
                     if answer.status != 200:
                         document = await _document(answer)
                         raise self._wire.refusal(answer.status, document, answer.headers)
@@ -76,7 +77,7 @@ class SpokenProvider:
                 raise VendorFailed(self.name) from failure
 
     def _asked(
-        self, request: WireRequest, by: OnBehalfOf
+        self, request: WireRequest, by: OnBehalfOf, patience: timedelta
     ) -> AbstractAsyncContextManager[VendorAnswer]:
         return self._egress.call(
             "POST",
@@ -85,7 +86,7 @@ class SpokenProvider:
             by=by,
             body=orjson.dumps(request.body),
             headers=request.headers,
-            first_byte_within=self._patience.first_byte,
+            first_byte_within=patience,
         )
 
     async def _pieces(self, answer: VendorAnswer, reader: Reader) -> AsyncIterator[RawPiece]:
@@ -106,7 +107,9 @@ class SpokenProvider:
                 by=by,
                 body=call.body,
                 headers=call.headers,
-                first_byte_within=_patience_with(call, self._patience),
+                first_byte_within=_for_first_byte(
+                    self._patience, call.max_output_tokens, streamed=call.streamed
+                ),
             ) as answer:
                 yield _Passing(self, answer, call)
         except VendorConnectionLost as error:
@@ -121,6 +124,7 @@ class _Goes:
         self._request = request
         self._following: WireRequest | None = request
         self._used: Usage | None = None
+        self._began = Began(None, None)
         self._count = 0
 
     @property
@@ -137,8 +141,12 @@ class _Goes:
 
     def kept(self, frame: Frame) -> Frame | None:
         """A frame as the whole answer has it; None for one between two goes."""
-        if isinstance(frame, Began) and self.is_continued:
-            return None
+        if isinstance(frame, Began):
+            if not self.is_continued:
+                self._began = frame
+                return frame
+            told = _added(self._used, frame.usage or Usage()) if self._used else None
+            return replace(self._began, usage=told)
         if isinstance(frame, Ended):
             if self._used is not None:
                 frame = replace(frame, usage=_added(self._used, frame.usage))
@@ -213,11 +221,11 @@ class RawEgress:
             yield answer
 
 
-def _patience_with(call: RawCall, patience: Patience) -> timedelta:
+def _for_first_byte(patience: Patience, max_output_tokens: int, *, streamed: bool) -> timedelta:
     """Of a whole answer nothing comes until all of it is written."""
-    if call.streamed:
+    if streamed:
         return patience.first_byte
-    writing = timedelta(seconds=call.max_output_tokens / _SLOWEST_TOKENS_PER_SECOND)
+    writing = timedelta(seconds=max_output_tokens / _SLOWEST_TOKENS_PER_SECOND)
     return max(patience.first_byte, min(patience.first_byte + writing, _LONGEST_WAIT))
 
 

@@ -115,15 +115,16 @@ class _Calls:
         self.count = 0
 
     def piece(self, call: Mapping[str, Any], *, choice: Any = 0) -> ToolCallPiece:
-        function = mapping(call.get("function"))
+        function, custom = mapping(call.get("function")), mapping(call.get("custom"))
         id_, key = text(call.get("id")) or None, (str(choice), str(call.get("index")))
         place, known = self._places.get(key, (-1, None))
-        arguments = _arguments(function.get("arguments"))
+        arguments = _arguments(function.get("arguments")) or text(custom.get("input"))
         if place >= 0 and (id_ is None or id_ == known):
             return ToolCallPiece(place, arguments=arguments)
         place, self.count = self.count, self.count + 1
         self._places[key] = (place, id_)
-        return ToolCallPiece(place, id_, text(function.get("name")) or None, arguments)
+        name = text(function.get("name")) or text(custom.get("name")) or None
+        return ToolCallPiece(place, id_, name, arguments)
 
 
 def _arguments(value: Any) -> str:
@@ -167,7 +168,7 @@ class ChunkAnswer:
         self._finish = text(choice.get("finish_reason")) or self._finish
         self._refused = self._refused or bool(text(delta.get("refusal")))
         yield from _words(delta)
-        for call in rows(delta.get("tool_calls")):
+        for call in _calls_in(delta):
             yield self._calls.piece(call, choice=choice.get("index"))
 
     def end(self) -> Iterable[Frame]:
@@ -197,7 +198,7 @@ class CompletionAnswer:
             message = mapping(choice.get("message"))
             refused = refused or bool(text(message.get("refusal")))
             yield from _words(message)
-            for number, call in enumerate(rows(message.get("tool_calls"))):
+            for number, call in enumerate(_calls_in(message)):
                 yield calls.piece({**call, "index": number}, choice=choice.get("index"))
         finish = text(choices[0].get("finish_reason"))
         yield _ended(finish, usage_of(document), calls, refused=refused)
@@ -246,6 +247,13 @@ def _words(message: Mapping[str, Any]) -> Iterator[Frame]:
     for name in ("content", "refusal"):
         if said := text(message.get(name)):
             yield Text(said)
+
+
+def _calls_in(message: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
+    """Its tool calls. Whoever describes `functions`, as was done before there were tools, has at
+    most one, and it has no id."""
+    calls, function = rows(message.get("tool_calls")), mapping(message.get("function_call"))
+    return calls if calls or not function else [{"function": function}]
 
 
 def _ended(finish: str, usage: Usage | None, calls: _Calls, *, refused: bool) -> Ended:
@@ -297,8 +305,8 @@ def to_wire(prompt: Prompt, dialect: Dialect, *, stream: bool) -> dict[str, Any]
 
 
 def sampling_to_wire(prompt: Prompt) -> dict[str, float]:
-    """What the user asked for, and no default."""
-    asked = {"temperature": prompt.temperature, "top_p": prompt.top_p}
+    """What was asked for, and no default of our own."""
+    asked = {"temperature": prompt.asked_temperature, "top_p": prompt.top_p}
     return {name: value for name, value in asked.items() if value is not None}
 
 

@@ -99,7 +99,9 @@ class ContentAnswer:
         if not self._began:
             self._began = True
             self._id = text(document.get("responseId")) or None
-            yield Began(self._id, text(document.get("modelVersion")) or None)
+            model = text(document.get("modelVersion")) or None
+            # What was read is known from the beginning, and charged whoever leaves.
+            yield Began(self._id, model, usage_from_wire(mapping(document.get("usageMetadata"))))
 
     def _read_feedback(self, feedback: Mapping[str, Any]) -> None:
         if block := text(feedback.get("blockReason")):

@@ -143,7 +143,7 @@ def _stops(prompt: Prompt) -> dict[str, Any]:
 def _sampling(prompt: Prompt) -> dict[str, Any]:
     if not facts_of(prompt.choice.model).takes_sampling:
         return {}
-    wishes = {"temperature": prompt.temperature, "topP": prompt.top_p}
+    wishes = {"temperature": prompt.asked_temperature, "topP": prompt.top_p}
     return {name: wish for name, wish in wishes.items() if wish is not None}
 
 

@@ -51,6 +51,7 @@ from services.chat.providers._reading import (
 )
 from services.chat.providers._stopping import stopping
 from services.chat.providers._wire import Reader, WireRequest
+from shared.lenient_json import to_json
 from shared.vendors.failures import VendorFailed
 
 PATH = "/v1/responses"
@@ -59,6 +60,14 @@ PROVIDER = "openai"
 _INCOMPLETE: Mapping[str, FinishReason] = {
     "max_output_tokens": "length",
     "content_filter": "content_filter",
+}
+# What calls of tools that run at the client hold of what is asked of them. We ask for functions
+# alone; clients of the vendor's own interface may ask for all.
+_GIVEN: Mapping[str, str] = {
+    "function_call": "arguments",
+    "custom_tool_call": "input",
+    "local_shell_call": "action",
+    "apply_patch_call": "operation",
 }
 _ANY_ARGUMENTS: Mapping[str, Any] = {"type": "object", "properties": {}}
 
@@ -111,6 +120,8 @@ class EventAnswer:
             "response.output_item.added": self._open_item,
             "response.function_call_arguments.delta": self._add_arguments,
             "response.function_call_arguments.done": self._complete_arguments,
+            "response.custom_tool_call_input.delta": self._add_arguments,
+            "response.custom_tool_call_input.done": self._complete_input,
             "response.output_item.done": self._close_item,
             "response.completed": self._end,
             "response.incomplete": self._end,
@@ -143,7 +154,7 @@ class EventAnswer:
 
     def _open_item(self, event: Mapping[str, Any]) -> Iterator[Frame]:
         item = mapping(event.get("item"))
-        if item.get("type") == "function_call":
+        if _is_call(item):
             call = self._calls[_place(event)] = len(self._calls)
             yield _named(item, call)
             yield from self._complete_arguments({**event, **item})
@@ -155,19 +166,25 @@ class EventAnswer:
             yield ToolCallPiece(call, arguments=piece)
 
     def _complete_arguments(self, event: Mapping[str, Any]) -> Iterable[Frame]:
-        """All of them at once, which matters where they did not come in pieces."""
+        return self._complete(event, event.get("arguments"))
+
+    def _complete_input(self, event: Mapping[str, Any]) -> Iterable[Frame]:
+        return self._complete(event, event.get("input"))
+
+    def _complete(self, event: Mapping[str, Any], given: Any) -> Iterable[Frame]:
+        """All that is asked of a tool at once, which matters where it did not come in pieces."""
         if _place(event) in self._with_arguments:
             return ()
-        return self._add_arguments({**event, "delta": event.get("arguments")})
+        return self._add_arguments({**event, "delta": given})
 
     def _close_item(self, event: Mapping[str, Any]) -> Iterator[Frame]:
         item = mapping(event.get("item"))
         if thought := _thought(item):
             self._thoughts.append(thought)
-        if item.get("type") == "function_call":
+        if _is_call(item):
             if _place(event) not in self._calls:
                 yield from self._open_item(event)
-            yield from self._complete_arguments({**event, **item})
+            yield from self._complete(event, _given(item))
 
     def _end(self, event: Mapping[str, Any]) -> Iterator[Frame]:
         yield from self._begin(event)
@@ -204,8 +221,8 @@ class ResponseAnswer:
         yield began(document)
         calls, refused = 0, False
         for item in output:
-            if item.get("type") == "function_call":
-                yield replace(_named(item, calls), arguments=text(item.get("arguments")))
+            if _is_call(item):
+                yield replace(_named(item, calls), arguments=_given(item))
                 calls += 1
             for part in _parts(item):
                 refused = refused or part.get("type") == "refusal"
@@ -234,6 +251,15 @@ def _think(event: Mapping[str, Any]) -> Iterable[Frame]:
 def _place(event: Mapping[str, Any]) -> str:
     """What names an item within one answer."""
     return f"{event.get('output_index')}"
+
+
+def _is_call(item: Mapping[str, Any]) -> bool:
+    return text(item.get("type")) in _GIVEN
+
+
+def _given(item: Mapping[str, Any]) -> str:
+    given = item.get(_GIVEN[text(item.get("type"))])
+    return to_json(given).decode() if isinstance(given, dict) else text(given)
 
 
 def _named(item: Mapping[str, Any], call: int) -> ToolCallPiece:

@@ -7,17 +7,22 @@ from datetime import datetime
 from uuid import UUID
 
 from services.chat.domain.ports import AdmissionRequest
+from services.chat.domain.turn import Hold
+from shared.errors import DependencyUnavailable
 from shared.ids import UserId, uuid7
 from shared.limit_state import LimitState
 from shared.limits.admission import (
     MOST,
+    Admission,
     Admissions,
     Window,
+    WindowState,
     minute_window,
     spend_window,
     streams_at_once,
 )
 from shared.limits.full_windows import FullWindows
+from shared.limits.local import LocalLimit
 from shared.limits.tier_admission import (
     SPENDING,
     ValkeyReservation,
@@ -26,7 +31,7 @@ from shared.limits.tier_admission import (
     refuse_if_full,
 )
 from shared.limits.tier_windows import token_window, vendor_windows
-from shared.tiers import COMPATIBLE, Tier
+from shared.tiers import COMPATIBLE, Tier, tier_named
 
 FREE_CALLS = "free_calls_per_minute"
 # Lists of models and counted tokens, of all vendors together: more than any program needs.
@@ -46,18 +51,25 @@ class ChatReservation:
         """The windows as they are after this reservation."""
         return self._place.limits
 
-    async def refund(self) -> None:
-        """Give everything back: nothing reached the user."""
-        await self._place.refund()
+    async def refund(self, *, cost_microusd: int | None = None) -> None:
+        """Give everything back: nothing reached the user. But what it cost stays counted."""
+        if not cost_microusd:
+            await self._place.refund()
+            return
+        nothing = [(window, 0) for window in self._place.windows if window.name != SPENDING]
+        await self._place.settle([*nothing, self._spent(cost_microusd)])
 
     async def settle(self, *, tokens: int, cost_microusd: int | None) -> None:
         """Count what was used, in the windows in which it was reserved, and make room for another
         stream. An unknown cost leaves what was reserved as the best that is known."""
         used = [(token_window(self._provider, 0, self._now), tokens)]
         if cost_microusd is not None:
-            # Also without a cap: the counter stays right for when there is one again.
-            used.append((spend_window(SPENDING, 0, self._now, cost_microusd), cost_microusd))
+            used.append(self._spent(cost_microusd))
         await self._place.settle(used)
+
+    def _spent(self, cost_microusd: int) -> tuple[Window, int]:
+        # Also without a cap: the counter stays right for when there is one again.
+        return spend_window(SPENDING, 0, self._now, cost_microusd), cost_microusd
 
 
 class ValkeyAdmission:
@@ -66,6 +78,7 @@ class ValkeyAdmission:
     def __init__(self, admissions: Admissions) -> None:
         self._admissions = admissions
         self._full = FullWindows()
+        self._free_calls = LocalLimit()
 
     def refuse_if_full(self, user_id: UserId, tier: Tier, provider: str, now: datetime) -> None:
         """Raises LimitReached where it is known beforehand that `admit` would."""
@@ -104,6 +117,18 @@ class ValkeyAdmission:
         )
         return ChatReservation(place, provider, now)
 
+    def places_of(self, hold: Hold) -> Sequence[ChatReservation]:
+        """Where it may have its place. One that is not there is neither given back nor settled."""
+        return [self._place(id_, hold) for id_ in (hold.id, hold.place_at(hold.provider))]
+
+    def _place(self, reservation: UUID, hold: Hold) -> ChatReservation:
+        now, allowance = hold.created_at, tier_named(hold.tier).allowance(hold.provider)
+        windows = list(vendor_windows(allowance, hold.provider, now)) if allowance else []
+        known = [WindowState(window, 0) for window in (*windows, _spending(0, now, None))]
+        admission = Admission(str(reservation), tuple(known))
+        place = ValkeyReservation(self._admissions, str(hold.user_id), admission)
+        return ChatReservation(place, hold.provider, now)
+
     async def renew(self, reservations: Collection[tuple[UserId, UUID]]) -> None:
         """Keep the places of running turns, to be called well within their lease."""
         by_user: dict[str, list[str]] = {}
@@ -132,16 +157,23 @@ class ValkeyAdmission:
         )
 
     async def count_free_call(self, user_id: UserId, tier: Tier, *, now: datetime) -> None:
-        """Raises TierChanged, LimitReached, or DependencyUnavailable while Valkey is gone."""
-        await admit_by_tier(
-            self._admissions,
-            user_id,
-            tier,
-            "",  # no vendor's, and no larger tier has more of them
-            [minute_window(FREE_CALLS, _FREE_CALLS_A_MINUTE, now)],
-            now=now,
-            reservation=uuid7(),
-        )
+        """Raises TierChanged, LimitReached, or DependencyUnavailable while Valkey is gone for an
+        unpaid tier."""
+        try:
+            await admit_by_tier(
+                self._admissions,
+                user_id,
+                tier,
+                "",  # no vendor's, and no larger tier has more of them
+                [minute_window(FREE_CALLS, _FREE_CALLS_A_MINUTE, now)],
+                now=now,
+                reservation=uuid7(),
+            )
+        except DependencyUnavailable:
+            # Counted apart: lists of models must not use up what this replica grants for turns.
+            may_go_on = tier.is_paid and self._free_calls.take(str(user_id), _FREE_CALLS_A_MINUTE)
+            if not may_go_on:
+                raise
 
     async def tier_told_of(self, user_id: UserId) -> str | None:
         return await self._admissions.tier_told_of(str(user_id))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from uuid import UUID
 
@@ -19,11 +20,12 @@ _HISTORY_MESSAGES = 100
 # A database that stalls is told to whoever asks before they lose patience.
 PATIENCE_SECONDS = 3.0
 
-# Of the newest, as many as a window could hold; the one that goes beyond it is among them.
+# Of the newest, as many as a window could hold; the one that goes beyond it is among them. No
+# vendor is told its ratings again, and messages with nothing beside their text are read faster.
 _NEWEST = """
     select array_agg(role order by position desc) as roles,
            array_agg(content order by position desc) as contents,
-           array_agg(extras order by position desc) as extras
+           array_agg(nullif(extras - 'safety_ratings', '{{}}') order by position desc) as extras
     from (
         select *, sum(octet_length(content)) over (order by position) - octet_length(content)
             as newer_bytes
@@ -32,25 +34,37 @@ _NEWEST = """
     where newer_bytes <= {bytes}
 """
 
-_ACTIVE = _NEWEST.format(
-    messages="""
-        select row_number() over (order by id desc) as position, role, content, extras
-        from chat_message where session_id = s.id and status = 'done' and active
-        order by id desc limit $3
-    """,
-    bytes="$4",
-)
-_BEGIN = f"""
+_ACTIVE = """
+    select row_number() over (order by id desc) as position, role, content, extras
+    from chat_message where session_id = s.id and status = 'done' and active
+    order by id desc limit $3
+"""
+_BEGIN_WITH = """
 select s.id, s.user_id, s.name, s.provider, s.system_prompt, s.created_at, s.updated_at,
        p.monthly_cap_microusd, h.roles, h.contents, h.extras
 from chat_session s left join preference p on p.user_id = s.user_id, lateral (
-    {_ACTIVE}
+    {newest}
 ) h
 where s.id = $1 and s.user_id = $2
-"""  # noqa: S608 - built from constants
+"""
+_BEGIN = _BEGIN_WITH.format(newest=_NEWEST.format(messages=_ACTIVE, bytes="$4"))
+# More is read where the session is with one of some providers. That is a statement of its own,
+# since for all others this one is the hottest that there is.
+_BY_PROVIDER = (
+    "case when s.provider = any({providers}::text[]) then {more}::bigint else {usual} end"
+)
+_BEGIN_LONG = _BEGIN_WITH.format(
+    newest=_NEWEST.format(
+        messages=_ACTIVE,
+        bytes=_BY_PROVIDER.format(usual="$4::bigint", more="$5", providers="$6"),
+    )
+)
 
 # The question that a message is or answers, and what was said before it.
-_BEFORE = _NEWEST.format(messages="select * from path where status = 'done'", bytes="$5")
+_BEFORE = _NEWEST.format(
+    messages="select * from path where status = 'done'",
+    bytes=_BY_PROVIDER.format(usual="$5::bigint", more="$6", providers="$7"),
+)
 _BEGIN_AT = f"""
 with recursive question as (
     select q.id, q.role, q.content, q.extras, q.parent_id
@@ -70,7 +84,7 @@ select s.id, s.user_id, s.name, s.provider, s.system_prompt, s.created_at, s.upd
 from chat_session s
 left join preference p on p.user_id = s.user_id
 left join question q on true
-cross join ({_BEFORE}) h
+cross join lateral ({_BEFORE}) h
 where s.id = $1 and s.user_id = $2
 """  # noqa: S608 - built from constants
 
@@ -87,6 +101,18 @@ class Memory:
         """Enough for a window of so many tokens."""
         return cls(history_bytes=history_tokens * MOST_BYTES_PER_TOKEN)
 
+    def bytes_for(
+        self, provider: str | None, long: Mapping[str, int]
+    ) -> tuple[int, int, list[str]]:
+        """How many are read, and how many if the session is with one of these providers."""
+        if provider is not None or not long:
+            usual = self._at_least(long.get(provider or "", 0))
+            return usual, usual, []
+        return self.history_bytes, self._at_least(max(long.values())), list(long)
+
+    def _at_least(self, tokens: int) -> int:
+        return max(self.history_bytes, tokens * MOST_BYTES_PER_TOKEN)
+
 
 class Beginnings:
     """The part of `SqlTurns` that reads what a turn begins with."""
@@ -95,19 +121,34 @@ class Beginnings:
         self._database = database
         self._memory = memory or Memory()
 
-    async def begin(self, session_id: SessionId, user_id: UserId) -> Beginning | None:
+    async def begin(
+        self,
+        session_id: SessionId,
+        user_id: UserId,
+        *,
+        provider: str | None = None,
+        long: Mapping[str, int] | None = None,
+    ) -> Beginning | None:
+        usual, more, providers = self._memory.bytes_for(provider, long or {})
         row = await self._database.fetchrow(
-            _BEGIN,
+            _BEGIN_LONG if providers else _BEGIN,
             session_id,
             user_id,
             _HISTORY_MESSAGES,
-            self._memory.history_bytes,
+            usual,
+            *((more, providers) if providers else ()),
             within_seconds=PATIENCE_SECONDS,
         )
         return await self._beginning(row) if row is not None else None
 
     async def begin_at(
-        self, session_id: SessionId, user_id: UserId, message_id: MessageId
+        self,
+        session_id: SessionId,
+        user_id: UserId,
+        message_id: MessageId,
+        *,
+        provider: str | None = None,
+        long: Mapping[str, int] | None = None,
     ) -> Beginning | None:
         row = await self._database.fetchrow(
             _BEGIN_AT,
@@ -115,7 +156,7 @@ class Beginnings:
             user_id,
             message_id,
             _HISTORY_MESSAGES,
-            self._memory.history_bytes,
+            *self._memory.bytes_for(provider, long or {}),
         )
         if row is None:
             return None

@@ -19,6 +19,7 @@ class Extras:
     tool_results: Sequence[ToolResult] = ()
     thoughts: Sequence[Thought] = ()
     attachments: Sequence[Attachment] = ()
+    safety_ratings: Mapping[str, str] | None = None
 
 
 NOTHING = Extras()
@@ -30,15 +31,17 @@ def to_extras(
     tool_results: Sequence[ToolResult] = (),
     thoughts: Sequence[Thought] = (),
     attachments: Sequence[Attachment] = (),
+    safety_ratings: Mapping[str, str] | None = None,
 ) -> dict[str, Any] | None:
     """None when there is nothing."""
-    if not (tool_calls or tool_results or thoughts or attachments):
+    if not (tool_calls or tool_results or thoughts or attachments or safety_ratings):
         return None
     parts: dict[str, Any] = {
         "tool_calls": [_call(call) for call in tool_calls],
         "tool_results": [_result(result) for result in tool_results],
         "thoughts": [{"provider": t.provider, "block": t.block} for t in thoughts],
         "attachments": [_attachment(attachment) for attachment in attachments],
+        "safety_ratings": safety_ratings,
     }
     return {name: value for name, value in parts.items() if value} or None
 
@@ -55,6 +58,7 @@ def from_extras(value: Mapping[str, Any] | None) -> Extras:
             Attachment(UUID(a["id"]), a["media_type"], a["url"], a["size_bytes"])
             for a in value.get("attachments", ())
         ),
+        safety_ratings=value.get("safety_ratings"),
     )
 
 

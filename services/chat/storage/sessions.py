@@ -231,4 +231,5 @@ def message_from_row(row: Row) -> Message:
         tool_results=extras.tool_results,
         thoughts=extras.thoughts,
         attachments=extras.attachments,
+        safety_ratings=extras.safety_ratings,
     )

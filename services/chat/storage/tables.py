@@ -115,6 +115,8 @@ generation = Table(
     Column("request_hash", LargeBinary),
     Column("created_at", _TIME, nullable=False),
     Column("lease_expires_at", _TIME, nullable=False),
+    # When the lease was first seen to have run out; of no meaning once it is renewed.
+    Column("doubted_at", _TIME),
     Column("settled_at", _TIME),
     Column("cost_microusd", BigInteger),
     Column("fallback_from", Text),

@@ -10,7 +10,13 @@ from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 
 from services.chat.domain.content import ImagePart, Role
-from services.chat.domain.conversation import DEFAULT_NAME, Attachment, MessageId, SessionId
+from services.chat.domain.conversation import (
+    DEFAULT_NAME,
+    Attachment,
+    Message,
+    MessageId,
+    SessionId,
+)
 from services.chat.domain.errors import SessionNotFound, TurnRunning
 from services.chat.domain.ports import Asked, EarlierTurn, Standing
 from services.chat.domain.turn import Hold, Orphan, Settlement, Surface, TurnId
@@ -162,10 +168,22 @@ from unnest($1::uuid[], $2::int[], $3::text[]) as n (id, characters, provider_re
 where g.id = n.id and g.state = 'running'
 """
 
+# A lease that ran out is doubted first. When the database was away for longer than leases last, all
+# have run out, and those whose replicas live are renewed a moment later; one that is locked is
+# being renewed.
 _ORPHANS = """
+with doubted as (
+    update generation set doubted_at = $1 where id in (
+        select id from generation
+        where state = 'running' and lease_expires_at < $1
+            and (doubted_at is null or doubted_at < lease_expires_at)
+        for update skip locked
+    )
+)
 select * from generation
 where state = 'running' and lease_expires_at < $1
-order by lease_expires_at limit $2
+    and doubted_at >= lease_expires_at and doubted_at <= $2
+order by lease_expires_at limit $3
 """
 
 _EARLIER = "select * from generation where user_id = $1 and idempotency_key = $2"
@@ -311,13 +329,21 @@ class SqlTurns(Beginnings):
             settlement.provider,
             settlement.finish_reason,
             settlement.fallback_from,
-            to_extras(tool_calls=settlement.tool_calls, thoughts=settlement.thoughts),
+            to_extras(
+                tool_calls=settlement.tool_calls,
+                thoughts=settlement.thoughts,
+                safety_ratings=settlement.safety_ratings,
+            ),
             settlement.stored_answer,
             settlement.whole_cost_microusd,
             _can_be_repeated(hold, settlement),
         )
         await self._database.wake_relay()
         return row is not None
+
+    async def answer_of(self, hold: Hold) -> Message | None:
+        row = await self._database.fetchrow(_ANSWER, hold.answer_id)
+        return message_from_row(row) if row is not None else None
 
     async def renew(
         self, progress: Mapping[TurnId, tuple[int, str | None]], until: datetime
@@ -328,10 +354,12 @@ class SqlTurns(Beginnings):
             [characters for characters, _ in progress.values()],
             [vendor_id for _, vendor_id in progress.values()],
             until,
+            # Soon tried again, which the sweeper waits for.
+            within_seconds=PATIENCE_SECONDS,
         )
 
-    async def orphans(self, now: datetime, *, most: int) -> Sequence[Orphan]:
-        rows = await self._database.fetch(_ORPHANS, now, most)
+    async def orphans(self, now: datetime, *, doubted_by: datetime, most: int) -> Sequence[Orphan]:
+        rows = await self._database.fetch(_ORPHANS, now, doubted_by, most)
         return [_orphan_from_row(row) for row in rows]
 
     async def earlier(self, user_id: UserId, idempotency_key: str) -> EarlierTurn | None:
@@ -420,7 +448,7 @@ def _hold_from_row(row: Row) -> Hold:
 def _orphan_from_row(row: Row) -> Orphan:
     return Orphan(
         hold=_hold_from_row(row),
-        output_characters=row["output_characters"],
+        output_letters=row["output_characters"],
         provider_request_id=row["provider_request_id"],
         sandbox=row["sandbox"],
     )

@@ -12,11 +12,20 @@ from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import parse_qsl
 
+import structlog
+
 from services.keyvault.actions import Actions
 from services.keyvault.api.uses import count_use
-from services.keyvault.domain.errors import GrantInvalid, KeyInUrl, ProviderNotAllowed
+from services.keyvault.domain.errors import (
+    GrantInvalid,
+    GrantReplayed,
+    KeyInUrl,
+    NotYourKey,
+    ProviderNotAllowed,
+)
 from services.keyvault.domain.organisation import ClaimedSeat
 from shared.errors import ExpectedFailure, Unauthenticated
+from shared.events.base import current_request_id
 from shared.http.door import Receive, Scope, Send
 from shared.http.errors import respond
 from shared.http.hot import HotRoute
@@ -33,6 +42,8 @@ _CREDENTIALS = frozenset(
 # What could lead to another place than it seems to: dot segments, encoded or not, empty segments,
 # other separators. The proxy refuses these too; a vendor's path has none of them.
 _CROOKED = re.compile(rb"\.\.|//|[\\;]|%2e|%2f|%5c", re.IGNORECASE)
+
+log = structlog.get_logger(__name__)
 
 
 async def check_call(scope: Scope, receive: Receive, send: Send) -> None:
@@ -60,6 +71,15 @@ async def _key_headers(scope: Scope) -> list[tuple[bytes, bytes]]:
         outcome = "given"
     except ExpectedFailure as failure:
         outcome = failure.code
+        if isinstance(failure, GrantReplayed | NotYourKey):
+            log.warning(
+                "grant_refused",
+                peer=grant.service,
+                code=outcome,
+                grant_id=str(grant.grant_id),
+                user_id=str(grant.user_id),
+                request_id=grant.request_id,
+            )
         raise
     finally:
         count_use(grant.service, grant.provider, outcome)
@@ -85,6 +105,16 @@ def _grant(peers: Any, headers: dict[bytes, bytes]) -> Grant:
     try:
         grant: Grant = peers.grant_of(_text(headers.get(_GRANT)))
     except Unauthenticated as error:
+        # Whose it is was not proven: nothing of what it says is told.
+        count_use("none", "none", GrantInvalid.code)
+        request_id = current_request_id.get()
+        log.warning(
+            "grant_refused",
+            peer="none",
+            code=GrantInvalid.code,
+            reason=error.message,
+            request_id=request_id,
+        )
         raise GrantInvalid from error
     return grant
 

@@ -63,15 +63,6 @@ class Keyring:
     fingerprint_keys: Mapping[int, bytes]
     states: Mapping[int, KeyState] = field(default_factory=dict)
 
-    @property
-    def active_key(self) -> bytes:
-        return self.keys[self.active]
-
-    @property
-    def active_fingerprint(self) -> int:
-        """The version that makes new fingerprints."""
-        return max(self.fingerprint_keys)
-
     def __repr__(self) -> str:
         return f"<Keyring with versions {sorted(self.keys)}>"
 

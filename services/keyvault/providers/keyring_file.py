@@ -46,10 +46,16 @@ def _refuse_unsafe(found: os.stat_result) -> None:
     # Checked on the open file, not on its name: nothing can be put in between.
     if not stat.S_ISREG(found.st_mode):
         raise KeyringRefused("keyring_unreadable")
-    if found.st_uid != os.geteuid():
+    if found.st_uid not in (os.geteuid(), 0):
         raise KeyringRefused("keyring_of_another_user")
-    if stat.S_IMODE(found.st_mode) & ~0o600:
+    if stat.S_IMODE(found.st_mode) & ~_safe_modes(found):
         raise KeyringRefused("keyring_open_to_others")
+
+
+def _safe_modes(found: os.stat_result) -> int:
+    # Kubernetes mounts a Secret as root's and lets its pod's group read it (fsGroup, 0440).
+    is_lent = found.st_uid != os.geteuid() and found.st_gid in (os.getegid(), *os.getgroups())
+    return 0o640 if is_lent else 0o600
 
 
 def parsed(content: bytes | str) -> object:

@@ -8,15 +8,16 @@ from services.voice.actions.announce_revocations import AnnounceRevocations
 from services.voice.actions.change_voice_settings import ChangeVoiceSettings
 from services.voice.actions.clone_voice import CloneVoice
 from services.voice.actions.drop_key import DropKey
+from services.voice.actions.drop_old_speech import DropOldSpeech
 from services.voice.actions.drop_sign_in import DropSignIn
 from services.voice.actions.export_user import ExportUser
+from services.voice.actions.forget_keys import ForgetKeys
 from services.voice.actions.forget_lost_clones import ForgetLostClones
 from services.voice.actions.forget_user import ForgetUser
-from services.voice.actions.hearers import Hearers
 from services.voice.actions.list_engines import ListEngines
 from services.voice.actions.list_voices import ListVoices
-from services.voice.actions.live_speech import SpeakLive
 from services.voice.actions.read_standing import ReadStanding
+from services.voice.actions.read_tier import ReadTier
 from services.voice.actions.read_voice import ReadVoice
 from services.voice.actions.read_voice_settings import ReadVoiceSettings
 from services.voice.actions.recall_settings import RecallSettings
@@ -26,13 +27,14 @@ from services.voice.actions.remove_voice import RemoveVoice
 from services.voice.actions.renew_leases import RenewLeases
 from services.voice.actions.settle_orphans import SettleOrphans
 from services.voice.actions.speak import Speak
-from services.voice.actions.spoken_before import SpokenBefore
+from services.voice.actions.speak_live import SpeakLive
 from services.voice.actions.tell_of_vendor import TellOfVendor
+from services.voice.domain.open_sockets import OpenSockets
 
 
-@dataclass(frozen=True, slots=True)
-class Actions:
-    """Everything voice can do."""
+@dataclass(frozen=True)
+class VoiceActions:
+    """Voices: the vendor's, and those made here."""
 
     list_voices: ListVoices
     read_voice: ReadVoice
@@ -43,18 +45,37 @@ class Actions:
     remove_voice: RemoveVoice
     remove_every_voice: RemoveEveryVoice
     forget_lost_clones: ForgetLostClones
+
+
+@dataclass(frozen=True)
+class SpeechActions:
+    """Speech, from the wish to what is kept of it."""
+
     speak: Speak
     speak_live: SpeakLive
-    hearers: Hearers
+    open_sockets: OpenSockets
     relay_speech: RelaySpeech
-    spoken_before: SpokenBefore
+    drop_old_speech: DropOldSpeech
     list_engines: ListEngines
     renew_leases: RenewLeases
     settle_orphans: SettleOrphans
+    forget_keys: ForgetKeys
+
+
+@dataclass(frozen=True)
+class UserActions:
+    """Users: how they stand, what ends for them, and what is kept of them."""
+
+    read_tier: ReadTier
+    read_standing: ReadStanding
     announce_revocations: AnnounceRevocations
     drop_key: DropKey
     drop_sign_in: DropSignIn
     forget_user: ForgetUser
     export_user: ExportUser
     tell_of_vendor: TellOfVendor
-    read_standing: ReadStanding
+
+
+@dataclass(frozen=True)
+class Actions(VoiceActions, SpeechActions, UserActions):
+    """Everything voice can do."""

@@ -20,12 +20,12 @@ from services.voice.domain.clone import (
 from services.voice.domain.ports import Admission, Examiner, NewUnitOfWork, VoiceMaker
 from services.voice.domain.voice import VoiceId
 from shared.clock import Clock
-from shared.errors import ExpectedFailure, NotInTier
+from shared.errors import ExpectedFailure
 from shared.events.voice import VoiceCloned, VoiceConsentGiven
 from shared.idempotency import IdempotencyKeyReused, RequestInProgress
 from shared.identity import OnBehalfOf
 from shared.ids import uuid7
-from shared.tiers import Tier, TierChanged
+from shared.tiers import Tier, by_current_tier
 
 log = structlog.get_logger(__name__)
 
@@ -59,16 +59,14 @@ class CloneVoice:
 
     async def tier_for(self, tier: Tier, *, by: OnBehalfOf) -> Tier:
         """The tier that includes cloning, before anybody reads samples. Raises CloningNotInTier."""
-        try:
-            refuse_cloning_outside(tier)
-        except NotInTier:
-            # Refused by what the token claims; the user may have upgraded a moment ago.
-            told = await self.admission.tier_told_of(by.user_id)
-            if told is None or told == tier.name:
-                raise
-            tier = TierChanged(told).tier
-            refuse_cloning_outside(tier)
-        return tier
+
+        async def including(current: Tier) -> Tier:
+            refuse_cloning_outside(current)
+            return current
+
+        return await by_current_tier(
+            tier, lambda: self.admission.tier_told_of(by.user_id), including
+        )
 
     async def __call__(self, wish: CloneWish) -> ClonedVoice:
         """Raises CloningNotInTier, Invalid, LimitReached, Unavailable, RequestInProgress,
@@ -77,11 +75,14 @@ class CloneVoice:
         wish = replace(wish, tier=await self.tier_for(wish.tier, by=wish.by))
         wish.order.check()
         samples = await self._examined(wish.order)
-        try:
-            return await self._clone(wish, samples)
-        except TierChanged as changed:
-            refuse_cloning_outside(changed.tier)
-            return await self._clone(replace(wish, tier=changed.tier), samples)
+
+        async def cloned(tier: Tier) -> ClonedVoice:
+            refuse_cloning_outside(tier)
+            return await self._clone(replace(wish, tier=tier), samples)
+
+        return await by_current_tier(
+            wish.tier, lambda: self.admission.tier_told_of(wish.by.user_id), cloned
+        )
 
     async def _examined(self, order: CloneOrder) -> Sequence[Sample]:
         samples = [

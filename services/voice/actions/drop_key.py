@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import structlog
 
-from services.voice.actions.running_speech import RunningSpeeches
+from services.voice.domain.running_speech import RunningSpeeches
 from services.voice.domain.speech import Outcome
 from shared.revocation import Revocation
 

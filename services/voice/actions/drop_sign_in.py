@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from uuid import UUID
 
-from services.voice.actions.hearers import Hearers
-from services.voice.actions.running_speech import RunningSpeeches
+from services.voice.domain.open_sockets import OpenSockets
+from services.voice.domain.running_speech import RunningSpeeches
 from services.voice.domain.speech import Outcome
 
 
@@ -16,8 +16,8 @@ class DropSignIn:
     it opened; answers how many."""
 
     running: RunningSpeeches
-    hearers: Hearers
+    open_sockets: OpenSockets
 
     async def __call__(self, sign_in_id: UUID) -> int:
         speeches = self.running.end_of_sign_in(sign_in_id, Outcome.STOPPED)
-        return speeches + self.hearers.end_of_sign_in(sign_in_id)
+        return speeches + self.open_sockets.end_of_sign_in(sign_in_id)

@@ -6,10 +6,10 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 
 from services.voice.domain.clone import Clone
+from services.voice.domain.kept_speech import KeptSum
 from services.voice.domain.own_settings import OwnSettings
 from services.voice.domain.ports import NewUnitOfWork
 from services.voice.domain.speech import SpeechRecord
-from services.voice.domain.utterance import KeptSum
 from shared.ids import UserId
 
 _PAGE = 500
@@ -35,7 +35,7 @@ class ExportUser:
     async def kept(self, user_id: UserId) -> KeptSum:
         """How much audio is kept. Not the audio itself: it is what the user has heard already."""
         async with self.unit_of_work() as work:
-            return await work.utterances.sum_of(user_id)
+            return await work.kept_speeches.sum_of(user_id)
 
     async def own_settings(self, user_id: UserId) -> AsyncIterator[Sequence[OwnSettings]]:
         """How they want voices to speak, likewise."""

@@ -33,7 +33,7 @@ class ForgetUser(Forget[UnitOfWork]):
 
     async def erase(self, work: UnitOfWork, user_id: UserId) -> Left:
         """What is not running, in pieces."""
-        if await work.utterances.erase(user_id, most=_UTTERANCES) == _UTTERANCES:
+        if await work.kept_speeches.erase(user_id, most=_UTTERANCES) == _UTTERANCES:
             return Left.MORE
         erased = (
             await work.traces.erase(user_id, most=BATCH),

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from services.voice.actions.read_tier import ReadTier
 from services.voice.domain.ports import Admission
 from shared.clock import Clock
 from shared.ids import UserId
 from shared.limit_state import LimitState
-from shared.tiers import Tier, TierChanged
+from shared.tiers import Tier
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +30,6 @@ class ReadStanding:
 
     async def __call__(self, user_id: UserId, tier: Tier) -> Standing:
         """Raises SessionEnded or Unavailable."""
-        told = await self.admission.tier_told_of(user_id)
-        tier = TierChanged(told).tier if told is not None else tier
+        tier = await ReadTier(self.admission)(user_id, tier)
         windows = await self.admission.states(user_id, tier, now=self.clock.now())
         return Standing(tier, windows)

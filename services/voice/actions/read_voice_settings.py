@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from services.voice.actions.check_voice import check_voice
+from services.voice.actions._check_voice import check_voice
 from services.voice.domain.own_settings import SettingsOverview, defaults_of, effective
 from services.voice.domain.ports import NewUnitOfWork, SpeechProvider
 from services.voice.domain.voice import voice_id_of

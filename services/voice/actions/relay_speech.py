@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Awaitable
 from dataclasses import dataclass
 
-from services.voice.actions.running_speech import (
+from services.voice.actions._spoken_before import Recorder, SpokenBefore
+from services.voice.actions.settle_speech import SettleSpeech
+from services.voice.domain.piece import Piece
+from services.voice.domain.running_speech import (
     RunningSpeech,
     RunningSpeeches,
     Write,
     WritePiece,
 )
-from services.voice.actions.settle_speech import SettleSpeech
-from services.voice.actions.spoken_before import Listener, SpokenBefore
-from services.voice.domain.piece import Piece
 from services.voice.domain.speech import Outcome, Settlement
 
 
@@ -37,20 +37,23 @@ class RelaySpeech:
     async def in_pieces(self, speech: RunningSpeech, write: WritePiece) -> Outcome:
         """As a call, with the times of the characters where the speech has them."""
         outcome = Outcome.STOPPED  # stands when we are cancelled: the process is going down
-        listener = self._listener(speech)
+        recorder = self._recorder(speech)
         try:
-            outcome = await speech.relay(write if listener is None else _heard_by(listener, write))
+            outcome = await speech.relay(
+                write if recorder is None else _recorded_by(recorder, write)
+            )
         finally:
             settlement = speech.settlement(outcome)
             self.running.conclude(speech, self._close(speech, settlement))
-        if listener is not None and outcome is Outcome.DONE:
-            listener.keep()
+        if recorder is not None and outcome is Outcome.DONE:
+            recorder.keep()
         return outcome
 
-    def _listener(self, speech: RunningSpeech) -> Listener | None:
+    def _recorder(self, speech: RunningSpeech) -> Recorder | None:
         if self.before is None or not speech.may_be_kept:
             return None
-        return self.before.listen(speech.hold.user_id, speech.script)
+        hold = speech.hold
+        return self.before.record(hold.user_id, speech.script, began=hold.created_at)
 
     async def _close(self, speech: RunningSpeech, settlement: Settlement) -> None:
         assert settlement.used is not None
@@ -59,11 +62,11 @@ class RelaySpeech:
         await self.settle(speech.hold, settlement)
 
 
-def _heard_by(listener: Listener, write: WritePiece) -> WritePiece:
+def _recorded_by(recorder: Recorder, write: WritePiece) -> WritePiece:
     """Written as ever, and heard along."""
 
-    def write_heard(piece: Piece) -> Awaitable[None]:
-        listener.hear(piece.audio)
+    def write_recorded(piece: Piece) -> Awaitable[None]:
+        recorder.hear(piece.audio)
         return write(piece)
 
-    return write_heard
+    return write_recorded

@@ -12,7 +12,6 @@ from services.voice.actions.remove_voice import RemoveVoice
 from services.voice.domain.clone import Clone
 from services.voice.domain.ports import NewUnitOfWork
 from services.voice.domain.voice import VoiceId
-from shared.clock import Clock
 from shared.errors import DependencyUnavailable, ExpectedFailure
 from shared.identity import OnBehalfOf
 
@@ -36,7 +35,6 @@ class RemoveEveryVoice:
 
     remove_voice: RemoveVoice
     unit_of_work: NewUnitOfWork
-    clock: Clock
     seconds: float = 6.0
 
     async def __call__(self, *, by: OnBehalfOf) -> LeftVoices:
@@ -70,8 +68,7 @@ class RemoveEveryVoice:
 
     async def _is_removed(self, voice_id: VoiceId, by: OnBehalfOf) -> bool:
         try:
-            async with self.unit_of_work() as work:
-                clone = await work.clones.begin_removal(by.user_id, voice_id, self.clock.now())
+            clone = await self.remove_voice.begin(voice_id, by=by)
             # Another request of the user's may have been quicker. One that the vendor does not find
             # with the key of today may be in the account of another key.
             return clone is None or await self.remove_voice.go_on(clone, by=by)

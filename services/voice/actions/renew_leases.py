@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import timedelta
 
-from services.voice.actions.running_speech import RunningSpeeches
 from services.voice.domain.ports import Speeches
+from services.voice.domain.running_speech import RunningSpeeches
 from shared.clock import Clock
 
 

@@ -36,15 +36,17 @@ class SettleSpeech:
 
     async def __call__(self, hold: Hold, settlement: Settlement) -> bool:
         """Answers whether it was this settlement that closed the hold."""
-        fact = usage_fact(hold, settlement)
         wait = _FIRST_WAIT_SECONDS
         while True:
             try:
-                closed = await self.speeches.settle(hold.id, settlement, fact)
-                break
+                return await self.once(hold, settlement)
             except Unavailable:
                 await asyncio.sleep(wait)
                 wait = min(wait * 2, _LONGEST_WAIT_SECONDS)
+
+    async def once(self, hold: Hold, settlement: Settlement) -> bool:
+        """One try; False when it was settled before. Raises Unavailable."""
+        closed = await self.speeches.settle(hold.id, settlement, usage_fact(hold, settlement))
         if closed:
             self.settled(hold, settlement)
         # The usual end stands in the row, the ledger and the metrics, and its request has a line.

@@ -8,15 +8,13 @@ from contextlib import AbstractAsyncContextManager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 
-from services.voice.actions.check_voice import check_voice
-from services.voice.actions.formats_in_plan import FormatsInPlan
-from services.voice.actions.recital import Recital
-from services.voice.actions.running_speech import RunningSpeech, RunningSpeeches
+from services.voice.actions._check_voice import check_voice
+from services.voice.actions._spoken_before import SpokenBefore
 from services.voice.actions.settle_speech import SettleSpeech
-from services.voice.actions.spoken_before import SpokenBefore
 from services.voice.actions.withdraw_hold import WithdrawHold
 from services.voice.domain.audio_format import QUALITIES, depends_on_plan, instead_of
 from services.voice.domain.errors import AlreadySpoken, FormatNotInVendorPlan
+from services.voice.domain.formats_in_plan import FormatsInPlan
 from services.voice.domain.offline_engine import (
     OFFLINE_ENGINE,
     OfflineEngine,
@@ -33,6 +31,8 @@ from services.voice.domain.ports import (
     SpeechProvider,
     TimedAudio,
 )
+from services.voice.domain.recital import Recital
+from services.voice.domain.running_speech import RunningSpeech, RunningSpeeches
 from services.voice.domain.script import (
     Script,
     SettingsWish,
@@ -43,11 +43,11 @@ from services.voice.domain.script import (
 from services.voice.domain.speech import Hold, Outcome, Settlement
 from services.voice.domain.whole_audio import WholeAudio
 from shared.clock import Clock
-from shared.errors import NotInTier, Unavailable
+from shared.errors import Unavailable
 from shared.idempotency import IdempotencyKeyReused, RequestInProgress
 from shared.identity import OnBehalfOf
 from shared.model_catalogue import ModelCatalogue
-from shared.tiers import Tier, TierChanged
+from shared.tiers import Tier, by_current_tier
 from shared.vendors.failures import NoUsableKey, VendorFailed, VendorPlanRequired
 
 _SETTLE_PATIENCE_SECONDS = 2.0
@@ -104,20 +104,15 @@ class Speak:
             return await self._spoken(replace(wish, said_as=instead))
 
     async def _spoken(self, wish: Wish) -> RunningSpeech:
-        try:
-            return await self._speak(wish)
-        except TierChanged as changed:
-            return await self._speak(replace(wish, tier=changed.tier))
-        except NotInTier:
-            # Refused by what the token claims; the user may have upgraded a moment ago.
-            told = await self.admission.tier_told_of(wish.by.user_id)
-            if told is None or told == wish.tier.name:
-                raise
-            return await self._speak(replace(wish, tier=TierChanged(told).tier))
+        return await by_current_tier(
+            wish.tier,
+            lambda: self.admission.tier_told_of(wish.by.user_id),
+            lambda tier: self._speak(replace(wish, tier=tier)),
+        )
 
     async def _speak(self, wish: Wish) -> RunningSpeech:
         wished, script, recalled = await self._recollected(wish)
-        await self._refuse_repetition(wish, is_recalled=recalled is not None)
+        is_replayed = await self._is_replayed(wish, is_recalled=recalled is not None)
         parts = script.in_parts() if self._is_asked_for(script, recalled) else [script]
         hold = self._hold(wish, script, parts)
         if recalled is not None:
@@ -138,8 +133,10 @@ class Speak:
         except BaseException:
             await asyncio.shield(reservation.refund())
             raise
-        speech = RunningSpeech(hold, script, reservation, wish.by.sign_in_id, wish.by.served_by)
-        speech.recalled = recalled
+        speech = RunningSpeech(
+            hold, script, reservation, wish.by.sign_in_id, wish.by.organisation_id
+        )
+        speech.recalled, speech.is_replayed = recalled, is_replayed
         speech.may_be_kept = wish.may_be_cached and self._is_asked_for(script, recalled)
         await self._begin(speech, parts, wish)
         if self._is_asked_for(script, recalled):
@@ -187,15 +184,24 @@ class Speak:
             return script
         return replace(script, format=self.formats.known(wish.by.user_id, script.format))
 
-    async def _refuse_repetition(self, wish: Wish, *, is_recalled: bool = False) -> None:
+    async def _is_replayed(self, wish: Wish, *, is_recalled: bool = False) -> bool:
+        """Whether it is a repetition that may be answered. Raises what one that may not be is."""
         if wish.idempotency_key is None:
-            return
+            return False
         earlier = await self.speeches.earlier(wish.by.user_id, wish.idempotency_key)
         if earlier is None:
-            return
+            return False
+        if earlier.request_hash not in self._marks(wish):
+            raise IdempotencyKeyReused
         # To say again what was said costs nothing, which keeps what the key promises.
-        if not is_recalled or earlier.request_hash != wish.order.request_hash:
-            raise _repetition(earlier, wish)
+        if not is_recalled:
+            raise _repetition(earlier)
+        return True
+
+    def _marks(self, wish: Wish) -> Sequence[bytes]:
+        """What the order is known by when it comes again."""
+        plain = wish.order.request_hash
+        return [plain] if self.before is None else self.before.marks_of(wish.by.user_id, plain)
 
     def _hold(self, wish: Wish, script: Script, parts: Sequence[Script]) -> Hold:
         now = self.clock.now()
@@ -214,7 +220,7 @@ class Speak:
             sandbox=self.sandbox,
             provider=provider_of(script.voice_id),
             idempotency_key=wish.idempotency_key,
-            request_hash=wish.order.request_hash if keyed else None,
+            request_hash=self._marks(wish)[0] if keyed else None,
         )
 
     async def _check_voice(self, script: Script, wish: Wish) -> None:
@@ -224,13 +230,13 @@ class Speak:
     async def _write(self, hold: Hold, wish: Wish) -> None:
         try:
             held = await self.speeches.hold(hold)
-        except BaseException:
-            self.withdraw(hold)
+        except BaseException as failure:
+            self.withdraw(hold, failure)
             raise
         if held:
             return
         # Another request with this key came first, while we looked.
-        await self._refuse_repetition(wish)
+        await self._is_replayed(wish)
         raise RequestInProgress
 
     async def _begin(self, speech: RunningSpeech, parts: Sequence[Script], wish: Wish) -> None:
@@ -301,9 +307,7 @@ class Speak:
         await asyncio.wait({settling}, timeout=_SETTLE_PATIENCE_SECONDS)
 
 
-def _repetition(earlier: EarlierSpeech, wish: Wish) -> Exception:
-    if earlier.request_hash != wish.order.request_hash:
-        return IdempotencyKeyReused()
+def _repetition(earlier: EarlierSpeech) -> Exception:
     if earlier.outcome is None:
         return RequestInProgress()
     return AlreadySpoken(earlier.id, earlier.outcome)

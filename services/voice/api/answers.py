@@ -17,15 +17,12 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from services.voice.actions.relay_speech import RelaySpeech
-from services.voice.actions.running_speech import RunningSpeech, WritePiece
-from services.voice.domain.errors import SpeechStopped
-from services.voice.domain.joint import wav_with_length
+from services.voice.api.json_audio import ROOM, JsonAudio, Room
 from services.voice.domain.piece import Alignment, Piece
+from services.voice.domain.running_speech import RunningSpeech, WritePiece
 from services.voice.domain.speech import Outcome
-from shared.errors import ExpectedFailure
 from shared.http.errors import respond
 from shared.http.ratelimit import rate_limit_headers
-from shared.vendors.failures import VendorFailed
 
 
 class SpokenUsage(BaseModel):
@@ -103,6 +100,7 @@ class _SpeechAnswer(Response):
                 "x-character-count": str(speech.hold.characters),
                 "x-voice-provider": speech.hold.provider,
                 **({"x-voice-cached": "true"} if speech.hold.cached else {}),
+                **({"idempotency-replayed": "true"} if speech.is_replayed else {}),
                 **_fallback_header(speech),
                 **rate_limit_headers(speech.limits, datetime.now(UTC)),
                 **headers,
@@ -118,7 +116,9 @@ class _SpeechAnswer(Response):
         finally:
             watch.cancel()
 
-    def _head(self) -> dict[str, Any]:
+    def _head(self, length: int | None = None) -> dict[str, Any]:
+        if length is not None:
+            self.headers["content-length"] = str(length)
         return {
             "type": "http.response.start",
             "status": self.status_code,
@@ -144,7 +144,7 @@ class _StreamedAnswer(_SpeechAnswer):
         if outcome is Outcome.DONE:
             await send({"type": "http.response.body", "body": self._end(), "more_body": False})
         elif not started:
-            await _failure_of(outcome, self._speech)(scope, receive, send)
+            await respond(self._speech.failure(outcome))(scope, receive, send)
         # Else the answer stays without its end, and the server breaks the connection: that is how
         # the hearer can tell a cut from the end.
 
@@ -182,53 +182,36 @@ class LinesAnswer(_StreamedAnswer):
 
 
 class SpokenAnswer(_SpeechAnswer):
-    """All of the audio, base64 in JSON."""
+    """All of the audio, base64 in one JSON document."""
 
-    def __init__(self, speech: RunningSpeech, relay: RelaySpeech) -> None:
+    def __init__(self, speech: RunningSpeech, relay: RelaySpeech, room: Room = ROOM) -> None:
         super().__init__(speech, relay, {"content-type": "application/json"})
+        self._room = room
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        audio, times = bytearray(), list[Alignment]()
+        document, times = JsonAudio(send, self._head, self._room), list[Alignment]()
 
         async def write(piece: Piece) -> None:
-            audio.extend(piece.audio)
             if piece.alignment is not None:
                 times.append(piece.alignment)
+            await document.add(piece.audio)
 
-        outcome = await self._relayed(receive, write)
-        if outcome is not Outcome.DONE:
-            await _failure_of(outcome, self._speech)(scope, receive, send)
-            return
-        body = await asyncio.to_thread(_to_json, self._speech, audio, times)
-        self.headers["content-length"] = str(sum(map(len, body)))
-        await send(self._head())
-        for part in body:
-            await send({"type": "http.response.body", "body": part, "more_body": True})
-        await send({"type": "http.response.body", "body": b"", "more_body": False})
+        try:
+            outcome = await self._relayed(receive, write)
+            if outcome is Outcome.DONE:
+                alignment = _alignment_body(times)
+                await document.end({**_about(self._speech), "alignment": alignment})
+            elif not document.is_begun:
+                await respond(self._speech.failure(outcome))(scope, receive, send)
+            # Else the document stays without its end.
+        finally:
+            document.drop()
 
 
 async def _end_when_gone(speech: RunningSpeech, receive: Receive) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
     speech.end(Outcome.CLIENT_GONE)
-
-
-def _failure_of(outcome: Outcome, speech: RunningSpeech) -> Response:
-    failure: ExpectedFailure = (
-        VendorFailed(speech.hold.provider)
-        if outcome is Outcome.PROVIDER_FAILED
-        else SpeechStopped(speech.hold.id)
-    )
-    return respond(failure)
-
-
-def _to_json(
-    speech: RunningSpeech, audio: bytearray, times: Sequence[Alignment]
-) -> tuple[bytes, ...]:
-    """The body in several parts, since most of it may be many megabytes."""
-    whole = wav_with_length(audio) if speech.script.format.codec == "wav" else audio
-    about = {**_about(speech), "alignment": _alignment_body(times)}
-    return orjson.dumps(about)[:-1], b',"audio_base64":"', b64encode(whole), b'"}'
 
 
 def _about(speech: RunningSpeech) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Annotated, Any
 
 import orjson
@@ -29,7 +29,7 @@ from services.voice.domain.clone import (
     Upload,
 )
 from services.voice.domain.errors import CloneNotDescribed, SamplesRefused
-from shared.errors import Invalid
+from shared.errors import DependencyUnavailable, Invalid
 from shared.http.caller import SignedIn
 from shared.http.problems import problems
 
@@ -167,7 +167,10 @@ async def remove_voice(voice_id: VoiceIdPath, by: ForCaller, actions: ServiceAct
 
 @asynccontextmanager
 async def form_of(request: Request) -> AsyncIterator[FormData]:
-    """The form of a request, whose files are gone afterwards. Raises NotAForm."""
+    """The form of a request, whose files are gone afterwards.
+
+    Raises NotAForm, or DependencyUnavailable while there is no room for its files.
+    """
     form = request.form(
         # Somewhat more than allowed is read, so that it can be said what is wrong with it.
         max_files=2 * MOST_SAMPLES,
@@ -175,7 +178,11 @@ async def form_of(request: Request) -> AsyncIterator[FormData]:
         max_part_size=_LARGEST_FIELD,
     )
     try:
-        async with form as fields:
+        async with AsyncExitStack() as opened:
+            try:
+                fields = await opened.enter_async_context(form)
+            except OSError as error:
+                raise DependencyUnavailable("temporary files") from error
             yield fields
     except (HTTPException, ClientDisconnect, FormParserError, UnicodeError) as error:
         raise NotAForm("Send a multipart form, as the documentation describes it.") from error

@@ -7,23 +7,23 @@ from __future__ import annotations
 
 import asyncio
 from base64 import b64encode
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 import orjson
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from services.voice.actions.relay_speech import RelaySpeech
-from services.voice.actions.running_speech import RunningSpeech
-from services.voice.domain.errors import SpeechStopped
-from services.voice.domain.joint import wav_with_length
+from services.voice.api.json_audio import JsonAudio
 from services.voice.domain.piece import Alignment, Piece
+from services.voice.domain.running_speech import RunningSpeech
 from services.voice.domain.speech import Outcome
 from shared.errors import ExpectedFailure
 from shared.http.ratelimit import rate_limit_headers
-from shared.vendors.failures import VendorFailed
+
+_Times: TypeAlias = "Alignment | None"
 
 
 class Tell(Protocol):
@@ -67,6 +67,7 @@ class DropInAnswer(Response):
                 "cache-control": "no-store",
                 "x-speech-id": str(speech.hold.id),
                 "x-character-count": str(speech.hold.characters),
+                **({"idempotency-replayed": "true"} if speech.is_replayed else {}),
                 **rate_limit_headers(speech.limits, datetime.now(UTC)),
                 **headers,
             }
@@ -92,14 +93,18 @@ class DropInAnswer(Response):
             last = writing.end(self._speech)
             await send({"type": "http.response.body", "body": last, "more_body": False})
         elif not started:
-            failure = failure_of(outcome, self._speech)
-            await self._tell(failure, charged=True)(scope, receive, send)
-        elif (told := writing.failed(failure_of(outcome, self._speech))) is not None:
+            await self._tell_failure(outcome)(scope, receive, send)
+        elif (told := writing.failed(self._speech.failure(outcome))) is not None:
             await send({"type": "http.response.body", "body": told, "more_body": False})
         # Else the answer stays without its end, and the server breaks the connection: that is how
         # the hearer can tell a cut from the end.
 
-    def _head(self) -> dict[str, Any]:
+    def _tell_failure(self, outcome: Outcome) -> Response:
+        return self._tell(self._speech.failure(outcome), charged=True)
+
+    def _head(self, length: int | None = None) -> dict[str, Any]:
+        if length is not None:
+            self.headers["content-length"] = str(length)
         return {"type": "http.response.start", "status": 200, "headers": self.raw_headers}
 
     async def _relayed(self, receive: Receive, write: Any) -> Outcome:
@@ -114,20 +119,21 @@ class TimedDocument(DropInAnswer):
     """All of the audio and its times in one document."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        pieces: list[Piece] = []
+        document, times = JsonAudio(send, self._head), list[tuple[_Times, _Times]]()
 
         async def write(piece: Piece) -> None:
-            pieces.append(piece)
+            times.append((piece.alignment, piece.normalized))
+            await document.add(piece.audio)
 
-        outcome = await self._relayed(receive, write)
-        if outcome is not Outcome.DONE:
-            failure = failure_of(outcome, self._speech)
-            await self._tell(failure, charged=True)(scope, receive, send)
-            return
-        body = await asyncio.to_thread(_document, pieces)
-        self.headers["content-length"] = str(len(body))
-        await send(self._head())
-        await send({"type": "http.response.body", "body": body, "more_body": False})
+        try:
+            outcome = await self._relayed(receive, write)
+            if outcome is Outcome.DONE:
+                await document.end(_all_times(times))
+            elif not document.is_begun:
+                await self._tell_failure(outcome)(scope, receive, send)
+            # Else the document stays without its end.
+        finally:
+            document.drop()
 
 
 class AudioBytes:
@@ -162,27 +168,20 @@ class TimedLines:
         return None
 
 
-def failure_of(outcome: Outcome, speech: RunningSpeech) -> ExpectedFailure:
-    """What an outcome other than done is told as."""
-    if outcome is Outcome.PROVIDER_FAILED:
-        return VendorFailed(speech.hold.provider)
-    return SpeechStopped(speech.hold.id)
-
-
 async def _end_when_gone(speech: RunningSpeech, receive: Receive) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
     speech.end(Outcome.CLIENT_GONE)
 
 
-def _document(pieces: list[Piece]) -> bytes:
-    audio = wav_with_length(b"".join(piece.audio for piece in pieces))
-    alignment = _joined([piece.alignment for piece in pieces])
-    normalized = _joined([piece.normalized for piece in pieces])
-    return orjson.dumps(_timed(audio, alignment, normalized))
+def _all_times(times: Sequence[tuple[_Times, _Times]]) -> dict[str, Any]:
+    return {
+        "alignment": _times(_joined([alignment for alignment, _ in times])),
+        "normalized_alignment": _times(_joined([normalized for _, normalized in times])),
+    }
 
 
-def _joined(alignments: list[Alignment | None]) -> Alignment | None:
+def _joined(alignments: Sequence[_Times]) -> Alignment | None:
     found = [alignment for alignment in alignments if alignment is not None]
     if not found:
         return None

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Annotated, Any, TypeVar
 
 import orjson
-from fastapi import Depends, Header, Request
+from fastapi import Depends, Header, Request, Response
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ValidationError
 from starlette.requests import ClientDisconnect
 
+from services.voice.api.dependencies import ServiceActions
 from shared.errors import Unauthenticated
-from shared.http.caller import Caller, bearer_token, caller_with, on_behalf_of
+from shared.http.caller import Caller, bearer_token, caller_with, on_behalf_of, refresh_hint
 from shared.identity import OnBehalfOf
+from shared.tiers import Tier
 from shared.vendors.dropins import UnreadableBody
 
 KEY_HEADER = "xi-api-key"
@@ -43,6 +46,24 @@ async def _on_behalf_of(caller: SdkCaller) -> OnBehalfOf:
 
 
 ForSdkCaller = Annotated[OnBehalfOf, Depends(_on_behalf_of)]
+
+
+@dataclass(frozen=True, slots=True)
+class TierNow:
+    """The tier that the caller has, and the headers that tell it where the token claims another."""
+
+    tier: Tier
+    headers: Mapping[str, str]
+
+
+async def _tier_now(caller: SdkCaller, actions: ServiceActions, response: Response) -> TierNow:
+    tier = await actions.read_tier(caller.identity.user_id, caller.tier)
+    headers = refresh_hint(caller, tier.told_as)
+    response.headers.update(headers)  # for routes that answer with a model
+    return TierNow(tier, headers)
+
+
+SdkTier = Annotated[TierNow, Depends(_tier_now)]
 
 
 def json_body(kind: type[BaseModel]) -> dict[str, Any]:

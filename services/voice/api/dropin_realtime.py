@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import time
 from base64 import b64encode
+from dataclasses import asdict
 from typing import Annotated, Any, NoReturn
 from uuid import UUID
 
@@ -21,16 +22,16 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.websockets import WebSocketDisconnect
 
 from services.voice.actions import Actions
-from services.voice.actions.live_speech import LiveWish, SpeechEnded
-from services.voice.actions.live_utterance import Ending, LiveUtterance
+from services.voice.actions._live_utterance import Ending, LiveUtterance
+from services.voice.actions.speak_live import LiveWish
 from services.voice.api.dropin_door import KEY_HEADER
 from services.voice.api.dropin_errors import error_response
 from services.voice.api.dropin_speech_body import LANGUAGE, NAME, DropInSettings
 from services.voice.api.outlet import Outlet
-from services.voice.domain.errors import InputTimeout, SpeechStopped, UnreadableWords
+from services.voice.domain.errors import InputTimeout, SpeechEnded, SpeechStopped, UnreadableWords
 from services.voice.domain.gathered_text import Gathering, Scheduled, WholeSentences
 from services.voice.domain.piece import Piece
-from services.voice.domain.script import LONGEST_TEXT, MannerWish
+from services.voice.domain.script import LONGEST_TEXT, Extras, MannerWish
 from services.voice.domain.speech import Outcome
 from shared.close_codes import CloseCode
 from shared.errors import ExpectedFailure, Unauthenticated, Unavailable, UpstreamFailed
@@ -67,6 +68,13 @@ class _Query(BaseModel):
     seed: int | None = Field(None, ge=0, le=4_294_967_295)
     inactivity_timeout: float = Field(20, gt=0, le=180)
     auto_mode: bool = False
+    enable_logging: bool | None = None
+
+    @property
+    def extras(self) -> Extras | None:
+        if self.enable_logging is None:
+            return None
+        return Extras(query=f"enable_logging={str(self.enable_logging).lower()}")
 
 
 class _Generation(BaseModel):
@@ -133,7 +141,7 @@ async def _shown_before(socket: WebSocket, door: SocketDoor) -> Caller | None:
 
 
 class _Along:
-    """Fits `actions.live_utterance.Hearer` and `actions.hearers.Listening`."""
+    """Fits `actions._live_utterance.Hearer` and `domain.open_sockets.OpenSocket`."""
 
     def __init__(self, socket: WebSocket, door: SocketDoor, voice_id: str, query: _Query) -> None:
         self._socket = socket
@@ -181,11 +189,11 @@ class _Along:
                 raise Unauthenticated("Send an access token as xi-api-key.")
             caller = await self._door.caller(first.token)
         self._caller = caller
-        self._actions.hearers.open(self)
+        self._actions.open_sockets.open(self)
         try:
             await self._speak(caller, first)
         finally:
-            self._actions.hearers.gone(self)
+            self._actions.open_sockets.gone(self)
 
     async def _speak(self, caller: Caller, first: _Message) -> None:
         wish = LiveWish(self._wish(first), caller.tier, on_behalf_of(caller))
@@ -211,6 +219,7 @@ class _Along:
             settings=settings.to_wish(),
             language_code=self._query.language_code,
             seed=self._query.seed,
+            extras=self._query.extras,
         )
 
     # What the client says.
@@ -288,7 +297,8 @@ class _Along:
             self._outlet.close(1000, "")
         else:
             assert self._utterance is not None
-            self._fail(SpeechStopped(self._utterance.speech.hold.id))
+            usage = None if ending.used is None else asdict(ending.used)
+            self._fail(SpeechStopped(self._utterance.speech.hold.id, usage))
 
     def _fail(self, failure: ExpectedFailure) -> None:
         """Over an open socket a refusal is an error frame and a close code."""

@@ -8,7 +8,6 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Path, Request, Response
 
 from services.voice.actions import Actions
-from services.voice.actions.running_speech import RunningSpeech
 from services.voice.actions.speak import Wish
 from services.voice.api.cache_control import may_be_stored
 from services.voice.api.dependencies import ServiceActions
@@ -29,6 +28,7 @@ from services.voice.api.dropin_door import (
 )
 from services.voice.api.dropin_errors import ElevenLabsRoute, elevenlabs_errors, error_response
 from services.voice.api.dropin_speech_body import DropInQuery, DropInSpeech, InQuery
+from services.voice.domain.running_speech import RunningSpeech
 from services.voice.domain.speech import Outcome
 from shared.http.caller import Caller, refresh_hint
 from shared.identity import OnBehalfOf

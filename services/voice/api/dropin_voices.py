@@ -19,6 +19,7 @@ from services.voice.api.dropin_door import (
     ForSdkCaller,
     IdempotencyKey,
     SdkCaller,
+    SdkTier,
     body_of,
     json_body,
     read_body,
@@ -29,7 +30,7 @@ from services.voice.domain.clone import CLONING, CONSENT, CONSENT_VERSION
 from services.voice.domain.own_settings import defaults_of
 from services.voice.domain.script import VENDOR
 from services.voice.domain.told import Query as AskedFor
-from services.voice.domain.voice import VoiceSettings
+from services.voice.domain.voice import FASTEST, SLOWEST, VoiceSettings
 from shared.lenient_json import to_json
 from shared.vendors.dropins import BadParameter, CallNotOffered
 
@@ -175,26 +176,26 @@ class Subscription(BaseModel):
 
 @router.get("/v1/voices", responses=_ERRORS)
 async def list_voices(
-    caller: SdkCaller,
+    now: SdkTier,
     by: ForSdkCaller,
     actions: ServiceActions,
     query: Annotated[ListQuery, Query()],
 ) -> Response:
     """What your key reaches and your tier includes, as the vendor tells of it."""
-    told = await actions.tell_of_vendor.voices(_asked(query), caller.tier, by=by)
-    return _json({**told.words, "voices": [voice.words for voice in told.voices]})
+    told = await actions.tell_of_vendor.voices(_asked(query), now.tier, by=by)
+    return _json({**told.words, "voices": [voice.words for voice in told.voices]}, now.headers)
 
 
 @router.get("/v2/voices", responses=_ERRORS)
 async def search_voices(
-    caller: SdkCaller,
+    now: SdkTier,
     by: ForSdkCaller,
     actions: ServiceActions,
     query: Annotated[SearchQuery, Query()],
 ) -> Response:
     """A page of voices. One that your tier leaves out is missing on its page."""
-    told = await actions.tell_of_vendor.search(_asked(query), caller.tier, by=by)
-    return _json({**told.words, "voices": [voice.words for voice in told.voices]})
+    told = await actions.tell_of_vendor.search(_asked(query), now.tier, by=by)
+    return _json({**told.words, "voices": [voice.words for voice in told.voices]}, now.headers)
 
 
 @router.post("/v1/voices/add", responses=_ERRORS, openapi_extra=_FORM)
@@ -220,18 +221,18 @@ async def add_voice(
 
 
 @router.get("/v1/voices/settings/default", responses=_ERRORS)
-async def default_settings(caller: SdkCaller) -> DropInVoiceSettings:
+async def default_settings(now: SdkTier) -> DropInVoiceSettings:
     """How voices speak for you when nobody says otherwise."""
-    return DropInVoiceSettings.of(defaults_of(caller.tier))
+    return DropInVoiceSettings.of(defaults_of(now.tier))
 
 
 @router.get("/v1/voices/{voice_id}", responses=_ERRORS)
 async def show_voice(
-    voice_id: VoiceIdPath, caller: SdkCaller, by: ForSdkCaller, actions: ServiceActions
+    voice_id: VoiceIdPath, now: SdkTier, by: ForSdkCaller, actions: ServiceActions
 ) -> Response:
     """One voice, as the vendor tells of it."""
-    told = await actions.tell_of_vendor.voice(voice_id, caller.tier, by=by)
-    return _json(told.words)
+    told = await actions.tell_of_vendor.voice(voice_id, now.tier, by=by)
+    return _json(told.words, now.headers)
 
 
 @router.delete("/v1/voices/{voice_id}", responses=_ERRORS)
@@ -243,10 +244,10 @@ async def remove_voice(voice_id: VoiceIdPath, by: ForSdkCaller, actions: Service
 
 @router.get("/v1/voices/{voice_id}/settings", responses=_ERRORS)
 async def show_settings(
-    voice_id: VoiceIdPath, caller: SdkCaller, by: ForSdkCaller, actions: ServiceActions
+    voice_id: VoiceIdPath, now: SdkTier, by: ForSdkCaller, actions: ServiceActions
 ) -> DropInVoiceSettings:
     """How the voice speaks for you when a request says nothing of it."""
-    overview = await actions.read_voice_settings(voice_id, caller.tier, by=by)
+    overview = await actions.read_voice_settings(voice_id, now.tier, by=by)
     return DropInVoiceSettings.of(overview.effective)
 
 
@@ -254,7 +255,7 @@ async def show_settings(
 async def change_settings(
     voice_id: VoiceIdPath,
     request: Request,
-    caller: SdkCaller,
+    now: SdkTier,
     by: ForSdkCaller,
     actions: ServiceActions,
 ) -> Done:
@@ -262,15 +263,18 @@ async def change_settings(
     body = read_body(DropInSettings, await body_of(request))
     if any(value is not None for value in (body.model_extra or {}).values()):
         raise BadParameter("body", "of settings that are kept here")
+    if body.speed is not None and not SLOWEST <= body.speed <= FASTEST:
+        # One request may say it of itself; what is kept has to do for the sockets, too.
+        raise BadParameter("speed", f"from {SLOWEST} to {FASTEST}")
     said = body.model_dump(exclude_none=True, exclude=set(body.model_extra or {}))
-    await actions.change_voice_settings(voice_id, said, caller.tier, by=by)
+    await actions.change_voice_settings(voice_id, said, now.tier, by=by)
     return Done()
 
 
 @router.get("/v1/models", responses=_ERRORS)
-async def list_models(caller: SdkCaller, by: ForSdkCaller, actions: ServiceActions) -> Response:
+async def list_models(now: SdkTier, by: ForSdkCaller, actions: ServiceActions) -> Response:
     """The models that your tier grants, as the vendor tells of them."""
-    return _json(await actions.tell_of_vendor.models(caller.tier, by=by))
+    return _json(await actions.tell_of_vendor.models(now.tier, by=by), now.headers)
 
 
 @router.get("/v1/user/subscription", responses=_ERRORS)
@@ -324,5 +328,5 @@ def _is_object(value: Any) -> bool:
         return False
 
 
-def _json(value: Mapping[str, Any] | Sequence[Any]) -> Response:
-    return Response(to_json(value), media_type="application/json")
+def _json(value: Mapping[str, Any] | Sequence[Any], headers: Mapping[str, str]) -> Response:
+    return Response(to_json(value), headers=dict(headers), media_type="application/json")

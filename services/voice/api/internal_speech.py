@@ -19,7 +19,8 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from starlette.websockets import WebSocketDisconnect
 
 from services.voice.actions import Actions
-from services.voice.actions.live_speech import LiveSpeech, LiveWish, SpeechEnded
+from services.voice.actions.speak_live import LiveSpeech, LiveWish
+from services.voice.domain.errors import SpeechEnded
 from services.voice.domain.piece import Piece
 from services.voice.domain.script import MannerWish, SettingsWish
 from services.voice.domain.speech import Outcome

@@ -41,7 +41,7 @@ _SHOWN: Mapping[type[ExpectedFailure], Shown] = {
     KeyRefused: Shown(403, final=True),
     FormatNotInVendorPlan: Shown(403, param="response_format", final=True),
 }
-_FACTS = (*LIMIT_FACTS, "formats", "models")
+_FACTS = (*LIMIT_FACTS, "formats", "models", "speech_id", "usage")
 
 
 def error_response(failure: ExpectedFailure, *, charged: bool = False) -> Response:

@@ -9,7 +9,6 @@ from typing import Any
 import orjson
 from fastapi import APIRouter, Request, Response
 
-from services.voice.actions.running_speech import RunningSpeech
 from services.voice.actions.speak import Wish
 from services.voice.api.cache_control import may_be_stored
 from services.voice.api.dependencies import ServiceActions
@@ -30,6 +29,7 @@ from services.voice.api.openai_errors import (
 )
 from services.voice.api.openai_speech_body import OpenAISpeech
 from services.voice.domain.piece import Piece
+from services.voice.domain.running_speech import RunningSpeech
 from services.voice.domain.speech import Outcome
 from shared.errors import ExpectedFailure
 from shared.http.caller import refresh_hint

@@ -19,6 +19,7 @@ from services.voice.domain.script import (
     SpeechOrder,
     speech_allowance,
 )
+from services.voice.domain.voice import FASTEST, SLOWEST
 from shared.tiers import Tier
 from shared.vendors.dropins import BadParameter
 
@@ -81,7 +82,7 @@ class OpenAISpeech(BaseModel):
     voice: str | VoiceReference = Field(description="One of OpenAI's names, or an ElevenLabs id.")
     response_format: Literal["mp3", "opus", "pcm", "wav"] = "mp3"
     # What ElevenLabs is sure to take; OpenAI takes 0.25 to 4.
-    speed: Annotated[float, Field(ge=0.7, le=1.2)] | None = None
+    speed: Annotated[float, Field(ge=SLOWEST, le=FASTEST)] | None = None
     instructions: str | None = Field(None, max_length=4_096)
     stream_format: Literal["audio", "sse"] = "audio"
 

@@ -22,11 +22,11 @@ async def talk(socket: WebSocket) -> None:
     def opened(door: SocketDoor, caller: Caller) -> RealtimeSocket:
         """Raises TooManyVoiceSockets."""
         device = RealtimeSocket(socket, actions, caller, door=door)
-        actions.hearers.open(device)
+        actions.open_sockets.open(device)
         return device
 
     async def gone(device: RealtimeSocket) -> None:
-        actions.hearers.gone(device)
+        actions.open_sockets.gone(device)
 
     await let_in(
         socket, opened=opened, gone=gone, read_word=read_word, largest_word=LARGEST_MESSAGE

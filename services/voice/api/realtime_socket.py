@@ -15,8 +15,8 @@ import structlog
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from services.voice.actions import Actions
-from services.voice.actions.live_speech import LiveWish
-from services.voice.actions.live_utterance import Ending, LiveUtterance
+from services.voice.actions._live_utterance import Ending, LiveUtterance
+from services.voice.actions.speak_live import LiveWish
 from services.voice.api.outlet import Outlet
 from services.voice.api.realtime_words import (
     LARGEST_MESSAGE,
@@ -63,7 +63,7 @@ class TokenDoor(Protocol):
 
 
 class _Spoken:
-    """An utterance as this socket hears it: fits `actions.live_utterance.Hearer`."""
+    """An utterance as this socket hears it: fits `actions._live_utterance.Hearer`."""
 
     def __init__(self, number: int, word: Start, utterance: LiveUtterance, outlet: Outlet) -> None:
         self.utterance = utterance
@@ -118,7 +118,7 @@ class _Spoken:
                 "remaining": limit.remaining,
                 "resets_at": limit.resets_at,
             }
-            for limit in speech.reservations[-1].limits
+            for limit in speech.limits
         ]
         self.tell("limits", {"tier": speech.tier, "limits": limits})
 
@@ -147,7 +147,7 @@ class _Spoken:
 
 
 class RealtimeSocket:
-    """Fits `actions.hearers.Listening`."""
+    """Fits `domain.open_sockets.OpenSocket`."""
 
     def __init__(
         self, socket: WebSocket, actions: Actions, caller: Caller, *, door: TokenDoor
@@ -196,7 +196,7 @@ class RealtimeSocket:
             await asyncio.gather(writer, reader, return_exceptions=True)
             # The one that spoke is settled, whoever leaves.
             await asyncio.shield(asyncio.wait({speaker}))
-            self._actions.hearers.gone(self)
+            self._actions.open_sockets.gone(self)
         error = _bug_of(reader) or _bug_of(writer)
         if self._is_slow:
             await self._outlet.say_goodbye(CloseCode.TOO_SLOW, "too_slow")

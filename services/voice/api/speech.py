@@ -21,6 +21,7 @@ from services.voice.api.cache_control import CacheControl, may_be_stored
 from services.voice.api.dependencies import ServiceActions
 from services.voice.domain.audio_format import CONTENT_TYPES
 from services.voice.domain.script import LONGEST_SPEECH, SettingsWish, SpeechOrder
+from services.voice.domain.voice import FASTEST, SLOWEST
 from shared.http.caller import Caller, SignedIn, on_behalf_of, refresh_hint
 from shared.http.problems import problems
 
@@ -39,8 +40,7 @@ class SettingsBody(BaseModel):
     similarity_boost: _Share | None = Field(None, description="Default 0.75.")
     style: _Share | None = Field(None, description="Default 0.")
     use_speaker_boost: bool | None = Field(None, description="On by default, from pro on.")
-    # The range that every way to the vendor takes.
-    speed: Annotated[float, Field(ge=0.7, le=1.2)] | None = None
+    speed: Annotated[float, Field(ge=SLOWEST, le=FASTEST)] | None = None
 
 
 class SpeechBody(BaseModel):
@@ -113,7 +113,8 @@ IdempotencyKey = Annotated[
         min_length=1,
         max_length=LONGEST_KEY,
         pattern=KEY,
-        description="One key, one charge: a second request with it is refused.",
+        description="One key, one charge, for a day: a second request with it is answered with"
+        " what is kept of the first one, or refused where nothing is.",
     ),
 ]
 
@@ -146,6 +147,10 @@ _ANSWERS: dict[int | str, dict[str, Any]] = {
                 "schema": _TEXT,
                 "description": "`true`: you had it said before, so it costs nothing.",
             },
+            "idempotency-replayed": {
+                "schema": _TEXT,
+                "description": "`true`: the answer to an earlier request with this key.",
+            },
             "x-voice-format-fallback": {
                 "schema": _TEXT,
                 "description": "`wished -> given`, where the account's plan at the vendor does not"
@@ -159,7 +164,7 @@ _ANSWERS: dict[int | str, dict[str, Any]] = {
         _402="format_not_in_tier, text_not_in_tier, voice_not_in_tier, voice_model_not_in_tier,"
         " speaker_boost_not_in_tier",
         _404="voice_not_found",
-        _409="request_in_progress, already_spoken, no_usable_key",
+        _409="request_in_progress, already_spoken, speech_stopped, no_usable_key",
         _422="text_not_speakable, unknown_format, speech_rejected, audio_too_large_for_json,"
         " engine_cannot",
         _429="limit_reached",

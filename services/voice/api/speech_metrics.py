@@ -6,7 +6,7 @@ from functools import cache, partial
 
 from prometheus_client import Counter, Gauge
 
-from services.voice.actions.running_speech import RunningSpeeches
+from services.voice.domain.running_speech import RunningSpeeches
 from services.voice.domain.speech import Hold, Settlement
 from shared.tiers import TIERS
 

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Query
 from pydantic import BaseModel, ConfigDict, Field
 
-from services.voice.api.dependencies import ForCaller, ServiceActions
+from services.voice.api.dependencies import CurrentTier, ForCaller, ServiceActions
 from services.voice.domain.own_settings import SettingsOverview
 from services.voice.domain.script import SettingsWish
-from services.voice.domain.voice import Voice, VoiceCategory, VoiceSettings
+from services.voice.domain.voice import FASTEST, SLOWEST, Voice, VoiceCategory, VoiceSettings
 from services.voice.domain.voice_search import LARGEST_PAGE, FoundPage, FoundVoice, VoiceQuery
-from shared.http.caller import SignedIn
 from shared.http.problems import problems
 
 router = APIRouter(
@@ -24,6 +23,10 @@ VoiceIdPath = Annotated[str, Path(max_length=200, description="A voice's id at i
 
 _WORD = r"^[A-Za-z][A-Za-z _-]*$"
 _Share = Annotated[float, Field(ge=0, le=1)]
+# Said to readers of the document alone: pydantic would warn about each use.
+_OLD: dict[str, Any] = {"deprecated": True}
+_PageSize = Annotated[int, Field(ge=1, le=LARGEST_PAGE)]
+_Token = Annotated[str, Field(min_length=1, max_length=1_000, pattern=r"^[\x21-\x7e]+$")]
 
 
 class VoiceBody(BaseModel):
@@ -79,17 +82,17 @@ class OneVoiceBody(BaseModel):
 
 
 class VoiceList(BaseModel):
-    """A page of voices. It may hold fewer than asked for; only `next_page_token: null` is the
-    end."""
+    """A page of voices. It may hold fewer than asked for; only `next_cursor: null` is the end."""
 
     data: list[VoiceBody]
-    next_page_token: str | None
+    next_cursor: str | None
+    next_page_token: str | None = Field(description="As `next_cursor`.", json_schema_extra=_OLD)
 
     @classmethod
     def of(cls, page: FoundPage) -> VoiceList:
-        return cls(
-            data=[VoiceBody.of(found) for found in page.found], next_page_token=page.next_token
-        )
+        found = [VoiceBody.of(found) for found in page.found]
+        token = page.next_token
+        return cls(data=found, next_cursor=token, next_page_token=token)
 
 
 class VoiceFilter(BaseModel):
@@ -101,10 +104,11 @@ class VoiceFilter(BaseModel):
     category: VoiceCategory | None = None
     language: str | None = Field(None, max_length=30, pattern=_WORD, examples=["en"])
     gender: str | None = Field(None, max_length=30, pattern=_WORD, examples=["female"])
-    page_size: int = Field(LARGEST_PAGE, ge=1, le=LARGEST_PAGE)
-    next_page_token: str | None = Field(
-        None, min_length=1, max_length=1_000, pattern=r"^[\x21-\x7e]+$", description="As answered."
-    )
+    limit: _PageSize | None = Field(None, description=f"Default {LARGEST_PAGE}.")
+    cursor: _Token | None = Field(None, description="The answered `next_cursor`.")
+    # Their names here before they had those of every list.
+    page_size: _PageSize | None = Field(None, description="As `limit`.", json_schema_extra=_OLD)
+    next_page_token: _Token | None = Field(None, description="As `cursor`.", json_schema_extra=_OLD)
     include_unavailable: bool = Field(
         False, description="Also voices that your tier does not include, marked as such."
     )
@@ -115,8 +119,8 @@ class VoiceFilter(BaseModel):
             category=self.category,
             language=self.language,
             gender=self.gender,
-            page_size=self.page_size,
-            page_token=self.next_page_token,
+            page_size=self.limit or self.page_size or LARGEST_PAGE,
+            page_token=self.cursor or self.next_page_token,
         )
 
 
@@ -176,49 +180,49 @@ class SettingsChangeBody(BaseModel):
     similarity_boost: _Share | None = None
     style: _Share | None = None
     use_speaker_boost: bool | None = None
-    speed: Annotated[float, Field(ge=0.7, le=1.2)] | None = None
+    speed: Annotated[float, Field(ge=SLOWEST, le=FASTEST)] | None = None
 
 
 @router.get("/voices", summary="The voices that you may use")
 async def list_voices(
     wanted: Annotated[VoiceFilter, Query()],
-    caller: SignedIn,
+    tier: CurrentTier,
     by: ForCaller,
     actions: ServiceActions,
 ) -> VoiceList:
     """What your key reaches and your tier includes, page by page."""
     return VoiceList.of(
         await actions.list_voices(
-            wanted.to_query(), caller.tier, by=by, unavailable_too=wanted.include_unavailable
+            wanted.to_query(), tier, by=by, unavailable_too=wanted.include_unavailable
         )
     )
 
 
 @router.get("/voices/{voice_id}", summary="One voice")
 async def read_voice(
-    voice_id: VoiceIdPath, caller: SignedIn, by: ForCaller, actions: ServiceActions
+    voice_id: VoiceIdPath, tier: CurrentTier, by: ForCaller, actions: ServiceActions
 ) -> OneVoiceBody:
     """A voice that your key reaches and your tier includes."""
-    return OneVoiceBody.of(await actions.read_voice(voice_id, caller.tier, by=by))
+    return OneVoiceBody.of(await actions.read_voice(voice_id, tier, by=by))
 
 
 @router.get("/voices/{voice_id}/settings", summary="How a voice speaks for you")
 async def read_voice_settings(
-    voice_id: VoiceIdPath, caller: SignedIn, by: ForCaller, actions: ServiceActions
+    voice_id: VoiceIdPath, tier: CurrentTier, by: ForCaller, actions: ServiceActions
 ) -> SettingsOverviewBody:
     """What a speech that names no settings is spoken with, and what that follows from."""
-    return SettingsOverviewBody.of(await actions.read_voice_settings(voice_id, caller.tier, by=by))
+    return SettingsOverviewBody.of(await actions.read_voice_settings(voice_id, tier, by=by))
 
 
 @router.patch("/voices/{voice_id}/settings", summary="Say how a voice is to speak for you")
 async def change_voice_settings(
     voice_id: VoiceIdPath,
     body: SettingsChangeBody,
-    caller: SignedIn,
+    tier: CurrentTier,
     by: ForCaller,
     actions: ServiceActions,
 ) -> SettingsOverviewBody:
     """Kept here for your own speeches; at the vendor the voice stays as it is."""
     change = body.model_dump(exclude_unset=True)
-    await actions.change_voice_settings(voice_id, change, caller.tier, by=by)
-    return SettingsOverviewBody.of(await actions.read_voice_settings(voice_id, caller.tier, by=by))
+    await actions.change_voice_settings(voice_id, change, tier, by=by)
+    return SettingsOverviewBody.of(await actions.read_voice_settings(voice_id, tier, by=by))

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
+from typing import Any
 from uuid import UUID
 
 from shared.errors import Conflict, Invalid, LimitReached, NotFound, NotInTier, Unavailable
 from shared.vendors.dropins import ModelNotFound
-from shared.vendors.failures import VendorPlanRequired
+from shared.vendors.failures import VendorFailed, VendorPlanRequired
 
 
 class VoiceNotFound(NotFound):
@@ -189,12 +190,32 @@ class AudioTooLargeForJson(Invalid):
 
 
 class SpeechStopped(Conflict):
-    """The speech was ended early: its key was revoked, or the replica is going down."""
+    """The speech was ended early: its key was revoked, or the replica is going down. `usage` is
+    what it is charged all the same; None for nothing."""
 
     code = "speech_stopped"
 
-    def __init__(self, speech_id: UUID) -> None:
-        super().__init__("The speech was ended before its end.", speech_id=str(speech_id))
+    def __init__(self, speech_id: UUID, usage: Mapping[str, Any] | None) -> None:
+        super().__init__(
+            "The speech was ended before its end.", speech_id=str(speech_id), usage=usage
+        )
+
+
+class SpeechEnded(Conflict):
+    """The speech takes no more words."""
+
+    code = "speech_ended"
+
+    def __init__(self) -> None:
+        super().__init__("This speech has ended.")
+
+
+class SpeechCut(VendorFailed):
+    """The vendor's audio broke off, and what it was asked to say is charged all the same."""
+
+    def __init__(self, provider: str, speech_id: UUID, usage: Mapping[str, Any] | None) -> None:
+        super().__init__(provider)
+        self.facts = {**self.facts, "speech_id": str(speech_id), "usage": usage}
 
 
 class CloningNotInTier(NotInTier):

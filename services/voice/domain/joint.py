@@ -202,13 +202,14 @@ def endless_wav(head: bytes) -> bytes:
     return _wav_of(head, _UNTIL_THE_END, _UNTIL_THE_END)
 
 
-def wav_with_length(audio: bytes | bytearray) -> bytes:
-    """A whole file whose head was written before its length was known."""
-    found = _wav_samples(bytearray(audio[:_LARGEST_HEAD]))
+def wav_with_length(beginning: bytes, size: int) -> bytes:
+    """The beginning of a file of so many bytes, with its head put right if that was written before
+    its length was known; that of any other is left as it is."""
+    found = _wav_samples(bytearray(beginning[:_LARGEST_HEAD])) if beginning[:4] == b"RIFF" else None
     if found is None or found[1] != _UNTIL_THE_END:
-        return bytes(audio)
+        return beginning
     start = found[0]
-    return _wav_of(bytes(audio[:start]), len(audio) - 8, len(audio) - start) + audio[start:]
+    return _wav_of(beginning[:start], size - 8, size - start) + beginning[start:]
 
 
 def _wav_of(head: bytes, file_bytes: int, sample_bytes: int) -> bytes:

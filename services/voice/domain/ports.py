@@ -18,11 +18,11 @@ from services.voice.domain.clone import (
     Sample,
     Upload,
 )
+from services.voice.domain.kept_speech import KeptSpeechesOfUser
 from services.voice.domain.own_settings import OwnSettings, SettingsChange
 from services.voice.domain.piece import Piece
 from services.voice.domain.script import Manner, Script, SettingsWish
 from services.voice.domain.speech import Hold, Settlement, SpeechId, SpeechRecord
-from services.voice.domain.utterance import UtterancesOfUser
 from services.voice.domain.voice import Voice, VoiceId, VoiceSettings
 from services.voice.domain.voice_search import VoicePage, VoiceQuery
 from shared.erasure import ForgottenUsers
@@ -74,6 +74,10 @@ class Speeches(Protocol):
     async def orphans(self, now: datetime, *, most: int) -> Sequence[Hold]: ...
 
     async def earlier(self, user_id: UserId, idempotency_key: str) -> EarlierSpeech | None: ...
+
+    async def forget_keys(self, before: datetime, *, most: int) -> int:
+        """Free some keys of speeches that began before and are over; answers how many."""
+        ...
 
 
 class Traces(Protocol):
@@ -139,6 +143,11 @@ class Clones(Protocol):
         """Those that have been in the making for too long; answers how many."""
         ...
 
+    async def forget_keys(self, before: datetime, *, most: int) -> int:
+        """Free the keys under which voices were asked for before, of those that are made;
+        answers how many."""
+        ...
+
     async def erase(self, user_id: UserId, *, most: int) -> int: ...
 
 
@@ -148,7 +157,7 @@ class UnitOfWork(Protocol):
     @property
     def traces(self) -> Traces: ...
     @property
-    def utterances(self) -> UtterancesOfUser: ...
+    def kept_speeches(self) -> KeptSpeechesOfUser: ...
     @property
     def own_settings(self) -> OwnSettingsOfVoices: ...
     @property

@@ -33,7 +33,7 @@ from services.voice.domain.voice import (
     voice_id_of,
 )
 from shared.model_catalogue import ModelCatalogue
-from shared.tiers import TIERS, Allowance, Tier
+from shared.tiers import TIERS, Allowance, Tier, next_tier
 
 VENDOR = "elevenlabs"
 LONGEST_TEXT = 5_000  # that a live speech is told at once
@@ -95,6 +95,7 @@ class MannerWish:
     settings: SettingsWish = field(default_factory=SettingsWish)
     language_code: str | None = None
     seed: int | None = None
+    extras: Extras | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,7 +106,6 @@ class SpeechOrder(MannerWish):
     with_timestamps: bool = False
     strict_format: bool = False  # rather nothing than another format
     at_once: bool = False  # all of the audio in one document
-    extras: Extras | None = None
 
     @property
     def request_hash(self) -> bytes:
@@ -129,6 +129,7 @@ class Manner:
     settings: VoiceSettings
     language_code: str | None = None
     seed: int | None = None
+    extras: Extras | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,7 +140,6 @@ class Script(Manner):
     is_timed: bool = False
     before: str = ""
     after: str = ""
-    extras: Extras | None = None
 
     @property
     def characters(self) -> int:
@@ -173,7 +173,6 @@ def script_for(order: SpeechOrder, tier: Tier, catalogue: ModelCatalogue) -> Scr
     script = Script(
         text=text,
         is_timed=order.with_timestamps,
-        extras=order.extras,
         **_manner(order, tier, catalogue),
     )
     audio = script.characters * _MOST_SECONDS_PER_CHARACTER * script.format.bytes_per_second
@@ -205,6 +204,7 @@ def _manner(wish: MannerWish, tier: Tier, catalogue: ModelCatalogue) -> dict[str
         "settings": _settings(wish.settings, tier),
         "language_code": wish.language_code,
         "seed": wish.seed,
+        "extras": wish.extras,
     }
 
 
@@ -306,8 +306,9 @@ def _settings(wish: SettingsWish, tier: Tier) -> VoiceSettings:
 
 def smallest_tier_above(tier: Tier, includes: Callable[[Allowance], bool]) -> str | None:
     """The name of the next larger tier that includes it; None when no tier does."""
-    for larger in sorted(TIERS.values(), key=lambda t: t.rank):
+
+    def does(larger: Tier) -> bool:
         allowance = larger.allowance(VENDOR)
-        if larger.rank > tier.rank and allowance is not None and includes(allowance):
-            return larger.name
-    return None
+        return allowance is not None and includes(allowance)
+
+    return next_tier(tier, does)

@@ -9,6 +9,7 @@ from typing import Literal, NewType
 from uuid import UUID
 
 from services.voice.domain.script import VENDOR, Script
+from services.voice.domain.speech_model import speech_model
 from shared.events import Fact
 from shared.events.usage import UsageRecorded
 from shared.ids import EventId, UserId, uuid7
@@ -86,17 +87,19 @@ class SpeechRecord:
 
 
 def used_by(script: Script, vendors_count: int | None) -> Used:
-    """The vendor's own count where it told one, since that is what the user pays there. All of the
-    script counts however much of it was heard: the vendor charges when it is asked."""
+    """The vendor's own count where it told one, since that is what the user pays there, else what
+    its model costs. All of the script counts however much of it was heard: the vendor charges when
+    it is asked."""
     if vendors_count is not None:
         return Used(vendors_count, "provider")
-    return Used(script.characters, "counted")
+    return Used(speech_model(script.model).cost(script.characters), "counted")
 
 
 def settlement_of_lost(hold: Hold) -> Settlement:
     """For a hold whose replica died: what the vendor had been asked for counts."""
     asked = hold.characters if hold.asked_characters is None else hold.asked_characters
-    return Settlement(Outcome.REPLICA_LOST, Used(asked, "counted"))
+    cost = speech_model(hold.model).cost(asked)
+    return Settlement(Outcome.REPLICA_LOST, Used(cost, "counted"))
 
 
 def usage_fact(hold: Hold, settlement: Settlement) -> Fact[UsageRecorded] | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -17,6 +18,11 @@ class SpeechModel:
     longest_text: int = _LONGEST_PART  # in one request
     takes_language: bool = True
     takes_context: bool = False  # what is said before and after
+    credits_per_character: float = 1.0
+
+    def cost(self, characters: int) -> int:
+        """What the vendor charges for so many, where it does not say itself."""
+        return math.ceil(characters * self.credits_per_character)
 
     @property
     def longest_part(self) -> int:
@@ -28,12 +34,16 @@ class SpeechModel:
 _MODELS: Mapping[str, SpeechModel] = MappingProxyType(
     {
         "eleven_multilingual_v2": SpeechModel(10_000, takes_language=False, takes_context=True),
-        "eleven_flash_v2_5": SpeechModel(40_000, takes_context=True),
-        "eleven_turbo_v2_5": SpeechModel(40_000, takes_context=True),
-        "eleven_flash_v2": SpeechModel(30_000, takes_language=False, takes_context=True),
-        "eleven_turbo_v2": SpeechModel(30_000, takes_language=False, takes_context=True),
+        "eleven_flash_v2_5": SpeechModel(40_000, takes_context=True, credits_per_character=0.5),
+        "eleven_turbo_v2_5": SpeechModel(40_000, takes_context=True, credits_per_character=0.5),
+        "eleven_flash_v2": SpeechModel(
+            30_000, takes_language=False, takes_context=True, credits_per_character=0.5
+        ),
+        "eleven_turbo_v2": SpeechModel(
+            30_000, takes_language=False, takes_context=True, credits_per_character=0.5
+        ),
         "eleven_v4": SpeechModel(10_000),
-        "eleven_v4_turbo": SpeechModel(10_000),
+        "eleven_v4_turbo": SpeechModel(10_000, credits_per_character=0.5),
         "eleven_v3": SpeechModel(5_000),
         "eleven_v3_conversational": SpeechModel(5_000),
     }

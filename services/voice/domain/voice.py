@@ -12,6 +12,9 @@ from services.voice.domain.errors import VoiceNotFound
 
 VoiceId = NewType("VoiceId", str)
 
+# The speeds that every way to the vendor takes; some take more.
+SLOWEST, FASTEST = 0.7, 1.2
+
 _VOICE_ID = re.compile(r"[A-Za-z0-9]{1,64}\Z")
 
 

@@ -145,6 +145,7 @@ _BY_WORD: Mapping[str, _Make] = {
     "can_not_use_instant_voice_cloning": _plan,
     "voice_limit_reached": _slots_full,
     "voice_not_found": _voice_gone,
+    "invalid_uid": _not_found,  # an id that is of no voice's form
     "max_character_limit_exceeded": _rejected,
     "unsupported_model": _rejected,
     "model_not_found": _rejected,

@@ -10,8 +10,9 @@ from __future__ import annotations
 import asyncio
 import re
 from base64 import b64decode
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any, Protocol
 from urllib.parse import urlencode
@@ -23,8 +24,10 @@ from websockets.exceptions import ConnectionClosed, ConnectionClosedOK
 from services.voice.domain.piece import Alignment, Piece
 from services.voice.domain.ports import LiveVoice
 from services.voice.domain.script import VENDOR, Manner
+from services.voice.domain.voice import FASTEST, SLOWEST
 from services.voice.providers.elevenlabs import request_id_in, settings_body
 from services.voice.providers.elevenlabs_errors import failure_of, failure_of_word
+from shared.background import running_beside
 from shared.clients.egress import (
     Egress,
     VendorConnectionLost,
@@ -36,6 +39,8 @@ from shared.vendors.failures import VendorFailed
 
 # The vendor closes a line on which nothing is said for so long; its own most.
 _INACTIVITY_SECONDS = 180
+# That of the newer models it closes after 20 s, unless it is told to wait on; so it is for as long.
+_KEEP_ALIVE_SECONDS = 10.0
 _DIALOGUE_MODEL = re.compile(r"eleven_v[3-9]")
 _END = Piece(b"")
 
@@ -55,7 +60,8 @@ class ElevenLabsLive:
             async with self._egress.socket(VENDOR, path, by=by) as connection:
                 line = _Line(connection, wire, self._silence.total_seconds())
                 await line.open()
-                yield line
+                async with running_beside(*line.upkeep()):
+                    yield line
         except VendorSocketRefused as refused:
             raise failure_of(
                 refused.status, _json(refused.body), refused.headers, path
@@ -76,6 +82,10 @@ class _Wire(Protocol):
     def first(self) -> dict[str, Any]: ...
     def words(self, text: str) -> tuple[dict[str, Any], ...]: ...
     def last(self) -> tuple[dict[str, Any], ...]: ...
+    def waiting(self) -> dict[str, Any] | None:
+        """What has to be said while there is nothing to say; None for nothing."""
+        ...
+
     def is_final(self, message: Mapping[str, Any]) -> bool: ...
     def alignment(self, message: Mapping[str, Any]) -> Alignment | None: ...
 
@@ -92,6 +102,7 @@ class _Line:
         self._owes = False
         self._is_finished = False
         self._is_over = False
+        self._last_said = asyncio.get_running_loop().time()
         self._patience: asyncio.Timeout | None = None
         response = connection.response
         self.request_id = None if response is None else request_id_in(headers_of(response))
@@ -99,7 +110,13 @@ class _Line:
     async def open(self) -> None:
         await self._send(self._wire.first())
 
+    def upkeep(self) -> Sequence[Coroutine[Any, Any, None]]:
+        """What goes on while the line is open."""
+        waiting = self._wire.waiting()
+        return [] if waiting is None else [self._keep_open(waiting)]
+
     async def say(self, text: str) -> None:
+        self._last_said = asyncio.get_running_loop().time()
         self._await_audio()
         await self._send(*self._wire.words(text))
 
@@ -119,6 +136,15 @@ class _Line:
                 self._owes = self._is_finished
                 return Piece(_decoded(audio), self._wire.alignment(message))
         return _END
+
+    async def _keep_open(self, waiting: Mapping[str, Any]) -> None:
+        with suppress(VendorFailed):  # who reads will hear of it
+            while True:
+                await asyncio.sleep(_KEEP_ALIVE_SECONDS)
+                silent = asyncio.get_running_loop().time() - self._last_said
+                if self._is_finished or silent >= _INACTIVITY_SECONDS:
+                    return
+                await self._send(waiting)
 
     def _await_audio(self) -> None:
         self._owes = True
@@ -157,16 +183,24 @@ class _StreamInput:
         self._manner = manner
 
     def path(self) -> str:
-        return f"/v1/text-to-speech/{self._manner.voice_id}/stream-input?{_query(self._manner)}"
+        query = _query(self._manner, inactivity_timeout=_INACTIVITY_SECONDS)
+        return f"/v1/text-to-speech/{self._manner.voice_id}/stream-input?{query}"
 
     def first(self) -> dict[str, Any]:
-        return {"text": " ", "voice_settings": settings_body(self._manner.settings)}
+        settings = self._manner.settings
+        if settings.speed is not None:
+            # Beyond these the socket closes, though other ways to the vendor take more.
+            settings = replace(settings, speed=min(max(settings.speed, SLOWEST), FASTEST))
+        return {"text": " ", "voice_settings": settings_body(settings)}
 
     def words(self, text: str) -> tuple[dict[str, Any], ...]:
         return ({"text": f"{text} ", "flush": True},)
 
     def last(self) -> tuple[dict[str, Any], ...]:
         return ({"text": ""},)
+
+    def waiting(self) -> dict[str, Any] | None:
+        return None  # its patience is asked for in the address
 
     def is_final(self, message: Mapping[str, Any]) -> bool:
         return message.get("isFinal") is True
@@ -199,7 +233,8 @@ class _Dialogue:
     def first(self) -> dict[str, Any]:
         return {
             "voices": [self._manner.voice_id],
-            "voice_settings": settings_body(self._manner.settings),
+            # The one setting that these models take here.
+            "voice_settings": {"stability": self._manner.settings.stability},
         }
 
     def words(self, text: str) -> tuple[dict[str, Any], ...]:
@@ -209,6 +244,9 @@ class _Dialogue:
     def last(self) -> tuple[dict[str, Any], ...]:
         return ({"close_socket": True},)
 
+    def waiting(self) -> dict[str, Any] | None:
+        return {"keep_alive": True}
+
     def is_final(self, message: Mapping[str, Any]) -> bool:
         return message.get("is_final") is True
 
@@ -216,16 +254,18 @@ class _Dialogue:
         return alignment_in_seconds(message.get("alignment"))
 
 
-def _query(manner: Manner) -> str:
+def _query(manner: Manner, **more: Any) -> str:
     asked = {
         "model_id": manner.model,
         "output_format": manner.format.name,
-        "inactivity_timeout": _INACTIVITY_SECONDS,
         "sync_alignment": "true",
         "language_code": manner.language_code,
         "seed": manner.seed,
+        **more,
     }
-    return urlencode({name: value for name, value in asked.items() if value is not None})
+    query = urlencode({name: value for name, value in asked.items() if value is not None})
+    extras = manner.extras.query if manner.extras is not None else ""
+    return f"{query}&{extras}" if extras else query
 
 
 def alignment_in_seconds(wire: Any) -> Alignment | None:

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from datetime import datetime
+from functools import partial
 from uuid import UUID
 
 from services.voice.domain.script import VENDOR, speech_allowance
 from shared.ids import UserId
 from shared.limit_state import LimitState
-from shared.limits.admission import Admissions, Window, minute_window, month_window
+from shared.limits.admission import (
+    Admissions,
+    Window,
+    WindowState,
+    minute_window,
+    month_window,
+)
 from shared.limits.tier_admission import ValkeyReservation, admit_by_tier, limit_states
 from shared.tiers import Tier
 
@@ -37,11 +45,20 @@ class VoiceReservation:
         await self._place.settle([(window, characters) for window in windows])
 
 
-class ValkeyAdmission:
-    """Requests a minute and characters a month, as the tier grants them."""
+ChargedSince = Callable[[UserId, datetime], Awaitable[int]]
+"""How many characters a user was charged since a moment."""
 
-    def __init__(self, admissions: Admissions) -> None:
+
+class ValkeyAdmission:
+    """Requests a minute and characters a month, as the tier grants them.
+
+    The month's counter only mirrors what the database knows, so that a Valkey which lost it gives
+    nobody a second month.
+    """
+
+    def __init__(self, admissions: Admissions, charged_since: ChargedSince) -> None:
         self._admissions = admissions
+        self._charged_since = charged_since
 
     async def admit(
         self, user_id: UserId, tier: Tier, characters: int, *, now: datetime, reservation: UUID
@@ -56,7 +73,7 @@ class ValkeyAdmission:
     ) -> VoiceReservation:
         """As `admit`, without another request."""
         windows = _character_windows(tier, characters, now)
-        return await self._admit(user_id, tier, windows, now, reservation)
+        return await self._admit(user_id, tier, windows, now, reservation, is_request=False)
 
     async def _admit(
         self,
@@ -65,15 +82,32 @@ class ValkeyAdmission:
         windows: Sequence[Window],
         now: datetime,
         reservation: UUID,
+        *,
+        is_request: bool = True,
     ) -> VoiceReservation:
         place = await admit_by_tier(
-            self._admissions, user_id, tier, VENDOR, windows, now=now, reservation=reservation
+            self._admissions,
+            user_id,
+            tier,
+            VENDOR,
+            windows,
+            now=now,
+            reservation=reservation,
+            is_request=is_request,
+            spent=partial(self._charged_since, user_id, month_of(now)),
         )
         return VoiceReservation(place, tier, now)
 
     async def states(self, user_id: UserId, tier: Tier, *, now: datetime) -> Sequence[LimitState]:
         windows = _request_windows(tier, now) + _character_windows(tier, 0, now)
-        return limit_states(await self._admissions.standing(str(user_id), windows))
+        states = list(await self._admissions.standing(str(user_id), windows))
+        counted = {state.window.name for state in states}
+        states += [
+            WindowState(window, await self._charged_since(user_id, month_of(now)))
+            for window in windows
+            if window.name not in counted
+        ]
+        return limit_states(states)
 
     async def tier_told_of(self, user_id: UserId) -> str | None:
         return await self._admissions.tier_told_of(str(user_id))
@@ -87,4 +121,11 @@ def _request_windows(tier: Tier, now: datetime) -> list[Window]:
 def _character_windows(tier: Tier, characters: int, now: datetime) -> list[Window]:
     most = speech_allowance(tier).characters_per_month
     name = f"{VENDOR}.characters_per_month"
-    return [] if most is None else [month_window(name, most, now, characters)]
+    if most is None:
+        return []
+    return [replace(month_window(name, most, now, characters), seeded=True)]
+
+
+def month_of(now: datetime) -> datetime:
+    """Where the UTC month begins that it lies in."""
+    return month_window("", 0, now).starts_at

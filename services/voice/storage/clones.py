@@ -39,6 +39,15 @@ delete from cloned_voice where id in (
     select id from cloned_voice where state = 'making' and created_at < $1 limit $2
 )
 """
+# What has a key has an index of its own, in which there is one day.
+_FORGET_KEYS = """
+update cloned_voice set idempotency_key = null, request_hash = null
+where id in (
+    select id from cloned_voice
+    where idempotency_key is not null and created_at < $1 and state <> 'making'
+    limit $2 for update skip locked
+)
+"""
 _ERASE = """
 delete from cloned_voice where id in (select id from cloned_voice where user_id = $1 limit $2)
 """
@@ -85,6 +94,9 @@ class SqlClones:
 
     async def forget_lost(self, begun_before: datetime, *, most: int) -> int:
         return erased(await self._connection.execute(_FORGET_LOST, begun_before, most))
+
+    async def forget_keys(self, before: datetime, *, most: int) -> int:
+        return erased(await self._connection.execute(_FORGET_KEYS, before, most))
 
     async def erase(self, user_id: UserId, *, most: int) -> int:
         return erased(await self._connection.execute(_ERASE, user_id, most))

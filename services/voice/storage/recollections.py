@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from datetime import datetime
 
+from services.voice.domain.kept_speech import Address, Recollection
 from services.voice.domain.script import SettingsWish
-from services.voice.domain.utterance import Address, Recollection
 from services.voice.domain.voice import VoiceId
 from shared.db.database import Database
 from shared.ids import UserId

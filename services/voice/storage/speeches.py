@@ -8,6 +8,7 @@ from datetime import datetime
 from services.voice.domain.ports import EarlierSpeech
 from services.voice.domain.speech import Hold, Settlement, SpeechId
 from shared.db.database import Database, Row
+from shared.db.forgotten import erased
 from shared.events import Fact
 from shared.events.usage import UsageRecorded
 from shared.ids import EventId, UserId
@@ -62,6 +63,22 @@ order by lease_expires_at limit $2
 
 _EARLIER = """
 select id, request_hash, outcome from speech where user_id = $1 and idempotency_key = $2
+"""
+
+# What has a key has an index of its own, in which there is one day.
+_FORGET_KEYS = """
+update speech set idempotency_key = null, request_hash = null
+where id in (
+    select id from speech
+    where idempotency_key is not null and created_at < $1 and state = 'settled'
+    limit $2 for update skip locked
+)
+"""
+
+# Also of the engine on our own machine, whose characters are those of the tier as well.
+_CHARGED = """
+select coalesce(sum(charged_characters), 0)::bigint as charged from speech
+where user_id = $1 and created_at >= $2
 """
 
 
@@ -135,6 +152,15 @@ class SqlSpeeches:
             request_hash=bytes(row["request_hash"]),
             outcome=row["outcome"],
         )
+
+    async def forget_keys(self, before: datetime, *, most: int) -> int:
+        return erased(await self._database.execute(_FORGET_KEYS, before, most))
+
+    async def charged_since(self, user_id: UserId, since: datetime) -> int:
+        """How many characters the user was charged for speeches that began then or later."""
+        row = await self._database.fetchrow(_CHARGED, user_id, since)
+        assert row is not None
+        return int(row["charged"])
 
 
 def _hold_from_row(row: Row) -> Hold:

@@ -14,6 +14,12 @@ async def settle_orphans(actions: Actions) -> None:
     await actions.settle_orphans()
 
 
+@listen.every(timedelta(minutes=10))
+async def forget_keys(actions: Actions) -> None:
+    """Free idempotency keys a day after their use."""
+    await actions.forget_keys()
+
+
 @listen.every(timedelta(minutes=5))
 async def forget_lost_clones(actions: Actions) -> None:
     """Let go of voices whose making nobody saw to its end."""
@@ -35,4 +41,4 @@ async def watch_forgotten_users(actions: Actions) -> None:
 @listen.every(timedelta(hours=1))
 async def drop_old_utterances(actions: Actions) -> None:
     """Let go the audio that is kept to be said again, once it is old."""
-    await actions.spoken_before.drop_old()
+    await actions.drop_old_speech()

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
-from dataclasses import dataclass
-from datetime import timedelta
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from email.message import EmailMessage
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,8 @@ from uuid import UUID, uuid4
 import httpx
 import pytest
 
+from services.auth.actions.disable_account import DisableAccount, EnableAccount
+from services.auth.actions.forget_expired import ForgetExpired
 from services.auth.actions.send_mails import MailOutcome
 from services.auth.domain.mail import Mail, MailKind, UnreadableMail
 from services.auth.domain.mailed_proof import MailedProof, ProofPurpose, ProofToken
@@ -28,18 +30,25 @@ from shared.clock import SystemClock
 from shared.db.database import Database
 from shared.events import Fact
 from shared.events.mail import MailQueued
+from shared.limits.admission import Admissions, open_cache
 from shared.messaging import batch as batches
 from shared.messaging.consumer import Consumer
+from shared.tiers import NO_TIER
 from tests.support.auth import (
+    NOON,
     PASSWORD,
     Account,
     HeldKeys,
     RunningAuth,
+    StoppedClock,
+    a_user,
     running_auth,
     some_signing_keys,
 )
 from tests.support.auth_mails import mails_to, text_of, token_in
+from tests.support.auth_personal_tokens import a_personal_token
 
+NewWork = Callable[[], SqlWork]
 NEW = "eleven geese cross a bridge"
 
 
@@ -111,7 +120,7 @@ async def test_the_owner_of_a_taken_address_gets_a_mail_and_the_stranger_the_sam
     assert answer.status_code == 201
     fresh = await town.auth.register()
     stranger, new = answer.json()["user"], fresh.json()["user"]
-    changing = ("id", "email", "username", "created_at")
+    changing = ("id", "email", "username", "created_at", "updated_at")
     assert {**stranger, **dict.fromkeys(changing)} == {**new, **dict.fromkeys(changing)}
     mail = (await town.mails(owner.email))[-1]
     assert mail["Subject"] == "You have an account already"
@@ -333,6 +342,23 @@ async def test_a_mail_whose_key_is_gone_can_not_be_claimed(database: Database, n
         await work.mails.remove(mail.id)
 
 
+async def test_a_mail_of_a_newer_release_waits_for_who_knows_its_kind(
+    database: Database, news: News
+) -> None:
+    now = SystemClock().now()
+    mail = Mail.make(MailKind.REFRESH_REUSED, EmailAddress("ada@example.com"), now)
+    async with SqlWork(database, news, HeldKeys(some_signing_keys())) as work:
+        await work.mails.add(mail)
+    await database.execute("update outgoing_mail set kind = 'newer' where id = $1", mail.id)
+    later = now + timedelta(minutes=5)
+    async with SqlWork(database, news, HeldKeys(some_signing_keys())) as work:
+        assert await work.mails.claim(mail.id, now, until=later) is None
+    # It does not stand in the way of others either.
+    [row] = await database.fetch("select due_at from outgoing_mail where id = $1", mail.id)
+    assert row["due_at"] == later
+    await database.execute("delete from outgoing_mail where id = $1", mail.id)
+
+
 async def test_proofs_are_kept_and_forgotten(town: Town, database: Database, news: News) -> None:
     account = await town.auth.account()
     now = SystemClock().now()
@@ -350,7 +376,7 @@ async def test_proofs_are_kept_and_forgotten(town: Town, database: Database, new
         assert await work.mailed_proofs.find(new.hash, purposes, now) is not None
         assert await work.mailed_proofs.newest_at(user.id, ProofPurpose.RESET_PASSWORD) == now
         assert await work.mailed_proofs.forget_before(now, most=1000) >= 1
-        await work.mailed_proofs.void(user.id, ProofPurpose.RESET_PASSWORD, now)
+        await work.mailed_proofs.void(user.id, {ProofPurpose.RESET_PASSWORD}, now)
         assert await work.mailed_proofs.take(new.hash, purposes, now) is None
 
 
@@ -362,3 +388,63 @@ async def test_a_breached_list_that_can_not_be_used_stops_the_start(
             database_url, tmp_path, breached_passwords_file=tmp_path / "missing"
         ):
             pass
+
+
+async def test_a_lock_from_the_console_ends_everything_at_once(
+    auth: RunningAuth, new_work: NewWork, cache_url: str
+) -> None:
+    account = await auth.account()
+    issued = await auth.client.post(
+        "/auth/tokens",
+        json={"name": "a tool", "scopes": ["chat"], "expires_in_days": 30},
+        headers=account.headers,
+    )
+    token = {"authorization": f"Bearer {issued.json()['token']}"}
+    door = "/internal/personal-tokens/exchange"
+    assert (await auth.internal.get(door, headers=token)).status_code == 200
+    await DisableAccount(new_work, SystemClock())(account.username)
+    renamed = await auth.client.patch(
+        "/auth/me", json={"username": f"{account.username}x"}, headers=account.headers
+    )
+    assert (renamed.status_code, renamed.json()["code"]) == (401, "session_ended")
+    assert (await auth.refresh(account.refresh_token)).json()["code"] == "refresh_refused"
+    refused = await auth.login(account.email)
+    assert (refused.status_code, refused.json()["code"]) == (403, "account_inactive")
+    assert (await auth.internal.get(door, headers=token)).status_code == 401
+    # Nor does admission let anybody in, whatever an access token claims.
+    async with open_cache(cache_url) as cache:
+        admissions = Admissions(cache)
+        assert await admissions.tier_told_of(str(account.id)) == NO_TIER
+        await EnableAccount(new_work, SystemClock())(account.username)
+        assert await admissions.tier_told_of(str(account.id)) == "free"
+    assert (await auth.login(account.email)).status_code == 200
+    assert (await auth.internal.get(door, headers=token)).status_code == 200
+
+
+async def test_a_lock_that_is_repeated_is_told_anew(new_work: NewWork, database: Database) -> None:
+    user = a_user(f"u{uuid4().hex[:12]}", password="of nobody")
+    token, _ = a_personal_token(user, at=NOON)
+    async with new_work() as work:
+        await work.users.add(user)
+        await work.personal_tokens.add(token)
+    for hours in (0, 1):
+        clock = StoppedClock(NOON + timedelta(hours=hours))
+        await DisableAccount(new_work, clock)(user.username.text)
+        [row] = await database.fetch(
+            "select ended_at from ended_credential where id = $1", token.id
+        )
+        assert row["ended_at"] == clock.now()
+
+
+async def test_a_forgotten_account_is_told_of(new_work: NewWork, database: Database) -> None:
+    opened = datetime(2000, 1, 1, tzinfo=UTC)
+    user = replace(a_user(f"u{uuid4().hex[:12]}"), created_at=opened)
+    async with new_work() as work:
+        await work.users.add(user)
+    await ForgetExpired(new_work, StoppedClock(opened + timedelta(days=8)))()
+    assert await database.fetch("select 1 from user_account where id = $1", user.id) == []
+    [erasure] = await database.fetch("select id from erasure where user_id = $1", user.id)
+    told = await database.fetch(
+        "select 1 from outbox where envelope->'data'->>'erasure_id' = $1", str(erasure["id"])
+    )
+    assert len(told) == 1

@@ -17,7 +17,7 @@ from tests.support.tokens import AUDIENCE, ISSUER, identity_of
 NEW_PASSWORD = "eleven geese cross a bridge"
 USER_FIELDS = {
     *("id", "email", "username", "tier", "is_active", "email_verified", "organisation"),
-    *("organisation_role", "role", "created_at"),
+    *("organisation_role", "role", "created_at", "updated_at"),
 }
 
 

@@ -89,7 +89,7 @@ def _comparable(body: Any) -> Any:
     """Without what is the sender's own, or other each time."""
     if not isinstance(body, dict):
         return body
-    own = {"id", "email", "username", "created_at", "request_id"}
+    own = {"id", "email", "username", "created_at", "updated_at", "request_id"}
     return {name: name if name in own else _comparable(value) for name, value in body.items()}
 
 

@@ -18,8 +18,8 @@ from services.auth.actions.forget_user import ForgetUser
 from services.auth.actions.note_forgotten import Forgotten, NoteForgotten
 from services.auth.actions.remind_services import RemindServices
 from services.auth.domain.erasure import SERVICES, Erasure, Receipt
-from services.auth.domain.errors import ExportUnavailable
-from services.auth.providers.account_collector import PeerCollector
+from services.auth.domain.errors import ExportUnavailable, TooManyExports
+from services.auth.providers.account_collector import CollectedParts, PeerCollector
 from services.auth.storage.unit_of_work import SqlWork
 from shared.clock import SystemClock
 from shared.db.database import Database
@@ -262,6 +262,74 @@ async def test_one_service_in_trouble_means_no_export_at_all(
         with pytest.raises(ExportUnavailable) as refused:
             await collector.collect(UserId(uuid4()), own(), at=NOW)
     assert refused.value.facts == {"service": culprit}
+
+
+async def test_who_would_wait_too_long_for_an_export_is_told_so(
+    auth: RunningAuth, services: PeerServices
+) -> None:
+    services.broken["chat"] = "stalls"
+    async with collecting(
+        auth, services, patience_seconds=1.0, longest_wait_seconds=0.1
+    ) as collector:
+
+        async def one() -> None:
+            collected = await collector.collect(UserId(uuid4()), own(), at=NOW)
+            assert [chunk async for chunk in collected.chunks()]
+
+        results = await asyncio.gather(*(one() for _ in range(6)), return_exceptions=True)
+        assert sum(isinstance(result, TooManyExports) for result in results) == 2
+        services.broken.clear()
+        await one()
+
+
+async def test_a_document_takes_a_place_until_it_was_read_or_let_go_of(
+    auth: RunningAuth, services: PeerServices
+) -> None:
+    async with collecting(auth, services) as collector:
+
+        async def one(user_id: UserId) -> CollectedParts:
+            return await collector.collect(user_id, own(), at=NOW)
+
+        documents = [await one(UserId(uuid4())) for _ in range(16)]
+        with pytest.raises(TooManyExports):
+            await one(UserId(uuid4()))
+        # One is read, one never was begun, one is left in the middle.
+        assert [chunk async for chunk in documents[0].chunks()]
+        del documents[1]
+        reading = documents[1].chunks()
+        await anext(reading)
+        await reading.aclose()  # type: ignore[attr-defined] # it is a generator
+        documents += [await one(UserId(uuid4())) for _ in range(3)]
+        with pytest.raises(TooManyExports):
+            await one(UserId(uuid4()))
+
+
+async def test_one_user_leaves_room_for_others(auth: RunningAuth, services: PeerServices) -> None:
+    ada, grace = UserId(uuid4()), UserId(uuid4())
+    async with collecting(auth, services) as collector:
+        kept = [await collector.collect(ada, own(), at=NOW) for _ in range(2)]
+        with pytest.raises(TooManyExports):
+            await collector.collect(ada, own(), at=NOW)
+        kept.append(await collector.collect(grace, own(), at=NOW))
+        services.broken["chat"] = "fails"
+        for _ in range(3):
+            with pytest.raises(ExportUnavailable):
+                await collector.collect(grace, own(), at=NOW)
+        services.broken.clear()
+        kept.append(await collector.collect(grace, own(), at=NOW))
+
+
+async def test_what_auth_keeps_itself_must_come_in_time_too(
+    auth: RunningAuth, services: PeerServices
+) -> None:
+    async def never() -> AsyncIterator[bytes]:
+        await asyncio.sleep(10)
+        yield b""
+
+    async with collecting(auth, services, patience_seconds=0.3) as collector:
+        with pytest.raises(ExportUnavailable) as refused:
+            await collector.collect(UserId(uuid4()), never(), at=NOW)
+    assert refused.value.facts == {"service": "auth"}
 
 
 async def test_a_service_whose_address_is_unknown_or_dead_is_named(

@@ -43,6 +43,8 @@ async def strict(
         tmp_path_factory.mktemp("strict"),
         cache_url=cache_url,
         login_failures_network=8,
+        registrations_network=6,
+        resets_network=6,
     ) as running:
         yield running
 
@@ -192,3 +194,28 @@ async def test_who_holds_a_subject_counts_alone(new_work: NewWork) -> None:
         kept = await work.login_failures.of(subject)
     blocked_until = NOON + LIMIT.first_delay
     assert kept == Failures(5, blocked_until + LIMIT.window, blocked_until)
+
+
+@pytest.mark.parametrize(
+    ("path", "served", "address"),
+    [("/auth/register", 201, "198.51.100.61"), ("/auth/password/forgot", 202, "198.51.100.62")],
+)
+async def test_of_many_who_ask_at_once_so_many_are_served(
+    strict: RunningAuth, database: Database, path: str, served: int, address: str
+) -> None:
+    async def ask() -> httpx.Response:
+        name = f"u{uuid4().hex[:12]}"
+        body = {"email": f"{name}@example.com"}
+        if path == "/auth/register":
+            body |= {"username": name, "password": PASSWORD}
+        return await strict.client.post(path, json=body, headers={ADDRESS: address})
+
+    answers = await asyncio.gather(*(ask() for _ in range(10)))
+    assert Counter(answer.status_code for answer in answers) == {served: 6, 429: 4}
+    for answer in answers:
+        if answer.status_code == 429:
+            assert 3500 < int(answer.headers["retry-after"]) <= 3601
+    # The next hour is as good as the first, however many were refused.
+    await database.execute("update login_failure set window_ends_at = now()")
+    answers = await asyncio.gather(*(ask() for _ in range(8)))
+    assert Counter(answer.status_code for answer in answers) == {served: 6, 429: 2}

@@ -18,6 +18,7 @@ from services.auth.storage.unit_of_work import News, SqlWork
 from shared.clients.auth import AuthOrganisations
 from shared.db.database import Database
 from shared.errors import DependencyUnavailable
+from shared.http.pages import cursor_of
 from shared.ids import UserId
 from tests.support.auth import Account, RunningAuth
 from tests.support.tokens import identity_of
@@ -27,6 +28,7 @@ ORGANISATION_FIELDS = {
     *("created_at", "updated_at"),
 }
 MEMBER_FIELDS = {"user_id", "username", "email", "role", "seated", "joined_at"}
+_NO_MOMENT = "0001-01-01T00:00:00+14:00"  # well-formed, and before all time in UTC
 INVITATION_FIELDS = {"id", "email", "role", "invited_by", "created_at", "expires_at"}
 
 
@@ -243,7 +245,13 @@ async def test_members_are_listed_page_by_page(door: Door) -> None:
         cursor = f"&cursor={page['next_cursor']}"
     assert seen == [str(person.id) for person in people]
     assert page["next_cursor"] is None
-    for bad in ("x", "é", "AAAA", "MjAyNi0wMS0wMVQwMDowMDowMB94"):
+    for bad in (
+        "x",
+        "é",
+        "AAAA",
+        "MjAyNi0wMS0wMVQwMDowMDowMB94",
+        cursor_of(_NO_MOMENT, UUID(int=7)),
+    ):
         answer = await door.call(ada, "GET", f"organisations/{firm}/members?cursor={bad}")
         assert code_of(answer) == (422, "bad_cursor")
         answer = await door.call(ada, "GET", f"organisations/{firm}/invitations?cursor={bad}")

@@ -101,6 +101,7 @@ async def test_an_address_may_be_claimed_by_many_and_proven_by_one(new_work: New
     login = LoginName.parse(email.text)
     async with new_work() as work:
         assert await work.users.named(login) == claims[-1]
+        assert await work.users.claiming(email, most=3) == claims[:0:-1]
 
     async def prove(user: User) -> User:
         proven = replace(user, email_verified=True)

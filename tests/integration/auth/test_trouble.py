@@ -184,7 +184,9 @@ async def test_a_hundred_sign_ins_at_once_are_bounded_and_block_nobody(
     settings = {"argon2_passes": 2, "argon2_memory_kib": 19_456, "passwords_waiting": 30}
     async with running_auth(database_url, tmp_path, **settings) as auth:
         user = (await auth.register()).json()["user"]
-        flood = asyncio.gather(*(auth.login(user["email"], PASSWORD) for _ in range(100)))
+        flood = asyncio.gather(
+            *(auth.login(user["email"], PASSWORD, address=f"192.0.2.{n % 50}") for n in range(100))
+        )
         slowest, asked = 0.0, 0
         while not flood.done():
             began = time.monotonic()

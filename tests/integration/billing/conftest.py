@@ -16,7 +16,7 @@ from services.billing.providers.list_prices import PublicPrices
 from services.billing.settings import Settings
 from services.billing.storage.unit_of_work import SqlWork
 from services.billing.tasks import listen
-from services.billing.wiring import put_together
+from services.billing.wiring import build_actions
 from shared.db.database import Database, open_database
 from shared.db.migrations import upgrade
 from shared.events import Fact
@@ -58,7 +58,7 @@ def work(database: Database) -> NewUnitOfWork:
 @pytest.fixture
 def actions(work: NewUnitOfWork, clock: StoppedClock, settings: Callable[..., Settings]) -> Actions:
     """Billing's verbs on a fresh database, under a stopped clock."""
-    return put_together(
+    return build_actions(
         work,
         list_prices=PublicPrices(),
         counters=FixedCounters({}),

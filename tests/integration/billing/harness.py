@@ -16,7 +16,7 @@ from services.billing.app import create_app
 from services.billing.providers.list_prices import PublicPrices
 from services.billing.settings import Settings
 from services.billing.storage.unit_of_work import SqlWork
-from services.billing.wiring import put_together
+from services.billing.wiring import build_actions
 from shared.clock import SystemClock
 from shared.db import outbox
 from shared.db.database import Database, open_database
@@ -70,7 +70,7 @@ class Billing:
     settings: Settings
 
     async def record(self, *facts: Fact[UsageRecorded]) -> None:
-        await put_together(
+        await build_actions(
             lambda: SqlWork(self.database),
             list_prices=PublicPrices(),
             counters=FixedCounters({}),
@@ -86,7 +86,7 @@ class Billing:
     async def send(
         self, method: str, path: str, user: UUID, *, role: str = "member", **options: Any
     ) -> httpx.Response:
-        headers = self.mint.headers(user, role=role)
+        headers = self.mint.headers(user, role=role) | options.pop("headers", {})
         return await self.public.request(method, f"/billing/{path}", headers=headers, **options)
 
 

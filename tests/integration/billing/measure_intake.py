@@ -23,7 +23,7 @@ from services.billing.providers.list_prices import PublicPrices
 from services.billing.settings import Settings
 from services.billing.storage.unit_of_work import SqlWork
 from services.billing.tasks import listen
-from services.billing.wiring import put_together
+from services.billing.wiring import build_actions
 from shared.clock import SystemClock
 from shared.db.database import Database, open_database
 from shared.db.migrations import upgrade
@@ -75,7 +75,7 @@ async def measure(url: str, rows: int) -> None:
     settings = Settings.model_construct(database_url=SecretStr(url), gap_patience_seconds=15)
     users = [uuid4() for _ in range(1000)]
     async with open_database(url, connections=4, application="measure") as database:
-        actions = put_together(
+        actions = build_actions(
             lambda: SqlWork(database),
             list_prices=PublicPrices(),
             counters=FixedCounters({}),

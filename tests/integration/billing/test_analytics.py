@@ -33,7 +33,7 @@ from services.billing.domain.subscription import Holder
 from services.billing.providers.list_prices import PublicPrices
 from services.billing.settings import Settings
 from services.billing.storage.analytics import SqlAnalytics
-from services.billing.wiring import put_together
+from services.billing.wiring import build_actions
 from shared.db.database import Database
 from shared.ids import UserId, uuid7
 from tests.integration.billing.harness import Billing
@@ -65,7 +65,7 @@ class _Everybody(FixedOrganisations):
 
 def a_life(work: NewUnitOfWork, database: Database, settings: Callable[..., Settings]) -> Life:
     clock = StoppedClock(BEGINS)
-    actions = put_together(
+    actions = build_actions(
         work,
         list_prices=PublicPrices(),
         counters=FixedCounters({}),
@@ -449,7 +449,7 @@ async def test_a_spreadsheet_runs_nothing_of_a_file(
 async def _catch_up(billing: Billing) -> None:
     from services.billing.storage.unit_of_work import SqlWork
 
-    actions = put_together(
+    actions = build_actions(
         lambda: SqlWork(billing.database),
         list_prices=PublicPrices(),
         counters=FixedCounters({}),

@@ -63,6 +63,7 @@ PATHS = [
     ("POST", "admin/plan-prices"),
     ("GET", "admin/subscriptions/past-due"),
     ("GET", "admin/payments/unused"),
+    ("POST", "admin/payments"),
     ("POST", f"admin/payments/{NOBODYS}/paid"),
     ("POST", "admin/prices"),
     ("PUT", f"admin/subscriptions/{NOBODYS}"),

@@ -17,7 +17,8 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from services.billing.actions import Actions
-from services.billing.domain.closing import Month
+from services.billing.actions.close_period import findings_of
+from services.billing.domain.closing import NOT_HEARD, Finding, Month
 from services.billing.domain.correction import Deltas
 from services.billing.domain.errors import (
     BadMonth,
@@ -131,6 +132,23 @@ async def test_an_hour_that_is_over_is_told_and_agrees(
     assert await actions.compare_manifests() == 0
     state = await actions.reconcile()
     assert [(h.producer, h.matched, h.mismatched) for h in state.hours] == [("chat", 23, 0)]
+
+
+async def test_after_days_away_every_hour_since_the_last_one_is_told(road: Road) -> None:
+    await road.tell("announce_usage")
+    first = await road.tell()
+    # As if all that had been told forty hours earlier.
+    for table in ("outbox", "outbox_sent"):
+        await road.producer.database.execute(
+            f"update {table} set envelope = jsonb_set(envelope, '{{data,hour}}', to_jsonb("
+            "(envelope -> 'data' ->> 'hour')::timestamptz - interval '40 hours'))"
+            " where envelope -> 'data' ->> 'hour' is not null"
+        )
+    told = sorted(datetime.fromisoformat(event["hour"]) for event in await road.tell())
+    last = max(datetime.fromisoformat(event["hour"]) for event in first) - timedelta(hours=40)
+    assert told == [last + timedelta(hours=number) for number in range(1, len(told) + 1)]
+    assert len(told) in (40, 41)  # the clock goes on
+    assert await road.tell() == []
 
 
 async def test_what_was_lost_shows_in_its_hour_and_is_made_good_by_a_replay(
@@ -268,6 +286,75 @@ async def heard_after_the_month(work: NewUnitOfWork) -> None:
             "update usage_stream set last_manifest_at = $1",
             MONTH.period.ends + timedelta(minutes=1),
         )
+        await connection.execute(
+            "insert into usage_manifest (producer, epoch, stream, hour, announced, announced_at)"
+            " select producer, epoch, stream, $1, $2, now() from usage_stream"
+            " on conflict do nothing",
+            MONTH.period.ends - timedelta(hours=1),
+            {"events": 0},
+        )
+
+
+async def test_a_word_that_was_said_before_the_months_end_closes_no_month(
+    actions: Actions, work: NewUnitOfWork, after: StoppedClock
+) -> None:
+    ends = THIS_HOUR.replace(day=1, hour=0)
+    month = Month((ends - timedelta(days=1)).date().replace(day=1))
+    first, other = uuid4(), uuid4()
+
+    def said(at: datetime, epoch: UUID) -> Fact[UsageManifest]:
+        manifest = UsageManifest(producer="chat", stream=USAGE, epoch=epoch, last_sequence=0)
+        return Fact(event=manifest, subject=UUID(int=0), tier="free", source="chat", time=at)
+
+    async def findings() -> list[Finding]:
+        async with work() as unit:
+            return await findings_of(unit, month)
+
+    # Its last word came long after it was said, and is sent again.
+    for _again in range(2):
+        await actions.note_manifests([said(ends - timedelta(minutes=61), first)])
+    assert await findings() == [Finding(NOT_HEARD, f"chat/{USAGE}", 1)]
+    await actions.note_manifests([said(ends + timedelta(seconds=1), first)])
+    assert await findings() == []
+    # What comes late takes nothing back, and no clock of a producer's is ahead of ours.
+    await actions.note_manifests([said(ends - timedelta(hours=3), first)])
+    assert await findings() == []
+    await actions.note_manifests([said(datetime.now(UTC) + timedelta(days=400), other)])
+    for one in (await actions.reconcile()).progress:
+        assert one.last_manifest_at is not None
+        assert one.last_manifest_at <= datetime.now(UTC)
+
+
+async def test_a_stream_that_went_on_tells_the_months_last_hour(
+    road: Road, actions: Actions, work: NewUnitOfWork, database: Database, after: StoppedClock
+) -> None:
+    await all_is_well(road, actions, work)
+    last = MONTH.period.ends - timedelta(hours=1)
+    await database.execute("delete from usage_manifest where hour = $1", last)
+    async with work() as unit:
+        found = await findings_of(unit, MONTH)
+    # In the first hour of a month that hour has usage, too, of which nobody told then.
+    assert Finding("last_hour_not_told", f"chat/{USAGE}", 1) in found
+
+
+async def test_a_stream_that_was_given_up_once_asks_for_nobody_again(
+    road: Road, actions: Actions, database: Database, work: NewUnitOfWork, after: StoppedClock
+) -> None:
+    await all_is_well(road, actions, work)
+    long_ago = MONTH.period.begins - timedelta(days=40)
+    await database.execute("update usage_stream set last_seen_at = $1", long_ago)
+    await database.execute("update usage_stream set last_manifest_at = $1", long_ago)
+    with pytest.raises(PeriodNotComplete) as refused:
+        await actions.close_period(MONTH, by=STAFF, reason=None)
+    assert [f["code"] for f in refused.value.facts["findings"]] == [NOT_HEARD]
+    await actions.close_period(MONTH, by=STAFF, reason=REASON)
+    later = Month(MONTH.period.ends.date())
+    async with work() as unit:
+        assert await findings_of(unit, later) == []
+    # It is heard of once more, and falls silent again.
+    await database.execute("update usage_stream set last_seen_at = now() + interval '400 days'")
+    async with work() as unit:
+        assert [one.code for one in await findings_of(unit, later)] == [NOT_HEARD]
 
 
 async def test_a_month_is_closed_once_and_its_totals_stand(
@@ -374,7 +461,8 @@ async def test_a_price_holds_for_what_was_rated_by_a_correction_and_once(
     since = now - timedelta(hours=1)
     [effect] = await actions.preview_price(model, prices, effective_from=since, by=STAFF)
     then = prices.cost(an_entry().counts) or 0
-    assert (effect.rated, effect.cost_now, effect.cost_then) == (3, 3 * 205 - 5, 3 * then)
+    # What the billing team gave stays given, by whatever price.
+    assert (effect.rated, effect.cost_now, effect.cost_then) == (3, 3 * 205 - 5, 3 * then - 5)
     await actions.set_price(model, prices, effective_from=since, by=STAFF, rerate=True)
     assert await actions.rerate_usage() == 0  # not before what was on its way is there
     clock.move(timedelta(minutes=3))
@@ -384,9 +472,43 @@ async def test_a_price_holds_for_what_was_rated_by_a_correction_and_once(
     [row] = await database.fetch(
         "select sum(cost_microusd)::bigint as cost from usage_hour where user_id = $1", ada
     )
-    assert row["cost"] == 4 * then + 205
+    assert row["cost"] == 4 * then + 205 - 5
     [effect] = await actions.preview_price(model, prices, effective_from=since, by=STAFF)
     assert effect.difference == 0
+
+
+async def test_of_what_was_corrected_and_given_a_new_price_keeps_what_was_given(
+    actions: Actions, clock: StoppedClock
+) -> None:
+    model, ada = ("openai", f"m-{uuid4()}"), uuid4()
+    clock.move(datetime.now(UTC) - clock.now())
+    began = clock.now() - timedelta(hours=3)
+    counts: dict[str, Any] = {"input_tokens": 1_000, "cache_read_tokens": 0, "output_tokens": 0}
+    usage = [a_usage(user=ada, at=clock.now(), model=model[1], **counts) for _ in range(2)]
+    await actions.set_price(
+        model, UnitPrices(input=1_000_000), effective_from=began, by=STAFF, rerate=False
+    )
+    await actions.record_usage(usage)
+    fewer = Deltas(input_tokens=-100, cost_microusd=-100)
+    await actions.correct_usage(usage[0].id, fewer, reason="counted anew", by=STAFF)
+    for event, gift in zip(usage, (-50, -1_000), strict=True):
+        await actions.correct_usage(
+            event.id, Deltas(cost_microusd=gift), reason="goodwill", by=STAFF
+        )
+    costs = []
+    # The second price is less than what was given for one of them.
+    for minutes, price in ((1, 2_000_000), (2, 500_000)):
+        prices, since = UnitPrices(input=price), began + timedelta(minutes=minutes)
+        [effect] = await actions.preview_price(model, prices, effective_from=since, by=STAFF)
+        await actions.set_price(model, prices, effective_from=since, by=STAFF, rerate=True)
+        clock.move(timedelta(minutes=3))
+        await actions.rerate_usage()
+        lives = [
+            await actions.explain_usage.with_corrections(one.id, by=UserId(ada)) for one in usage
+        ]
+        costs.append([life.standing.cost_microusd for life in lives])
+        assert sum(costs[-1]) == effect.cost_then
+    assert costs == [[1_800 - 50, 2_000 - 1_000], [450 - 50, 0]]
 
 
 _PRICE = st.none() | st.integers(0, 10**9) | st.sampled_from([500_000, 1_500_000, 250_000])
@@ -443,3 +565,33 @@ async def test_a_threshold_is_told_once_and_the_highest_first(
     assert len(await told()) == 2
     await actions.record_usage([a_speech(user=ada, at=now, characters=10_000)])
     assert (await told())[2:] == [("elevenlabs.characters_per_month", 100, 10_000)]
+
+
+async def test_what_came_late_is_told_all_the_same(
+    actions: Actions, database: Database, clock: StoppedClock
+) -> None:
+    now = datetime.now(UTC)
+    clock.move(now - clock.now())
+    month = now.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+    ada, at = uuid4(), max(month, now - timedelta(hours=6))
+    await actions.choose_alerts(UserId(ada), [200])
+    await database.execute("update spend_threshold set set_at = $1", now - timedelta(days=1))
+    # The intake stood still for hours, and what had been used meanwhile comes now.
+    late = [a_speech(user=ada, at=at, characters=10_000), a_usage(user=ada, at=at)]
+    await actions.record_usage(late)
+    assert (await actions.tell_limits(), await actions.tell_spending()) == (1, 1)
+    assert (await actions.tell_limits(), await actions.tell_spending()) == (0, 0)
+
+
+async def test_spending_of_a_month_that_is_over_is_told_in_the_first_days_of_the_next(
+    actions: Actions, database: Database, clock: StoppedClock
+) -> None:
+    clock.move(datetime.now(UTC) - clock.now())
+    ada = UserId(uuid4())
+    last = clock.now().replace(day=1, hour=0, minute=0) - timedelta(hours=1)
+    await actions.choose_alerts(ada, [200])
+    await database.execute("update spend_threshold set set_at = $1", last - timedelta(days=1))
+    # As if it were the second of the month; what comes now is never received before that.
+    clock.move(min(last + timedelta(days=1, hours=3), datetime.now(UTC)) - clock.now())
+    await actions.record_usage([a_usage(user=ada, at=last, id_=id_made_at(last))])
+    assert await actions.tell_spending() == 1

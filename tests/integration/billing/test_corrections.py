@@ -8,6 +8,7 @@ from typing import Any
 from uuid import uuid4
 
 import asyncpg
+import httpx
 import pytest
 
 from services.billing.actions import Actions
@@ -214,23 +215,37 @@ async def test_the_billing_team_corrects_and_the_user_sees_it(billing: Billing) 
         "reason": "The vendor counted again.",
         "deltas": {"input_tokens": -200, "cost_microusd": -31},
     }
-    refused = await billing.send("POST", "admin/adjustments", ADA, json=wanted)
+
+    async def ask(body: Any, key: str | None, role: str = "billing") -> httpx.Response:
+        headers = {} if key is None else {"idempotency-key": key}
+        path = "admin/adjustments"
+        return await billing.send("POST", path, STAFF, role=role, json=body, headers=headers)
+
+    refused = await ask(wanted, "one", role="member")
     assert (refused.status_code, refused.json()["code"]) == (403, "not_billing_staff")
-    made = await billing.send("POST", "admin/adjustments", STAFF, role="billing", json=wanted)
+    made = await ask(wanted, "one")
     assert made.status_code == 201, made.text
+    assert "idempotency-replayed" not in made.headers
+    # Asked again, it is the same; with another key it is another one.
+    for _again in range(2):
+        same = await ask(wanted, "one")
+        assert (same.status_code, same.json()) == (201, made.json())
+        assert same.headers["idempotency-replayed"] == "true"
+    other = await ask({**wanted, "reason": "Something else."}, "one")
+    assert (other.status_code, other.json()["code"]) == (409, "adjustment_key_reused")
+    assert (await ask(wanted, None)).status_code == 422
     life = (await billing.get(f"usage/records/{usage.id}", ADA)).json()["life"]
     assert [step["step"] for step in life] == ["occurred", "received", "rated", "adjusted"]
     assert life[-1]["reason"] == "The vendor counted again."
     assert life[-1]["deltas"]["cost_microusd"] == -31
     void = {"event_id": str(usage.id), "reason": "None of it."}
-    assert (
-        await billing.send("POST", "admin/adjustments", STAFF, role="operator", json=void)
-    ).status_code == 201
-    again = await billing.send("POST", "admin/adjustments", STAFF, role="billing", json=void)
+    voided = await ask(void, "two", role="operator")
+    assert voided.status_code == 201
+    assert (await ask(void, "two")).json() == voided.json()
+    again = await ask(void, "three")
     assert (again.status_code, again.json()["code"]) == (409, "usage_voided_already")
     for wrong in ({**void, "reason": ""}, {**void, "event_id": "x"}, {**void, "more": 1}):
-        answer = await billing.send("POST", "admin/adjustments", STAFF, role="billing", json=wrong)
-        assert answer.status_code == 422
+        assert (await ask(wrong, "four")).status_code == 422
     seen = await billing.send("GET", "admin/reconciliation", STAFF, role="billing")
     assert {"unlinked_records", "rollup_check", "rollup_drifts"} <= set(seen.json())
     nothing = {"drift_id": 1_000_000, "reason": "Nothing there."}

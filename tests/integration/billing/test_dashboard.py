@@ -20,7 +20,7 @@ from services.billing.api import routers
 from services.billing.domain.ports import NewUnitOfWork
 from services.billing.providers.list_prices import PublicPrices
 from services.billing.settings import Settings
-from services.billing.wiring import Wired, put_together
+from services.billing.wiring import Wired, build_actions
 from shared.db.database import Database
 from shared.http.app import create_http_app
 from shared.scopes import BILLING_READ
@@ -60,7 +60,7 @@ async def door(
 ) -> AsyncIterator[Door]:
     here = settings(**engines, request_cost_microusd=20_000)
     clock = StoppedClock(FIRST)
-    actions = put_together(
+    actions = build_actions(
         work,
         list_prices=PublicPrices(),
         counters=FixedCounters({}),

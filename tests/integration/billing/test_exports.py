@@ -62,7 +62,14 @@ async def test_a_users_file_has_its_corrections_in_every_format(billing: Billing
     usage = [a_usage(user=ada) for _ in range(3)]
     await billing.record(*usage)
     voided = {"event_id": str(usage[1].id), "reason": "=tested"}
-    answer = await billing.send("POST", "admin/adjustments", uuid4(), role="billing", json=voided)
+    answer = await billing.send(
+        "POST",
+        "admin/adjustments",
+        uuid4(),
+        role="billing",
+        json=voided,
+        headers={"idempotency-key": "one"},
+    )
     assert answer.status_code == 201, answer.text
     files = {
         type_: (await billing.get("usage/records", ada, headers={"accept": type_})).content

@@ -18,7 +18,7 @@ from services.billing.providers.list_prices import PublicPrices
 from services.billing.settings import Settings
 from services.billing.storage.unit_of_work import SqlWork
 from services.billing.tasks import listen
-from services.billing.wiring import put_together
+from services.billing.wiring import build_actions
 from shared.db.database import Database, open_database
 from shared.db.migrations import upgrade
 from shared.events import Fact
@@ -64,7 +64,7 @@ async def test_a_database_that_crashes_in_the_middle_of_batches_loses_and_double
     mortal_database: Database,
     settings: Callable[..., Settings],
 ) -> None:
-    actions = put_together(
+    actions = build_actions(
         lambda: SqlWork(mortal_database),
         list_prices=PublicPrices(),
         counters=FixedCounters({}),

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from uuid import uuid4
 
 from services.billing.actions import Actions
+from services.billing.actions.report_outside_usage import Told
+from services.billing.domain.outside_usage import OutsideEvent
+from services.billing.domain.ports import NewUnitOfWork
 from shared.db.database import Database
-from shared.erasure import ErasureId
+from shared.erasure import BATCH, ErasureId, Left
 from shared.ids import UserId
 from tests.integration.billing.harness import drift
-from tests.support.billing import a_usage
+from tests.support.billing import NOON, a_usage
+
+STAFF = UserId(uuid4())
 
 
 async def test_the_subscription_ends_and_the_books_stay(
@@ -28,6 +34,49 @@ async def test_the_subscription_ends_and_the_books_stay(
     assert [(change.revision, change.tier_name) for change in changes] == [(1, "pro"), (2, "free")]
     assert len(await database.fetch("select 1 from ledger_entry where user_id = $1", ada)) == 1
     assert await drift(database) == []
+
+
+async def test_what_others_said_beside_the_usage_goes(
+    actions: Actions, database: Database, work: NewUnitOfWork
+) -> None:
+    ada, grace = UserId(uuid4()), UserId(uuid4())
+
+    def told(user: UserId, quantity: str) -> Told:
+        event = OutsideEvent(
+            reporter=STAFF,
+            source="/screenshots",
+            external_id=f"{user}/{quantity}",
+            user_id=user,
+            occurred_at=NOON,
+            meter="screenshot",
+            quantity=Decimal(quantity),
+            metadata={"window": "Mail"},
+        )
+        body = {"subject": str(user), "data": {"quantity": quantity, "metadata": {"window": "x"}}}
+        return Told(0, event, body)
+
+    events = [told(user, quantity) for user in (ada, grace) for quantity in ("1", "0.5")]
+    result = await actions.report_outside_usage(events, reporter=STAFF, for_anybody=True)
+    assert (result.accepted, len(result.held)) == (2, 2)
+    await actions.forget_user.begin([(ada, ErasureId(uuid4()))])
+    kept = await database.fetch("select user_id from usage_metadata")
+    assert [row["user_id"] for row in kept] == [grace]
+    held = await database.fetch("select body from held_usage where body -> 'data' ? 'metadata'")
+    assert [row["body"]["subject"] for row in held] == [str(grace)]
+    # Of many thousand rows it is all in the end, some at a time.
+    await database.execute(
+        "insert into usage_metadata select gen_random_uuid(), $1, '{}' from generate_series(1, $2)",
+        ada,
+        2 * BATCH + 1,
+    )
+    async with work() as unit:
+        assert await actions.forget_user.erase(unit, ada) is Left.MORE
+    [left] = await database.fetch("select count(*) from usage_metadata")
+    assert left["count"] == 1 + BATCH + 1
+    await actions.forget_user.begin([(ada, ErasureId(uuid4()))])
+    # Nor does it come back with what comes late.
+    await actions.report_outside_usage([told(ada, "2")], reporter=STAFF, for_anybody=True)
+    assert len(await database.fetch("select 1 from usage_metadata")) == 1
 
 
 async def test_a_subscription_that_comes_late_counts_on_and_is_ended_too(

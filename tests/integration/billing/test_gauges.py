@@ -30,7 +30,7 @@ async def test_what_has_come_and_up_to_when_that_is_all(
     [stream] = await database.fetch("select producer, stream from usage_stream")
     async with work() as unit:
         there = Stream(stream["producer"], epoch, stream["stream"])
-        await unit.completeness.announce([Announcement(there, 6)])
+        await unit.completeness.announce([Announcement(there, 6, clock.now())])
     await database.execute("update usage_stream set last_manifest_at = $1", clock.now())
     show_arrivals(await actions.watch_arrivals())
     received = {"producer": there.producer, "stream": there.name}

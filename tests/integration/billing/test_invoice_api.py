@@ -9,7 +9,7 @@ from uuid import uuid4
 from services.billing.domain.closing import Month
 from services.billing.providers.list_prices import PublicPrices
 from services.billing.storage.unit_of_work import SqlWork
-from services.billing.wiring import put_together
+from services.billing.wiring import build_actions
 from shared.ids import UserId
 from tests.integration.billing.harness import Billing
 from tests.support.billing import FixedCounters, FixedOrganisations, StoppedClock
@@ -25,7 +25,7 @@ def books_of(billing: Billing) -> Books:
     def work() -> SqlWork:
         return SqlWork(billing.database)
 
-    actions = put_together(
+    actions = build_actions(
         work,
         list_prices=PublicPrices(),
         counters=FixedCounters({}),
@@ -85,6 +85,8 @@ async def test_from_the_run_to_the_credit_note(billing: Billing) -> None:
     assert (note.status_code, note.json()["total_cents"]) == (201, 500), note.text
     again = await billing.public.post(credit, json=wanted, headers=headers)
     assert again.json() == note.json()
+    assert again.headers["idempotency-replayed"] == "true"
+    assert "idempotency-replayed" not in note.headers
     other = await billing.public.post(credit, json={"reason": "Other."}, headers=headers)
     assert (other.status_code, other.json()["code"]) == (409, "credit_key_reused")
     without = await billing.send(
@@ -137,7 +139,11 @@ async def test_what_runs_fees_and_lists_refuse(billing: Billing) -> None:
     assert await told("POST", "admin/usage-fees", json=fee) == (409, "usage_fee_exists")
     unknown = {**fee, "tier": "golden"}
     assert await told("POST", "admin/usage-fees", json=unknown) == (422, "unknown_tier")
+    seats = {**fee, "tier": "enterprise"}
+    assert await told("POST", "admin/usage-fees", json=seats) == (422, "usage_fee_not_for_seats")
+    # One that was set before this was refused can be ended.
+    assert (await told("POST", "admin/usage-fees", json={**seats, "basis_points": 0}))[0] == 201
     too_much = {**fee, "basis_points": 10_001}
     assert (await told("POST", "admin/usage-fees", json=too_much))[0] == 422
     fees = await billing.send("GET", "admin/usage-fees", STAFF, role="billing")
-    assert [one["basis_points"] for one in fees.json()["data"]] == [150]
+    assert [one["basis_points"] for one in fees.json()["data"]] == [0, 150]

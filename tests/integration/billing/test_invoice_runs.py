@@ -29,7 +29,7 @@ from services.billing.domain.invoicing import Scope, month_after
 from services.billing.domain.ports import NewUnitOfWork
 from services.billing.settings import Settings
 from services.billing.storage.unit_of_work import SqlWork
-from services.billing.wiring import put_together
+from services.billing.wiring import build_actions
 from shared.db.database import Database
 from shared.ids import EventId, UserId
 from tests.support.billing import (
@@ -48,7 +48,7 @@ CENT = 10_000
 @pytest.fixture
 def books(work: NewUnitOfWork, clock: StoppedClock, settings: Callable[..., Settings]) -> Books:
     """Billing with models of some prices."""
-    actions = put_together(
+    actions = build_actions(
         work,
         list_prices=FixedPrices(**COSTS),
         counters=FixedCounters({}),

@@ -28,7 +28,7 @@ from services.billing.domain.payment import Payment, PaymentId, PaymentKind, Pay
 from services.billing.domain.ports import NewUnitOfWork
 from services.billing.domain.subscription import Holder
 from services.billing.settings import Settings
-from services.billing.wiring import put_together
+from services.billing.wiring import build_actions
 from shared.db.database import Database
 from shared.erasure import ErasureId
 from shared.ids import UserId, uuid7
@@ -49,7 +49,7 @@ ALWAYS = datetime(2020, 1, 1, tzinfo=UTC)
 @pytest.fixture
 def books(work: NewUnitOfWork, clock: StoppedClock, settings: Callable[..., Settings]) -> Books:
     """Billing with a price list of one model that costs 205 micro-dollars a call."""
-    actions = put_together(
+    actions = build_actions(
         work,
         list_prices=FixedPrices(gpt_6_luna=205, dear=10**15),
         counters=FixedCounters({}),

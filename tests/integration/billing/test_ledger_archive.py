@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
@@ -16,8 +17,10 @@ import pytest
 
 from services.billing.actions import Actions
 from services.billing.actions.archive_ledger import ArchiveLedger, VerifyArchive
+from services.billing.actions.report_outside_usage import ReportResult, Told
 from services.billing.domain.errors import UsageRecordNotFound
 from services.billing.domain.ledger_chain import chain_of
+from services.billing.domain.outside_usage import OutsideEvent
 from services.billing.domain.period import Period
 from services.billing.domain.ports import NewUnitOfWork
 from services.billing.domain.price_book import UnitPrices
@@ -114,6 +117,58 @@ def in_the_file(folder: Path) -> dict[str, dict[str, Any]]:
                 name: row[name] for name in ("cost_microusd", "price_version", "rated_at")
             }
     return entries
+
+
+async def test_an_outside_event_of_an_archived_day_is_held_and_its_report_is_not_lost(
+    archiving: Any, actions: Actions, database: Database
+) -> None:
+    day: Archiving = await archiving(actions, database)
+
+    def told(index: int, at: datetime, name: str) -> Told:
+        event = OutsideEvent(
+            reporter=STAFF,
+            source="/screenshots",
+            external_id=name,
+            user_id=ADA,
+            occurred_at=at,
+            meter="screenshot",
+            quantity=Decimal(1),
+        )
+        return Told(index, event, {})
+
+    async def report(*events: Told) -> ReportResult:
+        return await actions.report_outside_usage(events, reporter=STAFF, for_anybody=True)
+
+    before = told(0, DAY + timedelta(hours=2), "before")
+    await database.execute(
+        "insert into outside_event (reporter_id, source, external_id, event_id, digest)"
+        " values ($1, '/screenshots', 'before', $2, $3)",
+        STAFF,
+        before.event.event_id,
+        before.event.digest,
+    )
+    assert await day.archive() == [PARTITION]
+    late, good = told(1, DAY + timedelta(hours=3), "late"), told(2, DAY + timedelta(99), "good")
+    for accepted in (1, 0):
+        result = await report(before, late, good)
+        assert (result.accepted, result.duplicates) == (accepted, 2 - accepted)
+        assert [(one.index, trouble.code) for one, trouble in result.held] == [(1, "time_archived")]
+    held = await database.fetch("select external_id, code from held_usage")
+    assert [tuple(row) for row in held] == [("late", "time_archived")]
+
+
+async def test_what_was_said_beside_an_archived_days_usage_goes_with_it(
+    archiving: Any, actions: Actions, database: Database
+) -> None:
+    day: Archiving = await archiving(actions, database)
+    another = id_made_at(DAY + timedelta(days=1))
+    for event_id in (day.usage[0].id, another):
+        await database.execute(
+            "insert into usage_metadata values ($1, $2, $3)", event_id, ADA, {"window": "Mail"}
+        )
+    assert await day.archive() == [PARTITION]
+    kept = await database.fetch("select event_id from usage_metadata")
+    assert [row["event_id"] for row in kept] == [another]
 
 
 async def test_an_archived_day_holds_every_fact_and_every_sum_stays(

@@ -17,7 +17,7 @@ from services.billing.providers.list_prices import PublicPrices
 from services.billing.settings import Settings
 from services.billing.storage.unit_of_work import SqlWork
 from services.billing.tasks.on_organisation import end_subscriptions
-from services.billing.wiring import put_together
+from services.billing.wiring import build_actions
 from shared.clock import SystemClock
 from shared.events import Fact
 from shared.events.organisation import OrganisationDeleted
@@ -218,7 +218,7 @@ async def test_what_a_deleted_organisation_had_ends(
     firm, ada = uuid4(), uuid4()
     members[firm, ada] = "owner"
     await shop.send("PUT", "subscription", ada, json=an_order(firm, seats=9))
-    actions = put_together(
+    actions = build_actions(
         lambda: SqlWork(shop.database),
         list_prices=PublicPrices(),
         counters=FixedCounters({}),

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Callable
 from datetime import timedelta
+from pathlib import Path
+from typing import Any
 from uuid import UUID, uuid4
 
 import asyncpg
+import httpx
 import pytest
 from alembic import command
 from sqlalchemy import create_engine, make_url, text
@@ -21,13 +25,15 @@ from services.billing.domain.errors import (
     SeatsAssigned,
     SubscriptionNotFound,
     SubscriptionNotPaid,
+    TooManyTrialSeats,
+    TrialUsed,
 )
 from services.billing.domain.payment import PaymentId
 from services.billing.domain.ports import NewUnitOfWork
 from services.billing.domain.subscription import Holder, State
 from services.billing.providers.list_prices import PublicPrices
 from services.billing.settings import Settings
-from services.billing.wiring import put_together, rules_of
+from services.billing.wiring import build_actions, rules_of
 from shared.db.database import Database
 from shared.db.migrations import alembic_config, upgrade
 from shared.erasure import ErasureId
@@ -98,6 +104,44 @@ async def test_what_people_pay_is_whole_cents_and_the_rest_is_in_the_balance(
     assert 0 < abs(balance.expected_microusd) <= 5_000
 
 
+async def test_with_tax_what_was_told_to_be_transferred_is_what_came(
+    work: NewUnitOfWork,
+    clock: StoppedClock,
+    settings: Callable[..., Settings],
+    ada: UserId,
+    tmp_path: Path,
+) -> None:
+    table = tmp_path / "taxes.json"
+    rate = {"country": "DE", "from": "2021-01-01", "basis_points": 1_900}
+    seller = {"country": "DE", "vat_id": "DE136695976"}
+    table.write_text(json.dumps({"rates": [rate], "seller": seller}))
+    actions = build_actions(
+        work,
+        list_prices=PublicPrices(),
+        counters=FixedCounters({}),
+        organisations=FixedOrganisations({}),
+        clock=clock,
+        settings=settings(tax_file=table),
+    )
+    with pytest.raises(SubscriptionNotPaid) as refused:
+        await choose(actions, ada, "pro")
+    facts = refused.value.facts
+    assert (facts["net_cents"], facts["total_cents"]) == (900, 1_071)
+    await actions.mark_paid(PaymentId(UUID(facts["payment_id"])), by=STAFF)
+    assert (await actions.show_balance.of(ada)).account.paid_microusd == 10_710_000
+    clock.move(31 * DAY)
+    await actions.advance_subscriptions()
+    clock.move(DAY)
+    await actions.advance_subscriptions()
+    [overdue] = await actions.list_past_due(after=None, most=10)
+    assert overdue.payment is not None
+    assert overdue.gross is not None
+    assert overdue.gross.total_cents == 1_071
+    await actions.mark_paid(overdue.payment.id, by=STAFF)
+    assert (await actions.show_balance.of(ada)).account.paid_microusd == 21_420_000
+    assert await actions.list_past_due(after=None, most=10) == []
+
+
 async def test_a_renewal_is_owed_marked_as_paid_or_lost(
     actions: Actions, database: Database, clock: StoppedClock, ada: UserId
 ) -> None:
@@ -107,7 +151,8 @@ async def test_a_renewal_is_owed_marked_as_paid_or_lost(
     assert await actions.advance_subscriptions() == 0
     clock.move(DAY)
     await actions.advance_subscriptions()
-    [(overdue, payment)] = await actions.list_past_due(after=None, most=10)
+    [listed] = await actions.list_past_due(after=None, most=10)
+    overdue, payment = listed.subscription, listed.payment
     assert (overdue.state, overdue.owed_microusd) == (State.PAST_DUE, 9_000_000)
     assert payment is not None
     assert payment.amount_microusd == 9_000_000
@@ -236,6 +281,57 @@ async def test_a_trial_is_used_up_and_its_tier_is_gone_by_itself(
     assert (over.state, over.tier_name) == (State.ENDED, "free")
 
 
+async def test_a_person_has_one_trial_for_whomever_and_of_few_seats(
+    work: NewUnitOfWork, clock: StoppedClock, settings: Callable[..., Settings], ada: UserId
+) -> None:
+    firms = [uuid4() for _ in range(4)]
+    actions = build_actions(
+        work,
+        list_prices=PublicPrices(),
+        counters=FixedCounters({}),
+        organisations=FixedOrganisations({(firm, ada): True for firm in firms}),
+        clock=clock,
+        settings=settings(trial_seats=5),
+    )
+
+    async def begin(firm: UUID, seats: int) -> Outcome:
+        holder = Holder(UserId(firm), is_organisation=True)
+        wish = Wanted("enterprise", seats, trial=True)
+        return await actions.change_subscription(holder, wish, by=ada)
+
+    with pytest.raises(TooManyTrialSeats):
+        await begin(firms[0], 6)
+    begun = await asyncio.gather(*(begin(firm, 5) for firm in firms), return_exceptions=True)
+    assert [type(one) for one in begun if not isinstance(one, Outcome)] == [TrialUsed] * 3
+    clock.move(14 * DAY)
+    await actions.advance_subscriptions()
+    # Nor one for themselves, and a preview says so.
+    with pytest.raises(TrialUsed):
+        await actions.change_subscription.preview(Holder(ada), Wanted("pro", trial=True), by=ada)
+
+
+async def test_whoever_resumes_a_colleagues_trial_has_one_of_their_own(
+    work: NewUnitOfWork, clock: StoppedClock, settings: Callable[..., Settings], ada: UserId
+) -> None:
+    grace, firm = UserId(uuid4()), uuid4()
+    actions = build_actions(
+        work,
+        list_prices=PublicPrices(),
+        counters=FixedCounters({}),
+        organisations=FixedOrganisations({(firm, who): True for who in (ada, grace)}),
+        clock=clock,
+        settings=settings(),
+    )
+    holder = Holder(UserId(firm), is_organisation=True)
+    await actions.change_subscription(holder, Wanted("enterprise", 3, trial=True), by=ada)
+    await actions.cancel_subscription(holder, by=ada)
+    await actions.resume_subscription(holder, by=grace)
+    own = await actions.change_subscription(Holder(grace), Wanted("pro", trial=True), by=grace)
+    assert own.subscription.state is State.TRIALING
+    with pytest.raises(TrialUsed):
+        await actions.change_subscription(Holder(ada), Wanted("pro", trial=True), by=ada)
+
+
 async def test_whoever_is_late_to_the_clock_sees_it_first(
     actions: Actions, database: Database, clock: StoppedClock, ada: UserId
 ) -> None:
@@ -254,7 +350,7 @@ async def test_no_fewer_seats_than_people_sit_on(
     work: NewUnitOfWork, clock: StoppedClock, settings: Callable[..., Settings], ada: UserId
 ) -> None:
     firm = UserId(uuid4())
-    actions = put_together(
+    actions = build_actions(
         work,
         list_prices=PublicPrices(),
         counters=FixedCounters({}),
@@ -319,6 +415,103 @@ async def test_charges_are_shown_page_by_page_and_to_nobody_else(
     assert (await billing.get("charges", uuid4())).json()["data"] == []
     bad = await billing.get("charges", ada, params={"cursor": "nonsense"})
     assert bad.status_code == 422
+
+
+async def test_money_that_came_without_a_provider_is_booked_once_by_its_reference(
+    billing: Billing,
+) -> None:
+    ada = UserId(uuid4())
+    wanted = {"holder_id": str(ada), "amount_cents": 190, "reference": f"bank/{ada}", "note": "VAT"}
+
+    async def book(**other: Any) -> httpx.Response:
+        return await billing.send(
+            "POST", "admin/payments", STAFF, role="billing", json=wanted | other
+        )
+
+    unknown = await book()
+    assert (unknown.status_code, unknown.json()["code"]) == (404, "holder_not_found")
+    refused = await billing.send("PUT", "subscription", ada, json={"tier": "pro"})
+    order = refused.json()
+    assert (order["net_cents"], order["tax_cents"], order["total_cents"]) == (900, 0, 900)
+    paid = f"admin/payments/{order['payment_id']}/paid"
+    got = await billing.send("POST", paid, STAFF, role="billing", json={"amount_cents": 880})
+    assert (got.status_code, got.json()["state"]) == (200, "active")
+    booked = await asyncio.gather(*(book() for _ in range(4)))
+    assert {answer.status_code for answer in booked} == {201}
+    assert len({answer.json()["payment_id"] for answer in booked}) == 1
+    replayed = [answer.headers.get("idempotency-replayed") for answer in booked]
+    assert sorted(replayed, key=str) == [None, "true", "true", "true"]
+    other = await book(amount_cents=191)
+    assert (other.status_code, other.json()["code"]) == (409, "payment_reference_used")
+    back = await book(amount_cents=-90, reference=f"back/{ada}")
+    assert (back.json()["kind"], back.json()["amount_microusd"]) == ("refund", -900_000)
+    balance = (await billing.get("balance", ada)).json()
+    assert (balance["paid_microusd"], balance["returned_microusd"]) == (10_700_000, 900_000)
+    for wrong in (
+        {"amount_cents": 0},
+        {"amount_cents": 1.5},
+        {"reference": ""},
+        {"note": "x" * 301},
+    ):
+        assert (await book(**({"reference": "another"} | wrong))).status_code == 422
+
+
+async def test_an_unused_payment_that_was_dealt_with_is_listed_no_more(
+    billing: Billing,
+) -> None:
+    ada, grace = uuid4(), uuid4()
+    for holder in (ada, grace):
+        await billing.database.execute(
+            "insert into payment (id, holder_id, is_organisation, kind, state, provider,"
+            " amount_microusd, asked_by, created_at)"
+            " values ($1, $1, false, 'order', 'unused', 'stripe', 9000000, $1, now())",
+            holder,
+        )
+
+    async def unused() -> set[str]:
+        page = await billing.send(
+            "GET", "admin/payments/unused", STAFF, role="billing", params={"limit": 200}
+        )
+        return {row["payment_id"] for row in page.json()["data"]} & {str(ada), str(grace)}
+
+    async def settle(payment: UUID, cents: int) -> httpx.Response:
+        body = {"holder_id": str(ada), "amount_cents": cents, "reference": f"{payment}/{cents}"}
+        body |= {"note": "Paid twice.", "payment_id": str(payment)}
+        return await billing.send("POST", "admin/payments", STAFF, role="billing", json=body)
+
+    assert await unused() == {str(ada), str(grace)}
+    somebody_elses = await settle(grace, -900)
+    assert (somebody_elses.status_code, somebody_elses.json()["code"]) == (404, "payment_not_found")
+    assert (await settle(ada, -900)).status_code == 201
+    assert (await settle(ada, -900)).headers["idempotency-replayed"] == "true"
+    assert await unused() == {str(grace)}
+    # Booked first without it, and then with it: it counts as dealt with all the same.
+    money = {
+        "holder_id": str(grace),
+        "amount_cents": -900,
+        "reference": f"{grace}",
+        "note": "Twice.",
+    }
+
+    async def book(**more: Any) -> httpx.Response:
+        body = money | more
+        return await billing.send("POST", "admin/payments", STAFF, role="billing", json=body)
+
+    assert (await book()).status_code == 201
+    # What is dealt with already, and somebody else's, is not by this.
+    others = await book(payment_id=str(ada))
+    assert (others.status_code, others.json()["code"]) == (409, "payment_reference_used")
+    assert await unused() == {str(grace)}
+    for _twice in range(2):
+        settled = await book(payment_id=str(grace))
+        assert settled.headers["idempotency-replayed"] == "true"
+        assert await unused() == set()
+    assert (await settle(ada, 0)).status_code == 404
+    balance = (await billing.get("balance", ada)).json()
+    assert (balance["paid_microusd"], balance["returned_microusd"]) == (9_000_000, 9_000_000)
+    # What a refusal left behind was rolled back.
+    rows = await billing.database.fetch("select kind from payment where holder_id = $1", ada)
+    assert sorted(row["kind"] for row in rows) == ["order", "refund"]
 
 
 async def test_nothing_to_cancel_and_nothing_to_resume(billing: Billing) -> None:

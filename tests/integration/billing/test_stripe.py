@@ -14,12 +14,13 @@ from uuid import UUID, uuid4
 import httpx
 import pytest
 import pytest_asyncio
+from structlog.testing import capture_logs
 
 from services.billing.actions import Actions
 from services.billing.domain.errors import PaymentsUnavailable
 from services.billing.settings import Settings
 from services.billing.storage.unit_of_work import SqlWork
-from services.billing.wiring import open_payments, put_together
+from services.billing.wiring import build_actions, open_payments
 from tests.integration.billing.harness import Billing, running_billing
 from tests.support.billing import FixedCounters, FixedOrganisations, FixedPrices, StoppedClock
 from tests.support.stripe_stand_in import (
@@ -109,7 +110,7 @@ async def selling(
     )
     clock = StoppedClock(datetime.now(UTC))
     async with running_billing(given, mint) as billing, open_payments(given) as payments:
-        actions = put_together(
+        actions = build_actions(
             lambda: SqlWork(billing.database),
             list_prices=FixedPrices(),
             counters=FixedCounters({}),
@@ -128,6 +129,7 @@ def shop(
     billing, actions, clock = selling
     stripe = stripe_url[0]
     stripe.declines = stripe.down = False
+    stripe.refuses = None
     return Shop(billing, stripe, actions, clock)
 
 
@@ -330,14 +332,200 @@ async def test_refunds_and_disputes_are_noted_and_change_no_tier(shop: Shop) -> 
     await shop.deliver(shop.stripe.emit("charge.refunded", {**charge, "amount_refunded": 900}))
     await shop.deliver(shop.stripe.emit("charge.refunded", charge))
     dispute = {"id": shop.stripe.new_id("dp"), "object": "dispute", "amount": 900}
-    await shop.deliver(
-        shop.stripe.emit("charge.dispute.created", {**dispute, "charge": charge["id"]})
-    )
+    dispute["charge"] = charge["id"]
+    # An inquiry moves no money.
+    await shop.deliver(shop.stripe.emit("charge.dispute.created", dispute))
+    assert (await shop.payments())[1:] == [("refund", "paid", -9_000_000)]
+    await shop.deliver(shop.stripe.emit("charge.dispute.funds_withdrawn", dispute))
     assert (await shop.payments())[1:] == [
         ("refund", "paid", -9_000_000),
         ("dispute", "paid", -9_000_000),
     ]
     assert (await shop.state())["tier"] == "pro"
+
+
+async def test_a_dispute_that_was_won_is_no_money_lost(shop: Shop) -> None:
+    subscription = await shop.buy()
+    charge = {"id": shop.stripe.new_id("ch"), "customer": subscription["customer"]}
+    shop.stripe.charges[charge["id"]] = {**charge, "object": "charge"}
+    now = int(time.time())
+    dispute = {"id": shop.stripe.new_id("dp"), "object": "dispute", "amount": 900}
+    dispute["charge"] = charge["id"]
+    lost = shop.stripe.emit("charge.dispute.funds_withdrawn", dispute, created=now - 60)
+    await shop.deliver(lost)
+    assert (await shop.payments())[1:] == [("dispute", "paid", -9_000_000)]
+    won = {**dispute, "status": "won"}
+    await shop.deliver(shop.stripe.emit("charge.dispute.funds_reinstated", won, created=now))
+    # What happened before it is told once more, and late.
+    late = shop.stripe.emit("charge.dispute.funds_withdrawn", dispute, created=now - 60)
+    await shop.deliver(late)
+    assert (await shop.payments())[1:] == [("dispute", "paid", 0)]
+    assert (await shop.billing.get("balance", shop.ada)).json()["returned_microusd"] == 0
+
+
+async def test_a_refund_that_came_back_is_none(shop: Shop) -> None:
+    subscription = await shop.buy()
+    now = int(time.time())
+    charge = {"id": shop.stripe.new_id("ch"), "object": "charge"}
+    charge["customer"] = subscription["customer"]
+    for cents, at in ((400, now - 90), (900, now - 60), (400, now - 30), (900, now - 60)):
+        told = {**charge, "amount_refunded": cents}
+        await shop.deliver(shop.stripe.emit("charge.refunded", told, created=at))
+    assert (await shop.payments())[1:] == [("refund", "paid", -4_000_000)]
+
+
+async def test_of_two_paid_subscriptions_one_ends_and_what_it_still_takes_is_shown(
+    shop: Shop,
+) -> None:
+    pages = []
+    for tier, seats in (("pro", None), ("enterprise", 2)):
+        chosen = await shop.choose(tier, seats)
+        pages.append(chosen.json()["checkout_url"].rpartition("/")[2])
+    for page in pages:
+        for body in shop.stripe.complete(page):
+            await shop.deliver(body)
+    assert (await shop.state())["tier"] == "enterprise"
+    first, second = (shop.stripe.sessions[page]["subscription"] for page in pages)
+    gone = shop.stripe.subscriptions[first]
+    # Before it can be ended Stripe collects for it once more, and fails for it another time.
+    invoice = shop.stripe.an_invoice(gone, paid=True)
+    for _twice in range(2):
+        await shop.deliver(shop.stripe.emit("invoice.paid", invoice))
+    failed = shop.stripe.an_invoice(gone, paid=False)
+    await shop.after(31.5)
+    await shop.deliver(shop.stripe.emit("invoice.payment_failed", failed))
+    assert (await shop.state())["state"] == "active"
+    assert (await shop.payments())[:3] == [
+        ("order", "unused", 9_000_000),
+        ("order", "paid", 30_000_000),
+        ("renewal", "unused", 9_000_000),
+    ]
+    shop.stripe.down = True
+    with pytest.raises(PaymentsUnavailable):
+        await shop.actions.tell_payers()
+    shop.stripe.down = False
+    shop.clock.move(timedelta(minutes=2))
+    await shop.actions.tell_payers()
+    assert first not in shop.stripe.subscriptions
+    assert second in shop.stripe.subscriptions
+
+
+async def test_who_paid_twice_and_got_more_by_the_second_is_shown_to_the_billing_team(
+    shop: Shop,
+) -> None:
+    pages = []
+    for tier, seats in (("pro", None), ("enterprise", 2)):
+        chosen = await shop.choose(tier, seats)
+        pages.append(chosen.json()["checkout_url"].rpartition("/")[2])
+    with capture_logs() as said:
+        for page in pages:
+            for body in shop.stripe.complete(page):
+                await shop.deliver(body)
+    listed = await shop.billing.send(
+        "GET", "admin/payments/unused", uuid4(), role="billing", params={"limit": 200}
+    )
+    [shown] = [row for row in listed.json()["data"] if row["holder_id"] == str(shop.ada)]
+    assert shown["amount_microusd"] == 9_000_000
+    [line] = [line for line in said if line["event"] == "paid_twice"]
+    assert (line["holder"], line["payment"]) == (str(shop.ada), shown["payment_id"])
+    # Given back at Stripe, it waits for the billing team no longer.
+    customer = shop.stripe.sessions[pages[0]]["customer"]
+    charge = {"id": shop.stripe.new_id("ch"), "object": "charge", "customer": customer}
+    await shop.deliver(shop.stripe.emit("charge.refunded", {**charge, "amount_refunded": 900}))
+    assert (await shop.payments())[0] == ("order", "paid", 9_000_000)
+    assert (await shop.billing.get("balance", shop.ada)).json()["returned_microusd"] == 9_000_000
+
+
+async def test_a_refund_that_could_be_of_another_payment_takes_none_off_the_list(
+    shop: Shop,
+) -> None:
+    subscription = await shop.buy("pro")
+    customer, unused = subscription["customer"], uuid4()
+    charges = [
+        {"id": shop.stripe.new_id("ch"), "object": "charge", "customer": customer} for _ in "ab"
+    ]
+
+    async def refund(charge: dict[str, Any], cents: int, *, seconds_ago: int = 0) -> None:
+        told, at = {**charge, "amount_refunded": cents}, int(time.time()) - seconds_ago
+        await shop.deliver(shop.stripe.emit("charge.refunded", told, created=at))
+
+    async def arrive(microusd: int) -> None:
+        await shop.billing.database.execute(
+            "insert into payment (id, holder_id, is_organisation, kind, state, provider,"
+            " amount_microusd, asked_by, created_at)"
+            " values ($1, $2, false, 'order', 'unused', 'stripe', $3, $2, now())"
+            " on conflict (id) do update set amount_microusd = excluded.amount_microusd",
+            unused,
+            shop.ada,
+            microusd,
+        )
+
+    async def waits() -> bool:
+        return ("order", "unused") in {payment[:2] for payment in await shop.payments()}
+
+    await arrive(9_000_000)
+    await refund(charges[0], 900)
+    assert await waits()
+    # Told once more: that went back already.
+    await arrive(8_000_000)
+    await refund(charges[1], 700, seconds_ago=20)
+    await arrive(7_000_000)
+    await refund(charges[1], 700, seconds_ago=10)
+    assert await waits()
+    await refund(charges[1], 800)
+    await arrive(8_000_000)
+    await refund({**charges[1], "id": shop.stripe.new_id("ch")}, 800)
+    assert not await waits()
+
+
+async def test_who_buys_anew_before_stripe_heard_of_the_end_pays_once(shop: Shop) -> None:
+    first = await shop.buy()
+    granted = await shop.billing.send(
+        "PUT", f"admin/subscriptions/{shop.ada}", uuid4(), role="billing", json={"tier": "free"}
+    )
+    assert granted.status_code == 200, granted.text
+    second = await shop.buy()
+    await shop.actions.tell_payers()
+    assert first["id"] not in shop.stripe.subscriptions
+    assert second["id"] in shop.stripe.subscriptions
+
+
+async def test_a_payer_whom_stripe_refuses_holds_up_nobody(shop: Shop) -> None:
+    people = []
+    for _ in range(2):
+        shop.ada = uuid4()
+        people.append((shop.ada, await shop.buy("enterprise", 2)))
+    (_, refused), (_, other) = sorted(people, key=lambda pair: pair[0])
+    for who, _sold in people:
+        assert (await shop.billing.send("POST", "subscription/cancel", who)).status_code == 200
+    shop.stripe.refuses = refused["id"]
+    with pytest.raises(PaymentsUnavailable):
+        await shop.actions.tell_payers()
+    assert other["cancel_at_period_end"] and not refused["cancel_at_period_end"]
+    # It waits before it is tried again, and is tried again then.
+    assert await shop.actions.tell_payers() == 0
+    shop.stripe.refuses = None
+    shop.clock.move(timedelta(minutes=2))
+    assert await shop.actions.tell_payers() == 1
+    assert refused["cancel_at_period_end"]
+
+
+async def test_an_end_is_told_without_terms_and_terms_are_told_when_it_is_taken_back(
+    shop: Shop,
+) -> None:
+    subscription = await shop.buy("enterprise", 5)
+    await shop.choose("enterprise", 3)
+    await shop.actions.tell_payers()
+    await shop.billing.send("POST", "subscription/cancel", shop.ada)
+    await shop.actions.tell_payers()
+    asked = [form for method, _, form in shop.stripe.calls if method == "POST"][-1]
+    assert asked == {"cancel_at_period_end": "true"}
+    assert await shop.actions.tell_payers() == 0
+    await shop.billing.send("POST", "subscription/resume", shop.ada, json={})
+    await shop.actions.tell_payers()
+    # What was planned for the period's end was forgotten with the cancellation.
+    assert subscription["items"]["data"][0]["quantity"] == 5
+    assert not subscription["cancel_at_period_end"]
 
 
 async def test_the_portal_is_stripes(shop: Shop) -> None:
@@ -401,6 +589,7 @@ async def test_who_pays_twice_is_collected_from_once_and_shown_to_the_billing_te
             await shop.deliver(body)
     assert (await shop.state())["tier"] == "enterprise"
     kept, spare = (shop.stripe.sessions[page]["subscription"] for page in pages)
+    await shop.actions.tell_payers()
     assert kept in shop.stripe.subscriptions
     assert spare not in shop.stripe.subscriptions
     listed = await shop.billing.send(

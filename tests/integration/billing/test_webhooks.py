@@ -36,12 +36,18 @@ from services.billing.providers.list_prices import PublicPrices
 from services.billing.providers.webhook_delivery import HttpWebhookSender
 from services.billing.providers.webhook_secrets import SealedSecrets
 from services.billing.settings import Settings
-from services.billing.wiring import put_together
+from services.billing.wiring import build_actions
 from shared.clock import SystemClock
 from shared.db.database import Database
 from shared.erasure import ErasureId
 from shared.ids import UserId
-from tests.support.billing import FixedCounters, FixedOrganisations, StoppedClock, a_usage
+from tests.support.billing import (
+    FixedCounters,
+    FixedOrganisations,
+    StoppedClock,
+    a_usage,
+    id_made_at,
+)
 from tests.support.webhook_receiver import (
     Receiver,
     Write,
@@ -73,7 +79,7 @@ def actions(
     keys: Path,
     ada: Asker,
 ) -> Actions:
-    actions = put_together(
+    actions = build_actions(
         work,
         list_prices=PublicPrices(),
         counters=FixedCounters({}),
@@ -459,6 +465,51 @@ async def test_the_operator_gets_the_ledger_without_a_gap_and_the_cursor_waits_f
     await actions.deliver_webhooks()
     [correction] = receiver.received[-1].json["data"]["corrections"]
     assert (correction["event_id"], correction["cost_microusd"]) == (str(facts[0].id), -5)
+
+
+async def test_who_adds_usage_to_a_webhook_is_told_from_then_on(
+    actions: Actions, receiver: Receiver
+) -> None:
+    await actions.record_usage([a_usage() for _ in range(4)])
+    await actions.link_ledger()
+    endpoint, _ = await actions.keep_webhooks.create(STAFF, receiver.url, ("invoice.finalized",))
+    wanted = Change(types=("invoice.finalized", "usage.recorded"))
+    await actions.keep_webhooks.change(endpoint.id, STAFF, wanted)
+    await actions.deliver_webhooks()
+    assert receiver.received == []
+    late = a_usage()
+    await actions.record_usage([late])
+    await actions.link_ledger()
+    await actions.deliver_webhooks()
+    [received] = receiver.received
+    assert [event["id"] for event in received.json["data"]["events"]] == [str(late.id)]
+
+
+async def test_who_wants_usage_again_goes_on_where_they_were(
+    actions: Actions, receiver: Receiver
+) -> None:
+    today = datetime.now(UTC)
+
+    async def use(days_ago: int) -> str:
+        at = today - timedelta(days=days_ago)
+        usage = a_usage(at=at, id_=id_made_at(at))
+        await actions.record_usage([usage])
+        await actions.link_ledger()
+        return str(usage.id)
+
+    async def want(*types: str) -> None:
+        await actions.keep_webhooks.change(endpoint.id, STAFF, Change(types=types))
+
+    endpoint, _ = await actions.keep_webhooks.create(STAFF, receiver.url, ("usage.recorded",))
+    used = [await use(3)]
+    await actions.deliver_webhooks()
+    await want("invoice.finalized")
+    # Of a day that was told of already, and of one that is new.
+    used += [await use(3), await use(2)]
+    await want("invoice.finalized", "usage.recorded")
+    await actions.deliver_webhooks()
+    events = [event for one in receiver.received for event in one.json["data"]["events"]]
+    assert sorted(event["id"] for event in events) == sorted(used)
 
 
 async def test_who_wants_the_ledger_from_its_beginning_gets_it(

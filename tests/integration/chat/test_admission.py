@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -10,13 +11,16 @@ from uuid import uuid4
 import pytest
 from redis.asyncio import Redis
 
+from services.chat.domain.conversation import MessageId
 from services.chat.domain.ports import AdmissionRequest
-from services.chat.storage.admission import ValkeyAdmission
+from services.chat.domain.turn import Hold, Surface, TurnId
+from services.chat.storage.admission import ChatReservation, ValkeyAdmission
 from shared.errors import DependencyUnavailable, LimitReached
-from shared.ids import UserId
+from shared.ids import EventId, UserId
 from shared.limit_state import LimitState
 from shared.limits.admission import Admissions, open_cache
-from shared.tiers import COMPATIBLE, TIERS
+from shared.limits.current_tiers import CurrentTiers
+from shared.tiers import COMPATIBLE, TIERS, TierChanged
 from tests.support.engines import ValkeyServer
 
 NOW = datetime(2030, 5, 17, 12, 30, 30, tzinfo=UTC)
@@ -117,6 +121,113 @@ async def test_a_turn_that_brought_nothing_takes_nothing(
         "monthly_spend": (3, 0, 6),
         "concurrent_streams": (0, 0, 2),
     }
+
+
+async def test_what_brought_nothing_and_cost_something_counts_as_money_alone(
+    admission: ValkeyAdmission, request_: AdmissionRequest
+) -> None:
+    capped = replace(request_, cap_microusd=1_000, cost_microusd=300)
+    turn = await admission.admit(another(capped), spent=spent(500))
+    await turn.refund(cost_microusd=70)
+    await turn.settle(tokens=120, cost_microusd=77)
+    assert await standing(admission, capped) == {
+        "openai.requests_per_minute": (0, 0, 5),
+        "openai.requests_per_day": (0, 0, 50),
+        "openai.tokens_per_minute": (0, 0, 100_000),
+        "monthly_spend": (570, 0, 430),
+        "concurrent_streams": (0, 0, 2),
+    }
+
+
+@pytest.mark.parametrize(("is_moved", "reached"), [(False, True), (True, True), (False, False)])
+async def test_the_place_of_a_turn_of_another_process(
+    cache: Redis,
+    admission: ValkeyAdmission,
+    request_: AdmissionRequest,
+    *,
+    is_moved: bool,
+    reached: bool,
+) -> None:
+    capped = replace(request_, tier=PRO, cap_microusd=1_000, cost_microusd=300)
+    hold = a_hold_for(capped)
+    id_ = hold.place_at("openai") if is_moved else hold.id
+    await admission.admit(replace(capped, reservation=id_), spent=spent(0))
+    for place in ValkeyAdmission(Admissions(cache)).places_of(hold):
+        if reached:
+            await place.settle(tokens=40, cost_microusd=90)
+        else:
+            await place.refund(cost_microusd=90)
+    now = await standing(admission, capped)
+    assert now["monthly_spend"] == (90, 0, 910)
+    assert now["openai.requests_per_day"] == (int(reached), 0, 500 - int(reached))
+    assert now["openai.tokens_per_minute"][:2] == (40 if reached else 0, 0)
+    assert now["concurrent_streams"] == (0, 0, 20)
+
+
+async def test_what_was_given_back_is_not_given_back_by_the_sweeper_though_valkey_was_away(
+    cache: Redis, admission: ValkeyAdmission, request_: AdmissionRequest
+) -> None:
+    capped = replace(request_, tier=PRO, cap_microusd=1_000, cost_microusd=300)
+    hold = a_hold_for(capped)
+    other = await admission.admit(another(capped), spent=spent(0))
+    place = await admitted_alone(admission, replace(capped, reservation=hold.id))
+    await other.settle(tokens=0, cost_microusd=0)
+    await place.settle(tokens=40, cost_microusd=90)
+    before = await standing(admission, capped)
+
+    for again in ValkeyAdmission(Admissions(cache)).places_of(hold):
+        await again.settle(tokens=40, cost_microusd=90)
+
+    assert await standing(admission, capped) == before
+
+
+async def test_nor_is_the_place_that_a_turn_was_moved_from(
+    cache: Redis, admission: ValkeyAdmission, request_: AdmissionRequest
+) -> None:
+    capped = replace(request_, tier=PRO, cap_microusd=1_000, cost_microusd=300)
+    hold = a_hold_for(capped)
+    other = await admission.admit(another(capped), spent=spent(0))
+    left = await admitted_alone(admission, replace(capped, reservation=hold.id))
+    await other.settle(tokens=0, cost_microusd=0)
+    await left.refund(cost_microusd=50)
+    moved = replace(hold, provider="gemini")
+    there = replace(capped, provider="gemini", reservation=moved.place_at("gemini"))
+    await admission.admit(there, spent=spent(0))
+
+    for place in ValkeyAdmission(Admissions(cache)).places_of(moved):
+        await place.settle(tokens=40, cost_microusd=90)
+
+    now = await standing(admission, capped)
+    assert now["monthly_spend"][:2] == (50 + 90, 0)
+    assert now["gemini.tokens_per_minute"][:2] == (40, 0)
+
+
+async def admitted_alone(admission: ValkeyAdmission, request: AdmissionRequest) -> ChatReservation:
+    """By this replica, while Valkey was away."""
+    line = admission._admissions
+    line._closed_until = time.monotonic() + 60
+    place = await admission.admit(request, spent=spent(0))
+    line._closed_until = 0.0
+    return place
+
+
+def a_hold_for(request: AdmissionRequest) -> Hold:
+    return Hold(
+        id=TurnId(uuid4()),
+        user_id=request.user_id,
+        session_id=None,
+        question_id=None,
+        answer_id=MessageId(uuid4()),
+        usage_event_id=EventId(uuid4()),
+        request_id="request-1",
+        tier=request.tier.name,
+        provider=request.provider,
+        model="gpt-6-luna",
+        input_estimate=10,
+        created_at=request.now,
+        lease_expires_at=request.now,
+        surface=Surface.V1,
+    )
 
 
 async def test_too_many_at_once_may_come_back_in_seconds(
@@ -239,6 +350,21 @@ async def test_without_valkey_the_windows_are_unknown_and_paid_turns_go_on(
         await admission.renew([(request_.user_id, request_.reservation)])
 
 
+async def test_without_valkey_paid_tiers_calls_that_cost_nothing_go_on_within_a_bound(
+    request_: AdmissionRequest,
+) -> None:
+    async with open_cache("redis://127.0.0.1:1/0") as nowhere:
+        admission = ValkeyAdmission(Admissions(nowhere))
+        with pytest.raises(DependencyUnavailable):
+            await admission.count_free_call(request_.user_id, FREE, now=NOW)
+        await admission.count_free_call(request_.user_id, PRO, now=NOW)
+        with pytest.raises(DependencyUnavailable):
+            for _ in range(400):  # two minutes' worth and more, should one begin meanwhile
+                await admission.count_free_call(request_.user_id, PRO, now=NOW)
+        # And turns have what is theirs.
+        await admission.admit(replace(request_, tier=PRO), spent=spent(0))
+
+
 async def test_who_was_refused_is_refused_again_without_asking_until_it_may_have_changed(
     admission: ValkeyAdmission, request_: AdmissionRequest, cache: Redis
 ) -> None:
@@ -269,3 +395,15 @@ async def test_a_refusal_is_not_remembered_while_an_answer_may_give_back_its_req
     await refusal(admission, request_)
     await running.refund()
     assert await admission.admit(another(request_), spent=spent(0))
+
+
+async def test_a_told_tier_that_is_not_known_here_is_let_in_by_the_default(
+    cache: Redis, admission: ValkeyAdmission, request_: AdmissionRequest
+) -> None:
+    await CurrentTiers(cache).tell({request_.user_id: "team"})
+    with pytest.raises(TierChanged) as changed:
+        await admission.admit(request_, spent=spent(0))
+    known = another(request_, tier=changed.value.tier)
+    place = await admission.admit(known, spent=spent(0))
+    requests = {state.name: state.limit for state in place.limits}
+    assert requests["openai.requests_per_day"] == 50

@@ -426,6 +426,44 @@ async def test_what_the_tier_does_not_grant_is_forbidden(chat: ChatSuite, door: 
         )
 
 
+@pytest.mark.parametrize("asks", [{"thinking": {"type": "adaptive"}}, {"effort": "high"}])
+async def test_claude_thinks_for_whom_it_is_sold_to(chat: ChatSuite, asks: dict[str, Any]) -> None:
+    fields = {"output_config": asks} if "effort" in asks else asks
+    async with chat.user(tier="pro") as user:
+        answer = await MESSAGES.call(user, "hello", **fields)
+        assert answer.status_code == 403, answer.text
+        error = MESSAGES.error_of(answer.json())
+        assert (error["code"], error["details"]["feature"], error["details"]["upgrade_tier"]) == (
+            "feature_not_in_tier",
+            "advanced_reasoning",
+            "enterprise",
+        )
+        # At OpenAI thinking is a part of the model.
+        assert (await CHAT.call(user, "hello", reasoning_effort="low")).status_code == 200
+        assert len(await chat.holds(user.id)) == 1
+    async with chat.user(tier="enterprise") as user:
+        assert (await MESSAGES.call(user, "hello", **fields)).status_code == 200
+
+
+async def test_tools_of_an_input_item_need_their_tier(chat: ChatSuite) -> None:
+    tool = {"type": "function", "name": "look", "parameters": {"type": "object"}}
+    said = {"role": "user", "content": "hello"}
+    items = [said, {"type": "additional_tools", "role": "developer", "tools": [tool]}]
+    async with chat.user(tier="free") as user:
+        answer = await RESPONSES.call(user, "", input=items)
+        assert answer.status_code == 403, answer.text
+        assert RESPONSES.error_of(answer.json())["feature"] == "function_calling"
+        tool["type"] = "web_search"
+        answer = await RESPONSES.call(user, "", input=items)
+        error = RESPONSES.error_of(answer.json())
+        assert (answer.status_code, error["code"], error["param"]) == (
+            400,
+            "tool_not_offered",
+            "input[1].tools[0]",
+        )
+        assert await chat.holds(user.id) == []
+
+
 async def test_a_limit_of_ours_is_told_in_the_vendors_shape(chat: ChatSuite) -> None:
     async with chat.user(tier="pro") as user:
         most = TIERS["pro"].concurrent_streams

@@ -395,12 +395,17 @@ def bill_faults(cell: Cell, seen: Seen) -> Iterator[str]:
     else:
         if not told["input_tokens"]:
             yield "no input was estimated"
-        if bool(told["output_tokens"]) != (want.said != "none"):
+        if cell.tells_input:
+            for name in TOKENS[:3]:
+                yield from differs(name, told[name], charged[name])
+        # Anthropic counts its first token before it says it.
+        if (told["output_tokens"] > 1) != (want.said != "none"):
             yield f"{told['output_tokens']} tokens of output were estimated"
 
 
 def limit_faults(cell: Cell, seen: Seen) -> Iterator[str]:
-    """Charged with what reached the user, with nothing when nothing did; no place is kept."""
+    """The tier's charged with what reached the user, with nothing when nothing did; the user's own
+    cap with whatever is billed; no place is kept."""
     used = {
         name.rpartition(".")[2]: row["used"]
         for name, row in seen.limits.items()
@@ -409,7 +414,7 @@ def limit_faults(cell: Cell, seen: Seen) -> Iterator[str]:
     reserved = {name: row["reserved"] for name, row in seen.limits.items() if row["reserved"]}
     if reserved:
         yield f"still reserved: {reserved}"
-    charged = cell.want.said != "none"
+    charged = cell.want.said != "none" or cell.want.thinks_aloud
     data = seen.events[0]["data"] if seen.events else {}
     tokens = data.get("input_tokens", 0) + data.get("output_tokens", 0)
     cost = seen.holds[0]["cost_microusd"] if seen.holds else 0
@@ -417,7 +422,7 @@ def limit_faults(cell: Cell, seen: Seen) -> Iterator[str]:
         "requests_per_day": int(charged),
         "requests_per_minute": int(charged),
         "tokens_per_minute": tokens if charged else 0,
-        "monthly_spend": cost if charged else 0,
+        "monthly_spend": cost or 0,
         "concurrent_streams": 0,
     }
     for name, wants in wanted.items():

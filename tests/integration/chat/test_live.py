@@ -9,6 +9,8 @@ import socket
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
+from datetime import timedelta
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -247,9 +249,8 @@ async def test_a_killed_replica_is_an_interruption_elsewhere(
         with pytest.raises(httpx.HTTPError):
             await listening
         async with wire(chat.settings) as worker:
-            await eventually(
-                worker.actions.settle_orphans.__call__, lambda settled: settled > 0, seconds=12
-            )
+            sweep = replace(worker.actions.settle_orphans, patience=timedelta(seconds=1))
+            await eventually(sweep.__call__, lambda settled: settled > 0, seconds=20)
         events = await asyncio.wait_for(following, 10)
         assert [event.number for event in events] == list(range(1, len(events) + 1))
         assert events[1].name == "delta"

@@ -75,6 +75,42 @@ async def test_a_seat_brings_the_models_that_the_organisations_key_reaches(
     assert await owners(org=str(firm), org_seated=True) == {"openai"}
 
 
+async def test_a_vendors_own_door_knows_a_model_by_every_name_that_its_calls_take(
+    chat: ChatSuite,
+) -> None:
+    user_id = uuid4()
+    for provider in ("openai", "anthropic", "gemini"):
+        await know_key(chat, user_id, provider)
+    async with httpx.AsyncClient(
+        base_url=chat.url, headers=chat.mint.headers(user_id, tier="pro"), trust_env=False
+    ) as client:
+
+        async def shown(path: str) -> Any:
+            answer = await client.get(path)
+            assert answer.status_code == 200, answer.text
+            return answer.json()
+
+        for name in ("gpt-6.1-sol", "gpt-4", "openai.large"):
+            assert (await shown(f"/openai/v1/models/{name}"))["id"] == "gpt-6.1-sol"
+        for name in ("claude-sonnet-5-5", "claude-3-sonnet"):
+            claude = await shown(f"/anthropic/v1/models/{name}")
+            assert claude["id"] == "claude-sonnet-5-5"
+        gemini = await shown("/gemini/v1beta/models/gemini-pro")
+        assert gemini["name"] == "models/gemini-3.8-flash"
+        offered = {
+            model["model"]: model["context_tokens"]
+            for model in (await shown("/chat/models"))["data"]
+        }
+        assert claude["max_input_tokens"] == offered["claude-sonnet-5-5"]
+        assert gemini["inputTokenLimit"] == offered["gemini-3.8-flash"]
+        for path in (
+            "/openai/v1/models/claude-3-sonnet",
+            "/anthropic/v1/models/claude-3-opus",
+            "/gemini/v1/models/default",
+        ):
+            assert (await client.get(path)).status_code == 404
+
+
 async def test_a_model_is_listed_once_a_key_reaches_it(chat: ChatSuite) -> None:
     for status, models, seen in (
         ("valid", (), True),

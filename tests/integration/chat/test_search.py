@@ -12,6 +12,7 @@ from services.chat.actions.search_sessions import SearchSessions
 from services.chat.domain.search import Terms
 from services.chat.storage.unit_of_work import SqlWork
 from shared.db.database import Database
+from shared.http.pages import cursor_of
 from shared.ids import UserId, uuid7
 from tests.integration.chat.conftest import ChatSuite, ChatUser
 from tests.support.chat import a_session
@@ -165,6 +166,9 @@ async def test_a_list_can_be_narrowed_to_a_provider(chat: ChatSuite) -> None:
 
 async def test_a_cursor_of_no_list_is_refused(chat: ChatSuite) -> None:
     async with chat.user() as user:
-        for cursor in ("AAAA", "MjAyNi0xMS0yNAFh", "%00"):
-            answer = await user.client.get("/chat/sessions", params={"q": "x", "cursor": cursor})
-            assert (answer.status_code, answer.json()["code"]) == (422, "bad_cursor")
+        before_all_time = cursor_of("0001-01-01T00:00:00+14:00", UUID(int=7))
+        for cursor in ("AAAA", "MjAyNi0xMS0yNAFh", "%00", before_all_time):
+            for search in ({}, {"q": "x"}):
+                params = {"cursor": cursor, **search}
+                answer = await user.client.get("/chat/sessions", params=params)
+                assert (answer.status_code, answer.json()["code"]) == (422, "bad_cursor")

@@ -29,6 +29,36 @@ async def test_a_session_lives_from_start_to_deletion(chat: ChatSuite) -> None:
         assert (await user.client.get(path)).json()["code"] == "session_not_found"
 
 
+async def test_changes_at_the_same_time_are_all_kept(chat: ChatSuite) -> None:
+    async with chat.user() as user:
+        path = f"/chat/sessions/{user.session_id}"
+        for turn in range(8):
+            changes = ({"name": f"n{turn}"}, {"system_prompt": f"p{turn}"}, {"provider": "openai"})
+            await asyncio.gather(*(user.client.patch(path, json=change) for change in changes))
+            kept = (await user.client.get(path)).json()
+            assert (kept["name"], kept["system_prompt"]) == (f"n{turn}", f"p{turn}")
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_the_vendors_ratings_of_an_answer_are_shown_and_kept(
+    chat: ChatSuite, stream: bool
+) -> None:
+    async with chat.user(tier="pro") as user:
+        answer = await user.ask("hello", provider="gemini", stream=stream)
+        assert answer.status_code == 200, answer.text
+        path = f"/chat/sessions/{user.session_id}/messages"
+        question, kept = (await user.client.get(path)).json()["data"]
+        assert kept["safety_ratings"]["HARM_CATEGORY_HARASSMENT"] == "NEGLIGIBLE"
+        assert question["safety_ratings"] is None
+        if stream:
+            done = answer.text.split("event: done\ndata: ")[1]
+            told = json.loads(done.partition("\n")[0])["message"]
+        else:
+            told = answer.json()["message"]
+        assert told["safety_ratings"] == kept["safety_ratings"]
+        assert (await user.ask("more")).json()["message"]["safety_ratings"] is None
+
+
 async def test_pages_show_each_session_once_newest_first(chat: ChatSuite) -> None:
     async with chat.user() as user:
         for number in range(5):

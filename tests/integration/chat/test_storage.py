@@ -14,23 +14,39 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
-from services.chat.actions import open_turn
 from services.chat.actions.open_turn import Opening, OpenTurn
 from services.chat.actions.settle_turn import usage_facts
+from services.chat.actions.withdraw_hold import WithdrawHold
+from services.chat.domain.content import ToolCall
 from services.chat.domain.conversation import MessageId, MessageStatus
 from services.chat.domain.errors import TurnRunning
 from services.chat.domain.known_key import KnownKey, RevokedKey
 from services.chat.domain.model_choice import ModelChoice
 from services.chat.domain.ports import Asked
 from services.chat.domain.preference import Preference
-from services.chat.domain.turn import Abandoned, Hold, Outcome, Settlement, Surface, TurnId
+from services.chat.domain.turn import (
+    Abandoned,
+    Hold,
+    Orphan,
+    Outcome,
+    Settlement,
+    Surface,
+    TurnId,
+)
 from services.chat.domain.usage import Usage
+from services.chat.storage import extras as extras_module
+from services.chat.storage import history
+from services.chat.storage import turns as turns_module
+from services.chat.storage.beginnings import Memory
+from services.chat.storage.extras import Extras
 from services.chat.storage.tables import metadata
 from services.chat.storage.turns import _SPENT, SqlTurns
 from services.chat.storage.unit_of_work import SqlWork
+from shared import withdrawals
 from shared.clock import SystemClock
 from shared.db.database import Database, open_database
 from shared.db.engine import sync_engine
+from shared.errors import DependencyUnavailable
 from shared.identity import OnBehalfOf
 from shared.ids import EventId, UserId, uuid7
 from shared.settings import service_database_url
@@ -177,6 +193,76 @@ async def test_an_interrupted_answer_is_not_history(database: Database) -> None:
     assert list(beginning.history) == []
 
 
+async def test_a_vendors_ratings_do_not_make_what_was_said_slower_to_read(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[Any] = []
+
+    def from_extras(value: Any) -> Extras:
+        read.append(value)
+        return extras_module.from_extras(value)
+
+    monkeypatch.setattr(history, "from_extras", from_extras)
+    rated, turns = {"HARM_CATEGORY_HARASSMENT": "LOW"}, SqlTurns(database)
+    hold = await a_hold(database)
+    await settle(database, hold, a_settlement(safety_ratings=rated))
+    assert hold.session_id is not None
+    for message_id in (None, hold.answer_id):
+        if message_id is None:
+            beginning = await turns.begin(hold.session_id, hold.user_id)
+        else:
+            beginning = await turns.begin_at(hold.session_id, hold.user_id, message_id)
+        assert beginning is not None
+        said = [utterance.content for utterance in beginning.history]
+        assert said == (["What is this?", "This."] if message_id is None else [])
+    assert read == []
+
+    # Beside them there may be something that counts.
+    hold = await a_hold(database)
+    call = ToolCall("call-1", "look_up", "{}")
+    await settle(database, hold, a_settlement(tool_calls=[call], safety_ratings=rated))
+    assert hold.session_id is not None
+    beginning = await turns.begin(hold.session_id, hold.user_id)
+    assert beginning is not None
+    assert [list(u.tool_calls) for u in beginning.history] == [[], [call]]
+    assert [list(extras or {}) for extras in read] == [[], ["tool_calls"]]
+
+
+@pytest.mark.parametrize(
+    ("provider", "long", "messages"),
+    [
+        (None, {}, 1),
+        (None, {"openai": 100}, 2),
+        (None, {"anthropic": 100}, 1),
+        ("anthropic", {"anthropic": 100}, 2),
+        ("gemini", {"openai": 100}, 1),
+    ],
+)
+async def test_more_is_read_for_whom_more_is_shown_to(
+    database: Database, provider: str | None, long: dict[str, int], messages: int
+) -> None:
+    hold, turns = await a_hold(database), SqlTurns(database, Memory(history_bytes=10))
+    await settle(database, hold, a_settlement(text="x" * 200))
+    again = replace(
+        hold,
+        id=TurnId(uuid7()),
+        question_id=MessageId(uuid7()),
+        answer_id=MessageId(uuid7()),
+        usage_event_id=EventId(uuid7()),
+    )
+    assert hold.session_id is not None
+    beginning = await turns.begin(hold.session_id, hold.user_id, provider=provider, long=long)
+    assert beginning is not None
+    assert len(beginning.history) == messages
+    assert await turns.hold(again, Asked("And this?"), sandbox=True)
+    assert again.question_id is not None
+    beginning = await turns.begin_at(
+        hold.session_id, hold.user_id, again.question_id, provider=provider, long=long
+    )
+    assert beginning is not None
+    assert len(beginning.history) == messages
+
+
 async def test_a_refused_turn_leaves_no_answer_and_frees_its_key(database: Database) -> None:
     hold = await a_hold(database, idempotency_key="k", request_hash=b"h")
     turns = SqlTurns(database)
@@ -210,14 +296,39 @@ async def test_only_holds_without_a_living_lease_are_orphans(database: Database)
     turns, now = SqlTurns(database), datetime.now(UTC)
     await turns.renew({alive.id: (9, "chatcmpl-2")}, now + timedelta(minutes=5))
 
-    orphans = await turns.orphans(now + timedelta(minutes=1), most=1000)
-    later = await turns.orphans(now + timedelta(minutes=6), most=1000)
+    async def orphans(minutes: float) -> dict[TurnId, Orphan]:
+        """Those that are seen then, when a doubt of eight seconds is one."""
+        at = now + timedelta(minutes=minutes)
+        found = await turns.orphans(at, doubted_by=at - timedelta(seconds=8), most=1000)
+        return {orphan.hold.id: orphan for orphan in found}
 
-    assert lost.id in {o.hold.id for o in orphans}
-    assert alive.id not in {o.hold.id for o in orphans}
-    (found,) = [o for o in later if o.hold.id == alive.id]
-    assert (found.output_characters, found.provider_request_id) == (9, "chatcmpl-2")
+    assert lost.id not in await orphans(1)
+    assert lost.id not in await orphans(1.1)
+    sooner = await orphans(1.2)
+    assert lost.id in sooner
+    assert alive.id not in sooner
+    await orphans(6)
+    # Whoever is renewed is not doubted any more, and a doubt of before does not count again.
+    await turns.renew({lost.id: (0, None)}, now + timedelta(minutes=7))
+    later = await orphans(6.5)
+    assert lost.id not in later
+    assert lost.id not in await orphans(8)
+    assert lost.id in await orphans(8.5)
+    found = later[alive.id]
+    assert (found.output_letters, found.provider_request_id) == (9, "chatcmpl-2")
     assert replace(found.hold, lease_expires_at=alive.lease_expires_at) == alive
+
+
+async def test_a_renewal_that_is_kept_waiting_is_tried_again_soon(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(turns_module, "PATIENCE_SECONDS", 0.1)
+    hold, turns = await a_hold(database), SqlTurns(database)
+    async with database.connection() as other, other.transaction():
+        await other.execute("select from generation where id = $1 for update", hold.id)
+        async with asyncio.timeout(2):
+            with pytest.raises(DependencyUnavailable):
+                await turns.renew({hold.id: (9, None)}, datetime.now(UTC))
 
 
 async def test_news_of_a_key_may_come_twice_and_in_any_order(database: Database) -> None:
@@ -416,14 +527,16 @@ async def test_whoever_goes_while_a_hold_waits_leaves_none(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """PostgreSQL goes on with a statement whose client is gone."""
-    monkeypatch.setattr(open_turn, "_WRITTEN_AFTER_SECONDS", (0.01, 0.2))
+    monkeypatch.setattr(withdrawals, "_WRITTEN_AFTER_SECONDS", (0.01, 0.2))
+    monkeypatch.setattr(withdrawals, "_PACE_SECONDS", 0.01)
     now = datetime.now(UTC)
     session = a_session(UserId(uuid4()), created_at=now, updated_at=now)
     async with SqlWork(database) as work:
         await work.sessions.add(session)
     lease = timedelta(seconds=30)
     turns, admission = SqlTurns(database), MemoryAdmission()
-    open_ = OpenTurn(turns, admission, seven, SystemClock(), lease, sandbox=True)
+    withdraw = WithdrawHold(turns)
+    open_ = OpenTurn(turns, admission, withdraw, seven, SystemClock(), lease, sandbox=True)
     opening = Opening(
         by=OnBehalfOf(session.user_id, "request-1", "token", uuid4()),
         tier=TIERS["pro"],
@@ -441,7 +554,8 @@ async def test_whoever_goes_while_a_hold_waits_leaves_none(
         await asyncio.sleep(0.05)
     with pytest.raises(asyncio.CancelledError):
         await task
-    await asyncio.gather(*open_.seen_to)
+    assert withdraw.work is not None
+    await withdraw.work
 
     rows = await database.fetch(
         "select outcome from generation where user_id = $1", session.user_id

@@ -310,6 +310,39 @@ def test_the_archive_comes_back_whole_and_replaces_nothing(
     assert found == {"one.parquet": "one.parquet", "two.parquet": "another"}
 
 
+_ARCHIVED = """
+insert into ledger_archive (partition, begins, ends, first_chain, last_chain, state, changed_at)
+values ('ledger_entry_20260101', gen_random_uuid(), gen_random_uuid(), 1, 1, %s, now())
+"""
+
+
+@pytest.mark.parametrize("state", ["exported", "verified", "dropped"])
+def test_a_ledger_that_has_left_into_files_is_not_backed_up_without_them(
+    estate: Estate, tmp_path: Path, state: str
+) -> None:
+    run(estate, "billing", _ARCHIVED, state)
+    folder, place = tmp_path / "ledger", tmp_path / "backup"
+    for archive in (None, folder):
+        with pytest.raises(CompanionError, match="1 partitions in files") as refused:
+            create(replace(estate, archive=archive), place, PASSPHRASE)
+        assert "BILLING_LEDGER_ARCHIVE_DIR" in refused.value.remedy
+    # As the engine makes a folder whose name was misspelt.
+    folder.mkdir()
+    with pytest.raises(CompanionError, match="none is in"):
+        create(replace(estate, archive=folder), place, PASSPHRASE)
+
+    (folder / "ledger_entry_20260101.parquet").write_text("whole")
+    taken = create(replace(estate, archive=folder), place, PASSPHRASE)
+    assert (taken.path / "archive/ledger_entry_20260101.parquet").read_text() == "whole"
+
+
+def test_what_is_still_on_its_way_into_a_file_is_in_the_database(
+    estate: Estate, tmp_path: Path
+) -> None:
+    run(estate, "billing", _ARCHIVED, "exporting")
+    assert create(estate, tmp_path / "backup", PASSPHRASE).manifest.ledger["entries"] == 0
+
+
 def test_a_restore_goes_over_nothing_and_what_it_left_half_way_is_not_started(
     estate: Estate, tmp_path: Path
 ) -> None:
@@ -412,12 +445,18 @@ def test_a_deployment_comes_back_with_its_secrets_and_without_whom_it_had_delete
 
         keyring = (secrets / "keyvault" / "keyring.json").read_text()
         shutil.rmtree(secrets)
+        # A container's folder, which can't be exchanged; an earlier restore was broken off in it.
         secrets.mkdir()
+        (secrets / ".restored" / "billing").mkdir(parents=True)
+        (secrets / "auth").mkdir()
+        mounted = secrets.stat().st_ino
         # The engines have yet to be made with the secrets that come back.
         with pytest.raises(CompanionError):
             _drop_databases(server)
             restore_deployment(taken.path, secrets, PASSPHRASE, tell=lambda _: None)
         assert (secrets / "keyvault" / "keyring.json").read_text() == keyring
+        assert secrets.stat().st_ino == mounted
+        assert not (secrets / ".restored").exists()
         _make_roles(server, secrets, drop_first=True)
 
         replayed = []

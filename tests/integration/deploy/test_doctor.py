@@ -17,6 +17,7 @@ from deploy.companion import server_checks
 from deploy.companion.care_checks import care
 from deploy.companion.checks import Finding
 from deploy.companion.data_dir import DataDir
+from deploy.companion.deployment import Deployment, Hosts
 from deploy.companion.queues import declare_all
 from deploy.companion.server_checks import Site, examine_site
 from shared.db.migrations import upgrade
@@ -141,13 +142,43 @@ def test_old_and_open_secrets_and_misspelt_settings_are_told(
     key.parent.mkdir()
     key.write_text("x")
     key.chmod(0o600)
+    assert "not looked at" in problems(care(tmp_path, sandbox=True), "settings")
+    settings = tmp_path / "settings"
+    settings.mkdir()
+    monkeypatch.setenv("COMPANION_SETTINGS", str(settings))
     assert problems(care(tmp_path, sandbox=True)) == ""
 
     key.chmod(0o644)
     long_ago = time.time() - 200 * 86_400
     os.utime(key, (long_ago, long_ago))
     monkeypatch.setenv("CHAT_RETRYS", "3")
+    (settings / "gateway.env").write_text("CORS_ORIGINS=https://a.example\n")
+    (settings / "gateway.env").chmod(0o600)
     said = problems(care(tmp_path, sandbox=True))
+    assert f"CORS_ORIGINS in {settings}/gateway.env does nothing" in said
     assert f"Others can read {key}" in said
     assert "identities: 200 days old" in said
     assert "CHAT_RETRYS (CHAT_RETRIES?)" in said
+
+
+def test_a_deployments_keyring_is_looked_at(
+    postgres_server: PostgresServer,
+    valkey_server: ValkeyServer,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """With no more than the folder of secrets; and a keyring that opens nothing is a problem."""
+    secrets = tmp_path / "secrets"
+    Deployment(secrets).create(Hosts())
+    for name in ("KEYVAULT_KEYRING", "KEYVAULT_KEYRING_FILE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("COMPANION_SECRETS", str(secrets))
+    (secrets / "keyvault" / "database_url").write_text(postgres_server.engine.superuser_url)
+    (secrets / "keyvault" / "cache_url").write_text(valkey_server.url)
+    known = Site("", {}, "", "", secrets)
+    # The services' own names of databases are somebody else's here.
+    [finding] = examine_site(known, (server_checks.keyring,))
+    assert finding.level == "problem" and "database" in finding.text
+    (secrets / "keyvault" / "keyring.json").write_text("{}")
+    [finding] = examine_site(known, (server_checks.keyring,))
+    assert finding.level == "problem" and "sealed" in finding.text and finding.remedy

@@ -13,7 +13,10 @@ from uuid import uuid4
 import pytest
 from joserfc import jwt
 from joserfc.jwk import ECKey
+from prometheus_client import REGISTRY
+from structlog.testing import CapturingLogger
 
+from services.keyvault.api import egress
 from shared.db.database import Database
 from shared.ids import uuid7
 from tests.integration.keyvault.harness import SECRET, Keyvault, a_user
@@ -283,6 +286,71 @@ async def test_a_grant_that_is_none_opens_nothing(keyvault: Keyvault, name: str)
     token = FORGERIES[name](keyvault, user).encode("latin-1")
     headers: Any = keyvault.proofs(user) | {"x-companion-grant": token}
     assert refusal(await keyvault.egress(user, headers=headers)) == (401, "grant_invalid")
+
+
+@pytest.fixture
+def told(monkeypatch: pytest.MonkeyPatch) -> CapturingLogger:
+    """What the route writes into its log."""
+    logger = CapturingLogger()
+    monkeypatch.setattr(egress, "log", logger)
+    return logger
+
+
+def refused_uses(peer: str, provider: str, outcome: str) -> float:
+    labels = {"peer": peer, "provider": provider, "outcome": outcome}
+    return REGISTRY.get_sample_value("companion_keyvault_key_uses_total", labels) or 0
+
+
+async def test_a_forged_grant_rings_the_alarm_and_names_nobody(
+    keyvault: Keyvault, told: CapturingLogger
+) -> None:
+    user, before = a_user(), refused_uses("none", "none", "grant_invalid")
+    stranger = ECKey.generate_key("P-256", {"kid": "chat"})
+    proofs = keyvault.proofs(user) | {"x-companion-grant": forged(keyvault, user, key=stranger)}
+
+    await keyvault.egress(user, headers=proofs | {"x-request-id": "request-7"})
+
+    assert refused_uses("none", "none", "grant_invalid") == before + 1
+    (line,) = told.calls
+    assert (line.method_name, line.args) == ("warning", ("grant_refused",))
+    assert line.kwargs == {
+        "peer": "none",
+        "code": "grant_invalid",
+        "reason": "The service token is not valid.",
+        "request_id": "request-7",
+    }
+
+
+async def test_a_replay_and_another_users_grant_ring_it_with_whose_grant_it_was(
+    keyvault: Keyvault, told: CapturingLogger
+) -> None:
+    user, other = a_user(), a_user()
+    await keyvault.put(user)
+    replayed = keyvault.proofs(user, request_id="request-8")
+    stolen = keyvault.proofs(user, request_id="request-9", token_of=other)
+    codes = ("grant_replayed", "not_your_key")
+    before = [refused_uses("chat", "openai", code) for code in codes]
+
+    await keyvault.egress(user, headers=replayed)
+    assert told.calls == []
+    await keyvault.egress(user, headers=replayed)
+    await keyvault.egress(user, headers=stolen)
+
+    assert [refused_uses("chat", "openai", code) for code in codes] == [n + 1 for n in before]
+    key = keyvault.service("chat")._key.current()
+    assert key is not None
+    for line, code, proofs, request_id in zip(
+        told.calls, codes, (replayed, stolen), ("request-8", "request-9"), strict=True
+    ):
+        assert (line.method_name, line.args) == ("warning", ("grant_refused",))
+        grant = jwt.decode(proofs["x-companion-grant"], key)
+        assert line.kwargs == {
+            "peer": "chat",
+            "code": code,
+            "grant_id": grant.claims["jti"],
+            "user_id": str(user),
+            "request_id": request_id,
+        }
 
 
 @pytest.mark.parametrize("token", ["", "x", "a.b.c", "e" * 9000])

@@ -206,6 +206,26 @@ async def test_a_rotation_under_way_is_not_noticed_and_survives_a_kill(
         assert (await first.egress(users[0])).headers["authorization"] == f"Bearer {SECRET}"
 
 
+async def test_a_console_that_gets_a_copy_of_the_keyring_rotates_it_step_by_step(
+    around_alone: Surroundings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """As in Kubernetes, where a step's keyring goes back into the Secret (docs/kubernetes.md)."""
+    for name, value in environment_of(around_alone).items():
+        monkeypatch.setenv(name, value)
+    user, kept, copy = a_user(), around_alone.keyring_file, tmp_path / "copy.json"
+    async with running(around_alone) as keyvault:
+        assert (await keyvault.put(user)).is_success
+        for step in (["add"], ["activate"], ["rewrap"], ["retire", "1"]):
+            write_keyring(copy, kept.read_text())
+            words = ["keyring", "--file", str(copy), *step]
+            result = await asyncio.to_thread(CliRunner().invoke, app, words)
+            assert result.exit_code == 0, (step, result.output, result.exception)
+            write_keyring(kept, copy.read_text())
+        states = {row["version"]: row["state"] for row in json.loads(kept.read_text())["keys"]}
+        assert states == {1: "closed", 2: "active"}
+        assert (await keyvault.egress(user)).headers["authorization"] == f"Bearer {SECRET}"
+
+
 async def what_an_operator_reads(data_keys: int) -> None:
     """The same verbs as commands, when the rotation is over."""
 

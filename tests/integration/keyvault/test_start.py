@@ -21,6 +21,7 @@ from shared.db.database import Database
 from shared.db.migrations import upgrade
 from shared.settings import service_database_url
 from tests.integration.keyvault.harness import SECRET, Keyvault, Surroundings, a_user, running
+from tests.support.core_dumps import least_core_limit
 from tests.support.engines import running_postgres
 from tests.support.keyvault import a_document, encoded, write_keyring
 
@@ -234,4 +235,4 @@ async def test_a_keyvault_starts_without_its_database(own_keyring: Surroundings)
 
 async def test_no_core_dump_is_ever_written(keyvault: Keyvault) -> None:
     assert (await keyvault.internal.get("/healthz")).status_code == 200
-    assert resource.getrlimit(resource.RLIMIT_CORE) == (0, 0)
+    assert resource.getrlimit(resource.RLIMIT_CORE) == (least_core_limit(),) * 2

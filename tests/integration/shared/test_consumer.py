@@ -17,7 +17,7 @@ from prometheus_client import REGISTRY
 from shared.db.database import Database, open_database
 from shared.errors import Conflict, DependencyUnavailable, Unavailable
 from shared.events import Fact
-from shared.events.base import current_request_id
+from shared.events.base import current_request_id, current_traceparent
 from shared.events.usage import UsageRecorded
 from shared.events.user import UserRegistered
 from shared.messaging import batch as batches
@@ -278,3 +278,25 @@ async def test_waiting_for_a_dependency_is_counted(
     before = sample("companion_event_waits_total", reason="dependency_unavailable")
     await consumer.receive(TYPE, wire_of(facts_of(1)))
     assert sample("companion_event_waits_total", reason="dependency_unavailable") == before + 2
+
+
+async def test_what_one_batch_is_of_is_not_said_of_the_next(
+    consumer: Consumer, database: Database, dead: DeadEvents
+) -> None:
+    seen: list[tuple[str | None, str | None]] = []
+
+    async def whole(_envelopes: Sequence[Any], _given: Any) -> bool:
+        seen.append((current_request_id.get(), current_traceparent.get()))
+        return True
+
+    listen = Listen("scribe")
+    listen.to(UsageRecorded, queue="usage")(Notes())
+    listen.to_whole(UsageRecorded)(whole)
+    current_request_id.set("another's")
+    current_traceparent.set("00-another's")
+    await Consumer(listen, None, database).receive(TYPE, wire_of(facts_of(1)))
+    assert seen == [(None, None)]
+    current_request_id.set("another's")
+    current_traceparent.set("00-another's")
+    await consumer.put_aside(TYPE, b"?", None)
+    assert (current_request_id.get(), current_traceparent.get()) == (None, None)

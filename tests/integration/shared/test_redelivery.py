@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +13,8 @@ import kombu
 import pytest
 import redis
 
-from shared.db import outbox
+from shared.db import archive
+from shared.db.database import open_database
 from shared.messaging.broker import DELIVERY_LIMIT
 from shared.messaging.celery_app import declare_queues
 from tests.integration.shared.conftest import SHORT_WAITS
@@ -150,8 +152,11 @@ def test_what_the_broker_forgets_is_sent_again_from_the_archive(
 
 def send_again(herald: Herald) -> None:
     """What a request for all that was ever sent does."""
-    [(stream, epoch, last)] = [
-        known for known in outbox.last_sequences(herald.engine) if known[0] == STREAM
-    ]
-    outbox.send_again(herald.engine, stream, epoch, first=1, last=last)
+
+    async def ask() -> None:
+        async with open_database(herald.url, connections=1, application="test") as database:
+            (end,) = await archive.stream_ends(database, STREAM)
+            await archive.send_again(database, STREAM, end.epoch, first=1, last=end.last_sequence)
+
+    asyncio.run(ask())
     herald.drain()

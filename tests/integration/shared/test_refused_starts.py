@@ -81,7 +81,8 @@ def test_a_worker_and_a_beat_name_the_file_that_can_not_be_used(
     broken.write_text(SECRET)
     environment["IDENTITY_KEY_FILE"] = str(broken)
     sentence = refusal(environment, *CELERY, *role)
-    assert sentence == f"IDENTITY_KEY_FILE: {broken} can't be used."
+    reason = "not a private key of EC P-256"
+    assert sentence == f"IDENTITY_KEY_FILE: {broken} can't be used: {reason}."
 
 
 @pytest.mark.parametrize("role", [("worker", "--concurrency", "1"), ("beat", "--pidfile=")])

@@ -10,15 +10,18 @@ from uuid import uuid4
 import pytest
 import structlog
 from prometheus_client import REGISTRY
+from sqlalchemy import text
 from structlog.testing import capture_logs
 
+from shared.db import outbox
 from shared.events.user import UserRegistered
 from shared.messaging import relay as relays
-from shared.messaging.bell import Bell
 from shared.messaging.publisher import NotSent, Publisher
 from shared.messaging.relay import Relay, keep_running
+from shared.messaging.relay_bell import RelayBell
 from tests.support.engines import PostgresServer
 from tests.support.event_service.world import Herald, a_usage, eventually
+from tests.support.query_plans import most_rows
 
 NOBODY_THERE = ["redis://:none@127.0.0.1:1/1", "amqp://none:none@127.0.0.1:1//"]
 FREE = "usage.recorded.free"
@@ -106,6 +109,23 @@ def test_a_stream_that_is_empty_again_counts_zero(
     assert (waiting(), oldest()) == (0, 0)
 
 
+def test_a_long_backlog_makes_no_turn_longer(cut_off: Herald) -> None:
+    cut_off.run(
+        "insert into outbox (event_id, stream, envelope, created_at)"
+        " select gen_random_uuid(), s, '{}', now() - n * interval '1 ms'"
+        " from generate_series(1, 4000) n, unnest(array['usage.recorded.free', 'a.b.pro']) s"
+    )
+    cut_off.run("analyze outbox")
+    assert outbox.waiting_streams(cut_off.engine, most=200) == {FREE: 200, "a.b.pro": 200}
+    claim = {"stream": FREE, "most": 200, "lease_seconds": 30.0}
+    for statement, values in ((outbox._STREAMS, {"most": 200}), (outbox._CLAIM, claim)):
+        with cut_off.engine.begin() as connection:
+            # Of so few rows it would read all to find the 200 that it has picked.
+            connection.execute(text("set local enable_hashjoin = off"))
+            explain = text(f"explain (analyze, format json) {statement.text}")
+            assert most_rows(connection.execute(explain, values).scalar_one()) <= 400
+
+
 class _Hearing(Publisher):
     """Hears the sizes of the batches instead of sending them."""
 
@@ -190,7 +210,7 @@ def test_a_bug_does_not_end_the_only_relay_of_an_outbox(
     cut_off.publish([a_usage()])
     publisher = _FailingOnce(cut_off.broker_url)
     relay = Relay("herald", cut_off.engine, publisher)
-    stop, bell = threading.Event(), Bell(cut_off.url)
+    stop, bell = threading.Event(), RelayBell(cut_off.url)
     thread = threading.Thread(target=keep_running, args=(relay, bell, stop, "herald"))
     thread.start()
     try:
@@ -224,7 +244,7 @@ def test_an_outage_is_told_of_once_and_so_is_its_end(
     cut_off.publish([a_usage()])
     publisher = _AwayForAWhile(cut_off.broker_url)
     relay = Relay("herald", cut_off.engine, publisher)
-    stop, bell = threading.Event(), Bell(cut_off.url)
+    stop, bell = threading.Event(), RelayBell(cut_off.url)
     with capture_logs() as logs:
         thread = threading.Thread(target=keep_running, args=(relay, bell, stop, "herald"))
         thread.start()

@@ -19,10 +19,10 @@ from kombu.asynchronous import Hub
 from shared.db.database import Database, open_database
 from shared.events.user import UserRegistered
 from shared.messaging import relay as relays
-from shared.messaging.bell import Bell
 from shared.messaging.celery_app import declare_queues
 from shared.messaging.publisher import Publisher
 from shared.messaging.relay import Relay, keep_running
+from shared.messaging.relay_bell import RelayBell
 from shared.messaging.resting import SignalPipe, stop_waiting
 from tests.support.engines import PostgresServer
 from tests.support.event_service.brokers import valkey_broker
@@ -53,7 +53,11 @@ def producer(postgres_server: PostgresServer, tables: str) -> Iterator[Herald]:
 @contextmanager
 def at_rest(producer: Herald, *, pause: float, awake: float = 0.0) -> Iterator[threading.Thread]:
     """A relay that has nothing to do and has gone to sleep."""
-    relay, bell, stop = Relay("herald", producer.engine, _Silent()), Bell(producer.url), _Stop()
+    relay, bell, stop = (
+        Relay("herald", producer.engine, _Silent()),
+        RelayBell(producer.url),
+        _Stop(),
+    )
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(relays, "_AWAKE_SECONDS", awake)
         patch.setattr(relays, "_PAUSE_AT_REST", pause)
@@ -129,7 +133,7 @@ def test_after_a_ring_the_relay_stays_awake_for_what_does_not_ring(
 
 
 def test_who_may_have_missed_a_ring_looks(producer: Herald) -> None:
-    bell = Bell(producer.url)
+    bell = RelayBell(producer.url)
     try:
         assert bell.rang_within(0)  # from now on it listens
         assert not bell.rang_within(0)
@@ -145,7 +149,7 @@ def test_who_may_have_missed_a_ring_looks(producer: Herald) -> None:
 
 
 async def test_a_process_rings_at_most_once_a_second(producer: Herald) -> None:
-    bell = Bell(producer.url)
+    bell = RelayBell(producer.url)
     try:
         assert bell.rang_within(0)
         async with open_database(producer.url, connections=1, application="herald") as database:

@@ -28,6 +28,7 @@ from shared.limits.admission import (
     spend_window,
     streams_at_once,
 )
+from shared.limits.line import Line
 from tests.support.engines import ValkeyServer, running_valkey
 
 NOW = datetime(2030, 5, 17, 12, 30, 30, tzinfo=UTC)
@@ -344,6 +345,28 @@ async def own_admissions(
     await cache.aclose()
 
 
+class CutOff:
+    """A replica that settles while no answer comes to it."""
+
+    def __init__(self, admissions: Admissions, cache: Redis) -> None:
+        self._admissions = admissions
+        self._near, self._far = Line(cache.connection_pool, timeout=1), admissions._line
+
+    async def settle(
+        self, reservation: str, *used: tuple[Window, int], locally: bool = True
+    ) -> None:
+        await self._admissions.settle("ada", reservation, used, locally=locally)
+        assert self._admissions._untold
+
+    async def is_back(self) -> None:
+        self._admissions._line, self._admissions._closed_until = self._near, 0.0
+        await self._admissions.renew({})
+        assert not self._admissions._untold
+
+    def goes(self) -> None:
+        self._admissions._line = self._far
+
+
 async def admitted_without_valkey(
     admissions: Admissions, ids: Sequence[str], *windows: Window, spent: Spent = nobody_asks
 ) -> list[str]:
@@ -391,11 +414,81 @@ async def test_what_could_not_be_told_is_told_when_valkey_is_back(
     finally:
         os.kill(own_valkey.child.pid, signal.SIGCONT)
     await own_admissions.renew({"ada": ["1"]})
-    expected = [(1, 0), (11, 0), (65, 0), (0, 0)]
+    # The money is asked of the database again: whether the counter had y's, nobody knows.
+    expected = [(1, 0), (11, 0), (0, 0)]
     assert await used(own_admissions, REQUESTS, TOKENS, money) == expected
     # One that was let in without Valkey counts once as well.
+    await admit(own_admissions, "2", money, spent=Books(65))
     await own_admissions.settle("ada", "y", [(TOKENS, 1), (money, 5)], locally=True)
+    expected = [(1, 0), (11, 0), (165, 100), (1, 0)]
     assert await used(own_admissions, REQUESTS, TOKENS, money) == expected
+
+
+@pytest.fixture
+async def cut_off(admissions: Admissions, cache: Redis) -> AsyncIterator[CutOff]:
+    """Another replica, which Valkey does not answer for now."""
+    nowhere = open_cache("redis://127.0.0.1:1/0")
+    yield CutOff(Admissions(nowhere), cache)
+    await nowhere.aclose()
+
+
+async def test_what_was_settled_without_valkey_is_not_counted_twice_after_a_loss(
+    admissions: Admissions, cut_off: CutOff
+) -> None:
+    books, money = Books(700), spending(1_000, 50)
+    await cut_off.settle("far", (money, 100))
+    books.spent += 100
+    await admit(admissions, "near", money, spent=books)
+    await admissions.settle("ada", "near", [(money, 20)])
+    books.spent += 20
+    assert (await used(admissions, money))[0] == (820, 0)
+    await cut_off.is_back()
+    await admit(admissions, "next", money, spent=books)
+    assert (await used(admissions, money))[0] == (870, 50)
+    assert books.asked == 2
+
+
+@pytest.mark.parametrize("ending", ["settled", "given back", "settled late"])
+async def test_who_ran_while_a_counter_was_filled_anew_counts_once(
+    admissions: Admissions, cut_off: CutOff, cache: Redis, ending: str
+) -> None:
+    books, money = Books(100), spending(1_000, 50)
+    running = await admit(admissions, "running", TOKENS, money, spent=books)
+    await cut_off.settle("far", (money, 7))
+    books.spent += 7
+    await cut_off.is_back()
+    assert await cache.ttl(f"{money.key('ada')}:dropped") > 14 * 86_400
+    # One who came after that holds a place in the new counter, as ever.
+    await admit(admissions, "after", money, spent=books)
+    assert (await used(admissions, money))[0][0] == 157
+    if ending == "given back":
+        await admissions.refund("ada", running)
+    else:
+        if ending == "settled late":
+            cut_off.goes()
+            await cut_off.settle("running", (TOKENS, 5), (money, 30), locally=False)
+            await cut_off.is_back()
+        else:
+            await admissions.settle("ada", "running", [(TOKENS, 5), (money, 30)])
+        books.spent += 30
+    await admissions.settle("ada", "after", [(money, 1)])
+    books.spent += 1
+    await admit(admissions, "last", spending(1_000, 0), spent=books)
+    tokens = 0 if ending == "given back" else 5
+    assert await used(admissions, TOKENS, money) == [(tokens, 0), (books.spent, 0), (1, 0)]
+    assert books.asked == (3 if ending == "settled late" else 2)
+
+
+async def test_who_came_after_a_counter_was_filled_anew_gives_back_what_they_held(
+    admissions: Admissions, cut_off: CutOff
+) -> None:
+    books, money = Books(107), spending(1_000, 50)
+    await admit(admissions, "before", money, spent=books)
+    await cut_off.settle("far", (money, 7))
+    await cut_off.is_back()
+    after = await admit(admissions, "after", money, spent=books)
+    await admissions.refund("ada", after)
+    assert (await used(admissions, money))[0][0] == 107
 
 
 @pytest.mark.parametrize("ending", ["refused", "settled", "given back"])

@@ -39,6 +39,32 @@ async def _connected(port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWri
         await asyncio.sleep(0.01)
 
 
+@contextlib.asynccontextmanager
+async def _told_to_end_meanwhile() -> AsyncIterator[None]:
+    os.kill(os.getpid(), signal.SIGTERM)
+    await asyncio.sleep(0.05)
+    yield
+
+
+@pytest.mark.parametrize("turn_away_seconds", [0, 0.1])
+async def test_who_is_told_to_end_while_it_starts_ends(
+    monkeypatch: pytest.MonkeyPatch, turn_away_seconds: float
+) -> None:
+    monkeypatch.setattr("shared.http.serve._settle_memory", lambda: None)
+    process = WebProcess(_answer, _answer, lifespan=_told_to_end_meanwhile, stopping=lambda: None)
+    unforeseen: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _loop, told: unforeseen.append(told))
+    async with asyncio.timeout(3):
+        await serve(
+            process,
+            host="127.0.0.1",
+            port=free_port(),
+            internal_port=free_port(),
+            turn_away_seconds=turn_away_seconds,
+        )
+    assert unforeseen == []
+
+
 async def test_who_is_connected_is_answered_and_sent_away(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("shared.http.serve._settle_memory", lambda: None)  # this process has others
     port, stopped = free_port(), asyncio.Event()

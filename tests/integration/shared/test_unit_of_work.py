@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import socket
 from collections.abc import AsyncIterator, Iterator
 from datetime import timedelta
 from uuid import uuid4
@@ -12,6 +14,7 @@ import psycopg2
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sqlalchemy import make_url
 
 from shared.db import archive, outbox
 from shared.db.database import Database, UnstorableText, open_database
@@ -19,6 +22,7 @@ from shared.db.engine import sync_engine
 from shared.errors import DependencyUnavailable
 from shared.events.user import UserRegistered
 from shared.ids import EventId, uuid7
+from shared.messaging.relay_bell import RelayBell
 from tests.support.engines import PostgresServer
 from tests.support.event_service.storage import ScribeWork
 from tests.support.event_service.world import a_usage
@@ -196,9 +200,31 @@ async def test_a_pool_that_is_used_up_is_trouble_of_ours(url: str) -> None:
         ScribeWork(small),
     ):
         began = asyncio.get_running_loop().time()
-        with pytest.raises(DependencyUnavailable):
+        with pytest.raises(DependencyUnavailable) as raised:
             await small.check()
         assert asyncio.get_running_loop().time() - began < 4
+        assert raised.value.did_nothing
+
+
+@pytest.mark.parametrize(
+    ("statement", "did_nothing"),
+    [
+        # Refused, and cancelled by the server.
+        ("do $$ begin raise read_only_sql_transaction; end $$", True),
+        ("do $$ begin raise lock_not_available; end $$", True),
+        ("do $$ begin raise disk_full; end $$", True),
+        ("do $$ begin raise query_canceled; end $$", True),
+        # Nobody waits any more; and the end of a session may come after that of its statement.
+        ("select pg_sleep(5)", False),
+        ("select pg_terminate_backend(pg_backend_pid())", False),
+    ],
+)
+async def test_it_is_told_when_a_statement_that_failed_did_nothing(
+    database: Database, statement: str, did_nothing: bool
+) -> None:
+    with pytest.raises(DependencyUnavailable) as raised:
+        await database.fetchrow(statement, within_seconds=0.2)
+    assert raised.value.did_nothing is did_nothing
 
 
 @pytest.mark.parametrize(
@@ -269,3 +295,74 @@ async def test_numbers_have_no_gap_whatever_relays_do(
             assert [row["sequence"] for row in rows] == list(range(1, published + 1))
             assert await count(database, "outbox") == 0
         engine.dispose()
+
+
+async def test_a_login_that_is_refused_is_a_database_out_of_reach(
+    url: str, postgres_server: PostgresServer
+) -> None:
+    """An event that meets it waits; it is not dead for it."""
+    role = f"locked_out_{uuid4().hex[:8]}"
+    secret = f"of-{role}"
+    superuser_url = f"{postgres_server.engine.superuser_url}/postgres"
+    admin = sync_engine(superuser_url, single_statements=True)
+    with admin.connect() as connection:
+        connection.exec_driver_sql(f"create role {role} nologin password '{secret}'")
+    try:
+        locked_out = make_url(url).set(username=role, password=secret)
+        dsn = locked_out.render_as_string(hide_password=False)
+        async with open_database(dsn, connections=1, application="test") as database:
+            with pytest.raises(DependencyUnavailable) as refused:
+                await database.check()
+        assert type(refused.value.__cause__) is asyncpg.InvalidAuthorizationSpecificationError
+    finally:
+        with admin.connect() as connection:
+            connection.exec_driver_sql(f"drop role {role}")
+        admin.dispose()
+
+
+@pytest.mark.parametrize(
+    "ended",
+    [
+        asyncpg.IdleSessionTimeoutError,
+        asyncpg.DatabaseDroppedError,
+        asyncpg.IdleInTransactionSessionTimeoutError,
+        asyncpg.TransactionTimeoutError,
+        asyncpg.AdminShutdownError,
+        asyncpg.CrashShutdownError,
+        asyncpg.CannotConnectNowError,
+        asyncpg.QueryCanceledError,
+    ],
+)
+async def test_a_session_that_the_server_has_ended_is_nobodys_bug(
+    database: Database, ended: type[asyncpg.PostgresError]
+) -> None:
+    with pytest.raises(DependencyUnavailable):
+        async with database.connection():
+            raise ended("ended")
+
+
+def test_who_waits_for_a_database_finds_out_soon_that_it_is_gone(url: str) -> None:
+    """It can vanish without a word, and nobody would hear that what waits is no longer counted."""
+    engine = sync_engine(url)
+    bell = RelayBell(url)
+    try:
+        with engine.connect() as connection:
+            assert_watched(connection.connection.fileno())
+        assert bell.rang_within(0)
+        assert_watched(bell._connection.fileno())
+    finally:
+        bell.close()
+        engine.dispose()
+
+
+def assert_watched(descriptor: int) -> None:
+    with socket.socket(fileno=os.dup(descriptor)) as connected:
+
+        def option(name: int) -> int:
+            return connected.getsockopt(socket.IPPROTO_TCP, name)
+
+        assert connected.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+        silence = option(socket.TCP_KEEPIDLE)
+        silence += option(socket.TCP_KEEPINTVL) * option(socket.TCP_KEEPCNT)
+        assert silence <= 30
+        assert 0 < option(socket.TCP_USER_TIMEOUT) <= 30_000

@@ -8,7 +8,9 @@ from uuid import uuid4
 
 import pytest
 
+from shared.db import archive
 from shared.db.database import Database, open_database
+from shared.errors import DependencyUnavailable
 from shared.messaging.upkeep import forget
 from shared.settings import service_database_url
 
@@ -20,15 +22,18 @@ async def database(migrated: Callable[[str], str]) -> AsyncIterator[Database]:
         yield opened
 
 
-async def sent(database: Database, stream: str, *, days_ago: float) -> None:
+async def sent(
+    database: Database, stream: str, *, days_ago: float, hour: str | None = None
+) -> None:
     await database.execute(
         """
         insert into outbox_sent (stream, sequence, event_id, envelope, created_at, sent_at)
-        values ($1, (random() * 1e15)::bigint, $2, '{}', now(), now() - $3::interval)
+        values ($1, (random() * 1e15)::bigint, $2, $4, now(), now() - $3::interval)
         """,
         stream,
         uuid4(),
         timedelta(days=days_ago),
+        {"data": {"hour": hour}},
     )
 
 
@@ -41,6 +46,8 @@ async def test_each_kind_of_event_is_kept_for_its_time(database: Database) -> No
     ):
         await sent(database, stream, days_ago=young)
         await sent(database, stream, days_ago=old)
+    await sent(database, "usage.manifest.team", days_ago=2)
+    await sent(database, "usage.manifest.team", days_ago=0, hour="2026-11-29T10:00:00Z")
 
     await forget(database)
 
@@ -48,6 +55,8 @@ async def test_each_kind_of_event_is_kept_for_its_time(database: Database) -> No
     assert [row["stream"] for row in rows] == [
         "key.revoked.free",
         "usage.manifest.pro",
+        "usage.manifest.pro",  # after a standstill, until its hours were told
+        "usage.manifest.team",
         "usage.recorded.free",
     ]
 
@@ -63,3 +72,74 @@ async def test_handled_ids_are_forgotten_after_a_while(database: Database) -> No
 
     rows = await database.fetch("select event_id from inbox")
     assert {old, young} & {row["event_id"] for row in rows} == {young}
+
+
+async def test_what_cannot_be_forgotten_holds_up_nothing_else(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await database.execute("delete from outbox_sent")
+    for stream in ("key.revoked.free", "key.revoked.pro", "key.revoked.team"):
+        await sent(database, stream, days_ago=36)
+    forget_sent = archive.forget_sent
+
+    async def fails_for_one(database: Database, stream: str, keep: timedelta, *, most: int) -> int:
+        if stream.endswith(".pro"):
+            raise DependencyUnavailable("database")
+        return await forget_sent(database, stream, keep, most=most)
+
+    monkeypatch.setattr(archive, "forget_sent", fails_for_one)
+    with pytest.raises(DependencyUnavailable):
+        await forget(database)
+
+    rows = await database.fetch("select stream from outbox_sent")
+    assert [row["stream"] for row in rows] == ["key.revoked.pro"]
+
+
+# A service's own statements are planned for all values alike, after some runs.
+@pytest.mark.parametrize("planned", ["force_custom_plan", "force_generic_plan"])
+async def test_to_forget_a_little_reads_nothing_else(
+    migrated: Callable[[str], str], planned: str
+) -> None:
+    kept = {"key.revoked.pro": 35, "usage.manifest.pro": 1}
+    kept |= {f"usage.recorded.{tier}": 90 for tier in ("free", "pro")}
+    url = service_database_url(migrated("voice"), "voice")
+    async with open_database(url, connections=1, application="test") as database:
+        await database.execute("delete from outbox_sent")
+        for stream, days in kept.items():
+            events = 3000 if days == 90 else 600
+            await sent_evenly(database, stream, events, oldest=timedelta(days=days - 0.1))
+        await sent(database, "usage.manifest.pro", days_ago=2)
+        await database.execute("analyze outbox_sent")
+        await database.execute(f"set plan_cache_mode = {planned}")
+
+        before = await rows_read(database)
+        streams = await archive.sent_streams(database)
+        assert set(streams) == set(kept)
+        gone = [
+            await archive.forget_sent(database, stream, timedelta(days=kept[stream]), most=5000)
+            for stream in streams
+        ]
+        assert sorted(gone) == [0, 0, 0, 1]
+        assert await rows_read(database) - before < 20
+
+
+async def sent_evenly(database: Database, stream: str, events: int, *, oldest: timedelta) -> None:
+    await database.execute(
+        "insert into outbox_sent (stream, sequence, event_id, envelope, created_at, sent_at)"
+        " select $1, n, gen_random_uuid(), '{}', at, at from generate_series(1, $2) n,"
+        " lateral (select now() - $3::interval * ($2 - n + 1) / $2) s (at)",
+        stream,
+        events,
+        oldest,
+    )
+
+
+async def rows_read(database: Database) -> int:
+    """From the archive so far, along any index or none."""
+    await database.execute("select pg_stat_force_next_flush()")
+    row = await database.fetchrow(
+        "select seq_tup_read + (select sum(idx_tup_read) from pg_stat_user_indexes i"
+        " where i.relid = t.relid) as read from pg_stat_user_tables t where relname = 'outbox_sent'"
+    )
+    assert row
+    return int(row["read"])

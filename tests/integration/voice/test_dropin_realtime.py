@@ -39,7 +39,7 @@ async def test_text_is_gathered_flushed_and_finished(voice: Voice) -> None:
     assert messages[-1] == {"isFinal": True, "audio": None}
     assert code == 1000
     (usage,) = await voice.usage(ada)
-    assert (usage["outcome"], usage["characters"]) == ("done", 14)
+    assert (usage["outcome"], usage["characters"]) == ("done", 7)
     (served,) = ada.served()
     assert (served["model"], served["outcome"]) == ("eleven_flash_v2_5", "completed")
 
@@ -134,6 +134,31 @@ async def test_what_is_not_granted_is_an_error_frame(voice: Voice) -> None:
         assert (told["error"], code) == ("voice_not_found", 1008)
 
 
+async def test_a_speed_that_other_ways_take_is_brought_within(voice: Voice) -> None:
+    ada = voice.person()
+    async with at_stream_input(voice.url, token_of(ada), query=FLASH) as client:
+        await client.say(" ", voice_settings={"speed": 3})
+        await client.say("Hello there. ")
+        await client.say("")
+        messages, _ = await client.rest()
+    assert messages[-1] == {"isFinal": True, "audio": None}
+
+
+async def test_who_wants_nothing_kept_at_the_vendor_is_heard(voice: Voice) -> None:
+    ada = voice.person()
+    query = f"{FLASH}&enable_logging=false"
+    async with at_stream_input(voice.url, token_of(ada), query=query) as client:
+        await client.say("Hello there. ")
+        await client.say("")
+        await client.rest()
+    (asked,) = [
+        call.query
+        for call in voice.surroundings.egress.calls
+        if call.grant.user_id == ada.id and call.path.endswith("/stream-input")
+    ]
+    assert "enable_logging=false" in asked.split("&")
+
+
 async def test_silence_closes_it_and_a_space_keeps_it(voice: Voice) -> None:
     ada = voice.person()
     query = f"{FLASH}&inactivity_timeout=0.3"
@@ -153,4 +178,4 @@ async def test_who_leaves_is_charged_for_what_was_said(voice: Voice) -> None:
         await client.say(text, flush=True)
         await client.next()
     (usage,) = await voice.usage(ada)
-    assert (usage["outcome"], usage["characters"]) == ("client_gone", len(text.strip()))
+    assert (usage["outcome"], usage["characters"]) == ("client_gone", (len(text.strip()) + 1) // 2)

@@ -94,6 +94,7 @@ async def test_settings_are_kept_here_and_spoken_with(voice: Voice) -> None:
     [
         ("pro", {"stability": 2}, 422),
         ("pro", {"pitch": 2}, 422),
+        ("pro", {"speed": 1.21}, 422),  # which live speech could not have
         ("free", {"use_speaker_boost": True}, 402),
     ],
 )

@@ -15,6 +15,7 @@ import pytest
 import pytest_asyncio
 
 from services.voice.storage.admission import ValkeyAdmission
+from services.voice.storage.speeches import SqlSpeeches
 from shared.clients.voice import VoiceLine, VoiceLines
 from shared.errors import Conflict, DependencyUnavailable, ExpectedFailure, NotInTier
 from shared.identity import OnBehalfOf
@@ -91,8 +92,8 @@ async def test_sentences_are_spoken_as_they_come_and_charged_as_one_speech(
     assert audio[-1][1]["sentence"] == 2
     assert [event["seq"] for _, event in audio] == list(range(2, 2 + len(audio)))
     (usage,) = await voice.usage(ada)
-    assert (last, end["outcome"], end["characters"]) == ("audio_end", "done", 24)
-    assert (usage["operation"], usage["characters"], usage["outcome"]) == ("voice", 24, "done")
+    assert (last, end["outcome"], end["characters"]) == ("audio_end", "done", 12)
+    assert (usage["operation"], usage["characters"], usage["outcome"]) == ("voice", 12, "done")
     assert usage["request_id"] == by.request_id, "by which it is found beside the chat's line"
     (speech,) = await voice.speeches(ada)
     assert str(speech["id"]) == end["speech_id"]
@@ -133,7 +134,8 @@ async def test_a_line_that_breaks_is_a_hearer_who_left(voice: Voice, door: str) 
 async def test_a_full_budget_ends_the_audio_and_not_what_was_said(voice: Voice, door: str) -> None:
     ada = voice.person("pro")
     async with open_cache(voice.surroundings.cache_url) as cache:
-        await ValkeyAdmission(Admissions(cache)).admit(
+        charged_since = SqlSpeeches(voice.database).charged_since
+        await ValkeyAdmission(Admissions(cache), charged_since).admit(
             UserId(ada.id),
             tier_named("pro"),
             99_980,
@@ -153,7 +155,7 @@ async def test_a_full_budget_ends_the_audio_and_not_what_was_said(voice: Voice, 
     )
     assert audio, "what had its place is heard"
     (usage,) = await voice.usage(ada)
-    assert usage["characters"] == end["characters"] == 12
+    assert usage["characters"] == end["characters"] == 6
 
 
 async def test_a_vendor_that_breaks_off_is_told(voice: Voice, door: str) -> None:

@@ -12,9 +12,9 @@ import httpx
 import orjson
 import pytest
 
-from services.voice.actions import recital
 from services.voice.actions.settle_orphans import SettleOrphans
 from services.voice.actions.settle_speech import SettleSpeech
+from services.voice.domain import recital
 from services.voice.domain.script import LONGEST_SPEECH
 from services.voice.storage.speeches import SqlSpeeches
 from shared.clock import SystemClock

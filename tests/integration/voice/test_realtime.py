@@ -10,9 +10,11 @@ from uuid import uuid4
 import pytest
 from websockets.exceptions import InvalidStatus
 
-from services.voice.actions import hearers
 from services.voice.api import realtime_socket
+from services.voice.domain import open_sockets
+from services.voice.providers import elevenlabs_live
 from services.voice.storage.admission import ValkeyAdmission
+from services.voice.storage.speeches import SqlSpeeches
 from shared.ids import UserId
 from shared.limits.admission import Admissions, open_cache
 from shared.news.ended_sessions import EndedSessions
@@ -24,6 +26,11 @@ from tests.support.voice_sockets import RACHEL, at_realtime
 
 SLOWLY = "[[sim:chunks=50,delay_ms=50]] " + "and on " * 30 + "it goes."
 DIALOGUE = "eleven_v3"
+
+
+def quick(text: str) -> int:
+    """What the quick model, which costs half, takes for a text."""
+    return (len(text) + 1) // 2
 
 
 def token_of(person: Person) -> str:
@@ -51,7 +58,7 @@ async def test_an_utterance_is_spoken_and_charged_once(voice: Voice) -> None:
         await device.say("end")
         done = await device.until("done", ref="a")
     assert device.audio().startswith(b"\xff\xfb")
-    assert done["data"]["usage"] == {"characters": 24, "source": "counted"}
+    assert done["data"]["usage"] == {"characters": 12, "source": "counted"}
     names = device.names()
     assert names[:2] == ["authenticated", "started"]
     assert (names.count("started"), names.count("done"), names.count("limits")) == (1, 1, 2)
@@ -60,7 +67,7 @@ async def test_an_utterance_is_spoken_and_charged_once(voice: Voice) -> None:
     (served,) = ada.served()
     assert (served["outcome"], served["model"]) == ("completed", "eleven_flash_v2_5")
     (usage,) = await voice.usage(ada)
-    assert (usage["outcome"], usage["characters"], usage["source"]) == ("done", 24, "counted")
+    assert (usage["outcome"], usage["characters"], usage["source"]) == ("done", 12, "counted")
     (row,) = await voice.speeches(ada)
     assert str(row["id"]) == started["utterance_id"] == done["utterance_id"]
     assert row["characters"] == 24, "the hold has grown with the text"
@@ -116,11 +123,11 @@ async def test_an_interruption_silences_all_and_charges_what_was_said(voice: Voi
         interrupted = await device.until("interrupted", ref="first")
         assert asyncio.get_running_loop().time() - began < 0.5
         assert interrupted["data"]["reason"] == "stopped"
-        assert interrupted["data"]["usage"]["characters"] == len(SLOWLY)
+        assert interrupted["data"]["usage"]["characters"] == quick(SLOWLY)
         assert (await device.until("interrupted", ref="second"))["data"]["usage"] is None
         await device.utter("Still here.")
         await device.until("done")
-    assert await outcomes(voice, ada) == [("stopped", len(SLOWLY)), ("done", 11)]
+    assert await outcomes(voice, ada) == [("stopped", quick(SLOWLY)), ("done", 6)]
     # The vendor was told to stop.
     async with asyncio.timeout(4):
         while [served["outcome"] for served in ada.served()] != ["client_gone", "completed"]:
@@ -157,8 +164,8 @@ async def test_what_the_vendor_does_ends_an_utterance_and_not_the_socket(
         await device.until("done")
     assert "simulator" not in str(error["data"]).lower(), "the vendor's words stay with us"
     first, second = await rows(patient, ada)
-    assert second == ("done", 11)
-    assert first[1] == (len(text) if charged else None)
+    assert second == ("done", 6)
+    assert first[1] == (quick(text) if charged else None)
     assert first[0] in ("provider_failed", "refused")
     assert len(await patient.usage(ada)) == (2 if charged else 1)
 
@@ -180,7 +187,23 @@ async def test_a_writer_may_think_longer_than_the_vendor_may_be_silent(patient: 
         await device.say("say", text="So it is.")
         await device.say("end")
         await device.until("done")
-    assert await outcomes(patient, ada) == [("done", 14)]
+    assert await outcomes(patient, ada) == [("done", 7)]
+
+
+async def test_a_writer_may_think_longer_than_the_newest_models_wait(
+    patient: Voice, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(elevenlabs_live, "_KEEP_ALIVE_SECONDS", 0.1)
+    ada = patient.person("enterprise")
+    async with at_realtime(patient.url, token_of(ada)) as device:
+        await device.say("start", voice_id=RACHEL, model=DIALOGUE, settings={"speed": 1.1})
+        await device.say("say", text="[[sim:patience_ms=400]] Well. ")
+        await device.until("audio")
+        await asyncio.sleep(0.8)
+        await device.say("say", text="So it is.")
+        await device.say("end")
+        await device.until("done")
+    assert [outcome for outcome, _ in await outcomes(patient, ada)] == ["done"]
 
 
 @pytest.mark.parametrize(
@@ -227,7 +250,7 @@ async def test_keys_that_are_not_given_and_an_egress_in_trouble(voice: Voice) ->
         assert await code_of_one() == "vendor_failed"
         await device.utter("Now.")
         await device.until("done")
-    assert await outcomes(voice, ada) == [("done", 4)]
+    assert await outcomes(voice, ada) == [("done", 2)]
 
 
 async def test_without_an_egress_nothing_is_charged(surroundings: Surroundings) -> None:
@@ -251,18 +274,19 @@ async def test_the_budget_is_checked_for_each_text(voice: Voice) -> None:
         refused = await device.until("error", ref="it")
         assert (refused["final"], refused["data"]["code"]) == (False, "limit_reached")
         done = await device.until("done", ref="it")
-        assert done["data"]["usage"]["characters"] == 4
+        assert done["data"]["usage"]["characters"] == 2
         await device.utter("Again: much too long.")
         assert (await device.until("error", final=True))["data"]["code"] == "limit_reached"
         await device.utter("Six")
         await device.until("done")
-    assert await outcomes(voice, ada) == [("done", 4), ("done", 3)]
+    assert await outcomes(voice, ada) == [("done", 2), ("done", 2)]
 
 
 async def used_up(voice: Voice, person: Person, characters: int) -> None:
     """Of the month."""
     async with open_cache(voice.surroundings.cache_url) as cache:
-        await ValkeyAdmission(Admissions(cache)).admit(
+        charged_since = SqlSpeeches(voice.database).charged_since
+        await ValkeyAdmission(Admissions(cache), charged_since).admit(
             UserId(person.id),
             tier_named(person.tier),
             characters,
@@ -326,7 +350,7 @@ async def test_who_leaves_is_charged_for_what_was_said(voice: Voice) -> None:
     async with at_realtime(voice.url, token_of(ada)) as device:
         await device.utter(SLOWLY)
         await device.until("audio")
-    assert await outcomes(voice, ada) == [("client_gone", len(SLOWLY))]
+    assert await outcomes(voice, ada) == [("client_gone", quick(SLOWLY))]
 
 
 async def test_a_revoked_key_ends_what_is_spoken(voice: Voice) -> None:
@@ -338,7 +362,7 @@ async def test_a_revoked_key_ends_what_is_spoken(voice: Voice) -> None:
         assert (await device.until("interrupted"))["data"]["reason"] == "stopped"
         await device.say("ping")
         await device.until("pong")
-    assert await outcomes(voice, ada) == [("stopped", len(SLOWLY))]
+    assert await outcomes(voice, ada) == [("stopped", quick(SLOWLY))]
 
 
 async def revoked(voice: Voice, person: Person) -> None:
@@ -358,7 +382,7 @@ async def test_signing_out_stops_what_is_spoken_and_closes(voice: Voice) -> None
         await EndedSessions(cache).tell([sign_in])
         await device.until("interrupted")
         assert await device.closed() == (4401, "session_ended")
-    assert await outcomes(voice, ada) == [("stopped", len(SLOWLY))]
+    assert await outcomes(voice, ada) == [("stopped", quick(SLOWLY))]
 
 
 async def test_a_replica_that_goes_away_says_so(surroundings: Surroundings) -> None:
@@ -370,7 +394,7 @@ async def test_a_replica_that_goes_away_says_so(surroundings: Surroundings) -> N
             voice.process.stopping()
             await device.until("interrupted")
             assert await device.closed() == (1012, "reconnect")
-        assert await outcomes(voice, ada) == [("stopped", len(SLOWLY))]
+        assert await outcomes(voice, ada) == [("stopped", quick(SLOWLY))]
 
 
 async def test_a_token_is_shown_first_and_can_be_renewed(voice: Voice) -> None:
@@ -396,7 +420,7 @@ async def test_a_token_is_shown_first_and_can_be_renewed(voice: Voice) -> None:
 
 
 async def test_a_user_has_so_many_sockets(voice: Voice, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hearers, "MOST_FOR_A_USER", 1)
+    monkeypatch.setattr(open_sockets, "MOST_FOR_A_USER", 1)
     ada = voice.person()
     async with at_realtime(voice.url, token_of(ada)):
         with pytest.raises(InvalidStatus) as refused:
@@ -417,7 +441,7 @@ async def test_silence_ends_an_utterance_and_then_the_socket(
         await device.until("done")
         monkeypatch.setattr(realtime_socket, "_IDLE_SECONDS", 0.0)
         assert await device.closed() == (4408, "idle")
-    assert await outcomes(voice, ada) == [("done", 6)]
+    assert await outcomes(voice, ada) == [("done", 3)]
 
 
 async def test_the_free_tier_has_no_realtime(voice: Voice) -> None:

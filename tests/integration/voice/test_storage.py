@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from uuid import uuid4
 
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from redis.asyncio import Redis
 
 from services.voice.domain.speech import (
     Hold,
@@ -24,9 +25,12 @@ from services.voice.storage.speeches import SqlSpeeches
 from services.voice.storage.tables import metadata
 from shared.db.database import Database
 from shared.db.engine import sync_engine
+from shared.errors import LimitReached
 from shared.events import Fact
 from shared.events.usage import UsageRecorded
+from shared.ids import UserId
 from shared.limits.admission import Admissions, open_cache
+from shared.limits.line import Line
 from shared.tiers import tier_named
 from tests.support.engines import PostgresServer
 from tests.support.voice import NOON, a_hold, a_user
@@ -204,9 +208,72 @@ async def test_a_hold_knows_how_much_was_asked_for(speeches: SqlSpeeches) -> Non
     assert not await speeches.ask(hold.id, 100, "mp3_44100_64")
 
 
+def admission_by(cache: Redis, *, charged: int = 0) -> ValkeyAdmission:
+    async def charged_since(_user: UserId, _since: datetime) -> int:
+        return charged
+
+    return ValkeyAdmission(Admissions(cache), charged_since)
+
+
+async def test_keys_of_old_speeches_are_forgotten_in_batches(speeches: SqlSpeeches) -> None:
+    ada, old = a_user(), NOON - timedelta(days=2)
+    running = keyed(a_hold(user_id=ada, created_at=old), "running")
+    await speeches.hold(running)
+    for number, began in enumerate((old, old, NOON)):
+        hold = keyed(a_hold(user_id=ada, created_at=began), f"k-{number}")
+        await speeches.hold(hold)
+        await settle(speeches, hold)
+    before = NOON - timedelta(days=1)
+    assert [await speeches.forget_keys(before, most=1) for _ in range(3)] == [1, 1, 0]
+    known = {key: await speeches.earlier(ada, key) for key in ("running", "k-0", "k-1", "k-2")}
+    assert [key for key, earlier in known.items() if earlier is not None] == ["running", "k-2"]
+
+
+async def test_the_month_is_counted_on_from_what_was_charged(
+    speeches: SqlSpeeches, valkey_url: str
+) -> None:
+    ada, pro = a_user(), tier_named("pro")
+    for began, characters in ((NOON - timedelta(days=40), 9), (NOON, 40), (NOON, 60_000)):
+        hold = a_hold(user_id=ada, created_at=began)
+        await speeches.hold(hold)
+        await settle(speeches, hold, Settlement(Outcome.DONE, Used(characters, "provider")))
+    await speeches.hold(a_hold(user_id=a_user(), created_at=NOON))
+    async with open_cache(valkey_url) as cache:
+        admission = ValkeyAdmission(Admissions(cache), speeches.charged_since)
+        month = (await admission.states(ada, pro, now=NOON))[-1]
+        assert (month.name, month.used) == ("elevenlabs.characters_per_month", 60_040)
+        with pytest.raises(LimitReached):
+            await admission.admit(ada, pro, 39_961, now=NOON, reservation=uuid4())
+        place = await admission.admit(ada, pro, 39_960, now=NOON, reservation=uuid4())
+        await place.settle(10)
+        month = (await admission.states(ada, pro, now=NOON))[-1]
+        assert month.used == 60_050
+
+
+async def test_characters_that_were_settled_without_valkey_are_not_counted_twice(
+    valkey_url: str,
+) -> None:
+    user, pro, charged = a_user(), tier_named("pro"), 0
+
+    async def charged_since(_user: UserId, _since: datetime) -> int:
+        return charged
+
+    async with open_cache("redis://127.0.0.1:1/0") as nobody, open_cache(valkey_url) as cache:
+        cut_off, near = Admissions(nobody), ValkeyAdmission(Admissions(cache), charged_since)
+        far = ValkeyAdmission(cut_off, charged_since)
+        place = await far.admit(user, pro, 1_000, now=NOON, reservation=uuid4())
+        await place.settle(1_000)
+        charged = 1_000
+        await (await near.admit(user, pro, 10, now=NOON, reservation=uuid4())).settle(0)
+        cut_off._line, cut_off._closed_until = Line(cache.connection_pool, timeout=1), 0.0
+        await cut_off.renew({})
+        await (await near.admit(user, pro, 10, now=NOON, reservation=uuid4())).settle(0)
+        assert (await near.states(user, pro, now=NOON))[-1].used == 1_000
+
+
 async def test_the_months_characters_are_settled_once(valkey_url: str) -> None:
     async with open_cache(valkey_url) as cache:
-        admission, user, pro = ValkeyAdmission(Admissions(cache)), a_user(), tier_named("pro")
+        admission, user, pro = admission_by(cache), a_user(), tier_named("pro")
 
         async def used() -> int:
             place = await admission.admit_more(user, pro, 0, now=NOON, reservation=uuid4())

@@ -6,8 +6,9 @@ import asyncio
 from pathlib import Path
 from uuid import UUID
 
-from tests.support.utterances import write_utterance_keys
+from tests.support.kept_speech import write_kept_speech_keys
 from tests.support.voice_service import Surroundings, Voice, problem, running_voice
+from tests.support.voice_sockets import RACHEL, at_realtime
 
 NOWHERE = "redis://127.0.0.1:1/0"
 
@@ -25,7 +26,7 @@ async def test_without_a_broker_speech_goes_on_and_its_usage_waits(
 async def test_without_valkey_what_is_kept_serves_paid_tiers_and_free_ones_wait(
     surroundings: Surroundings, tmp_path: Path
 ) -> None:
-    keys = write_utterance_keys(tmp_path / "keys.json")
+    keys = write_kept_speech_keys(tmp_path / "keys.json")
     async with running_voice(surroundings, cache_keys_file=keys) as voice:
         free, pro = voice.person("free"), voice.person("pro")
         for person in (free, pro):
@@ -37,6 +38,25 @@ async def test_without_valkey_what_is_kept_serves_paid_tiers_and_free_ones_wait(
         refused = await voice.say(free)
         assert (refused.status_code, problem(refused)["dependency"]) == (503, "cache")
         assert (await voice.say(pro)).headers["x-voice-cached"] == "true"
+
+
+async def test_without_valkey_an_utterance_is_one_request_however_much_is_said(
+    surroundings: Surroundings,
+) -> None:
+    async with running_voice(surroundings, cache_url=NOWHERE) as voice:
+        ada = voice.person("pro")
+        token = ada.headers["authorization"].removeprefix("Bearer ")
+        async with at_realtime(voice.url, token) as device:
+            await device.say("start", voice_id=RACHEL)
+            for number in range(25):
+                await device.say("say", text=f"Sentence number {number} of these. ")
+                await device.say("flush")
+                await device.until("limits")
+            await device.say("end")
+            done = await device.until("done")
+        assert "error" not in device.names()
+        (usage,) = await voice.usage(ada)
+        assert done["data"]["usage"]["characters"] == usage["characters"] > 25 * 10
 
 
 async def _kept(voice: Voice, users: list[UUID]) -> int:

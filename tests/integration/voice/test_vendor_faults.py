@@ -16,8 +16,7 @@ import pytest
 import pytest_asyncio
 from redis.asyncio import Redis
 
-from services.voice.actions import recital
-from services.voice.domain import speech_model
+from services.voice.domain import recital, speech_model
 from shared.limits.windows import month_window
 from tests.support.simulator.elevenlabs.errors import REFUSALS
 from tests.support.simulator.options import DISRUPTIONS, MANNERS, SILENCES

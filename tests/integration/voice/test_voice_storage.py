@@ -8,10 +8,12 @@ from datetime import timedelta
 from typing import Any
 from uuid import uuid4
 
+from services.voice.actions.forget_keys import ForgetKeys
 from services.voice.actions.forget_user import ForgetUser
 from services.voice.domain.clone import Clone, CloneId, CloneState, MadeVoice
 from services.voice.domain.script import SettingsWish
 from services.voice.domain.voice import VoiceId
+from services.voice.storage.speeches import SqlSpeeches
 from services.voice.storage.unit_of_work import SqlWork
 from shared.db.database import Database
 from shared.erasure import ErasureId
@@ -94,6 +96,25 @@ async def test_only_what_is_long_in_the_making_is_let_go(database: Database) -> 
         assert await work.clones.forget_lost(NOON + timedelta(minutes=1), most=10) == 1
         assert await work.clones.of(lost.user_id) == []
         assert len(await work.clones.of(running.user_id)) == 1
+
+
+async def test_a_day_later_the_keys_of_clones_are_free_again(database: Database) -> None:
+    old, new, making = (
+        a_clone(idempotency_key="k", request_hash=b"h", created_at=NOON + timedelta(hours=hours))
+        for hours in (-25, -23, -25)
+    )
+    async with SqlWork(database) as work:
+        for clone in (old, new, making):
+            await work.clones.begin(clone)
+        for clone in (old, new):
+            await work.clones.finish(clone.id, MadeVoice(ID))
+    clock, speeches = StoppedClock(NOON), SqlSpeeches(database)
+    assert await ForgetKeys(speeches, lambda: SqlWork(database), clock)() == 1
+    async with SqlWork(database) as work:
+        assert await work.clones.earlier(old.user_id, "k") is None
+        assert [one.voice_id for one in await work.clones.of(old.user_id)] == [ID]
+        for clone in (new, making):
+            assert await work.clones.earlier(clone.user_id, "k") is not None
 
 
 async def test_a_deleted_users_settings_and_clones_are_forgotten(database: Database) -> None:

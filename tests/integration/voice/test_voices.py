@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from tests.support.voice_service import Voice, problem
+from shared.limits.admission import open_cache, tier_key
+from tests.support.voice_service import Person, Voice, problem
 
 RACHEL = "21m00Tcm4TlvDq8ikWAM"
 LIBRARY = "simulatedlibrary0001"
@@ -52,24 +53,33 @@ async def test_one_voice_and_its_settings_are_read(voice: Voice) -> None:
     }
 
 
-async def test_a_page_leads_to_the_next_until_all_were_seen(voice: Voice) -> None:
+@pytest.mark.parametrize(
+    ("size", "after", "told"),
+    [
+        ("limit", "cursor", "next_cursor"),
+        ("page_size", "next_page_token", "next_page_token"),  # as they were called here first
+    ],
+)
+async def test_a_page_leads_to_the_next_until_all_were_seen(
+    voice: Voice, size: str, after: str, told: str
+) -> None:
     headers = voice.person("pro").headers
     seen: list[str] = []
     token, pages = None, 0
     while pages == 0 or token is not None:
-        query = {"page_size": 5} | ({"next_page_token": token} if token else {})
+        query = {size: 5} | ({after: token} if token else {})
         answer = await voice.client.get("/voice/voices", params=query, headers=headers)
         assert answer.status_code == 200, answer.text
         seen += [each["voice_id"] for each in answer.json()["data"]]
-        token, pages = answer.json()["next_page_token"], pages + 1
+        token, pages = answer.json()[told], pages + 1
     assert pages == 3
     assert len(seen) == len(set(seen)) == 13
     # A page that the tier leaves nothing of is still a page.
-    query = {"page_size": 1, "next_page_token": "12"}
+    query = {size: 1, after: "12"}
     last = await voice.client.get(
         "/voice/voices", params=query, headers=voice.person("free").headers
     )
-    assert last.json() == {"data": [], "next_page_token": None}
+    assert last.json() == {"data": [], "next_cursor": None, "next_page_token": None}
 
 
 @pytest.mark.parametrize(
@@ -93,7 +103,7 @@ async def test_voices_are_looked_for(
     answer = await voice.client.get("/voice/voices", params=query, headers=headers)
     assert answer.status_code == 200, answer.text
     assert {each["name"] for each in answer.json()["data"]} == found
-    assert answer.json()["next_page_token"] is None
+    assert answer.json()["next_cursor"] is None
 
 
 async def test_what_the_tier_leaves_out_is_shown_on_request(voice: Voice) -> None:
@@ -114,7 +124,9 @@ async def test_what_the_tier_leaves_out_is_shown_on_request(voice: Voice) -> Non
         {"next_page_token": "a b"},
         {"language": "../user"},
         {"search": ""},
-        {"limit": 5},
+        {"limit": 0},
+        {"cursor": ""},
+        {"page": 5},
     ],
 )
 async def test_a_search_that_is_none_is_refused(voice: Voice, query: dict[str, str | int]) -> None:
@@ -235,3 +247,56 @@ async def test_the_service_describes_itself(voice: Voice) -> None:
     }
     spoken = document["paths"]["/voice/speech"]["post"]["responses"]["200"]["content"]
     assert {"application/json", "audio/mpeg"} <= set(spoken)
+
+
+async def told_of(voice: Voice, person: Person, tier: str) -> None:
+    """As auth tells admission of a change, whatever tokens go on claiming."""
+    async with open_cache(voice.surroundings.cache_url) as cache:
+        await cache.set(tier_key(str(person.id)), tier, ex=60)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        f"/voice/voices/{LIBRARY}",
+        f"/voice/voices/{LIBRARY}/settings",
+        f"/elevenlabs/v1/voices/{LIBRARY}",
+        f"/elevenlabs/v1/voices/{LIBRARY}/settings",
+    ],
+)
+async def test_a_voice_goes_with_the_tier_and_not_with_the_token(voice: Voice, path: str) -> None:
+    was_pro, is_pro = voice.person("pro"), voice.person("free")
+    await told_of(voice, was_pro, "free")
+    await told_of(voice, is_pro, "pro")
+    assert (await voice.client.get(path, headers=was_pro.headers)).status_code == 402
+    shown = await voice.client.get(path, headers=is_pro.headers)
+    assert (shown.status_code, shown.headers.get("x-token-refresh")) == (200, "tier"), shown.text
+    known = await voice.client.get(path, headers=voice.person("pro").headers)
+    assert (known.status_code, known.headers.get("x-token-refresh")) == (200, None)
+
+
+@pytest.mark.parametrize("path", ["/voice/voices", "/elevenlabs/v2/voices?page_size=100"])
+async def test_lists_go_with_the_tier_as_well(voice: Voice, path: str) -> None:
+    was_pro = voice.person("pro")
+    await told_of(voice, was_pro, "free")
+    listed = await voice.client.get(path, headers=was_pro.headers)
+    found = listed.json().get("data") or listed.json()["voices"]
+    assert LIBRARY not in {each["voice_id"] for each in found}
+    assert listed.headers["x-token-refresh"] == "tier"
+
+
+async def test_settings_and_models_go_with_the_tier_as_well(voice: Voice) -> None:
+    was_pro = voice.person("pro")
+    await told_of(voice, was_pro, "free")
+    boosted = {"use_speaker_boost": True}
+    ours = await voice.client.patch(
+        f"/voice/voices/{RACHEL}/settings", json=boosted, headers=was_pro.headers
+    )
+    sdks = await voice.client.post(
+        f"/elevenlabs/v1/voices/{RACHEL}/settings/edit", json=boosted, headers=was_pro.headers
+    )
+    assert (ours.status_code, sdks.status_code) == (402, 402)
+    models = await voice.client.get("/elevenlabs/v1/models", headers=was_pro.headers)
+    free = await voice.client.get("/elevenlabs/v1/models", headers=voice.person("free").headers)
+    assert models.json() == free.json()
+    assert models.headers["x-token-refresh"] == "tier"

@@ -17,6 +17,7 @@ NUMBERS: Final = frozenset(
         "first_byte_delay_ms",
         "at",
         "stall_ms",
+        "patience_ms",
         "retry_after",
         "retry_after_ms",
         "reasoning",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Collection, Mapping
 from datetime import datetime, timedelta
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 from uuid import UUID
@@ -12,7 +13,7 @@ from uuid import UUID
 import pytest
 
 from services.chat import wiring
-from shared.background import running_beside
+from shared.background import repeated, running_beside
 from shared.errors import DependencyUnavailable
 from shared.ids import UserId
 
@@ -57,7 +58,10 @@ async def test_holds_are_renewed_whatever_becomes_of_the_limits_and_of_a_try(
     lease = timedelta(seconds=30)
     async with (
         asyncio.timeout(2),
-        running_beside(wiring._renew_places(wired), wiring._renew_leases(wired, lease)),
+        running_beside(
+            repeated(partial(wiring._renew_places, wired), pause_seconds=0.001),
+            wiring._renew_leases(wired, lease),
+        ),
     ):
         await turns.renewed.wait()
     assert turns.tries == []

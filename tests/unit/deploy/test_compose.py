@@ -27,7 +27,7 @@ ENGINES = {
 }
 JOBS = {"volumes", "gateway-config", "egress-config", "tools"} | {f"{s}-prepare" for s in SERVICES}
 SECRET = re.compile(
-    r"PASSWORD|SECRET|API_KEY|(?<!CHECKS_)TOKEN(?!_ISSUER|_AUDIENCE)|(DATABASE|CACHE|BROKER)_URL"
+    r"PASSWORD|SECRET(?!S$)|API_KEY|(?<!CHECKS_)TOKEN(?!_ISSUER|_AUDIENCE)|(DATABASE|CACHE|BROKER)_URL"
 )
 
 
@@ -107,6 +107,7 @@ def test_a_container_can_do_no_more_than_it_must(name: str) -> None:
     assert service["read_only"] is True
     assert service["cap_drop"] == ["ALL"]
     assert "no-new-privileges:true" in service["security_opt"]
+    assert service["ulimits"] == {"core": 1}
     assert any(mount.startswith("/tmp:") for mount in service["tmpfs"])
     assert service["init"] is True
     assert "container_name" not in service, "nothing that has a name can be scaled"
@@ -150,7 +151,7 @@ def test_no_secret_stands_in_an_environment(name: str) -> None:
     for variable, value in environment(name).items():
         if SECRET.search(variable):
             assert variable.endswith("_FILE"), f"{variable} belongs into a file"
-            assert value.startswith("/run/secrets/")
+            assert value.startswith(("/run/secrets/", "/secrets/operator/"))
         assert "@" not in str(value)
 
 
@@ -175,9 +176,46 @@ def test_a_service_runs_its_own_image_with_its_own_secrets(service: str) -> None
     for name in family(service):
         image = f"${{COMPANION_REGISTRY:-}}companion/{service}:${{COMPANION_VERSION:-dev}}"
         assert CONTAINERS[name]["image"] == image
-        assert CONTAINERS[name]["volumes"] == [
-            f"${{COMPANION_SECRETS:-./secrets}}/{service}:/run/secrets:ro"
-        ]
+        secrets, *files = CONTAINERS[name]["volumes"]
+        assert secrets == f"${{COMPANION_SECRETS:-./secrets}}/{service}:/run/secrets:ro"
+        assert files == (["exports:/exports"] if name == "billing-beat" else [])
+
+
+def test_a_day_of_usage_is_exported_by_way_of_the_disk() -> None:
+    assert environment("billing-beat")["TMPDIR"] == "/exports"
+    assert "exports:/volumes/exports" in CONTAINERS["volumes"]["volumes"]
+
+
+@pytest.mark.parametrize(
+    ("name", "least"), [("auth", 512), ("voice-free", 320), ("voice-pro", 320)]
+)
+def test_what_people_send_or_ask_for_has_room(name: str, least: int) -> None:
+    # Files in memory count as memory, beside what the process itself takes.
+    [size] = re.findall(r"size=(\d+)m", CONTAINERS[name]["tmpfs"][0])
+    memory = CONTAINERS[name]["deploy"]["resources"]["limits"]["memory"]
+    assert int(size) >= least
+    assert {"1G": 1024, "768M": 768}[memory] - int(size) >= 384
+
+
+def test_a_proxy_is_started_anew_with_a_new_configuration() -> None:
+    for proxy in ("gateway", "egress"):
+        assert CONTAINERS[proxy]["depends_on"] == {
+            f"{proxy}-config": {"condition": "service_completed_successfully", "restart": True}
+        }
+
+
+def test_nothing_else_is_started_anew_by_what_it_waits_for() -> None:
+    for name in set(ALL) - {"gateway", "egress"}:
+        assert not any(one.get("restart") for one in ALL[name].get("depends_on", {}).values()), name
+
+
+def test_whoever_reaches_the_world_in_kubernetes_does_so_here() -> None:
+    from deploy.k8s.calls import calls_outside
+
+    for call in calls_outside():
+        service, _, kind = call.caller.name.partition("-")
+        name = service if kind in ("", "web") else call.caller.name
+        assert f"outside-{service}" in networks(name), name
 
 
 @pytest.mark.parametrize("service", SERVICES)
@@ -240,7 +278,7 @@ def test_few_reach_the_world_outside_and_no_two_meet_there() -> None:
     assert outside == {
         "outside-egress": {"egress"},
         "outside-keyvault": {"keyvault", "keyvault-worker", "keyvault-beat"},
-        "outside-auth": {"auth-beat"},
+        "outside-auth": {"auth-worker", "auth-beat"},
         "outside-billing": {"billing", "billing-beat"},
         "outside-legacy": {"legacy"},
     }
@@ -314,8 +352,11 @@ def test_prometheus_asks_every_process() -> None:
         for name in discovery["names"]
     }
     assert asked == {name for name in processes() if not name.endswith("-prepare")} | {
-        *("gateway", "egress", "broker")
+        *("gateway", "egress", "broker", "legacy")
     }
+    networks_of_prometheus = networks("prometheus")
+    for name in asked - {"broker"}:
+        assert networks(name) & networks_of_prometheus, f"it does not meet {name}"
 
 
 def test_every_file_that_is_mounted_is_there() -> None:

@@ -1,5 +1,8 @@
 """What we write is what supervisord reads: each value comes back from its own parser."""
 
+import os
+import subprocess
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +13,7 @@ from supervisor.options import ServerOptions
 from deploy.companion.errors import CompanionError
 from deploy.companion.programs import Role
 from deploy.companion.supervision.configuration import Program, Supervisor, render
+from tests.support.core_dumps import least_core_limit
 
 
 def a_program(
@@ -115,3 +119,19 @@ def test_postgres_is_asked_not_to_wait_for_its_clients(tmp_path: Path) -> None:
     )
     assert processes["engines:postgres"].stopsignal == signal.SIGINT
     assert processes["services:chat"].stopsignal == signal.SIGTERM
+
+
+def test_nothing_that_it_starts_leaves_a_core_dump(tmp_path: Path) -> None:
+    file = tmp_path / "supervisord.conf"
+    file.write_text(render(a_supervisor(tmp_path), [a_program()]))
+    # In place of supervisord, which hands it on to all that it starts.
+    program = """
+import resource, sys
+from deploy.companion.supervision import daemon
+daemon.supervisord.go = lambda _: sys.exit(print(resource.getrlimit(resource.RLIMIT_CORE)))
+daemon.main()
+"""
+    words = [sys.executable, "-c", program, str(os.getpid()), "-c", str(file)]
+    done = subprocess.run(words, capture_output=True, text=True, check=True)
+    least = least_core_limit()
+    assert done.stdout.strip() == f"({least}, {least})"

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from deploy.companion import engine_users
+from deploy.companion.data_dir import replace_private
 from deploy.companion.deployment import DeployedIdentities, Deployment, Hosts
 from deploy.companion.errors import CompanionError
 from deploy.companion.programs import SERVICES
@@ -146,6 +147,70 @@ def test_what_is_wrong_is_told_by_name(tmp_path: Path) -> None:
     assert any("broker_url is empty" in trouble for trouble in troubles)
     assert any("identity.pem can be read by others" in trouble for trouble in troubles)
     assert len(list(deployment.troubles(owner=4711))) >= len(deployment.files()) - 1
+
+
+def test_after_an_exchange_of_logins_the_engines_files_have_the_new_ones_alone(
+    tmp_path: Path,
+) -> None:
+    """A cluster that is made by them after a restore takes what services bring, and no more."""
+    deployment = Deployment(tmp_path / "secrets")
+    deployment.create(Hosts())
+    old = {file: password_at(deployment, f"chat/{file}") for file in ("cache_url", "broker_url")}
+    old_verifier = re.search(r"companion_chat login password '(\S+)'", engines_files(deployment))
+    assert old_verifier is not None
+    for file, url in {
+        "database_url": "postgresql://companion_chat_b:NEW%2D1@db.internal:5432?sslmode=verify-full",
+        "cache_url": "rediss://chat:NEW-2@cache.internal:6379/0",
+        "broker_url": "amqps://chat-b:NEW-3@broker.internal:5671/companion",
+    }.items():
+        replace_private(deployment.root / "chat" / file, f"{url}\n")
+    told = [trouble for trouble in deployment.troubles() if "companion deployment users" in trouble]
+    assert len(told) == 3
+    assert all("the login of chat/" in trouble for trouble in told)
+
+    deployment.tell_engines()
+
+    assert list(deployment.troubles()) == []
+    now = engines_files(deployment)
+    assert old_verifier[1] not in now
+    assert "create role companion_chat nologin;" in now
+    assert 'create role "companion_chat_b" login password' in now
+    assert "create database companion_chat owner companion_chat;" in now
+    assert hashlib.sha256(old["cache_url"].encode()).hexdigest() not in now
+    assert f"user chat on #{hashlib.sha256(b'NEW-2').hexdigest()} " in now
+    definitions = json.loads(text_of(deployment, "rabbitmq/definitions.json"))
+    names = {"chat-b", "operator", *SERVICES} - {"chat"}
+    assert {user["name"] for user in definitions["users"]} == names
+    (rights,) = (one for one in definitions["permissions"] if one["user"] == "chat-b")
+    assert re.match(rights["read"], "chat.keys.free")
+    assert not re.match(rights["read"], "chat-b.keys.free")
+
+
+def engines_files(deployment: Deployment) -> str:
+    names = ("postgres/init.sql", "valkey/users.acl", "rabbitmq/definitions.json")
+    return "".join(text_of(deployment, name) for name in names)
+
+
+@pytest.mark.parametrize(
+    "url", ["", "postgresql://db", 'postgresql://a"b:x@db', "postgresql://a@db"]
+)
+def test_a_url_that_names_no_login_is_told_and_changes_nothing(tmp_path: Path, url: str) -> None:
+    deployment = Deployment(tmp_path / "secrets")
+    deployment.create(Hosts())
+    before = engines_files(deployment)
+    (deployment.root / "chat" / "database_url").write_text(url)
+    with pytest.raises(CompanionError, match="chat/database_url") as refused:
+        deployment.tell_engines()
+    assert not url or url not in str(refused.value)
+    assert engines_files(deployment) == before
+
+
+def test_what_an_engine_reads_and_cannot_be_understood_is_told(tmp_path: Path) -> None:
+    deployment = Deployment(tmp_path / "secrets")
+    deployment.create(Hosts())
+    (deployment.root / "rabbitmq" / "definitions.json").write_text("{}")
+    (deployment.root / "valkey" / "users.acl").write_text("user chat on >plain ~*\n")
+    assert len(list(deployment.troubles())) == 2 * len((*SERVICES, "operator"))
 
 
 def test_identities_are_exchanged_where_each_container_sees_them(tmp_path: Path) -> None:

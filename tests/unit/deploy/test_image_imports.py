@@ -44,3 +44,15 @@ def test_a_service_needs_no_package_of_another(service: str) -> None:
     command = [sys.executable, "-c", _PROGRAM, service, *names]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr.strip().splitlines()[-1]
+
+
+@pytest.mark.parametrize("lock", ["key-services", "tools"])
+def test_keyvault_and_the_operators_find_the_kits_of_key_services(lock: str) -> None:
+    text = (ROOT / "requirements" / f"{lock}.txt").read_text("utf-8")
+    installed = re.findall(r"^([A-Za-z0-9._-]+)(?:\[[^]]*\])?==", text, re.MULTILINE)
+    names = [re.sub(r"[-_.]+", "-", name) for name in installed]
+    # As the two providers load them.
+    kits = "\nimport boto3, botocore.config, hvac.exceptions\n"
+    command = [sys.executable, "-c", _PROGRAM + kits, "keyvault", *names]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr.strip().splitlines()[-1]

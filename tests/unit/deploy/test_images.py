@@ -14,6 +14,7 @@ from deploy.images.__main__ import table, variables
 from deploy.images.outside import HERE, IMAGES
 from deploy.images.product import Built
 from deploy.images.recipe import clients
+from deploy.images.recipe import own as recipe_own
 from deploy.images.recipe.bom import bom_of
 from deploy.images.recipe.lean import link_twins, take_out
 from deploy.images.recipe.own import PinsDiffer, own
@@ -128,6 +129,36 @@ def test_the_repositorys_requirements_share_their_common_part(service: str) -> N
     files = [ROOT / f"requirements/{name}.txt" for name in (service, "keyvault")]
     mine, common = (file.read_text("utf-8") for file in files)
     assert all("--hash=" in entry for entry in own(mine, common))
+
+
+@pytest.mark.parametrize("name", ["keyvault", "tools"])
+def test_the_kits_of_key_services_are_in_the_images_that_use_them(
+    name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(recipe_own, "REQUIREMENTS", ROOT / "requirements")
+    recipe_own.main(name)
+    entries = re.findall(r"^(\S+)==(?:.*\n)+?.*--hash=sha256:", capsys.readouterr().out, re.M)
+    assert {"boto3", "botocore", "hvac", "jmespath"} <= set(entries)
+    assert "httpx" not in entries
+
+
+@pytest.mark.parametrize("name", ["auth", "billing", "chat", "voice", "simulator"])
+def test_no_other_image_has_them(
+    name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(recipe_own, "REQUIREMENTS", ROOT / "requirements")
+    recipe_own.main(name)
+    assert not re.search(r"^(boto|hvac)", capsys.readouterr().out, re.M)
+
+
+def test_of_aws_the_services_alone_that_keys_need_are_kept(tmp_path: Path) -> None:
+    data = tmp_path / "botocore/data"
+    for name in ("kms/2014-11-01/service-2.json.gz", "ec2/2016-11-15/service-2.json.gz"):
+        (data / name).parent.mkdir(parents=True)
+        (data / name).touch()
+    (data / "endpoints.json").touch()
+    take_out(tmp_path)
+    assert {file.name for file in data.iterdir()} == {"kms", "endpoints.json"}
 
 
 def test_operators_get_what_reads_and_writes_backups_and_no_server(tmp_path: Path) -> None:

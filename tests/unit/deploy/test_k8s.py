@@ -5,16 +5,22 @@ from __future__ import annotations
 import json
 import os
 import re
+import subprocess
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 import yaml
 
+from bench.capacity.autoscaler import Rules, needs_of_name
 from deploy.companion.deployment import Deployment, Hosts
+from deploy.companion.procfile import read_procfile
 from deploy.companion.settings import ROOT
 from deploy.envoy.render import EgressSettings, GatewaySettings, render_egress, render_gateway
 from deploy.k8s.monitoring import rules
+from deploy.k8s.needs import PROXY_THREADS
 from deploy.k8s.processes import ALL_TIERS, Kind, preparations, processes, tiers
 from deploy.k8s.render import HERE, files
 from deploy.k8s.scaling import VOICE_ROUTES, questions_of, scales_by_cpu
@@ -52,6 +58,7 @@ SETTINGS: dict[str, type[CommonSettings]] = {
 SECRETS = "/run/secrets"
 NAMES = {process.name for process in processes()}
 ENGINES = {"postgres", "valkey", "rabbitmq"}
+ENVOY_WORDS = {"--log-level", "--file-flush-interval-msec"}
 
 
 # What is written down.
@@ -353,7 +360,8 @@ def test_every_process_starts_with_its_settings(
 
 def test_compose_tells_each_process_the_same() -> None:
     """What was tried with containers holds here."""
-    own_host = {"TOKEN_ISSUER", "AUTH_PUBLIC_URL"}
+    # And a disk for large files, which /tmp is here.
+    own_host = {"TOKEN_ISSUER", "AUTH_PUBLIC_URL", "TMPDIR"}
     # There whichever pool, here a Service over all of them; nobody but a web process asks.
     by_pool = {"CHAT_INTERNAL_URL", "VOICE_INTERNAL_URL"}
     compose = _compose()
@@ -372,6 +380,86 @@ def test_compose_tells_each_process_the_same() -> None:
     auth = environment("production", _container("production", "auth"))
     told = json.loads(compose["auth"]["environment"]["AUTH_PEERS_HEALTH"])
     assert json.loads(auth["AUTH_PEERS_HEALTH"]) == told
+
+
+@pytest.mark.parametrize("name", ["gateway", "egress"])
+def test_an_envoy_is_started_alike_everywhere(name: str) -> None:
+    embedded = read_procfile(ROOT / "Procfile")[name].split()
+    compose = ["envoy", *_compose()[name]["command"]]
+    [here] = [
+        container["command"]
+        for pod_name, container in _containers("production")
+        if pod_name == name and container["name"] == "envoy"
+    ]
+    told = {
+        place: {word: value for word, value in pairwise(words) if word in ENVOY_WORDS}
+        for place, words in {"embedded": embedded, "compose": compose, "here": here}.items()
+    }
+    assert told["embedded"] == told["compose"] == told["here"]
+    assert told["here"].keys() == ENVOY_WORDS
+    # One way or another, two of them on a machine don't share memory.
+    assert "--use-dynamic-base-id" in embedded and "--use-dynamic-base-id" in compose
+    assert "--disable-hot-restart" in here
+    assert [*map(len, (embedded, compose, here[4:]))] == [10, 10, 10]
+
+
+@pytest.mark.parametrize(
+    ("node", "held"),
+    [("ulimit -S -c 0", ["1", "1", "bytes"]), ("ulimit -c 0", ["0", "0", "bytes"])],
+)
+@pytest.mark.parametrize("name", ["gateway", "egress"])
+def test_an_envoy_that_crashes_leaves_no_keys_behind(name: str, node: str, held: list[str]) -> None:
+    """And starts on a node whose hard limit of 0 nobody but root may raise."""
+    [command] = [
+        container["command"]
+        for pod_name, container in _containers("production")
+        if pod_name == name and container["name"] == "envoy"
+    ]
+    # Kubernetes makes one of two dollars.
+    assert not any("$$" in word for word in command)
+    # pytest's own folders are for its user alone.
+    with TemporaryDirectory(prefix="envoy-") as folder:
+        Path(folder).chmod(0o755)
+        envoy = Path(folder) / "envoy"
+        envoy.write_text("#!/bin/sh\ngrep 'core file' /proc/self/limits\necho \"$@\"\n")
+        envoy.chmod(0o755)
+        said = subprocess.run(
+            ["bash", "-c", f'{node}; exec "$@"', "node", *command],
+            env={"PATH": f"{folder}:{os.environ['PATH']}"},
+            cwd="/",
+            user=10001 if os.geteuid() == 0 else None,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    [limits, words] = said.stdout.splitlines()
+    assert limits.split()[-3:] == held
+    assert words.split() == command[5:]
+
+
+def test_an_autoscaler_can_ask_for_more_than_a_thread_gives() -> None:
+    """With one thread a proxy would never take what adds a pod."""
+    for name in ("gateway", "egress"):
+        rules, needs = Rules.of_shared(name), needs_of_name(name)
+        assert needs.most_cores == PROXY_THREADS
+        assert rules.target == pytest.approx(0.6 * needs.most_cores)
+
+
+@pytest.mark.parametrize("overlay", ["development", "production"])
+def test_jobs_before_a_rollout_are_told_settings(overlay: str) -> None:
+    for name, container in _containers(f"{overlay}/prepare"):
+        assert environment(f"{overlay}/prepare", container)["LOG_LEVEL"] == "info", name
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_large_files_have_room(overlay: str) -> None:
+    def room(name: str) -> str:
+        [tmp] = [v for v in dict(pods(overlay))[name]["spec"]["volumes"] if v["name"] == "tmp"]
+        return str(tmp["emptyDir"]["sizeLimit"])
+
+    assert room("billing-beat") == "4Gi"
+    assert {room("auth"), room("voice-free"), room("voice-pro")} == {"1Gi"}
+    assert room("chat-free") == "128Mi"
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)

@@ -127,6 +127,86 @@ def test_a_backup_finds_the_secrets_of_all_services(overlay: str, tmp_path: Path
             assert (tmp_path / "secrets" / service / "database_url").exists()
 
 
+def _operators_pods() -> Iterator[tuple[str, Object]]:
+    [(_, tools)] = pods("production/tools")
+    yield "tools", tools
+    for name in ("restore", "forget"):
+        [job] = built(f"production/{name}")
+        assert (job["kind"], job["metadata"]["name"]) == ("Job", name)
+        yield name, job["spec"]["template"]
+
+
+def test_operators_find_the_secrets_of_all_services(tmp_path: Path) -> None:
+    for name, pod in _operators_pods():
+        [container] = pod["spec"]["containers"]
+        told = {one["name"]: one["value"] for one in container["env"]}
+        secrets = {
+            v["name"]: v["secret"]["secretName"] for v in pod["spec"]["volumes"] if "secret" in v
+        }
+        places = {m["mountPath"]: secrets.get(m["name"]) for m in container["volumeMounts"]}
+        for service in SERVICES:
+            assert places[f"{told['COMPANION_SECRETS']}/{service}"] == service, name
+        for variable, path in told.items():
+            if variable.endswith("_FILE"):
+                assert places[str(Path(path).parent)] == "operator", variable
+
+
+def test_what_is_backed_up_can_be_restored(overlay: str) -> None:
+    pod = dict(_operators_pods())["restore"]
+    [backup] = [one for name, one in jobs(overlay) if name == "backup"]
+    [container] = pod["spec"]["containers"]
+    volumes = {volume["name"]: volume for volume in pod["spec"]["volumes"]}
+    places = {mount["mountPath"]: volumes[mount["name"]] for mount in container["volumeMounts"]}
+    claims = {
+        place: volume["persistentVolumeClaim"]["claimName"]
+        for place, volume in places.items()
+        if "persistentVolumeClaim" in volume
+    }
+    assert claims == {"/backups": "backups", "/erasures": "erasures"}
+    words = container["args"]
+    assert words[:3] == ["backup", "restore", "/backups/BACKUP.tar"]
+    assert words[words.index("--erasures") + 1] == "/erasures/deleted"
+    made = backup["spec"]["containers"][0]["args"]
+    assert words[words.index("--passphrase-file") + 1] == made[made.index("--passphrase-file") + 1]
+    # It is unpacked before it is checked and read.
+    assert "ephemeral" in places["/tmp"]
+    policies = Policies(of_kind(overlay, "NetworkPolicy"))
+    assert policies.allow(
+        Pod("restore", pod["metadata"]["labels"], "companion"), Outside("192.0.2.10"), 5432
+    )
+
+
+def test_a_rollout_ends_the_pause_of_a_restore(overlay: str) -> None:
+    """What a manifest does not say stays as somebody has patched it."""
+    found = {one["metadata"]["name"]: one["spec"]["suspend"] for one in of_kind(overlay, "CronJob")}
+    assert found == {"backup": False, "erasures": False}
+
+
+@pytest.mark.parametrize("version", NEWEST_VERSIONS)
+@pytest.mark.parametrize("job", ["restore", "forget"])
+def test_a_cluster_takes_the_restore(job: str, version: str) -> None:
+    assert [
+        trouble for one in built(f"production/{job}") for trouble in troubles(one, version)
+    ] == []
+
+
+def test_what_a_restore_could_not_delete_again_is_deleted_without_another_restore() -> None:
+    made = dict(_operators_pods())
+    restore, forget = made["restore"]["spec"], made["forget"]["spec"]
+    [container] = forget["containers"]
+    words = restore["containers"][0]["args"]
+    assert container["args"] == ["backup", "forget", words[words.index("--erasures") + 1]]
+    for field in ("image", "env", "volumeMounts", "securityContext"):
+        assert container[field] == restore["containers"][0][field], field
+    # Only a restore unpacks what needs a disk, and says which backups there are.
+    assert "initContainers" not in forget and "ephemeral" not in str(forget["volumes"])
+    page = (ROOT / "docs" / "kubernetes.md").read_text("utf-8")
+    assert "deploy/k8s/overlays/production/forget" in page
+    # What waits for a Job to be complete alone waits on when it has failed.
+    told = page[page.index("kubectl kustomize deploy/k8s/overlays/production/restore") :]
+    assert told.index("logs -f job/restore") < told.index("--for=condition=complete job/restore")
+
+
 def test_a_backup_is_a_command_that_there_is(overlay: str) -> None:
     commands = (ROOT / "deploy/companion/commands/backup.py").read_text("utf-8")
     for _, pod in jobs(overlay):

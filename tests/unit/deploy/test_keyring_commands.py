@@ -58,6 +58,19 @@ def test_a_version_is_added_once_and_no_key_is_shown(companion: Companion, path:
     assert not any(key["key"] in first.output for key in keys)
 
 
+def test_a_copy_is_changed_where_the_keyring_itself_may_only_be_seen(
+    companion: Companion, path: Path
+) -> None:
+    before = path.read_bytes()
+    copy = path.with_name("copy.json")
+    copy.write_bytes(before)
+    copy.chmod(0o600)
+    path.chmod(0o400)
+    assert "Version 2 is on standby." in companion("--file", str(copy), "add").output
+    assert path.read_bytes() == before
+    assert [key["version"] for key in json.loads(copy.read_text())["keys"]] == [1, 2]
+
+
 @pytest.mark.parametrize("words", [("activate",), ("rewrap",), ("retire", "1"), ("status",)])
 def test_without_a_database_nothing_is_changed(
     companion: Companion, path: Path, words: tuple[str, ...]

@@ -3,26 +3,31 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import date
 from hashlib import sha256
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
 import pytest
 import yaml
 
+from deploy.companion.compose_settings import SettingsFiles
+from deploy.companion.settings import ROOT
 from deploy.proof import compose
 from deploy.proof.answers import Attempt, Kind, broken_promise, documented_codes
 from deploy.proof.books import account
-from deploy.proof.deployment import THREE_BROKERS
+from deploy.proof.deployment import THREE_BROKERS, Deployment
 from deploy.proof.engine import NoEngine, an_engine
 from deploy.proof.faults import OF_THREE_BROKERS
 from deploy.proof.load import _in_turn, pause_after
 from deploy.proof.people import SHARES, Person, how_many
 from deploy.proof.reconcile import Acknowledged, Entry, Served, reconcile
+from deploy.proof.replacing import NEXT, change_a_setting, renew_proxies
 from deploy.proof.report import MARK, Check, Result, keep, table
 from deploy.proof.rounds import Bounds, Round, figures, unfinished
 from deploy.proof.ways import Question, attempt
@@ -306,6 +311,20 @@ def test_versions_of_compose(text: str, numbers: tuple[int, ...] | None) -> None
     assert compose.parsed(text) == numbers
 
 
+@pytest.mark.parametrize(("version", "is_taken"), [("2.23.3", False), ("2.24.0", True)])
+def test_a_client_that_can_not_read_our_file_is_not_taken(
+    version: str, is_taken: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = tmp_path / "docker-compose"
+    client.write_text(f"#!/bin/sh\necho {version}\n")
+    client.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/bin")
+    monkeypatch.setattr(compose, "_HERE", [("docker-compose",)])
+    assert (compose.installed() is not None) is is_taken
+    page = (ROOT / "docs" / "compose.md").read_text("utf-8")
+    assert f"Compose {'.'.join(map(str, compose.OLDEST))} or newer" in page
+
+
 def test_a_client_that_is_not_there_has_no_version() -> None:
     assert compose.version_of(("/nowhere/docker-compose",)) is None
 
@@ -337,3 +356,74 @@ def test_three_brokers_are_broken_one_by_one() -> None:
     struck = {fault.service for fault in OF_THREE_BROKERS}
     assert struck <= there.keys() and struck <= {"rabbitmq-2", "rabbitmq-3"}
     assert all(fault.bounds.errors == 0 for fault in OF_THREE_BROKERS)
+
+
+_RECORDER = """
+import json, os, sys
+with open(os.environ["RECORD"], "a") as file:
+    file.write(json.dumps([os.environ.get("COMPANION_VERSION"), *sys.argv[1:]]) + chr(10))
+"""
+
+
+def _recorded(tmp_path: Path) -> tuple[Deployment, Any, list[str]]:
+    """A deployment whose compose only writes down what it is told, and the engine's tags."""
+    tags: list[str] = []
+    record, settings = tmp_path / "record", tmp_path / "settings"
+    record.touch()
+    settings.mkdir()
+    environment = {"RECORD": str(record), "COMPANION_SETTINGS": str(settings)}
+    program = (sys.executable, "-c", _RECORDER)
+    images = SimpleNamespace(
+        get=lambda name: SimpleNamespace(tag=lambda *to: tags.append(f"{name} = {':'.join(to)}")),
+        remove=lambda name, **_: tags.append(f"-{name}"),
+    )
+    containers: Any = SimpleNamespace(
+        client=SimpleNamespace(images=images),
+        one=lambda name: SimpleNamespace(
+            attrs={"Config": {"Image": f"here:1/companion/{name.partition('-')[0]}:dev"}}
+        ),
+        wait_healthy=lambda _seconds: 0.0,
+    )
+    made = Deployment(compose.Compose(program, "p", (), environment), containers, "http://x")
+
+    def told() -> list[list[str | None]]:
+        lines = [json.loads(line) for line in record.read_text().splitlines()]
+        return [[version, *words] for version, _, _, *words in lines]
+
+    return made, told, tags
+
+
+def test_proxies_are_renewed_as_the_docs_say(tmp_path: Path) -> None:
+    made, told, tags = _recorded(tmp_path)
+    renew_proxies(made)
+    once = ("run", "--rm", "--no-deps", "--no-TTY")
+    again = ("up", "--detach", "--no-deps", "--force-recreate")
+    assert told() == [
+        [NEXT, *once, "chat-prepare"],
+        [NEXT, *once, "gateway-config"],
+        [NEXT, *again, "gateway"],
+        [NEXT, *once, "egress-config"],
+        [NEXT, *again, "egress"],
+    ]
+    assert sorted(tags) == [
+        "-here:1/companion/chat:proof-next",
+        "-here:1/companion/gateway:proof-next",
+        "here:1/companion/chat:dev = here:1/companion/chat:proof-next",
+        "here:1/companion/gateway:dev = here:1/companion/gateway:proof-next",
+    ]
+    text = (ROOT / "docs" / "compose.md").read_text("utf-8")
+    for _, *words in told():
+        said = [word for word in words if word != "--no-TTY"]
+        if said[0] == "up":
+            said.insert(-1, "--wait")
+        assert f"docker compose {' '.join(said)}" in text
+
+
+def test_a_changed_setting_needs_no_more_than_up(tmp_path: Path) -> None:
+    made, told, _ = _recorded(tmp_path)
+    change_a_setting(made)
+    assert told() == [[None, "up", "--detach", "gateway"]]
+    # One that the gateway reads from there.
+    settings = tmp_path / "settings"
+    assert "GATEWAY_STREAM_IDLE_SECONDS=890" in (settings / "gateway.env").read_text()
+    assert list(SettingsFiles(settings, settings / ".env").troubles()) == []

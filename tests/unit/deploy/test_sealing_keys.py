@@ -15,7 +15,7 @@ from deploy.companion.prepare import create_secrets
 from deploy.companion.sealing_keys import KINDS, add, drop, keys_of, kind, versions
 from services.auth.domain.signing_keys import parse_signing_keys
 from services.billing.providers.webhook_secrets import parse_keys as webhook_keys
-from services.voice.providers.utterance_keys import parse_keys as utterance_keys
+from services.voice.providers.kept_speech_keys import parse_keys as utterance_keys
 from shared.ids import uuid7
 from shared.sealing import KeysByVersion, Sealer, newest
 

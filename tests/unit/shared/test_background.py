@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 
 import pytest
 from structlog.testing import capture_logs
 
 from shared import background
-from shared.background import running_beside
+from shared.background import act_on_each, repeated, running_beside
+from shared.errors import DependencyUnavailable
 
 
 async def test_a_work_that_misses_its_first_cancellation_ends_all_the_same(
@@ -42,3 +44,36 @@ async def test_a_work_that_fails_is_told_at_once() -> None:
             ((event, level),) = [(line["event"], line["log_level"]) for line in logs]
     assert (event, level) == ("background_work_failed", "error")
     assert "listen" in logs[0]["work"]
+
+
+async def test_what_is_repeated_goes_on_whatever_became_of_it() -> None:
+    tries: list[Exception | None] = [DependencyUnavailable("database"), ValueError("bug"), None]
+    done = asyncio.Event()
+
+    async def look() -> None:
+        failure = tries.pop(0) if tries else None
+        if failure is not None:
+            raise failure
+        done.set()
+
+    with capture_logs() as logs:
+        async with asyncio.timeout(5), running_beside(repeated(look, pause_seconds=0)):
+            await done.wait()
+    assert [line["event"] for line in logs] == ["background_work_waits", "background_work_failed"]
+    assert all("look" in line["work"] for line in logs)
+
+
+async def test_news_that_cannot_be_acted_on_is_not_the_last() -> None:
+    acted: list[int] = []
+
+    async def heard() -> AsyncIterator[int]:
+        for number in (1, 0, 2):
+            yield number
+
+    async def act(number: int) -> None:
+        acted.append(1 // number * number)
+
+    with capture_logs() as logs:
+        await act_on_each(heard(), act)
+    assert acted == [1, 0]
+    assert [(line["event"], line["by"]) for line in logs] == [("news_failed", "act")]

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.events import Fact
+from shared.events import Event, Fact
 from shared.events.user import UserRegistered
-from shared.messaging.batch import UnreadableBatch, from_wire, to_wire
+from shared.messaging.batch import DeadLetter, UnreadableBatch, envelopes_of, read, to_wire
 
 
 def envelopes(count: int) -> list[dict[str, Any]]:
@@ -25,6 +25,10 @@ def envelopes(count: int) -> list[dict[str, Any]]:
     ]
 
 
+def read_all(batch: Any) -> tuple[list[Fact[Event]], list[DeadLetter]]:
+    return read(envelopes_of(batch))
+
+
 def a_batch(count: int = 3) -> dict[str, Any]:
     wire: dict[str, Any] = json.loads(json.dumps(to_wire("auth", uuid4(), envelopes(count))))
     return wire
@@ -32,7 +36,7 @@ def a_batch(count: int = 3) -> dict[str, Any]:
 
 def test_what_goes_out_comes_back() -> None:
     sent = envelopes(5)
-    facts, dead = from_wire(json.loads(json.dumps(to_wire("auth", uuid4(), sent))))
+    facts, dead = read_all(json.loads(json.dumps(to_wire("auth", uuid4(), sent))))
     assert [fact.to_wire() for fact in facts] == [e | {"source": ""} for e in sent]
     assert dead == []
 
@@ -47,13 +51,13 @@ def test_the_wrapper_says_what_it_carries() -> None:
 def test_the_order_of_names_does_not_change_the_hash() -> None:
     wire = a_batch()
     wire["events"] = [dict(reversed(list(event.items()))) for event in wire["events"]]
-    assert len(from_wire(wire)[0]) == 3
+    assert len(read_all(wire)[0]) == 3
 
 
 def test_one_unreadable_envelope_does_not_take_the_others_with_it() -> None:
     sent = envelopes(3)
     sent[1]["type"] = "user.unheard"
-    facts, dead = from_wire(to_wire("auth", uuid4(), sent))
+    facts, dead = read_all(to_wire("auth", uuid4(), sent))
     assert [fact.sequence for fact in facts] == [1, 3]
     assert [(letter.body, letter.reason) for letter in dead] == [(sent[1], "unknown type")]
 
@@ -75,14 +79,14 @@ def test_one_unreadable_envelope_does_not_take_the_others_with_it() -> None:
 )
 def test_a_wrapper_that_does_not_fit_is_refused(change: dict[str, Any]) -> None:
     with pytest.raises(UnreadableBatch):
-        from_wire(a_batch() | change)
+        read_all(a_batch() | change)
 
 
 def test_a_changed_envelope_breaks_the_hash() -> None:
     wire = a_batch()
     wire["events"][1]["tier"] = "enterprise"
     with pytest.raises(UnreadableBatch, match="hash"):
-        from_wire(wire)
+        read_all(wire)
 
 
 @pytest.mark.parametrize("value", ["\ud800", 2**70, -(2**70)])
@@ -90,7 +94,7 @@ def test_what_cannot_be_hashed_is_refused(value: Any) -> None:
     wire = a_batch()
     wire["events"][0]["odd"] = value
     with pytest.raises(UnreadableBatch):
-        from_wire(wire)
+        read_all(wire)
 
 
 def test_envelopes_nested_without_end_are_refused() -> None:
@@ -99,7 +103,7 @@ def test_envelopes_nested_without_end_are_refused() -> None:
         deep = [deep]
     wire["events"][0]["odd"] = deep
     with pytest.raises(UnreadableBatch):
-        from_wire(wire)
+        read_all(wire)
 
 
 JSON = st.recursive(
@@ -112,7 +116,7 @@ JSON = st.recursive(
 @given(body=JSON)
 def test_any_other_body_is_refused(body: Any) -> None:
     with pytest.raises(UnreadableBatch):
-        from_wire(body)
+        read_all(body)
 
 
 @given(name=st.sampled_from(sorted(a_batch())), value=JSON)
@@ -121,7 +125,7 @@ def test_any_field_is_ignored_or_refused(name: str, value: Any) -> None:
     harmless = {"batch_id", "producer", "epoch", "first_sequence", "last_sequence"}
     fits = name in harmless or value == wire[name]
     try:
-        facts, dead = from_wire(wire | {name: value})
+        facts, dead = read_all(wire | {name: value})
     except UnreadableBatch:
         assert not fits
     else:

@@ -145,6 +145,8 @@ DENIED = "ext_authz_denied"
         (said(403, b"no JSON", DENIED), KeyRefused),
         (said(403, b"[1]", DENIED), KeyRefused),
         (said(503, {"code": "vault_sealed"}, DENIED), DependencyUnavailable),
+        # The answer to its first use was lost, as when a keyvault dies.
+        (said(403, {"code": "grant_replayed"}, DENIED), DependencyUnavailable),
         (said(503, {"code": "service_stopped"}, DENIED), KeysWithheld),
         (said(429, {"code": "service_rate_reached"}, DENIED), KeysWithheld),
         (said(429, {"code": "user_rate_reached"}, DENIED), KeyUsedTooOften),

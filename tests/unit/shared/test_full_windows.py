@@ -21,24 +21,31 @@ def refused(
     return Admission("r", (full, *streams), streams[0] if by_streams else full)
 
 
-def remembered(refusal: Admission, at: datetime = NOW) -> bool:
-    full = FullWindows()
-    full.remember("ada", "openai", "free", refusal, NOW)
+def remembered(refusal: Admission, *, seconds_later: float = 0, at: datetime = NOW) -> bool:
+    now = 1000.0
+    full = FullWindows(monotonic=lambda: now)
+    full.remember("ada", "openai", "free", refusal)
+    now += seconds_later
     return full.known("ada", "openai", "free", at) is not None
 
 
 def test_a_full_window_is_known_while_nothing_can_make_room_in_it() -> None:
     assert remembered(refused())
-    assert remembered(refused(), NOW + timedelta(seconds=4.9))
+    assert remembered(refused(), seconds_later=4.9)
 
 
 def test_it_is_asked_anew_after_a_moment_and_in_the_next_window() -> None:
-    assert not remembered(refused(), NOW + timedelta(seconds=5))
-    late = NOW.replace(second=58)
+    assert not remembered(refused(), seconds_later=5)
     full = FullWindows()
-    full.remember("ada", "openai", "free", refused(), late)
+    full.remember("ada", "openai", "free", refused())
     assert full.known("ada", "openai", "free", NOW.replace(second=59))
     assert not full.known("ada", "openai", "free", MINUTE.ends_at)
+
+
+def test_a_clock_that_is_set_back_makes_the_moment_no_longer() -> None:
+    earlier = NOW - timedelta(hours=1)
+    assert remembered(refused(), seconds_later=4.9, at=earlier)
+    assert not remembered(refused(), seconds_later=5, at=earlier)
 
 
 def test_what_may_change_before_its_end_is_not_kept() -> None:
@@ -53,7 +60,7 @@ def test_what_may_change_before_its_end_is_not_kept() -> None:
 
 def test_it_holds_for_one_subject_vendor_and_tier() -> None:
     full = FullWindows()
-    full.remember("ada", "openai", "free", refused(), NOW)
+    full.remember("ada", "openai", "free", refused())
     assert full.known("grace", "openai", "free", NOW) is None
     assert full.known("ada", "compatible", "free", NOW) is None
     assert full.known("ada", "openai", "pro", NOW) is None
@@ -64,7 +71,7 @@ def test_it_holds_for_one_subject_vendor_and_tier() -> None:
 def test_its_memory_is_bounded() -> None:
     full = FullWindows(most=2)
     for subject in ("ada", "grace", "ada", "mary"):
-        full.remember(subject, "openai", "free", refused(), NOW)
+        full.remember(subject, "openai", "free", refused())
     assert [bool(full.known(s, "openai", "free", NOW)) for s in ("ada", "grace", "mary")] == [
         True,
         False,

@@ -9,11 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from joserfc.jwk import ECKey
+import structlog
+from joserfc.jwk import ECKey, RSAKey
+from structlog.testing import capture_logs
 
 from shared import watched_file
 from shared.errors import Unauthenticated
 from shared.identity import RETIRED_SECONDS, Peers, ServiceIdentity, key_id
+from shared.watched_file import UnusableFile
 from tests.support.tokens import identity_of, write_identities
 
 Entry = dict[str, Any]
@@ -185,3 +188,18 @@ def test_a_bad_private_key_is_refused_at_the_start_and_ignored_later(
     assert keyvault.service_of(chat.token_for("keyvault")) == "chat"
     with pytest.raises((OSError, ValueError)):
         ServiceIdentity.from_file("chat", path)
+
+
+def test_a_key_of_another_kind_leaves_the_last_good_one(
+    directory: Path, chat: ServiceIdentity, keyvault: Peers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watched_file, "log", structlog.get_logger())
+    pem = RSAKey.generate_key(2048).as_pem(private=True)
+    (directory / "chat.pem").write_bytes(pem)
+    with capture_logs() as logs:
+        assert keyvault.service_of(chat.token_for("keyvault")) == "chat"
+    assert [(told["event"], told["reason"]) for told in logs] == [
+        ("file_unusable", "not a private key of EC P-256")
+    ]
+    with pytest.raises(UnusableFile):
+        identity_of(directory, "chat")

@@ -8,24 +8,25 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.money import dollars_text, micro_dollars
+from shared.money import dollars_text, rounded
 
 
 @pytest.mark.parametrize(
-    ("dollars", "micro"),
+    ("amount", "parts", "micro"),
     [
-        ("15", 15_000_000),
-        ("0.000001", 1),
-        ("0.0000005", 0),
-        ("0.0000015", 2),
-        ("0.0000025", 2),
-        ("-0.0000015", -2),
-        ("0", 0),
-        ("123456789.123456", 123_456_789_123_456),
+        (15_000_000, 1, 15_000_000),
+        (10, 10, 1),
+        (5, 10, 0),
+        (15, 10, 2),
+        (25, 10, 2),
+        (26, 10, 3),
+        (-15, 10, -2),
+        (0, 10, 0),
+        (123_456_789_123_456, 1, 123_456_789_123_456),
     ],
 )
-def test_dollars_become_micro_dollars_half_to_even(dollars: str, micro: int) -> None:
-    assert micro_dollars(Decimal(dollars)) == micro
+def test_parts_become_micro_dollars_half_to_even(amount: int, parts: int, micro: int) -> None:
+    assert rounded(amount, parts) == micro
 
 
 @pytest.mark.parametrize(
@@ -40,4 +41,4 @@ def test_amounts_are_told_as_decimal_dollars(amount: int | None, text: str | Non
 def test_what_is_told_is_what_is_counted(amount: int) -> None:
     text = dollars_text(amount)
     assert text is not None
-    assert micro_dollars(Decimal(text)) == amount
+    assert Decimal(text) * 1_000_000 == amount

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.http.pages import BadCursor, Page, cursor_of, read_cursor
+from shared.http.pages import BadCursor, Page, cursor_of, moment_in_cursor, read_cursor
 
 
 def test_one_item_too_many_tells_of_another_page() -> None:
@@ -65,6 +65,24 @@ def encoded(text: bytes) -> str:
 def test_any_other_text_is_refused(cursor: str) -> None:
     with pytest.raises(BadCursor):
         read_cursor(cursor, datetime.fromisoformat, UUID)
+
+
+@pytest.mark.parametrize(
+    "moment",
+    ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-12:00", "2026-11-24T10:00:00", "2026", ""],
+)
+def test_a_moment_that_no_database_takes_is_refused(moment: str) -> None:
+    with pytest.raises(BadCursor):
+        read_cursor(cursor_of(moment, UUID(int=7)), moment_in_cursor, UUID)
+
+
+@given(st.datetimes(timezones=st.timezones()))
+def test_a_moment_comes_back_or_is_refused(moment: datetime) -> None:
+    try:
+        [read] = read_cursor(cursor_of(moment.isoformat()), moment_in_cursor)
+    except BadCursor:
+        return
+    assert read == moment.astimezone(UTC)
 
 
 @pytest.mark.parametrize(

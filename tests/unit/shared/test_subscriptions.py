@@ -24,7 +24,7 @@ from shared.messaging.broker import (
 from shared.messaging.celery_app import create_celery
 from shared.messaging.subscriptions import Listen
 from shared.messaging.unread import CONTENT_TYPE
-from shared.settings import CommonSettings
+from shared.settings import CommonSettings, SettingsRefused
 from shared.tiers import TIERS
 
 VALKEY, RABBITMQ = (
@@ -101,6 +101,27 @@ def test_celery_binds_a_queue_to_its_own_streams_alone(url: str, tmp_path: Path)
         assert queue.routing_key in own
         assert ("chat.jobs" in own) == (name == "chat.jobs")
     assert {"key.revoked", "key.validated", "usage.recorded", "chat.jobs.tidy"} <= set(app.tasks)
+
+
+def test_a_worker_takes_the_queues_of_a_tier_that_there_is(tmp_path: Path) -> None:
+    def queues_of(tier: str) -> set[str]:
+        settings = CommonSettings(
+            database_url=SecretStr("postgresql://user:password@127.0.0.1:1"),
+            cache_url=SecretStr("redis://127.0.0.1:1"),
+            broker_url=SecretStr(VALKEY),
+            jwks_url="http://127.0.0.1:1",
+            identity_key_file=tmp_path,
+            identity_trust_file=tmp_path,
+            worker_tier=tier,
+        )
+        unwired = create_celery(listening(), settings, lambda: pytest.fail("not wired yet"))
+        return set(unwired.amqp.queues)
+
+    for tier in TIERS:
+        assert {name.rpartition(".")[2] for name in queues_of(tier)} == {tier}
+    with pytest.raises(SettingsRefused, match=r"WORKER_TIER names no tier; there are: .*pro") as no:
+        queues_of("gold")
+    assert "gold" not in str(no.value)
 
 
 def test_the_broker_is_known_by_its_url() -> None:

@@ -6,8 +6,20 @@ from itertools import pairwise
 
 import pytest
 
+from shared.errors import NotInTier, SessionEnded
 from shared.model_catalogue import ModelCatalogue
-from shared.tiers import DEFAULT_TIER, TIERS, Allowance, tier_named, upgrade_from
+from shared.tiers import (
+    DEFAULT_TIER,
+    NO_TIER,
+    TIERS,
+    Allowance,
+    Tier,
+    TierChanged,
+    TierUnsettled,
+    by_current_tier,
+    next_tier,
+    tier_named,
+)
 from shared.vendors import vendors
 
 # tier, vendor: first model as the specification names it, tokens, a day, a minute
@@ -49,7 +61,12 @@ BESIDE_SPECIFICATION = {
     "pro": (20, 1_000_000, 128_000),
     "enterprise": (100, 10_000_000, 400_000),
 }
+LONG_CONTEXT = {"pro": 400_000, "enterprise": 1_000_000}
 BESIDE_SPECIFIED_FEATURES = {"anthropic": {"multimodal", "function_calling"}}
+
+
+def is_long(tier: str, vendor: str) -> bool:
+    return TIERS[tier].allows(vendor, "long_context")
 
 
 def granted(tier: str, vendor: str) -> Allowance:
@@ -89,7 +106,8 @@ def test_tokens_streams_and_context_are_bounded(tier: str) -> None:
     assert TIERS[tier].concurrent_streams == streams
     for vendor in {vendor for _, vendor in CHAT} & set(TIERS[tier].allowances):
         allowance = granted(tier, vendor)
-        assert (allowance.tokens_per_minute, allowance.context_tokens) == (tokens, context)
+        most = LONG_CONTEXT[tier] if is_long(tier, vendor) else context
+        assert (allowance.tokens_per_minute, allowance.context_tokens) == (tokens, most)
         # A whole context and its answer fit into a minute.
         assert allowance.context_tokens + allowance.max_output_tokens <= tokens
     assert granted(tier, "elevenlabs").tokens_per_minute is None
@@ -160,12 +178,77 @@ def test_every_call_is_limited_per_minute_at_least() -> None:
 
 
 def test_a_refused_user_is_pointed_to_the_next_tier_that_includes_it() -> None:
-    upgrade = upgrade_from(TIERS["free"], "gemini")
-    assert upgrade is not None
-    assert upgrade.name == "pro"
-    assert upgrade_from(TIERS["enterprise"], "gemini") is None
-    assert upgrade_from(TIERS["free"], "no-such-vendor") is None
+    assert next_tier(TIERS["free"], lambda tier: tier.allows("gemini")) == "pro"
+    assert next_tier(TIERS["pro"], lambda tier: tier.allows("gemini")) == "enterprise"
+    assert next_tier(TIERS["enterprise"], lambda tier: tier.allows("gemini")) is None
+    assert next_tier(TIERS["free"], lambda tier: tier.allows("no-such-vendor")) is None
 
 
 def test_tier_names_fit_queues_headers_and_labels() -> None:
     assert all(name.isascii() and name.isalnum() and name == name.lower() for name in TIERS)
+
+
+class Told:
+    """Lets in whoever comes by the tier that was told last, of those that are told in turn."""
+
+    def __init__(self, *told: str) -> None:
+        self.told = list(told)
+        self.asked_by: list[Tier] = []
+
+    async def take(self, tier: Tier) -> Tier:
+        self.asked_by.append(tier)
+        told = self.told.pop(0) if len(self.told) > 1 else self.told[0]
+        if told != tier.told_as:
+            raise TierChanged(told)
+        return tier
+
+    async def last(self) -> str | None:
+        return self.told[0]
+
+
+async def test_the_tier_that_was_told_counts() -> None:
+    told = Told("pro")
+    assert await by_current_tier(TIERS["free"], told.last, told.take) is TIERS["pro"]
+    assert told.asked_by == [TIERS["free"], TIERS["pro"]]
+
+
+async def test_a_told_tier_that_is_not_known_here_grants_what_the_default_does() -> None:
+    told = Told("team")
+    tier = await by_current_tier(TIERS["pro"], told.last, told.take)
+    assert (tier.name, tier.told_as) == ("free", "team")
+    assert tier.allowances == DEFAULT_TIER.allowances
+    assert len(told.asked_by) == 2
+
+
+async def test_a_tier_that_changes_again_meanwhile_is_asked_for_once_more() -> None:
+    told = Told("pro", "enterprise")
+    assert await by_current_tier(TIERS["free"], told.last, told.take) is TIERS["enterprise"]
+
+
+async def test_a_tier_that_never_rests_ends_in_a_try_later() -> None:
+    told = Told("pro", "free", "pro", "free")
+    with pytest.raises(TierUnsettled):
+        await by_current_tier(TIERS["free"], told.last, told.take)
+    assert len(told.asked_by) == 3
+
+
+@pytest.mark.parametrize(("current", "takes"), [(None, 1), ("free", 1), ("team", 2)])
+async def test_what_the_told_tier_lacks_too_is_refused(current: str | None, takes: int) -> None:
+    asked: list[Tier] = []
+
+    async def take(tier: Tier) -> Tier:
+        asked.append(tier)
+        raise NotInTier("No.")
+
+    async def told() -> str | None:
+        return current
+
+    with pytest.raises(NotInTier):
+        await by_current_tier(TIERS["free"], told, take)
+    assert len(asked) == takes
+
+
+async def test_an_account_that_is_gone_has_no_tier() -> None:
+    told = Told(NO_TIER)
+    with pytest.raises(SessionEnded):
+        await by_current_tier(TIERS["free"], told.last, told.take)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from uuid import UUID
 
 from shared.errors import (
@@ -104,6 +105,31 @@ class NoSuchAccount(NotFound):
 
     def __init__(self) -> None:
         super().__init__("There is no account with this address or username.")
+
+
+class AddressClaimed(Conflict):
+    """Several accounts have this address and none has proven it. Told on the console alone."""
+
+    code = "address_claimed"
+
+    def __init__(self, usernames: Sequence[str]) -> None:
+        named = ", ".join(map(repr, usernames))
+        super().__init__(
+            "Several accounts have this address, and none of them has proven it. Say which one by"
+            f" its username: {named}."
+        )
+
+
+class AddressUnproven(Conflict):
+    """Who this account belongs to is not proven, so it gets no role. Told on the console alone."""
+
+    code = "address_unproven"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The address of this account is not proven: anybody may have opened it. Its owner has"
+            " to confirm the address first."
+        )
 
 
 class EmailNotVerified(Forbidden):

@@ -36,3 +36,14 @@ class ExportUnavailable(Unavailable):
             retry_after=timedelta(seconds=30),
             service=service,
         )
+
+
+class TooManyExports(Unavailable):
+    """So many exports are being made or read that one more would wait too long or find no room."""
+
+    code = "too_many_exports"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "Too many exports at once. Try again in a moment.", retry_after=timedelta(seconds=15)
+        )

@@ -118,6 +118,15 @@ class InvitedTooOften(LimitReached):
         super().__init__("This address was invited several times today.", retry_after=retry_after)
 
 
+class InvitedTooMany(LimitReached):
+    """Whoever invites has had so many mails sent today, wherever they were an owner or admin."""
+
+    code = "invited_too_many"
+
+    def __init__(self, retry_after: timedelta) -> None:
+        super().__init__("You have invited many people today.", retry_after=retry_after)
+
+
 class InvitationForAnotherAddress(Forbidden):
     """Whoever shows the invitation has another address than the one it was sent to."""
 

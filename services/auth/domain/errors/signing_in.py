@@ -37,12 +37,13 @@ class WrongPassword(Forbidden):
 
 
 class TooManyAttempts(LimitReached):
-    """Too many wrong guesses; for as long as it says, even a right one is not looked at."""
+    """Too many wrong guesses, or too much asked for from one network; for as long as it says, not
+    even a right guess is looked at."""
 
     code = "too_many_attempts"
 
     def __init__(self, retry_after: timedelta) -> None:
-        super().__init__("Too many wrong attempts. Try again later.", retry_after=retry_after)
+        super().__init__("Too many attempts. Try again later.", retry_after=retry_after)
 
 
 class UnknownClientAddress(Invalid):

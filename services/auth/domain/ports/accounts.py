@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Protocol
 
+from services.auth.domain.origin import Origin
 from services.auth.domain.password import Password, PasswordHash
 from services.auth.domain.second_factor import Totp
 from services.auth.domain.user import EmailAddress, LoginName, User, Username
@@ -22,6 +23,10 @@ class Users(Protocol):
         ...
 
     async def named(self, name: LoginName) -> User | None: ...
+
+    async def claiming(self, address: EmailAddress, *, most: int) -> Sequence[User]:
+        """Some of the accounts with this address, proven or not, the latest first."""
+        ...
 
     async def add(self, user: User) -> None:
         """Raises UsernameTaken, or AddressTaken for a proven address."""
@@ -42,21 +47,22 @@ class Users(Protocol):
         """Their effective tier may have changed: tell everybody once this is committed."""
         ...
 
-    async def forget_unproven_before(self, at: datetime, *, most: int) -> int:
+    async def forget_unproven_before(self, at: datetime, *, most: int) -> Sequence[UserId]:
         """Delete some that were opened by then, never proved their address and never signed in."""
         ...
 
 
 class Passwords(Protocol):
-    """Hashes and checks passwords; slow on purpose. Methods raise PasswordsBusy."""
+    """Hashes and checks passwords; slow on purpose. Methods raise PasswordsBusy when too many wait,
+    all in all or of the origin's network."""
 
-    async def hash(self, password: Password) -> PasswordHash: ...
+    async def hash(self, password: Password, origin: Origin) -> PasswordHash: ...
 
-    async def verify(self, password: Password, hash_: PasswordHash | None) -> bool:
+    async def verify(self, password: Password, hash_: PasswordHash | None, origin: Origin) -> bool:
         """Whether the password fits. None stands for an unknown user: as much work, then False."""
         ...
 
-    def refuse_if_full(self) -> None:
+    def refuse_if_full(self, origin: Origin) -> None:
         """Before anything is looked up for a password that would find no place to wait."""
         ...
 
@@ -68,7 +74,9 @@ class Passwords(Protocol):
 class PasswordRules(Protocol):
     """What a new password must be like."""
 
-    async def check(self, password: Password, *, email: EmailAddress, username: Username) -> None:
+    async def check(
+        self, password: Password, *, email: EmailAddress, username: Username, origin: Origin
+    ) -> None:
         """Raises PasswordRefused or PasswordsBusy."""
         ...
 

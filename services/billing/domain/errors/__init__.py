@@ -25,10 +25,12 @@ from services.billing.domain.errors.ledger import (
 )
 from services.billing.domain.errors.payments import (
     BadWebhookSignature,
+    HolderNotFound,
     NoPortal,
     PaymentDeclined,
     PaymentNotFound,
     PaymentOutstanding,
+    PaymentReferenceUsed,
     PaymentsUnavailable,
     TooManyDeliveries,
 )
@@ -37,6 +39,7 @@ from services.billing.domain.errors.prices import (
     PriceExists,
     PriceNotAcceptable,
     UsageFeeExists,
+    UsageFeeNotForSeats,
 )
 from services.billing.domain.errors.staff import (
     BadAnalysis,
@@ -55,11 +58,13 @@ from services.billing.domain.errors.subscriptions import (
     SeatsAssigned,
     SubscriptionNotFound,
     SubscriptionNotPaid,
+    TooManyTrialSeats,
     TrialNotOffered,
     TrialUsed,
     UnknownTier,
 )
 from services.billing.domain.errors.usage import (
+    AdjustmentKeyReused,
     AdjustmentNotAcceptable,
     BadGrouping,
     BadPeriod,
@@ -85,6 +90,7 @@ from services.billing.domain.errors.webhooks import (
 )
 
 __all__ = [
+    "AdjustmentKeyReused",
     "AdjustmentNotAcceptable",
     "ArchiveUnreadable",
     "BadAnalysis",
@@ -104,6 +110,7 @@ __all__ = [
     "ExportNotFound",
     "ExportQueueUnavailable",
     "ExportTargetUnavailable",
+    "HolderNotFound",
     "InvoiceLineNotFound",
     "InvoiceNotFound",
     "InvoicesOutOfOrder",
@@ -118,6 +125,7 @@ __all__ = [
     "PaymentDeclined",
     "PaymentNotFound",
     "PaymentOutstanding",
+    "PaymentReferenceUsed",
     "PaymentsUnavailable",
     "PeriodClosed",
     "PeriodNotClosed",
@@ -132,12 +140,14 @@ __all__ = [
     "SubscriptionNotPaid",
     "TooManyDeliveries",
     "TooManyReports",
+    "TooManyTrialSeats",
     "TooManyWebhooks",
     "TrialNotOffered",
     "TrialUsed",
     "UnknownTier",
     "UnknownWebhookType",
     "UsageFeeExists",
+    "UsageFeeNotForSeats",
     "UsageNotAcceptable",
     "UsageNotPriced",
     "UsageNotReadable",

@@ -31,7 +31,7 @@ class PaymentOutstanding(Conflict):
 
 
 class PaymentDeclined(PaymentRequired):
-    """The provider could not collect the money; nothing was changed."""
+    """The payment provider could not collect the money; nothing was changed."""
 
     code = "payment_declined"
 
@@ -57,8 +57,26 @@ class PaymentNotFound(NotFound):
         super().__init__("No such open payment.", payment_id=str(payment_id))
 
 
+class HolderNotFound(NotFound):
+    """Nothing is known of this holder: no subscription, no charge, no document."""
+
+    code = "holder_not_found"
+
+    def __init__(self, holder_id: UUID) -> None:
+        super().__init__("Nothing is known of this holder.", holder_id=str(holder_id))
+
+
+class PaymentReferenceUsed(Conflict):
+    """Each payment is booked once; under this reference another one was."""
+
+    code = "payment_reference_used"
+
+    def __init__(self, reference: str) -> None:
+        super().__init__("Another payment was booked under this reference.", reference=reference)
+
+
 class NoPortal(Conflict):
-    """Who pays without a provider has no page of one."""
+    """Who pays without a payment provider has no page of one."""
 
     code = "no_payment_portal"
 

@@ -54,3 +54,12 @@ class UsageFeeExists(Conflict):
             tier=tier,
             effective_from=effective_from.isoformat(),
         )
+
+
+class UsageFeeNotForSeats(Invalid):
+    """Who sits on somebody else's seat would be sent the invoice for its usage."""
+
+    code = "usage_fee_not_for_seats"
+
+    def __init__(self, tier_name: str) -> None:
+        super().__init__("A tier that is sold by the seat has no fee for usage.", tier=tier_name)

@@ -89,6 +89,15 @@ class TrialUsed(Conflict):
         super().__init__("The trial was used already, or there is a subscription.")
 
 
+class TooManyTrialSeats(Invalid):
+    """More people can try it once somebody pays."""
+
+    code = "too_many_trial_seats"
+
+    def __init__(self, most_seats: int) -> None:
+        super().__init__("A trial has fewer seats.", most_seats=most_seats)
+
+
 class TrialNotOffered(Invalid):
     """Nothing to try: this tier costs nothing, or there are no trials here."""
 

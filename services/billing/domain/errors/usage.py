@@ -103,6 +103,15 @@ class AdjustmentNotAcceptable(Invalid):
         super().__init__("An adjustment changes something and leaves nothing below zero.")
 
 
+class AdjustmentKeyReused(Conflict):
+    """The same key with another request would be answered with what was not asked for."""
+
+    code = "adjustment_key_reused"
+
+    def __init__(self) -> None:
+        super().__init__("This Idempotency-Key was used for another adjustment of this entry.")
+
+
 class CorrectionNotAllowed(Forbidden):
     """A producer corrects its own usage only."""
 

@@ -15,6 +15,8 @@ from tests.support.simulator.refusals import Refused
 from tests.support.simulator.wire import dump
 
 _MOST_VOICES = 10
+_PATIENCE_MS = 20_000
+_SETTINGS = {"stability"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +54,10 @@ class _Dialogue(Conversation):
     def _is_last(self, message: dict[str, Any]) -> bool:
         return message.get("close_socket") is True
 
+    def _patience(self) -> float:
+        """Nobody can ask for another one; `keep_alive` is a message as any other."""
+        return self.options.seconds("patience_ms", _PATIENCE_MS)
+
     def _final(self) -> dict[str, Any]:
         return {"is_final": True}
 
@@ -60,6 +66,8 @@ class _Dialogue(Conversation):
         self.voices = [str(voice) for voice in first.get("voices") or ()]
         if not 1 <= len(self.voices) <= _MOST_VOICES:
             await self._fail("invalid_message", "Name from 1 to 10 voices first.")
+        if not _SETTINGS.issuperset(first.get("voice_settings") or {}):
+            await self._fail("invalid_voice_settings", "Only stability can be set here.")
         for voice in self.voices:
             if not self.knows(voice):
                 await self._fail("voice_not_found", f"A voice with ID {voice} was not found.")

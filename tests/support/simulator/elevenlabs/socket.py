@@ -34,6 +34,9 @@ _SCHEDULE: Final = (120, 160, 250, 290)
 _SHORTEST_TRIGGER: Final = 50
 _DEFAULT_PATIENCE: Final = 20.0
 _LONGEST_PATIENCE: Final = 180.0
+#: Less than other ways in take.
+_SLOWEST: Final = 0.7
+_FASTEST: Final = 1.2
 _STALL_MS: Final = 600_000
 _WORDS_IN_A_CHUNK: Final = 5
 
@@ -162,6 +165,9 @@ class Conversation:
     async def _greet(self, first: dict[str, Any]) -> None:
         """The first message may bring the key that the upgrade did not."""
         await self._let_in(first)
+        speed = (first.get("voice_settings") or {}).get("speed", 1.0)
+        if not isinstance(speed, int | float) or not _SLOWEST <= speed <= _FASTEST:
+            await self._fail("invalid_voice_settings", "speed must be between 0.7 and 1.2.")
         config = first.get("generation_config") or {}
         schedule = tuple(config.get("chunk_length_schedule") or _SCHEDULE)
         if any(not 50 <= length <= 500 for length in schedule):

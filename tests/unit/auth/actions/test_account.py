@@ -109,9 +109,9 @@ async def test_of_two_changes_at_once_one_wins() -> None:
     user = a_user()
 
     class ChangedMeanwhile(PlainPasswords):
-        async def hash(self, password: Password) -> PasswordHash:
+        async def hash(self, password: Password, origin: Origin) -> PasswordHash:
             desk.memory.keep(user.with_password(hash_of("the other one"), desk.clock.now()))
-            return await super().hash(password)
+            return await super().hash(password, origin)
 
     desk = Desk(user, ChangedMeanwhile())
     with pytest.raises(WrongPassword):

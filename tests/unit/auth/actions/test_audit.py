@@ -12,6 +12,7 @@ import structlog.testing
 from services.auth.actions import link_audit_events
 from services.auth.actions.create_operator import CreateOperator
 from services.auth.actions.end_sign_in import EndSignIn
+from services.auth.actions.limit_asking import LimitAsking
 from services.auth.actions.link_audit_events import LinkAuditEvents
 from services.auth.actions.note_console_act import NoteConsoleAct
 from services.auth.actions.read_audit import ReadAudit
@@ -19,6 +20,7 @@ from services.auth.actions.refresh import Refresh
 from services.auth.actions.register import Register
 from services.auth.actions.sign_out import SignOut
 from services.auth.actions.verify_audit import VerifyAudit
+from services.auth.domain.attempts import AskingLimit
 from services.auth.domain.audit import AuditEntry
 from services.auth.domain.audit_chain import Head
 from services.auth.domain.errors import RefreshReused, SigningKeysUnavailable, SignInNotFound
@@ -49,7 +51,7 @@ class AnyPassword:
     """Rules that refuse nothing."""
 
     async def check(
-        self, password: Password, *, email: EmailAddress, username: Username
+        self, password: Password, *, email: EmailAddress, username: Username, origin: Origin
     ) -> None: ...
 
 
@@ -118,7 +120,9 @@ async def test_a_reused_refresh_token_is_noted_once_and_told_to_a_proven_address
 
 async def test_an_operators_account_is_noted_with_its_role() -> None:
     memory = Memory()
-    register = Register(memory.work, PlainPasswords(), AnyPassword(), StoppedClock())
+    clock = StoppedClock()
+    limit = LimitAsking("register", AskingLimit(1, timedelta(hours=1)), clock)
+    register = Register(memory.work, PlainPasswords(), AnyPassword(), limit, limit, clock)
     user = await CreateOperator(register)(
         email="op@example.com", username="op", password=Password(PASSWORD), role=Role.BILLING
     )

@@ -52,5 +52,41 @@ async def test_all_services_are_asked_at_once() -> None:
         "chat": ServiceState.NOT_READY,
         "voice": ServiceState.UNREACHABLE,
     }
-    check = CheckHealth({name: probe(state) for name, state in states.items()})
+    check = CheckHealth({name: probe(state) for name, state in states.items()}, StoppedClock())
     assert await asyncio.wait_for(check(), 5) == states
+
+
+async def test_however_many_ask_the_services_are_asked_once_a_second() -> None:
+    asked, clock = list[int](), StoppedClock()
+
+    async def probe() -> ServiceState:
+        asked.append(1)
+        await asyncio.sleep(0)
+        return ServiceState.OK if len(asked) < 2 else ServiceState.NOT_READY
+
+    check = CheckHealth({"chat": probe}, clock)
+    answers = await asyncio.gather(*(check() for _ in range(50)))
+    assert answers == [{"chat": ServiceState.OK}] * 50
+    clock.forward(timedelta(milliseconds=999))
+    await check()
+    assert len(asked) == 1
+    clock.forward(timedelta(milliseconds=1))
+    assert await check() == {"chat": ServiceState.NOT_READY}
+    assert len(asked) == 2
+
+
+async def test_whoever_leaves_while_the_services_are_asked_keeps_nobody_waiting() -> None:
+    gone = asyncio.Event()
+
+    async def probe() -> ServiceState:
+        if not gone.is_set():
+            await asyncio.Event().wait()
+        return ServiceState.OK
+
+    check = CheckHealth({"chat": probe}, StoppedClock())
+    leaving, staying = asyncio.create_task(check()), asyncio.create_task(check())
+    await asyncio.sleep(0)
+    gone.set()
+    leaving.cancel()
+    assert await asyncio.wait_for(staying, 5) == {"chat": ServiceState.OK}
+    assert leaving.cancelled()

@@ -12,13 +12,16 @@ from services.auth.actions.accept_invitation import AcceptInvitation
 from services.auth.actions.enter_organisation import Entered
 from services.auth.actions.invite_member import InviteMember
 from services.auth.actions.list_invitations import ListInvitations
+from services.auth.actions.send_mails import SendMails
 from services.auth.actions.withdraw_invitation import WithdrawInvitation
+from services.auth.actions.write_letter import WriteLetter
 from services.auth.domain.errors import (
     AlreadyAMember,
     EmailNotVerified,
     InAnOrganisation,
     InvitationForAnotherAddress,
     InvitationNotFound,
+    InvitedTooMany,
     InvitedTooOften,
     NoSeatLeft,
     OrganisationNotFound,
@@ -29,6 +32,7 @@ from services.auth.domain.mail import MailKind
 from services.auth.domain.membership import OrganisationRole
 from services.auth.domain.organisation import (
     INVITATION_LASTS,
+    INVITATIONS_OF_ONE_MEMBER,
     MOST_OPEN_INVITATIONS,
     Invitation,
     InvitationToken,
@@ -37,6 +41,7 @@ from services.auth.domain.origin import NOWHERE
 from services.auth.domain.user import User
 from shared.events.seat import SeatAssigned
 from tests.support.auth import NOON, Memory, StoppedClock, a_user
+from tests.support.auth_mails import KeptLetters
 from tests.support.auth_organisations import a_member, an_organisation
 
 OWNER, ADMIN = OrganisationRole.OWNER, OrganisationRole.ADMIN
@@ -44,7 +49,7 @@ BILLING, MEMBER = OrganisationRole.BILLING, OrganisationRole.MEMBER
 FIRM = an_organisation(NOON, tier="enterprise", seats=2)
 OTHER = an_organisation(NOON)
 ada = a_member(a_user("ada", email_verified=True), FIRM, "owner", since=NOON)
-anne = a_member(a_user("anne"), FIRM, "admin", since=NOON, seated=False)
+anne = a_member(a_user("anne", email_verified=True), FIRM, "admin", since=NOON, seated=False)
 ben = a_member(a_user("ben"), FIRM, "billing", since=NOON, seated=False)
 olga = a_member(a_user("olga", email_verified=True), OTHER, "owner", since=NOON)
 mel = a_user("mel", email_verified=True)
@@ -215,6 +220,47 @@ async def test_who_may_invite_as_what() -> None:
     with pytest.raises(StepUp):
         await post.invite("c@example.com", OWNER, proof=stale)
     await post.invite("c@example.com", ADMIN, proof=stale)
+
+
+async def test_whoever_invites_has_proven_their_own_address() -> None:
+    eve = a_member(a_user("eve"), FIRM, "owner", since=NOON)
+    post = Post(eve)
+    with pytest.raises(EmailNotVerified):
+        await post.invite(by=eve)
+    assert (post.memory.mails, post.memory.failures) == ([], {})
+
+
+async def test_a_member_invites_so_many_a_day_wherever() -> None:
+    post = Post()
+    for number in range(INVITATIONS_OF_ONE_MEMBER):
+        await post.invite(f"guest{number}@example.com")
+    with pytest.raises(InvitedTooMany) as refusal:
+        await post.invite()
+    assert refusal.value.retry_after == timedelta(days=1)
+    assert len(post.memory.mails) == INVITATIONS_OF_ONE_MEMBER
+    await post.invite(by=anne)
+    post.clock.forward(timedelta(days=1))
+    await post.invite()
+
+
+async def test_an_address_gets_so_many_invitations_an_hour_from_all_organisations() -> None:
+    post, mailer = Post(), KeptLetters()
+    write = WriteLetter("https://companion.example.com", 2, post.clock)
+    send = SendMails(post.memory.work, mailer, write, post.clock)
+    for organisation in (FIRM, OTHER):
+        for _ in range(2):
+            action = InviteMember(post.memory.work, post.clock)
+            by = (ada if organisation is FIRM else olga).id
+            await action(
+                organisation.id,
+                "mel@example.com",
+                MEMBER,
+                by=by,
+                origin=NOWHERE,
+                proof=proven,
+            )
+    await send.due()
+    assert [letter.kind for letter in mailer.letters] == ["invitation"] * 2
 
 
 async def test_members_are_not_invited_again() -> None:

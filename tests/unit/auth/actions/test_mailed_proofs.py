@@ -8,15 +8,23 @@ from datetime import timedelta
 
 import pytest
 
+from services.auth.actions.begin_totp import BeginTotp
+from services.auth.actions.change_password import ChangePassword
 from services.auth.actions.confirm_password import ConfirmPassword
+from services.auth.actions.confirm_totp import ConfirmTotp
 from services.auth.actions.forget_expired import ForgetExpired
+from services.auth.actions.limit_asking import LimitAsking
+from services.auth.actions.limit_guesses import count_failure
+from services.auth.actions.remove_totp import RemoveTotp
 from services.auth.actions.request_email_change import RequestEmailChange
 from services.auth.actions.request_password_reset import RequestPasswordReset
 from services.auth.actions.resend_verification import ResendVerification
 from services.auth.actions.reset_password import ResetPassword
+from services.auth.actions.reset_second_factor import ResetSecondFactor
 from services.auth.actions.send_mails import SendMails
 from services.auth.actions.verify_email import VerifyEmail
 from services.auth.actions.write_letter import WriteLetter
+from services.auth.domain.attempts import AskingLimit, failures_at_password_change
 from services.auth.domain.errors import (
     AddressTaken,
     PasswordRefused,
@@ -27,11 +35,12 @@ from services.auth.domain.errors import (
 )
 from services.auth.domain.letter import Letter
 from services.auth.domain.mail import Mail, MailKind
-from services.auth.domain.mailed_proof import ProofToken
+from services.auth.domain.mailed_proof import MailedProof, ProofPurpose, ProofToken
 from services.auth.domain.origin import Origin
 from services.auth.domain.password import Password
 from services.auth.domain.sign_in import EndReason
 from services.auth.domain.user import User
+from shared.events.user import UserDeleted
 from tests.support.auth import (
     LIMIT,
     NOON,
@@ -42,10 +51,12 @@ from tests.support.auth import (
     a_sign_in,
     a_sign_in_action,
     a_user,
+    hash_of,
     shown,
 )
 from tests.support.auth_mails import KeptLetters, PlainRules, token_in
 from tests.support.auth_personal_tokens import a_personal_token
+from tests.support.auth_second_factors import code_at
 
 NEW = "eleven geese cross a bridge"
 BROWSER = Origin("a browser", "192.0.2.7")
@@ -64,7 +75,9 @@ class House:
         self.send = SendMails(work, self.mailer, write, self.clock)
         self.verify_action = VerifyEmail(work, self.clock)
         self.resend = ResendVerification(work, self.clock)
-        self.forgot_action = RequestPasswordReset(work, self.clock)
+        self.forgot_action = RequestPasswordReset(
+            work, LimitAsking("forgot", AskingLimit(8, HOUR), self.clock), self.clock
+        )
         self.reset_action = ResetPassword(work, self.passwords, PlainRules(), self.clock)
         confirm = ConfirmPassword(work, self.passwords, LIMIT, self.clock)
         self.move_action = RequestEmailChange(work, confirm)
@@ -88,14 +101,46 @@ class House:
     async def verify(self, letter: Letter) -> None:
         await self.verify_action(ProofToken(token_in(letter.text)), BROWSER)
 
-    async def forgot(self, email: str) -> None:
-        await self.forgot_action(email, BROWSER)
+    async def forgot(self, email: str, origin: Origin = BROWSER) -> None:
+        await self.forgot_action(email, origin)
 
     async def reset(self, letter: Letter, new: str = NEW) -> None:
         await self.reset_action(ProofToken(token_in(letter.text)), Password(new), BROWSER)
 
     async def move(self, user: User, email: str, password: str = PASSWORD) -> None:
         await self.move_action(user.id, email=email, password=Password(password), origin=BROWSER)
+
+    async def add_factor(self, user: User) -> None:
+        begun = await BeginTotp(self.memory.work, "Companion", self.clock)(user.id)
+        code = code_at(begun.totp.secret, self.clock.now())
+        confirm = ConfirmTotp(self.memory.work, LIMIT, self.clock)
+        await confirm(user.id, code, keep=a_sign_in(user).id, origin=BROWSER)
+
+    async def guard(self, user: User, how: str) -> None:
+        """What an owner does who fears that somebody knows their password."""
+        work, here = self.memory.work, a_sign_in(user).id
+        if how == "change":
+            confirm = ConfirmPassword(work, self.passwords, LIMIT, self.clock)
+            await ChangePassword(work, confirm, PlainRules())(
+                user.id, current=Password(PASSWORD), new=Password(NEW), keep=here, origin=BROWSER
+            )
+        elif how == "reset":
+            proof = MailedProof.issued(
+                ProofToken("x"), ProofPurpose.RESET_PASSWORD, user.id, user.email, self.clock.now()
+            )
+            await self.memory.work().mailed_proofs.add(proof)
+            await self.reset_action(ProofToken("x"), Password(NEW), BROWSER)
+        elif how == "add_factor":
+            await self.add_factor(user)
+        elif how == "remove_factor":
+            await RemoveTotp(work, self.clock)(user.id, keep=here, origin=BROWSER)
+        else:
+            await ResetSecondFactor(work, self.clock)(user.username.text)
+
+    @staticmethod
+    def kept(letters: Sequence[Letter], kind: str) -> Letter:
+        [letter] = [letter for letter in letters if letter.kind == kind]
+        return letter
 
     def account(self, user: User) -> User:
         return self.memory.accounts[user.id]
@@ -289,13 +334,32 @@ async def test_an_address_gets_so_many_mails_an_hour_whoever_asks() -> None:
     assert sent == [1, 1, 0, 0, 1]
 
 
+async def test_a_network_forgets_so_many_passwords_and_then_waits() -> None:
+    house = House()
+    for number in range(8):
+        await house.forgot(f"n{number}@example.com")
+    counted = dict(house.memory.failures)
+    for _ in range(20):
+        with pytest.raises(TooManyAttempts) as refused:
+            await house.forgot("n9@example.com")
+        assert refused.value.retry_after == HOUR
+    assert len(house.memory.mails) == len(house.memory.audited) == 8
+    assert house.memory.failures == counted, "a refusal writes nothing"
+    await house.forgot("n9@example.com", Origin("a browser", "198.51.100.9"))
+    house.clock.forward(HOUR)
+    for number in range(8):
+        await house.forgot(f"n{number}@example.com")
+    with pytest.raises(TooManyAttempts):
+        await house.forgot("n9@example.com")
+
+
 async def test_an_account_moves_once_the_new_address_is_proven() -> None:
     ada = a_user("ada", email_verified=True)
     house = House(ada)
     await house.forgot("ada@example.com")
     to_the_old_one = await house.letter()
     await house.move(ada, "Countess@example.com")
-    letter = await house.letter()
+    letter = house.kept(await house.letters(), "change_email")
     assert letter.recipient.text == "countess@example.com"
     assert house.account(ada).email == ada.email
     await house.verify(letter)
@@ -312,8 +376,120 @@ async def test_moving_to_an_address_that_somebody_has_looks_the_same_and_tells_i
     ada, grace = a_user("ada", email_verified=True), a_user("grace", email_verified=True)
     house = House(ada, grace)
     await house.move(ada, "grace@example.com")
-    letter = await house.letter()
-    assert (letter.kind, letter.recipient) == ("account_exists", grace.email)
+    letter = house.kept(await house.letters(), "account_exists")
+    assert letter.recipient == grace.email
+
+
+async def test_the_old_address_hears_that_another_is_asked_for() -> None:
+    ada = a_user("ada", email_verified=True)
+    house = House(ada)
+    await house.move(ada, "eve@example.com")
+    proof, notice = await house.letters()
+    assert (proof.kind, proof.recipient.text) == ("change_email", "eve@example.com")
+    assert (notice.kind, notice.recipient) == ("email_change_asked", ada.email)
+    assert "192.0.2.7" in notice.text
+    assert token_in(proof.text) not in notice.text
+
+
+async def test_an_address_that_was_never_proven_hears_nothing() -> None:
+    ada = a_user("ada")
+    house = House(ada)
+    await house.move(ada, "ada.l@example.com")
+    assert (await house.letter()).kind == "change_email"
+
+
+@pytest.mark.parametrize("is_sent_before", [True, False])
+@pytest.mark.parametrize("guard", ["change", "reset", "add_factor", "remove_factor", "console"])
+async def test_what_a_thief_asked_for_ends_with_what_the_owner_does(
+    guard: str, is_sent_before: bool
+) -> None:
+    ada = a_user("ada", email_verified=True)
+    house = House(ada)
+    if guard in ("remove_factor", "console"):
+        await house.add_factor(ada)
+    await house.move(ada, "eve@example.com")
+    proofs = [house.kept(await house.letters(), "change_email")] if is_sent_before else []
+    house.clock.forward(HOUR)
+    await house.guard(ada, guard)
+    late = [letter for letter in await house.letters() if letter.kind == "change_email"]
+    assert late == []
+    for letter in proofs:
+        with pytest.raises(ProofRefused):
+            await house.verify(letter)
+    assert house.account(ada).email == ada.email
+
+
+async def test_moving_with_a_second_factor_that_stays_is_sent() -> None:
+    ada = a_user("ada", email_verified=True)
+    house = House(ada)
+    await house.add_factor(ada)
+    await house.move(ada, "countess@example.com")
+    house.clock.forward(HOUR)
+    await house.verify(house.kept(await house.letters(), "change_email"))
+    assert house.account(ada).email.text == "countess@example.com"
+
+
+async def test_a_right_password_is_not_told_to_who_guesses_too_often() -> None:
+    ada = a_user("ada")
+    house = House(ada)
+    subject = failures_at_password_change(ada.id)
+
+    async def others_guess() -> None:
+        async with house.memory.work() as work:
+            for _ in range(5):
+                await count_failure(work, subject, LIMIT, house.clock)
+
+    house.passwords.meanwhile = others_guess
+    with pytest.raises(TooManyAttempts):
+        await house.move(ada, "new@example.com")
+    assert house.memory.mails == []
+
+
+async def test_of_a_move_and_a_new_password_at_once_the_move_fails() -> None:
+    ada = a_user("ada")
+    house = House(ada)
+
+    async def it_changes() -> None:
+        house.memory.keep(ada.with_password(hash_of(NEW), house.clock.now() + HOUR))
+
+    house.passwords.meanwhile = it_changes
+    with pytest.raises(WrongPassword):
+        await house.move(ada, "new@example.com")
+    assert house.memory.mails == []
+
+
+async def test_a_move_that_succeeds_forgets_the_wrong_passwords_before() -> None:
+    ada = a_user("ada")
+    house = House(ada)
+    for _ in range(4):
+        with pytest.raises(WrongPassword):
+            await house.move(ada, "new@example.com", "a wrong password")
+    await house.move(ada, "new@example.com")
+    assert failures_at_password_change(ada.id) not in house.memory.failures
+
+
+async def test_the_owner_of_an_address_gets_in_past_the_factor_of_whoever_opened_the_account() -> (
+    None
+):
+    ada = a_user("ada")
+    house = House(ada)
+    await house.add_factor(ada)
+    await house.move(ada, "eve@example.com")
+    moved = house.kept(await house.letters(), "change_email")
+    await house.forgot("ada@example.com")
+    await house.reset(await house.letter())
+    assert house.memory.authenticators == house.memory.recovery_codes == {}
+    with pytest.raises(ProofRefused):
+        await house.verify(moved)
+
+
+async def test_a_reset_leaves_the_factor_of_a_proven_account() -> None:
+    ada = a_user("ada", email_verified=True)
+    house = House(ada)
+    await house.add_factor(ada)
+    await house.forgot("ada@example.com")
+    await house.reset(house.kept(await house.letters(), "reset_password"))
+    assert house.memory.authenticators.keys() == {ada.id}
 
 
 async def test_moving_needs_the_password_and_wrong_ones_count() -> None:
@@ -369,4 +545,16 @@ async def test_accounts_that_nobody_proved_or_used_are_forgotten_after_a_week() 
         house.clock.forward(days * DAY)
         await ForgetExpired(house.memory.work, house.clock)()
         assert house.memory.accounts.keys() == left
+    # Billing and others have heard of it when it was opened.
+    [fact], [erasure] = house.memory.published, house.memory.erasures.values()
+    assert fact.event == UserDeleted(user_id=unused.id, erasure_id=erasure.id)
+    assert (fact.subject, erasure.user_id) == (unused.id, unused.id)
     assert house.memory.proofs == {}
+
+
+async def test_of_many_forgotten_accounts_each_is_told() -> None:
+    house = House(*(a_user(f"u{number}") for number in range(401)))
+    house.clock.forward(8 * DAY)
+    await ForgetExpired(house.memory.work, house.clock)()
+    assert house.memory.accounts == {}
+    assert len({fact.subject for fact in house.memory.published}) == 401

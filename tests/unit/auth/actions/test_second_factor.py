@@ -244,11 +244,13 @@ async def test_who_has_to_wait_does_not_hear_that_a_code_is_needed() -> None:
 
 async def test_of_parallel_guesses_a_late_right_one_does_not_hear_it_either() -> None:
     class OthersFailMeanwhile(PlainPasswords):
-        async def verify(self, password: Password, hash_: PasswordHash | None) -> bool:
+        async def verify(
+            self, password: Password, hash_: PasswordHash | None, origin: Origin
+        ) -> bool:
             async with house.memory.work() as work:
                 for _ in range(5):
                     await count_failure(work, failures_of(house.user.id), LIMIT, house.clock)
-            return await super().verify(password, hash_)
+            return await super().verify(password, hash_, origin)
 
     house = House(OthersFailMeanwhile())
     await house.with_totp()
@@ -387,9 +389,11 @@ async def test_a_new_password_does_not_stand_in_for_the_code() -> None:
 
 async def test_a_factor_set_up_while_the_password_was_checked_is_asked_for() -> None:
     class SetUpMeanwhile(PlainPasswords):
-        async def verify(self, password: Password, hash_: PasswordHash | None) -> bool:
+        async def verify(
+            self, password: Password, hash_: PasswordHash | None, origin: Origin
+        ) -> bool:
             house.memory.keep(replace(house.user, has_second_factor=True))
-            return await super().verify(password, hash_)
+            return await super().verify(password, hash_, origin)
 
     house = House(SetUpMeanwhile())
     with pytest.raises(OtpRequired):

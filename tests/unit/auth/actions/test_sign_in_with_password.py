@@ -15,6 +15,7 @@ from services.auth.domain.errors import (
     UnknownClientAddress,
     WrongCredentials,
 )
+from services.auth.domain.origin import Origin
 from services.auth.domain.password import Password, PasswordHash
 from services.auth.domain.token_pair import TokenPair
 from tests.support.auth import (
@@ -229,7 +230,7 @@ async def test_an_old_hash_is_renewed_at_sign_in() -> None:
 
 async def test_a_busy_gate_does_not_stop_a_sign_in_for_a_rehash() -> None:
     class NoRoomForMore(PlainPasswords):
-        async def hash(self, password: Password) -> PasswordHash:
+        async def hash(self, password: Password, origin: Origin) -> PasswordHash:
             raise PasswordsBusy
 
     user = a_user("ada")
@@ -243,10 +244,12 @@ async def test_a_password_changed_meanwhile_does_not_sign_in() -> None:
     memory = Memory().keep(user)
 
     class ChangedWhileVerifying(PlainPasswords):
-        async def verify(self, password: Password, hash_: PasswordHash | None) -> bool:
+        async def verify(
+            self, password: Password, hash_: PasswordHash | None, origin: Origin
+        ) -> bool:
             later = NOON + timedelta(seconds=1)
             memory.keep(user.with_password(hash_of("another one"), later))
-            return await super().verify(password, hash_)
+            return await super().verify(password, hash_, origin)
 
     with pytest.raises(WrongCredentials):
         await Door(memory, ChangedWhileVerifying())("ada")
@@ -258,11 +261,13 @@ async def test_a_late_right_guess_among_many_at_once_is_not_told() -> None:
     memory = Memory().keep(user)
 
     class OthersFailMeanwhile(PlainPasswords):
-        async def verify(self, password: Password, hash_: PasswordHash | None) -> bool:
+        async def verify(
+            self, password: Password, hash_: PasswordHash | None, origin: Origin
+        ) -> bool:
             async with memory.work() as work:
                 for _ in range(5):
                     await count_failure(work, failures_of(user.id), LIMIT, StoppedClock())
-            return await super().verify(password, hash_)
+            return await super().verify(password, hash_, origin)
 
     with pytest.raises(TooManyAttempts):
         await Door(memory, OthersFailMeanwhile())("ada")

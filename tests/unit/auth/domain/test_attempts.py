@@ -5,6 +5,7 @@ from datetime import timedelta
 import pytest
 
 from services.auth.domain.attempts import (
+    AskingLimit,
     CeilingPerMinute,
     Failures,
     failures_at_login,
@@ -82,6 +83,15 @@ def test_the_ceiling_of_all_lasts_until_the_minute_ends() -> None:
         ceiling.check(Failures(1000, ends_at), NOON + 20 * SECOND)
     assert refusal.value.retry_after == 40 * SECOND
     ceiling.check(Failures(1000, ends_at), ends_at)
+
+
+def test_of_those_who_looked_together_the_surplus_is_refused() -> None:
+    limit, ends_at = AskingLimit(3, 60 * SECOND), NOON + 60 * SECOND
+    limit.check(Failures(2, ends_at), NOON)
+    limit.check_counted(Failures(3, ends_at), NOON)
+    with pytest.raises(TooManyAttempts) as refusal:
+        limit.check_counted(Failures(4, ends_at), NOON + 20 * SECOND)
+    assert refusal.value.retry_after == 40 * SECOND
 
 
 def test_both_names_of_an_account_count_together_and_nobodys_apart() -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from services.auth.domain.errors import PasswordRefused, PasswordsBusy
+from services.auth.domain.origin import Origin
 from services.auth.domain.password import Password
 from services.auth.domain.user import EmailAddress, Username
 from services.auth.providers.breached_passwords import BreachedPasswords, UnusableBreachedList
@@ -17,6 +18,7 @@ from services.auth.providers.password_rules import JudgedPasswords
 
 GOOD = "a lamp lights nine rooms"
 EMAIL, NAME = EmailAddress.parse("ada@example.com"), Username.parse("adamantine")
+HERE = Origin("a browser", "192.0.2.7")
 
 
 def digest(password: str) -> str:
@@ -39,7 +41,7 @@ def rules() -> Iterator[JudgedPasswords]:
 
 async def reason(rules: JudgedPasswords, text: str) -> str:
     with pytest.raises(PasswordRefused) as refusal:
-        await rules.check(Password(text), email=EMAIL, username=NAME)
+        await rules.check(Password(text), email=EMAIL, username=NAME, origin=HERE)
     assert text not in refusal.value.message
     return str(refusal.value.facts["reason"])
 
@@ -48,10 +50,10 @@ async def test_each_rule_has_its_word(rules: JudgedPasswords, tmp_path: Path) ->
     assert await reason(rules, "short") == "too_short"
     assert await reason(rules, "hello adamantine") == "contains_username"
     assert await reason(rules, "aaaaaaaaaaaaaaaa") == "guessable"
-    await rules.check(Password(GOOD), email=EMAIL, username=NAME)
+    await rules.check(Password(GOOD), email=EMAIL, username=NAME, origin=HERE)
     listed = JudgedPasswords(a_list(tmp_path, [GOOD]))
     assert await reason(listed, GOOD) == "breached"
-    await listed.check(Password(GOOD + "!"), email=EMAIL, username=NAME)
+    await listed.check(Password(GOOD + "!"), email=EMAIL, username=NAME, origin=HERE)
     listed.close()
 
 
@@ -59,12 +61,13 @@ async def test_while_one_is_judged_the_loop_goes_on_and_a_flood_is_turned_away(
     rules: JudgedPasswords,
 ) -> None:
     async def one(number: int) -> None:
-        await rules.check(Password(f"{GOOD} {number}"), email=EMAIL, username=NAME)
+        where = Origin("a browser", f"203.0.113.{number}")
+        await rules.check(Password(f"{GOOD} {number}"), email=EMAIL, username=NAME, origin=where)
 
     results = await asyncio.gather(*map(one, range(100)), return_exceptions=True)
     assert sum(result is None for result in results) == 65
     assert sum(isinstance(result, PasswordsBusy) for result in results) == 35
-    await rules.check(Password(GOOD), email=EMAIL, username=NAME)
+    await rules.check(Password(GOOD), email=EMAIL, username=NAME, origin=HERE)
 
 
 @pytest.mark.parametrize("line", ["{}:3\r\n", "{}:12345\n", "{}\n"])

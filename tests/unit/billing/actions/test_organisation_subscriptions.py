@@ -24,6 +24,7 @@ from services.billing.domain.errors import (
 from services.billing.domain.ports import Payments
 from services.billing.domain.subscription import Holder, Subscription
 from services.billing.providers.manual import ManualPayments, SandboxPayments
+from services.billing.providers.tax import NoTax
 from shared.errors import DependencyUnavailable
 from shared.events.subscription import SubscriptionChanged
 from shared.ids import UserId
@@ -39,7 +40,9 @@ def changing(
     memory: Memory, organisations: FixedOrganisations = KNOWN, *, sandbox: bool = True
 ) -> Callable[..., Awaitable[Subscription]]:
     payments: Payments = SandboxPayments() if sandbox else ManualPayments()
-    change = ChangeSubscription(memory.work, StoppedClock(), organisations, payments, Rules())
+    change = ChangeSubscription(
+        memory.work, StoppedClock(), organisations, payments, Rules(), NoTax()
+    )
 
     async def choose(firm: UUID, tier: str, seats: int | None, *, by: UserId) -> Subscription:
         holder = Holder(UserId(firm), is_organisation=True)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import datetime
 from uuid import uuid4
 
 import pytest
@@ -16,10 +17,13 @@ from services.billing.actions.prepare_ledger import PrepareLedger
 from services.billing.actions.show_limits import ShowLimits
 from services.billing.actions.show_subscription import ShowSubscription
 from services.billing.domain.billing_cycle import Rules
+from services.billing.domain.billing_details import BillingDetails
 from services.billing.domain.errors import OneSeatOnly, SubscriptionNotPaid
 from services.billing.domain.ports import Payments
 from services.billing.domain.subscription import Holder, Subscription
+from services.billing.domain.tax import Taxable, TaxLine, net_cents
 from services.billing.providers.manual import ManualPayments, SandboxPayments
+from services.billing.providers.tax import NoTax
 from shared.errors import DependencyUnavailable
 from shared.events.subscription import SubscriptionChanged
 from shared.ids import UserId
@@ -35,7 +39,7 @@ def changing(
 ) -> Callable[[UserId, str, int | None], Awaitable[Subscription]]:
     payments: Payments = SandboxPayments() if sandbox else ManualPayments()
     change = ChangeSubscription(
-        memory.work, StoppedClock(), FixedOrganisations(), payments, Rules()
+        memory.work, StoppedClock(), FixedOrganisations(), payments, Rules(), NoTax()
     )
 
     async def choose(user: UserId, tier: str, seats: int | None) -> Subscription:
@@ -52,6 +56,29 @@ async def test_in_a_sandbox_a_change_takes_effect_at_once_and_is_told() -> None:
     assert memory.published == [
         (SubscriptionChanged(user_id=ADA, tier_name="pro", seats=1, revision=1), ADA, "pro")
     ]
+
+
+class _NineteenPercent:
+    def tax_for(
+        self, details: BillingDetails | None, lines: Sequence[Taxable], at: datetime
+    ) -> Sequence[TaxLine]:
+        return [TaxLine.at_rate("VAT", 1_900, net_cents(lines))]
+
+
+async def test_who_pays_by_transfer_is_told_what_the_invoice_will_come_to() -> None:
+    memory = Memory()
+    change = ChangeSubscription(
+        memory.work,
+        StoppedClock(),
+        FixedOrganisations(),
+        ManualPayments(),
+        Rules(),
+        _NineteenPercent(),
+    )
+    with pytest.raises(SubscriptionNotPaid) as refusal:
+        await change(Holder(ADA), Wanted("pro"), by=ADA)
+    facts = refusal.value.facts
+    assert (facts["net_cents"], facts["tax_cents"], facts["total_cents"]) == (900, 171, 1_071)
 
 
 async def test_elsewhere_somebody_has_to_pay_first() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 from datetime import timedelta
+from uuid import UUID, uuid4
 
 import pytest
 
@@ -34,6 +35,8 @@ from services.chat.domain.turn_events import Answered, Broken
 from services.chat.domain.usage import Usage
 from shared.errors import LimitReached
 from shared.idempotency import IdempotencyKeyReused, RequestInProgress
+from shared.identity import OnBehalfOf
+from shared.ids import UserId
 from shared.revocation import Revocation
 from shared.tiers import TIERS
 from shared.vendors.dropins import ModelNotFound
@@ -279,6 +282,22 @@ async def test_a_withdrawn_key_ends_the_calls_that_run_on_it() -> None:
     drop = DropKey(desk.running)
     assert await drop(Revocation(grace, "openai", NOON + timedelta(seconds=1))) == 0
     assert await drop(Revocation(ada, "openai", NOON + timedelta(seconds=1))) == 1
+    await asked.result()
+    assert desk.outcome is Outcome.STOPPED
+
+
+async def test_an_organisations_withdrawn_key_ends_calls_of_a_seat_newer_than_the_token() -> None:
+    firm = uuid4()
+    desk = a_desk(Began("x", "m"), Text("half"), asyncio.Event())
+    # By their token they have no seat; keyvault had heard of one since.
+    by = OnBehalfOf(ada, "request-1", "token", UUID(int=9), organisation_id=firm)
+    asked = await answering(desk)(a_call(by=by))
+    assert isinstance(asked, RunningTurn)
+    while len(asked.events) < 2:
+        await asyncio.sleep(0)
+    drop = DropKey(desk.running)
+    assert await drop(Revocation(UserId(uuid4()), "openai", NOON)) == 0
+    assert await drop(Revocation(UserId(firm), "openai", NOON)) == 1
     await asked.result()
     assert desk.outcome is Outcome.STOPPED
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 from uuid import uuid4
 
@@ -149,17 +150,19 @@ def test_a_tier_has_what_it_is_sold_with(tier: str, provider: str, parts: dict[s
 
 
 @pytest.mark.parametrize(
-    ("can", "parts"),
+    ("lacks", "parts"),
     [
-        (Capabilities(images=False), {"images": (IMAGE,)}),
-        (Capabilities(image_urls=False), {"images": (ImagePart(url="https://example.com"),)}),
-        (Capabilities(tools=False), {"tools": (TOOL,)}),
-        (Capabilities(answer_format=False), {"answer_format": AnswerFormat()}),
+        ("images", {"images": (IMAGE,)}),
+        ("image_urls", {"images": (ImagePart(url="https://example.com"),)}),
+        ("tools", {"tools": (TOOL,)}),
+        ("answer_format", {"answer_format": AnswerFormat()}),
     ],
 )
-def test_what_a_provider_cannot_do_is_told(can: Capabilities, parts: dict[str, Any]) -> None:
-    with pytest.raises(CapabilityMissing):
+def test_what_a_provider_cannot_do_is_told(lacks: str, parts: dict[str, Any]) -> None:
+    can = replace(Capabilities(), **{lacks: False})  # type: ignore[arg-type]
+    with pytest.raises(CapabilityMissing) as refused:
         composed(can=can, **parts)
+    assert refused.value.facts["capability"] == lacks
 
 
 def test_what_was_said_elsewhere_is_shown_as_this_one_can_take_it() -> None:
@@ -192,6 +195,48 @@ def test_what_does_not_fit_the_model_is_left_out_and_counted() -> None:
     assert result.left_out == 16
     with pytest.raises(QuestionTooLong):
         composed(tier="free", contexts={model: 1_600}, content="word " * 200)
+
+
+@pytest.mark.parametrize(
+    ("tier", "provider", "all_of_it"),
+    [
+        ("pro", "openai", False),
+        ("pro", "anthropic", True),
+        ("enterprise", "gemini", False),
+        ("enterprise", "anthropic", True),
+    ],
+)
+def test_who_is_sold_long_context_gets_it(tier: str, provider: str, all_of_it: bool) -> None:
+    history = [
+        Utterance(role, "word " * 2_000) for _ in range(20) for role in (Role.USER, Role.ASSISTANT)
+    ]
+    result = composed(history, tier=tier, provider=provider)
+    assert (result.left_out == 0) is all_of_it
+
+
+@pytest.mark.parametrize(
+    ("provider", "wished", "temperature"),
+    [
+        ("openai", None, 0.7),
+        ("openai", 0.0, 0.0),
+        ("anthropic", None, None),
+        ("gemini", None, None),
+        ("gemini", 0.4, 0.4),
+    ],
+)
+def test_openais_models_have_a_usual_temperature(
+    provider: str, wished: float | None, temperature: float | None
+) -> None:
+    prompt = composed(provider=provider, temperature=wished).prompt
+    assert prompt.asked_temperature == temperature
+
+
+def test_who_answers_in_their_place_is_asked_as_they_are_usually_asked() -> None:
+    prompt = composed(provider="openai").prompt
+    elsewhere = replace(prompt, choice=replace(prompt.choice, provider="anthropic"))
+    assert elsewhere.asked_temperature is None
+    back = replace(elsewhere, choice=prompt.choice)
+    assert back.asked_temperature == 0.7
 
 
 def test_tools_take_their_room() -> None:

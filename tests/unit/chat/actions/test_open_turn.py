@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from uuid import UUID
 
 import pytest
 
-from services.chat.actions import open_turn as module
 from services.chat.actions.open_turn import Opening, OpenTurn
+from services.chat.actions.withdraw_hold import WithdrawHold
 from services.chat.domain.model_choice import ModelChoice
 from services.chat.domain.ports import Asked
 from services.chat.domain.turn import Hold, Outcome, Surface
+from shared import withdrawals
 from shared.errors import DependencyUnavailable
 from shared.idempotency import RequestInProgress
 from shared.identity import OnBehalfOf
@@ -62,8 +63,9 @@ class LostTurns(MemoryTurns):
 async def withdrawn(open_turn: OpenTurn) -> None:
     """Once it has seen to what it left."""
     await asyncio.sleep(0.005)
+    assert open_turn.withdraw.work is not None
     async with asyncio.timeout(2):
-        await asyncio.gather(*open_turn.seen_to)
+        await open_turn.withdraw.work
 
 
 def is_refused(desk: Desk) -> bool:
@@ -73,7 +75,8 @@ def is_refused(desk: Desk) -> bool:
 
 @pytest.fixture(autouse=True)
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_WRITTEN_AFTER_SECONDS", (0.01, 0.02))
+    monkeypatch.setattr(withdrawals, "_WRITTEN_AFTER_SECONDS", (0.01, 0.02))
+    monkeypatch.setattr(withdrawals, "_PACE_SECONDS", 0.005)
 
 
 async def test_whoever_goes_while_it_is_held_leaves_no_hold() -> None:
@@ -128,14 +131,86 @@ async def test_a_hold_whose_answer_was_lost_is_withdrawn() -> None:
     assert await desk.turns.earlier(ada, "once") is None
 
 
-async def test_while_the_database_is_away_it_is_left_to_the_sweeper() -> None:
+async def test_while_the_database_is_away_it_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(withdrawals, "_LONGEST_WAIT_SECONDS", 0.002)
     desk = Desk(LostTurns(), ScriptedProvider())
-    desk.turns.failing = 9
+    desk.turns.failing = 30
     open_turn = desk.open
     with pytest.raises(DependencyUnavailable):
         await open_turn(OPENING)
     await withdrawn(open_turn)
-    assert desk.turns.settled == {}
+    assert is_refused(desk)
+    assert desk.admission.reservations[0].refunds == 1
+
+
+async def test_while_it_is_away_it_is_asked_by_one_and_not_by_each_who_was_let_down(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(withdrawals, "_LONGEST_WAIT_SECONDS", 0.02)
+    desk = Desk(LostTurns(), ScriptedProvider())
+    desk.turns.failing = 1_000
+    open_turn = desk.open
+    tasks = len(asyncio.all_tasks())
+    for number in range(50):
+        with pytest.raises(DependencyUnavailable):
+            await open_turn(replace(OPENING, idempotency_key=str(number)))
+    assert len(asyncio.all_tasks()) == tasks + 1
+    await asyncio.sleep(0.1)
+    assert 1 <= 1_000 - desk.turns.failing <= 10
+
+    desk.turns.failing = 0
+    await withdrawn(open_turn)
+    assert {s.outcome for s in desk.turns.settled.values()} == {Outcome.REFUSED}
+    assert len(desk.turns.settled) == 50
+
+
+async def test_no_more_wait_for_that_than_are_soon_done() -> None:
+    desk = Desk(LostTurns(), ScriptedProvider())
+    open_turn = replace(desk.open, withdraw=WithdrawHold(desk.turns, most=2))
+    for number in range(5):
+        with pytest.raises(DependencyUnavailable):
+            await open_turn(replace(OPENING, idempotency_key=str(number)))
+    await withdrawn(open_turn)
+    # A lease that nobody renews ends by itself.
+    assert list(desk.turns.settled) == list(desk.turns.holds)[:2]
+
+
+async def test_one_that_can_not_be_withdrawn_does_not_keep_the_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(withdrawals, "_LONGEST_WAIT_SECONDS", 0.002)
+    desk = Desk(LostTurns(), ScriptedProvider())
+    open_turn, settle = desk.open, desk.turns.settle
+    for number in range(4):
+        with pytest.raises(DependencyUnavailable):
+            await open_turn(replace(OPENING, idempotency_key=str(number)))
+    broken, locked, *others = desk.turns.holds
+
+    async def only_others(hold: Hold, *parts: object) -> bool:
+        if hold.id == broken:
+            raise ZeroDivisionError
+        if hold.id == locked and len(desk.turns.settled) < len(others):
+            raise DependencyUnavailable("database")
+        return await settle(hold, *parts)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(desk.turns, "settle", only_others)
+    await withdrawn(open_turn)
+    assert list(desk.turns.settled) == [*others, locked]
+
+
+async def test_what_is_known_not_to_be_written_is_not_withdrawn(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    desk = Desk(MemoryTurns(), ScriptedProvider())
+
+    async def hold(*_: object, **__: object) -> bool:
+        raise DependencyUnavailable("database", did_nothing=True)
+
+    monkeypatch.setattr(desk.turns, "hold", hold)
+    open_turn = desk.open
+    with pytest.raises(DependencyUnavailable):
+        await open_turn(OPENING)
+    assert open_turn.withdraw.work is None
     assert desk.admission.reservations[0].refunds == 1
 
 
@@ -145,5 +220,5 @@ async def test_what_the_storage_declines_is_not_there() -> None:
     open_turn = desk.open
     with pytest.raises(RequestInProgress):
         await open_turn(OPENING)
-    assert open_turn.seen_to == set()
+    assert open_turn.withdraw.work is None
     assert [r.refunds for r in desk.admission.reservations] == [0, 1]

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import pytest
 from structlog.testing import capture_logs
@@ -26,10 +26,12 @@ from services.chat.domain.turn import Outcome
 from services.chat.domain.usage import Usage
 from shared.errors import ExpectedFailure
 from shared.identity import OnBehalfOf
+from shared.ids import UserId
 from shared.model_catalogue import ModelCatalogue
+from shared.revocation import Revocation
 from shared.tiers import TIERS
 from shared.vendors.failures import VendorFailed
-from tests.support.chat import Desk, MemoryTurns, ScriptedProvider, ada
+from tests.support.chat import NOON, Desk, MemoryTurns, ScriptedProvider, ada
 
 BODY = b'{"model":"gpt-6-luna","stream":%b,"messages":[{"role":"user","content":"hi"}]}'
 BY = OnBehalfOf(ada, "request-1", "token", UUID(int=9))
@@ -138,6 +140,7 @@ class Relay:
     desk: Desk = field(default_factory=lambda: Desk(MemoryTurns(), ScriptedProvider()))
     client: Client = field(default_factory=Client)
     drains: Drains = field(default_factory=Drains)
+    by: OnBehalfOf = BY
 
     async def __call__(
         self, *, streamed: bool = True, key: str | None = None
@@ -153,7 +156,7 @@ class Relay:
             self.drains,
         )
         call = read_chat(BODY % (b"true" if streamed else b"false"))
-        return await action(Relaying(call, BY, TIERS["free"], key), self.client)
+        return await action(Relaying(call, self.by, TIERS["free"], key), self.client)
 
     async def begun(self, pieces: int) -> asyncio.Task[Any]:
         """The call under way, with so many pieces taken from the vendor."""
@@ -281,6 +284,19 @@ async def test_a_call_that_is_ended_from_here_says_so() -> None:
     assert relay.desk.outcome is Outcome.STOPPED
 
 
+async def test_it_ends_with_the_key_of_an_organisation_that_may_serve_it() -> None:
+    firm = uuid4()
+    # By their token they have no seat; keyvault may have heard of one since.
+    relay = Relay(
+        ScriptedVendor([ANSWER[0], asyncio.Event()]), by=replace(BY, organisation_id=firm)
+    )
+    task = await relay.begun(1)
+    withdrawn = Revocation(UserId(firm), "openai", NOON)
+    assert relay.desk.running.end_on_key(withdrawn, Outcome.STOPPED) == 1
+    await task
+    assert relay.desk.outcome is Outcome.STOPPED
+
+
 async def test_a_server_that_cancels_the_request_ends_the_call() -> None:
     relay = Relay(ScriptedVendor([ANSWER[0], asyncio.Event()]))
     task = await relay.begun(1)
@@ -298,6 +314,15 @@ async def test_a_repeated_key_gets_what_was_heard() -> None:
     assert again == StoredAnswer("text/event-stream", b"123")
     assert len(relay.vendor.calls) == 1
     assert len(relay.desk.turns.facts) == 1
+
+
+async def test_of_what_was_blocked_nothing_is_kept_and_its_key_is_free() -> None:
+    blocked = piece(b"3", Ended("content_filter", USAGE))
+    relay = Relay(ScriptedVendor([piece(b"1", Began("c-1", None)), blocked]))
+    await relay(key="k")
+    assert relay.desk.outcome is Outcome.CONTENT_BLOCKED
+    assert relay.desk.only_settlement.stored_answer is None
+    assert await relay.desk.turns.earlier(ada, "k") is None
 
 
 async def test_the_client_gets_its_answer_while_our_database_is_away() -> None:

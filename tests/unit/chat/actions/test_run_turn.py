@@ -248,6 +248,52 @@ async def test_what_waits_to_ask_again_is_charged_nothing_when_it_is_stopped(
     assert desk.only_settlement.usage == Usage(source="counted")
 
 
+async def test_whoever_leaves_early_is_charged_what_the_vendor_has_told() -> None:
+    told = Usage(100_000, cache_read_tokens=99_000, output_tokens=1)
+    for turn_of in (in_a_session, without_a_session):
+        desk = a_desk(Began("c", None, told), Text("Hello wo"), asyncio.Event())
+        turn = await turn_of(desk)
+        await said(turn, 2)
+        turn.end(Outcome.STOPPED)
+        await result_of(turn)
+        usage = Usage(100_000, cache_read_tokens=99_000, output_tokens=2, source="estimated")
+        assert desk.only_settlement.usage == usage
+        assert desk.admission.reservations[0].settled == [(100_002, 7)]
+
+
+async def test_whoever_saw_it_think_is_charged_for_that() -> None:
+    desk = a_desk(Began("c", None), Thinking("Hm, well"), asyncio.Event())
+    turn = await desk.take_turn(a_question(SESSION, tier=TIERS["pro"], stream=True))
+    assert isinstance(turn, RunningTurn)
+    await said(turn, 2)
+    turn.end(Outcome.STOPPED)
+    await result_of(turn)
+    (place,) = desk.admission.reservations
+    assert (len(place.settled), place.refunds) == (1, 0)
+    assert not desk.only_settlement.has_content
+
+
+async def test_where_thinking_is_not_shown_it_costs_money_alone() -> None:
+    desk = a_desk(Began("c", None), Thinking("Hm, well"), asyncio.Event())
+    turn = await without_a_session(desk)
+    await said(turn, 2)
+    turn.end(Outcome.CLIENT_GONE)
+    await result_of(turn)
+    (place,) = desk.admission.reservations
+    assert (place.settled, place.refunds, place.spent) == ([], 1, 7)
+
+
+async def test_thinking_that_was_shown_before_another_try_is_forgotten_with_it() -> None:
+    script = (Began("c", None), Thinking("Hm, well"), VendorRateLimited("No.", provider="openai"))
+    desk = a_desk(*script)
+    desk.provider = ScriptedProvider(*script, then=[[Began("d", None), Ended("stop", TOLD)]])
+    turn = await desk.take_turn(a_question(SESSION, tier=TIERS["pro"], stream=True))
+    assert isinstance(turn, RunningTurn)
+    await result_of(turn)
+    (place,) = desk.admission.reservations
+    assert (place.settled, place.refunds, place.spent) == ([], 1, 7)
+
+
 async def test_what_is_stopped_before_it_was_asked_is_charged_nothing() -> None:
     desk = a_desk(*an_answer("Hello"))
     turn = await in_a_session(desk)
@@ -384,7 +430,18 @@ async def test_a_blocked_answer_tells_why_and_is_billed_as_the_vendor_counted() 
     )
     (fact,) = desk.turns.facts
     assert fact.event.input_tokens == 11
-    assert [r.refunds for r in desk.admission.reservations] == [1]
+    assert [(r.refunds, r.spent) for r in desk.admission.reservations] == [(1, 7)]
+
+
+async def test_what_went_wrong_at_the_vendor_and_said_nothing_is_no_answer() -> None:
+    desk = a_desk(Began("c", None), Thinking("Hm"), Ended("other", TOLD, why="MALFORMED_RESPONSE"))
+    result = await result_of(await in_a_session(desk))
+    assert isinstance(result, Broken)
+    assert isinstance(result.failure, VendorFailed)
+    assert (desk.outcome, desk.only_settlement.usage) == (Outcome.PROVIDER_FAILED, TOLD)
+    desk = a_desk(Began("c", None), Text("Half of"), Ended("other", TOLD))
+    assert isinstance(await result_of(await in_a_session(desk)), Answered)
+    assert desk.only_settlement.finish_reason == "other"
 
 
 async def test_an_empty_answer_is_an_answer_and_free_of_limits() -> None:
@@ -393,7 +450,7 @@ async def test_an_empty_answer_is_an_answer_and_free_of_limits() -> None:
     result = await result_of(turn)
     assert isinstance(result, Answered)
     assert (result.finish_reason, desk.outcome) == ("length", Outcome.DONE)
-    assert [r.refunds for r in desk.admission.reservations] == [1]
+    assert [(r.refunds, r.spent) for r in desk.admission.reservations] == [(1, 7)]
 
 
 async def test_the_answer_of_a_call_is_kept_for_its_key() -> None:

@@ -112,7 +112,7 @@ async def test_an_end_from_here_silences_it_at_once() -> None:
         await until(lambda: line.ops == ["stop"])
         line.events.put_nowait(("audio", b"{}"))
         line.events.put_nowait(("audio_end", b"{}"))
-        await until(lambda: not spoken.is_spoken)
+        await until(lambda: spoken._is_silent)
         assert [name for name, _ in spoken.heard()] == ["audio_end"]
 
 
@@ -128,7 +128,7 @@ async def test_a_voice_that_says_nothing_more_is_not_waited_for(
     async with a_spoken_turn(line) as (turn, spoken):
         turn.say(Delta("Hello. There"))
         await asyncio.sleep(0.05)
-        assert spoken.is_spoken, "while the text is written there is time"
+        assert not spoken._is_silent, "while the text is written there is time"
         turn.over()
         await until(lambda: spoken.is_over)
         assert spoken.heard() == (("audio_error", b"dependency_unavailable"),)
@@ -160,5 +160,5 @@ async def test_a_line_that_breaks_is_told() -> None:
     line = FakeLine()
     async with a_spoken_turn(line) as (_, spoken):
         line.events.put_nowait(LimitReached("Full.", retry_after=timedelta(seconds=1)))
-        await until(lambda: not spoken.is_spoken)
+        await until(lambda: spoken._is_silent)
         assert spoken.heard() == (("audio_error", b"limit_reached"),)

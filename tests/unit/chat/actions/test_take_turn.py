@@ -349,6 +349,14 @@ async def test_what_the_claim_refuses_the_new_tier_may_allow() -> None:
     assert [hold.tier for hold in desk.turns.holds.values()] == ["pro"]
 
 
+async def test_a_told_tier_that_is_not_known_here_has_what_the_default_has() -> None:
+    session = a_session()
+    desk = Desk(MemoryTurns(session), ScriptedProvider(*an_answer("x")))
+    desk.admission.told = "team"
+    await ended(await desk.take_turn(a_question(session, tier=TIERS["free"])))
+    assert [hold.tier for hold in desk.turns.holds.values()] == ["free"]
+
+
 async def test_an_account_that_is_gone_takes_no_turn() -> None:
     session = a_session()
     desk = Desk(MemoryTurns(session), ScriptedProvider(*an_answer("x")))

@@ -21,6 +21,7 @@ from shared.vendors.dropins import BadParameter, UnreadableBody
 
 CHOICE = ModelChoice("openai", "the-model", 1_000)
 USER = "opaque-id"
+HOUR = {"type": "ephemeral", "ttl": "1h"}
 PNG = "data:image/png;base64," + "A" * 40_000
 
 
@@ -46,6 +47,19 @@ def message(headers: dict[str, str] | None = None, **fields: Any) -> VendorCall:
 def content(**fields: Any) -> VendorCall:
     body = {"contents": [{"role": "user", "parts": [{"text": "hello"}]}], **fields}
     return gemini.read_content("v1", "gemini-pro", json.dumps(body).encode())
+
+
+def added(definition: Any) -> dict[str, Any]:
+    """A message of Anthropic's that adds a tool to the conversation."""
+    tool = {"type": "tool_definition", "definition": definition}
+    return {"role": "system", "content": [{"type": "tool_addition", "tool": tool}]}
+
+
+def added_before(definition: Any) -> dict[str, Any]:
+    """The same in a part of the conversation that was summed up."""
+    changes = added(definition)["content"]
+    summary = {"type": "compaction", "content": "So far.", "tool_changes": changes}
+    return {"role": "assistant", "content": [summary]}
 
 
 def test_a_field_that_nobody_knows_here_is_passed_on() -> None:
@@ -162,6 +176,15 @@ def test_usage_is_asked_for_in_streams_alone() -> None:
             messages=[{"role": "user", "content": [{"type": "image", "source": {"type": "file"}}]}]
         ),
         lambda: message({"anthropic-version": "1999-01-01"}),
+        lambda: message(cache_control=HOUR),
+        lambda: message(system=[{"type": "text", "text": "Be brief.", "cache_control": HOUR}]),
+        lambda: message(tools=[{"name": "f", "input_schema": {}, "cache_control": HOUR}]),
+        lambda: anthropic.read_message(
+            b'{"model":"claude","messages":[],"cache_control":{"ttl":"\\u0031h"}}', {}
+        ),
+        lambda: content(serviceTier="flex"),
+        lambda: content(service_tier="PRIORITY"),
+        lambda: content(serviceTier=["standard"]),
         lambda: content(cachedContent="cachedContents/1"),
         lambda: content(cached_content="cachedContents/1"),
         lambda: content(generationConfig={"candidateCount": 2}),
@@ -192,6 +215,12 @@ def test_what_is_not_offered_is_refused(make: Any) -> None:
         lambda: message(tools=[{"type": "code_execution_20250825", "name": "x"}]),
         lambda: content(tools=[{"googleSearch": {}}]),
         lambda: content(tools=[{"functionDeclarations": [], "code_execution": {}}]),
+        lambda: response(input=[{"type": "additional_tools", "tools": [{"type": "web_search"}]}]),
+        lambda: response(
+            input=["x", {"type": "tool_search_output", "tools": [{"type": "code_interpreter"}]}]
+        ),
+        lambda: message(messages=[added({"type": "web_search_20250305", "name": "web_search"})]),
+        lambda: message(messages=[added_before({"type": "web_fetch_20250910", "name": "x"})]),
     ],
 )
 def test_tools_that_run_at_the_vendor_are_refused(make: Any) -> None:
@@ -220,6 +249,60 @@ def test_what_a_tier_has_to_include() -> None:
     assert content(tools=[{"function_declarations": [{"name": "f"}]}]).features == {
         "function_calling"
     }
+
+
+def test_tools_that_come_on_the_way_are_tools() -> None:
+    own = {"type": "function", "name": "f"}
+    for kind in ("additional_tools", "tool_search_output"):
+        assert response(input=[{"type": kind, "tools": [own]}]).features == {"function_calling"}
+    assert response(input=[{"type": "message", "content": "hi"}]).features == frozenset()
+    for place in (added, added_before):
+        mine = place({"name": "f", "input_schema": {}})
+        assert message(messages=[mine]).features == {"function_calling"}
+    referred = {"type": "tool_addition", "tool": {"type": "tool_reference", "name": "f"}}
+    known = [{"role": "system", "content": [referred]}]
+    assert message(messages=known).features == frozenset()
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: chat(tools=[{"type": ["function"]}]),
+        lambda: response(tools=[{"type": {}}]),
+        lambda: response(input=[{"type": "additional_tools", "tools": {"type": "web_search"}}]),
+        lambda: message(messages=[added("web_search")]),
+        lambda: content(tools={"googleSearch": {}}),
+        lambda: content(tools={"functionDeclarations": [{"name": "f"}]}),
+        lambda: content(tools=[["googleSearch"]]),
+    ],
+)
+def test_tools_of_another_form_are_refused(make: Any) -> None:
+    with pytest.raises(BadParameter):
+        make()
+
+
+@pytest.mark.parametrize(
+    ("make", "asks"),
+    [
+        (lambda: message(thinking={"type": "adaptive"}), True),
+        (lambda: message(thinking={"type": "enabled", "budget_tokens": 2_000}), True),
+        (lambda: message(thinking={"type": "between_tools"}), True),
+        (lambda: message(thinking={"type": "disabled"}), False),
+        (lambda: message(output_config={"effort": "low"}), True),
+        (lambda: message(output_config={"format": {"type": "json_schema"}}), False),
+        (lambda: message(messages=[{"role": "system", "output_config": {"effort": "max"}}]), True),
+        (lambda: chat(reasoning_effort="high"), True),
+        (lambda: chat(reasoning_effort="none"), False),
+        (lambda: response(reasoning={"effort": "low"}), True),
+        (lambda: response(reasoning={"summary": "auto"}), False),
+        (lambda: content(generationConfig={"thinkingConfig": {"thinkingLevel": "LOW"}}), True),
+        (lambda: content(generation_config={"thinking_config": {"thinking_budget": 9}}), True),
+        (lambda: content(generationConfig={"thinkingConfig": {"thinkingBudget": 0}}), False),
+        (lambda: content(generationConfig={"thinkingConfig": {"includeThoughts": True}}), False),
+    ],
+)
+def test_who_asks_for_thought_asks_for_advanced_reasoning(make: Any, asks: bool) -> None:
+    assert ("advanced_reasoning" in make().features) is asks
 
 
 def test_the_prompt_is_estimated_by_its_text() -> None:
@@ -262,6 +345,19 @@ def test_anthropics_headers_are_passed_by_a_list() -> None:
         "anthropic-beta": "interleaved-thinking-2025-05-14",
     }
     assert message().headers == {"anthropic-version": "2026-10-21"}
+
+
+def test_what_is_cached_for_five_minutes_is_passed_on() -> None:
+    wished = {"type": "ephemeral", "ttl": "5m"}
+    messages = [{"role": "user", "content": [{"type": "text", "text": 'ttl "1h"'}]}]
+    call = message(messages=messages, cache_control=wished, system="caf\u00e9")
+    assert sent(call)["cache_control"] == wished
+    betas = {"anthropic-beta": "extended-cache-ttl-2025-04-11,prompt-caching-2024-07-31"}
+    assert message(betas).headers["anthropic-beta"] == "prompt-caching-2024-07-31"
+
+
+def test_geminis_usual_tier_of_service_may_be_named() -> None:
+    assert sent(content(serviceTier="standard"))["serviceTier"] == "standard"
 
 
 def test_of_a_name_that_stands_twice_the_last_one_counts_for_all() -> None:

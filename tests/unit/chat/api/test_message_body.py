@@ -39,6 +39,7 @@ FULL: dict[str, Any] = {
         Attachment(uuid4(), "image/png", size_bytes=3),
         Attachment(uuid4(), None, "https://example.com/a.png"),
     ),
+    "safety_ratings": {"HARM_CATEGORY_HARASSMENT": "NEGLIGIBLE"},
 }
 
 

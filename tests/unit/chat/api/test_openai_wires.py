@@ -228,8 +228,9 @@ def test_a_failure_in_the_stream_has_the_shape_of_an_error() -> None:
         ("stop", "stop", "completed"),
         ("length", "length", "incomplete"),
         ("content_filter", "content_filter", "incomplete"),
-        ("paused", "stop", "completed"),
-        ("stopped", "stop", "completed"),
+        ("tool_calls", "tool_calls", "completed"),
+        ("paused", "length", "incomplete"),
+        ("other", "length", "incomplete"),
     ],
 )
 def test_ends_are_told_in_their_words(reason: str, finish: str, status: str) -> None:
@@ -237,3 +238,5 @@ def test_ends_are_told_in_their_words(reason: str, finish: str, status: str) -> 
     answered = Answered(an_answer_message(hold, "x"), reason)
     assert completion(hold, answered)["choices"][0]["finish_reason"] == finish
     assert Response(hold, {}).ended(answered)["status"] == status
+    *_, last = events_of(ChunkWriter(hold, with_usage=False).write(answered))
+    assert last["choices"][0]["finish_reason"] == finish

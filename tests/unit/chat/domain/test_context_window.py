@@ -36,6 +36,7 @@ from services.chat.domain.errors import QuestionTooLong
 from services.chat.domain.model_choice import ModelChoice
 from services.chat.domain.token_count import (
     MOST_BYTES_PER_TOKEN,
+    about_tokens,
     count_tokens,
     most_tokens,
     most_tokens_of,
@@ -45,6 +46,7 @@ from services.chat.domain.turn import Prompt
 from tests.support.simulator.answers import count_tokens as counted_by_simulator
 
 _texts = st.text(max_size=60)
+WORDS = ("the", "answer", "is_", "Because", "{", "naïve", "=", "0")
 _ids = st.sampled_from(["a", "b", "c"])
 
 
@@ -144,6 +146,44 @@ def test_a_question_that_does_not_fit_alone_is_refused_with_the_numbers() -> Non
     assert caught.value.facts == {"tokens": 118, "most_tokens": 100}
 
 
+def test_a_long_history_is_counted_in_pieces_and_ends_where_it_would(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    said = [
+        Utterance(role, " ".join(f"{word}{n}" for n in range(1_000) for word in WORDS))
+        for _ in range(20)
+        for role in (Role.USER, Role.ASSISTANT)
+    ]
+    each, asked = tokens_of(said[0]), Utterance(Role.USER, "And now?")
+    looked_at = 0
+
+    def counted(text: str) -> int:
+        nonlocal looked_at
+        looked_at += len(text)
+        return count_tokens(text)
+
+    monkeypatch.setattr("services.chat.domain.token_count.count_tokens", counted)
+    # Room for ten and a half exchanges.
+    kept = fitted([*said, asked], Window(10**9, 21 * each))
+    assert len(kept.utterances) - 1 in (18, 20, 22)
+    assert looked_at < 200_000 < sum(len(one.content) for one in kept.utterances)
+
+
+def test_nobody_is_refused_by_what_was_only_looked_at_here_and_there() -> None:
+    # Where it is looked at there are signs, which count most; between there are words.
+    length, stride = 400_000, (400_000 - 128) // 15
+    letters = ["x"] * length
+    for at in range(0, length, stride):
+        letters[at : at + 128] = "." * 128
+    asked = Utterance(Role.USER, "".join(letters[:length]))
+    exact = tokens_of(asked)
+    assert about_tokens(asked.content) > 3 * exact
+    assert fitted([asked], Window(exact, exact)).left_out == 0
+    with pytest.raises(QuestionTooLong) as caught:
+        fitted([asked], Window(exact - 1, exact))
+    assert caught.value.facts["tokens"] == exact
+
+
 def test_results_need_the_calls_that_they_answer_however_long_those_are() -> None:
     chain = [
         Utterance(Role.USER, "word " * 50),
@@ -228,6 +268,20 @@ KNOWN = {
 @pytest.mark.parametrize(("text", "known"), KNOWN.items())
 def test_known_texts_count_rather_too_many(text: str, known: int) -> None:
     assert known <= count_tokens(text) <= 3 * known
+
+
+def test_a_long_text_counts_about_what_it_does_in_full() -> None:
+    rng = random.Random(7)
+    prose = " ".join(rng.choices(WORDS, k=20_000))
+    texts = [
+        prose,
+        base64.b64encode(rng.randbytes(60_000)).decode(),
+        "漢字かな" * 5_000,
+        "é" * 8_192,
+    ]
+    for text in texts:
+        assert 0.9 <= about_tokens(text) / count_tokens(text) <= 1.15
+    assert about_tokens("a short one") == count_tokens("a short one")
 
 
 def test_dense_texts_count_densely() -> None:

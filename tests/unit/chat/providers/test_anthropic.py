@@ -638,6 +638,35 @@ def test_the_worked_examples_cost_what_they_should() -> None:
     assert priced.cost == 77_500
 
 
+def test_what_it_takes_to_sum_up_a_conversation_counts() -> None:
+    compaction = {
+        "type": "compaction",
+        "input_tokens": 180_000,
+        "cache_read_input_tokens": 20_000,
+        "cache_creation_input_tokens": 300,
+        "output_tokens": 3_500,
+    }
+    said = {"type": "message", "input_tokens": 200, "output_tokens": 40}
+    told = {"output_tokens": 40, "iterations": [compaction, said]}
+    usage = the_end(streamed(start() + end(usage=told))).usage
+    assert usage == Usage(
+        input_tokens=1_700 + 200_300,
+        cache_read_tokens=21_000,
+        cache_write_tokens=800,
+        output_tokens=3_540,
+        service_tier="standard",
+        asides=(
+            Usage(
+                input_tokens=200_300,
+                cache_read_tokens=20_000,
+                cache_write_tokens=300,
+                output_tokens=3_500,
+                service_tier="standard",
+            ),
+        ),
+    )
+
+
 def test_speed_has_its_price() -> None:
     at = datetime(2026, 11, 24, 12, tzinfo=UTC)
     usage = the_end(streamed(start(speed="fast") + end())).usage

@@ -1,9 +1,10 @@
-"""What is charged when an answer comes in several goes."""
+"""How long a vendor is waited for, and what is charged when an answer comes in several goes."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
@@ -11,7 +12,7 @@ from uuid import UUID
 import orjson
 import pytest
 
-from services.chat.domain.frames import Frame
+from services.chat.domain.frames import Began, Frame
 from services.chat.providers import Patience, SpokenProvider, chat_wires
 from shared.clients.egress import VendorConnectionLost
 from shared.errors import ExpectedFailure
@@ -49,9 +50,11 @@ class ScriptedEgress:
 
     def __init__(self, *script: Said | Exception) -> None:
         self._script = list(script)
+        self.waits: list[timedelta] = []
 
     @asynccontextmanager
-    async def call(self, *_: Any, **__: Any) -> AsyncIterator[Said]:
+    async def call(self, *_: Any, first_byte_within: timedelta, **__: Any) -> AsyncIterator[Said]:
+        self.waits.append(first_byte_within)
         step = self._script.pop(0)
         if isinstance(step, Exception):
             raise step
@@ -90,3 +93,39 @@ async def test_the_first_go_fails_as_it_does() -> None:
     failure = await failure_of(VendorConnectionLost("not reached", sent=False))
     assert isinstance(failure, VendorFailed)
     assert not failure.billed
+
+
+@pytest.mark.parametrize(
+    ("max_output_tokens", "stream", "seconds"),
+    [(8_000, False, 460), (8_000, True, 60), (0, False, 60), (32_000, False, 590)],
+)
+async def test_of_a_whole_answer_the_first_byte_comes_with_the_last(
+    max_output_tokens: int, stream: bool, seconds: int
+) -> None:
+    egress: Any = ScriptedEgress(VendorConnectionLost("no answer in time", sent=True))
+    prompt = a_prompt("openai")
+    choice = replace(prompt.choice, max_output_tokens=max_output_tokens)
+    provider = SpokenProvider(chat_wires["openai"], egress, Patience())
+    with suppress(VendorFailed):
+        async for _ in provider.answer(replace(prompt, choice=choice), by=BY, stream=stream):
+            """Nothing comes."""
+    assert egress.waits == [timedelta(seconds=seconds)]
+
+
+async def test_whoever_leaves_a_later_go_is_told_of_those_before_it() -> None:
+    second = {"responseId": "s", "usageMetadata": {"promptTokenCount": 7, "thoughtsTokenCount": 1}}
+    egress: Any = ScriptedEgress(*map(in_events, (PAUSED, second)))
+    provider = SpokenProvider(chat_wires["gemini"], egress, Patience())
+    began: list[Any] = []
+    with suppress(VendorFailed):  # the second has no end
+        async for frame in provider.answer(a_prompt("gemini"), by=BY, stream=True):
+            began += [frame] if isinstance(frame, Began) else []
+    assert [frame.provider_request_id for frame in began] == ["r", "r"]
+    assert [frame.usage.input_tokens for frame in began] == [5, 12]
+    assert [frame.usage.output_tokens for frame in began] == [9, 10]
+
+
+def in_events(document: Any) -> Said:
+    said = Said(200, document)
+    said._pieces[0] = b"data: %b\n\n" % said._pieces[0]
+    return said

@@ -31,15 +31,15 @@ def test_a_new_keyring_is_one_that_we_take() -> None:
 
     assert keyring.active == 1
     assert keyring.states == {1: KeyState.ACTIVE}
-    assert len(keyring.active_key) == 32
+    assert len(keyring.keys[1]) == 32
 
 
 def test_every_new_keyring_is_another_one() -> None:
     one, other = read_keyring(new_keyring_document()), read_keyring(new_keyring_document())
 
     assert one.environment != other.environment
-    assert one.active_key != other.active_key
-    assert one.active_key != one.fingerprint_keys[1]
+    assert one.keys[1] != other.keys[1]
+    assert one.keys[1] != one.fingerprint_keys[1]
 
 
 def test_the_order_of_the_entries_means_nothing() -> None:
@@ -58,8 +58,8 @@ def test_a_keyring_hides_its_keys_in_every_text_form() -> None:
 
     for text in (repr(keyring), str(keyring), f"{keyring}"):
         assert document["keys"][0]["key"] not in text
-        assert repr(keyring.active_key) not in text
-        assert keyring.active_key.hex() not in text
+        assert repr(keyring.keys[1]) not in text
+        assert keyring.keys[1].hex() not in text
 
 
 @pytest.mark.parametrize(

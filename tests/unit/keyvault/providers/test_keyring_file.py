@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -45,6 +47,62 @@ async def test_a_file_of_another_user_is_refused(tmp_path: Path) -> None:
     path = write_keyring(tmp_path / "keyring.json", new_keyring_document())
     os.chown(path, 12345, 12345)
     assert await refusal(path) == "keyring_of_another_user"
+
+
+_READ = """
+import asyncio, concurrent.futures.thread, os
+from pathlib import Path
+from services.keyvault.domain.keyring import KeyringRefused
+from services.keyvault.providers.keyring_file import KeyringFile
+os.setgroups([10002]), os.setgid(10001), os.setuid(10001)
+try:
+    asyncio.run(KeyringFile(Path("keyring.json")).read())
+    print("read")
+except KeyringRefused as refused:
+    print(refused.reason)
+"""
+_POD = 10001
+
+
+def as_a_pod_reads(path: Path) -> str:
+    """What a process of a pod's user says of the file."""
+    path.parent.chmod(0o755)
+    # From inside its folder: those above it may be root's alone.
+    command = [sys.executable, "-c", _READ]
+    told = subprocess.run(
+        command,
+        cwd=path.parent,
+        env={"PYTHONPATH": str(Path(__file__).parents[4])},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert told.returncode == 0, told.stderr
+    return told.stdout.strip()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
+@pytest.mark.parametrize(
+    ("owner", "group", "mode", "told"),
+    [
+        (0, _POD, 0o440, "read"),  # as Kubernetes mounts a Secret
+        (0, _POD, 0o640, "read"),
+        (0, 10002, 0o440, "read"),  # one of its other groups, as fsGroup is
+        (_POD, _POD, 0o400, "read"),
+        (0, _POD, 0o460, "keyring_open_to_others"),
+        (0, _POD, 0o444, "keyring_open_to_others"),
+        (0, 12345, 0o444, "keyring_open_to_others"),
+        (_POD, _POD, 0o440, "keyring_open_to_others"),
+        (12345, _POD, 0o440, "keyring_of_another_user"),
+    ],
+)
+async def test_a_file_of_roots_may_be_lent_to_our_group_alone(
+    tmp_path: Path, owner: int, group: int, mode: int, told: str
+) -> None:
+    path = write_keyring(tmp_path / "keyring.json", new_keyring_document())
+    os.chown(path, owner, group)
+    path.chmod(mode)
+    assert as_a_pod_reads(path) == told
 
 
 async def test_what_is_no_file_is_refused(tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ from shared.events.voice import VoiceCloned, VoiceConsentGiven, VoiceRemoved
 from shared.idempotency import IdempotencyKeyReused, RequestInProgress
 from shared.tiers import TIERS
 from shared.vendors.failures import VendorFailed
-from tests.support.voice import NOON, VOICES, on_behalf_of
+from tests.support.voice import NOON, VOICES, a_user, on_behalf_of
 from tests.support.voice_studio import NEW_VOICE, VoiceRoom, a_clone_wish, an_upload
 
 
@@ -52,6 +52,10 @@ async def test_a_tier_without_it_is_told_which_has_it() -> None:
         await room.clone_voice(a_clone_wish(an_upload(), by=on_behalf_of(), tier="free"))
     assert refused.value.facts["upgrade_tier"] == "pro"
     assert not room.studio.made
+    room.admission.told = "team"  # of a release that knows more tiers
+    for claimed in ("free", "pro"):
+        with pytest.raises(CloningNotInTier):
+            await room.clone_voice(a_clone_wish(an_upload(), by=on_behalf_of(), tier=claimed))
     room.admission.told = "pro"  # an upgrade of a moment ago
     await room.clone_voice(a_clone_wish(an_upload(), by=on_behalf_of(), tier="free"))
 
@@ -178,6 +182,35 @@ async def test_a_voice_is_deleted_at_the_vendor_and_here() -> None:
     assert room.studio.removed == [NEW_VOICE]
     assert (room.clones.kept, room.own_settings.kept) == ({}, {})
     assert isinstance(room.published[-1], VoiceRemoved)
+
+
+async def test_with_the_voice_goes_all_audio_that_may_be_in_it() -> None:
+    room, by, other = VoiceRoom(), on_behalf_of(), a_user()
+    await room.clone_voice(a_clone_wish(an_upload(), by=by))
+    room.kept_speeches.of = {by.user_id: 120, other: 1}
+    room.studio.failure = VendorFailed("elevenlabs")
+    with pytest.raises(VendorFailed):
+        await room.remove_voice(NEW_VOICE, by=by)
+    assert room.kept_speeches.of == {by.user_id: 0, other: 1}, "whatever the vendor says"
+
+
+async def test_what_was_said_while_the_vendor_was_asked_goes_too() -> None:
+    room, by = VoiceRoom(), on_behalf_of()
+    await room.clone_voice(a_clone_wish(an_upload(), by=by))
+    room.studio.meanwhile = lambda: room.kept_speeches.of.update({by.user_id: 60})
+    await room.remove_voice(NEW_VOICE, by=by)
+    assert room.kept_speeches.of == {by.user_id: 0}
+
+
+async def test_a_list_lets_nothing_go_that_is_kept_while_a_voice_still_leaves() -> None:
+    room, by = VoiceRoom(), on_behalf_of()
+    await room.clone_voice(a_clone_wish(an_upload(), by=by))
+    room.studio.failure = VendorFailed("elevenlabs")
+    with pytest.raises(VendorFailed):
+        await room.remove_voice(NEW_VOICE, by=by)
+    room.kept_speeches.of = {by.user_id: 3}
+    await room.list_voices(VoiceQuery(), TIERS["pro"], by=by)
+    assert room.kept_speeches.of == {by.user_id: 3}
 
 
 async def test_only_who_had_it_made_may_delete_it() -> None:

@@ -33,7 +33,7 @@ class Nothing:
 async def test_a_running_speech_is_ended_and_then_forgotten() -> None:
     work, news, ada = (
         MemoryForgettingWork(
-            traces=Traces(), utterances=Nothing(), own_settings=Nothing(), clones=Nothing()
+            traces=Traces(), kept_speeches=Nothing(), own_settings=Nothing(), clones=Nothing()
         ),
         HeardRevocations(),
         a_user(),

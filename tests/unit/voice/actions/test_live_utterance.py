@@ -6,9 +6,8 @@ import asyncio
 
 import pytest
 
-from services.voice.actions.live_speech import SpeechEnded
-from services.voice.actions.live_utterance import LONGEST_UTTERANCE, Ending, LiveUtterance
-from services.voice.domain.errors import TextNotSpeakable, TooMuchText
+from services.voice.actions._live_utterance import LONGEST_UTTERANCE, Ending, LiveUtterance
+from services.voice.domain.errors import SpeechEnded, TextNotSpeakable, TooMuchText
 from services.voice.domain.gathered_text import WholeSentences
 from services.voice.domain.piece import Piece
 from services.voice.domain.speech import Outcome, Used
@@ -70,8 +69,8 @@ async def test_sentences_are_said_while_the_rest_is_written() -> None:
     await running
     await studio.settled()
     assert (ear.admissions, ear.heard[-1]) == (3, b"Bye")
-    assert ear.endings == [Ending(Outcome.DONE, 20, Used(20, "counted"))]
-    assert [fact.event.characters for fact in studio.speeches.outbox] == [20]
+    assert ear.endings == [Ending(Outcome.DONE, 20, Used(10, "counted"))]
+    assert [fact.event.characters for fact in studio.speeches.outbox] == [10]
 
 
 async def test_who_hears_slowly_makes_the_vendor_wait() -> None:
@@ -116,7 +115,7 @@ async def test_a_refused_text_leaves_the_former_to_be_heard() -> None:
     await studio.settled()
     assert [type(refusal) for refusal in ear.refusals] == [LimitReached]
     assert ear.heard == [b"One."]
-    assert ear.endings == [Ending(Outcome.DONE, 4, Used(4, "counted"))]
+    assert ear.endings == [Ending(Outcome.DONE, 4, Used(2, "counted"))]
     with pytest.raises(SpeechEnded):
         utterance.add("Three.")
 

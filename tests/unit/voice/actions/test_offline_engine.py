@@ -14,7 +14,7 @@ from services.voice.domain.offline_engine import offline_order
 from services.voice.domain.script import SettingsWish, SpeechOrder
 from services.voice.domain.speech import Outcome
 from shared.vendors.failures import NoUsableKey, VendorFailed
-from tests.support.utterances import FakeEngine, spoken_before
+from tests.support.kept_speech import FakeEngine, spoken_before
 from tests.support.voice import FakeProvider, Studio, a_wish, an_order
 
 GERMAN = "espeak-de"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from datetime import timedelta
 from uuid import uuid4
 
@@ -10,13 +11,13 @@ import pytest
 
 from services.voice.actions.drop_key import DropKey
 from services.voice.actions.renew_leases import RenewLeases
-from services.voice.actions.running_speech import RunningSpeech
 from services.voice.actions.settle_orphans import SettleOrphans
 from services.voice.actions.settle_speech import SettleSpeech
+from services.voice.domain.running_speech import RunningSpeech
 from services.voice.domain.speech import Outcome, Used
 from shared.ids import UserId
 from shared.revocation import Revocation
-from tests.support.voice import NOON, FakeAudio, Studio, a_wish, cut
+from tests.support.voice import NOON, FakeAudio, Studio, a_wish, cut, on_behalf_of
 
 
 async def nowhere(_piece: bytes) -> None:
@@ -219,8 +220,9 @@ async def test_a_revoked_key_ends_its_speeches_and_no_others() -> None:
 
 async def test_an_organisations_revoked_key_ends_the_speeches_that_it_may_serve() -> None:
     studio, firm = Studio(), UserId(uuid4())
-    served, others = await begun(studio), await begun(studio)
-    served.served_by = firm
+    # By their token they have no seat; keyvault may have heard of one since.
+    member = replace(on_behalf_of(), organisation_id=firm)
+    served, others = await studio.speak(a_wish(by=member)), await begun(studio)
     drop_key = DropKey(studio.running)
     assert await drop_key(Revocation(firm, "openai", NOON)) == 0
     assert await drop_key(Revocation(firm, "elevenlabs", NOON)) == 1

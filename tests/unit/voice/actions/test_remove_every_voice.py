@@ -24,7 +24,7 @@ def with_clones(room: VoiceRoom, user_id: UserId, *voice_ids: str | None) -> Non
 
 
 def removing(room: VoiceRoom, seconds: float = 5) -> RemoveEveryVoice:
-    return RemoveEveryVoice(room.remove_voice, room.work, room.clock, seconds)  # type: ignore[arg-type]
+    return RemoveEveryVoice(room.remove_voice, room.work, seconds)  # type: ignore[arg-type]
 
 
 async def test_one_that_hangs_or_fails_keeps_none_of_the_others() -> None:

@@ -209,6 +209,13 @@ async def test_what_the_claim_refuses_the_new_tier_may_allow() -> None:
     assert speech.hold.tier == "enterprise"
 
 
+async def test_a_told_tier_that_is_not_known_here_has_what_the_default_has() -> None:
+    studio = Studio()
+    studio.admission.told = "team"
+    speech = await studio.speak(a_wish(tier="free"))
+    assert speech.hold.tier == "free"
+
+
 async def test_an_account_that_is_gone_says_nothing() -> None:
     studio = Studio()
     studio.admission.told = NO_TIER

@@ -8,21 +8,23 @@ from typing import Any
 
 import pytest
 
+from services.voice.actions.drop_old_speech import DropOldSpeech
+from services.voice.actions.forget_keys import ForgetKeys
 from services.voice.actions.settle_orphans import SettleOrphans
 from services.voice.actions.settle_speech import SettleSpeech
 from services.voice.actions.speak import Wish
 from services.voice.domain.errors import AlreadySpoken, VoiceNotInTier
+from services.voice.domain.kept_speech import Bounds, KeptSpeechSeal
 from services.voice.domain.script import Extras, SettingsWish
-from services.voice.domain.utterance import Bounds, UtteranceSeal
 from services.voice.domain.voice import VoiceId
 from shared.errors import DependencyUnavailable, LimitReached
-from shared.idempotency import IdempotencyKeyReused
+from shared.idempotency import IdempotencyKeyReused, RequestInProgress
 from shared.vendors.failures import NoUsableKey
-from tests.support.utterances import (
+from tests.support.kept_speech import (
     KEYS,
+    MemoryKeptSpeeches,
     MemoryKeys,
     MemoryRecollections,
-    MemoryUtterances,
     spoken_before,
 )
 from tests.support.voice import (
@@ -36,6 +38,7 @@ from tests.support.voice import (
     cut,
     on_behalf_of,
 )
+from tests.support.voice_studio import VoiceRoom
 
 ADA = on_behalf_of()
 
@@ -46,10 +49,10 @@ def a_studio(bounds: Bounds | None = None) -> Studio:
     return studio
 
 
-def kept(studio: Studio) -> MemoryUtterances:
+def kept(studio: Studio) -> MemoryKeptSpeeches:
     assert studio.before is not None
-    assert isinstance(studio.before.utterances, MemoryUtterances)
-    return studio.before.utterances
+    assert isinstance(studio.before.kept_speeches, MemoryKeptSpeeches)
+    return studio.before.kept_speeches
 
 
 def recollections(studio: Studio) -> MemoryRecollections:
@@ -80,6 +83,13 @@ async def test_the_same_words_are_said_again_without_asking_and_cost_nothing() -
     assert studio.admission.characters == [12, 0]
 
 
+async def test_with_the_audio_goes_when_it_began_to_be_said() -> None:
+    studio = a_studio()
+    await said(studio)
+    # A little before: a replica whose clock is behind may have heard of a voice that goes.
+    assert kept(studio).began == [studio.clock.now() - timedelta(seconds=5)]
+
+
 async def test_nothing_is_shared_between_users() -> None:
     studio = a_studio()
     await said(studio, a_wish(by=ADA))
@@ -100,7 +110,7 @@ async def test_nothing_is_shared_between_users() -> None:
     ],
     ids=str,
 )
-async def test_whatever_is_said_otherwise_is_another_utterance(change: dict[str, Any]) -> None:
+async def test_whatever_is_said_otherwise_is_another_speech(change: dict[str, Any]) -> None:
     studio = a_studio()
     await said(studio)
     assert (await said(studio, a_wish(an_order(**change), by=ADA)))[1] is False
@@ -152,8 +162,7 @@ async def test_an_old_one_is_asked_for_again_and_dropped() -> None:
     studio = a_studio()
     await said(studio)
     studio.clock.at += timedelta(days=31)
-    assert studio.before is not None
-    await studio.before.drop_old()
+    await DropOldSpeech(kept(studio), studio.clock, Bounds().age)()
     assert kept(studio).kept == {}
     assert (await said(studio))[1] is False
 
@@ -248,6 +257,40 @@ async def test_a_retry_of_what_was_spoken_hears_it_again() -> None:
         await studio.speak(replace(keyed, may_be_cached=False))
 
 
+async def test_what_a_request_is_known_by_is_keyed_and_outlives_its_key() -> None:
+    studio = a_studio()
+    assert studio.before is not None
+    keys = studio.before.keys
+    assert isinstance(keys, MemoryKeys)
+    wish = a_wish(by=ADA, key="k1")
+    await said(studio, wish)
+    (kept,) = studio.speeches.kept.values()
+    assert kept.hold.request_hash != wish.order.request_hash, "nobody can try likely texts"
+    assert kept.hold.request_hash not in studio.before.marks_of(a_user(), wish.order.request_hash)
+    assert keys.keys is not None
+    keys.keys = {**keys.keys, 9: bytes(32)}  # rotated: the audio is not found any more
+    with pytest.raises(AlreadySpoken):
+        await studio.speak(wish)
+    kept.hold = replace(kept.hold, request_hash=wish.order.request_hash)  # an older release's
+    with pytest.raises(AlreadySpoken):
+        await studio.speak(wish)
+
+
+async def test_a_day_later_a_key_is_free_again() -> None:
+    studio = a_studio()
+    forget = ForgetKeys(studio.speeches, VoiceRoom().work, studio.clock)  # type: ignore[arg-type]
+    studio.provider.audios = [FakeAudio(b"one"), FakeAudio(b"two"), FakeAudio(b"three")]
+    await said(studio, a_wish(by=ADA, key="k1"))
+    await studio.speak(a_wish(an_order("It is running."), by=ADA, key="k2"))
+    studio.clock.at += timedelta(hours=23)
+    assert await forget() == 0
+    studio.clock.at += timedelta(hours=2)
+    assert await forget(most=1) == 1
+    await said(studio, a_wish(an_order("Other."), by=ADA, key="k1"))
+    with pytest.raises(RequestInProgress):
+        await studio.speak(a_wish(an_order("It is running."), by=ADA, key="k2"))
+
+
 async def test_a_replica_that_dies_while_it_says_it_again_costs_nothing() -> None:
     studio = a_studio()
     await said(studio)
@@ -259,9 +302,9 @@ async def test_a_replica_that_dies_while_it_says_it_again_costs_nothing() -> Non
 
 
 def test_the_address_says_nothing_without_the_key_and_the_audio_opens_nowhere_else() -> None:
-    seal, script, ada = UtteranceSeal(KEYS), a_script(), a_user()
+    seal, script, ada = KeptSpeechSeal(KEYS), a_script(), a_user()
     address = seal.address(ada, script)
-    assert address != UtteranceSeal({1: bytes(32)}).address(ada, script)
+    assert address != KeptSpeechSeal({1: bytes(32)}).address(ada, script)
     assert address != seal.address(a_user(), script)
     sealed = seal.close(ada, address, b"audio")
     assert b"audio" not in sealed

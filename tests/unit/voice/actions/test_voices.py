@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from services.voice.actions._check_voice import check_voice
 from services.voice.actions.change_voice_settings import ChangeVoiceSettings
-from services.voice.actions.check_voice import check_voice
 from services.voice.actions.read_voice import ReadVoice
 from services.voice.actions.read_voice_settings import ReadVoiceSettings
 from services.voice.domain.errors import SpeakerBoostNotInTier, VoiceNotFound, VoiceNotInTier
@@ -15,7 +15,7 @@ from services.voice.domain.voice_search import VoicePage, VoiceQuery
 from shared.identity import OnBehalfOf
 from shared.tiers import TIERS
 from shared.vendors.failures import NoUsableKey
-from tests.support.utterances import MemoryRecollections, spoken_before
+from tests.support.kept_speech import MemoryRecollections, spoken_before
 from tests.support.voice import (
     PROFESSIONAL,
     RACHEL,

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from base64 import b64decode
+import tracemalloc
+from base64 import b64decode, b64encode
 from typing import Any
 
 import orjson
 import pytest
 
 from services.voice.api.answers import AudioAnswer, SpokenAnswer
+from services.voice.api.json_audio import Room
 from services.voice.domain.speech import Outcome
 from tests.support.voice import FakeAudio, Studio, a_wish, cut
 
@@ -111,7 +113,10 @@ async def test_a_speech_that_ends_before_its_answer_begins_says_why(
         speech.end(ended)
     await kind(speech, studio.relay)(SCOPE, connection.receive, connection.send)
     assert connection.status == status
-    assert orjson.loads(connection.body)["code"] == code
+    told = orjson.loads(connection.body)
+    assert told["code"] == code
+    assert told["speech_id"] == str(speech.hold.id)
+    assert told["usage"] == {"characters": 12, "source": "counted"}, "it is charged all the same"
 
 
 @pytest.mark.parametrize("kind", [AudioAnswer, SpokenAnswer])
@@ -130,3 +135,72 @@ async def test_a_client_that_leaves_ends_the_speech_and_is_charged(
     await studio.settled()
     assert [fact.event.outcome for fact in studio.speeches.outbox] == ["client_gone"]
     assert not studio.provider.audio.is_open
+
+
+async def test_a_document_that_there_is_no_room_for_goes_out_as_it_comes() -> None:
+    studio, connection, room = Studio(), Connection(), Room(most=100, of_one=8)
+    studio.provider.audio = FakeAudio(b"four", b"four", b"seven!!", b"x")
+    speech = await studio.speak(a_wish())
+    await SpokenAnswer(speech, studio.relay, room)(SCOPE, connection.receive, connection.send)
+    body = orjson.loads(connection.body)
+    assert b64decode(body["audio_base64"]) == b"fourfourseven!!x"
+    assert body["usage"] == {"characters": 12, "source": "counted"}
+    assert "content-length" not in connection.headers
+    assert connection.is_complete
+    assert room.left == 100
+
+
+async def test_documents_of_one_replica_share_its_room() -> None:
+    studio, room = Studio(), Room(most=10, of_one=8)
+    never, first, second = asyncio.Event(), Connection(), Connection()
+    studio.provider.audios = [FakeAudio(b"eight...", never), FakeAudio(b"three", never)]
+    answers = []
+    for connection in (first, second):
+        answer = SpokenAnswer(await studio.speak(a_wish()), studio.relay, room)
+        answers.append(asyncio.create_task(answer(SCOPE, connection.receive, connection.send)))
+        await asyncio.sleep(0.01)
+    assert (first.messages, room.left) == ([], 2), "it is held back"
+    assert second.status == 200, "it is told as it comes"
+    for connection in (first, second):
+        connection.gone.set()
+    await asyncio.gather(*answers)
+    assert not second.is_complete
+    assert room.left == 10
+    await studio.settled()
+
+
+async def test_a_cut_document_that_has_begun_stays_without_its_end() -> None:
+    studio, connection = Studio(), Connection()
+    studio.provider.audio = FakeAudio(b"one", cut())
+    speech = await studio.speak(a_wish())
+    answer = SpokenAnswer(speech, studio.relay, Room(0, 0))
+    await answer(SCOPE, connection.receive, connection.send)
+    await studio.settled()
+    assert (connection.status, connection.body) == (200, b'{"audio_base64":"' + b64encode(b"one"))
+    assert not connection.is_complete
+
+
+async def test_a_document_holds_its_audio_once() -> None:
+    studio, connection = Studio(), Connection()
+    piece, sent = 512 << 10, 0
+
+    class Sound(FakeAudio):
+        async def read(self) -> bytes:
+            self.left = getattr(self, "left", 12) - 1
+            return bytes(piece) if self.left >= 0 else b""
+
+    async def send(message: Any) -> None:
+        nonlocal sent
+        sent += len(message.get("body", b""))
+
+    studio.provider.audio = Sound()
+    speech = await studio.speak(a_wish())
+    tracemalloc.start()
+    try:
+        await SpokenAnswer(speech, studio.relay)(SCOPE, connection.receive, send)
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert sent > 12 * piece * 4 / 3
+    assert most < 12 * piece + 6 * piece, "no second copy of all of it"
+    await studio.settled()

@@ -23,6 +23,13 @@ def test_the_vendors_count_goes_before_ours() -> None:
     assert used_by(script, None) == Used(len("Hello."), "counted")
 
 
+def test_what_nobody_else_counted_costs_as_its_model_does() -> None:
+    quick = a_script("Seven…!", model="eleven_flash_v2_5")
+    assert used_by(quick, None) == Used(4, "counted")
+    lost = settlement_of_lost(a_hold(model="eleven_turbo_v2_5", characters=41))
+    assert lost.used == Used(21, "counted")
+
+
 def test_usage_has_the_identity_that_the_hold_gave_it() -> None:
     hold = a_hold(tier="enterprise", sandbox=True)
     fact = usage_fact(hold, Settlement(Outcome.CLIENT_GONE, Used(12, "provider"), "vendor-1"))
@@ -54,5 +61,10 @@ def test_a_revocation_ends_what_runs_on_that_key_and_nothing_later() -> None:
     assert gone.ends(hold)
     assert not gone.ends(a_hold(user_id=a_user()))
     assert not Revocation(hold.user_id, "openai", gone.at).ends(hold)
-    successor = a_hold(user_id=hold.user_id, created_at=gone.at + timedelta(seconds=1))
+    successor = a_hold(user_id=hold.user_id, created_at=gone.at + timedelta(seconds=6))
     assert not gone.ends(successor)
+
+
+def test_a_revocation_ends_what_began_before_it_by_a_clock_that_is_ahead() -> None:
+    hold = a_hold()
+    assert Revocation(hold.user_id, "elevenlabs", NOON - timedelta(seconds=4)).ends(hold)

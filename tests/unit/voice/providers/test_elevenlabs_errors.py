@@ -43,6 +43,7 @@ def refused(status: int, detail: Any, headers: dict[str, str] | None = None) -> 
         (403, "output_format_not_allowed", FormatNotInVendorPlan, 502),
         (400, "voice_not_found", VoiceNotFound, 404),
         (404, "voice_not_found", VoiceNotFound, 404),
+        (400, "invalid_uid", VoiceNotFound, 404),
         (400, "max_character_limit_exceeded", SpeechRejected, 422),
         (400, "model_not_found", SpeechRejected, 422),
         (422, "invalid_parameters", SpeechRejected, 422),

@@ -1,0 +1,86 @@
+"""What a turn costs, and what billing is told of it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from uuid import uuid4
+
+import pytest
+
+from services.chat.actions.settle_turn import SettleTurn, usage_facts
+from services.chat.domain.conversation import MessageId
+from services.chat.domain.turn import Abandoned, Hold, Outcome, Settlement, Surface, TurnId
+from services.chat.domain.usage import Usage
+from services.chat.wiring import quote
+from shared.ids import EventId, UserId
+from tests.support.chat import MemoryTurns, StoppedClock
+
+NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
+CHEAP_BELOW_100K = "claude-haiku-5-5"
+HOLD = Hold(
+    id=TurnId(uuid4()),
+    user_id=UserId(uuid4()),
+    session_id=None,
+    question_id=None,
+    answer_id=MessageId(uuid4()),
+    usage_event_id=EventId(uuid4()),
+    request_id="request",
+    tier="pro",
+    provider="anthropic",
+    model=CHEAP_BELOW_100K,
+    input_estimate=0,
+    created_at=NOON,
+    lease_expires_at=NOON + timedelta(minutes=1),
+    surface=Surface.ANTHROPIC,
+)
+SUMMING_UP = Usage(input_tokens=90_000, cache_read_tokens=10_000, output_tokens=3_000)
+ANSWER = Usage(input_tokens=20_000, cache_write_tokens=500, output_tokens=700)
+BOTH = Usage(
+    input_tokens=110_000,
+    cache_read_tokens=10_000,
+    cache_write_tokens=500,
+    output_tokens=3_700,
+    asides=(SUMMING_UP,),
+)
+
+
+def ended(usage: Usage, model: str = CHEAP_BELOW_100K) -> Settlement:
+    return Settlement(Outcome.DONE, "This.", usage, "anthropic", model, "msg_1", 12)
+
+
+@pytest.fixture
+def settle() -> SettleTurn:
+    return SettleTurn(MemoryTurns(), quote, StoppedClock(), sandbox=True)
+
+
+def test_calls_on_the_way_cost_what_each_of_them_costs(settle: SettleTurn) -> None:
+    costs = [settle.priced(HOLD, ended(usage)).cost_microusd for usage in (SUMMING_UP, ANSWER)]
+    both = settle.priced(HOLD, ended(BOTH)).cost_microusd
+    assert both == sum(cost or 0 for cost in costs)
+    # Together they would lie beyond the threshold from which each token costs five times as much.
+    whole = settle.priced(HOLD, ended(replace(BOTH, asides=()))).cost_microusd
+    assert both is not None
+    assert whole is not None
+    assert whole > 4 * both
+    assert settle.priced(HOLD, ended(BOTH, "unheard-of")).cost_microusd is None
+
+
+def test_billing_is_told_of_each_call_once() -> None:
+    lost = Abandoned(EventId(uuid4()), "anthropic", CHEAP_BELOW_100K, BOTH)
+    settlement = replace(ended(BOTH), abandoned=[lost])
+    facts = usage_facts(HOLD, settlement, sandbox=True)
+    told = [(fact.event.outcome, fact.event.input_tokens) for fact in facts]
+    assert told == [
+        ("provider_failed", 20_000),
+        ("provider_failed", 90_000),
+        ("done", 20_000),
+        ("done", 90_000),
+    ]
+    assert [facts[0].id, facts[2].id] == [lost.usage_event_id, HOLD.usage_event_id]
+    assert len({fact.id for fact in facts}) == 4
+    again = usage_facts(HOLD, settlement, sandbox=True)
+    assert [fact.id for fact in again] == [fact.id for fact in facts]
+    main, aside = facts[2].event, facts[3].event
+    assert (main.cache_read_tokens, main.cache_write_tokens, main.output_tokens) == (0, 500, 700)
+    assert (aside.cache_read_tokens, aside.output_tokens) == (10_000, 3_000)

@@ -1,0 +1,340 @@
+"""Speech while its text is written: one hold that grows, one line in the ledger."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from datetime import timedelta
+from uuid import uuid4
+
+import pytest
+
+from services.voice.actions.speak_live import LiveSpeech
+from services.voice.domain.errors import (
+    RealtimeNotInTier,
+    SpeechEnded,
+    TextNotSpeakable,
+    VoiceNotInTier,
+)
+from services.voice.domain.speech import Outcome, Used
+from services.voice.domain.voice import Voice, VoiceCategory, VoiceId
+from shared.clients.egress import NoUsableKey
+from shared.errors import DependencyUnavailable, LimitReached
+from shared.ids import UserId
+from shared.revocation import Revocation
+from shared.vendors.failures import VendorFailed
+from tests.support.voice import NOON, VOICES, Studio, a_live_wish, cut, on_behalf_of
+
+
+async def heard(speech: LiveSpeech) -> bytes:
+    audio = bytearray()
+    while (piece := await speech.read()).audio:
+        audio += piece.audio
+    return bytes(audio)
+
+
+async def concluded(studio: Studio, speech: LiveSpeech, outcome: Outcome) -> None:
+    await speech.conclude(outcome)
+    await studio.settled()
+
+
+async def test_what_is_said_is_heard_and_charged_as_one_speech() -> None:
+    studio = Studio()
+    speech = await studio.speak_live(a_live_wish())
+    await speech.say("Hello there. ")
+    await speech.say("How are you?")
+    await speech.finish()
+    assert await heard(speech) == b"Hello there.How are you?"
+    await concluded(studio, speech, Outcome.DONE)
+    (fact,) = studio.speeches.outbox
+    assert (fact.event.characters, fact.event.outcome) == (12, "done")
+    assert fact.id == speech.hold.usage_event_id
+    assert studio.admission.characters == [12, 12]
+    assert studio.admission.further == 1, "only the first text is a request"
+    assert not studio.lines.line.is_open
+
+
+async def test_nobody_is_asked_before_the_first_words() -> None:
+    studio = Studio()
+    speech = await studio.speak_live(a_live_wish())
+    assert not studio.lines.manners
+    assert not studio.admission.given
+    await speech.finish()
+    assert await heard(speech) == b""
+    await concluded(studio, speech, Outcome.DONE)
+    assert not studio.speeches.kept
+
+
+async def test_words_are_held_before_the_vendor_hears_them() -> None:
+    studio = Studio()
+    speech = await studio.speak_live(a_live_wish())
+    await speech.say("One.")
+    await speech.say("Two.")
+    kept = studio.speeches.kept[speech.hold.id]
+    assert kept.hold.characters == 8
+    assert studio.running.ids() == [speech.hold.id]
+
+
+async def test_a_full_budget_refuses_the_next_words_and_leaves_the_former() -> None:
+    studio = Studio()
+    speech = await studio.speak_live(a_live_wish())
+    await speech.say("One.")
+    studio.admission.refuses = True
+    with pytest.raises(LimitReached):
+        await speech.say("Two.")
+    await speech.finish()
+    assert await heard(speech) == b"One."
+    await concluded(studio, speech, Outcome.DONE)
+    assert studio.speeches.settlements[0] is not None
+    assert studio.speeches.settlements[0].used == Used(2, "counted")
+
+
+async def test_each_place_in_the_month_is_settled_by_what_its_text_costs() -> None:
+    studio = Studio()
+    speech = await studio.speak_live(a_live_wish(model="eleven_multilingual_v2"))
+    for text in ("One.", "Three."):
+        await speech.say(text)
+    await speech.finish()
+    await heard(speech)
+    studio.speeches.outages = 1
+    await concluded(studio, speech, Outcome.DONE)
+    assert [given.settled for given in studio.admission.given] == [[4], [6]]
+    assert [given.refunds for given in studio.admission.given] == [0, 0]
+
+
+async def test_a_model_that_costs_half_is_charged_and_counted_as_half() -> None:
+    studio = Studio()
+    speech = await studio.speak_live(a_live_wish())  # the quick model
+    for text in ("Three", "Seven", "Eight"):
+        await speech.say(text)
+    await speech.finish()
+    await heard(speech)
+    assert (speech.characters, speech.used) == (15, Used(8, "counted"))
+    await concluded(studio, speech, Outcome.DONE)
+    assert [fact.event.characters for fact in studio.speeches.outbox] == [8]
+    assert [given.settled for given in studio.admission.given] == [[3], [2], [3]]
+
+
+async def test_nothing_heard_is_nothing_charged() -> None:
+    studio = Studio()
+    studio.lines.failure = NoUsableKey("No key.")
+    speech = await studio.speak_live(a_live_wish())
+    with pytest.raises(NoUsableKey):
+        await speech.say("One.")
+    await concluded(studio, speech, Outcome.STOPPED)
+    (settlement,) = studio.speeches.settlements
+    assert settlement is not None
+    assert (settlement.outcome, settlement.used) == (Outcome.REFUSED, None)
+    assert [given.refunds for given in studio.admission.given] == [1]
+
+
+async def test_a_line_that_breaks_after_audio_is_charged() -> None:
+    studio = Studio()
+    speech = await studio.speak_live(a_live_wish())
+    await speech.say("One.")
+    assert (await speech.read()).audio == b"One."
+    studio.lines.line.unheard = cut()
+    with pytest.raises(type(cut())):
+        await speech.read()
+    await concluded(studio, speech, Outcome.PROVIDER_FAILED)
+    assert [fact.event.outcome for fact in studio.speeches.outbox] == ["provider_failed"]
+    assert [given.refunds for given in studio.admission.given] == [0]
+
+
+async def test_ending_wakes_the_reader_and_refuses_more_words() -> None:
+    studio = Studio()
+    speech = await studio.speak_live(a_live_wish())
+    await speech.say("One.")
+    assert (await speech.read()).audio == b"One."
+    reading = asyncio.create_task(heard(speech))
+    await asyncio.sleep(0)
+    speech.end(Outcome.STOPPED)
+    assert await reading == b""
+    with pytest.raises(SpeechEnded):
+        await speech.say("Two.")
+    await concluded(studio, speech, Outcome.DONE)
+    assert [fact.event.outcome for fact in studio.speeches.outbox] == ["stopped"]
+
+
+async def test_a_hold_that_nobody_can_tell_of_is_withdrawn() -> None:
+    studio = Studio()
+    studio.speeches.unwritten = DependencyUnavailable("database")
+    speak = studio.speak_live
+    speech = await speak(a_live_wish())
+    with pytest.raises(DependencyUnavailable):
+        await speech.say("One.")
+    assert [given.refunds for given in studio.admission.given] == [1]
+    assert speak.withdraw.work, "it looks again whether the hold was written all the same"
+    speak.withdraw.work.cancel()
+    assert not studio.lines.manners
+
+
+async def test_once_the_sweeper_has_settled_it_nothing_more_is_said() -> None:
+    studio = Studio()
+    speech = await studio.speak_live(a_live_wish())
+    await speech.say("One.")
+    kept = studio.speeches.kept[speech.hold.id]
+    kept.settlement = speech._settlement(Outcome.DONE)
+    with pytest.raises(SpeechEnded):
+        await speech.say("Two.")
+    assert studio.lines.line.said == ["One."]
+    assert studio.admission.given[-1].refunds == 1
+
+
+async def test_a_tier_that_changes_meanwhile_counts_from_the_next_words() -> None:
+    studio = Studio()
+    speech = await studio.speak_live(a_live_wish(tier="pro"))
+    studio.admission.told = "enterprise"
+    await speech.say("One.")
+    assert speech.hold.tier == "enterprise"
+    studio.admission.told = "free"
+    with pytest.raises(RealtimeNotInTier):
+        await speech.say("Two.")
+
+
+async def test_a_told_tier_that_is_not_known_here_has_what_the_default_has() -> None:
+    studio = Studio()
+    speech = await studio.speak_live(a_live_wish(tier="pro"))
+    studio.admission.told = "team"
+    with pytest.raises(RealtimeNotInTier):
+        await speech.say("One.")
+    with pytest.raises(RealtimeNotInTier):
+        await studio.speak_live(a_live_wish(tier="free"))
+
+
+async def test_tiers_and_texts_are_checked() -> None:
+    studio = Studio()
+    with pytest.raises(RealtimeNotInTier):
+        await studio.speak_live(a_live_wish(tier="free"))
+    speech = await studio.speak_live(a_live_wish())
+    with pytest.raises(TextNotSpeakable):
+        await speech.say("   ")
+    assert not studio.admission.given
+
+
+async def test_a_line_that_is_opened_early_asks_nothing_of_anybody() -> None:
+    studio = Studio()
+    speech = await studio.speak_live(a_live_wish())
+    speech.prepare()
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    was_open = studio.lines.line.is_open
+    assert was_open
+    assert not studio.admission.given
+    await concluded(studio, speech, Outcome.CLIENT_GONE)
+    assert not studio.lines.line.is_open
+    assert not studio.speeches.kept
+
+
+async def test_a_line_that_was_opened_early_falls_with_its_key() -> None:
+    studio = Studio()
+    speech = await studio.speak_live(a_live_wish())
+    speech.prepare()
+    revoked = Revocation(speech.hold.user_id, "elevenlabs", NOON)
+    assert studio.running.end_on_key(revoked, Outcome.STOPPED) == 1
+    with pytest.raises(SpeechEnded):
+        await speech.say("One.")
+    await concluded(studio, speech, Outcome.STOPPED)
+    assert not studio.running.ids()
+    assert not studio.speeches.kept
+
+
+async def test_a_line_falls_with_the_key_of_an_organisation_that_may_serve_it() -> None:
+    studio, firm = Studio(), UserId(uuid4())
+    speech = await studio.speak_live(a_live_wish(by=replace(on_behalf_of(), organisation_id=firm)))
+    speech.prepare()
+    revoked = Revocation(firm, "elevenlabs", NOON)
+    assert studio.running.end_on_key(revoked, Outcome.STOPPED) == 1
+    await concluded(studio, speech, Outcome.STOPPED)
+
+
+async def test_news_of_a_key_may_come_after_the_words_that_a_line_was_opened_for() -> None:
+    studio = Studio()
+    speech = await studio.speak_live(a_live_wish())
+    speech.prepare()
+    studio.clock.at = NOON + timedelta(minutes=1)
+    await speech.say("One.")
+    revoked = Revocation(speech.hold.user_id, "elevenlabs", NOON + timedelta(seconds=30))
+    assert studio.running.end_on_key(revoked, Outcome.STOPPED) == 1
+    await concluded(studio, speech, Outcome.STOPPED)
+
+
+async def test_who_has_another_tier_now_has_its_voices() -> None:
+    studio = Studio()
+    brand = Voice(VoiceId("voiceofabrand"), "Brand", VoiceCategory.ENTERPRISE)
+    studio.provider.known = (*VOICES, brand)
+    speech = await studio.speak_live(a_live_wish(tier="enterprise", voice_id=brand.id))
+    studio.admission.told = "pro"
+    with pytest.raises(VoiceNotInTier):
+        await speech.say("One.")
+    await concluded(studio, speech, Outcome.REFUSED)
+    assert not studio.admission.given
+    assert not studio.lines.manners
+
+
+async def test_what_is_known_not_to_work_takes_no_place_in_the_limits() -> None:
+    studio = Studio()
+    studio.lines.failure = NoUsableKey("No key.")
+    speech = await studio.speak_live(a_live_wish())
+    speech.prepare()
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    with pytest.raises(NoUsableKey):
+        await speech.say("One.")
+    assert not studio.admission.given
+    await concluded(studio, speech, Outcome.STOPPED)
+    assert not studio.speeches.kept
+
+
+async def test_silence_at_the_end_is_a_failure_and_costs_nothing() -> None:
+    studio = Studio()
+    speech = await studio.speak_live(a_live_wish())
+    await speech.say("One.")
+    studio.lines.line.forget()
+    await speech.finish()
+    with pytest.raises(VendorFailed):
+        await speech.read()
+    await concluded(studio, speech, Outcome.DONE)
+    (settlement,) = studio.speeches.settlements
+    assert settlement is not None
+    assert (settlement.outcome, settlement.used) == (Outcome.PROVIDER_FAILED, None)
+    assert [given.refunds for given in studio.admission.given] == [1]
+
+
+async def test_ending_while_words_are_on_their_way_leaves_nothing_running() -> None:
+    studio = Studio()
+    never = asyncio.Event()
+    studio.speeches.before_hold = never.wait
+    speech = await studio.speak_live(a_live_wish())
+    saying = asyncio.create_task(speech.say("One."))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    speech.end(Outcome.STOPPED)
+    with pytest.raises(SpeechEnded):
+        await saying
+    await concluded(studio, speech, Outcome.STOPPED)
+    assert studio.running.ids() == []
+    assert [given.refunds for given in studio.admission.given] == [1]
+
+
+async def test_who_is_cancelled_stays_cancelled() -> None:
+    studio = Studio()
+    speech = await studio.speak_live(a_live_wish())
+    await speech.say("One.")
+    await speech.read()
+    reading = asyncio.create_task(speech.read())
+    await asyncio.sleep(0)
+    reading.cancel()
+    speech.end(Outcome.STOPPED)
+    with pytest.raises(asyncio.CancelledError):
+        await reading
+    await concluded(studio, speech, Outcome.STOPPED)
+
+
+async def test_a_user_who_has_just_upgraded_is_let_in() -> None:
+    studio = Studio()
+    studio.admission.told = "pro"
+    speech = await studio.speak_live(a_live_wish(tier="free"))
+    await speech.say("One.")
+    assert speech.hold.tier == speech.tier == "pro"
+    await concluded(studio, speech, Outcome.STOPPED)
