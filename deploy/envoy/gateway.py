@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 from urllib.parse import urlsplit
 
 from deploy.envoy.endpoints import (
@@ -192,23 +192,6 @@ class GatewaySettings:
 
         A pool is `GATEWAY_CHAT_<TIER>`, or `GATEWAY_CHAT` when the tiers share one; voice alike.
         """
-        optional = given(
-            {
-                "metrics": ("GATEWAY_METRICS", Endpoint.parse),
-                "access_log": ("GATEWAY_ACCESS_LOG", Path),
-                "legacy": ("LEGACY_URL", BaseUrl.parse),
-                "trusted_proxies": ("GATEWAY_TRUSTED_PROXIES", whole),
-                "jwks_cache_seconds": ("GATEWAY_JWKS_CACHE_SECONDS", whole),
-                "remembered_tokens": ("GATEWAY_REMEMBERED_TOKENS", _remembered),
-                "shield_requests_per_second": ("GATEWAY_SHIELD_REQUESTS_PER_SECOND", whole),
-                "max_connections": ("GATEWAY_MAX_CONNECTIONS", whole),
-                "upload_seconds": ("GATEWAY_UPLOAD_SECONDS", whole),
-                "answer_timeout_seconds": ("GATEWAY_ANSWER_TIMEOUT_SECONDS", whole),
-                "file_seconds": ("GATEWAY_FILE_SECONDS", whole),
-                "stream_idle_seconds": ("GATEWAY_STREAM_IDLE_SECONDS", whole),
-            },
-            environ,
-        )
         return cls(
             listen=_listen(environ),
             admin=read(environ, "GATEWAY_ADMIN", parse_admin, "127.0.0.1:9901"),
@@ -233,8 +216,29 @@ class GatewaySettings:
             ),
             sandbox=flag(environ, "SANDBOX"),
             legacy_checks_tokens=flag(environ, "LEGACY_CHECKS_TOKENS"),
-            **optional,
+            **_optional(environ),
         )
+
+
+def _optional(environ: Mapping[str, str]) -> dict[str, Any]:
+    """Those whose variable is set; the others keep their default."""
+    return given(
+        {
+            "metrics": ("GATEWAY_METRICS", Endpoint.parse),
+            "access_log": ("GATEWAY_ACCESS_LOG", Path),
+            "legacy": ("LEGACY_URL", BaseUrl.parse),
+            "trusted_proxies": ("GATEWAY_TRUSTED_PROXIES", whole),
+            "jwks_cache_seconds": ("GATEWAY_JWKS_CACHE_SECONDS", whole),
+            "remembered_tokens": ("GATEWAY_REMEMBERED_TOKENS", _remembered),
+            "shield_requests_per_second": ("GATEWAY_SHIELD_REQUESTS_PER_SECOND", whole),
+            "max_connections": ("GATEWAY_MAX_CONNECTIONS", whole),
+            "upload_seconds": ("GATEWAY_UPLOAD_SECONDS", whole),
+            "answer_timeout_seconds": ("GATEWAY_ANSWER_TIMEOUT_SECONDS", whole),
+            "file_seconds": ("GATEWAY_FILE_SECONDS", whole),
+            "stream_idle_seconds": ("GATEWAY_STREAM_IDLE_SECONDS", whole),
+        },
+        environ,
+    )
 
 
 def _listen(environ: Mapping[str, str]) -> Endpoint:

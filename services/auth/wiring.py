@@ -12,7 +12,19 @@ import argon2
 import httpx
 import structlog
 
-from services.auth.actions import Actions
+from services.auth.actions import (
+    AccountActions,
+    Actions,
+    AuditActions,
+    ConsoleActions,
+    MailActions,
+    OrganisationActions,
+    ServiceActions,
+    SignInActions,
+    TokenActions,
+)
+from services.auth.actions._limit_guesses import LimitGuesses
+from services.auth.actions._prove_identity import ProveIdentity
 from services.auth.actions.accept_invitation import AcceptInvitation
 from services.auth.actions.accept_invitation_with_password import AcceptInvitationWithPassword
 from services.auth.actions.assign_role import AssignRole
@@ -43,7 +55,6 @@ from services.auth.actions.forget_user import ForgetUser
 from services.auth.actions.invite_member import InviteMember
 from services.auth.actions.issue_personal_token import IssuePersonalToken
 from services.auth.actions.limit_asking import LimitAsking
-from services.auth.actions.limit_guesses import LimitGuesses
 from services.auth.actions.link_audit_events import LinkAuditEvents
 from services.auth.actions.list_clients import ListClients
 from services.auth.actions.list_invitations import ListInvitations
@@ -57,7 +68,6 @@ from services.auth.actions.mail_limits import MailLimits
 from services.auth.actions.note_console_act import NoteConsoleAct
 from services.auth.actions.note_forgotten import NoteForgotten
 from services.auth.actions.note_voices import NoteVoices
-from services.auth.actions.prove_identity import ProveIdentity
 from services.auth.actions.publish_signing_keys import PublishSigningKeys
 from services.auth.actions.read_audit import ReadAudit
 from services.auth.actions.redeem_code import RedeemCode
@@ -91,7 +101,7 @@ from services.auth.actions.verify_email import VerifyEmail
 from services.auth.actions.watch_audit import WatchAudit
 from services.auth.actions.withdraw_invitation import WithdrawInvitation
 from services.auth.actions.write_letter import WriteLetter
-from services.auth.api.gauges import watch_signing_key
+from services.auth.api.gauges import keep_gauges, watch_signing_key
 from services.auth.domain.exchanged_tokens import ExchangedTokens
 from services.auth.domain.ports import (
     AccountCollector,
@@ -145,12 +155,14 @@ class Wired:
 
 @asynccontextmanager
 async def wire_web(settings: Settings) -> AsyncIterator[Wired]:
-    """A replica that also keeps everybody's knowledge of ended sessions whole."""
+    """A replica that also keeps everybody's knowledge of ended sessions whole, and shows its
+    gauges."""
     async with (
         wire(settings) as wired,
         running_beside(
             repeated(wired.actions.repeat_ended_sessions, pause_seconds=_REPEAT_SECONDS)
         ),
+        keep_gauges(wired.actions),
     ):
         watch_signing_key(wired.keys, SystemClock())
         yield wired
@@ -202,6 +214,59 @@ async def wire(settings: Settings) -> AsyncIterator[Wired]:
             rules.close()
 
 
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    """What the verbs of more than one topic are made of."""
+
+    work: NewUnitOfWork
+    passwords: Passwords
+    rules: PasswordRules
+    keys: SigningKeyFile
+    clock: Clock
+    issuer: TokenIssuer
+    lifetimes: SignInLifetimes
+    second_factor: CheckSecondFactor
+    confirm_password: ConfirmPassword
+    prove: ProveIdentity
+    begin: BeginSignIn
+
+
+def _parts(
+    settings: Settings,
+    work: NewUnitOfWork,
+    passwords: Passwords,
+    rules: PasswordRules,
+    keys: SigningKeyFile,
+    clock: Clock,
+) -> _Parts:
+    issuer = TokenIssuer(
+        keys, settings.token_issuer, settings.token_audience, settings.access_lifetime
+    )
+    limit = settings.guess_limits.account
+    lifetimes = SignInLifetimes(
+        idle=timedelta(days=settings.refresh_idle_days),
+        absolute=timedelta(days=settings.refresh_absolute_days),
+        grace=timedelta(seconds=settings.refresh_grace_seconds),
+    )
+    guesses = LimitGuesses(work, settings.guess_limits, clock)
+    second_factor = CheckSecondFactor(limit, clock)
+    return _Parts(
+        work=work,
+        passwords=passwords,
+        rules=rules,
+        keys=keys,
+        clock=clock,
+        issuer=issuer,
+        lifetimes=lifetimes,
+        second_factor=second_factor,
+        confirm_password=ConfirmPassword(work, passwords, limit, clock),
+        prove=ProveIdentity(
+            work, passwords, guesses, second_factor, clock, settings.require_verified_email
+        ),
+        begin=BeginSignIn(issuer, lifetimes, clock),
+    )
+
+
 def build_actions(
     settings: Settings,
     work: NewUnitOfWork,
@@ -217,82 +282,105 @@ def build_actions(
     voices: ClonedVoices,
 ) -> Actions:
     """Every verb with its parts."""
-    issuer = TokenIssuer(
-        keys, settings.token_issuer, settings.token_audience, settings.access_lifetime
-    )
-    limit = settings.guess_limits.account
-    lifetimes = SignInLifetimes(
-        idle=timedelta(days=settings.refresh_idle_days),
-        absolute=timedelta(days=settings.refresh_absolute_days),
-        grace=timedelta(seconds=settings.refresh_grace_seconds),
-    )
-    register = Register(
+    parts = _parts(settings, work, passwords, rules, keys, clock)
+    sign_ins = _sign_in_actions(settings, parts, session_news)
+    tokens = _token_actions(settings, parts, presented)
+    audit = _audit_actions(parts)
+    export = ExportAccount(
         work,
-        passwords,
-        rules,
-        tries=LimitAsking("register-try", settings.most_registration_tries, clock),
-        accounts=LimitAsking("register", settings.most_registrations, clock),
-        clock=clock,
+        collector,
+        sign_ins.list_sign_ins,
+        tokens.list_personal_tokens,
+        audit.read_audit,
+        clock,
     )
-    guesses = LimitGuesses(work, settings.guess_limits, clock)
-    second_factor = CheckSecondFactor(limit, clock)
-    prove = ProveIdentity(
-        work, passwords, guesses, second_factor, clock, settings.require_verified_email
-    )
-    confirm_password = ConfirmPassword(work, passwords, limit, clock)
-    begin = BeginSignIn(issuer, lifetimes, clock)
-    letters = WriteLetter(settings.public_url, settings.mails_per_hour, clock)
-    list_sign_ins, read_audit = ListSignIns(work, clock), ReadAudit(work)
-    list_personal_tokens = ListPersonalTokens(work, clock)
-    note_forgotten = NoteForgotten(work)
-    accept_invitation = AcceptInvitation(work, clock)
+    accounts = _account_actions(settings, parts, voices, export)
     return Actions(
-        register=register,
-        sign_in_with_password=SignInWithPassword(work, prove, begin),
-        step_up=StepUp(work, confirm_password, second_factor, issuer),
-        show_second_factor=ShowSecondFactor(work),
-        begin_totp=BeginTotp(work, settings.totp_issuer, clock),
-        confirm_totp=ConfirmTotp(work, limit, clock),
-        remove_totp=RemoveTotp(work, clock),
-        reset_second_factor=ResetSecondFactor(work, clock),
-        renew_recovery_codes=RenewRecoveryCodes(work, clock),
-        refresh=Refresh(work, issuer, lifetimes, clock),
-        sign_out=SignOut(work, clock),
+        **vars(accounts),
+        **vars(sign_ins),
+        **vars(tokens),
+        **vars(_organisation_actions(parts)),
+        **vars(_mail_actions(settings, parts)),
+        **vars(_console_actions(parts, accounts.register)),
+        **vars(audit),
+        **vars(_service_actions(parts, probes)),
+    )
+
+
+def _account_actions(
+    settings: Settings, parts: _Parts, voices: ClonedVoices, export_account: ExportAccount
+) -> AccountActions:
+    work, clock, passwords, rules = parts.work, parts.clock, parts.passwords, parts.rules
+    return AccountActions(
+        register=Register(
+            work,
+            passwords,
+            rules,
+            tries=LimitAsking("register-try", settings.most_registration_tries, clock),
+            accounts=LimitAsking("register", settings.most_registrations, clock),
+            clock=clock,
+        ),
         show_account=ShowAccount(work),
         rename_account=RenameAccount(work, clock),
-        change_password=ChangePassword(work, confirm_password, rules),
-        request_email_change=RequestEmailChange(work, confirm_password),
+        change_password=ChangePassword(work, parts.confirm_password, rules),
+        request_email_change=RequestEmailChange(work, parts.confirm_password),
         request_password_reset=RequestPasswordReset(
             work, LimitAsking("forgot", settings.most_resets, clock), clock
         ),
         resend_verification=ResendVerification(work, clock),
         reset_password=ResetPassword(work, passwords, rules, clock),
-        send_mails=SendMails(work, _mailer(settings, clock), letters, clock),
-        mail_limits=MailLimits(work, clock),
-        note_voices=NoteVoices(work),
-        mail_billing_news=MailBillingNews(work, clock),
         verify_email=VerifyEmail(work, clock),
-        list_sign_ins=list_sign_ins,
+        delete_account=DeleteAccount(work, clock, voices),
+        show_erasure=ShowErasure(work),
+        export_account=export_account,
+    )
+
+
+def _sign_in_actions(settings: Settings, parts: _Parts, session_news: SessionNews) -> SignInActions:
+    work, clock = parts.work, parts.clock
+    limit = settings.guess_limits.account
+    return SignInActions(
+        sign_in_with_password=SignInWithPassword(work, parts.prove, parts.begin),
+        step_up=StepUp(work, parts.confirm_password, parts.second_factor, parts.issuer),
+        show_second_factor=ShowSecondFactor(work),
+        begin_totp=BeginTotp(work, settings.totp_issuer, clock),
+        confirm_totp=ConfirmTotp(work, limit, clock),
+        remove_totp=RemoveTotp(work, clock),
+        renew_recovery_codes=RenewRecoveryCodes(work, clock),
+        refresh=Refresh(work, parts.issuer, parts.lifetimes, clock),
+        sign_out=SignOut(work, clock),
+        list_sign_ins=ListSignIns(work, clock),
         end_sign_in=EndSignIn(work, clock),
+        repeat_ended_sessions=RepeatEndedSessions(work, session_news, clock),
+    )
+
+
+def _token_actions(settings: Settings, parts: _Parts, presented: PresentedTokens) -> TokenActions:
+    work, clock, keys = parts.work, parts.clock, parts.keys
+    return TokenActions(
         issue_personal_token=IssuePersonalToken(work, clock),
-        list_personal_tokens=list_personal_tokens,
+        list_personal_tokens=ListPersonalTokens(work, clock),
         revoke_personal_token=RevokePersonalToken(work, clock),
-        exchange_personal_token=ExchangePersonalToken(presented, issuer, ExchangedTokens(), clock),
+        exchange_personal_token=ExchangePersonalToken(
+            presented, parts.issuer, ExchangedTokens(), clock
+        ),
         find_return_address=FindReturnAddress(work, settings.token_issuer),
-        authorize_client=AuthorizeClient(work, prove, clock),
+        authorize_client=AuthorizeClient(work, parts.prove, clock),
         carry_first_step=CarryFirstStep(keys, clock),
-        redeem_code=RedeemCode(work, begin, clock),
+        redeem_code=RedeemCode(work, parts.begin, clock),
         revoke_token=RevokeToken(work, keys, clock),
         describe_server=DescribeServer(settings.token_issuer, settings.public_url),
         register_client=RegisterClient(work, clock),
         list_clients=ListClients(work),
         disable_client=DisableClient(work, clock),
-        create_operator=CreateOperator(register),
-        disable_account=DisableAccount(work, clock),
-        enable_account=EnableAccount(work, clock),
-        assign_role=AssignRole(work, clock),
         publish_signing_keys=PublishSigningKeys(keys, settings.rotation_pace.kept, clock),
-        look_up_user=LookUpUser(work),
+    )
+
+
+def _organisation_actions(parts: _Parts) -> OrganisationActions:
+    work, clock = parts.work, parts.clock
+    accept_invitation = AcceptInvitation(work, clock)
+    return OrganisationActions(
         create_organisation=CreateOrganisation(work, clock),
         show_organisation=ShowOrganisation(work),
         rename_organisation=RenameOrganisation(work, clock),
@@ -306,24 +394,54 @@ def build_actions(
         withdraw_invitation=WithdrawInvitation(work, clock),
         accept_invitation=accept_invitation,
         accept_invitation_with_password=AcceptInvitationWithPassword(
-            work, prove, accept_invitation
+            work, parts.prove, accept_invitation
         ),
         follow_subscriptions=FollowSubscriptions(work, clock),
-        forget_expired=ForgetExpired(work, clock),
-        repeat_ended_sessions=RepeatEndedSessions(work, session_news, clock),
-        read_audit=read_audit,
+    )
+
+
+def _mail_actions(settings: Settings, parts: _Parts) -> MailActions:
+    work, clock = parts.work, parts.clock
+    letters = WriteLetter(settings.public_url, settings.mails_per_hour, clock)
+    return MailActions(
+        send_mails=SendMails(work, _mailer(settings, clock), letters, clock),
+        mail_limits=MailLimits(work, clock),
+        mail_billing_news=MailBillingNews(work, clock),
+    )
+
+
+def _console_actions(parts: _Parts, register: Register) -> ConsoleActions:
+    work, clock = parts.work, parts.clock
+    return ConsoleActions(
+        create_operator=CreateOperator(register),
+        disable_account=DisableAccount(work, clock),
+        enable_account=EnableAccount(work, clock),
+        assign_role=AssignRole(work, clock),
+        reset_second_factor=ResetSecondFactor(work, clock),
+        note_console_act=NoteConsoleAct(work, clock),
+    )
+
+
+def _audit_actions(parts: _Parts) -> AuditActions:
+    work, clock, keys = parts.work, parts.clock, parts.keys
+    return AuditActions(
+        read_audit=ReadAudit(work),
         link_audit_events=LinkAuditEvents(work, keys),
         verify_audit=VerifyAudit(work, keys),
         watch_audit=WatchAudit(work, clock),
-        note_console_act=NoteConsoleAct(work, clock),
-        delete_account=DeleteAccount(work, clock, voices),
+    )
+
+
+def _service_actions(parts: _Parts, probes: Mapping[str, Probe]) -> ServiceActions:
+    work, clock = parts.work, parts.clock
+    note_forgotten = NoteForgotten(work)
+    return ServiceActions(
+        look_up_user=LookUpUser(work),
+        note_voices=NoteVoices(work),
         forget_user=ForgetUser(work, note_forgotten, clock),
         note_forgotten=note_forgotten,
         remind_services=RemindServices(work, clock),
-        show_erasure=ShowErasure(work),
-        export_account=ExportAccount(
-            work, collector, list_sign_ins, list_personal_tokens, read_audit, clock
-        ),
+        forget_expired=ForgetExpired(work, clock),
         check_health=CheckHealth(probes, clock),
     )
 

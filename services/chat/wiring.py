@@ -13,15 +13,20 @@ from uuid import UUID
 import structlog
 from redis.asyncio import Redis
 
-from services.chat.actions import Actions
+from services.chat.actions import (
+    Actions,
+    CallActions,
+    SessionActions,
+    TurnActions,
+    UserActions,
+)
+from services.chat.actions._ask_vendors import AskVendors
 from services.chat.actions.answer_call import AnswerCall
 from services.chat.actions.ask_live import AskLive
 from services.chat.actions.ask_spoken import AskSpoken
-from services.chat.actions.ask_vendors import AskVendors
 from services.chat.actions.change_session import ChangeSession
 from services.chat.actions.compose_prompt import ComposePrompt
 from services.chat.actions.delete_session import DeleteSession
-from services.chat.actions.devices import Devices
 from services.chat.actions.drop_key import DropKey
 from services.chat.actions.drop_sign_in import DropSignIn
 from services.chat.actions.emit_to_room import EmitToRoom
@@ -35,14 +40,14 @@ from services.chat.actions.learn_keys import ForgetKeys, LearnKeys
 from services.chat.actions.list_models import ListModels
 from services.chat.actions.list_sessions import ListSessions
 from services.chat.actions.open_turn import OpenTurn
-from services.chat.actions.preferences import ReadPreference, SavePreference
 from services.chat.actions.read_limits import ReadLimits
 from services.chat.actions.read_messages import ReadMessages
+from services.chat.actions.read_preference import ReadPreference
 from services.chat.actions.read_session import ReadSession
 from services.chat.actions.relay_call import RelayCall
 from services.chat.actions.relay_free_call import CountFreeCall, RelayFreeCall
 from services.chat.actions.run_turn import RunTurn
-from services.chat.actions.running_turn import RunningTurn, RunningTurns
+from services.chat.actions.save_preference import SavePreference
 from services.chat.actions.search_sessions import SearchSessions
 from services.chat.actions.settle_orphans import SettleOrphans
 from services.chat.actions.settle_turn import SettleTurn
@@ -54,9 +59,11 @@ from services.chat.actions.withdraw_hold import WithdrawHold
 from services.chat.api import turn_metrics
 from services.chat.api.live_events import audio_trouble, live_event
 from services.chat.domain.attempts import AttemptPolicy
-from services.chat.domain.ports import Admission, Quote, Revocations
+from services.chat.domain.devices import Devices
+from services.chat.domain.ports import Admission, NewUnitOfWork, Quote, Revocations
+from services.chat.domain.running_turn import RunningTurn, RunningTurns
 from services.chat.domain.usage import Usage
-from services.chat.providers import Patience, RawEgress, speaking
+from services.chat.providers import Patience, RawEgress, SpokenProvider, speaking
 from services.chat.settings import Settings
 from services.chat.storage.admission import ValkeyAdmission
 from services.chat.storage.beginnings import Memory
@@ -69,7 +76,7 @@ from services.chat.storage.written_text import WrittenInLog
 from shared.background import act_on_each, repeated, running_beside
 from shared.clients.egress import Egress, open_egress
 from shared.clients.voice import VoiceLines
-from shared.clock import SystemClock
+from shared.clock import Clock, SystemClock
 from shared.db.database import Database, open_database
 from shared.errors import Unavailable
 from shared.http.readiness import Check, GoodToHave
@@ -77,6 +84,7 @@ from shared.identity import ServiceIdentity
 from shared.ids import UserId
 from shared.limits.admission import Admissions, open_cache
 from shared.limits.current_tiers import CurrentTiers
+from shared.model_catalogue import ModelCatalogue
 from shared.news.ended_sessions import EndedSessions
 from shared.news.revocations import ValkeyRevocations, open_listener
 from shared.pricing import price
@@ -180,7 +188,7 @@ async def wire(settings: Settings) -> AsyncIterator[Wired]:
         turns = SqlTurns(database, Memory.for_tokens(settings.history_tokens))
         revocations = ValkeyRevocations("chat", cache, listener)
         yield Wired(
-            actions=_actions(
+            actions=build_actions(
                 settings,
                 database,
                 turns,
@@ -205,24 +213,37 @@ async def wire(settings: Settings) -> AsyncIterator[Wired]:
         )
 
 
-def _actions(
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    """What the verbs of more than one topic are made of."""
+
+    work: NewUnitOfWork
+    turns: SqlTurns
+    live: Live
+    admission: Admission
+    providers: Mapping[str, SpokenProvider]
+    catalogue: ModelCatalogue
+    clock: Clock
+    open: OpenTurn
+    settle: SettleTurn
+    run: RunTurn
+
+
+def _parts(
     settings: Settings,
     database: Database,
     turns: SqlTurns,
     live: Live,
     admission: Admission,
     egress: Egress,
-    revocations: Revocations,
-    lines: VoiceLines | None,
-) -> Actions:
-    clock, running = SystemClock(), live.running
-    catalogue = settings.catalogue
+) -> _Parts:
+    work, clock, catalogue = partial(SqlWork, database), SystemClock(), settings.catalogue
     patience = Patience(
         first_byte=timedelta(seconds=settings.first_byte_seconds),
         silence=timedelta(seconds=settings.silence_seconds),
     )
-    settle = SettleTurn(turns, quote, clock, sandbox=settings.sandbox, settled=turn_metrics.settled)
     providers = speaking(egress, patience)
+    settle = SettleTurn(turns, quote, clock, sandbox=settings.sandbox, settled=turn_metrics.settled)
     opening = OpenTurn(
         turns=turns,
         admission=admission,
@@ -233,42 +254,65 @@ def _actions(
         sandbox=settings.sandbox,
         let_in=turn_metrics.let_in,
     )
-
-    def work() -> SqlWork:
-        return SqlWork(database)
-
     attempts = AttemptPolicy(settings.retries, timedelta(seconds=settings.retry_seconds))
     ask = AskVendors(providers, opening, work, catalogue, policy=attempts)
     longest = timedelta(seconds=settings.longest_turn_seconds)
-    run = RunTurn(ask, settle, running, longest=longest)
+    run = RunTurn(ask, settle, live.running, longest=longest)
+    return _Parts(work, turns, live, admission, providers, catalogue, clock, opening, settle, run)
 
-    take_turn = TakeTurn(
-        turns=turns,
-        open=opening,
-        run=run,
-        providers=providers,
-        catalogue=catalogue,
-        compose=ComposePrompt(providers, catalogue, settings.history_tokens, settings.image_bytes),
-    )
-    list_models = ListModels(work, catalogue)
-    raw = RawEgress(providers)
-    count_free_call = CountFreeCall(opening, admission, clock)
-    follow = FollowTurn(turns, running, live.log, live_event, clock)
-    ask_live = AskLive(take_turn, turns, follow)
 
+def build_actions(
+    settings: Settings,
+    database: Database,
+    turns: SqlTurns,
+    live: Live,
+    admission: Admission,
+    egress: Egress,
+    revocations: Revocations,
+    lines: VoiceLines | None,
+) -> Actions:
+    """Every verb with its parts."""
+    parts = _parts(settings, database, turns, live, admission, egress)
+    turn_actions = _turn_actions(settings, parts, lines)
     return Actions(
+        **vars(_session_actions(parts)),
+        **vars(turn_actions),
+        **vars(_call_actions(settings, parts, turn_actions.list_models)),
+        **vars(_user_actions(parts, revocations)),
+    )
+
+
+def _session_actions(parts: _Parts) -> SessionActions:
+    work, clock, catalogue = parts.work, parts.clock, parts.catalogue
+    return SessionActions(
         start_session=StartSession(work, clock, catalogue),
         list_sessions=ListSessions(work),
         search_sessions=SearchSessions(work),
         read_session=ReadSession(work),
         change_session=ChangeSession(work, clock, catalogue),
-        delete_session=DeleteSession(work, running, live.channel),
+        delete_session=DeleteSession(work, parts.live.running, parts.live.channel),
         switch_branch=SwitchBranch(work),
         read_messages=ReadMessages(work),
         read_preference=ReadPreference(work),
         save_preference=SavePreference(work, catalogue),
-        read_limits=ReadLimits(turns, admission, clock),
-        list_models=list_models,
+    )
+
+
+def _turn_actions(settings: Settings, parts: _Parts, lines: VoiceLines | None) -> TurnActions:
+    work, turns, live, clock = parts.work, parts.turns, parts.live, parts.clock
+    providers, catalogue, running = parts.providers, parts.catalogue, parts.live.running
+    take_turn = TakeTurn(
+        turns=turns,
+        open=parts.open,
+        run=parts.run,
+        providers=providers,
+        catalogue=catalogue,
+        compose=ComposePrompt(providers, catalogue, settings.history_tokens, settings.image_bytes),
+    )
+    follow = FollowTurn(turns, running, live.log, live_event, clock)
+    ask_live = AskLive(take_turn, turns, follow)
+    return TurnActions(
+        list_models=ListModels(work, catalogue),
         take_turn=take_turn,
         ask_live=ask_live,
         ask_spoken=AskSpoken(ask_live, work, lines, audio_trouble),
@@ -278,21 +322,46 @@ def _actions(
         devices=live.devices,
         hear_live_news=HearLiveNews(running, live.devices, follow),
         close_silent_turns=CloseSilentTurns(turns, live.log, live_event),
-        answer_call=AnswerCall(
-            turns, opening, run, providers, catalogue, live.thoughts, settings.image_bytes
+        settle_orphans=SettleOrphans(
+            turns, parts.settle, clock, parts.admission, WrittenInLog(live.log)
         ),
+        forget_answers=ForgetAnswers(turns, clock),
+    )
+
+
+def _call_actions(settings: Settings, parts: _Parts, list_models: ListModels) -> CallActions:
+    turns, providers, catalogue, run = parts.turns, parts.providers, parts.catalogue, parts.run
+    raw = RawEgress(providers)
+    count_free_call = CountFreeCall(parts.open, parts.admission, parts.clock)
+    longest = timedelta(seconds=settings.longest_turn_seconds)
+    return CallActions(
         find_model=FindModel(list_models, catalogue),
+        answer_call=AnswerCall(
+            turns, parts.open, run, providers, catalogue, parts.live.thoughts, settings.image_bytes
+        ),
         relay_call=RelayCall(
-            turns, opening, settle, running, raw, catalogue, run.drains, longest=longest
+            turns,
+            parts.open,
+            parts.settle,
+            parts.live.running,
+            raw,
+            catalogue,
+            run.drains,
+            longest=longest,
         ),
         relay_free_call=RelayFreeCall(count_free_call, raw, catalogue),
         count_free_call=count_free_call,
-        settle_orphans=SettleOrphans(turns, settle, clock, admission, WrittenInLog(live.log)),
-        forget_answers=ForgetAnswers(turns, clock),
+    )
+
+
+def _user_actions(parts: _Parts, revocations: Revocations) -> UserActions:
+    work, clock, live = parts.work, parts.clock, parts.live
+    return UserActions(
+        read_limits=ReadLimits(parts.turns, parts.admission, clock),
         learn_keys=LearnKeys(work),
         forget_keys=ForgetKeys(work, revocations),
-        drop_key=DropKey(running),
-        drop_sign_in=DropSignIn(running, live.devices),
+        drop_key=DropKey(live.running),
+        drop_sign_in=DropSignIn(live.running, live.devices),
         forget_user=ForgetUser(work, clock, revocations),
         export_user=ExportUser(work),
     )

@@ -24,8 +24,10 @@ from services.keyvault.actions import (
     ExamineVault,
     ExportUser,
     ForgetUser,
+    KeyActions,
     ListKeys,
     NoteSeats,
+    OwnerActions,
     ReadAudit,
     ReportKeyring,
     RequestDueValidations,
@@ -34,6 +36,7 @@ from services.keyvault.actions import (
     RetireKeyringVersion,
     RevokeKey,
     RewrapDataKeys,
+    ServiceActions,
     ShowKey,
     ShowRotation,
     ShowServices,
@@ -41,6 +44,7 @@ from services.keyvault.actions import (
     StoreKey,
     UseKey,
     ValidateKeys,
+    VaultActions,
     WatchUses,
 )
 from services.keyvault.api.rotation_gauges import showing_rotation
@@ -99,7 +103,7 @@ async def wire(settings: Settings, *, may_begin: bool = False) -> AsyncIterator[
     ):
         vault = Vault()
         watch_vault(vault)
-        actions = _actions(settings, database, checker, auth, keys, vault, may_begin=may_begin)
+        actions = build_actions(settings, database, checker, auth, keys, vault, may_begin=may_begin)
         yield Wired(actions, database, {"database": database.check, "vault": vault.check})
 
 
@@ -162,7 +166,7 @@ def _kms(settings: Settings) -> AwsKms:
     )
 
 
-def _actions(
+def build_actions(
     settings: Settings,
     database: Database,
     checker: KeyChecker,
@@ -172,26 +176,36 @@ def _actions(
     *,
     may_begin: bool,
 ) -> Actions:
-    def unit_of_work() -> SqlWork:
-        return SqlWork(database)
-
-    new_work: NewUnitOfWork = unit_of_work
-    clock, key_uses = SystemClock(), SqlKeyUses(database)
-    service_uses, limits = SqlServiceUses(database), settings.use_limits
-    meter = UseMeter(limits, clock.now())
-    examine_vault = ExamineVault(keys, new_work, vault, may_begin)
-    list_keys, read_audit = ListKeys(new_work), ReadAudit(new_work)
-    book = None
-    if settings.keyring == "file" and settings.keyring_file is not None:
-        book = KeyringBook(settings.keyring_file)
+    """Every verb with its parts."""
+    work, clock = partial(SqlWork, database), SystemClock()
+    meter = UseMeter(settings.use_limits, clock.now())
+    examine_vault = ExamineVault(keys, work, vault, may_begin)
+    key_actions = _key_actions(settings, database, checker, examine_vault, meter, vault)
     return Actions(
-        store_key=StoreKey(new_work, vault, clock),
-        list_keys=list_keys,
-        show_key=ShowKey(new_work),
-        request_validation=RequestValidation(new_work, vault, clock),
-        request_due_validations=RequestDueValidations(new_work, clock),
-        validate_keys=ValidateKeys(new_work, key_uses, checker, examine_vault, vault, clock),
-        revoke_key=RevokeKey(new_work, clock, vault),
+        **vars(key_actions),
+        **vars(_service_actions(settings, database, meter)),
+        **vars(_vault_actions(settings, work, examine_vault, vault)),
+        **vars(_owner_actions(work, key_admins, key_actions, vault)),
+    )
+
+
+def _key_actions(
+    settings: Settings,
+    database: Database,
+    checker: KeyChecker,
+    examine_vault: ExamineVault,
+    meter: UseMeter,
+    vault: Vault,
+) -> KeyActions:
+    work, clock, key_uses = partial(SqlWork, database), SystemClock(), SqlKeyUses(database)
+    return KeyActions(
+        store_key=StoreKey(work, vault, clock),
+        list_keys=ListKeys(work),
+        show_key=ShowKey(work),
+        request_validation=RequestValidation(work, vault, clock),
+        request_due_validations=RequestDueValidations(work, clock),
+        validate_keys=ValidateKeys(work, key_uses, checker, examine_vault, vault, clock),
+        revoke_key=RevokeKey(work, clock, vault),
         use_key=UseKey(
             key_uses,
             vault,
@@ -200,24 +214,48 @@ def _actions(
             settings.uses_per_user_minute,
             settings.own_server,
         ),
+        read_audit=ReadAudit(work),
+    )
+
+
+def _service_actions(settings: Settings, database: Database, meter: UseMeter) -> ServiceActions:
+    service_uses, limits, clock = SqlServiceUses(database), settings.use_limits, SystemClock()
+    return ServiceActions(
         watch_uses=WatchUses(service_uses, meter, limits, clock),
         stop_service=StopService(service_uses, clock),
         resume_service=ResumeService(service_uses, clock),
         show_services=ShowServices(service_uses, limits),
-        read_audit=read_audit,
+    )
+
+
+def _vault_actions(
+    settings: Settings, work: NewUnitOfWork, examine_vault: ExamineVault, vault: Vault
+) -> VaultActions:
+    book = None
+    if settings.keyring == "file" and settings.keyring_file is not None:
+        book = KeyringBook(settings.keyring_file)
+    return VaultActions(
         examine_vault=examine_vault,
         add_keyring_version=AddKeyringVersion(book),
-        activate_keyring_version=ActivateKeyringVersion(book, new_work, examine_vault, vault),
-        rewrap_data_keys=RewrapDataKeys(new_work, examine_vault, vault),
-        retire_keyring_version=RetireKeyringVersion(book, new_work, examine_vault, vault),
-        report_keyring=ReportKeyring(new_work, vault),
-        show_rotation=ShowRotation(new_work),
-        forget_user=ForgetUser(new_work, clock, vault),
-        export_user=ExportUser(list_keys, read_audit),
+        activate_keyring_version=ActivateKeyringVersion(book, work, examine_vault, vault),
+        rewrap_data_keys=RewrapDataKeys(work, examine_vault, vault),
+        retire_keyring_version=RetireKeyringVersion(book, work, examine_vault, vault),
+        report_keyring=ReportKeyring(work, vault),
+        show_rotation=ShowRotation(work),
+    )
+
+
+def _owner_actions(
+    work: NewUnitOfWork, key_admins: KeyAdmins, keys: KeyActions, vault: Vault
+) -> OwnerActions:
+    clock = SystemClock()
+    return OwnerActions(
+        forget_user=ForgetUser(work, clock, vault),
+        export_user=ExportUser(keys.list_keys, keys.read_audit),
         enter_organisation=EnterOrganisation(key_admins),
-        note_seats=NoteSeats(new_work),
-        drop_old_seats=DropOldSeats(new_work, clock),
-        end_organisation=EndOrganisation(new_work, clock, vault),
+        note_seats=NoteSeats(work),
+        drop_old_seats=DropOldSeats(work, clock),
+        end_organisation=EndOrganisation(work, clock, vault),
     )
 
 

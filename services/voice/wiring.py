@@ -71,6 +71,8 @@ from shared.news.ended_sessions import EndedSessions
 from shared.news.revocations import ValkeyRevocations, open_listener
 from shared.settings import service_database_url
 
+_LONGEST_RENEWAL_PAUSE_SECONDS = 2.0
+
 
 @dataclass(frozen=True, slots=True)
 class Wired:
@@ -136,16 +138,20 @@ async def wire_web(settings: Settings) -> AsyncIterator[Wired]:
     """A replica that carries speeches: it also keeps their leases, and hears of revoked keys and
     ended sessions."""
     async with wire(settings) as wired:
-        # Three tries within a lease, so that one slow statement does not give a speech away.
-        pause = settings.hold_lease_seconds / 3
         speech_metrics.watch_running(wired.running)
         async with running_beside(
-            repeated(wired.actions.renew_leases, pause_seconds=pause),
+            repeated(wired.actions.renew_leases, pause_seconds=renewal_pause(settings)),
             repeated(partial(_hear_revocations, wired), pause_seconds=1),
             repeated(partial(_hear_ended_sessions, wired), pause_seconds=1),
             repeated(partial(_look_at_sockets, wired), pause_seconds=1),
         ):
             yield wired
+
+
+def renewal_pause(settings: Settings) -> float:
+    """Three tries within a lease, so that one slow statement does not give a speech away; and after
+    a failure the next so soon that the sweeper waits for it."""
+    return min(settings.hold_lease_seconds / 3, _LONGEST_RENEWAL_PAUSE_SECONDS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,6 +224,7 @@ def _speech_actions(
     speeches, clock = parts.speeches, parts.clock
     lease = timedelta(seconds=settings.hold_lease_seconds)
     settle = SettleSpeech(speeches, speech_metrics.settled)
+    withdraw = WithdrawHold(settle)  # one task of the process for both
     offline = _offline_engine(settings)
     return SpeechActions(
         speak=Speak(
@@ -229,13 +236,13 @@ def _speech_actions(
             catalogue=parts.catalogue,
             clock=clock,
             formats=FormatsInPlan(clock),
-            withdraw=WithdrawHold(settle),
+            withdraw=withdraw,
             lease=lease,
             sandbox=settings.sandbox,
             before=before,
             offline=offline,
         ),
-        speak_live=_speak_live(settings, parts, settle, running),
+        speak_live=_speak_live(settings, parts, settle, running, withdraw),
         open_sockets=OpenSockets(),
         relay_speech=RelaySpeech(settle, running, before),
         drop_old_speech=DropOldSpeech(before.kept_speeches, clock, before.bounds.age),
@@ -247,7 +254,11 @@ def _speech_actions(
 
 
 def _speak_live(
-    settings: Settings, parts: _Parts, settle: SettleSpeech, running: RunningSpeeches
+    settings: Settings,
+    parts: _Parts,
+    settle: SettleSpeech,
+    running: RunningSpeeches,
+    withdraw: WithdrawHold,
 ) -> SpeakLive:
     return SpeakLive(
         speeches=parts.speeches,
@@ -258,7 +269,7 @@ def _speak_live(
         running=running,
         catalogue=parts.catalogue,
         clock=parts.clock,
-        withdraw=WithdrawHold(settle),
+        withdraw=withdraw,
         lease=timedelta(seconds=settings.hold_lease_seconds),
         sandbox=settings.sandbox,
     )

@@ -64,7 +64,7 @@ def _add_outbox(metadata: MetaData) -> None:
         Column("sent_at", DateTime(timezone=True), nullable=False, server_default=_NOW),
         PrimaryKeyConstraint("stream", "sequence"),
         Index("ix_outbox_sent_stream_sent_at", "stream", "sent_at"),
-        # For the release before this one; a migration of the next one may drop it.
+        # For backups and restores, which ask for all streams since a moment.
         Index("ix_outbox_sent_sent_at", "sent_at"),
     )
     Table(

@@ -6,6 +6,7 @@ import re
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
 import httpx
@@ -75,51 +76,9 @@ def create_http_app(
     """
     configure_logging(service, settings.log_level)
     report_unknown_settings()
-    public = _application(service, description)
-    internal = _application(f"{service} (internal)", "")
-    for router in routers:
-        _give_headlines(router)
-        public.include_router(router)
-    document_hot_routes(public, hot_routes)
-    for router in internal_routers:
-        internal.include_router(router)
-    internal.include_router(_health())
-
+    public = _public(service, description, routers, hot_routes)
+    internal = _internal(service, internal_routers)
     stoppers: list[Callable[[], None]] = []
-
-    def stopping() -> None:
-        for stopper in stoppers:
-            stopper()
-
-    @asynccontextmanager
-    async def lifespan() -> AsyncIterator[None]:
-        peers = Peers.of_setting(service, settings.identity_trust_file)
-        async with (
-            _traced(service),
-            httpx.AsyncClient(trust_env=False) as client,
-            open_cache(settings.cache_url.get_secret_value()) as cache,
-            wire() as wired,
-        ):
-            keys = RemoteKeys(settings.jwks_url, client)
-            verifier = TokenVerifier(
-                keys, issuer=settings.token_issuer, audience=settings.token_audience
-            )
-            for app in (public, internal):
-                app.state.actions = wired.actions
-                app.state.checks = wired.checks
-                app.state.verifier = verifier
-                app.state.ended_sessions = EndedSessions(cache)
-                app.state.scope = scope
-                app.state.peers = peers
-                app.state.settings = settings
-            database = getattr(wired, "database", None)
-            if database is not None:
-                watch_connections(service, database)
-            # Only a service that holds connections open has something to say.
-            stopper = getattr(wired, "stopping", None)
-            stoppers[:] = [stopper] if stopper is not None else []
-            yield
-
     return WebProcess(
         public=Door(
             HotRoutes(public, hot_routes),
@@ -134,9 +93,74 @@ def create_http_app(
             largest_body=ONE_MEBIBYTE,
             sandbox=settings.sandbox,
         ),
-        lifespan=lifespan,
-        stopping=stopping,
+        lifespan=partial(_opened, service, settings, wire, scope, (public, internal), stoppers),
+        stopping=partial(_stop, stoppers),
     )
+
+
+def _public(
+    service: str,
+    description: str,
+    routers: Sequence[APIRouter],
+    hot_routes: Sequence[HotRoute],
+) -> FastAPI:
+    app = _application(service, description)
+    for router in routers:
+        _give_headlines(router)
+        app.include_router(router)
+    document_hot_routes(app, hot_routes)
+    return app
+
+
+def _internal(service: str, routers: Sequence[APIRouter]) -> FastAPI:
+    app = _application(f"{service} (internal)", "")
+    for router in routers:
+        app.include_router(router)
+    app.include_router(_health())
+    return app
+
+
+@asynccontextmanager
+async def _opened(
+    service: str,
+    settings: CommonSettings,
+    wire: Callable[[], AbstractAsyncContextManager[Wired]],
+    scope: str,
+    apps: Sequence[FastAPI],
+    stoppers: list[Callable[[], None]],
+) -> AsyncIterator[None]:
+    """The lifespan of both applications."""
+    peers = Peers.of_setting(service, settings.identity_trust_file)
+    async with (
+        _traced(service),
+        httpx.AsyncClient(trust_env=False) as client,
+        open_cache(settings.cache_url.get_secret_value()) as cache,
+        wire() as wired,
+    ):
+        keys = RemoteKeys(settings.jwks_url, client)
+        verifier = TokenVerifier(
+            keys, issuer=settings.token_issuer, audience=settings.token_audience
+        )
+        for app in apps:
+            app.state.actions = wired.actions
+            app.state.checks = wired.checks
+            app.state.verifier = verifier
+            app.state.ended_sessions = EndedSessions(cache)
+            app.state.scope = scope
+            app.state.peers = peers
+            app.state.settings = settings
+        database = getattr(wired, "database", None)
+        if database is not None:
+            watch_connections(service, database)
+        # Only a service that holds connections open has something to say.
+        stopper = getattr(wired, "stopping", None)
+        stoppers[:] = [stopper] if stopper is not None else []
+        yield
+
+
+def _stop(stoppers: Sequence[Callable[[], None]]) -> None:
+    for stopper in stoppers:
+        stopper()
 
 
 @asynccontextmanager

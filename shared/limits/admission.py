@@ -168,22 +168,16 @@ class Admissions:
                 self._see_to(self._tell(_REFUND, *_refund(subject, reservation, windows)))
                 raise
             except DependencyUnavailable as error:
-                here = None
-                try:
-                    here = await self._admit_here(
-                        subject,
-                        windows,
-                        reservation,
-                        streams,
-                        spent,
-                        fallback_limit,
-                        is_request=is_request,
-                    )
-                    return here
-                finally:
-                    # A failure with a cause is a command that Valkey may yet carry out.
-                    if error.__cause__ and (here is None or here.refused):
-                        self._untold.append((_REFUND, *_refund(subject, reservation, windows)))
+                admitting = self._admit_here(
+                    subject,
+                    windows,
+                    reservation,
+                    streams,
+                    spent,
+                    fallback_limit,
+                    is_request=is_request,
+                )
+                return await self._admitted_after(error, admitting, subject, reservation, windows)
             if self._untold:
                 self._see_to(self._tell_the_untold())
             if answer != -1:
@@ -274,6 +268,23 @@ class Admissions:
         except DependencyUnavailable:
             return None
         return told.decode() if told is not None else None
+
+    async def _admitted_after(
+        self,
+        failure: DependencyUnavailable,
+        admitting: Awaitable[Admission],
+        subject: str,
+        reservation: str,
+        windows: Sequence[Window],
+    ) -> Admission:
+        here = None
+        try:
+            here = await admitting
+            return here
+        finally:
+            # A failure with a cause is a command that Valkey may yet carry out.
+            if failure.__cause__ and (here is None or here.refused):
+                self._untold.append((_REFUND, *_refund(subject, reservation, windows)))
 
     async def _admit_here(
         self,

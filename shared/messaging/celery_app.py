@@ -34,7 +34,7 @@ from shared.messaging.broker import (
     events_exchange,
     is_rabbitmq,
 )
-from shared.messaging.consumer import Consumer
+from shared.messaging.consumer import Consumer, of_no_request
 from shared.messaging.pool import widen_pipes
 from shared.messaging.schedule import clock, keep_standard_descriptors
 from shared.messaging.subscriptions import Listen, ScheduledJob, Wire, WiredWorker
@@ -187,6 +187,7 @@ class _Process:
         self._runner.run(work())
 
     async def job(self, job: ScheduledJob) -> None:
+        of_no_request()
         await job.run_in(self._wired)
 
     def stop(self, **_signal: Any) -> None:

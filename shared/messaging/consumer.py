@@ -57,7 +57,7 @@ class Consumer:
 
         `attempts`: how many processes have failed at it before.
         """
-        _of_no_request()
+        of_no_request()
         if attempts >= _MOST_ATTEMPTS:
             await self._bury(type_, batch, "process_lost")
             return
@@ -98,7 +98,7 @@ class Consumer:
 
     async def put_aside(self, type_: str, body: bytes | str, message_id: str | None) -> None:
         """Bury a message whose body could not be read at all."""
-        _of_no_request()
+        of_no_request()
         kept = {"headers": ascii({"id": message_id, "task": type_}), "body": ascii(body)}
         await self._bury(type_, kept, "undecodable")
 
@@ -198,7 +198,8 @@ class Consumer:
         await self._patiently(type_, 1, store)
 
 
-def _of_no_request() -> None:
-    # All batches of a process run in one context, so that what one sets is there for the next.
+def of_no_request() -> None:
+    """What follows comes of no request, until it says so itself."""
+    # All that a process handles runs in one context, so that what one sets is there for the next.
     current_request_id.set(None)
     current_traceparent.set(None)

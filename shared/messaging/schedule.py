@@ -34,6 +34,8 @@ _FAILED = 1
 _RENEW_SECONDS = 10.0
 # A job may be due every six hours, and its process may start more often than that.
 _FIRST_RUNS_SECONDS = 60.0
+# What failed is not left until its next turn.
+_AGAIN_SECONDS = 300.0
 _LAST_STANDARD_DESCRIPTOR = 2
 
 
@@ -127,7 +129,8 @@ class _Counted:
         self._failures = partial(JOB_FAILURES.labels, service, name)
         JOB_INTERVAL.labels(service, name).set(job.every.total_seconds())
 
-    async def run_in(self, wired: WiredWorker) -> None:
+    async def run_in(self, wired: WiredWorker) -> bool:
+        """Run it; answers whether it came to its end."""
         began = time.perf_counter()
         try:
             await self.job.run_in(wired)
@@ -139,8 +142,10 @@ class _Counted:
             log.exception("job_failed", job=self.job.name)
         else:
             self._done_at.set(time.time())
+            return True
         finally:
             self._seconds.observe(time.perf_counter() - began)
+        return False
 
 
 def first_waits(jobs: Sequence[ScheduledJob]) -> Sequence[float]:
@@ -155,11 +160,13 @@ def first_waits(jobs: Sequence[ScheduledJob]) -> Sequence[float]:
 async def _repeat(
     counted: _Counted, wired: WiredWorker, ending: asyncio.Event, first_after: float
 ) -> None:
-    """Run a job at its interval, never twice at once."""
+    """Run a job at its interval, sooner after a run that failed; never twice at once."""
     seconds = first_after
     while not await _is_set_within(ending, seconds):
-        await counted.run_in(wired)
+        is_done = await counted.run_in(wired)
         seconds = counted.job.every.total_seconds()
+        if not is_done:
+            seconds = min(seconds, _AGAIN_SECONDS)
 
 
 async def _renew(ready_file: Path, ending: asyncio.Event) -> None:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import ast
 import tomllib
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
+from types import ModuleType
+from typing import get_type_hints
 
 import yaml
 
@@ -19,6 +23,8 @@ FILES = (
 )
 # A module each, or a package of modules by topic once it has grown.
 MODULES = ("domain/ports", "domain/errors")
+# Who knows how one service is put together knows it of all.
+WIRED_BY = {"wire", "wire_web", "build_actions"}
 
 
 def services() -> list[str]:
@@ -92,3 +98,54 @@ def test_a_service_says_what_it_is_about() -> None:
         if not (folder / "__init__.py").read_text().lstrip().startswith('"""'):
             silent.append(f"services/{service}/__init__.py")
     assert not silent, "these explain too little: " + ", ".join(silent)
+
+
+def listed_in(service: str) -> set[str]:
+    """The modules whose classes `Actions` lists: what doors may ask of the service."""
+    actions = import_module(f"services.{service}.actions").Actions
+    return {listed.__module__ for listed in get_type_hints(actions).values()}
+
+
+def holds_verb(module: ModuleType) -> bool:
+    """Whether it holds a class of its own name that is called."""
+    stem = module.__name__.rpartition(".")[2]
+    own = getattr(module, "".join(word.capitalize() for word in stem.split("_")), None)
+    return isinstance(own, type) and any("__call__" in vars(kind) for kind in own.__mro__)
+
+
+def misnamed_actions(service: str) -> Iterator[str]:
+    listed = listed_in(service)
+    for file in sorted((ROOT / "services" / service / "actions").glob("*.py")):
+        if file.stem == "__init__":
+            continue
+        name = f"services.{service}.actions.{file.stem}"
+        is_action = name in listed or holds_verb(import_module(name))
+        if is_action == file.stem.startswith("_"):
+            needs = "no underscore" if is_action else "an underscore, or another room"
+            yield f"{file.relative_to(ROOT)}: needs {needs}"
+
+
+def test_the_files_of_actions_are_what_a_service_can_do() -> None:
+    misnamed = [line for service in services() for line in misnamed_actions(service)]
+    assert not misnamed, "\n".join(misnamed)
+
+
+def test_a_noun_and_a_helper_are_no_verbs() -> None:
+    assert "services.chat.actions.export_user" in listed_in("chat")
+    assert holds_verb(import_module("services.chat.actions.withdraw_hold"))
+    assert not holds_verb(import_module("services.chat.domain.running_turn"))
+    assert not holds_verb(import_module("services.auth.actions._find_client"))
+
+
+def test_every_service_is_wired_by_the_same_names() -> None:
+    missing = {}
+    for service in services():
+        tree = ast.parse((ROOT / "services" / service / "wiring.py").read_text())
+        functions = {
+            node.name
+            for node in tree.body
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        }
+        if lacking := WIRED_BY - functions:
+            missing[service] = lacking
+    assert missing == {}

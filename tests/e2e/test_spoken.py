@@ -171,8 +171,8 @@ async def test_voice_that_is_killed_leaves_the_text_and_one_line(
     async def settled() -> list[Any]:
         return suite.rows("voice", "select outcome from speech where request_id = %s", request_id)
 
-    # Its lease, and the sweeper's pace.
-    await eventually(settled, lambda rows: rows == [("replica_lost",)], seconds=60)
+    # Its lease, and three looks of the sweeper.
+    await eventually(settled, lambda rows: rows == [("replica_lost",)], seconds=90)
     ledger = await records_of(listener, 2)
     assert ledger["voice"]["outcome"] == "replica_lost"
     assert ledger["chat"]["outcome"] == "done"

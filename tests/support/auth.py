@@ -24,10 +24,10 @@ from uuid import UUID, uuid4
 
 import httpx
 
+from services.auth.actions._limit_guesses import LimitGuesses
+from services.auth.actions._prove_identity import ProveIdentity
 from services.auth.actions.begin_sign_in import BeginSignIn
 from services.auth.actions.check_second_factor import CheckSecondFactor
-from services.auth.actions.limit_guesses import LimitGuesses
-from services.auth.actions.prove_identity import Credentials, ProveIdentity
 from services.auth.actions.sign_in_with_password import SignInWithPassword
 from services.auth.app import create_app
 from services.auth.domain.attempts import (
@@ -39,6 +39,7 @@ from services.auth.domain.attempts import (
 from services.auth.domain.audit import AuditEntry
 from services.auth.domain.audit_chain import Link
 from services.auth.domain.authorization import AuthorizationCode
+from services.auth.domain.credentials import Credentials
 from services.auth.domain.erasure import Erasure
 from services.auth.domain.errors import AddressTaken, SigningKeysUnavailable, UsernameTaken
 from services.auth.domain.mail import Mail

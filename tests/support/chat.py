@@ -9,12 +9,11 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
 
-from services.chat.actions.ask_vendors import AskVendors
+from services.chat.actions._ask_vendors import AskVendors
+from services.chat.actions._read_answer import Drains
 from services.chat.actions.compose_prompt import ComposePrompt
 from services.chat.actions.open_turn import OpenTurn
-from services.chat.actions.read_answer import Drains
 from services.chat.actions.run_turn import RunTurn
-from services.chat.actions.running_turn import RunningTurns
 from services.chat.actions.settle_turn import SettleTurn
 from services.chat.actions.take_turn import TakeTurn
 from services.chat.actions.withdraw_hold import WithdrawHold
@@ -42,6 +41,7 @@ from services.chat.domain.ports import (
 )
 from services.chat.domain.preference import Preference
 from services.chat.domain.question import Question
+from services.chat.domain.running_turn import RunningTurns
 from services.chat.domain.turn import Hold, Orphan, Outcome, Prompt, Settlement, TurnId
 from services.chat.domain.usage import Usage
 from shared.errors import DependencyUnavailable, LimitReached

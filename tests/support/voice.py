@@ -129,6 +129,7 @@ class FakeSpeeches:
     kept: dict[SpeechId, _Kept] = field(default_factory=dict)
     outbox: list[Fact[UsageRecorded]] = field(default_factory=list)
     leases: dict[SpeechId, datetime] = field(default_factory=dict)
+    doubted: dict[SpeechId, datetime] = field(default_factory=dict)
     outages: int = 0
     unwritten: Exception | None = None  # what writing a hold raises
     before_hold: Callable[[], Awaitable[object]] | None = None
@@ -178,12 +179,23 @@ class FakeSpeeches:
             if self.kept[id_].settlement is None:
                 self.leases[id_] = until
 
-    async def orphans(self, now: datetime, *, most: int) -> Sequence[Hold]:
-        return [
+    async def orphans(self, now: datetime, *, doubted_by: datetime, most: int) -> Sequence[Hold]:
+        expired = [
             kept.hold
             for id_, kept in self.kept.items()
             if kept.settlement is None and self.leases[id_] < now
+        ]
+        return [
+            hold
+            for hold in expired
+            if self.leases[hold.id] <= self._doubted(hold.id, now) <= doubted_by
         ][:most]
+
+    def _doubted(self, speech_id: SpeechId, now: datetime) -> datetime:
+        doubted = self.doubted.get(speech_id)
+        if doubted is None or doubted < self.leases[speech_id]:
+            doubted = self.doubted[speech_id] = now
+        return doubted
 
     async def earlier(self, user_id: UserId, idempotency_key: str) -> EarlierSpeech | None:
         if self.hidden:

@@ -84,17 +84,7 @@ def restore_embedded(
     _require_new(data)
     with _opened(source) as folder:
         manifest = _checked(folder)
-        tar = _unsealed(folder, manifest, passphrase)
-        if tar is None:
-            raise CompanionError(
-                "This backup has no secrets: without its keyring the databases are of no use.",
-                "Put the folder of secrets back yourself and restore as a deployment does.",
-            )
-        if not _is_embedded(tar):
-            raise CompanionError(
-                "This is a backup of a deployment in containers.",
-                "Restore it with COMPANION_SECRETS, which names the folder of its secrets.",
-            )
+        tar = _embedded_secrets(folder, manifest, passphrase)
         data.create()
         with sole_run(data):
             # Once more: checking a large backup takes time, in which somebody may have begun here.
@@ -113,9 +103,7 @@ def restore_embedded(
                 # The archive, the engines' files and the secrets are on the disk by now.
                 data.unfinished_restore.unlink()
             except BaseException:
-                for made in (data.secrets, data.postgres, data.valkey):
-                    shutil.rmtree(made, ignore_errors=True)
-                data.unfinished_restore.unlink(missing_ok=True)
+                _take_back(data)
                 raise
     return Restored(manifest, sent_again, time.monotonic() - began, with_secrets=True)
 
@@ -185,6 +173,28 @@ def _require_new(data: DataDir) -> None:
             "Set COMPANION_DATA_DIR to a new place, or move this one away.",
         )
     data.unfinished_restore.unlink(missing_ok=True)
+
+
+def _take_back(data: DataDir) -> None:
+    for made in (data.secrets, data.postgres, data.valkey):
+        shutil.rmtree(made, ignore_errors=True)
+    data.unfinished_restore.unlink(missing_ok=True)
+
+
+def _embedded_secrets(folder: Path, manifest: Manifest, passphrase: str | None) -> bytes:
+    """The archive of a data directory's secrets. Raises CompanionError where there is none."""
+    tar = _unsealed(folder, manifest, passphrase)
+    if tar is None:
+        raise CompanionError(
+            "This backup has no secrets: without its keyring the databases are of no use.",
+            "Put the folder of secrets back yourself and restore as a deployment does.",
+        )
+    if not _is_embedded(tar):
+        raise CompanionError(
+            "This is a backup of a deployment in containers.",
+            "Restore it with COMPANION_SECRETS, which names the folder of its secrets.",
+        )
+    return tar
 
 
 def _is_embedded(tar: bytes) -> bool:

@@ -9,6 +9,7 @@ import typer
 
 if TYPE_CHECKING:
     from deploy.companion.backup.erasures import Replayed
+    from deploy.companion.backup.restore import Restored
 
 app = typer.Typer(no_args_is_help=True, help="Backups: create, verify, restore, drill.")
 
@@ -113,13 +114,17 @@ def restore(
         done = restore_embedded(
             source.absolute(), installation, passphrase, tell=typer.echo, after=after
         )
+    _tell_restored(done, with_erasures=erasures is not None)
+
+
+def _tell_restored(done: Restored, *, with_erasures: bool) -> None:
     typer.echo(
         f"Restored as of {done.manifest.at} in {done.seconds:.1f} s. {done.sent_again} events are "
         "sent once more when it starts; those that had arrived change nothing."
     )
     if not done.with_secrets:
         typer.echo("The secrets that were here stay as they are; none came out of the backup.")
-    if erasures is None:
+    if not with_erasures:
         typer.echo(
             "Accounts that were deleted since are back: give --erasures next time, or run "
             "`companion backup forget FILE` before anybody signs in.",

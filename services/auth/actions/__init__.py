@@ -77,21 +77,11 @@ from services.auth.actions.watch_audit import WatchAudit
 from services.auth.actions.withdraw_invitation import WithdrawInvitation
 
 
-@dataclass(frozen=True, slots=True)
-class Actions:
-    """The table of contents."""
+@dataclass(frozen=True)
+class AccountActions:
+    """Accounts: opened, changed, proven, ended."""
 
     register: Register
-    sign_in_with_password: SignInWithPassword
-    step_up: StepUp
-    show_second_factor: ShowSecondFactor
-    begin_totp: BeginTotp
-    confirm_totp: ConfirmTotp
-    remove_totp: RemoveTotp
-    reset_second_factor: ResetSecondFactor
-    renew_recovery_codes: RenewRecoveryCodes
-    refresh: Refresh
-    sign_out: SignOut
     show_account: ShowAccount
     rename_account: RenameAccount
     change_password: ChangePassword
@@ -99,13 +89,34 @@ class Actions:
     request_password_reset: RequestPasswordReset
     resend_verification: ResendVerification
     reset_password: ResetPassword
-    send_mails: SendMails
-    mail_limits: MailLimits
-    note_voices: NoteVoices
-    mail_billing_news: MailBillingNews
     verify_email: VerifyEmail
+    delete_account: DeleteAccount
+    show_erasure: ShowErasure
+    export_account: ExportAccount
+
+
+@dataclass(frozen=True)
+class SignInActions:
+    """Signing in, with one factor or two, and what is signed in."""
+
+    sign_in_with_password: SignInWithPassword
+    step_up: StepUp
+    show_second_factor: ShowSecondFactor
+    begin_totp: BeginTotp
+    confirm_totp: ConfirmTotp
+    remove_totp: RemoveTotp
+    renew_recovery_codes: RenewRecoveryCodes
+    refresh: Refresh
+    sign_out: SignOut
     list_sign_ins: ListSignIns
     end_sign_in: EndSignIn
+    repeat_ended_sessions: RepeatEndedSessions
+
+
+@dataclass(frozen=True)
+class TokenActions:
+    """Tokens for programs: personal ones, and those of OAuth clients."""
+
     issue_personal_token: IssuePersonalToken
     list_personal_tokens: ListPersonalTokens
     revoke_personal_token: RevokePersonalToken
@@ -119,12 +130,13 @@ class Actions:
     register_client: RegisterClient
     list_clients: ListClients
     disable_client: DisableClient
-    create_operator: CreateOperator
-    disable_account: DisableAccount
-    enable_account: EnableAccount
-    assign_role: AssignRole
     publish_signing_keys: PublishSigningKeys
-    look_up_user: LookUpUser
+
+
+@dataclass(frozen=True)
+class OrganisationActions:
+    """Organisations, their members, and their seats."""
+
     create_organisation: CreateOrganisation
     show_organisation: ShowOrganisation
     rename_organisation: RenameOrganisation
@@ -139,17 +151,61 @@ class Actions:
     accept_invitation: AcceptInvitation
     accept_invitation_with_password: AcceptInvitationWithPassword
     follow_subscriptions: FollowSubscriptions
-    forget_expired: ForgetExpired
-    repeat_ended_sessions: RepeatEndedSessions
+
+
+@dataclass(frozen=True)
+class MailActions:
+    """Mails to users."""
+
+    send_mails: SendMails
+    mail_limits: MailLimits
+    mail_billing_news: MailBillingNews
+
+
+@dataclass(frozen=True)
+class ConsoleActions:
+    """What the operator does to accounts."""
+
+    create_operator: CreateOperator
+    disable_account: DisableAccount
+    enable_account: EnableAccount
+    assign_role: AssignRole
+    reset_second_factor: ResetSecondFactor
+    note_console_act: NoteConsoleAct
+
+
+@dataclass(frozen=True)
+class AuditActions:
+    """The audit trail."""
+
     read_audit: ReadAudit
     link_audit_events: LinkAuditEvents
     verify_audit: VerifyAudit
     watch_audit: WatchAudit
-    note_console_act: NoteConsoleAct
-    delete_account: DeleteAccount
+
+
+@dataclass(frozen=True)
+class ServiceActions:
+    """What the other services need, and what the clock starts."""
+
+    look_up_user: LookUpUser
+    note_voices: NoteVoices
     forget_user: ForgetUser
     note_forgotten: NoteForgotten
     remind_services: RemindServices
-    show_erasure: ShowErasure
-    export_account: ExportAccount
+    forget_expired: ForgetExpired
     check_health: CheckHealth
+
+
+@dataclass(frozen=True)
+class Actions(
+    AccountActions,
+    SignInActions,
+    TokenActions,
+    OrganisationActions,
+    MailActions,
+    ConsoleActions,
+    AuditActions,
+    ServiceActions,
+):
+    """Everything that auth can do."""

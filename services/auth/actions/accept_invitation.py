@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from services.auth.actions.assign_seats import require_free_seat, tell_assigned
-from services.auth.actions.enter_organisation import Entered
+from services.auth.actions._assign_seats import require_free_seat, tell_assigned
 from services.auth.domain.audit import AuditEntry
 from services.auth.domain.errors import (
     AccountGone,
@@ -15,7 +14,13 @@ from services.auth.domain.errors import (
     InvitationForAnotherAddress,
     InvitationNotFound,
 )
-from services.auth.domain.organisation import Invitation, InvitationToken, Member, Organisation
+from services.auth.domain.organisation import (
+    Entered,
+    Invitation,
+    InvitationToken,
+    Member,
+    Organisation,
+)
 from services.auth.domain.origin import Origin
 from services.auth.domain.ports import NewUnitOfWork, UnitOfWork
 from services.auth.domain.user import User

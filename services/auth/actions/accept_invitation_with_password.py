@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from services.auth.actions._prove_identity import ProveIdentity
 from services.auth.actions.accept_invitation import AcceptInvitation
-from services.auth.actions.enter_organisation import Entered
-from services.auth.actions.prove_identity import Credentials, ProveIdentity
-from services.auth.domain.organisation import InvitationToken
+from services.auth.domain.credentials import Credentials
+from services.auth.domain.organisation import Entered, InvitationToken
 from services.auth.domain.ports import NewUnitOfWork
 
 

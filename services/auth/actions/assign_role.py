@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from services.auth.actions.hold_account import hold_account
+from services.auth.actions._hold_account import hold_account
 from services.auth.domain.audit import AuditEntry
 from services.auth.domain.errors import AddressUnproven
 from services.auth.domain.mail import Mail, MailKind

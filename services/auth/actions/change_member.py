@@ -5,12 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from services.auth.actions.assign_seats import assign_seat, release_seats
-from services.auth.actions.enter_organisation import Entered, enter
+from services.auth.actions._assign_seats import assign_seat, release_seats
+from services.auth.actions._enter_organisation import enter
 from services.auth.domain.audit import AuditEntry
 from services.auth.domain.errors import LastOwner, MemberNotFound
 from services.auth.domain.membership import OrganisationRole
-from services.auth.domain.organisation import RULES, Act, FreshProof, Member, OrganisationId
+from services.auth.domain.organisation import (
+    RULES,
+    Act,
+    Entered,
+    FreshProof,
+    Member,
+    OrganisationId,
+)
 from services.auth.domain.origin import Origin
 from services.auth.domain.ports import NewUnitOfWork, UnitOfWork
 from shared.clock import Clock

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from services.auth.actions.limit_guesses import count_failure
+from services.auth.actions._limit_guesses import count_failure
 from services.auth.domain.attempts import AttemptLimit, failures_at_password_change
 from services.auth.domain.errors import AccountGone, WrongPassword
 from services.auth.domain.origin import Origin

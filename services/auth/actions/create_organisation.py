@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from services.auth.actions.assign_seats import tell_assigned
-from services.auth.actions.enter_organisation import Entered
+from services.auth.actions._assign_seats import tell_assigned
 from services.auth.domain.audit import AuditEntry
 from services.auth.domain.errors import AccountGone
 from services.auth.domain.membership import OrganisationRole
-from services.auth.domain.organisation import Member, Organisation, OrganisationName
+from services.auth.domain.organisation import Entered, Member, Organisation, OrganisationName
 from services.auth.domain.origin import Origin
 from services.auth.domain.ports import NewUnitOfWork
 from shared.clock import Clock

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from services.auth.actions.assign_seats import tell_released
-from services.auth.actions.enter_organisation import enter
+from services.auth.actions._assign_seats import tell_released
+from services.auth.actions._enter_organisation import enter
 from services.auth.domain.audit import AuditEntry
 from services.auth.domain.organisation import Act, Organisation, OrganisationId
 from services.auth.domain.origin import Origin

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from services.auth.actions.assign_seats import release_seats
+from services.auth.actions._assign_seats import release_seats
 from services.auth.domain.audit import AuditEntry
 from services.auth.domain.organisation import Organisation, OrganisationId, losing_their_seats
 from services.auth.domain.ports import NewUnitOfWork, UnitOfWork

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from services.auth.actions.enter_organisation import Entered, enter
+from services.auth.actions._enter_organisation import enter
 from services.auth.domain.audit import AuditEntry
 from services.auth.domain.errors import (
     AlreadyAMember,
@@ -22,6 +22,7 @@ from services.auth.domain.organisation import (
     INVITATIONS_TO_ONE_ADDRESS,
     MOST_OPEN_INVITATIONS,
     Act,
+    Entered,
     FreshProof,
     Invitation,
     InvitationToken,

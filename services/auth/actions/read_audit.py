@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-from services.auth.actions.enter_organisation import look_into
+from services.auth.actions._enter_organisation import look_into
 from services.auth.domain.audit import AuditEntry
 from services.auth.domain.organisation import Act, OrganisationId
 from services.auth.domain.ports import NewUnitOfWork

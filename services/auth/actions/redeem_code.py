@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from services.auth.actions._find_client import find_client
 from services.auth.actions.begin_sign_in import BeginSignIn
-from services.auth.actions.find_client import find_client
 from services.auth.domain.audit import AuditEntry
 from services.auth.domain.authorization import AuthorizationCode, Redemption, hash_of_code
 from services.auth.domain.errors import CodeRefused

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from services.auth.actions.find_client import find_client
+from services.auth.actions._find_client import find_client
 from services.auth.domain.audit import AuditEntry
 from services.auth.domain.errors import RefreshRefused, RefreshReused
 from services.auth.domain.mail import Mail, MailKind

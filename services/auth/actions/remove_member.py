@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from services.auth.actions.assign_seats import tell_released
+from services.auth.actions._assign_seats import tell_released
+from services.auth.actions._enter_organisation import enter
 from services.auth.actions.change_member import ensure_another_owner
 from services.auth.actions.delete_organisation import dissolve
-from services.auth.actions.enter_organisation import enter
 from services.auth.domain.audit import AuditEntry
 from services.auth.domain.errors import MemberNotFound
 from services.auth.domain.membership import OrganisationRole

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from services.auth.actions.enter_organisation import enter
+from services.auth.actions._enter_organisation import enter
 from services.auth.domain.audit import AuditEntry
 from services.auth.domain.organisation import Act, OrganisationId, OrganisationName
 from services.auth.domain.origin import Origin

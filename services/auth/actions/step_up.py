@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from services.auth.actions._limit_guesses import check_late
 from services.auth.actions.check_second_factor import CheckSecondFactor
 from services.auth.actions.confirm_password import ConfirmPassword
-from services.auth.actions.limit_guesses import check_late
 from services.auth.domain.attempts import failures_at_password_change
 from services.auth.domain.audit import AuditEntry
 from services.auth.domain.errors import AccountInactive, OtpRequired, WrongOtp, WrongPassword

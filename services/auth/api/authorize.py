@@ -8,13 +8,13 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import HTMLResponse
 
 from services.auth.actions import Actions
-from services.auth.actions.prove_identity import Credentials
 from services.auth.api.actions import ServiceActions
 from services.auth.api.browser import Browser
 from services.auth.api.forms import documented, form_of, query_of
 from services.auth.api.login_page import CARRIED, NAME, LoginPage, refusal
 from services.auth.api.origin import FromWhere
 from services.auth.domain.authorization import PARAMETERS, Asked, AuthorizationRequest
+from services.auth.domain.credentials import Credentials
 from services.auth.domain.errors import OAuthRefused, OtpRefused, OtpRequired, WrongCredentials
 from services.auth.domain.first_step import FirstStep
 from services.auth.domain.origin import Origin

@@ -7,7 +7,6 @@ from dataclasses import replace
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import HTMLResponse
 
-from services.auth.actions.prove_identity import Credentials
 from services.auth.api.actions import ServiceActions
 from services.auth.api.browser import Browser
 from services.auth.api.forms import documented, query_of
@@ -16,6 +15,7 @@ from services.auth.api.mail_pages import SmallPage, token_of, typed_in
 from services.auth.api.origin import FromWhere
 from services.auth.api.page import Field
 from services.auth.domain.authorization import Asked
+from services.auth.domain.credentials import Credentials
 from services.auth.domain.errors import OtpRefused, OtpRequired, WrongCredentials
 from services.auth.domain.organisation import InvitationToken
 from services.auth.domain.password import LONGEST_PASSWORD, Password

@@ -7,10 +7,10 @@ from typing import Literal, Self
 from fastapi import APIRouter, Response
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
-from services.auth.actions.prove_identity import Credentials
 from services.auth.api.accounts import UserBody
 from services.auth.api.actions import ServiceActions
 from services.auth.api.origin import FromWhere
+from services.auth.domain.credentials import Credentials
 from services.auth.domain.password import LONGEST_PASSWORD, Password
 from services.auth.domain.sign_in import SignInId
 from services.auth.domain.token_pair import TokenPair

@@ -262,3 +262,11 @@ class Invitation:
 
     def withdrawn(self, at: datetime) -> Self:
         return replace(self, withdrawn_at=at)
+
+
+@dataclass(frozen=True, slots=True)
+class Entered:
+    """The organisation, and what whoever acts is there at this moment, whatever a token claims."""
+
+    organisation: Organisation
+    actor: Member

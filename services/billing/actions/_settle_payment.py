@@ -35,11 +35,12 @@ async def settle_order(
     *,
     by: UserId,
     received_microusd: int | None = None,
+    provider: str | None = None,
 ) -> Step:
     """The change that was paid for takes effect; nothing happens for one that did already.
 
     `received_microusd`: what has come, as far as somebody knows, in place of what was asked for.
-    Raises PaymentNotFound.
+    `provider`: to whom, where it is not who was asked to collect. Raises PaymentNotFound.
     """
     seen = await work.payments.get(order_id)
     if seen is None:
@@ -50,7 +51,7 @@ async def settle_order(
         return Step(present)
     step = _fulfilled(order, present, now)
     state = PaymentState.PAID if step is not None else PaymentState.UNUSED
-    await work.payments.save(_received(order.settled(state, now), received_microusd))
+    await work.payments.save(_received(order.settled(state, now), received_microusd, provider))
     if step is None:
         return Step(present)
     await keep_step(work, present, step, by=by)
@@ -65,6 +66,7 @@ async def settle_renewal(
     *,
     by: UserId,
     received_microusd: int | None = None,
+    provider: str | None = None,
 ) -> Subscription | None:
     """What was owed is paid; None when nobody waits for this payment any more."""
     seen = await work.payments.get(payment_id)
@@ -74,14 +76,16 @@ async def settle_renewal(
     payment = await work.payments.hold(payment_id)
     if payment is None or payment.state is not PaymentState.OPEN:
         return None
-    await work.payments.save(_received(payment.settled(PaymentState.PAID, now), received_microusd))
+    settled = payment.settled(PaymentState.PAID, now)
+    await work.payments.save(_received(settled, received_microusd, provider))
     step = paid(present, now)
     await keep_step(work, present, step, by=by)
     return step.subscription
 
 
-def _received(settled: Payment, microusd: int | None) -> Payment:
-    return settled if microusd is None else replace(settled, amount_microusd=microusd)
+def _received(settled: Payment, microusd: int | None, provider: str | None) -> Payment:
+    amount = settled.amount_microusd if microusd is None else microusd
+    return replace(settled, amount_microusd=amount, provider=provider or settled.provider)
 
 
 def _holder(payment: Payment) -> Holder:

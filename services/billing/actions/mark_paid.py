@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from services.billing.actions._settle_payment import settle_order, settle_renewal
 from services.billing.domain.billing_cycle import Rules
 from services.billing.domain.errors import PaymentNotFound
-from services.billing.domain.payment import PaymentId, PaymentKind, PaymentState
+from services.billing.domain.payment import BY_HAND, PaymentId, PaymentKind, PaymentState
 from services.billing.domain.ports import NewUnitOfWork
 from services.billing.domain.subscription import Subscription
 from services.billing.domain.tax import MICRODOLLARS_A_CENT, TaxRules, gross_of
@@ -41,11 +41,23 @@ class MarkPaid:
             received = received_microusd or gross.total_cents * MICRODOLLARS_A_CENT
             if payment.kind is PaymentKind.ORDER:
                 step = await settle_order(
-                    work, payment_id, now, self.rules, by=by, received_microusd=received
+                    work,
+                    payment_id,
+                    now,
+                    self.rules,
+                    by=by,
+                    received_microusd=received,
+                    provider=BY_HAND,
                 )
                 return step.subscription
             settled = await settle_renewal(
-                work, payment.id, now, self.rules, by=by, received_microusd=received
+                work,
+                payment.id,
+                now,
+                self.rules,
+                by=by,
+                received_microusd=received,
+                provider=BY_HAND,
             )
             if settled is None:
                 raise PaymentNotFound(payment_id)

@@ -107,6 +107,7 @@ async def _order_paid(work: UnitOfWork, news: News, now: datetime, rules: Rules)
     step = await settle_order(
         work, order.id, now, rules, by=order.asked_by, received_microusd=received
     )
+    again = await _note_paid_again(work, news, order.id, now)
     if news.subscription is None:
         return
     known = await work.payments.payer(order.holder)
@@ -114,7 +115,7 @@ async def _order_paid(work: UnitOfWork, news: News, now: datetime, rules: Rules)
         settled = await work.payments.get(order.id)
         took_effect = settled is not None and settled.state is PaymentState.PAID
         if order.state not in PAYABLE or not took_effect:
-            if await work.payments.note_spare(_as_spare(known, news)):
+            if await work.payments.note_spare(_as_spare(known, news)) and not again:
                 _tell_paid_twice(news, order, order.id)
             return
         await work.payments.note_spare(known)
@@ -123,6 +124,29 @@ async def _order_paid(work: UnitOfWork, news: News, now: datetime, rules: Rules)
             before = await work.payments.set_aside(order.holder, news.provider, but=order.id)
             _tell_paid_twice(news, order, before)
     await _link(work, news, order)
+
+
+async def _note_paid_again(
+    work: UnitOfWork, news: News, order_id: PaymentId, now: datetime
+) -> bool:
+    """A payment provider collected for what was paid by hand: the billing team gives it back."""
+    order = await work.payments.get(order_id)
+    if order is None or order.provider == news.provider or not news.amount_microusd:
+        return False
+    if news.reference is None or await work.payments.by_reference(news.provider, news.reference):
+        return False
+    unused = replace(
+        order.settled(PaymentState.UNUSED, now),
+        id=PaymentId(uuid7()),
+        provider=news.provider,
+        amount_microusd=news.amount_microusd,
+        created_at=now,
+        reference=news.reference,
+        checkout_url=None,
+    )
+    await work.payments.add(unused)
+    _tell_paid_twice(news, order, unused.id)
+    return True
 
 
 def _tell_paid_twice(news: News, order: Payment, payment: PaymentId | None) -> None:
@@ -206,7 +230,7 @@ async def _invoice_paid(work: UnitOfWork, news: News, now: datetime, rules: Rule
             log.error("renewal_of_unknown_payer", provider=news.provider, reference=news.reference)
         return
     if not news.is_renewal:
-        await _note_received(work, payer, news)
+        await _note_received(work, payer, news, now)
         return
     present, _prices = await take_up(work, _holder(payer), now, rules)
     known = await work.payments.by_reference(news.provider, news.reference)
@@ -231,14 +255,22 @@ async def _note_unused(work: UnitOfWork, payer: Payer, news: News, now: datetime
     await work.payments.add(unused)
     if news.subscription not in (None, payer.subscription):
         await work.payments.note_spare(_as_spare(payer, news))
-    log.error("renewal_of_nothing", provider=news.provider, payment=str(unused.id))
+    log.error(
+        "renewal_of_nothing",
+        provider=news.provider,
+        holder=str(payer.holder),
+        payment=str(unused.id),
+    )
 
 
-async def _note_received(work: UnitOfWork, payer: Payer, news: News) -> None:
+async def _note_received(work: UnitOfWork, payer: Payer, news: News, now: datetime) -> None:
     """A first invoice is the order's, and so is that of a change: they were settled as such. But
     the payment provider's own proration is in cents, and what it collected is what was paid."""
     order = await work.payments.hold(news.order_id) if news.order_id else None
     if order is None or order.holder != payer.holder or order.reference is not None:
+        return
+    if order.provider != news.provider:
+        await _note_paid_again(work, news, order.id, now)
         return
     received = replace(order, reference=news.reference, amount_microusd=news.amount_microusd)
     await work.payments.save(received)

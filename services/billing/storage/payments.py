@@ -42,7 +42,7 @@ select is_organisation from (
 """
 _SAVE = """
 update payment set state = $2, amount_microusd = $3, reference = $4, checkout_url = $5,
-    settled_at = $6, settles = $7
+    settled_at = $6, settles = $7, provider = $8
 where id = $1
 """
 _VOID_OPEN = """
@@ -182,6 +182,7 @@ class SqlPayments:
             payment.checkout_url,
             payment.settled_at,
             payment.settles,
+            payment.provider,
         )
 
     async def void_open(self, holder: UserId, at: datetime) -> None:

@@ -388,7 +388,8 @@ Table(
     Index("ix_usage_metadata_user_id", "user_id"),
 )
 
-# What such a service told that can't be counted as it is: kept until it is told again, well.
+# What such a service told that can't be counted as it is: settled once it is told again, well, and
+# kept for good.
 Table(
     "held_usage",
     metadata,

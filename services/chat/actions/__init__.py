@@ -9,7 +9,6 @@ from services.chat.actions.ask_live import AskLive
 from services.chat.actions.ask_spoken import AskSpoken
 from services.chat.actions.change_session import ChangeSession
 from services.chat.actions.delete_session import DeleteSession
-from services.chat.actions.devices import Devices
 from services.chat.actions.drop_key import DropKey
 from services.chat.actions.drop_sign_in import DropSignIn
 from services.chat.actions.emit_to_room import EmitToRoom
@@ -22,23 +21,25 @@ from services.chat.actions.hear_live_news import HearLiveNews
 from services.chat.actions.learn_keys import ForgetKeys, LearnKeys
 from services.chat.actions.list_models import ListModels
 from services.chat.actions.list_sessions import ListSessions
-from services.chat.actions.preferences import ReadPreference, SavePreference
 from services.chat.actions.read_limits import ReadLimits
 from services.chat.actions.read_messages import ReadMessages
+from services.chat.actions.read_preference import ReadPreference
 from services.chat.actions.read_session import ReadSession
 from services.chat.actions.relay_call import RelayCall
 from services.chat.actions.relay_free_call import CountFreeCall, RelayFreeCall
+from services.chat.actions.save_preference import SavePreference
 from services.chat.actions.search_sessions import SearchSessions
 from services.chat.actions.settle_orphans import SettleOrphans
 from services.chat.actions.start_session import StartSession
 from services.chat.actions.stop_turn import StopTurn
 from services.chat.actions.switch_branch import SwitchBranch
 from services.chat.actions.take_turn import TakeTurn
+from services.chat.domain.devices import Devices
 
 
-@dataclass(frozen=True, slots=True)
-class Actions:
-    """Everything chat can do."""
+@dataclass(frozen=True)
+class SessionActions:
+    """Sessions, what is in them, and what a user chose for all of them."""
 
     start_session: StartSession
     list_sessions: ListSessions
@@ -50,9 +51,13 @@ class Actions:
     read_messages: ReadMessages
     read_preference: ReadPreference
     save_preference: SavePreference
-    read_limits: ReadLimits
+
+
+@dataclass(frozen=True)
+class TurnActions:
+    """Turns: asked for, followed, spoken, stopped, settled; and the devices that follow."""
+
     list_models: ListModels
-    find_model: FindModel
     take_turn: TakeTurn
     ask_live: AskLive
     ask_spoken: AskSpoken
@@ -62,15 +67,39 @@ class Actions:
     devices: Devices
     hear_live_news: HearLiveNews
     close_silent_turns: CloseSilentTurns
+    settle_orphans: SettleOrphans
+    forget_answers: ForgetAnswers
+
+
+@dataclass(frozen=True)
+class CallActions:
+    """Calls in the vendors' own forms, without a session."""
+
+    find_model: FindModel
     answer_call: AnswerCall
     relay_call: RelayCall
     relay_free_call: RelayFreeCall
     count_free_call: CountFreeCall
-    settle_orphans: SettleOrphans
-    forget_answers: ForgetAnswers
+
+
+@dataclass(frozen=True)
+class UserActions:
+    """Users: how they stand, which keys they have, what ends for them."""
+
+    read_limits: ReadLimits
     learn_keys: LearnKeys
     forget_keys: ForgetKeys
     drop_key: DropKey
     drop_sign_in: DropSignIn
     forget_user: ForgetUser
     export_user: ExportUser
+
+
+@dataclass(frozen=True)
+class Actions(
+    SessionActions,
+    TurnActions,
+    CallActions,
+    UserActions,
+):
+    """Everything chat can do."""

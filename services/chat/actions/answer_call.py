@@ -9,7 +9,6 @@ from functools import partial
 from services.chat.actions.compose_prompt import opaque
 from services.chat.actions.open_turn import Opening, OpenTurn
 from services.chat.actions.run_turn import RunTurn
-from services.chat.actions.running_turn import RunningTurn
 from services.chat.domain.content import AnswerFormat, Effort, Tool, ToolChoice, Utterance
 from services.chat.domain.context_length import require_context
 from services.chat.domain.errors import AnswerNotKept
@@ -22,6 +21,7 @@ from services.chat.domain.images import check_images, check_sizes
 from services.chat.domain.model_choice import ModelChoice
 from services.chat.domain.model_name import choose_by_name
 from services.chat.domain.ports import ChatProvider, KeptThoughts, Turns
+from services.chat.domain.running_turn import RunningTurn
 from services.chat.domain.stored_answer import from_stored
 from services.chat.domain.turn import Hold, Outcome, Prompt, Settlement, Surface
 from shared.identity import OnBehalfOf

@@ -9,12 +9,12 @@ from typing import Any
 import structlog
 
 from services.chat.actions.ask_live import AskedLive, AskLive
-from services.chat.actions.running_turn import RunningTurn
-from services.chat.actions.spoken_turn import SpokenTurn, TellTrouble
 from services.chat.domain.errors import SpeakNotOffered, SpeakVoiceMissing
 from services.chat.domain.ports import NewUnitOfWork
 from services.chat.domain.question import Question
+from services.chat.domain.running_turn import RunningTurn
 from services.chat.domain.speaking import SpeakWish, VoiceLine, VoiceLines
+from services.chat.domain.spoken_turn import SpokenTurn, TellTrouble
 from shared.errors import ExpectedFailure, Unavailable, UpstreamFailed
 
 log = structlog.get_logger(__name__)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from contextlib import suppress
 from dataclasses import dataclass
 
-from services.chat.actions.running_turn import RunningTurns
 from services.chat.domain.conversation import SessionId
 from services.chat.domain.errors import SessionNotFound
 from services.chat.domain.ports import LiveChannel, NewUnitOfWork
+from services.chat.domain.running_turn import RunningTurns
 from services.chat.domain.turn import Outcome
 from shared.errors import Unavailable
 from shared.ids import UserId

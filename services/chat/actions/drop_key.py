@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from services.chat.actions.running_turn import RunningTurns
+from services.chat.domain.running_turn import RunningTurns
 from services.chat.domain.turn import Outcome
 from shared.revocation import Revocation
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from uuid import UUID
 
-from services.chat.actions.devices import Devices
-from services.chat.actions.running_turn import RunningTurns
+from services.chat.domain.devices import Devices
+from services.chat.domain.running_turn import RunningTurns
 from services.chat.domain.turn import Outcome
 
 

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
-from services.chat.actions.running_turn import RunningTurns
 from services.chat.domain.conversation import Message, SessionId
 from services.chat.domain.errors import AnswerLost, NoTurn, SessionNotFound
 from services.chat.domain.live import LAST_EVENTS, Encode, HeardTurn, LiveEvent, LiveTurn
 from services.chat.domain.ports import EarlierTurn, Standing, Standings, TurnLog
+from services.chat.domain.running_turn import RunningTurns
 from services.chat.domain.turn import Outcome, TurnId
 from services.chat.domain.turn_events import (
     Answered,

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 import structlog
 
-from services.chat.actions.devices import Devices
 from services.chat.actions.follow_turn import FollowTurn
-from services.chat.actions.running_turn import RunningTurns
 from services.chat.domain.conversation import SessionId
+from services.chat.domain.devices import Devices
 from services.chat.domain.live import Emitted, LiveNews, Missed, StopAsked, TurnBegan
+from services.chat.domain.running_turn import RunningTurns
 from services.chat.domain.turn import Outcome, TurnId
 from shared.errors import ExpectedFailure
 

@@ -10,11 +10,10 @@ from datetime import timedelta
 
 import structlog
 
+from services.chat.actions._read_answer import Drains
 from services.chat.actions.compose_prompt import opaque
 from services.chat.actions.open_turn import Opened, Opening, OpenTurn
-from services.chat.actions.read_answer import Drains
 from services.chat.actions.run_turn import give_back
-from services.chat.actions.running_turn import RunningTurn, RunningTurns
 from services.chat.actions.settle_turn import SettleTurn
 from services.chat.domain.capabilities import OnLeaving
 from services.chat.domain.conversation import Message
@@ -24,6 +23,7 @@ from services.chat.domain.ports import Turns
 from services.chat.domain.raw_calls import RawAnswer, RawCall, RawRefusal, RawVendors
 from services.chat.domain.relayed import AnswerHead, ClientCall, Listener, StoredAnswer
 from services.chat.domain.relaying import Heard, governed_choice
+from services.chat.domain.running_turn import RunningTurn, RunningTurns
 from services.chat.domain.turn import Outcome, Settlement
 from shared.errors import ExpectedFailure
 from shared.identity import OnBehalfOf

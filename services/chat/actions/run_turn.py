@@ -10,13 +10,13 @@ from datetime import timedelta
 
 import structlog
 
-from services.chat.actions.ask_vendors import AskVendors, Attempts, Shorten
+from services.chat.actions._ask_vendors import AskVendors, Attempts, Shorten
+from services.chat.actions._read_answer import Drains, Reading
 from services.chat.actions.open_turn import Opened
-from services.chat.actions.read_answer import Drains, Reading
-from services.chat.actions.running_turn import RunningTurn, RunningTurns
 from services.chat.actions.settle_turn import SettleTurn
 from services.chat.domain.conversation import Message
 from services.chat.domain.ports import Reservation
+from services.chat.domain.running_turn import RunningTurn, RunningTurns
 from services.chat.domain.stored_answer import with_stored_answer
 from services.chat.domain.turn import Prompt, Settlement
 from services.chat.domain.turn_events import Answered, Broken, UsageTold

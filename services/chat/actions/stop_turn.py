@@ -6,10 +6,10 @@ import asyncio
 from dataclasses import dataclass
 
 from services.chat.actions.follow_turn import ending
-from services.chat.actions.running_turn import RunningTurn, RunningTurns
 from services.chat.domain.conversation import SessionId
 from services.chat.domain.errors import NoRunningTurn, SessionNotFound, StopUnconfirmed
 from services.chat.domain.ports import LiveChannel, Standings
+from services.chat.domain.running_turn import RunningTurn, RunningTurns
 from services.chat.domain.turn import Outcome, TurnId
 from services.chat.domain.turn_events import Answered, Broken
 from shared.ids import UserId

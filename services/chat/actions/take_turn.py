@@ -9,7 +9,6 @@ from services.chat.actions.compose_prompt import ComposePrompt
 from services.chat.actions.follow_turn import retold
 from services.chat.actions.open_turn import Opening, OpenTurn
 from services.chat.actions.run_turn import RunTurn
-from services.chat.actions.running_turn import RunningTurn
 from services.chat.domain.context_window import halved
 from services.chat.domain.conversation import Message
 from services.chat.domain.errors import ProviderNotSpoken, SessionNotFound
@@ -17,6 +16,7 @@ from services.chat.domain.features import long_contexts
 from services.chat.domain.model_choice import choose_model
 from services.chat.domain.ports import Beginning, ChatProvider, EarlierTurn, Turns
 from services.chat.domain.question import Question
+from services.chat.domain.running_turn import RunningTurn
 from services.chat.domain.turn import Hold
 from services.chat.domain.turn_events import Answered, Broken, TurnEvent
 from shared.model_catalogue import ModelCatalogue

@@ -10,8 +10,8 @@ import asyncio
 from collections.abc import Callable
 from contextlib import suppress
 
-from services.chat.actions.running_turn import RunningTurn
 from services.chat.api.follower import Follower, Headers, Receive, Send, cancelled, watch
+from services.chat.domain.running_turn import RunningTurn
 from services.chat.domain.turn_events import Broken, FellBack, Started, Thinks, TurnEvent
 from shared.errors import ExpectedFailure
 

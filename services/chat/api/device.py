@@ -18,7 +18,6 @@ import structlog
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from services.chat.actions import Actions
-from services.chat.actions.spoken_turn import SpokenTurn
 from services.chat.api.live import answer_of
 from services.chat.api.question_body import question_of
 from services.chat.api.socket_words import (
@@ -39,6 +38,7 @@ from services.chat.api.socket_words import (
 from services.chat.domain.conversation import SessionId
 from services.chat.domain.errors import NoTurn
 from services.chat.domain.live import LiveTurn
+from services.chat.domain.spoken_turn import SpokenTurn
 from services.chat.domain.turn import TurnId
 from shared.close_codes import CloseCode
 from shared.errors import ExpectedFailure, TooLarge
@@ -78,7 +78,7 @@ class _Place:
 
 
 class Device:
-    """Fits `actions.devices.Device`."""
+    """Fits `domain.devices.Device`."""
 
     def __init__(
         self, socket: WebSocket, actions: Actions, caller: Caller, *, door: TokenDoor

@@ -11,13 +11,13 @@ from uuid import UUID
 import structlog
 from starlette.responses import Response
 
-from services.chat.actions.devices import Devices
-from services.chat.actions.spoken_turn import SpokenTurn
 from services.chat.api.follower import Follower, Receive, Send, cancelled, watch
 from services.chat.api.live_events import as_sse, beside_sse
 from services.chat.api.message_body import to_json
 from services.chat.domain.conversation import SessionId
+from services.chat.domain.devices import Devices
 from services.chat.domain.live import LiveTurn
+from services.chat.domain.spoken_turn import SpokenTurn
 from shared.close_codes import CloseCode
 from shared.ids import UserId
 
@@ -72,7 +72,7 @@ class EventStream(Response):
 
 
 class AskedStream(EventStream):
-    """The stream by which an answer was asked for. Fits `actions.devices.Hearer`."""
+    """The stream by which an answer was asked for. Fits `domain.devices.Hearer`."""
 
     def __init__(
         self, turn: LiveTurn, headers: Mapping[str, str], devices: Devices, *, user_id: UserId
@@ -113,7 +113,7 @@ class SpokenStream(AskedStream):
 
 class FollowStream(EventStream):
     """A stream by which somebody follows what may be another sign-in's turn: it ends with their own
-    sign-in, and when this replica is about to go away. Fits `actions.devices.Device`."""
+    sign-in, and when this replica is about to go away. Fits `domain.devices.Device`."""
 
     def __init__(
         self, turn: LiveTurn, devices: Devices, *, user_id: UserId, sign_in_id: UUID, after: int

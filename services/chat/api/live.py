@@ -11,12 +11,12 @@ from fastapi import APIRouter, Header, Query, Response
 
 from services.chat.actions import Actions
 from services.chat.actions.ask_live import AskedLive
-from services.chat.actions.spoken_turn import SpokenTurn
 from services.chat.api.doors import ServiceActions
 from services.chat.api.event_stream import AskedStream, FollowStream, SpokenStream
 from services.chat.api.message_body import AnswerBody
 from services.chat.domain.conversation import SessionId
 from services.chat.domain.question import Question
+from services.chat.domain.spoken_turn import SpokenTurn
 from services.chat.domain.turn import TurnId
 from services.chat.domain.turn_events import Answered, Broken
 from shared.http.caller import Caller, SignedIn, refresh_hint

@@ -13,13 +13,13 @@ import orjson
 
 from services.chat.actions import Actions
 from services.chat.actions.answer_call import Call, ReplayedCall
-from services.chat.actions.running_turn import RunningTurn
 from services.chat.api.call_stream import Write, stream_call, whole_call
 from services.chat.api.fields import Fields, json_object
 from services.chat.api.follower import Receive, Send
 from services.chat.api.idempotency_key import key_in
 from services.chat.api.openai_errors import error_answer
 from services.chat.domain.errors import AnswerEnded
+from services.chat.domain.running_turn import RunningTurn
 from services.chat.domain.turn import Hold, Outcome
 from services.chat.domain.turn_events import Answered, Broken, FellBack, TurnEvent
 from shared.errors import ExpectedFailure

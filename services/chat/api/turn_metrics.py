@@ -7,7 +7,7 @@ from functools import cache, partial
 
 from prometheus_client import Counter, Gauge, Histogram
 
-from services.chat.actions.running_turn import RunningTurns
+from services.chat.domain.running_turn import RunningTurns
 from services.chat.domain.turn import Hold, Settlement
 from shared.tiers import TIERS
 

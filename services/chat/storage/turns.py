@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
+from typing import Any
 
 from services.chat.domain.content import ImagePart, Role
 from services.chat.domain.conversation import (
@@ -225,22 +226,7 @@ class SqlTurns(Beginnings):
         assert question is not None, "a session's turn has a question"
         images = () if question.answers_again else question.images
         attachments = [_attachment(image) for image in images]
-        kept = [
-            (known.id, known.media_type, image.data)
-            for known, image in zip(attachments, images, strict=True)
-            if image.data is not None
-        ]
-        statement, attached = _HOLD_NEXT, []
-        if branches := question.branches or question.answers_again:
-            statement = _HOLD_BRANCH
-        elif kept:
-            statement = _HOLD_NEXT_ATTACHED
-        if branches or kept:
-            attached = [
-                [id_ for id_, _, _ in kept],
-                [media_type for _, media_type, _ in kept],
-                [data for _, _, data in kept],
-            ]
+        statement, attached = _hold_statement(question, attachments, images)
         row = await self._database.fetchrow(
             statement,
             hold.id,
@@ -412,6 +398,27 @@ class SqlTurns(Beginnings):
 def _can_be_repeated(hold: Hold, settlement: Settlement) -> bool:
     is_kept = hold.session_id is not None or settlement.stored_answer is not None
     return is_kept and settlement.can_be_repeated
+
+
+def _hold_statement(
+    question: Asked, attachments: Sequence[Attachment], images: Sequence[ImagePart]
+) -> tuple[str, list[list[Any]]]:
+    """The one for this question, and what it takes more than the others: ids, media types and
+    bytes of the images that are kept."""
+    kept = [
+        (known.id, known.media_type, image.data)
+        for known, image in zip(attachments, images, strict=True)
+        if image.data is not None
+    ]
+    branches = question.branches or question.answers_again
+    if not branches and not kept:
+        return _HOLD_NEXT, []
+    attached: list[list[Any]] = [
+        [id_ for id_, _, _ in kept],
+        [media_type for _, media_type, _ in kept],
+        [data for _, _, data in kept],
+    ]
+    return _HOLD_BRANCH if branches else _HOLD_NEXT_ATTACHED, attached
 
 
 def _attachment(image: ImagePart) -> Attachment:

@@ -37,8 +37,10 @@ __all__ = [
     "ExamineVault",
     "ExportUser",
     "ForgetUser",
+    "KeyActions",
     "ListKeys",
     "NoteSeats",
+    "OwnerActions",
     "ReadAudit",
     "ReportKeyring",
     "RequestDueValidations",
@@ -47,6 +49,7 @@ __all__ = [
     "RetireKeyringVersion",
     "RevokeKey",
     "RewrapDataKeys",
+    "ServiceActions",
     "ShowKey",
     "ShowRotation",
     "ShowServices",
@@ -54,13 +57,14 @@ __all__ = [
     "StoreKey",
     "UseKey",
     "ValidateKeys",
+    "VaultActions",
     "WatchUses",
 ]
 
 
-@dataclass(frozen=True, slots=True)
-class Actions:
-    """The table of contents."""
+@dataclass(frozen=True)
+class KeyActions:
+    """Users' keys: stored, checked, used, withdrawn; and who came to use them."""
 
     store_key: StoreKey
     list_keys: ListKeys
@@ -70,21 +74,49 @@ class Actions:
     validate_keys: ValidateKeys
     revoke_key: RevokeKey
     use_key: UseKey
+    read_audit: ReadAudit
+
+
+@dataclass(frozen=True)
+class ServiceActions:
+    """The services that use keys: watched, stopped, let go on."""
+
     watch_uses: WatchUses
     stop_service: StopService
     resume_service: ResumeService
     show_services: ShowServices
-    read_audit: ReadAudit
+
+
+@dataclass(frozen=True)
+class VaultActions:
+    """What keys are sealed with: examined, and renewed."""
+
     examine_vault: ExamineVault
-    forget_user: ForgetUser
-    export_user: ExportUser
-    enter_organisation: EnterOrganisation
-    note_seats: NoteSeats
-    drop_old_seats: DropOldSeats
-    end_organisation: EndOrganisation
     add_keyring_version: AddKeyringVersion
     activate_keyring_version: ActivateKeyringVersion
     rewrap_data_keys: RewrapDataKeys
     retire_keyring_version: RetireKeyringVersion
     report_keyring: ReportKeyring
     show_rotation: ShowRotation
+
+
+@dataclass(frozen=True)
+class OwnerActions:
+    """Whose the keys are: users, and organisations with their seats."""
+
+    forget_user: ForgetUser
+    export_user: ExportUser
+    enter_organisation: EnterOrganisation
+    note_seats: NoteSeats
+    drop_old_seats: DropOldSeats
+    end_organisation: EndOrganisation
+
+
+@dataclass(frozen=True)
+class Actions(
+    KeyActions,
+    ServiceActions,
+    VaultActions,
+    OwnerActions,
+):
+    """Everything the keyvault can do."""

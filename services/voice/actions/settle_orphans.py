@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import timedelta
+
+import structlog
 
 from services.voice.actions.settle_speech import SettleSpeech
 from services.voice.domain.ports import Speeches
-from services.voice.domain.speech import settlement_of_lost
+from services.voice.domain.speech import Hold, settlement_of_lost
 from shared.clock import Clock
+from shared.errors import Unavailable
+
+log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,13 +22,29 @@ class SettleOrphans:
 
     The replica may have been cut off and not dead: then its own settlement comes first or second,
     and either way the ledger sees one entry.
+
+    One look is not enough: it may come when the database is back after longer than a lease, just
+    before the replicas that live renew theirs. `patience`: how long they are given for that, which
+    is longer than a try that began too early, a pause and another try may take; and a little less
+    than twice the time between two looks.
     """
 
     speeches: Speeches
     settle: SettleSpeech
     clock: Clock
+    patience: timedelta = timedelta(seconds=18)
 
     async def __call__(self, most: int = 100) -> int:
-        orphans = await self.speeches.orphans(self.clock.now(), most=most)
-        closed = [await self.settle(hold, settlement_of_lost(hold)) for hold in orphans]
-        return sum(closed)
+        now = self.clock.now()
+        orphans = await self.speeches.orphans(now, doubted_by=now - self.patience, most=most)
+        return sum([await self._close(hold) for hold in orphans])
+
+    async def _close(self, hold: Hold) -> bool:
+        try:
+            return await self.settle.once(hold, settlement_of_lost(hold))
+        except Unavailable:
+            raise  # the next look offers it again
+        except Exception:
+            # One that can't be closed must not keep the others open.
+            log.exception("orphan_not_settled", speech_id=str(hold.id))
+            return False

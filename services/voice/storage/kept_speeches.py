@@ -26,7 +26,7 @@ _KEEP = """
 insert into cached_utterance (user_id, address, audio, bytes, kept_at)
 select $1::uuid, $2::bytea, $3::bytea, $4::int, $5::timestamptz
 where not exists (
-    select from cached_utterance where user_id = $1 and address = '' and kept_at >= $6
+    select 1 from cached_utterance where user_id = $1 and address = '' and kept_at >= $6
 )
 on conflict (user_id, address) do update
 set audio = excluded.audio, bytes = excluded.bytes, kept_at = excluded.kept_at

@@ -13,6 +13,8 @@ from shared.events import Fact
 from shared.events.usage import UsageRecorded
 from shared.ids import EventId, UserId
 
+PATIENCE_SECONDS = 3.0
+
 _HOLD = """
 insert into speech (
     id, user_id, usage_event_id, request_id, tier, provider, voice_id, model, format, characters,
@@ -56,9 +58,22 @@ _RENEW = """
 update speech set lease_expires_at = $2 where id = any($1::uuid[]) and state = 'running'
 """
 
+# A lease that ran out is doubted first. When the database was away for longer than leases last, all
+# have run out, and those whose replicas live are renewed a moment later; one that is locked is
+# being renewed.
 _ORPHANS = """
-select * from speech where state = 'running' and lease_expires_at < $1
-order by lease_expires_at limit $2
+with doubted as (
+    update speech set doubted_at = $1 where id in (
+        select id from speech
+        where state = 'running' and lease_expires_at < $1
+            and (doubted_at is null or doubted_at < lease_expires_at)
+        for update skip locked
+    )
+)
+select * from speech
+where state = 'running' and lease_expires_at < $1
+    and doubted_at >= lease_expires_at and doubted_at <= $2
+order by lease_expires_at limit $3
 """
 
 _EARLIER = """
@@ -137,10 +152,11 @@ class SqlSpeeches:
         return row is not None
 
     async def renew(self, ids: Collection[SpeechId], until: datetime) -> None:
-        await self._database.execute(_RENEW, list(ids), until)
+        # Soon tried again, which the sweeper waits for.
+        await self._database.execute(_RENEW, list(ids), until, within_seconds=PATIENCE_SECONDS)
 
-    async def orphans(self, now: datetime, *, most: int) -> Sequence[Hold]:
-        rows = await self._database.fetch(_ORPHANS, now, most)
+    async def orphans(self, now: datetime, *, doubted_by: datetime, most: int) -> Sequence[Hold]:
+        rows = await self._database.fetch(_ORPHANS, now, doubted_by, most)
         return [_hold_from_row(row) for row in rows]
 
     async def earlier(self, user_id: UserId, idempotency_key: str) -> EarlierSpeech | None:

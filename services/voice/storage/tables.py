@@ -52,6 +52,7 @@ speech = Table(
     Column("request_hash", LargeBinary),
     Column("created_at", _TIME, nullable=False),
     Column("lease_expires_at", _TIME, nullable=False),
+    Column("doubted_at", _TIME),
     Column("settled_at", _TIME),
     CheckConstraint("characters > 0", name="characters"),
     CheckConstraint("state in ('running', 'settled')", name="state"),

@@ -10,7 +10,7 @@ from uuid import uuid4
 import httpx
 import pytest
 
-from services.auth.actions.limit_guesses import count_failure
+from services.auth.actions._limit_guesses import count_failure
 from services.auth.domain.attempts import EVERYBODY, Failures, failures_from, failures_of
 from services.auth.domain.errors import TooManyAttempts
 from services.auth.storage.unit_of_work import SqlWork

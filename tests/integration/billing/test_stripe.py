@@ -21,6 +21,7 @@ from services.billing.domain.errors import PaymentsUnavailable
 from services.billing.settings import Settings
 from services.billing.storage.unit_of_work import SqlWork
 from services.billing.wiring import build_actions, open_payments
+from shared.ids import UserId
 from tests.integration.billing.harness import Billing, running_billing
 from tests.support.billing import FixedCounters, FixedOrganisations, FixedPrices, StoppedClock
 from tests.support.stripe_stand_in import (
@@ -32,6 +33,8 @@ from tests.support.stripe_stand_in import (
     signed,
 )
 from tests.support.tokens import TokenMint, serving
+
+STAFF = UserId(uuid4())
 
 # Stripe's package gives httpx its forms in a way that httpx would rather not have.
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=<...>':DeprecationWarning")
@@ -389,8 +392,12 @@ async def test_of_two_paid_subscriptions_one_ends_and_what_it_still_takes_is_sho
     gone = shop.stripe.subscriptions[first]
     # Before it can be ended Stripe collects for it once more, and fails for it another time.
     invoice = shop.stripe.an_invoice(gone, paid=True)
-    for _twice in range(2):
-        await shop.deliver(shop.stripe.emit("invoice.paid", invoice))
+    with capture_logs() as said:
+        for _twice in range(2):
+            await shop.deliver(shop.stripe.emit("invoice.paid", invoice))
+    assert [line["holder"] for line in said if line["event"] == "renewal_of_nothing"] == [
+        str(shop.ada)
+    ]
     failed = shop.stripe.an_invoice(gone, paid=False)
     await shop.after(31.5)
     await shop.deliver(shop.stripe.emit("invoice.payment_failed", failed))
@@ -597,6 +604,77 @@ async def test_who_pays_twice_is_collected_from_once_and_shown_to_the_billing_te
     )
     assert str(shop.ada) in {row["holder_id"] for row in listed.json()["data"]}
     assert await shop.charges() == [("period_fee", 30_000_000)]
+
+
+@pytest.mark.parametrize("has_another", [False, True])
+async def test_what_is_paid_by_hand_and_at_its_checkout_is_booked_twice(
+    shop: Shop, has_another: bool
+) -> None:
+    chosen = await shop.choose("enterprise", 2)
+    page = chosen.json()["checkout_url"].rpartition("/")[2]
+    [order] = await shop.billing.database.fetch(
+        "select id from payment where holder_id = $1", shop.ada
+    )
+    shop.clock.move(datetime.now(UTC) - shop.clock.now())
+    await shop.actions.mark_paid(order["id"], by=STAFF, received_microusd=36_000_000)
+    if has_another:
+        # Somebody else is paid by already.
+        await shop.billing.database.execute(
+            "insert into payer (holder_id, is_organisation, provider, customer, subscription)"
+            " values ($1, false, 'stripe', $2, $2)",
+            shop.ada,
+            f"other_{shop.ada}",
+        )
+    with capture_logs() as said:
+        for body in shop.stripe.complete(page):
+            await shop.deliver(body)
+        # Told once more, as another event.
+        session = shop.stripe.sessions[page]
+        await shop.deliver(shop.stripe.emit("checkout.session.async_payment_succeeded", session))
+    assert await shop.payments() == [
+        ("order", "paid", 36_000_000),
+        ("order", "unused", 30_000_000),
+    ]
+    assert (await shop.billing.get("balance", shop.ada)).json()["paid_microusd"] == 66_000_000
+    listed = await shop.billing.send(
+        "GET", "admin/payments/unused", uuid4(), role="billing", params={"limit": 200}
+    )
+    [shown] = [row for row in listed.json()["data"] if row["holder_id"] == str(shop.ada)]
+    assert (shown["provider"], shown["reference"]) == ("stripe", page)
+    [line] = [line for line in said if line["event"] == "paid_twice"]
+    assert (line["holder"], line["payment"]) == (str(shop.ada), shown["payment_id"])
+    assert await shop.charges() == [("period_fee", 30_000_000)]
+    # Given back at Stripe, it waits for the billing team no longer.
+    charge = {"id": shop.stripe.new_id("ch"), "object": "charge", "amount_refunded": 3_000}
+    customer = f"other_{shop.ada}" if has_another else session["customer"]
+    await shop.deliver(shop.stripe.emit("charge.refunded", {**charge, "customer": customer}))
+    assert ("order", "unused", 30_000_000) not in await shop.payments()
+
+
+async def test_a_change_that_was_paid_by_hand_and_is_collected_all_the_same_is_booked_twice(
+    shop: Shop,
+) -> None:
+    subscription = await shop.buy("enterprise", 2)
+    # We ask, Stripe does it, its answer never comes, and neither does its event.
+    shop.stripe.loses_answers = True
+    try:
+        await shop.choose("enterprise", 4)
+    finally:
+        shop.stripe.loses_answers = False
+    [order] = await shop.billing.database.fetch(
+        "select id from payment where holder_id = $1 and state = 'open'", shop.ada
+    )
+    shop.clock.move(datetime.now(UTC) - shop.clock.now())
+    await shop.actions.mark_paid(order["id"], by=STAFF, received_microusd=30_000_000)
+    invoice = shop.stripe.an_invoice(subscription, reason="subscription_update", paid=True)
+    invoice["amount_paid"] = 2_999
+    for _twice in range(2):
+        await shop.deliver(shop.stripe.emit("invoice.paid", invoice))
+    assert await shop.payments() == [
+        ("order", "paid", 30_000_000),
+        ("order", "paid", 30_000_000),
+        ("order", "unused", 29_990_000),
+    ]
 
 
 async def test_events_in_the_wrong_order_end_at_the_same(shop: Shop) -> None:

@@ -19,8 +19,8 @@ from uuid import uuid4
 import httpx
 import pytest
 
-from services.chat.actions import devices
 from services.chat.api.follower import Follower
+from services.chat.domain import devices
 from services.chat.wiring import wire
 from shared.ids import UserId
 from shared.limits.admission import open_cache

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from services.chat.actions.running_turn import RunningTurn
+from services.chat.domain.running_turn import RunningTurn
 from tests.integration.chat.conftest import ChatSuite, ChatUser
 
 TURNS = 8

@@ -16,8 +16,8 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
-from services.chat.actions import devices
 from services.chat.api import device
+from services.chat.domain import devices
 from shared.http import socket_door
 from shared.limits.admission import open_cache
 from shared.limits.current_tiers import CurrentTiers

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from uuid import uuid4
@@ -20,12 +21,13 @@ from services.voice.domain.speech import (
     settlement_of_lost,
     usage_fact,
 )
+from services.voice.storage import speeches as speeches_module
 from services.voice.storage.admission import ValkeyAdmission
 from services.voice.storage.speeches import SqlSpeeches
 from services.voice.storage.tables import metadata
 from shared.db.database import Database
 from shared.db.engine import sync_engine
-from shared.errors import LimitReached
+from shared.errors import DependencyUnavailable, LimitReached
 from shared.events import Fact
 from shared.events.usage import UsageRecorded
 from shared.ids import UserId
@@ -52,6 +54,12 @@ async def settle(speeches: SqlSpeeches, hold: Hold, settlement: Settlement = DON
     return await speeches.settle(hold.id, settlement, usage_fact(hold, settlement))
 
 
+async def orphans(speeches: SqlSpeeches, at: datetime, *, most: int = 10) -> Sequence[Hold]:
+    """What a second look finds, when it comes soon."""
+    await speeches.orphans(at, doubted_by=at, most=most)
+    return await speeches.orphans(at, doubted_by=at, most=most)
+
+
 async def outbox(database: Database) -> list[Fact[UsageRecorded]]:
     rows = await database.fetch("select * from outbox")
     assert all(row["stream"] == f"usage.recorded.{row['envelope']['tier']}" for row in rows)
@@ -69,14 +77,14 @@ def test_migrations_are_the_tables(postgres_server: PostgresServer, database: Da
 async def test_a_hold_comes_back_as_it_went(speeches: SqlSpeeches) -> None:
     hold = keyed(a_hold(sandbox=True))
     assert await speeches.hold(hold)
-    assert await speeches.orphans(NOON + timedelta(minutes=1), most=10) == [hold]
+    assert await orphans(speeches, NOON + timedelta(minutes=1)) == [hold]
 
 
 async def test_a_hold_grows_until_it_is_settled(speeches: SqlSpeeches, database: Database) -> None:
     hold = a_hold()
     await speeches.hold(hold)
     assert await speeches.grow(hold.id, 30)
-    (orphan,) = await speeches.orphans(NOON + timedelta(hours=1), most=1)
+    (orphan,) = await orphans(speeches, NOON + timedelta(hours=1), most=1)
     assert orphan == replace(hold, characters=30), "a lost replica's text counts as it had grown"
     assert await settle(speeches, hold)
     assert not await speeches.grow(hold.id, 40)
@@ -174,16 +182,47 @@ async def test_a_renewed_lease_is_no_orphan_and_a_settled_one_stays_settled(
         await speeches.hold(hold)
     await settle(speeches, settled)
     await speeches.renew([kept.id, settled.id], NOON + timedelta(minutes=5))
-    orphans = await speeches.orphans(NOON + timedelta(minutes=1), most=10)
-    assert [hold.id for hold in orphans] == [lost.id]
+    found = await orphans(speeches, NOON + timedelta(minutes=1))
+    assert [hold.id for hold in found] == [lost.id]
+
+
+async def test_only_who_was_doubted_long_enough_is_an_orphan(speeches: SqlSpeeches) -> None:
+    hold = a_hold()
+    await speeches.hold(hold)
+
+    async def found(seconds: int) -> bool:
+        """Whether it is one at that time, when a doubt of eight seconds is one."""
+        at = NOON + timedelta(minutes=1, seconds=seconds)
+        doubted_by = at - timedelta(seconds=8)
+        return bool(await speeches.orphans(at, doubted_by=doubted_by, most=10))
+
+    assert [await found(seconds) for seconds in (0, 7, 8)] == [False, False, True]
+    # Whoever is renewed is not doubted any more, and a doubt of before does not count again.
+    await speeches.renew([hold.id], NOON + timedelta(minutes=2))
+    assert [await found(seconds) for seconds in (9, 90, 97, 98)] == [False, False, False, True]
+
+
+async def test_a_renewal_that_is_kept_waiting_is_tried_again_soon(
+    speeches: SqlSpeeches, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(speeches_module, "PATIENCE_SECONDS", 0.1)
+    hold = a_hold()
+    await speeches.hold(hold)
+    async with database.connection() as other, other.transaction():
+        await other.execute("select 1 from speech where id = $1 for update", hold.id)
+        async with asyncio.timeout(2):
+            with pytest.raises(DependencyUnavailable):
+                await speeches.renew([hold.id], NOON)
+            # Nor does a look wait, or doubt what is being renewed.
+            assert await orphans(speeches, NOON + timedelta(hours=1)) == []
 
 
 async def test_orphans_come_the_oldest_first_and_not_all_at_once(speeches: SqlSpeeches) -> None:
     holds = [a_hold(lease_expires_at=NOON - timedelta(seconds=n)) for n in range(5)]
     for hold in holds:
         await speeches.hold(hold)
-    orphans = await speeches.orphans(NOON + timedelta(seconds=1), most=2)
-    assert [hold.id for hold in orphans] == [holds[4].id, holds[3].id]
+    found = await orphans(speeches, NOON + timedelta(seconds=1), most=2)
+    assert [hold.id for hold in found] == [holds[4].id, holds[3].id]
 
 
 async def test_valkey_that_is_gone_is_told_in_time() -> None:
@@ -196,13 +235,13 @@ async def test_a_hold_knows_how_much_was_asked_for(speeches: SqlSpeeches) -> Non
     hold = replace(a_hold(characters=100), asked_characters=40)
     await speeches.hold(hold)
     assert await speeches.ask(hold.id, 80, "mp3_44100_64")
-    (orphan,) = await speeches.orphans(NOON + timedelta(hours=1), most=9)
+    (orphan,) = await orphans(speeches, NOON + timedelta(hours=1), most=9)
     assert (orphan.characters, orphan.asked_characters) == (100, 80)
     assert orphan.format == "mp3_44100_64"
     assert settlement_of_lost(orphan).used == Used(80, "counted")
     # All of it is what a hold comes to that says nothing of parts.
     assert await speeches.ask(hold.id, 100, "mp3_44100_64")
-    (orphan,) = await speeches.orphans(NOON + timedelta(hours=1), most=9)
+    (orphan,) = await orphans(speeches, NOON + timedelta(hours=1), most=9)
     assert orphan.asked_characters is None
     await settle(speeches, hold)
     assert not await speeches.ask(hold.id, 100, "mp3_44100_64")

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
@@ -17,8 +18,9 @@ import httpx
 import pytest
 
 from deploy.companion.ports import free_port
+from services.voice.storage import speeches
 from services.voice.tasks import listen
-from services.voice.wiring import Wired, wire
+from services.voice.wiring import Wired, renewal_pause, wire
 from shared.events import Fact
 from shared.events.key import KeyRevoked
 from shared.ids import UserId
@@ -53,6 +55,23 @@ async def test_the_worker_has_a_queue_per_tier_and_the_sweeper() -> None:
     assert {"voice.keys.free", "voice.keys.pro", "voice.keys.enterprise"} <= queues
     assert {"voice.replay.free", "voice.jobs"} <= queues
     assert "voice.jobs.settle_orphans" in listen.jobs
+
+
+async def test_a_process_withdraws_what_was_left_by_one_task(surroundings: Surroundings) -> None:
+    async with worker(surroundings) as (wired, _):
+        assert wired.actions.speak.withdraw is wired.actions.speak_live.withdraw
+
+
+async def test_leases_are_renewed_before_the_sweeper_loses_patience(
+    surroundings: Surroundings,
+) -> None:
+    async with worker(surroundings) as (wired, _):
+        patience = wired.actions.settle_orphans.patience
+    # Two seconds for a connection: a try that failed, a pause, and one that may take as long.
+    one_try = 2 + speeches.PATIENCE_SECONDS
+    pause = renewal_pause(surroundings.settings(VOICE_HOLD_LEASE_SECONDS=600))
+    assert one_try + pause + one_try < patience.total_seconds()
+    assert renewal_pause(surroundings.settings(VOICE_HOLD_LEASE_SECONDS=1)) < 0.5
 
 
 async def test_a_revoked_key_ends_its_running_speeches_in_every_replica(
@@ -130,6 +149,7 @@ async def test_the_speeches_of_a_killed_replica_are_settled_once(
     try:
         await _until_it_answers(url)
         async with worker(surroundings) as (wired, _):
+            sweep = replace(wired.actions.settle_orphans, patience=timedelta(seconds=1))
             async with httpx.AsyncClient(base_url=url, trust_env=False) as client:
                 request = client.build_request(
                     "POST",
@@ -142,16 +162,16 @@ async def test_the_speeches_of_a_killed_replica_are_settled_once(
                 await anext(pieces)
                 # The lease of a second is renewed for as long as the replica lives.
                 await voice.until(_is_renewed, person)
-                assert await wired.actions.settle_orphans() == 0
+                assert await sweep() == 0
                 process.send_signal(signal.SIGKILL)
                 with pytest.raises((httpx.RemoteProtocolError, httpx.ReadError)):
                     async for _ in pieces:
                         pass
                 await answer.aclose()
             async with asyncio.timeout(5):
-                while not await wired.actions.settle_orphans():
+                while not await sweep():
                     await asyncio.sleep(0.1)
-            assert await wired.actions.settle_orphans() == 0
+            assert await sweep() == 0
     finally:
         process.kill()
         process.wait()
@@ -213,9 +233,11 @@ async def test_client_and_sweeper_at_the_same_moment_settle_once(
                     person.id,
                 )
 
+        sweeper = replace(wired.actions.settle_orphans, patience=timedelta(0))
+
         async def sweep() -> None:
             for _ in range(30):
-                await wired.actions.settle_orphans()
+                await sweeper()
 
         await asyncio.gather(*(hear(person) for person in people), sweep(), sweep())
     usage = [await voice.usage(person) for person in people]

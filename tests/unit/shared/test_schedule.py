@@ -20,7 +20,9 @@ from celery import Celery
 from prometheus_client import REGISTRY
 
 from shared.errors import DependencyUnavailable
+from shared.events.base import current_request_id, current_traceparent
 from shared.messaging import schedule
+from shared.messaging.celery_app import _Process
 from shared.messaging.schedule import clock
 from shared.messaging.subscriptions import Listen
 
@@ -134,6 +136,26 @@ def test_a_job_that_fails_runs_again_and_holds_up_no_other(failure: Exception) -
     assert len(failed) > 2
 
 
+async def test_a_job_that_a_worker_runs_is_of_no_request() -> None:
+    listen, seen = Listen("chat"), []
+
+    @listen.every(timedelta(hours=1))
+    async def tidy(_actions: Any) -> None:
+        seen.append((current_request_id.get(), current_traceparent.get()))
+
+    @asynccontextmanager
+    async def wire() -> AsyncIterator[Wired]:
+        yield Wired(None, None)
+
+    process = _Process(listen, wire)
+    await process._open()
+    current_request_id.set("the last batch's")
+    current_traceparent.set("00-the last batch's")
+    [job] = listen.jobs.values()
+    await process.job(job)
+    assert seen == [(None, None)]
+
+
 def test_a_job_that_takes_long_runs_once_at_a_time_and_holds_up_no_other() -> None:
     listen, begun, others = Listen("chat"), [], []
 
@@ -236,6 +258,29 @@ def test_a_job_that_is_due_seldom_runs_soon_after_the_start(
     deadline = time.monotonic() + 3
     ticking(listen, Wired(None, None))
     assert ran == [1]
+
+
+def test_a_job_that_is_due_seldom_runs_again_soon_after_a_failure_and_then_at_its_hours(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(schedule, "_FIRST_RUNS_SECONDS", 0.01)
+    monkeypatch.setattr(schedule, "_AGAIN_SECONDS", 0.01)
+    listen, ran = Listen("chat"), []
+
+    @listen.every(timedelta(hours=6))
+    async def tidy(_actions: Any) -> None:
+        ran.append(1)
+        if len(ran) < 3:
+            raise DependencyUnavailable("database")
+
+    @listen.every(timedelta(seconds=0.2))
+    async def end(_actions: Any) -> None:
+        if len(ran) >= 3 or time.monotonic() > deadline:
+            end_the_process()
+
+    deadline = time.monotonic() + 3
+    ticking(listen, Wired(None, None))
+    assert ran == [1] * 3
 
 
 def test_the_first_runs_are_spread_over_a_minute() -> None:

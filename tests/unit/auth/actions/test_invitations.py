@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 
 from services.auth.actions.accept_invitation import AcceptInvitation
-from services.auth.actions.enter_organisation import Entered
 from services.auth.actions.invite_member import InviteMember
 from services.auth.actions.list_invitations import ListInvitations
 from services.auth.actions.send_mails import SendMails
@@ -34,6 +33,7 @@ from services.auth.domain.organisation import (
     INVITATION_LASTS,
     INVITATIONS_OF_ONE_MEMBER,
     MOST_OPEN_INVITATIONS,
+    Entered,
     Invitation,
     InvitationToken,
 )

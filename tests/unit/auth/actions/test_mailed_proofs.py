@@ -8,13 +8,13 @@ from datetime import timedelta
 
 import pytest
 
+from services.auth.actions._limit_guesses import count_failure
 from services.auth.actions.begin_totp import BeginTotp
 from services.auth.actions.change_password import ChangePassword
 from services.auth.actions.confirm_password import ConfirmPassword
 from services.auth.actions.confirm_totp import ConfirmTotp
 from services.auth.actions.forget_expired import ForgetExpired
 from services.auth.actions.limit_asking import LimitAsking
-from services.auth.actions.limit_guesses import count_failure
 from services.auth.actions.remove_totp import RemoveTotp
 from services.auth.actions.request_email_change import RequestEmailChange
 from services.auth.actions.request_password_reset import RequestPasswordReset

@@ -7,11 +7,11 @@ from datetime import timedelta
 
 import pytest
 
+from services.auth.actions._limit_guesses import count_failure
 from services.auth.actions.begin_totp import BeginTotp, BegunTotp
 from services.auth.actions.check_second_factor import CheckSecondFactor
 from services.auth.actions.confirm_password import ConfirmPassword
 from services.auth.actions.confirm_totp import ConfirmTotp
-from services.auth.actions.limit_guesses import count_failure
 from services.auth.actions.remove_totp import RemoveTotp
 from services.auth.actions.renew_recovery_codes import RenewRecoveryCodes
 from services.auth.actions.reset_second_factor import ResetSecondFactor

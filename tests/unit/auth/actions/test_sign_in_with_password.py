@@ -5,7 +5,7 @@ from datetime import timedelta
 
 import pytest
 
-from services.auth.actions.limit_guesses import count_failure
+from services.auth.actions._limit_guesses import count_failure
 from services.auth.domain.attempts import CeilingPerMinute, GuessLimits, failures_of
 from services.auth.domain.errors import (
     AccountInactive,

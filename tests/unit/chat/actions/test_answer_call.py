@@ -11,7 +11,6 @@ import pytest
 
 from services.chat.actions.answer_call import ReplayedCall
 from services.chat.actions.drop_key import DropKey
-from services.chat.actions.running_turn import RunningTurn
 from services.chat.domain.capabilities import Capabilities
 from services.chat.domain.content import (
     AnswerFormat,
@@ -30,6 +29,7 @@ from services.chat.domain.errors import (
     QuestionTooLong,
 )
 from services.chat.domain.frames import Began, Ended, Frame, Text, Thoughts, ToolCallPiece
+from services.chat.domain.running_turn import RunningTurn
 from services.chat.domain.turn import Outcome
 from services.chat.domain.turn_events import Answered, Broken
 from services.chat.domain.usage import Usage

@@ -11,7 +11,6 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from services.chat.actions.running_turn import RunningTurn
 from services.chat.actions.take_turn import Replayed
 from services.chat.domain.capabilities import Capabilities
 from services.chat.domain.content import ImagePart, Role, Tool, Utterance
@@ -19,6 +18,7 @@ from services.chat.domain.errors import ModelUnavailable, PromptTooLong, VendorR
 from services.chat.domain.frames import Began, Ended, Text, Thinking
 from services.chat.domain.known_key import KnownKey
 from services.chat.domain.question import Question
+from services.chat.domain.running_turn import RunningTurn
 from services.chat.domain.turn import Outcome
 from services.chat.domain.turn_events import Answered, Broken, FellBack
 from services.chat.domain.usage import Usage

@@ -12,9 +12,9 @@ from uuid import UUID
 import pytest
 
 from services.chat.actions.delete_session import DeleteSession
-from services.chat.actions.running_turn import RunningTurn
 from services.chat.domain.conversation import SessionId
 from services.chat.domain.errors import SessionNotFound
+from services.chat.domain.running_turn import RunningTurn
 from services.chat.domain.turn import Outcome, TurnId
 from shared.errors import DependencyUnavailable
 from shared.ids import UserId

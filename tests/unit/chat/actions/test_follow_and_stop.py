@@ -11,12 +11,11 @@ from uuid import uuid4
 import pytest
 
 from services.chat.actions import stop_turn
-from services.chat.actions.devices import MOST_FOR_A_USER, Devices
 from services.chat.actions.follow_turn import CloseSilentTurns, FollowTurn
-from services.chat.actions.running_turn import RunningTurn, RunningTurns
 from services.chat.actions.stop_turn import StopTurn
 from services.chat.api.live_events import live_event
 from services.chat.domain.conversation import SessionId
+from services.chat.domain.devices import MOST_FOR_A_USER, Devices
 from services.chat.domain.errors import (
     NoRunningTurn,
     NoTurn,
@@ -26,6 +25,7 @@ from services.chat.domain.errors import (
 )
 from services.chat.domain.live import HeardTurn, LiveEvent, LiveNews, LiveTurn
 from services.chat.domain.ports import EarlierTurn, Standing
+from services.chat.domain.running_turn import RunningTurn, RunningTurns
 from services.chat.domain.turn import Outcome, TurnId
 from services.chat.domain.turn_events import Answered
 from shared.close_codes import CloseCode

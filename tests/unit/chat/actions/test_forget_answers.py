@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 from services.chat.actions.forget_answers import ForgetAnswers
-from services.chat.actions.running_turn import RunningTurn
+from services.chat.domain.running_turn import RunningTurn
 from tests.support.chat import Desk, MemoryTurns, ScriptedProvider, a_question, a_session, an_answer
 
 

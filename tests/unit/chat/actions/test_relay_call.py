@@ -13,15 +13,15 @@ import pytest
 from structlog.testing import capture_logs
 
 from services.chat.actions import relay_call
-from services.chat.actions.read_answer import Drains
+from services.chat.actions._read_answer import Drains
 from services.chat.actions.relay_call import RelayCall, Relaying
-from services.chat.actions.running_turn import RunningTurns
 from services.chat.api.dropin_openai_calls import read_chat
 from services.chat.domain.capabilities import OnLeaving
 from services.chat.domain.errors import AnswerEnded, VendorRejectedRequest
 from services.chat.domain.frames import Began, Ended, Frame, Text
 from services.chat.domain.raw_calls import RawAnswer, RawCall, RawPiece, RawRefusal
 from services.chat.domain.relayed import AnswerHead, StoredAnswer
+from services.chat.domain.running_turn import RunningTurns
 from services.chat.domain.turn import Outcome
 from services.chat.domain.usage import Usage
 from shared.errors import ExpectedFailure

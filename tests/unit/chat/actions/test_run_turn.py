@@ -14,15 +14,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
-from services.chat.actions import read_answer, running_turn
+from services.chat.actions import _read_answer
+from services.chat.actions._read_answer import Drains
 from services.chat.actions.open_turn import Opening
-from services.chat.actions.read_answer import Drains
-from services.chat.actions.running_turn import RunningTurn
+from services.chat.domain import running_turn
 from services.chat.domain.capabilities import Capabilities, OnLeaving
 from services.chat.domain.content import Role, Utterance
 from services.chat.domain.errors import ContentBlocked
 from services.chat.domain.frames import Began, Ended, Frame, Text, Thinking, ToolCallPiece
 from services.chat.domain.model_choice import ModelChoice
+from services.chat.domain.running_turn import RunningTurn
 from services.chat.domain.stored_answer import from_stored
 from services.chat.domain.turn import Outcome, Prompt, Surface
 from services.chat.domain.turn_events import Answered, Broken
@@ -114,7 +115,7 @@ async def test_a_stopped_answer_is_read_on_where_the_vendor_charges_all_the_same
 async def test_in_a_session_nobody_waits_long_for_the_vendors_count(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(read_answer, "_SESSION_DRAIN_SECONDS", 0.01)
+    monkeypatch.setattr(_read_answer, "_SESSION_DRAIN_SECONDS", 0.01)
     desk = a_desk(Began("c", None), Text("Hello"), asyncio.Event(), drains=True)
     turn = await in_a_session(desk)
     await said(turn, 2)
@@ -131,7 +132,7 @@ async def test_in_a_session_nobody_waits_long_for_the_vendors_count(
 async def test_without_a_session_limits_come_back_before_the_count_does(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(read_answer, "_SESSION_DRAIN_SECONDS", 0.01)
+    monkeypatch.setattr(_read_answer, "_SESSION_DRAIN_SECONDS", 0.01)
     gate = asyncio.Event()
     desk = a_desk(
         Began("c", None), Text("Hello"), gate, Text(" world"), Ended("stop", TOLD), drains=True
@@ -163,8 +164,8 @@ async def test_without_a_session_limits_come_back_before_the_count_does(
 async def test_a_drain_that_takes_too_long_is_cut_and_estimated(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(read_answer, "_SESSION_DRAIN_SECONDS", 0.005)
-    monkeypatch.setattr(read_answer, "_DRAIN_SECONDS", 0.01)
+    monkeypatch.setattr(_read_answer, "_SESSION_DRAIN_SECONDS", 0.005)
+    monkeypatch.setattr(_read_answer, "_DRAIN_SECONDS", 0.01)
     never = asyncio.Event()
     desk = a_desk(Began("c", None), Text("Hello"), never, drains=True)
     desk.drains = Drains(most=1)
@@ -313,7 +314,7 @@ async def test_what_was_asked_may_be_charged_though_nothing_came() -> None:
 
 
 async def test_an_answer_that_never_ends_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(read_answer, "LONGEST_ANSWER", 100)
+    monkeypatch.setattr(_read_answer, "LONGEST_ANSWER", 100)
     desk = a_desk(Began("c", None), *[Text("and on ")] * 100, Ended("stop", TOLD))
     result = await result_of(await in_a_session(desk))
     assert isinstance(result, Broken)

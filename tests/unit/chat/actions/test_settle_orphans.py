@@ -12,9 +12,9 @@ from uuid import uuid4
 
 import pytest
 
-from services.chat.actions.running_turn import RunningTurn
 from services.chat.actions.settle_orphans import SettleOrphans, WrittenText
 from services.chat.domain.frames import Began, Text
+from services.chat.domain.running_turn import RunningTurn
 from services.chat.domain.turn import Hold, Outcome, TurnId
 from services.chat.domain.turn_events import Answered
 from shared.errors import DependencyUnavailable

@@ -7,11 +7,10 @@ from uuid import UUID
 
 import pytest
 
-from services.chat.actions.devices import Devices
 from services.chat.actions.drop_sign_in import DropSignIn
-from services.chat.actions.running_turn import RunningTurn
 from services.chat.actions.take_turn import Replayed
 from services.chat.domain.content import Role, Utterance
+from services.chat.domain.devices import Devices
 from services.chat.domain.errors import (
     ModelNotInTier,
     ProviderNotInTier,
@@ -19,6 +18,7 @@ from services.chat.domain.errors import (
     UnknownProvider,
 )
 from services.chat.domain.frames import Began, Text
+from services.chat.domain.running_turn import RunningTurn
 from services.chat.domain.turn import Outcome
 from services.chat.domain.turn_events import Answered, Broken, Delta
 from services.chat.domain.usage import Usage

@@ -11,9 +11,9 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from services.chat.actions.running_turn import RunningTurn
 from services.chat.api.ask import ask
 from services.chat.domain.question import Question
+from services.chat.domain.running_turn import RunningTurn
 from services.chat.domain.turn_events import Answered, Broken
 from shared.errors import Unauthenticated
 from shared.tokens import Identity

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from services.chat.actions.running_turn import RunningTurn
 from services.chat.api.call_stream import Write, stream_call, whole_call
 from services.chat.api.openai_chat_answer import ChunkWriter
 from services.chat.api.openai_door import as_whole
+from services.chat.domain.running_turn import RunningTurn
 from services.chat.domain.turn import Outcome
 from services.chat.domain.turn_events import Answered, Broken, Delta, FellBack, Thinks, UsageTold
 from shared.vendors.failures import VendorFailed, VendorRateLimited

@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 from prometheus_client import REGISTRY
 
 from services.chat.actions.open_turn import OpenTurn
-from services.chat.actions.running_turn import RunningTurn, RunningTurns
 from services.chat.actions.settle_turn import SettleTurn
 from services.chat.api import turn_metrics
 from services.chat.domain.frames import Ended, Text
+from services.chat.domain.running_turn import RunningTurn, RunningTurns
 from services.chat.domain.turn import Outcome
 from services.chat.domain.usage import Usage
 from shared.tiers import TIERS

@@ -15,9 +15,13 @@ from services.voice.actions.settle_orphans import SettleOrphans
 from services.voice.actions.settle_speech import SettleSpeech
 from services.voice.domain.running_speech import RunningSpeech
 from services.voice.domain.speech import Outcome, Used
+from shared.errors import DependencyUnavailable
 from shared.ids import UserId
 from shared.revocation import Revocation
 from tests.support.voice import NOON, FakeAudio, Studio, a_wish, cut, on_behalf_of
+
+# Between two looks of the sweeper.
+TICK = timedelta(seconds=10)
 
 
 async def nowhere(_piece: bytes) -> None:
@@ -26,6 +30,10 @@ async def nowhere(_piece: bytes) -> None:
 
 async def begun(studio: Studio) -> RunningSpeech:
     return await studio.speak(a_wish())
+
+
+def a_sweeper(studio: Studio) -> SettleOrphans:
+    return SettleOrphans(studio.speeches, SettleSpeech(studio.speeches), studio.clock)
 
 
 def outcomes(studio: Studio) -> list[Outcome | None]:
@@ -185,8 +193,9 @@ async def test_client_and_sweeper_at_once_settle_once() -> None:
     studio = Studio()
     speech = await begun(studio)
     studio.clock.at = NOON + timedelta(minutes=5)
-    settle = SettleSpeech(studio.speeches)
-    sweeper = SettleOrphans(studio.speeches, settle, studio.clock)
+    sweeper = a_sweeper(studio)
+    assert await sweeper() == 0
+    studio.clock.at += timedelta(minutes=1)
     results = await asyncio.gather(sweeper(), studio.hear(speech), sweeper())
     assert len(studio.speeches.outbox) == 1
     assert results[0] + results[2] in {0, 1}
@@ -198,15 +207,50 @@ async def test_a_renewed_lease_keeps_the_sweeper_away() -> None:
     studio.clock.at = NOON + timedelta(seconds=29)
     lease = timedelta(seconds=30)
     await RenewLeases(studio.speeches, studio.running, studio.clock, lease)()
-    sweeper = SettleOrphans(studio.speeches, SettleSpeech(studio.speeches), studio.clock)
-    studio.clock.at = NOON + timedelta(seconds=58)
-    assert await sweeper() == 0
-    studio.clock.at = NOON + timedelta(seconds=60)
+    sweeper = a_sweeper(studio)
+    for seconds in (58, 60, 70):
+        studio.clock.at = NOON + timedelta(seconds=seconds)
+        assert await sweeper() == 0
+    studio.clock.at = NOON + timedelta(seconds=80)
     assert await sweeper() == 1
     (settlement,) = studio.speeches.settlements
     assert settlement is not None
     assert (settlement.outcome, settlement.used) == (Outcome.REPLICA_LOST, Used(12, "counted"))
     assert studio.speeches.outbox[0].id == speech.hold.usage_event_id
+
+
+async def test_after_the_database_was_away_those_that_live_are_left_alone() -> None:
+    studio = Studio()
+    speech = await begun(studio)
+    sweeper, lease = a_sweeper(studio), timedelta(seconds=30)
+    studio.clock.at += timedelta(minutes=5)  # in which nobody could renew anything
+    for _ in range(2):
+        assert await sweeper() == 0
+        # Not soon: a try that began too early had to fail first.
+        studio.clock.at += TICK
+    await RenewLeases(studio.speeches, studio.running, studio.clock, lease)()
+    assert await sweeper() == 0
+    # And when that happens once more, an old doubt is none.
+    studio.clock.at += timedelta(minutes=5)
+    for _ in range(2):
+        assert await sweeper() == 0
+        assert outcomes(studio) == [None]
+        studio.clock.at += TICK
+    assert await sweeper() == 1
+    assert list(studio.speeches.kept) == [speech.hold.id]
+
+
+async def test_a_sweeper_that_finds_the_database_away_looks_again_later() -> None:
+    studio = Studio()
+    await begun(studio)
+    sweeper = a_sweeper(studio)
+    for _ in range(2):
+        studio.clock.at += timedelta(minutes=1)
+        assert await sweeper.speeches.orphans(studio.clock.at, doubted_by=NOON, most=1) == []
+    studio.speeches.outages = 1
+    with pytest.raises(DependencyUnavailable):
+        await sweeper()
+    assert await sweeper() == 1
 
 
 async def test_a_revoked_key_ends_its_speeches_and_no_others() -> None:

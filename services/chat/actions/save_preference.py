@@ -1,4 +1,4 @@
-"""What a user has chosen for all their turns."""
+"""Keep what a user chooses for all their turns."""
 
 from __future__ import annotations
 
@@ -10,17 +10,6 @@ from services.chat.domain.ports import NewUnitOfWork
 from services.chat.domain.preference import Preference
 from shared.ids import UserId
 from shared.model_catalogue import ModelCatalogue
-
-
-@dataclass(frozen=True, slots=True)
-class ReadPreference:
-    """What the user has chosen; nothing, when they never did."""
-
-    unit_of_work: NewUnitOfWork
-
-    async def __call__(self, user_id: UserId) -> Preference:
-        async with self.unit_of_work() as work:
-            return await work.preferences.of_user(user_id)
 
 
 @dataclass(frozen=True, slots=True)

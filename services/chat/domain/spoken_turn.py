@@ -10,10 +10,10 @@ from typing import TypeAlias
 
 import structlog
 
-from services.chat.actions.running_turn import RunningTurn
 from services.chat.domain.bell import Bell
 from services.chat.domain.conversation import SessionId
 from services.chat.domain.live import LiveEvent
+from services.chat.domain.running_turn import RunningTurn
 from services.chat.domain.speaking import AUDIO, VoiceLine
 from services.chat.domain.spoken_text import SpokenText
 from services.chat.domain.turn import TurnId

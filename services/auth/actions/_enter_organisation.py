@@ -2,20 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from services.auth.domain.errors import OrganisationNotFound
-from services.auth.domain.organisation import Member, Organisation, OrganisationId
+from services.auth.domain.organisation import Entered, Organisation, OrganisationId
 from services.auth.domain.ports import UnitOfWork
 from shared.ids import UserId
-
-
-@dataclass(frozen=True, slots=True)
-class Entered:
-    """The organisation, and what whoever acts is there at this moment, whatever a token claims."""
-
-    organisation: Organisation
-    actor: Member
 
 
 async def look_into(work: UnitOfWork, organisation_id: OrganisationId, by: UserId) -> Entered:

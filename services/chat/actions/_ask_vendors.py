@@ -11,7 +11,6 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from services.chat.actions.open_turn import Opened, OpenTurn
-from services.chat.actions.running_turn import RunningTurn
 from services.chat.domain.attempts import AttemptPolicy, may_fall_back, may_retry
 from services.chat.domain.breaker import Breakers
 from services.chat.domain.capabilities import OnLeaving
@@ -20,6 +19,7 @@ from services.chat.domain.fallback import fallbacks
 from services.chat.domain.frames import Frame
 from services.chat.domain.model_choice import ModelChoice
 from services.chat.domain.ports import ChatProvider, NewUnitOfWork
+from services.chat.domain.running_turn import RunningTurn
 from services.chat.domain.turn import Abandoned, Prompt
 from services.chat.domain.turn_events import FellBack
 from services.chat.domain.usage import Usage, estimated_usage

@@ -9,9 +9,9 @@ from datetime import timedelta
 
 import pytest
 
-from services.chat.actions import spoken_turn
-from services.chat.actions.running_turn import RunningTurn
-from services.chat.actions.spoken_turn import SpokenTurn
+from services.chat.domain import spoken_turn
+from services.chat.domain.running_turn import RunningTurn
+from services.chat.domain.spoken_turn import SpokenTurn
 from services.chat.domain.turn import Outcome
 from services.chat.domain.turn_events import Delta
 from shared.errors import DependencyUnavailable, ExpectedFailure, LimitReached

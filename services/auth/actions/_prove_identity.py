@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import timedelta
 
+from services.auth.actions._limit_guesses import LimitGuesses
 from services.auth.actions.check_second_factor import CheckSecondFactor
-from services.auth.actions.limit_guesses import LimitGuesses
 from services.auth.domain.attempts import failures_at_login, failures_of
+from services.auth.domain.credentials import Credentials
 from services.auth.domain.errors import (
     AccountInactive,
     OtpRefused,
@@ -17,7 +18,7 @@ from services.auth.domain.errors import (
 )
 from services.auth.domain.mail import Mail, MailKind
 from services.auth.domain.origin import Origin
-from services.auth.domain.password import Password, PasswordHash
+from services.auth.domain.password import PasswordHash
 from services.auth.domain.ports import NewUnitOfWork, Passwords, UnitOfWork
 from services.auth.domain.sign_in import PASSWORD, Proof
 from services.auth.domain.user import LoginName, User
@@ -25,16 +26,6 @@ from shared.clock import Clock
 
 # Of those that attempts to sign in bring; who signs in often must not get many.
 _BETWEEN_PROOFS = timedelta(hours=1)
-
-
-@dataclass(frozen=True, slots=True)
-class Credentials:
-    """What somebody shows to sign in, and from where."""
-
-    login: str
-    password: Password
-    otp: str | None
-    origin: Origin
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from uuid import UUID
 
 import pytest
 
-from services.chat.actions.running_turn import RunningTurn
+from services.chat.domain.running_turn import RunningTurn
 from services.chat.domain.turn_events import Answered, Delta
 from tests.support.chat_calls import a_hold, an_answer_message
 

@@ -9,8 +9,7 @@ from datetime import timedelta
 
 import structlog
 
-from services.chat.actions.ask_vendors import Attempts
-from services.chat.actions.running_turn import RunningTurn
+from services.chat.actions._ask_vendors import Attempts
 from services.chat.domain.content import ToolCall
 from services.chat.domain.errors import ContentBlocked, TurnTooLong
 from services.chat.domain.frames import (
@@ -23,6 +22,7 @@ from services.chat.domain.frames import (
     Thoughts,
     ToolCallPiece,
 )
+from services.chat.domain.running_turn import RunningTurn
 from services.chat.domain.turn import Outcome, Settlement
 from services.chat.domain.turn_events import CallsTool, Delta, Thinks
 from services.chat.domain.usage import Usage, letters_of
