@@ -95,8 +95,10 @@ async def test_no_spelling_of_a_name_wins_a_guess(auth: RunningAuth, exists: boo
         assert (await guess(auth, login)).status_code == 429
 
 
-async def test_a_network_runs_out_of_guesses_whatever_it_guesses_at(strict: RunningAuth) -> None:
-    user = (await strict.register()).json()["user"]
+async def test_a_network_runs_out_of_guesses_whatever_it_guesses_at(
+    strict: RunningAuth, auth: RunningAuth
+) -> None:
+    user = (await auth.register()).json()["user"]
     here = "2001:db8:7:1::"
     answers = await asyncio.gather(
         *(guess(strict, f"n{uuid4().hex}", address=f"{here}{n + 1:x}") for n in range(20))

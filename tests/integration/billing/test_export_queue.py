@@ -33,6 +33,7 @@ from tests.support.engines import RabbitServer, ValkeyServer
 
 EXAMPLES = Path(__file__).parents[3] / "docs" / "examples"
 LEDGER_QUEUE = "billing.usage.free"
+VISIBILITY_SECONDS = 1  # of what the example has taken, on Valkey
 
 
 @pytest.fixture(
@@ -102,7 +103,7 @@ class Example:
             **{name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ},
             "BROKER_URL": broker_url,
             "USAGE_DATABASE": str(self.database),
-            "USAGE_VISIBILITY_SECONDS": "1",
+            "USAGE_VISIBILITY_SECONDS": str(VISIBILITY_SECONDS),
         }
         self.process = self.start()
 
@@ -192,6 +193,9 @@ async def test_what_reaches_the_ledger_reaches_the_example_once_though_it_is_kil
     wire["events"][0] |= {"type": told.type, "data": told.model_dump(mode="json")}
     send(publisher, told.type, wire)
     send(publisher, UsageRecorded.type, {"batch_id": "b", "count": 3, "events": "none"})
+    # What it had taken is given back to whoever starts after this time, or to somebody who has been
+    # there for long.
+    time.sleep(VISIBILITY_SECONDS)
     reader.process = reader.start()
     reader.until(lambda: bool(reader.rows("select 1 from manifest")), "the manifest comes")
     reader.until(lambda: len(reader.rows("select 1 from usage")) == 300, "all events come")

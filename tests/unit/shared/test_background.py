@@ -6,11 +6,18 @@ import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
+import structlog
 from structlog.testing import capture_logs
 
 from shared import background
 from shared.background import act_on_each, repeated, running_beside
 from shared.errors import DependencyUnavailable
+
+
+@pytest.fixture(autouse=True)
+def _log_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    # One that was used before keeps the processors of that time.
+    monkeypatch.setattr(background, "log", structlog.get_logger())
 
 
 async def test_a_work_that_misses_its_first_cancellation_ends_all_the_same(
