@@ -18,9 +18,10 @@ from tests.support.engines import (
     postgres_server,
     rabbitmq_server,
     valkey_server,
+    valkey_url,
 )
 
-__all__ = ["postgres_server", "rabbitmq_server", "valkey_server"]
+__all__ = ["postgres_server", "rabbitmq_server", "valkey_server", "valkey_url"]
 
 _TESTS = Path(__file__).parent
 

@@ -381,6 +381,13 @@ def valkey_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ValkeySe
         yield server
 
 
+@pytest.fixture
+def valkey_url(valkey_server: ValkeyServer) -> Iterator[str]:
+    """An empty database of that Valkey."""
+    with valkey_server.fresh_database() as url:
+        yield url
+
+
 @pytest.fixture(scope="session")
 def rabbitmq_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RabbitServer | None]:
     """The RabbitMQ of this test session, or None on a machine that has none."""
