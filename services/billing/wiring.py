@@ -203,6 +203,7 @@ class _Parts:
     counters: LimitCounters
     organisations: Organisations
     payments: Payments
+    tax: TaxRules
     clock: Clock
 
 
@@ -218,7 +219,8 @@ def build_actions(
 ) -> Actions:
     """The verbs over these ports; without `payments` nobody is reached over a network for them."""
     payments = payments or _payments_by_hand(settings)
-    parts = _Parts(unit_of_work, list_prices, counters, organisations, payments, clock)
+    tax = tax_rules_of(settings)
+    parts = _Parts(unit_of_work, list_prices, counters, organisations, payments, tax, clock)
     subscriptions = _subscription_actions(settings, parts)
     usage = _usage_actions(settings, parts, subscriptions.show_subscription)
     files = _archive(settings)
@@ -333,7 +335,7 @@ def _price_actions(parts: _Parts) -> PriceActions:
 
 def _subscription_actions(settings: Settings, parts: _Parts) -> SubscriptionActions:
     work, clock, organisations = parts.work, parts.clock, parts.organisations
-    rules, tax_rules = rules_of(settings), tax_rules_of(settings)
+    rules, tax_rules = rules_of(settings), parts.tax
     return SubscriptionActions(
         show_subscription=ShowSubscription(work),
         change_subscription=ChangeSubscription(
@@ -350,7 +352,7 @@ def _subscription_actions(settings: Settings, parts: _Parts) -> SubscriptionActi
 
 def _payment_actions(settings: Settings, parts: _Parts) -> PaymentActions:
     work, clock, organisations = parts.work, parts.clock, parts.organisations
-    payments, rules, tax_rules = parts.payments, rules_of(settings), tax_rules_of(settings)
+    payments, rules, tax_rules = parts.payments, rules_of(settings), parts.tax
     receive = ReceivePaymentNews(work, clock, rules)
     return PaymentActions(
         mark_paid=MarkPaid(work, clock, rules, tax_rules),
@@ -371,7 +373,7 @@ def _payment_actions(settings: Settings, parts: _Parts) -> PaymentActions:
 
 def _invoice_actions(settings: Settings, parts: _Parts) -> InvoiceActions:
     work, clock, organisations = parts.work, parts.clock, parts.organisations
-    terms = terms_of(settings)
+    terms = terms_of(settings, parts.tax)
     return InvoiceActions(
         make_invoices=MakeInvoices(work, clock, terms),
         preview_invoice=PreviewInvoice(work, clock, terms),
@@ -434,10 +436,10 @@ def renderer_of(settings: Settings) -> InvoiceRenderer:
     return DocumentRenderer([one.seller for one in settings.sellers], PdfFonts(files))
 
 
-def terms_of(settings: Settings) -> Terms:
+def terms_of(settings: Settings, tax: TaxRules) -> Terms:
     """How the operator makes out invoices."""
     due_after = timedelta(days=settings.invoice_due_days)
-    return Terms(settings.invoice_prefix, due_after, tax_rules_of(settings))
+    return Terms(settings.invoice_prefix, due_after, tax)
 
 
 def rules_of(settings: Settings) -> Rules:
