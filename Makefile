@@ -70,7 +70,7 @@ drill: $(VENV)/.running ## back the running sandbox up, restore it beside, prove
 	@$(BIN)/companion backup drill
 
 test: $(VENV)/.developing ## the tests, on real engines, in two processes
-	@$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not slow and not docker" --durations 20
+	@$(BIN)/python -m pytest -n 2 -m "not slow and not docker" --durations 20
 
 chaos: $(VENV)/.developing ## the slow tests: stalled engines, pools of chat under a flood
 	@$(BIN)/python -m pytest -m slow

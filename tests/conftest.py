@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 from shared.db.migrations import upgrade
 from shared.settings import service_database_url
@@ -29,13 +30,20 @@ _TESTS = Path(__file__).parent
 _FOREIGN = ("_API_KEY", "_BASE_URL", "DATABASE_URL", "CACHE_URL", "BROKER_URL", "PROVIDER_")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+class _ByRoom(LoadScopeScheduling):  # type: ignore[misc]  # it has no types
     """Tests that share servers run in one process, where tests run in several: those of the whole
     suite, of the gateway, and those of each folder of integration tests."""
-    for item in items:
-        rooms = item.path.relative_to(_TESTS).parts[:-1]
-        if rooms[0] != "unit":
-            item.add_marker(pytest.mark.xdist_group("-".join(rooms[:2])))
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.partition("::")[0]
+        rooms = Path(file).parts[1:-1]
+        return file if rooms[0] == "unit" else "-".join(rooms[:2])
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:
+    """In the order of their folders: those of the whole suite, which take long, come early."""
+    config.option.loadscopereorder = False
+    return _ByRoom(config, log)
 
 
 def pytest_collection_finish() -> None:

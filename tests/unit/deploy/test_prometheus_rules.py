@@ -94,7 +94,6 @@ def tested() -> Iterator[Mapping[Path, subprocess.Popen[str]]]:
 
 
 @needs_promtool
-@pytest.mark.xdist_group("promtool")
 @pytest.mark.parametrize("path", TESTS, ids=lambda path: path.stem)
 def test_alerts_fire_and_rest(path: Path, tested: Mapping[Path, subprocess.Popen[str]]) -> None:
     said, _ = tested[path].communicate(timeout=120)
