@@ -23,6 +23,8 @@ MOST = 1_000
 _WRITTEN_AFTER_SECONDS = (0.2, 1.0, 5.0)
 _PACE_SECONDS = 0.2
 _LONGEST_WAIT_SECONDS = 5.0
+# Whoever was left last has had all their looks by then.
+_DRAIN_SECONDS = 8.0
 
 
 class Named(Protocol):
@@ -73,17 +75,29 @@ class Withdrawals(ABC, Generic[H]):
         if self.work is None:
             self.work = asyncio.ensure_future(self._work_off())
 
+    async def drained(self, seconds: float = _DRAIN_SECONDS) -> None:
+        """Wait until nothing is left; what is then is the sweeper's."""
+        if self.work is None:
+            return
+        _, working = await asyncio.wait({self.work}, timeout=seconds)
+        for work in working:
+            work.cancel()
+            await asyncio.wait({work})
+            log.warning("holds_left_unwithdrawn", holds=len(self._left))
+
     @abstractmethod
     async def take_back(self, hold: H) -> bool:
         """One try; False when it isn't there. Raises Unavailable."""
 
     async def _work_off(self) -> None:
         wait = _PACE_SECONDS
-        while self._left:
-            await asyncio.sleep(wait)
-            is_there = await self._look()
-            wait = _PACE_SECONDS if is_there else min(wait * 2, _LONGEST_WAIT_SECONDS)
-        self.work = None
+        try:
+            while self._left:
+                await asyncio.sleep(wait)
+                is_there = await self._look()
+                wait = _PACE_SECONDS if is_there else min(wait * 2, _LONGEST_WAIT_SECONDS)
+        finally:
+            self.work = None
 
     async def _look(self) -> bool:
         """Take back those whose time has come; False when the storage is away."""
@@ -94,6 +108,9 @@ class Withdrawals(ABC, Generic[H]):
                 continue
             try:
                 was_there = await self.take_back(left.hold)
+            except asyncio.CancelledError:
+                self._left.append(left)
+                raise
             except Unavailable:
                 # To the end: one that alone can't be taken back must not keep the others.
                 self._left.append(left)

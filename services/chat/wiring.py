@@ -131,6 +131,7 @@ class Wired:
     live: Live
     turns: SqlTurns
     admission: Admission
+    withdraw: WithdrawHold
     revocations: Revocations
     ended_sessions: EndedSessions
 
@@ -164,6 +165,7 @@ async def wire_web(settings: Settings) -> AsyncIterator[Wired]:
             finally:
                 # While they end, their leases are kept and what ends them is heard.
                 await wired.running.drained(settings.drain_seconds)
+                await wired.withdraw.drained()
                 await wired.live.log.flush()
 
 
@@ -186,6 +188,7 @@ async def wire(settings: Settings) -> AsyncIterator[Wired]:
         live = Live(cache, listener)
         running = live.running
         turns = SqlTurns(database, Memory.for_tokens(settings.history_tokens))
+        withdraw = WithdrawHold(turns)
         revocations = ValkeyRevocations("chat", cache, listener)
         yield Wired(
             actions=build_actions(
@@ -194,6 +197,7 @@ async def wire(settings: Settings) -> AsyncIterator[Wired]:
                 turns,
                 live,
                 admission,
+                withdraw,
                 egress,
                 revocations,
                 _lines(settings, me),
@@ -208,6 +212,7 @@ async def wire(settings: Settings) -> AsyncIterator[Wired]:
             live=live,
             turns=turns,
             admission=admission,
+            withdraw=withdraw,
             revocations=revocations,
             ended_sessions=EndedSessions(cache, listener),
         )
@@ -235,6 +240,7 @@ def _parts(
     turns: SqlTurns,
     live: Live,
     admission: Admission,
+    withdraw: WithdrawHold,
     egress: Egress,
 ) -> _Parts:
     work, clock, catalogue = partial(SqlWork, database), SystemClock(), settings.catalogue
@@ -247,7 +253,7 @@ def _parts(
     opening = OpenTurn(
         turns=turns,
         admission=admission,
-        withdraw=WithdrawHold(turns),
+        withdraw=withdraw,
         price=quote,
         clock=clock,
         lease=timedelta(seconds=settings.hold_lease_seconds),
@@ -267,12 +273,13 @@ def build_actions(
     turns: SqlTurns,
     live: Live,
     admission: Admission,
+    withdraw: WithdrawHold,
     egress: Egress,
     revocations: Revocations,
     lines: VoiceLines | None,
 ) -> Actions:
     """Every verb with its parts."""
-    parts = _parts(settings, database, turns, live, admission, egress)
+    parts = _parts(settings, database, turns, live, admission, withdraw, egress)
     turn_actions = _turn_actions(settings, parts, lines)
     return Actions(
         **vars(_session_actions(parts)),

@@ -130,6 +130,7 @@ async def wire(settings: Settings) -> AsyncIterator[Wired]:
             )
         finally:
             await running.drained(settings.drain_seconds)
+            await actions.speak.withdraw.drained()
             await kept.drained(settings.drain_seconds)
 
 
@@ -248,7 +249,7 @@ def _speech_actions(
         drop_old_speech=DropOldSpeech(before.kept_speeches, clock, before.bounds.age),
         list_engines=ListEngines(offline, falls_back=settings.offline_fallback),
         renew_leases=RenewLeases(speeches, running, clock, lease),
-        settle_orphans=SettleOrphans(speeches, settle, clock),
+        settle_orphans=SettleOrphans(speeches, settle, clock, parts.admission),
         forget_keys=ForgetKeys(speeches, parts.work, clock),
     )
 

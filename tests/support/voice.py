@@ -257,7 +257,9 @@ class FakeAdmission:
     refuses: bool = False
     told: str | None = None
     given: list[FakeReservation] = field(default_factory=list)
+    places: dict[UUID, FakeReservation] = field(default_factory=dict)
     characters: list[int] = field(default_factory=list)
+    told_the_untold: int = 0
     further: int = 0  # how many of them were no request of their own
 
     async def admit(
@@ -272,6 +274,7 @@ class FakeAdmission:
             "elevenlabs.requests_per_minute", 5, 1, timedelta(minutes=1), now + timedelta(minutes=1)
         )
         self.given.append(FakeReservation([window]))
+        self.places[reservation] = self.given[-1]
         return self.given[-1]
 
     async def admit_more(
@@ -279,6 +282,12 @@ class FakeAdmission:
     ) -> FakeReservation:
         self.further += 1
         return await self.admit(user_id, tier, characters, now=now, reservation=reservation)
+
+    def place_of(self, hold: Hold) -> FakeReservation:
+        return self.places.get(hold.id) or FakeReservation([])
+
+    async def tell_the_untold(self) -> None:
+        self.told_the_untold += 1
 
     async def states(self, user_id: UserId, tier: Tier, *, now: datetime) -> Sequence[LimitState]:
         return [state for given in self.given for state in given.limits]

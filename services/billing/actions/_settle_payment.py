@@ -36,8 +36,8 @@ async def settle_order(
     by: UserId,
     received_microusd: int | None = None,
     provider: str | None = None,
-) -> Step:
-    """The change that was paid for takes effect; nothing happens for one that did already.
+) -> Step | None:
+    """The change that was paid for takes effect; None for one that was settled before.
 
     `received_microusd`: what has come, as far as somebody knows, in place of what was asked for.
     `provider`: to whom, where it is not who was asked to collect. Raises PaymentNotFound.
@@ -48,7 +48,7 @@ async def settle_order(
     present, _prices = await take_up(work, _holder(seen), now, rules)
     order = await work.payments.hold(order_id)
     if order is None or order.state not in PAYABLE:
-        return Step(present)
+        return None
     step = _fulfilled(order, present, now)
     state = PaymentState.PAID if step is not None else PaymentState.UNUSED
     await work.payments.save(_received(order.settled(state, now), received_microusd, provider))

@@ -255,6 +255,10 @@ class ChangeSubscription:
             known = await work.payments.payer(order.holder)
             if known is not None and known.subscription == payer.subscription:
                 await work.payments.keep_payer(replace(known, told=told))
+            if step is None:
+                # The payment provider's news of it was here first.
+                holder = Holder(order.holder, order.is_organisation)
+                step = Step((await take_up(work, holder, now, self.rules))[0])
             return Outcome(step.subscription, now, step.charges)
 
     async def _check_out(self, plan: _Plan, order: Payment, payer: Payer | None) -> Outcome:

@@ -49,6 +49,8 @@ class MarkPaid:
                     received_microusd=received,
                     provider=BY_HAND,
                 )
+                if step is None:
+                    raise PaymentNotFound(payment_id)
                 return step.subscription
             settled = await settle_renewal(
                 work,

@@ -119,7 +119,8 @@ async def _order_paid(work: UnitOfWork, news: News, now: datetime, rules: Rules)
                 _tell_paid_twice(news, order, order.id)
             return
         await work.payments.note_spare(known)
-        if any(charge.kind is ChargeKind.PRORATION_CREDIT for charge in step.charges):
+        charges = step.charges if step is not None else ()
+        if any(charge.kind is ChargeKind.PRORATION_CREDIT for charge in charges):
             # What is left of the one known before was given back: who paid for it paid for both.
             before = await work.payments.set_aside(order.holder, news.provider, but=order.id)
             _tell_paid_twice(news, order, before)

@@ -8,7 +8,7 @@ from datetime import timedelta
 import structlog
 
 from services.voice.actions.settle_speech import SettleSpeech
-from services.voice.domain.ports import Speeches
+from services.voice.domain.ports import Admission, Speeches
 from services.voice.domain.speech import Hold, settlement_of_lost
 from shared.clock import Clock
 from shared.errors import Unavailable
@@ -32,19 +32,31 @@ class SettleOrphans:
     speeches: Speeches
     settle: SettleSpeech
     clock: Clock
+    admission: Admission
     patience: timedelta = timedelta(seconds=18)
 
     async def __call__(self, most: int = 100) -> int:
         now = self.clock.now()
         orphans = await self.speeches.orphans(now, doubted_by=now - self.patience, most=most)
-        return sum([await self._close(hold) for hold in orphans])
+        closed = sum([await self._close(hold) for hold in orphans])
+        await self.admission.tell_the_untold()
+        return closed
 
     async def _close(self, hold: Hold) -> bool:
         try:
-            return await self.settle.once(hold, settlement_of_lost(hold))
+            return await self._settle(hold)
         except Unavailable:
             raise  # the next look offers it again
         except Exception:
             # One that can't be closed must not keep the others open.
             log.exception("orphan_not_settled", speech_id=str(hold.id))
             return False
+
+    async def _settle(self, hold: Hold) -> bool:
+        settlement = settlement_of_lost(hold)
+        if not await self.settle.once(hold, settlement):
+            return False
+        if settlement.used is not None:
+            # Nobody else will: a replica that lives after all settles what is there no more.
+            await self.admission.place_of(hold).settle(settlement.used.characters)
+        return True

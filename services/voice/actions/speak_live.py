@@ -338,12 +338,9 @@ class LiveSpeech:
     async def _admit(self, characters: int) -> Reservation:
         admission = self._studio.admission
         admit = admission.admit_more if self._reservations else admission.admit
-        # The first reservation has the speech's id, so that the two can be told to belong together.
-        reservation = uuid7() if self._reservations else self.hold.id
         now = self._studio.clock.now()
-        return await admit(
-            self.hold.user_id, self._tier, characters, now=now, reservation=reservation
-        )
+        # None is called as the speech: the sweeper would settle that text alone as all of them.
+        return await admit(self.hold.user_id, self._tier, characters, now=now, reservation=uuid7())
 
     async def _refund(self) -> None:
         reservations, self._reservations = self._reservations, []

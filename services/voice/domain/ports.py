@@ -321,6 +321,14 @@ class Admission(Protocol):
         """Further characters of a speech that was let in: no further request. Raises the same."""
         ...
 
+    def place_of(self, hold: Hold) -> Reservation:
+        """The place of a speech whose replica may be gone. The texts of a live one have others."""
+        ...
+
+    async def tell_the_untold(self) -> None:
+        """What the counters could not be told while they were away."""
+        ...
+
     async def states(self, user_id: UserId, tier: Tier, *, now: datetime) -> Sequence[LimitState]:
         """Every window of the user, without using any. Raises Unavailable."""
         ...

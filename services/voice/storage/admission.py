@@ -9,9 +9,11 @@ from functools import partial
 from uuid import UUID
 
 from services.voice.domain.script import VENDOR, speech_allowance
+from services.voice.domain.speech import Hold
 from shared.ids import UserId
 from shared.limit_state import LimitState
 from shared.limits.admission import (
+    Admission,
     Admissions,
     Window,
     WindowState,
@@ -19,7 +21,7 @@ from shared.limits.admission import (
     month_window,
 )
 from shared.limits.tier_admission import ValkeyReservation, admit_by_tier, limit_states
-from shared.tiers import Tier
+from shared.tiers import Tier, tier_named
 
 
 class VoiceReservation:
@@ -97,6 +99,16 @@ class ValkeyAdmission:
             spent=partial(self._charged_since, user_id, month_of(now)),
         )
         return VoiceReservation(place, tier, now)
+
+    def place_of(self, hold: Hold) -> VoiceReservation:
+        """Where it has its place. One that is not there is neither given back nor settled."""
+        admission = Admission(str(hold.id), ())
+        place = ValkeyReservation(self._admissions, str(hold.user_id), admission)
+        return VoiceReservation(place, tier_named(hold.tier), hold.created_at)
+
+    async def tell_the_untold(self) -> None:
+        """What the counters could not be told while they were away."""
+        await self._admissions.renew({})
 
     async def states(self, user_id: UserId, tier: Tier, *, now: datetime) -> Sequence[LimitState]:
         windows = _request_windows(tier, now) + _character_windows(tier, 0, now)

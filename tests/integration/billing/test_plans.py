@@ -30,7 +30,7 @@ from services.billing.domain.errors import (
 )
 from services.billing.domain.payment import PaymentId
 from services.billing.domain.ports import NewUnitOfWork
-from services.billing.domain.subscription import Holder, State
+from services.billing.domain.subscription import Holder, State, Subscription
 from services.billing.providers.list_prices import PublicPrices
 from services.billing.settings import Settings
 from services.billing.wiring import build_actions, rules_of
@@ -85,6 +85,22 @@ async def test_what_the_billing_team_marks_as_paid_takes_effect_once(
     for nothing in (payment, PaymentId(uuid4())):
         with pytest.raises(PaymentNotFound):
             await actions.mark_paid(nothing, by=STAFF)
+    assert await amounts(database, ada) == [("period_fee", 9_000_000)]
+
+
+async def test_of_two_who_mark_it_at_once_one_is_told_that_it_is_booked(
+    actions: Actions, database: Database, ada: UserId
+) -> None:
+    payment = await order(actions, ada, "pro")
+    sums = range(10_000_000, 14_000_000, 1_000_000)
+    told = await asyncio.gather(
+        *(actions.mark_paid(payment, by=STAFF, received_microusd=sum_) for sum_ in sums),
+        return_exceptions=True,
+    )
+    [booked] = [s for s, each in zip(sums, told, strict=True) if isinstance(each, Subscription)]
+    assert [type(each) for each in told].count(PaymentNotFound) == 3
+    [kept] = await database.fetch("select amount_microusd from payment where id = $1", payment)
+    assert kept["amount_microusd"] == booked
     assert await amounts(database, ada) == [("period_fee", 9_000_000)]
 
 

@@ -6,7 +6,7 @@ import asyncio
 import json
 import time
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
@@ -17,7 +17,11 @@ import pytest_asyncio
 from structlog.testing import capture_logs
 
 from services.billing.actions import Actions
+from services.billing.actions.change_subscription import Wanted
 from services.billing.domain.errors import PaymentsUnavailable
+from services.billing.domain.payment import Payer, Payment
+from services.billing.domain.ports import Payments
+from services.billing.domain.subscription import Holder
 from services.billing.settings import Settings
 from services.billing.storage.unit_of_work import SqlWork
 from services.billing.wiring import build_actions, open_payments
@@ -222,6 +226,33 @@ async def test_a_change_that_stripe_took_and_we_forgot_is_settled_by_its_event(
     assert (await shop.state())["seats"] == 5
     # Asking again finds nothing left to do.
     assert (await shop.choose("enterprise", 5)).status_code == 200
+    assert len(await shop.charges()) == 3
+
+
+@dataclass
+class SlowAnswers:
+    """Stripe, whose events come before its answers."""
+
+    payments: Payments
+    shop: Shop
+
+    async def collect_change(self, order: Payment, payer: Payer) -> None:
+        await self.payments.collect_change(order, payer)
+        updated = json.dumps(self.shop.stripe.events[-1]).encode()
+        assert (await self.shop.deliver(updated)).status_code == 200
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.payments, name)
+
+
+async def test_a_change_whose_event_comes_before_its_answer_is_told_as_it_is(shop: Shop) -> None:
+    await shop.buy("enterprise", 2)
+    shop.clock.move(datetime.now(UTC) - shop.clock.now())
+    change = shop.actions.change_subscription
+    change = replace(change, payments=SlowAnswers(change.payments, shop))
+    ada = UserId(shop.ada)
+    outcome = await change(Holder(ada), Wanted("enterprise", 5), by=ada)
+    assert (outcome.subscription.seats, outcome.charges) == (5, ())
     assert len(await shop.charges()) == 3
 
 

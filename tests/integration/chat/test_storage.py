@@ -42,6 +42,7 @@ from services.chat.storage.extras import Extras
 from services.chat.storage.tables import metadata
 from services.chat.storage.turns import _SPENT, SqlTurns
 from services.chat.storage.unit_of_work import SqlWork
+from services.chat.wiring import wire_web
 from shared import withdrawals
 from shared.clock import SystemClock
 from shared.db.database import Database, open_database
@@ -51,6 +52,7 @@ from shared.identity import OnBehalfOf
 from shared.ids import EventId, UserId, uuid7
 from shared.settings import service_database_url
 from shared.tiers import TIERS
+from tests.integration.chat.conftest import ChatSuite
 from tests.support.chat import MemoryAdmission, a_session, seven
 
 
@@ -521,6 +523,14 @@ async def test_an_error_of_the_database_tells_nothing_of_what_was_said(database:
         )
     assert "secret" not in str(failed.value)
     assert failed.value.constraint_name == "ck_chat_message_status"
+
+
+async def test_a_replica_that_leaves_takes_back_what_it_left_before(chat: ChatSuite) -> None:
+    hold = await a_call(chat.database)
+    async with wire_web(chat.settings) as wired:
+        assert wired.actions.take_turn.open.withdraw is wired.withdraw
+        wired.withdraw(hold, DependencyUnavailable("database"))
+    assert (await generation(chat.database, hold))["outcome"] == "refused"
 
 
 async def test_whoever_goes_while_a_hold_waits_leaves_none(

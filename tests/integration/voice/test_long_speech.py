@@ -16,8 +16,12 @@ from services.voice.actions.settle_orphans import SettleOrphans
 from services.voice.actions.settle_speech import SettleSpeech
 from services.voice.domain import recital
 from services.voice.domain.script import LONGEST_SPEECH
+from services.voice.storage.admission import ValkeyAdmission
 from services.voice.storage.speeches import SqlSpeeches
 from shared.clock import SystemClock
+from shared.ids import UserId
+from shared.limits.admission import Admissions, open_cache
+from shared.tiers import tier_named
 from tests.support.players import seconds_of
 from tests.support.simulator.audio import SECONDS_PER_CHARACTER
 from tests.support.voice_service import Person, Voice, problem
@@ -169,8 +173,20 @@ async def test_a_replica_that_is_lost_is_charged_for_what_it_had_asked(voice: Vo
         datetime.now(UTC) - timedelta(minutes=1),
     )
     speeches = SqlSpeeches(voice.database)
-    sweeper = SettleOrphans(speeches, SettleSpeech(speeches), SystemClock(), patience=timedelta(0))
-    assert [await sweeper() for _look in range(2)] == [0, 1]
+    async with open_cache(voice.surroundings.cache_url) as cache:
+        admission = ValkeyAdmission(Admissions(cache), speeches.charged_since)
+        sweeper = SettleOrphans(
+            speeches, SettleSpeech(speeches), SystemClock(), admission, patience=timedelta(0)
+        )
+        assert [await sweeper() for _look in range(2)] == [0, 1]
+        # What it was never asked for comes back to the month.
+        [*_, month] = await admission.states(
+            UserId(ada.id), tier_named("pro"), now=datetime.now(UTC)
+        )
+        assert (month.name, month.used) == (
+            "elevenlabs.characters_per_month",
+            row["asked_characters"],
+        )
     said.cancel()
     (usage,) = await voice.usage(ada)
     assert (usage["outcome"], usage["characters"]) == ("replica_lost", row["asked_characters"])

@@ -21,6 +21,7 @@ from deploy.companion.ports import free_port
 from services.voice.storage import speeches
 from services.voice.tasks import listen
 from services.voice.wiring import Wired, renewal_pause, wire
+from shared.errors import DependencyUnavailable
 from shared.events import Fact
 from shared.events.key import KeyRevoked
 from shared.ids import UserId
@@ -29,6 +30,7 @@ from shared.messaging import batch as batches
 from shared.messaging.consumer import Consumer
 from shared.news.revocations import ValkeyRevocations, open_listener
 from shared.revocation import Revocation
+from tests.support.voice import a_hold
 from tests.support.voice_service import Person, Surroundings, Voice, running_voice
 
 RACHEL = "21m00Tcm4TlvDq8ikWAM"
@@ -60,6 +62,17 @@ async def test_the_worker_has_a_queue_per_tier_and_the_sweeper() -> None:
 async def test_a_process_withdraws_what_was_left_by_one_task(surroundings: Surroundings) -> None:
     async with worker(surroundings) as (wired, _):
         assert wired.actions.speak.withdraw is wired.actions.speak_live.withdraw
+
+
+async def test_a_process_that_leaves_takes_back_what_it_left_before(
+    voice: Voice, surroundings: Surroundings
+) -> None:
+    hold = a_hold(created_at=datetime.now(UTC))
+    async with worker(surroundings) as (wired, _):
+        assert await speeches.SqlSpeeches(wired.database).hold(hold)
+        wired.actions.speak.withdraw(hold, DependencyUnavailable("database"))
+    [row] = await voice.database.fetch("select outcome from speech where id = $1", hold.id)
+    assert row["outcome"] == "refused"
 
 
 async def test_leases_are_renewed_before_the_sweeper_loses_patience(

@@ -76,6 +76,7 @@ async def test_what_goes_wrong_once_makes_nobody_deaf(monkeypatch: pytest.Monkey
         ended_sessions=Channel(1, 2),
         admission=SimpleNamespace(tier_changed=lambda user: actions.act("tier", user)),
         running=SimpleNamespace(progress=dict, reservations=list, drained=nothing),
+        withdraw=SimpleNamespace(drained=nothing),
         live=SimpleNamespace(
             sign_ins=set,
             tiers=Channel((1, "free"), (2, "pro")),

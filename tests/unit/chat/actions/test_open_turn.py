@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from uuid import UUID
 
 import pytest
+from structlog.testing import capture_logs
 
 from services.chat.actions.open_turn import Opening, OpenTurn
 from services.chat.actions.withdraw_hold import WithdrawHold
@@ -63,9 +64,7 @@ class LostTurns(MemoryTurns):
 async def withdrawn(open_turn: OpenTurn) -> None:
     """Once it has seen to what it left."""
     await asyncio.sleep(0.005)
-    assert open_turn.withdraw.work is not None
-    async with asyncio.timeout(2):
-        await open_turn.withdraw.work
+    await open_turn.withdraw.drained(2)
 
 
 def is_refused(desk: Desk) -> bool:
@@ -162,6 +161,35 @@ async def test_while_it_is_away_it_is_asked_by_one_and_not_by_each_who_was_let_d
     await withdrawn(open_turn)
     assert {s.outcome for s in desk.turns.settled.values()} == {Outcome.REFUSED}
     assert len(desk.turns.settled) == 50
+
+
+async def test_a_replica_that_leaves_takes_back_what_it_left_before(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(withdrawals, "_PACE_SECONDS", 0.05)
+    desk = Desk(LostTurns(), ScriptedProvider())
+    open_turn = desk.open
+    with pytest.raises(DependencyUnavailable):
+        await open_turn(OPENING)
+    assert desk.turns.settled == {}
+    await open_turn.withdraw.drained(2)
+    assert is_refused(desk)
+    await open_turn.withdraw.drained(2)  # nothing is left to wait for
+
+
+async def test_nor_does_it_wait_for_ever_for_a_database_that_is_away() -> None:
+    desk = Desk(LostTurns(), ScriptedProvider())
+    desk.turns.failing = 1_000
+    open_turn = desk.open
+    for number in range(2):
+        with pytest.raises(DependencyUnavailable):
+            await open_turn(replace(OPENING, idempotency_key=str(number)))
+    with capture_logs() as logs:
+        await open_turn.withdraw.drained(0.02)
+    assert logs == [
+        {"event": "holds_left_unwithdrawn", "holds": 2, "log_level": "warning"},
+    ]
+    assert open_turn.withdraw.work is None
 
 
 async def test_no_more_wait_for_that_than_are_soon_done() -> None:

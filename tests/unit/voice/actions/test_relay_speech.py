@@ -33,7 +33,9 @@ async def begun(studio: Studio) -> RunningSpeech:
 
 
 def a_sweeper(studio: Studio) -> SettleOrphans:
-    return SettleOrphans(studio.speeches, SettleSpeech(studio.speeches), studio.clock)
+    return SettleOrphans(
+        studio.speeches, SettleSpeech(studio.speeches), studio.clock, studio.admission
+    )
 
 
 def outcomes(studio: Studio) -> list[Outcome | None]:
@@ -217,6 +219,9 @@ async def test_a_renewed_lease_keeps_the_sweeper_away() -> None:
     assert settlement is not None
     assert (settlement.outcome, settlement.used) == (Outcome.REPLICA_LOST, Used(12, "counted"))
     assert studio.speeches.outbox[0].id == speech.hold.usage_event_id
+    # The month's characters hear of it too, and after each look of what they could not be told.
+    assert [place.settled for place in studio.admission.given] == [[12]]
+    assert studio.admission.told_the_untold == 4
 
 
 async def test_after_the_database_was_away_those_that_live_are_left_alone() -> None:

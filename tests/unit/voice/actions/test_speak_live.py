@@ -99,6 +99,7 @@ async def test_each_place_in_the_month_is_settled_by_what_its_text_costs() -> No
     studio.speeches.outages = 1
     await concluded(studio, speech, Outcome.DONE)
     assert [given.settled for given in studio.admission.given] == [[4], [6]]
+    assert speech.hold.id not in studio.admission.places, "a sweeper would settle one as all"
     assert [given.refunds for given in studio.admission.given] == [0, 0]
 
 

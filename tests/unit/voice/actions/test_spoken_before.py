@@ -295,7 +295,9 @@ async def test_a_replica_that_dies_while_it_says_it_again_costs_nothing() -> Non
     studio = a_studio()
     await said(studio)
     await studio.speak(a_wish(by=ADA))
-    sweeper = SettleOrphans(studio.speeches, SettleSpeech(studio.speeches), studio.clock)
+    sweeper = SettleOrphans(
+        studio.speeches, SettleSpeech(studio.speeches), studio.clock, studio.admission
+    )
     for _look in range(2):
         studio.clock.at += timedelta(minutes=1)
         await sweeper()
