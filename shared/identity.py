@@ -23,6 +23,7 @@ from joserfc.jwk import ECKey
 from shared import compact_jws
 from shared.errors import Unauthenticated
 from shared.ids import UserId, uuid7
+from shared.revocation import KeyInUse
 from shared.settings import file_of
 from shared.tokens import CLOCK_SKEW_SECONDS
 from shared.watched_file import UnusableFile, WatchedFile
@@ -61,6 +62,7 @@ class OnBehalfOf:
     served_by: UUID | None = None  # the organisation whose keys they may use, by their token
     # Whose key may be the one all the same: keyvault also goes by news of a seat that are newer.
     organisation_id: UUID | None = None
+    key: KeyInUse = field(default_factory=KeyInUse, compare=False, repr=False)
 
 
 def key_id(service: str, key: ECKey) -> str:

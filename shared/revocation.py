@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Protocol
@@ -9,8 +10,34 @@ from uuid import UUID
 
 from shared.ids import UserId
 
+KEY_HEADER = "x-companion-key"
+"""In which keyvault tells whoever called a vendor what key that was; see `UsedKey.told`."""
+
 # When it was withdrawn is keyvault's time, when a call began that of its replica.
 _CLOCKS_APART = timedelta(seconds=5)
+
+
+@dataclass(frozen=True, slots=True)
+class UsedKey:
+    """The key that a call ran on, as keyvault tells it: of a user or an organisation."""
+
+    owner_id: UUID
+    provider: str
+    version: int
+
+    @property
+    def told(self) -> str:
+        """As keyvault says it beside the vendor's answer: `owner version`."""
+        return f"{self.owner_id} {self.version}"
+
+    @classmethod
+    def from_told(cls, provider: str, told: str) -> UsedKey | None:
+        """None for what says nothing, as the keyless call to an operator's own server."""
+        owner_id, _, version = told.partition(" ")
+        try:
+            return cls(UUID(owner_id), provider, int(version))
+        except ValueError:
+            return None
 
 
 class KeyUser(Protocol):
@@ -26,19 +53,77 @@ class KeyUser(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Revocation:
-    """A key at one vendor was withdrawn: a user's, or an organisation's, whose id then stands for
-    a user's."""
+    """A key at one vendor was withdrawn, up to and including a version: a user's, or an
+    organisation's, whose id then stands for a user's. Without a version every key that the user
+    has or may use: they are gone."""
 
     user_id: UserId
     provider: str
     at: datetime
+    version: int | None = None
 
-    def ends(self, running: KeyUser, *, served_by: UUID | None = None) -> bool:
-        """Whether it runs on that key, or may: which of the two served them, a user's own or their
-        organisation's, is known to keyvault alone. What began later runs on the key's successor;
-        what began so shortly after that clocks may have it the other way round is ended, too."""
+    def concerns(self, running: KeyUser, *, served_by: UUID | None) -> bool:
+        """Whether it may run on that key; `served_by`: the organisation whose key may be it."""
         return (
             self.user_id in (running.user_id, served_by)
             and running.provider == self.provider
             and running.created_at <= self.at + _CLOCKS_APART
         )
+
+    def is_of(self, used: UsedKey) -> bool:
+        """Whether that key is gone."""
+        return (
+            used.owner_id == self.user_id
+            and used.provider == self.provider
+            and (self.version is None or used.version <= self.version)
+        )
+
+
+class KeyInUse:
+    """Which keys the calls of one request ran on. Keyvault tells it with each vendor's answer, so
+    that until then nobody here knows."""
+
+    __slots__ = ("_doubts", "_used")
+
+    def __init__(self) -> None:
+        self._used: tuple[UsedKey, ...] = ()
+        self._doubts: tuple[tuple[Revocation, Callable[[], object]], ...] = ()
+
+    def answered(self, provider: str, told: str) -> None:
+        """A vendor's answer is here, and what keyvault told of the key it was made with. Ends what
+        a revocation was in doubt about."""
+        used = UsedKey.from_told(provider, told)
+        if used is not None:
+            self._used = (*self._used, used)
+        if self._doubts:
+            self._resolve(provider, used)
+
+    def _resolve(self, provider: str, used: UsedKey | None) -> None:
+        doubts = self._doubts
+        self._doubts = tuple(doubt for doubt in doubts if doubt[0].provider != provider)
+        for revocation, end in doubts:
+            if revocation.provider == provider and (used is None or revocation.is_of(used)):
+                end()
+
+    def withdrawn(
+        self, revocation: Revocation, running: KeyUser, end: Callable[[], object]
+    ) -> bool:
+        """End what runs on a key that is gone; answers whether it does so now.
+
+        What began before that and was not answered yet ends too: it may hang at the vendor, on that
+        key. What seems to have begun later is either on the key's successor or by a clock that is
+        ahead: it is ended as soon as an answer tells that it is on the key that is gone.
+        """
+        used = [one for one in self._used if one.provider == revocation.provider]
+        if revocation.version is None:
+            ends = True
+        elif used:
+            ends = any(map(revocation.is_of, used))
+        elif running.created_at > revocation.at:
+            ends = False
+            self._doubts = (*self._doubts, (revocation, end))
+        else:
+            ends = True
+        if ends:
+            end()
+        return ends

@@ -12,6 +12,7 @@ from collections.abc import AsyncIterable, AsyncIterator, Callable, Coroutine, M
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from types import TracebackType
 from typing import Any, NoReturn, Protocol
 from urllib.parse import quote, urlsplit
@@ -32,6 +33,7 @@ from shared.errors import (
     Unavailable,
 )
 from shared.identity import USER_HEADER, OnBehalfOf, ServiceIdentity
+from shared.revocation import KEY_HEADER
 from shared.vendors.failures import NoUsableKey
 
 __all__ = [
@@ -157,13 +159,17 @@ class _Call:
     """A call through the lean pool, from its sending to its end. A class, since every turn makes
     one."""
 
-    __slots__ = ("_answer", "_counted", "_send")
+    __slots__ = ("_answer", "_counted", "_send", "_told")
 
     def __init__(
-        self, counted: CountedCall, send: Callable[[str], Coroutine[Any, Any, Answer]]
+        self,
+        counted: CountedCall,
+        send: Callable[[str], Coroutine[Any, Any, Answer]],
+        told: Callable[[str], None],
     ) -> None:
         self._counted = counted
         self._send = send
+        self._told = told
         self._answer: Answer | None = None
 
     async def __aenter__(self) -> VendorAnswer:
@@ -173,6 +179,7 @@ class _Call:
             if answer.headers.get(DETAIL_HEADER) != _FROM_VENDOR:
                 await _refuse(answer.status, answer.headers, VendorAnswer(answer))
             counted.has_head(answer.status)
+            self._told(answer.headers.get(KEY_HEADER, ""))
             if answer.headers.get("content-encoding", "identity") != "identity":
                 raise VendorConnectionLost("an encoding that was not asked for", sent=True)
         except BaseException as error:
@@ -245,6 +252,7 @@ class Egress:
                 if response.headers.get(DETAIL_HEADER) != _FROM_VENDOR:
                     await _refuse(response.status, response.headers, response)
                 counted.has_head(response.status)
+                by.key.answered(provider, response.headers.get(KEY_HEADER, ""))
                 yield response
             finally:
                 # Closing a response that was not read to its end also tells the vendor to stop.
@@ -271,7 +279,8 @@ class Egress:
             target = _as_sent(f"{self._base_path}/{provider}{path}")
             return await self._asked(method, target, sent, body or b"", first_byte_within)
 
-        return _Call(CountedCall(self._me.name, provider), send)
+        counted = CountedCall(self._me.name, provider)
+        return _Call(counted, send, partial(by.key.answered, provider))
 
     @asynccontextmanager
     async def socket(
@@ -310,6 +319,7 @@ class Egress:
                 counted.has_head(refused.status)
                 raise
             counted.has_head(_SWITCHED)
+            by.key.answered(provider, _key_of(connection))
             try:
                 yield connection
             finally:
@@ -393,6 +403,10 @@ async def _opened(opening: _Opening) -> ClientConnection:
         raise DependencyUnavailable("egress") from error
     except (InvalidHandshake, OSError, EOFError) as error:
         raise VendorConnectionLost(type(error).__name__, sent=False) from error
+
+
+def _key_of(connection: ClientConnection) -> str:
+    return "" if connection.response is None else connection.response.headers.get(KEY_HEADER, "")
 
 
 def headers_of(response: Response) -> Mapping[str, str]:

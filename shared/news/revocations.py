@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
 from datetime import datetime
+from types import NoneType
 from typing import Any
 from uuid import UUID
 
@@ -79,6 +80,7 @@ def _to_wire(revocation: Revocation) -> bytes:
             "user_id": str(revocation.user_id),
             "provider": revocation.provider,
             "at": revocation.at.isoformat(),
+            "version": revocation.version,
         }
     )
 
@@ -87,7 +89,8 @@ def _from_wire(data: Any) -> Revocation | None:
     """None for what can't be read: anybody who reaches this Valkey may write to the channel."""
     with suppress(ValueError, KeyError, TypeError):
         wire = orjson.loads(data)
-        at = datetime.fromisoformat(wire["at"])
-        if at.tzinfo is not None:
-            return Revocation(UserId(UUID(str(wire["user_id"]))), str(wire["provider"]), at)
+        at, version = datetime.fromisoformat(wire["at"]), wire.get("version")
+        if at.tzinfo is not None and type(version) in (int, NoneType):
+            user_id, provider = UserId(UUID(str(wire["user_id"]))), str(wire["provider"])
+            return Revocation(user_id, provider, at, version)
     return None

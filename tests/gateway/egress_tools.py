@@ -32,6 +32,8 @@ BASE_PATHS = {
     "compatible": "/own/v1",
 }
 
+KEY_TOLD = "00000000-0000-0000-0000-000000000001 3"
+
 Decision = Callable[[web.BaseRequest], Awaitable[web.Response]]
 
 
@@ -39,7 +41,8 @@ async def grant(request: web.BaseRequest) -> web.Response:
     """What keyvault answers when both proofs hold: the key in the vendor's own header."""
     vendor = request.raw_path.removeprefix("/internal/egress/").partition("/")[0]
     name, value = KEY_HEADERS[vendor]
-    return web.Response(headers={name: value, "x-keyvault-secret": "not for vendors"})
+    told = {"x-companion-key": KEY_TOLD, "x-keyvault-secret": "not for vendors"}
+    return web.Response(headers={name: value, **told})
 
 
 @dataclass(slots=True)

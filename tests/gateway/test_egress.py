@@ -15,7 +15,15 @@ from aiohttp import web
 from deploy.envoy.egress import VENDOR_CALLS
 from shared.clients.egress import may_have_been_sent
 from tests.gateway.conftest import room
-from tests.gateway.egress_tools import BASE_PATHS, KEY_HEADERS, PROOFS, Egress, an_egress, grant
+from tests.gateway.egress_tools import (
+    BASE_PATHS,
+    KEY_HEADERS,
+    KEY_TOLD,
+    PROOFS,
+    Egress,
+    an_egress,
+    grant,
+)
 from tests.gateway.servers import free_endpoint
 from tests.gateway.wire import UPGRADE, open_upgrade, read_chunk, read_head, send_bytes
 
@@ -118,6 +126,8 @@ async def test_a_listed_call_goes_out_with_the_users_key(
     assert not [value for _, value in headers if "forged" in value]
     assert dict(headers)["host"] == str(egress.vendors[vendor].endpoint)
     assert answer.headers["x-egress-detail"] == "via_upstream"
+    assert answer.headers["x-companion-key"] == KEY_TOLD
+    assert "x-companion-key" not in dict(headers)
 
 
 async def test_keyvault_sees_the_path_and_both_proofs_and_no_more(egress: Egress) -> None:
@@ -360,6 +370,7 @@ async def test_a_vendors_answer_passes_unchanged(egress: Egress, status: int) ->
                 "set-cookie": "tracking=1",
                 "x-api-key": "an echo of the key",
                 "x-egress-detail": "forged",
+                "x-companion-key": "forged",
             },
         )
 
@@ -377,6 +388,7 @@ async def test_a_vendors_answer_passes_unchanged(egress: Egress, status: int) ->
         "server": "vendor",
         "request-id": "req_1",
         "x-egress-detail": "via_upstream",
+        "x-companion-key": KEY_TOLD,
     }
     assert kept.items() <= dict(answer.headers).items()
     assert {"set-cookie", "x-api-key"}.isdisjoint(answer.headers)
@@ -546,7 +558,7 @@ async def test_a_socket_is_opened_with_the_users_key(egress: Egress) -> None:
         headers = dict(seen["headers"])
         assert (seen["server"], seen["path"]) == ("elevenlabs", f"/e{path}")
         assert headers["xi-api-key"] == "key-of-ada"
-        assert not set(PROOFS) & set(headers)
+        assert not (set(PROOFS) | {"x-companion-key"}) & set(headers)
         assert socket.protocol == "audio"
         await socket.send_str("hello")
         assert await socket.receive_str() == "elevenlabs: hello"

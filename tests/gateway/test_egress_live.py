@@ -24,12 +24,14 @@ from shared.errors import DependencyUnavailable
 from shared.identity import OnBehalfOf, ServiceIdentity
 from shared.ids import UserId
 from shared.model_catalogue import ModelCatalogue
+from shared.revocation import KeyInUse, Revocation
 from shared.tiers import tier_named
 from shared.vendors.failures import VendorFailed, VendorQuotaExhausted
 from tests.gateway.egress_tools import BASE_PATHS, Egress, an_egress
 from tests.gateway.servers import free_endpoint
 from tests.support.simulator.process import RunningSimulator, running_simulator
 from tests.support.tokens import identity_of, write_identities
+from tests.support.voice import NOON, a_hold
 
 RACHEL = "21m00Tcm4TlvDq8ikWAM"
 ADA = OnBehalfOf(UserId(UUID(int=1)), "request-of-ada", "token-of-ada", uuid4())
@@ -87,6 +89,17 @@ async def test_both_kinds_of_sockets_speak(live: ElevenLabsLive, proxy: Egress, 
     assert len(b"".join(piece.audio for piece in pieces)) == len(spoken) * 640 * 2
     asked = proxy.keyvault.asked[-1]
     assert asked["x-companion-user"] == "token-of-ada"
+
+
+@pytest.mark.parametrize("model", ["eleven_flash_v2_5", "eleven_v3"])
+@pytest.mark.parametrize(("version", "ends"), [(2, False), (3, True)])
+async def test_a_socket_too_tells_which_key_it_runs_on(
+    live: ElevenLabsLive, model: str, version: int, ends: bool
+) -> None:
+    by = replace(ADA, key=KeyInUse())
+    async with live.live(a_manner(model=model), by=by):
+        gone = Revocation(by.user_id, "elevenlabs", NOON, version)
+        assert by.key.withdrawn(gone, a_hold(user_id=by.user_id), lambda: None) is ends
 
 
 @pytest.mark.parametrize("model", ["eleven_flash_v2_5", "eleven_v3"])

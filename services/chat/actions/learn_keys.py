@@ -36,5 +36,5 @@ class ForgetKeys:
             gone = await work.forgotten.among([key.user_id for key in keys])
             await work.known_keys.forget([key for key in keys if key.user_id not in gone])
         await self.revocations.announce(
-            [Revocation(key.user_id, key.provider, key.at) for key in keys]
+            [Revocation(key.user_id, key.provider, key.at, key.key_version) for key in keys]
         )

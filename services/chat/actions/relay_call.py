@@ -86,6 +86,7 @@ class RelayCall:
             opened.reservation.limits,
             relaying.by.sign_in_id,
             relaying.by.organisation_id,
+            key=relaying.by.key,
             reservation_id=opened.reservation_id,
         )
         relay = _Relay(turn, opened, raw, listener, self)

@@ -60,6 +60,7 @@ class RunTurn:
             opened.reservation.limits,
             by.sign_in_id,
             by.organisation_id,
+            key=by.key,
             reservation_id=opened.reservation_id,
             left_out=left_out,
         )

@@ -7,6 +7,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from typing import Any, TypeAlias
 from uuid import UUID
 
@@ -20,7 +21,7 @@ from services.chat.domain.turn_events import Answered, Broken, Started, TurnEven
 from services.chat.domain.usage import Usage
 from shared.ids import UserId
 from shared.limit_state import LimitState
-from shared.revocation import Revocation
+from shared.revocation import KeyInUse, Revocation
 
 log = structlog.get_logger(__name__)
 
@@ -43,6 +44,7 @@ class RunningTurn:
     limits: Sequence[LimitState]
     sign_in_id: UUID
     served_by: UUID | None = None  # the organisation whose key may be the one
+    key: KeyInUse = field(default_factory=KeyInUse)
     provider: str = ""
     reservation_id: UUID | None = None
     left_out: int | None = None
@@ -256,13 +258,16 @@ class RunningTurns:
         return len(chosen)
 
     def end_on_key(self, revocation: Revocation, outcome: Outcome) -> int:
-        """End those that may run on a withdrawn key; answers how many."""
+        """End those that run on a withdrawn key, or may; answers how many at once."""
         chosen = [
-            turn for turn in self._turns.values() if revocation.ends(turn, served_by=turn.served_by)
+            turn
+            for turn in self._turns.values()
+            if revocation.concerns(turn, served_by=turn.served_by)
         ]
-        for turn in chosen:
-            turn.end(outcome, at_once=True)
-        return len(chosen)
+        return sum(
+            turn.key.withdrawn(revocation, turn, partial(turn.end, outcome, at_once=True))
+            for turn in chosen
+        )
 
     def sign_ins(self) -> set[UUID]:
         """For which sign-ins something runs."""

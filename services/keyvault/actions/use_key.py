@@ -27,12 +27,14 @@ from services.keyvault.domain.vault import Vault
 from shared.clock import Clock
 from shared.identity import Grant
 from shared.ids import UserId
+from shared.revocation import KEY_HEADER
 from shared.vendors import vendors
 
 
 @dataclass(frozen=True, slots=True)
 class UseKey:
-    """The header that carries a user's key, for one call that a service makes for them.
+    """The header that carries a user's key, for one call that a service makes for them, and the one
+    that tells the service which key it is.
 
     It takes two proofs, the service's grant and the user's own presence, and a line in the trail:
     without that line no key leaves the vault.
@@ -65,7 +67,8 @@ class UseKey:
         self.meter.served(grant.service, grant.user_id)
         try:
             async with found.opened(roots) as secret:
-                return _key_header(provider, secret.decode("ascii"))
+                carried = _key_header(provider, secret.decode("ascii"))
+                return {**carried, KEY_HEADER: found.as_used.told}
         except NotAuthentic:
             await self.key_uses.note_broken(found.broken(use))
             raise

@@ -14,6 +14,7 @@ from services.keyvault.domain.provider_key import USABLE, Status
 from services.keyvault.domain.roots import Roots
 from services.keyvault.domain.secret import DataKey, SecretName, opened_secret
 from shared.ids import uuid7
+from shared.revocation import UsedKey
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +54,11 @@ class FoundKey:
     @property
     def is_usable(self) -> bool:
         return self.status in USABLE
+
+    @property
+    def as_used(self) -> UsedKey:
+        """Which key it is, as those who use it may know."""
+        return UsedKey(self.name.owner.id, self.name.provider, self.name.version)
 
     def opened(self, roots: Roots) -> AbstractAsyncContextManager[bytearray]:
         """The secret for the length of a block; never without a line in the trail.

@@ -134,7 +134,12 @@ class Speak:
             await asyncio.shield(reservation.refund())
             raise
         speech = RunningSpeech(
-            hold, script, reservation, wish.by.sign_in_id, wish.by.organisation_id
+            hold,
+            script,
+            reservation,
+            wish.by.sign_in_id,
+            wish.by.organisation_id,
+            wish.by.key,
         )
         speech.recalled, speech.is_replayed = recalled, is_replayed
         speech.may_be_kept = wish.may_be_cached and self._is_asked_for(script, recalled)

@@ -103,6 +103,7 @@ class LiveSpeech:
         self.hold = _empty_hold(studio, wish, manner)
         self.sign_in_id: UUID = wish.by.sign_in_id
         self.served_by: UUID | None = wish.by.organisation_id
+        self.key = wish.by.key
         self.ended_as: Outcome | None = None
         # One for each text, with how many characters it has.
         self._reservations: list[tuple[Reservation, int]] = []

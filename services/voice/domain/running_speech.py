@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
+from functools import partial
 from typing import Any, Protocol
 from uuid import UUID
 
@@ -19,7 +20,7 @@ from services.voice.domain.script import Script
 from services.voice.domain.speech import Hold, Outcome, Settlement, SpeechId, Used
 from shared.errors import ExpectedFailure
 from shared.limit_state import LimitState
-from shared.revocation import Revocation
+from shared.revocation import KeyInUse, Revocation
 from shared.vendors.failures import VendorFailed
 
 log = structlog.get_logger(__name__)
@@ -37,6 +38,7 @@ class RunningSpeech:
     reservation: Reservation
     sign_in_id: UUID
     served_by: UUID | None = None  # the organisation whose key may be the one
+    key: KeyInUse = field(default_factory=KeyInUse)
     wished_format: AudioFormat | None = None  # that the user's plan at the vendor does not make
     recalled: bytes | None = None  # what was said before, and is said again
     may_be_kept: bool = False  # to be said again
@@ -127,6 +129,7 @@ class Running(Protocol):
 
     sign_in_id: UUID
     served_by: UUID | None
+    key: KeyInUse
 
     @property
     def hold(self) -> Hold: ...
@@ -181,15 +184,16 @@ class RunningSpeeches:
         return list(self._speeches)
 
     def end_on_key(self, revocation: Revocation, outcome: Outcome) -> int:
-        """End those that may run on a withdrawn key; answers how many."""
+        """End those that run on a withdrawn key, or may; answers how many at once."""
         chosen = [
             speech
             for speech in self._speeches.values()
-            if revocation.ends(speech.hold, served_by=speech.served_by)
+            if revocation.concerns(speech.hold, served_by=speech.served_by)
         ]
-        for speech in chosen:
-            speech.end(outcome)
-        return len(chosen)
+        return sum(
+            speech.key.withdrawn(revocation, speech.hold, partial(speech.end, outcome))
+            for speech in chosen
+        )
 
     def sign_ins(self) -> set[UUID]:
         """For which sign-ins something runs."""

@@ -15,6 +15,9 @@ from shared.revocation import Revocation
 @listen.to(KeyRevoked, queue="keys")
 async def end_speeches(facts: Sequence[Fact[KeyRevoked]], actions: Actions) -> None:
     """Hearing it twice ends nothing twice, so no ids are kept."""
-    await actions.announce_revocations(
-        [Revocation(UserId(fact.event.user_id), fact.event.provider, fact.time) for fact in facts]
-    )
+    await actions.announce_revocations([_revocation(fact) for fact in facts])
+
+
+def _revocation(fact: Fact[KeyRevoked]) -> Revocation:
+    event = fact.event
+    return Revocation(UserId(event.user_id), event.provider, fact.time, event.key_version)

@@ -49,7 +49,9 @@ async def test_each_vendor_gets_its_header_and_nothing_else(
     desk = await a_desk_with_a_key(provider)
     grant = a_grant(provider=provider, service=service)
 
-    assert await desk.use_key(grant, caller=ada, provider=provider) == header
+    carried = dict(await desk.use_key(grant, caller=ada, provider=provider))
+    assert carried.pop("x-companion-key") == f"{ada} 1"
+    assert carried == header
 
 
 async def test_a_use_stands_in_the_trail_with_service_and_request() -> None:
@@ -179,4 +181,12 @@ async def test_two_users_in_turn_always_get_their_own_key() -> None:
     for turn in range(200):
         user = ada if turn % 2 else grace
         header = await desk.use_key(a_grant(user), caller=user, provider="openai")
-        assert header == {"authorization": f"Bearer {secrets[user]}"}
+        assert header["authorization"] == f"Bearer {secrets[user]}"
+        assert header["x-companion-key"] == f"{user} 1"
+
+
+async def test_it_is_told_which_version_of_the_key_it_is() -> None:
+    desk = await a_desk_with_a_key()
+    await desk.store_key("openai", "sk-the-next-0123456789", by=ada, tier="free")
+    carried = await desk.use_key(a_grant(), caller=ada, provider="openai")
+    assert carried["x-companion-key"] == f"{ada} 2"

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
-
 from services.voice.domain.speech import (
     Outcome,
     Settlement,
@@ -12,8 +10,7 @@ from services.voice.domain.speech import (
     usage_fact,
     used_by,
 )
-from shared.revocation import Revocation
-from tests.support.voice import NOON, a_hold, a_script, a_user
+from tests.support.voice import a_hold, a_script
 
 
 def test_the_vendors_count_goes_before_ours() -> None:
@@ -53,18 +50,3 @@ def test_what_cost_nothing_is_no_usage() -> None:
 def test_a_lost_replicas_speech_counts_its_text() -> None:
     lost = settlement_of_lost(a_hold(characters=40))
     assert (lost.outcome, lost.used) == (Outcome.REPLICA_LOST, Used(40, "counted"))
-
-
-def test_a_revocation_ends_what_runs_on_that_key_and_nothing_later() -> None:
-    hold = a_hold()
-    gone = Revocation(hold.user_id, "elevenlabs", NOON + timedelta(seconds=1))
-    assert gone.ends(hold)
-    assert not gone.ends(a_hold(user_id=a_user()))
-    assert not Revocation(hold.user_id, "openai", gone.at).ends(hold)
-    successor = a_hold(user_id=hold.user_id, created_at=gone.at + timedelta(seconds=6))
-    assert not gone.ends(successor)
-
-
-def test_a_revocation_ends_what_began_before_it_by_a_clock_that_is_ahead() -> None:
-    hold = a_hold()
-    assert Revocation(hold.user_id, "elevenlabs", NOON - timedelta(seconds=4)).ends(hold)
