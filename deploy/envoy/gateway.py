@@ -20,7 +20,9 @@ from deploy.envoy.endpoints import (
     whole,
 )
 
-MEBIBYTE = 1024 * 1024
+KIBIBYTE = 1024
+MEBIBYTE = 1024 * KIBIBYTE
+MOST_CONNECTIONS = 20_000
 
 _TIER = re.compile(r"[a-z][a-z0-9-]*")
 
@@ -69,6 +71,9 @@ AMBIGUOUS_PATH = r".*(\.\.|[;\\]|%25|%5[cC]|%00).*"
 PLAIN_HOST = r"([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]+)?"
 
 
+STRIPE_NEWS = "/billing/stripe/webhook"
+
+
 @dataclass(frozen=True, slots=True)
 class PublicCall:
     """One call that needs no token. It is public with this method alone."""
@@ -99,7 +104,7 @@ PUBLIC_CALLS = (
         for method in ("GET", "POST")
     ),
     # Stripe has no token of ours: billing checks its signature over the body.
-    PublicCall("POST", "/billing/stripe/webhook"),
+    PublicCall("POST", STRIPE_NEWS),
     # A browser sends no token by itself: billing looks for its cookie, and for the secret of the
     # link that it gets one for.
     PublicCall("GET", "/billing/admin/dashboard"),
@@ -110,6 +115,39 @@ PUBLIC_CALLS = (
     PublicCall("GET", "/health"),
     PublicCall("GET", "/docs"),
     *(PublicCall("GET", f"/{service}/openapi.json") for service in SERVICES),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class SmallBodies:
+    """How large a request below a path may be, in bytes: all of it is held back here until its
+    last byte has come, and whoever may send one may leave many unfinished. So what needs no token
+    holds least."""
+
+    service: str
+    path: str
+    largest: int
+    is_call: bool = False  # this path alone, and nothing below it
+
+
+# The first row that fits counts.
+SMALL_BODIES = (
+    *(
+        SmallBodies(
+            "billing" if call.path.startswith(BILLING_PREFIXES) else "auth",
+            call.path,
+            128 * KIBIBYTE if call.path == STRIPE_NEWS else 16 * KIBIBYTE,
+            is_call=True,
+        )
+        for call in PUBLIC_CALLS
+        if call.method == "POST"
+    ),
+    *(SmallBodies("auth", prefix, 64 * KIBIBYTE) for prefix in AUTH_PREFIXES),
+    *(SmallBodies("keyvault", prefix, 16 * KIBIBYTE) for prefix in KEYVAULT_PREFIXES),
+    # Reports of usage, and what the billing team sends.
+    SmallBodies("billing", "/billing/usage/events", MEBIBYTE),
+    SmallBodies("billing", "/billing/admin", MEBIBYTE),
+    *(SmallBodies("billing", prefix, 64 * KIBIBYTE) for prefix in BILLING_PREFIXES),
 )
 
 # Where turns are made. Each of these prefixes has a token rule of its own, tried before the public
@@ -167,8 +205,11 @@ class GatewaySettings:
     jwks_cache_seconds: int = 60
     remembered_tokens: int = 2_000  # where turns are made, by each thread, of 9 KB each; 0: none
     shield_requests_per_second: int = 1_000  # of one client address; its burst is twice that
-    max_connections: int = 20_000
-    body_limit_bytes: int = MEBIBYTE
+    shield_sockets_per_second: int = 50  # likewise: a socket may be opened without a token
+    max_connections: int = MOST_CONNECTIONS
+    heap_mebibytes: int = 1024  # near it, nothing new is taken
+    idle_seconds: int = 75  # of a connection on which nothing is asked
+    body_limit_bytes: int = MEBIBYTE  # where SMALL_BODIES has less, that counts
     large_body_limit_bytes: int = 25 * MEBIBYTE
     samples_limit_bytes: int = 41 * MEBIBYTE  # recordings that a voice is made from
     upload_seconds: int = 300  # 25 MiB at less than 1 Mbit/s, 41 MiB at little more
@@ -231,7 +272,10 @@ def _optional(environ: Mapping[str, str]) -> dict[str, Any]:
             "jwks_cache_seconds": ("GATEWAY_JWKS_CACHE_SECONDS", whole),
             "remembered_tokens": ("GATEWAY_REMEMBERED_TOKENS", _remembered),
             "shield_requests_per_second": ("GATEWAY_SHIELD_REQUESTS_PER_SECOND", whole),
+            "shield_sockets_per_second": ("GATEWAY_SHIELD_SOCKETS_PER_SECOND", whole),
             "max_connections": ("GATEWAY_MAX_CONNECTIONS", whole),
+            "heap_mebibytes": ("GATEWAY_HEAP_MEBIBYTES", whole),
+            "idle_seconds": ("GATEWAY_IDLE_SECONDS", whole),
             "upload_seconds": ("GATEWAY_UPLOAD_SECONDS", whole),
             "answer_timeout_seconds": ("GATEWAY_ANSWER_TIMEOUT_SECONDS", whole),
             "file_seconds": ("GATEWAY_FILE_SECONDS", whole),

@@ -104,6 +104,7 @@ def _of_gateway() -> dict[str, str]:
         "GATEWAY_LISTEN": f"0.0.0.0:{GATEWAY_PORT}",
         "GATEWAY_METRICS": f"0.0.0.0:{PROXY_METRICS_PORT}",
         "GATEWAY_ADMIN": f"127.0.0.1:{ADMIN_PORTS['gateway']}",
+        "GATEWAY_HEAP_MEBIBYTES": "800",  # of the 1024 that its container may have
         "GATEWAY_AUTH": pods("auth", PUBLIC_PORT),
         "GATEWAY_AUTH_INTERNAL": pods("auth", INTERNAL_PORT),
         "GATEWAY_KEYVAULT": pods("keyvault", PUBLIC_PORT),
