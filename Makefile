@@ -18,7 +18,7 @@ LOCK = $(UV) pip compile --quiet --universal --generate-hashes --no-emit-index-u
 KEY_SERVICES := --extra keyvault-kms --extra keyvault-vault
 
 .PHONY: help setup run down status demo test chaos check format lint types contracts lock \
-	audit bench doctor compose compose-sandbox drill images images-test legacy proof proof-short manifests up migrate openapi clean
+	audit bench doctor compose compose-sandbox drill images images-test legacy proof proof-short proof-kubernetes manifests up migrate openapi clean
 
 help: ## list the commands
 	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -109,6 +109,9 @@ proof: $(VENV)/.developing ## the deployment on a real Docker engine: built, sca
 
 proof-short: $(VENV)/.developing ## the same with three faults
 	@$(BIN)/python -m deploy.proof --short
+
+proof-kubernetes: $(VENV)/.developing ## the same where kubectl points: the overlay `development` runs there; URL= of its gateway
+	@$(BIN)/python -m deploy.proof.cluster $(if $(URL),--url $(URL))
 
 legacy: $(VENV)/.developing ## the older Express service's own tests
 	@cd deploy/legacy && PATH="$(CURDIR)/$(BIN):$$PATH" npm test --silent

@@ -15,13 +15,12 @@ import gc
 import itertools
 import multiprocessing
 import os
-import subprocess
 import sys
 import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
@@ -32,7 +31,7 @@ import httptools
 import httpx
 import uvloop
 
-from bench.processes import Meter
+from bench.processes import OURS, Meter, ServiceProcess, service_process
 from deploy.companion.ports import free_port
 from shared.db.migrations import upgrade
 from shared.settings import service_database_url
@@ -40,7 +39,6 @@ from tests.support.engines import running_postgres, running_valkey
 from tests.support.sessions import know_ended_sessions
 from tests.support.tokens import TokenMint, write_identities
 
-_OURS = Path(__file__).parent.parent
 _USERS = 200
 _FLOODERS = 20
 _REFUSED = "refused, 16 in flight"
@@ -179,15 +177,6 @@ class _Client(asyncio.Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class _Chat:
-    """A chat in a process of its own."""
-
-    name: str
-    pid: int
-    port: int
-
-
-@dataclass(frozen=True, slots=True)
 class _Measured:
     """One round: CPU-ms a turn, and what the client saw."""
 
@@ -253,54 +242,19 @@ async def _all(folder: Path, engines: Mapping[str, str], plan: _Plan, beside: Pa
             "CHAT_HISTORY_TOKENS": "1000",
         }
         with ExitStack() as stack:
-            chats = [stack.enter_context(_running("ours", _OURS, environment, cores[:1]))]
+            chats = [
+                stack.enter_context(service_process("chat", "ours", OURS, environment, cores[:1]))
+            ]
             if beside:
-                other = _running("beside", beside, environment, cores[:1])
+                other = service_process("chat", "beside", beside, environment, cores[:1])
                 chats.insert(0, stack.enter_context(other))
             report = await _measured(chats, mint, plan)
     vendor.terminate()
     return report
 
 
-@contextmanager
-def _running(
-    name: str, checkout: Path, environment: Mapping[str, str], cores: Sequence[int]
-) -> Iterator[_Chat]:
-    port, internal = free_port(), free_port()
-    command = [sys.executable, "-m", "shared.http.serve", "services.chat.app"]
-    ports = ["--port", str(port), "--internal-port", str(internal)]
-    with tempfile.TemporaryFile() as logs:
-        process = subprocess.Popen(
-            [*command, *ports],
-            cwd=checkout,
-            env={**environment, "PYTHONPATH": str(checkout)},
-            stdout=logs,
-            stderr=logs,
-        )
-        try:
-            _wait_until_ready(process, internal)
-            for thread in Path(f"/proc/{process.pid}/task").iterdir():
-                os.sched_setaffinity(int(thread.name), cores)
-            yield _Chat(name, process.pid, port)
-        finally:
-            process.terminate()
-            process.wait(30)
-
-
-def _wait_until_ready(process: subprocess.Popen[bytes], port: int) -> None:
-    deadline = time.monotonic() + 30
-    while time.monotonic() < deadline and process.poll() is None:
-        with suppress(httpx.HTTPError):
-            answer = httpx.get(f"http://127.0.0.1:{port}/readyz", trust_env=False)
-            # No egress is reached before the vendor's process serves.
-            if answer.status_code == 200:
-                return
-        time.sleep(0.05)
-    raise RuntimeError("chat does not come up")
-
-
 async def _requests(
-    chat: _Chat, mint: TokenMint, body: bytes, number: int, tier: str = "enterprise"
+    chat: ServiceProcess, mint: TokenMint, body: bytes, number: int, tier: str = "enterprise"
 ) -> list[bytes]:
     """A request of each user, who has a session of their own."""
     found = []
@@ -321,7 +275,7 @@ async def _requests(
     return found
 
 
-async def _measured(chats: Sequence[_Chat], mint: TokenMint, plan: _Plan) -> str:
+async def _measured(chats: Sequence[ServiceProcess], mint: TokenMint, plan: _Plan) -> str:
     json_body, stream_body = b'{"content":"bench"}', b'{"content":"bench","stream":true}'
     rows: dict[tuple[str, str], list[_Measured]] = {}
     whole: dict[str, Iterator[bytes]] = {}
@@ -351,7 +305,7 @@ async def _measured(chats: Sequence[_Chat], mint: TokenMint, plan: _Plan) -> str
     return _report(rows)
 
 
-async def _connected(chat: _Chat, number: int) -> list[_Client]:
+async def _connected(chat: ServiceProcess, number: int) -> list[_Client]:
     loop = asyncio.get_running_loop()
     made = [
         await loop.create_connection(lambda: _Client(loop), "127.0.0.1", chat.port)
@@ -360,7 +314,9 @@ async def _connected(chat: _Chat, number: int) -> list[_Client]:
     return [client for _, client in made]
 
 
-async def _ask_all(chat: _Chat, requests: Iterator[bytes], number: int, at_once: int) -> _Measured:
+async def _ask_all(
+    chat: ServiceProcess, requests: Iterator[bytes], number: int, at_once: int
+) -> _Measured:
     clients, left, calls = await _connected(chat, at_once), iter(range(number)), list[_Asked]()
     gc.collect()
     meter, began = Meter({"chat": chat.pid}), time.perf_counter()
@@ -377,7 +333,7 @@ async def _ask_all(chat: _Chat, requests: Iterator[bytes], number: int, at_once:
     return _Measured(spent * 1000 / number, seconds, calls)
 
 
-async def _stream_all(chat: _Chat, requests: Sequence[bytes]) -> _Measured:
+async def _stream_all(chat: ServiceProcess, requests: Sequence[bytes]) -> _Measured:
     clients = await _connected(chat, len(requests))
     gc.collect()
     meter, began = Meter({"chat": chat.pid}), time.perf_counter()

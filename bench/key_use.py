@@ -13,12 +13,10 @@ import argparse
 import asyncio
 import itertools
 import os
-import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -28,8 +26,7 @@ import httpx
 import psycopg2
 
 from bench.load import Call, NextCall, Outcome, at_rate, in_flight
-from bench.processes import Meter
-from deploy.companion.ports import free_port
+from bench.processes import OURS, Meter, service_process
 from services.keyvault.domain.keyring import new_keyring_document
 from shared.db.migrations import upgrade
 from shared.identity import ServiceIdentity
@@ -42,7 +39,6 @@ from tests.support.tokens import TokenMint, identity_of, write_identities
 
 _USERS = 200
 _COUNTED_SECONDS = 1.2  # after that PostgreSQL's counters hold what its processes did
-_OURS = Path(__file__).parent.parent
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +136,7 @@ async def _authorising(
         }
         # Both run all the time, on one database, and each rests while the other is asked: one after
         # the other would compare two moments of a busy machine.
-        with _running("ours", _OURS, environment) as ours, ExitStack() as others:
+        with _running("ours", OURS, environment) as ours, ExitStack() as others:
             keyvaults = [ours]
             if beside:
                 keyvaults.append(others.enter_context(_running("beside", beside, environment)))
@@ -221,31 +217,11 @@ def _commits(postgres: PostgresServer) -> int:
 @contextmanager
 def _running(name: str, where: Path, environment: Mapping[str, str]) -> Iterator[Keyvault]:
     """The keyvault of a checkout, from start to stop."""
-    port, internal_port = free_port(), free_port()
-    words = [sys.executable, "-m", "shared.http.serve", "services.keyvault.app"]
-    words += ["--port", str(port), "--internal-port", str(internal_port)]
-    with subprocess.Popen(
-        words,
-        cwd=where,
-        env={**environment, "PYTHONPATH": str(where)},
-        stdout=subprocess.DEVNULL,
-    ) as process:
-        try:
-            internal = f"http://127.0.0.1:{internal_port}"
-            _wait_until_ready(internal)
-            yield Keyvault(name, process.pid, f"http://127.0.0.1:{port}", internal)
-        finally:
-            process.terminate()
-
-
-def _wait_until_ready(internal: str) -> None:
-    until = time.monotonic() + 30
-    while time.monotonic() < until:
-        with suppress(httpx.HTTPError):
-            if httpx.get(f"{internal}/readyz", trust_env=False).status_code == 200:
-                return
-        time.sleep(0.1)
-    raise RuntimeError("the keyvault did not become ready")
+    with service_process("keyvault", name, where, environment) as process:
+        public, internal = (
+            f"http://127.0.0.1:{port}" for port in (process.port, process.internal_port)
+        )
+        yield Keyvault(process.name, process.pid, public, internal)
 
 
 async def _users(keyvault: Keyvault, mint: TokenMint) -> list[tuple[UserId, str]]:

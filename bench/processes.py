@@ -1,12 +1,78 @@
-"""CPU time and memory of groups of processes, from /proc, to the nanosecond."""
+"""A service in a process of its own; CPU time and memory of groups of processes, from /proc, to the
+nanosecond."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+import httpx
 import psutil
+
+from deploy.companion.ports import free_port
+
+OURS = Path(__file__).parent.parent
+"""This checkout."""
+_READY_WITHIN_SECONDS = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceProcess:
+    """A service's web process. `name` tells whose checkout it runs."""
+
+    name: str
+    pid: int
+    port: int
+    internal_port: int
+
+
+@contextmanager
+def service_process(
+    service: str,
+    name: str,
+    checkout: Path,
+    environment: Mapping[str, str],
+    cores: Sequence[int] | None = None,
+) -> Iterator[ServiceProcess]:
+    """A checkout's service, ready, on these cores. Raises RuntimeError when it does not come up."""
+    port, internal = free_port(), free_port()
+    command = [sys.executable, "-m", "shared.http.serve", f"services.{service}.app"]
+    ports = ["--port", str(port), "--internal-port", str(internal)]
+    with tempfile.TemporaryFile() as logs:
+        process = subprocess.Popen(
+            [*command, *ports],
+            cwd=checkout,
+            env={**environment, "PYTHONPATH": str(checkout)},
+            stdout=logs,
+            stderr=logs,
+        )
+        try:
+            _wait_until_ready(process, service, internal)
+            for thread in Path(f"/proc/{process.pid}/task").iterdir() if cores else ():
+                os.sched_setaffinity(int(thread.name), cores or ())
+            yield ServiceProcess(name, process.pid, port, internal)
+        finally:
+            process.terminate()
+            process.wait(30)
+
+
+def _wait_until_ready(process: subprocess.Popen[bytes], service: str, port: int) -> None:
+    deadline = time.monotonic() + _READY_WITHIN_SECONDS
+    while time.monotonic() < deadline and process.poll() is None:
+        with suppress(httpx.HTTPError):
+            answer = httpx.get(f"http://127.0.0.1:{port}/readyz", trust_env=False)
+            # No egress is reached before the vendor's process serves.
+            if answer.status_code == 200:
+                return
+        time.sleep(0.05)
+    raise RuntimeError(f"{service} does not come up")
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,13 +18,12 @@ import itertools
 import multiprocessing
 import os
 import struct
-import subprocess
 import sys
 import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -32,10 +31,9 @@ from typing import cast
 from uuid import uuid4
 
 import httptools
-import httpx
 import uvloop
 
-from bench.processes import Meter
+from bench.processes import OURS, Meter, ServiceProcess, service_process
 from deploy.companion.ports import free_port
 from shared.db.migrations import upgrade
 from shared.settings import service_database_url
@@ -43,7 +41,6 @@ from tests.support.engines import running_postgres, running_valkey
 from tests.support.sessions import know_ended_sessions
 from tests.support.tokens import TokenMint, write_identities
 
-OURS = Path(__file__).parent.parent
 _USERS = 150  # the largest tier has 100 requests a minute each
 _AT_ONCE = 16
 _PIECES = 100
@@ -187,15 +184,6 @@ class _Client(asyncio.Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class VoiceProcess:
-    """A voice in a process of its own."""
-
-    name: str
-    pid: int
-    port: int
-
-
-@dataclass(frozen=True, slots=True)
 class _Measured:
     """One round: CPU-ms a speech, and what its hearers saw."""
 
@@ -270,52 +258,19 @@ async def _all(engines: Mapping[str, str], plan: _Plan, beside: Path | None) -> 
                 "EGRESS_URL": f"http://127.0.0.1:{vendor_port}",
             }
             with ExitStack() as stack:
-                voices = [stack.enter_context(voice_process("ours", OURS, environment, cores[:1]))]
+                voices = [
+                    stack.enter_context(
+                        service_process("voice", "ours", OURS, environment, cores[:1])
+                    )
+                ]
                 if beside:
-                    other = voice_process("beside", beside, environment, cores[:1])
+                    other = service_process("voice", "beside", beside, environment, cores[:1])
                     voices.insert(0, stack.enter_context(other))
                 most = len(voices) * plan.seconds + _SPARE_SECONDS
                 async with asyncio.timeout(most):
                     return await _measured(voices, mint, plan)
     finally:
         vendor.terminate()
-
-
-@contextmanager
-def voice_process(
-    name: str, checkout: Path, environment: Mapping[str, str], cores: Sequence[int]
-) -> Iterator[VoiceProcess]:
-    """A checkout's voice, ready, on these cores."""
-    port, internal = free_port(), free_port()
-    command = [sys.executable, "-m", "shared.http.serve", "services.voice.app"]
-    ports = ["--port", str(port), "--internal-port", str(internal)]
-    with tempfile.TemporaryFile() as logs:
-        process = subprocess.Popen(
-            [*command, *ports],
-            cwd=checkout,
-            env={**environment, "PYTHONPATH": str(checkout)},
-            stdout=logs,
-            stderr=logs,
-        )
-        try:
-            _wait_until_ready(process, internal)
-            for thread in Path(f"/proc/{process.pid}/task").iterdir():
-                os.sched_setaffinity(int(thread.name), cores)
-            yield VoiceProcess(name, process.pid, port)
-        finally:
-            process.terminate()
-            process.wait(30)
-
-
-def _wait_until_ready(process: subprocess.Popen[bytes], port: int) -> None:
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline and process.poll() is None:
-        with suppress(httpx.HTTPError):
-            answer = httpx.get(f"http://127.0.0.1:{port}/readyz", trust_env=False)
-            if answer.status_code == 200:
-                return
-        time.sleep(0.05)
-    raise RuntimeError("voice does not come up")
 
 
 def _requests(mint: TokenMint, text: str, *, keep: bool) -> Iterator[bytes]:
@@ -335,7 +290,7 @@ def _requests(mint: TokenMint, text: str, *, keep: bool) -> Iterator[bytes]:
     return itertools.cycle(made)
 
 
-async def _measured(voices: Sequence[VoiceProcess], mint: TokenMint, plan: _Plan) -> str:
+async def _measured(voices: Sequence[ServiceProcess], mint: TokenMint, plan: _Plan) -> str:
     rows: dict[tuple[str, str], list[_Measured]] = {}
     short = {voice.name: _requests(mint, _SHORT, keep=False) for voice in voices}
     again = {voice.name: _requests(mint, _SHORT, keep=True) for voice in voices}
@@ -358,7 +313,7 @@ async def _measured(voices: Sequence[VoiceProcess], mint: TokenMint, plan: _Plan
     return _report(rows)
 
 
-async def _connected(voice: VoiceProcess, number: int) -> list[_Client]:
+async def _connected(voice: ServiceProcess, number: int) -> list[_Client]:
     loop = asyncio.get_running_loop()
     made = [
         await loop.create_connection(lambda: _Client(loop), "127.0.0.1", voice.port)
@@ -367,7 +322,7 @@ async def _connected(voice: VoiceProcess, number: int) -> list[_Client]:
     return [client for _, client in made]
 
 
-async def _in_flight(voice: VoiceProcess, requests: Iterator[bytes], number: int) -> _Measured:
+async def _in_flight(voice: ServiceProcess, requests: Iterator[bytes], number: int) -> _Measured:
     clients, left, calls = await _connected(voice, _AT_ONCE), iter(range(number)), list[_Asked]()
     gc.collect()
     meter = Meter({"voice": voice.pid})
@@ -384,7 +339,7 @@ async def _in_flight(voice: VoiceProcess, requests: Iterator[bytes], number: int
     return _Measured(spent * 1000 / number, calls)
 
 
-async def _paced(voice: VoiceProcess, requests: Iterator[bytes], number: int) -> _Measured:
+async def _paced(voice: ServiceProcess, requests: Iterator[bytes], number: int) -> _Measured:
     clients = await _connected(voice, number)
     gc.collect()
     meter = Meter({"voice": voice.pid})

@@ -28,8 +28,8 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 
-from bench.processes import Meter
-from bench.voice_alone import OURS, VoiceProcess, engines_for_voice, voice_process
+from bench.processes import OURS, Meter, ServiceProcess, service_process
+from bench.voice_alone import engines_for_voice
 from deploy.companion.ports import free_port
 from shared.db.database import open_database
 from shared.settings import service_database_url
@@ -96,14 +96,14 @@ async def _all(engines: Mapping[str, str], sockets: int) -> str:
                 "JWKS_URL": jwks_url,
                 "EGRESS_URL": f"http://127.0.0.1:{port}",
             }
-            with voice_process("ours", OURS, environment, cores[:1]) as voice:
+            with service_process("voice", "ours", OURS, environment, cores[:1]) as voice:
                 async with asyncio.timeout(_MOST_SECONDS):
                     return await _measured(voice, mint, sockets, engines["DATABASE_URL"])
     finally:
         vendor.terminate()
 
 
-async def _measured(voice: VoiceProcess, mint: TokenMint, sockets: int, database: str) -> str:
+async def _measured(voice: ServiceProcess, mint: TokenMint, sockets: int, database: str) -> str:
     users = [uuid4() for _ in range(-(-sockets // _EACH))]
     async with AsyncExitStack() as warm:  # what the first one loads belongs to no socket
         for one in await _opened(warm, voice, mint, [uuid4()], 2):
@@ -131,7 +131,7 @@ async def _measured(voice: VoiceProcess, mint: TokenMint, sockets: int, database
 
 async def _opened(
     stack: AsyncExitStack,
-    voice: VoiceProcess,
+    voice: ServiceProcess,
     mint: TokenMint,
     users: Sequence[UUID],
     number: int,
@@ -179,7 +179,7 @@ async def _outcomes(server: str) -> Mapping[str, int]:
     return {row["how"]: row["n"] for row in rows}
 
 
-def _mib(voice: VoiceProcess) -> float:
+def _mib(voice: ServiceProcess) -> float:
     return Meter({"voice": voice.pid}).resident()["voice"] / 2**20
 
 

@@ -20,15 +20,26 @@ _SAID_AGAIN_SECONDS = 1.0
 
 async def repeated(work: Callable[[], Awaitable[None]], *, pause_seconds: float) -> None:
     """Do the work again and again, whatever became of it last time."""
-    name = getattr(getattr(work, "func", work), "__qualname__", type(work).__qualname__)
     while True:
-        try:
-            await work()
-        except ExpectedFailure as failure:
-            log.warning("background_work_waits", work=name, reason=failure.code)
-        except Exception:
-            log.exception("background_work_failed", work=name)
+        await attempt(work)
         await asyncio.sleep(pause_seconds)
+
+
+async def repeated_later(work: Callable[[], Awaitable[None]], *, pause_seconds: float) -> None:
+    """`repeated` for work that was just done: the pause comes first."""
+    await asyncio.sleep(pause_seconds)
+    await repeated(work, pause_seconds=pause_seconds)
+
+
+async def attempt(work: Callable[[], Awaitable[None]]) -> None:
+    """Do the work once; that it failed is only logged, since it will be done again."""
+    name = getattr(getattr(work, "func", work), "__qualname__", type(work).__qualname__)
+    try:
+        await work()
+    except ExpectedFailure as failure:
+        log.warning("background_work_waits", work=name, reason=failure.code)
+    except Exception:
+        log.exception("background_work_failed", work=name)
 
 
 async def act_on_each(heard: AsyncIterator[T], act: Callable[[T], Awaitable[object]]) -> None:

@@ -93,17 +93,19 @@ class KeyInUse:
         """A vendor's answer is here, and what keyvault told of the key it was made with. Ends what
         a revocation was in doubt about."""
         used = UsedKey.from_told(provider, told)
-        if used is not None:
+        if used is not None and used not in self._used:
             self._used = (*self._used, used)
         if self._doubts:
             self._resolve(provider, used)
 
     def _resolve(self, provider: str, used: UsedKey | None) -> None:
-        doubts = self._doubts
-        self._doubts = tuple(doubt for doubt in doubts if doubt[0].provider != provider)
+        doubts, self._doubts = self._doubts, ()
         for revocation, end in doubts:
             if revocation.provider == provider and (used is None or revocation.is_of(used)):
                 end()
+            else:
+                # Another call of the same request may yet be answered, and be on that key.
+                self._doubts = (*self._doubts, (revocation, end))
 
     def withdrawn(
         self, revocation: Revocation, running: KeyUser, end: Callable[[], object]
@@ -112,18 +114,16 @@ class KeyInUse:
 
         What began before that and was not answered yet ends too: it may hang at the vendor, on that
         key. What seems to have begun later is either on the key's successor or by a clock that is
-        ahead: it is ended as soon as an answer tells that it is on the key that is gone.
+        ahead, and what was answered on another key may have one more call under way: both are ended
+        as soon as an answer tells that it is on the key that is gone.
         """
         used = [one for one in self._used if one.provider == revocation.provider]
-        if revocation.version is None:
+        if revocation.version is None or any(map(revocation.is_of, used)):
             ends = True
-        elif used:
-            ends = any(map(revocation.is_of, used))
-        elif running.created_at > revocation.at:
-            ends = False
-            self._doubts = (*self._doubts, (revocation, end))
         else:
-            ends = True
+            ends = not used and running.created_at <= revocation.at
         if ends:
             end()
+        else:
+            self._doubts = (*self._doubts, (revocation, end))
         return ends

@@ -39,7 +39,6 @@ class Identity:
     organisation_id: UUID | None
     scopes: frozenset[str]
     sign_in_id: UUID
-    token_id: str
     expires_at: int  # Unix seconds
     issued_at: int  # Unix seconds
     # How and when the person last proved who they are (RFC 9068, RFC 8176): `pwd`, `otp`,
@@ -47,7 +46,6 @@ class Identity:
     authenticated_at: int = 0
     methods: frozenset[str] = frozenset()
     has_second_factor: bool = False
-    organisation_role: str | None = None
     # Whether they had one of its seats when the token was made.
     has_seat: bool = False
 
@@ -194,6 +192,8 @@ def _check_times(claims: Mapping[str, Any]) -> None:
 
 
 def _identity(claims: Mapping[str, Any]) -> Identity:
+    if "jti" not in claims:
+        raise KeyError("jti")
     organisation = claims.get("org")
     return Identity(
         user_id=UserId(UUID(claims["sub"])),
@@ -202,13 +202,11 @@ def _identity(claims: Mapping[str, Any]) -> Identity:
         organisation_id=UUID(organisation) if organisation else None,
         scopes=frozenset(claims.get("scope", "").split()),
         sign_in_id=UUID(claims["sid"]),
-        token_id=str(claims["jti"]),
         expires_at=claims["exp"],
         issued_at=claims["iat"],
         authenticated_at=_moment(claims.get("auth_time")),
         methods=frozenset(map(str, claims.get("amr") or ())),
         has_second_factor=claims.get("mfa") is True,
-        organisation_role=str(role) if (role := claims.get("org_role")) else None,
         has_seat=claims.get("org_seated") is True,
     )
 

@@ -19,7 +19,7 @@ from deploy.companion.engines.postgres import check_version, not_ours
 from deploy.companion.errors import CompanionError
 from deploy.companion.installation import Installation
 from deploy.companion.ports import holder_of, why_not_free
-from deploy.companion.prepare import lost_secrets
+from deploy.companion.prepare import damaged_secrets, lost_secrets, read_passwords
 from deploy.companion.previous_run import leftovers, running
 from deploy.companion.programs import Kind
 
@@ -30,6 +30,7 @@ _MEBIBYTE = 1 << 20
 _DISK_NEEDED_MIB, _DISK_WANTED_MIB = 500, 2_000
 _MEMORY_WANTED_MIB = 2_000
 _OPEN_FILES_WANTED = 4096
+_FROM_BACKUP = "Restore it from a backup."
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,14 +169,27 @@ def postgres_cluster(installation: Installation) -> Iterator[Finding]:
 
 
 def secrets(installation: Installation) -> Iterator[Finding]:
-    """That nothing is missing which can't be made again."""
-    if installation.data.is_new:
+    """That nothing is missing or damaged which can't be made again."""
+    data = installation.data
+    if data.is_new:
         return
-    lost = lost_secrets(installation.data)
-    for warning in lost:
-        yield Finding("secrets", "warning", warning, "Restore it from a backup.")
-    if not lost:
+    is_well = True
+    for warning in lost_secrets(data):
+        is_well = False
+        yield Finding("secrets", "warning", warning, _FROM_BACKUP)
+    for damage in damaged_secrets(data):
+        is_well = False
+        yield Finding("secrets", "problem", damage, _FROM_BACKUP)
+    if is_well:
         yield Finding("secrets", "ok", "keyring and signing keys are there")
+
+
+def passwords(installation: Installation) -> Iterator[Finding]:
+    """That the embedded engines can be entered."""
+    settings = installation.settings
+    if not installation.data.is_new and (settings.embeds_postgres or settings.embeds_valkey):
+        read_passwords(installation.data)
+        yield Finding("passwords", "ok", "those of the embedded engines are there")
 
 
 def gateway_port(installation: Installation) -> Iterator[Finding]:
@@ -227,9 +241,13 @@ def open_files(_: Installation) -> Iterator[Finding]:
 
 
 def open_to_others(folder: Path) -> Iterator[Path]:
-    """Files that more than their owner can read."""
+    """Files that more than their owner can read. A lock, which holds nothing, is none."""
     for path in folder.rglob("*"):
-        if path.is_file() and stat.S_IMODE((found := path.stat()).st_mode) & ~_safe_modes(found):
+        if not path.is_file():
+            continue
+        found = path.stat()
+        is_lock = path.name.endswith(".lock") and not found.st_size
+        if not is_lock and stat.S_IMODE(found.st_mode) & ~_safe_modes(found):
             yield path
 
 
@@ -248,6 +266,7 @@ ALL: tuple[Check, ...] = (
     memory,
     postgres_cluster,
     secrets,
+    passwords,
     gateway_port,
     run,
     open_files,

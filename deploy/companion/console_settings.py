@@ -68,8 +68,10 @@ def settings_of_deployment(service: str, kind: type[S], secrets: Path) -> S:
 
 
 def settings_of_installation(service: str, kind: type[S], installation: Installation) -> S:
-    """In the embedded default. Raises CompanionError."""
-    return _settings(installation.environment(installation.role(service)), kind)
+    """In the embedded default: while it runs, as it was started. Raises CompanionError."""
+    # What this shell says and the run was not told, counts as unset.
+    unset = {name: "" for name in os.environ if name not in installation.settings.inherited}
+    return _settings(unset | installation.environment(installation.role(service)), kind)
 
 
 def _here(value: str, folder: Path) -> str:

@@ -58,7 +58,7 @@ def connect(url: str) -> Connection:
     except psycopg2.OperationalError as error:
         raise CompanionError(
             f"PostgreSQL at {where.hostname}:{where.port or 5432} can't be used: "
-            f"{str(error).strip().splitlines()[-1]}",
+            f"{str(error).strip().splitlines()[0]}",
             "Check DATABASE_URL and that the server runs.",
         ) from error
     connection.autocommit = True

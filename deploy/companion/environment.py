@@ -10,7 +10,7 @@ from pathlib import Path
 from deploy.companion.data_dir import DataDir
 from deploy.companion.ports import LOOPBACK
 from deploy.companion.programs import SERVICES, Kind, Role, instances, internal
-from deploy.companion.settings import COMPATIBLE_URL, Settings
+from deploy.companion.settings import COMPATIBLE_URL, OF_LIBRARIES, Settings
 
 # What any program may want to know about the machine and the person it runs for.
 _OF_THE_MACHINE = (
@@ -37,6 +37,7 @@ _OF_ALL_SERVICES = (
     "MODEL_CONTEXTS",
     "MODEL_OVERRIDES",
 )
+_OF_TRACES, _OF_AWS = OF_LIBRARIES
 _OWN_MODELS, _OWN_KEY = "COMPATIBLE_MODELS", "COMPATIBLE_API_KEY"
 # What the simulator, which wants a key, gets in place of the operator's.
 _SIMULATED_KEY = "sim-compatible"
@@ -147,7 +148,7 @@ def _of_service(
         own = _mail(settings, data) | own
     if service == "billing":
         # AWS's: what opens the bucket that exports are put into.
-        prefixes = ("STRIPE_", "AWS_")
+        prefixes = ("STRIPE_", _OF_AWS)
         own |= {k: v for k, v in settings.inherited.items() if k.startswith(prefixes)}
     return own | variables
 
@@ -173,7 +174,7 @@ def _mail(settings: Settings, data: DataDir) -> dict[str, str]:
 
 def _common(settings: Settings) -> dict[str, str]:
     chosen = {k: settings.inherited[k] for k in _OF_ALL_SERVICES if k in settings.inherited}
-    traces = {k: v for k, v in settings.inherited.items() if k.startswith("OTEL_")}
+    traces = {k: v for k, v in settings.inherited.items() if k.startswith(_OF_TRACES)}
     sandbox = {"SANDBOX": "1"} if settings.sandbox else {}
     return {"LOG_LEVEL": settings.log_level, **sandbox, **traces, **chosen}
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import json
+import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -171,12 +172,15 @@ class Identities:
     def _alone(self) -> Iterator[None]:
         if not self.folder.is_dir():
             raise CompanionError(f"There is no folder {self.folder}.")
-        with (self.folder / ".lock").open("w") as lock:
+        lock = os.open(self.folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
                 raise CompanionError("Another command exchanges identities now.") from error
             yield
+        finally:
+            os.close(lock)
 
 
 def _new_key(service: str) -> ECKey:

@@ -33,7 +33,9 @@ from deploy.companion.previous_run import running
 from deploy.companion.procfile import expand, read_procfile
 from deploy.companion.programs import SERVICES, Kind, Role, instances, internal
 from deploy.companion.settings import ROOT, Settings
+from deploy.companion.supervision import open_files
 from deploy.companion.supervision.configuration import Program, Supervisor
+from deploy.envoy.gateway import MOST_CONNECTIONS
 
 # The kernel's limit for a socket's path is 108 characters on Linux and 104 on macOS.
 _LONGEST_SOCKET_FOLDER = 80
@@ -224,7 +226,8 @@ class Installation:
                 path = "/readyz" if thorough else "/healthz"
                 return readiness.answers(ports[internal(role.name)], path)
             case Kind.WORKER | Kind.RELAY:
-                return readiness.says_so(ready_file(role, self.data), since=since)
+                file = ready_file(role, self.data)
+                return readiness.says_so(file, since=since, still=thorough)
             case Kind.PROXY if role.name == "gateway" and thorough:
                 return readiness.answers(self.settings.port, "/health")
             case Kind.PROXY | Kind.SIMULATOR:
@@ -265,6 +268,8 @@ class Installation:
             pools["GATEWAY_AUTH_INTERNAL"] = at[internal("auth")]
         return {
             **self.settings.inherited,
+            "GATEWAY_MAX_CONNECTIONS": self.settings.inherited.get("GATEWAY_MAX_CONNECTIONS")
+            or str(open_files.connections(MOST_CONNECTIONS)),
             **vendor_urls(self.settings, addresses),
             **pools,
             "GATEWAY_LISTEN": at["gateway"],

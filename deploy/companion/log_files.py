@@ -15,7 +15,7 @@ def last_lines(path: Path, count: int = 20) -> list[str]:
         with path.open("rb") as file:
             size = file.seek(0, os.SEEK_END)
             file.seek(max(0, size - _LARGEST_TAIL))
-            return file.read().decode(errors="replace").splitlines()[-count:]
+            return file.read(_LARGEST_TAIL).decode(errors="replace").splitlines()[-count:]
     except OSError:
         return []
 

@@ -9,12 +9,13 @@ from __future__ import annotations
 import json
 import secrets
 import shutil
+import time
 from base64 import b64encode
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from deploy.companion.data_dir import DataDir, write_private
+from deploy.companion.data_dir import DataDir, read_json, write_private
 from deploy.companion.errors import CompanionError
 from deploy.companion.identities import create_identities
 from deploy.companion.keyring import create_keyring_file
@@ -81,6 +82,27 @@ def lost_secrets(data: DataDir) -> list[str]:
     return warnings
 
 
+def damaged_secrets(data: DataDir) -> list[str]:
+    """One sentence for each of those files that is there and that its service can't use."""
+    from services.auth.domain.signing_key import UnusableSigningKeys
+    from services.auth.domain.signing_keys import parse_signing_keys
+    from services.keyvault.domain.keyring import KeyringRefused, read_keyring
+
+    damages = []
+    if data.keyring.exists():
+        try:
+            read_keyring(read_json(data.keyring))
+        except KeyringRefused as refused:
+            damages.append(f"The keyring {data.keyring} can't be used: {refused.reason}.")
+    if data.signing_keys.exists():
+        try:
+            parse_signing_keys(data.signing_keys.read_text("utf-8"))
+        except (OSError, UnusableSigningKeys, UnicodeDecodeError) as error:
+            reason = error if isinstance(error, UnusableSigningKeys) else type(error).__name__
+            damages.append(f"The signing keys {data.signing_keys} can't be used: {reason}.")
+    return damages
+
+
 def create_webhook_keys(data: DataDir) -> bool:
     """The key that webhooks' secrets are sealed with; answers whether there was none.
 
@@ -125,7 +147,8 @@ def declare_queues(broker_url: str) -> None:
 def _create_sealing_key(path: Path) -> bool:
     if path.exists():
         return False
-    keys = [{"version": 1, "key": b64encode(secrets.token_bytes(32)).decode()}]
+    key = b64encode(secrets.token_bytes(32)).decode()
+    keys = [{"version": 1, "key": key, "from": int(time.time())}]
     write_private(path, json.dumps({"sealing_keys": keys}, indent=2) + "\n")
     return True
 
@@ -139,4 +162,8 @@ def _create_passwords(path: Path) -> None:
 def _create_signing_keys(path: Path) -> None:
     from services.auth.domain.signing_keys import new_signing_keys
 
-    write_private(path, json.dumps(new_signing_keys(), indent=2) + "\n")
+    document = new_signing_keys()
+    for name in ("refresh_peppers", "sealing_keys", "audit_keys"):
+        for entry in document[name]:
+            entry["from"] = int(time.time())
+    write_private(path, json.dumps(document, indent=2) + "\n")

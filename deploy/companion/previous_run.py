@@ -33,7 +33,10 @@ _CLOCK_TOLERANCE_SECONDS = 2.0
 
 @dataclass(frozen=True, slots=True)
 class RunRecord:
-    """Who runs the processes of a data directory: kept on disk while they run."""
+    """Who runs the processes of a data directory: kept on disk while they run.
+
+    `choices` holds secrets, too: the file is for its owner alone, and nobody prints it.
+    """
 
     pid: int
     created_at: float

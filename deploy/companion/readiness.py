@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import socket
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -42,14 +43,21 @@ def listens(port: int) -> Probe:
     return probe
 
 
-def says_so(file: Path, *, since: float = 0) -> Probe:
-    """Ready as soon as the process has made its file; one from before `since` is not its own."""
+RENEWED_WITHIN_SECONDS = 30.0
+"""A process without a port renews its file every ten seconds or sooner while it does its work."""
+
+
+def says_so(file: Path, *, since: float = 0, still: bool = False) -> Probe:
+    """Ready as soon as the process has made its file; one from before `since` is not its own.
+    `still`: and for as long as it renews it, which one that hangs does not."""
 
     def probe() -> bool:
         try:
-            return file.stat().st_mtime >= since
+            renewed = file.stat().st_mtime
         except OSError:
             return False
+        is_late = still and time.time() - renewed > RENEWED_WITHIN_SECONDS
+        return renewed >= since and not is_late
 
     return probe
 

@@ -9,12 +9,14 @@ import contextlib
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 from psycopg2.extensions import cursor as Cursor  # noqa: N812 - it is a class
 
 from deploy.companion.backup.estate import Estate
+from deploy.companion.care_checks import ROTATED_WITHIN, too_old
 from deploy.companion.checks import Finding, Level, not_looked_at
 from deploy.companion.databases import connect
 from deploy.companion.errors import CompanionError
@@ -154,7 +156,7 @@ def clocks(site: Site) -> Iterator[Finding]:
 
 
 def migrations(site: Site) -> Iterator[Finding]:
-    """That each database is at the newest revision of this release."""
+    """That each database is at the newest revision of this release, or of a newer one."""
     from deploy.companion.backup.restore import known_revisions
 
     for service in site.databases:
@@ -167,8 +169,8 @@ def migrations(site: Site) -> Iterator[Finding]:
             text = f"{service} is at {found}, and {known[0]} is the newest."
             yield Finding("migrations", "problem", text, _PREPARE)
         else:
-            text = f"{service} is at {found}, which this release does not know."
-            yield Finding("migrations", "problem", text, "Use the release that made it, or later.")
+            text = f"{service} is at {found}: a newer release migrated it, and this one runs on it."
+            yield Finding("migrations", "warning", text, "Go on to that release, or a later one.")
 
 
 def events(site: Site) -> Iterator[Finding]:
@@ -210,7 +212,7 @@ def broker(site: Site) -> Iterator[Finding]:
         yield from _lists(site.broker_url)
 
 
-def keyring(_: Site) -> Iterator[Finding]:
+def keyring(site: Site) -> Iterator[Finding]:
     """That the keys open what is in the vault."""
     import asyncio
 
@@ -224,10 +226,29 @@ def keyring(_: Site) -> Iterator[Finding]:
         return
     kept = sum(rotation.data_keys.values())
     yield Finding("keyring", "ok", f"opens; version {state.active} wraps, {kept} data keys")
+    yield from _rotation_of_keyring(site, state.active)
     old = sum(count for version, count in rotation.data_keys.items() if version < state.active)
     if old:
         text = f"{old} data keys are still wrapped with an older version."
         yield Finding("keyring", "warning", text, "Run `companion keyring rewrap`.")
+
+
+def _rotation_of_keyring(site: Site, active: int) -> Iterator[Finding]:
+    """When the active version was first known to a keyvault, which it can't be used before."""
+    if "keyvault" not in site.databases:
+        return
+    with _asked(site, "keyvault") as cursor:
+        cursor.execute(
+            "select extract(epoch from now() - created_at)::float from keyring_canary"
+            " where purpose = 'wrapping' and version = %s",
+            (active,),
+        )
+        ages = [timedelta(seconds=max(0.0, seconds)) for (seconds,) in cursor.fetchall()]
+    for age in ages:
+        if age > ROTATED_WITHIN["keyring"]:
+            yield too_old("keyring", age)
+        else:
+            yield Finding("rotation", "ok", f"keyring {age.days} d")
 
 
 def _valkey(subject: str, url: str, *, must_keep: bool) -> Iterator[Finding]:

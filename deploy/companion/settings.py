@@ -38,6 +38,18 @@ _CHOICES = (
     COMPATIBLE_URL,
 )
 
+OF_LIBRARIES = ("OTEL_", "AWS_")
+"""Beginnings of names that are not ours and that our processes' libraries read."""
+
+# What is said to one command, and shapes no run: above all, where that run is.
+_OF_COMMANDS = frozenset(
+    [
+        *("COMPANION_ADMIN_PASSWORD", "COMPANION_BACKUP_PASSPHRASE", "COMPANION_DATA_DIR"),
+        *("COMPANION_PROCESS_OF", "COMPANION_SECRETS", "COMPANION_SETTINGS", "COMPANION_UID"),
+        "COMPANION_VERSION",
+    ]
+)
+
 # Secrets that may be in a file, named by `<NAME>_FILE`, and that are looked at here. Others are
 # passed on as they are named, and the service reads the file.
 _ENGINES = ("DATABASE_URL", "CACHE_URL", "BROKER_URL")
@@ -91,11 +103,23 @@ class Settings:
 
     @property
     def choices(self) -> dict[str, str]:
-        """The variables that shape a run, so that later commands see it as it was started.
+        """The variables that shape a run, so that later commands see it as it was started: all
+        settings of ours, secrets among them, and what is named like one.
 
         One that was not set stands here as empty, which counts as unset.
         """
-        return {name: self.inherited.get(name, "") for name in _CHOICES}
+        # Pydantic comes along, which takes longer to import than many a command takes at all.
+        from shared.settings.known import KNOWN, SECRETS
+        from shared.settings.unknown import is_named_like_ours
+
+        known = {*_CHOICES, *KNOWN, *(f"{name}_FILE" for name in SECRETS)}
+        others = {
+            name
+            for name in self.inherited
+            if is_named_like_ours(name) or name.startswith(OF_LIBRARIES)
+        }
+        names = sorted((known | others) - _OF_COMMANDS)
+        return {name: self.inherited.get(name, "") for name in names}
 
     @property
     def embeds_postgres(self) -> bool:

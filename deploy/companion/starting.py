@@ -48,7 +48,7 @@ def start_together(
 
 def _works(program: Program, state: ProcessState, probe: Probe) -> bool:
     # An engine may need a second try: what a killed one held is freed a moment later.
-    second_chance = program.role.stage is Stage.ENGINES and state.state != "FATAL"
+    second_chance = program.role.stage is Stage.ENGINES and not state.is_given_up
     if state.has_ended and not second_chance:
         raise _failure(program, "ended while it started")
     return state.is_up and probe()

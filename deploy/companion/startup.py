@@ -12,6 +12,7 @@ from deploy.companion import checks, identities, prepare, previous_run
 from deploy.companion.console import Console
 from deploy.companion.data_dir import replace_private
 from deploy.companion.databases import database_name, existing_databases
+from deploy.companion.embedded_settings import WHERE_IT_IS_SAID, idle_here
 from deploy.companion.environment import ready_file
 from deploy.companion.errors import CompanionError
 from deploy.companion.installation import Installation
@@ -64,6 +65,8 @@ class _Run:
         began = time.monotonic()
         self._clean_up_after_previous_run()
         checks.require(self._installation)
+        if idle := idle_here(self._installation.settings.inherited):
+            self._console.warn(f"{idle} {WHERE_IT_IS_SAID}")
         self._make_secrets()
         self._installation.assign_ports()
         previous_run.write_record(self._data, self._record)

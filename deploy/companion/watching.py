@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import NoReturn
 
 from deploy.companion.console import Console
@@ -43,9 +45,11 @@ class Watch:
             self._known = now
         except SupervisorGone as error:
             if not self._session.is_alive:
+                output = self._session.own_output
                 raise CompanionError(
                     "supervisord ended unexpectedly, so everything was stopped.",
-                    "See logs/supervisord.log in the data directory, then start again.",
+                    f"See {output} and supervisord.log beside it, and whether the disk is full "
+                    f"({_free_mebibytes(output)} MiB are free there); then start again.",
                 ) from error
 
     def _notice(self, state: ProcessState, before: ProcessState) -> None:
@@ -58,7 +62,7 @@ class Watch:
 
     def _revive(self, state: ProcessState) -> None:
         """Start again what supervisord has given up, after a pause."""
-        if state.state != "FATAL":
+        if not state.is_given_up:
             self._given_up.pop(state.name, None)
             return
         if state.name not in self._given_up:
@@ -67,3 +71,7 @@ class Watch:
         elif time.monotonic() - self._given_up[state.name] > _REVIVE_SECONDS:
             del self._given_up[state.name]
             self._session.client.start(state.address)
+
+
+def _free_mebibytes(path: Path) -> int:
+    return shutil.disk_usage(path.parent).free >> 20

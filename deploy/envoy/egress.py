@@ -37,31 +37,24 @@ class VendorCall:
         return re.sub(r"\{\w+\}", _SEGMENT, prefix + self.path)
 
 
-# Left out on purpose, whoever asks: everything that reads, makes or changes keys, tokens or client
-# secrets, since a key in an answer's body would reach the caller; and ElevenLabs' /v1/user, whose
-# object has a field for the API key. /v1/user/subscription holds no key, but nobody behind egress
-# needs it either: keyvault validates keys by itself, and budgets are ours.
+# What chat and voice call, and no more. Left out on purpose, whoever asks: everything that reads,
+# makes or changes keys, tokens or client secrets, since a key in an answer's body would reach the
+# caller; and ElevenLabs' /v1/user, whose object has a field for the API key. /v1/user/subscription
+# holds no key, but nobody behind egress needs it either: keyvault validates keys by itself, and
+# budgets are ours.
 VENDOR_CALLS: Mapping[str, tuple[VendorCall, ...]] = {
     "openai": (
         VendorCall("POST", "/v1/chat/completions"),
         VendorCall("POST", "/v1/responses"),
-        VendorCall("POST", "/v1/audio/speech"),
-        VendorCall("GET", "/v1/models"),
     ),
     "anthropic": (
         VendorCall("POST", "/v1/messages"),
         VendorCall("POST", "/v1/messages/count_tokens"),
-        VendorCall("GET", "/v1/models"),
     ),
     "gemini": tuple(
-        VendorCall(method, f"/{version}/{path}")
+        VendorCall("POST", f"/{version}/models/{{model}}:{verb}")
         for version in ("v1", "v1beta")
-        for method, path in (
-            ("POST", "models/{model}:generateContent"),
-            ("POST", "models/{model}:streamGenerateContent"),
-            ("POST", "models/{model}:countTokens"),
-            ("GET", "models"),
-        )
+        for verb in ("generateContent", "streamGenerateContent", "countTokens")
     ),
     "elevenlabs": (
         VendorCall("POST", "/v1/text-to-speech/{voice}"),
@@ -72,19 +65,14 @@ VENDOR_CALLS: Mapping[str, tuple[VendorCall, ...]] = {
         VendorCall("GET", "/v1/text-to-dialogue/stream-input", websocket=True),
         VendorCall("GET", "/v1/voices"),
         VendorCall("GET", "/v2/voices"),
-        VendorCall("GET", "/v1/voices/settings/default"),
         VendorCall("POST", "/v1/voices/add"),
         VendorCall("GET", "/v1/voices/{voice}"),
         VendorCall("DELETE", "/v1/voices/{voice}"),
         VendorCall("GET", "/v1/voices/{voice}/settings"),
-        VendorCall("POST", "/v1/voices/{voice}/settings/edit"),
         VendorCall("GET", "/v1/models"),
     ),
     # An operator's own server in OpenAI's manner; keyvault gives the operator's key, or none.
-    "compatible": (
-        VendorCall("POST", "/v1/chat/completions"),
-        VendorCall("GET", "/v1/models"),
-    ),
+    "compatible": (VendorCall("POST", "/v1/chat/completions"),),
 }
 _OPTIONAL = {"compatible"}
 

@@ -44,15 +44,13 @@ def _find_names() -> Object:
 
 
 def _of_group(group: Group) -> Object:
-    return _policy(
-        group.name,
-        dict(group.labels),
-        {
-            "policyTypes": ["Ingress", "Egress"],
-            "ingress": [*_from_everywhere(group), *_heard(group)],
-            "egress": [*_asked(group), *_asked_outside(group)],
-        },
-    )
+    rules = {
+        "ingress": [*_from_everywhere(group), *_heard(group)],
+        "egress": [*_asked(group), *_asked_outside(group)],
+    }
+    # An empty list is not kept by a cluster: `kubectl diff` would tell of it for ever.
+    told = {direction: found for direction, found in rules.items() if found}
+    return _policy(group.name, dict(group.labels), {"policyTypes": ["Ingress", "Egress"], **told})
 
 
 def _from_everywhere(group: Group) -> list[Object]:

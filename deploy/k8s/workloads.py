@@ -40,7 +40,6 @@ def priorities() -> list[Object]:
             "kind": "PriorityClass",
             "metadata": {"name": f"companion-{name}", "labels": PART_OF},
             "value": value,
-            "globalDefault": False,
             "description": f"ToolTip Companion: {name}",
         }
         for name, value in classes.items()

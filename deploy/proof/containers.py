@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -53,12 +53,17 @@ class Containers:
 
     def wait_healthy(self, seconds: float) -> float:
         """How long it took until nothing was out of order. Raises CompanionError."""
-        began = time.monotonic()
-        while bad := self.unhealthy():
-            if time.monotonic() - began > seconds:
-                raise CompanionError(f"Not healthy after {seconds:.0f} s: {', '.join(bad)}")
-            time.sleep(_POLL_SECONDS)
-        return time.monotonic() - began
+        return until_healthy(self.unhealthy, seconds, every=_POLL_SECONDS)
+
+
+def until_healthy(unhealthy: Callable[[], Sequence[str]], seconds: float, *, every: float) -> float:
+    """How long it took until nothing was out of order. Raises CompanionError."""
+    began = time.monotonic()
+    while bad := unhealthy():
+        if time.monotonic() - began > seconds:
+            raise CompanionError(f"Not healthy after {seconds:.0f} s: {', '.join(bad)}")
+        time.sleep(every)
+    return time.monotonic() - began
 
 
 def service_of(container: Any) -> str:
@@ -116,16 +121,25 @@ _PSQL = (
 )
 
 
+def reading(user: str, database: str, sql: str) -> Sequence[str]:
+    """The command that says a query's rows as JSON, in PostgreSQL's own container."""
+    asked = f"select coalesce(json_agg(found), '[]') from ({sql}) as found"  # noqa: S608 - ours
+    return ("sh", "-c", _PSQL, "psql", user, database, asked)
+
+
 def rows(container: Any, user: str, database: str, sql: str) -> list[dict[str, Any]]:
     """What stands in a database of the PostgreSQL in this container."""
-    asked = f"select coalesce(json_agg(found), '[]') from ({sql}) as found"  # noqa: S608 - ours
-    said = inside(container, ("sh", "-c", _PSQL, "psql", user, database, asked))
-    return list(json.loads(said))
+    return list(json.loads(inside(container, reading(user, database, sql))))
 
 
 _GET = "import sys, urllib.request as r; sys.stdout.buffer.write(r.urlopen(sys.argv[1]).read())"
 
 
+def asking(url: str) -> Sequence[str]:
+    """The command that says what a server answers, in a container of ours."""
+    return ("python", "-c", _GET, url)
+
+
 def fetched(container: Any, url: str) -> Any:
     """The JSON that a server within a container answers, asked from within."""
-    return json.loads(inside(container, ("python", "-c", _GET, url)))
+    return json.loads(inside(container, asking(url)))

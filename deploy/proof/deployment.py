@@ -16,7 +16,7 @@ from deploy.companion.errors import CompanionError
 from deploy.companion.ports import free_port
 from deploy.companion.settings import ROOT
 from deploy.proof.compose import Compose
-from deploy.proof.containers import Containers, fetched, inside, rows
+from deploy.proof.containers import Containers, asking, fetched, inside, rows
 from deploy.proof.engine import Engine
 
 PROJECT = "companion-proof"
@@ -25,16 +25,16 @@ THREE_BROKERS = ROOT / "deploy" / "compose" / "three-rabbitmq.yml"
 
 _SUBNETS = "10.231"
 _PATIENT_PROBE = {"interval": "45s", "timeout": "30s", "retries": 5, "start_period": "300s"}
-_DATABASE_USER = "postgres"
-_SIMULATOR = "http://127.0.0.1:8000/_sim"
-_INTERNAL_METRICS = "http://127.0.0.1:8001/metrics"
+DATABASE_USER = "postgres"
+SIMULATOR = "http://127.0.0.1:8000/_sim"
+INTERNAL_METRICS = "http://127.0.0.1:8001/metrics"
 # A route has braces of its own.
 _REQUESTS = re.compile(r"^companion_http_requests_total\{.*/messages\".*\} (\S+)$", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
 class Deployment:
-    """A running compose project. Fits `books.Books`."""
+    """A running compose project. Fits `course.Suite`."""
 
     compose: Compose
     containers: Containers
@@ -46,6 +46,10 @@ class Deployment:
         self.compose.run("up", "--detach", *words, seconds=seconds)
         self.containers.wait_healthy(max(1.0, seconds - (time.monotonic() - began)))
         return time.monotonic() - began
+
+    def wait_healthy(self, seconds: float) -> float:
+        """How long it took until nothing was out of order. Raises CompanionError."""
+        return self.containers.wait_healthy(seconds)
 
     def scale(self, service: str, number: int) -> None:
         """So many containers of a service; nothing else is touched."""
@@ -59,15 +63,18 @@ class Deployment:
         )
 
     def rows(self, service: str, sql: str) -> Sequence[Mapping[str, Any]]:
-        return rows(self.containers.one("postgres"), _DATABASE_USER, f"companion_{service}", sql)
+        return rows(self.containers.one("postgres"), DATABASE_USER, f"companion_{service}", sql)
 
     def served(self) -> Sequence[Mapping[str, Any]]:
         container = self.containers.one("simulator")
-        return list(fetched(container, f"{_SIMULATOR}/served")["served"])
+        return list(fetched(container, f"{SIMULATOR}/served")["served"])
 
     def messages_taken(self, service: str) -> dict[str, float]:
         """How many questions each container of a pool has taken since it began."""
-        return {container.name: _questions(container) for container in self.containers.of(service)}
+        return {
+            container.name: questions_in(inside(container, asking(INTERNAL_METRICS)))
+            for container in self.containers.of(service)
+        }
 
     def queue_members(self) -> dict[str, int]:
         """On how many of RabbitMQ's nodes each queue has a copy that is there."""
@@ -81,10 +88,9 @@ class Deployment:
         return self.compose.run("run", *words, seconds=300)
 
 
-def _questions(container: Any) -> float:
-    program = "import urllib.request as r; print(r.urlopen('%s').read().decode())"
-    text = inside(container, ("python", "-c", program % _INTERNAL_METRICS))
-    return sum(float(value) for value in _REQUESTS.findall(text))
+def questions_in(metrics: str) -> float:
+    """How many questions a replica has taken, by its own metrics."""
+    return sum(float(value) for value in _REQUESTS.findall(metrics))
 
 
 def prepare(

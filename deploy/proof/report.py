@@ -111,7 +111,7 @@ def document(result: Result) -> str:
     )
 
 
-def keep(result: Result, path: Path) -> None:
-    """Put the measured part in the place of the one of before."""
-    before = path.read_text().partition(MARK)[0]
-    path.write_text(f"{before}{MARK}\n\n{document(result)}")
+def keep(result: Result, path: Path, mark: str = MARK) -> None:
+    """Put the measured part, which begins at the mark, in the place of the one of before."""
+    before = path.read_text().partition(mark)[0]
+    path.write_text(f"{before}{mark}\n\n{document(result)}")

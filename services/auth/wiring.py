@@ -62,7 +62,6 @@ from services.auth.actions.list_members import ListMembers
 from services.auth.actions.list_personal_tokens import ListPersonalTokens
 from services.auth.actions.list_sign_ins import ListSignIns
 from services.auth.actions.look_up_member import LookUpMember
-from services.auth.actions.look_up_user import LookUpUser
 from services.auth.actions.mail_billing_news import MailBillingNews
 from services.auth.actions.mail_limits import MailLimits
 from services.auth.actions.note_console_act import NoteConsoleAct
@@ -132,10 +131,10 @@ from shared.clock import Clock, SystemClock
 from shared.db.database import Database, open_database
 from shared.http.readiness import Check
 from shared.identity import ServiceIdentity
-from shared.limits.admission import open_cache
 from shared.limits.current_tiers import CurrentTiers
 from shared.news.ended_sessions import EndedSessions
 from shared.settings import service_database_url
+from shared.valkey import open_cache
 
 log = structlog.get_logger(__name__)
 
@@ -436,7 +435,6 @@ def _service_actions(parts: _Parts, probes: Mapping[str, Probe]) -> ServiceActio
     work, clock = parts.work, parts.clock
     note_forgotten = NoteForgotten(work)
     return ServiceActions(
-        look_up_user=LookUpUser(work),
         note_voices=NoteVoices(work),
         forget_user=ForgetUser(work, note_forgotten, clock),
         note_forgotten=note_forgotten,

@@ -56,7 +56,11 @@ from services.billing.actions.keep_export_queue import KeepExportQueue
 from services.billing.actions.keep_webhooks import KeepWebhooks, WebhookAccess
 from services.billing.actions.link_ledger import LinkLedger
 from services.billing.actions.list_charges import ListCharges
-from services.billing.actions.list_past_due import ListPastDue, ListUnusedPayments
+from services.billing.actions.list_past_due import (
+    ListPastDue,
+    ListUnpaidOrders,
+    ListUnusedPayments,
+)
 from services.billing.actions.list_usage import ExportUsage, ListUsage
 from services.billing.actions.make_invoices import MakeInvoices
 from services.billing.actions.mark_paid import MarkPaid
@@ -134,8 +138,8 @@ from shared.clock import Clock, SystemClock
 from shared.db.database import Database, open_database
 from shared.http.readiness import Check
 from shared.identity import ServiceIdentity
-from shared.limits.admission import open_cache
 from shared.settings import service_database_url
+from shared.valkey import open_cache
 
 
 @dataclass(frozen=True, slots=True)
@@ -364,6 +368,7 @@ def _payment_actions(settings: Settings, parts: _Parts) -> PaymentActions:
         list_charges=ListCharges(work, organisations),
         show_balance=ShowBalance(work, organisations),
         list_past_due=ListPastDue(work, tax_rules),
+        list_unpaid_orders=ListUnpaidOrders(work, tax_rules),
         list_unused_payments=ListUnusedPayments(work),
         show_billing_details=ShowBillingDetails(work, organisations),
         keep_billing_details=KeepBillingDetails(work, organisations, clock),

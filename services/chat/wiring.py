@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -34,9 +33,10 @@ from services.chat.actions.export_user import ExportUser
 from services.chat.actions.find_model import FindModel
 from services.chat.actions.follow_turn import CloseSilentTurns, FollowTurn
 from services.chat.actions.forget_answers import ForgetAnswers
+from services.chat.actions.forget_keys import ForgetKeys
 from services.chat.actions.forget_user import ForgetUser
 from services.chat.actions.hear_live_news import HearLiveNews
-from services.chat.actions.learn_keys import ForgetKeys, LearnKeys
+from services.chat.actions.learn_keys import LearnKeys
 from services.chat.actions.list_models import ListModels
 from services.chat.actions.list_sessions import ListSessions
 from services.chat.actions.open_turn import OpenTurn
@@ -46,6 +46,7 @@ from services.chat.actions.read_preference import ReadPreference
 from services.chat.actions.read_session import ReadSession
 from services.chat.actions.relay_call import RelayCall
 from services.chat.actions.relay_free_call import CountFreeCall, RelayFreeCall
+from services.chat.actions.renew_leases import RenewLeases
 from services.chat.actions.run_turn import RunTurn
 from services.chat.actions.save_preference import SavePreference
 from services.chat.actions.search_sessions import SearchSessions
@@ -78,17 +79,18 @@ from shared.clients.egress import Egress, open_egress
 from shared.clients.voice import VoiceLines
 from shared.clock import Clock, SystemClock
 from shared.db.database import Database, open_database
-from shared.errors import Unavailable
 from shared.http.readiness import Check, GoodToHave
 from shared.identity import ServiceIdentity
 from shared.ids import UserId
-from shared.limits.admission import Admissions, open_cache
+from shared.limits.admission import Admissions
 from shared.limits.current_tiers import CurrentTiers
 from shared.model_catalogue import ModelCatalogue
 from shared.news.ended_sessions import EndedSessions
-from shared.news.revocations import ValkeyRevocations, open_listener
+from shared.news.living_sessions import LivingSessions
+from shared.news.revocations import ValkeyRevocations
 from shared.pricing import price
 from shared.settings import service_database_url
+from shared.valkey import open_cache, open_listener
 
 log = structlog.get_logger(__name__)
 
@@ -134,6 +136,11 @@ class Wired:
     withdraw: WithdrawHold
     revocations: Revocations
     ended_sessions: EndedSessions
+    living_sessions: LivingSessions
+
+    def sign_ins(self) -> set[UUID]:
+        """Of which it has to be known here when they end."""
+        return self.live.sign_ins() | self.living_sessions.known()
 
     def stopping(self) -> None:
         """This replica is about to go: its devices had better go elsewhere."""
@@ -148,9 +155,8 @@ async def wire_web(settings: Settings) -> AsyncIterator[Wired]:
         # Loading the price list takes half a second, which no user should wait for.
         quote("openai", "gpt-6-luna", Usage(), SystemClock().now())
         turn_metrics.watch_running(wired.running)
-        lease = timedelta(seconds=settings.hold_lease_seconds)
         async with running_beside(
-            _renew_leases(wired, lease),
+            repeated(wired.actions.renew_leases, pause_seconds=_RENEW_SECONDS),
             repeated(partial(_renew_places, wired), pause_seconds=_RENEW_SECONDS),
             repeated(partial(_hear_revocations, wired), pause_seconds=_HEAR_AGAIN_SECONDS),
             repeated(partial(_hear_ended_sessions, wired), pause_seconds=_HEAR_AGAIN_SECONDS),
@@ -190,6 +196,7 @@ async def wire(settings: Settings) -> AsyncIterator[Wired]:
         turns = SqlTurns(database, Memory.for_tokens(settings.history_tokens))
         withdraw = WithdrawHold(turns)
         revocations = ValkeyRevocations("chat", cache, listener)
+        ended_sessions = EndedSessions(cache, listener)
         yield Wired(
             actions=build_actions(
                 settings,
@@ -214,7 +221,8 @@ async def wire(settings: Settings) -> AsyncIterator[Wired]:
             admission=admission,
             withdraw=withdraw,
             revocations=revocations,
-            ended_sessions=EndedSessions(cache, listener),
+            ended_sessions=ended_sessions,
+            living_sessions=LivingSessions(ended_sessions),
         )
 
 
@@ -329,6 +337,7 @@ def _turn_actions(settings: Settings, parts: _Parts, lines: VoiceLines | None) -
         devices=live.devices,
         hear_live_news=HearLiveNews(running, live.devices, follow),
         close_silent_turns=CloseSilentTurns(turns, live.log, live_event),
+        renew_leases=RenewLeases(turns, running, clock, parts.open.lease),
         settle_orphans=SettleOrphans(
             turns, parts.settle, clock, parts.admission, WrittenInLog(live.log)
         ),
@@ -385,23 +394,6 @@ def quote(provider: str, model: str, usage: Usage, at: datetime) -> Quote | None
     return Quote(priced.cost, priced.version) if priced else None
 
 
-async def _renew_leases(wired: Wired, lease: timedelta) -> None:
-    """Keep this replica's holds alive, and note how far each answer has come."""
-    clock, running = SystemClock(), wired.running
-    while True:
-        await asyncio.sleep(_RENEW_SECONDS)
-        progress = running.progress()
-        if not progress:
-            continue
-        try:
-            await wired.turns.renew(progress, clock.now() + lease)
-        except Unavailable:
-            log.warning("leases_not_renewed", turns=len(progress))
-        except Exception:
-            # Without renewal a worker would settle what still runs.
-            log.exception("leases_not_renewed", turns=len(progress))
-
-
 async def _renew_places(wired: Wired) -> None:
     """Keep the places in the limits. Apart from the holds, which must not wait for a slow Valkey
     and all that it has yet to be told."""
@@ -410,8 +402,11 @@ async def _renew_places(wired: Wired) -> None:
 
 
 async def _hear_ended_sessions(wired: Wired) -> None:
-    heard = wired.ended_sessions.heard(wired.live.sign_ins)
-    await act_on_each(heard, wired.actions.drop_sign_in)
+    async def sign_in_ended(sign_in_id: UUID) -> None:
+        wired.living_sessions.end(sign_in_id)
+        await wired.actions.drop_sign_in(sign_in_id)
+
+    await act_on_each(wired.ended_sessions.heard(wired.sign_ins), sign_in_ended)
 
 
 async def _hear_tiers(wired: Wired) -> None:

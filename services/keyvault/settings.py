@@ -66,6 +66,10 @@ class Settings(CommonSettings):
     uses_per_user_minute: int = Field(
         600, validation_alias="KEYVAULT_USES_PER_USER_MINUTE", ge=0, le=100_000
     )
+    # How often the keys of one owner are stored, and checked, each counted by itself.
+    checks_per_owner_minute: int = Field(
+        20, validation_alias="KEYVAULT_CHECKS_PER_OWNER_MINUTE", ge=0, le=100_000
+    )
     # A service that uses the keys of more users than this within the window is stopped.
     users_per_window: int = Field(
         10_000, validation_alias="KEYVAULT_USERS_PER_WINDOW", ge=0, le=100_000_000

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import secrets
 import socket
@@ -11,8 +10,6 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-
-import structlog
 
 from services.keyvault.actions import (
     Actions,
@@ -25,6 +22,7 @@ from services.keyvault.actions import (
     ExportUser,
     ForgetUser,
     KeyActions,
+    LimitChecks,
     ListKeys,
     NoteSeats,
     OwnerActions,
@@ -64,7 +62,7 @@ from services.keyvault.settings import Settings
 from services.keyvault.storage.key_uses import SqlKeyUses
 from services.keyvault.storage.service_uses import SqlServiceUses
 from services.keyvault.storage.unit_of_work import SqlWork
-from shared.background import running_beside
+from shared.background import attempt, repeated_later, running_beside
 from shared.clients.auth import open_auth
 from shared.clock import SystemClock
 from shared.core_dumps import forbid_core_dumps
@@ -73,8 +71,6 @@ from shared.errors import Unavailable
 from shared.http.readiness import Check
 from shared.identity import ServiceIdentity
 from shared.settings import service_database_url
-
-log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,10 +108,11 @@ async def wire_web(settings: Settings) -> AsyncIterator[Wired]:
     """The web process: it also watches the vault, and begins it in a fresh database."""
     async with wire(settings, may_begin=True) as wired:
         name = f"web {socket.gethostname()} {os.getpid()} {secrets.token_hex(3)}"
-        await _examine(wired.actions, settings, name)
+        examine = partial(_examine, wired.actions, settings, name)
+        await attempt(examine)
         try:
             async with (
-                running_beside(_keep_watch(wired.actions, settings, name)),
+                running_beside(repeated_later(examine, pause_seconds=settings.examine_seconds)),
                 watching_uses(wired.actions.watch_uses, settings.watch_seconds),
                 showing_rotation(wired.actions.show_rotation),
             ):
@@ -198,11 +195,12 @@ def _key_actions(
     vault: Vault,
 ) -> KeyActions:
     work, clock, key_uses = partial(SqlWork, database), SystemClock(), SqlKeyUses(database)
+    limit = LimitChecks(clock, settings.checks_per_owner_minute)
     return KeyActions(
-        store_key=StoreKey(work, vault, clock),
+        store_key=StoreKey(work, vault, clock, limit),
         list_keys=ListKeys(work),
         show_key=ShowKey(work),
-        request_validation=RequestValidation(work, vault, clock),
+        request_validation=RequestValidation(work, vault, clock, limit),
         request_due_validations=RequestDueValidations(work, clock),
         validate_keys=ValidateKeys(work, key_uses, checker, examine_vault, vault, clock),
         revoke_key=RevokeKey(work, clock, vault),
@@ -259,18 +257,6 @@ def _owner_actions(
     )
 
 
-async def _keep_watch(actions: Actions, settings: Settings, name: str) -> None:
-    while True:
-        await asyncio.sleep(settings.examine_seconds)
-        await _examine(actions, settings, name)
-
-
 async def _examine(actions: Actions, settings: Settings, name: str) -> None:
-    try:
-        await actions.examine_vault()
-        await actions.report_keyring(name, good_for=settings.report_good_for)
-    except Unavailable as failure:
-        log.warning("vault_not_examined", reason=failure.code)
-    except Exception:
-        # Whatever this was, there is a next look; without one the vault would stay as it is.
-        log.exception("vault_examination_failed")
+    await actions.examine_vault()
+    await actions.report_keyring(name, good_for=settings.report_good_for)

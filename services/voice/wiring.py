@@ -18,7 +18,7 @@ from services.voice.actions.drop_key import DropKey
 from services.voice.actions.drop_old_speech import DropOldSpeech
 from services.voice.actions.drop_sign_in import DropSignIn
 from services.voice.actions.export_user import ExportUser
-from services.voice.actions.forget_keys import ForgetKeys
+from services.voice.actions.forget_idempotency_keys import ForgetIdempotencyKeys
 from services.voice.actions.forget_lost_clones import ForgetLostClones
 from services.voice.actions.forget_user import ForgetUser
 from services.voice.actions.list_engines import ListEngines
@@ -65,11 +65,13 @@ from shared.clock import Clock, SystemClock
 from shared.db.database import Database, open_database
 from shared.http.readiness import Check, GoodToHave
 from shared.identity import ServiceIdentity
-from shared.limits.admission import Admissions, open_cache
+from shared.limits.admission import Admissions
 from shared.model_catalogue import ModelCatalogue
 from shared.news.ended_sessions import EndedSessions
-from shared.news.revocations import ValkeyRevocations, open_listener
+from shared.news.living_sessions import LivingSessions
+from shared.news.revocations import ValkeyRevocations
 from shared.settings import service_database_url
+from shared.valkey import open_cache, open_listener
 
 _LONGEST_RENEWAL_PAUSE_SECONDS = 2.0
 
@@ -84,10 +86,12 @@ class Wired:
     running: RunningSpeeches
     revocations: Revocations
     ended_sessions: EndedSessions
+    living_sessions: LivingSessions
 
     def sign_ins(self) -> set[UUID]:
-        """For which sign-ins something runs or is open."""
-        return self.running.sign_ins() | self.actions.open_sockets.sign_ins()
+        """Of which it has to be known here when they end."""
+        open_here = self.running.sign_ins() | self.actions.open_sockets.sign_ins()
+        return open_here | self.living_sessions.known()
 
     def stopping(self) -> None:
         """This replica is about to go: whoever listens had better go elsewhere."""
@@ -113,6 +117,7 @@ async def wire(settings: Settings) -> AsyncIterator[Wired]:
         admissions = Admissions(cache)
         running = RunningSpeeches()
         revocations = ValkeyRevocations("voice", cache, listener)
+        ended_sessions = EndedSessions(cache, listener)
         kept = _spoken_before(settings, database)
         actions = build_actions(settings, database, admissions, egress, running, kept, revocations)
         try:
@@ -126,7 +131,8 @@ async def wire(settings: Settings) -> AsyncIterator[Wired]:
                 },
                 running=running,
                 revocations=revocations,
-                ended_sessions=EndedSessions(cache, listener),
+                ended_sessions=ended_sessions,
+                living_sessions=LivingSessions(ended_sessions),
             )
         finally:
             await running.drained(settings.drain_seconds)
@@ -196,13 +202,13 @@ def build_actions(
     )
     speech = _speech_actions(settings, parts, running, before)
     return Actions(
-        **vars(_voice_actions(parts, before)),
+        **vars(_voice_actions(parts)),
         **vars(speech),
         **vars(_user_actions(parts, running, speech.open_sockets, revocations)),
     )
 
 
-def _voice_actions(parts: _Parts, before: SpokenBefore) -> VoiceActions:
+def _voice_actions(parts: _Parts) -> VoiceActions:
     provider, work, clock = parts.provider, parts.work, parts.clock
     studio = RememberedStudio(ElevenLabsVoices(parts.egress, parts.patience), provider)
     remove_voice = RemoveVoice(studio, provider, work, clock)
@@ -211,7 +217,6 @@ def _voice_actions(parts: _Parts, before: SpokenBefore) -> VoiceActions:
         read_voice=ReadVoice(provider, work),
         read_voice_settings=ReadVoiceSettings(provider, work),
         change_voice_settings=ChangeVoiceSettings(provider, work, clock),
-        recall_settings=RecallSettings(before.recollections),
         clone_voice=CloneVoice(studio, Recordings(), parts.admission, work, clock),
         remove_voice=remove_voice,
         remove_every_voice=RemoveEveryVoice(remove_voice, work),
@@ -226,6 +231,7 @@ def _speech_actions(
     lease = timedelta(seconds=settings.hold_lease_seconds)
     settle = SettleSpeech(speeches, speech_metrics.settled)
     withdraw = WithdrawHold(settle)  # one task of the process for both
+    formats = FormatsInPlan(clock)
     offline = _offline_engine(settings)
     return SpeechActions(
         speak=Speak(
@@ -236,21 +242,21 @@ def _speech_actions(
             running=running,
             catalogue=parts.catalogue,
             clock=clock,
-            formats=FormatsInPlan(clock),
+            formats=formats,
             withdraw=withdraw,
             lease=lease,
             sandbox=settings.sandbox,
             before=before,
             offline=offline,
         ),
-        speak_live=_speak_live(settings, parts, settle, running, withdraw),
+        speak_live=_speak_live(settings, parts, settle, running, withdraw, before, formats),
         open_sockets=OpenSockets(),
         relay_speech=RelaySpeech(settle, running, before),
         drop_old_speech=DropOldSpeech(before.kept_speeches, clock, before.bounds.age),
         list_engines=ListEngines(offline, falls_back=settings.offline_fallback),
         renew_leases=RenewLeases(speeches, running, clock, lease),
         settle_orphans=SettleOrphans(speeches, settle, clock, parts.admission),
-        forget_keys=ForgetKeys(speeches, parts.work, clock),
+        forget_idempotency_keys=ForgetIdempotencyKeys(speeches, parts.work, clock),
     )
 
 
@@ -260,6 +266,8 @@ def _speak_live(
     settle: SettleSpeech,
     running: RunningSpeeches,
     withdraw: WithdrawHold,
+    before: SpokenBefore,
+    formats: FormatsInPlan,
 ) -> SpeakLive:
     return SpeakLive(
         speeches=parts.speeches,
@@ -271,6 +279,8 @@ def _speak_live(
         catalogue=parts.catalogue,
         clock=parts.clock,
         withdraw=withdraw,
+        recall_settings=RecallSettings(before.recollections),
+        formats=formats,
         lease=timedelta(seconds=settings.hold_lease_seconds),
         sandbox=settings.sandbox,
     )
@@ -315,8 +325,11 @@ def _offline_engine(settings: Settings) -> OfflineEngine | None:
 
 
 async def _hear_ended_sessions(wired: Wired) -> None:
-    heard = wired.ended_sessions.heard(wired.sign_ins)
-    await act_on_each(heard, wired.actions.drop_sign_in)
+    async def sign_in_ended(sign_in_id: UUID) -> None:
+        wired.living_sessions.end(sign_in_id)
+        await wired.actions.drop_sign_in(sign_in_id)
+
+    await act_on_each(wired.ended_sessions.heard(wired.sign_ins), sign_in_ended)
 
 
 async def _look_at_sockets(wired: Wired) -> None:

@@ -14,23 +14,27 @@ from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
 from types import TracebackType
-from typing import Any, NoReturn, Protocol
+from typing import Any
 from urllib.parse import quote, urlsplit
 
 import aiohttp
 import orjson
-from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import InvalidHandshake, InvalidStatus
-from websockets.http11 import Response
+from websockets.asyncio.client import ClientConnection
 
-from shared.clients.http1 import Answer, ConnectionLost, Http1Pool, NotReached, TooLarge
+from shared.clients.egress_refusals import (
+    DETAIL_HEADER,
+    FROM_VENDOR,
+    KeyRefused,
+    KeysWithheld,
+    KeyUsedTooOften,
+    may_have_been_sent,
+    refuse,
+)
+from shared.clients.http1 import Answer, BodyTooLarge, ConnectionLost, Http1Pool, NotReached
 from shared.clients.vendor_calls import CountedCall, VendorConnectionLost
+from shared.clients.vendor_sockets import VendorSocketRefused, headers_of, key_of, open_socket
 from shared.errors import (
     DependencyUnavailable,
-    ExpectedFailure,
-    Forbidden,
-    LimitReached,
-    Unavailable,
 )
 from shared.identity import USER_HEADER, OnBehalfOf, ServiceIdentity
 from shared.revocation import KEY_HEADER
@@ -53,56 +57,11 @@ __all__ = [
 ]
 
 GRANT_HEADER = "x-companion-grant"
-DETAIL_HEADER = "x-egress-detail"
-_FROM_VENDOR = "via_upstream"
-# Envoy's words for it; those that can be brought about are pinned by tests with a real one.
-_NEVER_SENT = re.compile(
-    r"upstream_reset_before_response_started"
-    r"\{(remote_connection_failure|local_connection_failure|connection_timeout|overflow)\b"
-    r"|(no_healthy_upstream|cluster_not_found)\b"
-)
 
 _WHOLE_BODY_WITHIN = timedelta(seconds=120)
 _LARGEST_BODY = 64 << 20
-_LARGEST_MESSAGE = 4 << 20
-_MOST_MESSAGES_WAITING = 4  # a vendor that speaks faster than it is heard waits
 _SWITCHED = 101
-_CLOSE_SECONDS = 0.2  # who is interrupted need not agree
 _PLAIN = re.compile(r"[!-~]+\Z")
-
-_WITHHELD = {
-    "service_stopped": timedelta(minutes=1),
-    "service_rate_reached": timedelta(seconds=1),
-}
-_TOO_OFTEN = timedelta(seconds=10)
-
-
-class KeyRefused(Forbidden):
-    """Keyvault did not let this call use the user's key; `code` facts say why."""
-
-    code = "key_refused"
-
-
-class KeysWithheld(Unavailable):
-    """Keyvault gives this service no key for the moment, whoever its user is."""
-
-    code = "keys_withheld"
-
-
-class KeyUsedTooOften(LimitReached):
-    """Keys were used for this user more often than anybody needs."""
-
-    code = "key_used_too_often"
-
-
-class VendorSocketRefused(Exception):
-    """The vendor did not open a socket, and says why as it does to any request."""
-
-    def __init__(self, status: int, headers: Mapping[str, str], body: bytes) -> None:
-        super().__init__(f"status {status}")
-        self.status = status
-        self.headers = headers
-        self.body = body
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,14 +102,14 @@ class VendorAnswer:
             raise _lost(error) from error
 
 
-_LOSSES = (TimeoutError, ConnectionLost, TooLarge)
+_LOSSES = (TimeoutError, ConnectionLost, BodyTooLarge)
 
 
 def _lost(error: Exception) -> VendorConnectionLost:
     """What ended a call under way."""
     if isinstance(error, TimeoutError):
         return VendorConnectionLost("no answer in time", sent=True)
-    if isinstance(error, TooLarge):
+    if isinstance(error, BodyTooLarge):
         return VendorConnectionLost("too large a body", sent=True)
     return VendorConnectionLost(str(error), sent=True)
 
@@ -176,8 +135,8 @@ class _Call:
         counted = self._counted.__enter__()
         try:
             answer = self._answer = await self._send(counted.traceparent)
-            if answer.headers.get(DETAIL_HEADER) != _FROM_VENDOR:
-                await _refuse(answer.status, answer.headers, VendorAnswer(answer))
+            if answer.headers.get(DETAIL_HEADER) != FROM_VENDOR:
+                await refuse(answer.status, answer.headers, VendorAnswer(answer))
             counted.has_head(answer.status)
             self._told(answer.headers.get(KEY_HEADER, ""))
             if answer.headers.get("content-encoding", "identity") != "identity":
@@ -249,8 +208,8 @@ class Egress:
             sent["traceparent"] = counted.traceparent
             response = await self._send(method, url, data, sent, first_byte_within)
             try:
-                if response.headers.get(DETAIL_HEADER) != _FROM_VENDOR:
-                    await _refuse(response.status, response.headers, response)
+                if response.headers.get(DETAIL_HEADER) != FROM_VENDOR:
+                    await refuse(response.status, response.headers, response)
                 counted.has_head(response.status)
                 by.key.answered(provider, response.headers.get(KEY_HEADER, ""))
                 yield response
@@ -300,26 +259,13 @@ class Egress:
         sent = self._proofs(provider, by, None)
         with CountedCall(self._me.name, provider) as counted:
             sent["traceparent"] = counted.traceparent
-            opening = _Opening(
-                url,
-                additional_headers=sent,
-                user_agent_header=None,
-                proxy=None,
-                compression=None,
-                max_size=_LARGEST_MESSAGE,
-                max_queue=_MOST_MESSAGES_WAITING,
-                # An answer to a ping may wait behind audio that nobody reads yet.
-                ping_interval=None,
-                open_timeout=open_within.total_seconds(),
-                close_timeout=_CLOSE_SECONDS,
-            )
             try:
-                connection = await _opened(opening)
+                connection = await open_socket(url, sent, within=open_within)
             except VendorSocketRefused as refused:
                 counted.has_head(refused.status)
                 raise
             counted.has_head(_SWITCHED)
-            by.key.answered(provider, _key_of(connection))
+            by.key.answered(provider, key_of(connection))
             try:
                 yield connection
             finally:
@@ -375,104 +321,6 @@ class Egress:
             await self._pool.reach()
         except NotReached as error:
             raise DependencyUnavailable("egress") from error
-
-
-class _Body(Protocol):
-    async def read(self) -> bytes: ...
-
-
-class _Opening(connect):
-    """A vendor's redirect is a refusal: what we show the egress is for nobody else."""
-
-    def process_redirect(self, exc: Exception) -> Exception | str:
-        return exc
-
-
-async def _opened(opening: _Opening) -> ClientConnection:
-    try:
-        return await opening
-    except InvalidStatus as refused:
-        response = refused.response
-        headers, body = headers_of(response), bytes(response.body)
-        if headers.get(DETAIL_HEADER) != _FROM_VENDOR:
-            await _refuse(response.status_code, headers, _Read(body))
-        raise VendorSocketRefused(response.status_code, headers, body) from refused
-    except TimeoutError as error:
-        raise VendorConnectionLost("no socket in time", sent=False) from error
-    except ConnectionRefusedError as error:
-        raise DependencyUnavailable("egress") from error
-    except (InvalidHandshake, OSError, EOFError) as error:
-        raise VendorConnectionLost(type(error).__name__, sent=False) from error
-
-
-def _key_of(connection: ClientConnection) -> str:
-    return "" if connection.response is None else connection.response.headers.get(KEY_HEADER, "")
-
-
-def headers_of(response: Response) -> Mapping[str, str]:
-    """A socket's, by name in small letters; repeated ones are joined by commas."""
-    joined: dict[str, str] = {}
-    for name, value in response.headers.raw_items():
-        before = joined.get(name.lower())
-        joined[name.lower()] = value if before is None else f"{before}, {value}"
-    return joined
-
-
-class _Read:
-    """A body that is here already."""
-
-    def __init__(self, body: bytes) -> None:
-        self._body = body
-
-    async def read(self) -> bytes:
-        return self._body
-
-
-async def _refuse(status: int, headers: Mapping[str, str], body: _Body) -> NoReturn:
-    """An answer that is not the vendor's: the egress marks whose it is."""
-    detail = headers.get(DETAIL_HEADER, "")
-    if detail == "ext_authz_denied":
-        raise _refusal(await _document(body))
-    if detail.startswith("ext_authz_error"):
-        raise DependencyUnavailable("keyvault")
-    if status == 404:
-        raise Unavailable("The egress does not know this call.")
-    raise VendorConnectionLost(f"egress answered {status}", sent=may_have_been_sent(status, detail))
-
-
-def may_have_been_sent(status: int, detail: str) -> bool:
-    """Whether the vendor may have heard of a call that the egress answered itself: not when it
-    declined the call, and not when its detail says that there was no connection to send it on. A
-    connection that ended says nothing of when it did."""
-    return status >= 500 and _NEVER_SENT.match(detail) is None
-
-
-def _refusal(document: Mapping[str, Any]) -> ExpectedFailure:
-    code = str(document.get("code", "refused"))
-    detail = str(document.get("detail", "The key may not be used."))
-    if code in {"key_not_found", "key_not_usable"}:
-        return NoUsableKey(detail, reason=code)
-    # Each call has a grant of its own: if that one has been used, keyvault died between noting it
-    # and answering, and the egress asked again.
-    if code in {"vault_sealed", "dependency_unavailable", "unavailable", "grant_replayed"}:
-        return DependencyUnavailable("keyvault")
-    if code in _WITHHELD:
-        # Why is for operators: a user can do nothing about it.
-        return KeysWithheld(
-            "Calls with users' keys are held back for the moment. Your keys are safe.",
-            retry_after=_WITHHELD[code],
-        )
-    if code == "user_rate_reached":
-        return KeyUsedTooOften(detail, retry_after=_TOO_OFTEN)
-    return KeyRefused(detail, reason=code)
-
-
-async def _document(body: _Body) -> Mapping[str, Any]:
-    try:
-        parsed = orjson.loads(await body.read())
-    except (orjson.JSONDecodeError, aiohttp.ClientError, VendorConnectionLost):
-        return {}
-    return parsed if isinstance(parsed, dict) else {}
 
 
 def _as_sent(target: str) -> str:

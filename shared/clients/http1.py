@@ -37,7 +37,7 @@ class ConnectionLost(Exception):
     """The connection ended or broke the protocol, and the other side may have heard us."""
 
 
-class TooLarge(Exception):
+class BodyTooLarge(Exception):
     """There is more of the body than its reader wants to hold."""
 
 
@@ -96,13 +96,13 @@ class Answer:
     async def read(self, *, within: float, most: int) -> bytes:
         """The rest of the body. `within` seconds is what it may take altogether.
 
-        Raises what `read_some` raises, and TooLarge for more than `most` bytes.
+        Raises what `read_some` raises, and BodyTooLarge for more than `most` bytes.
         """
         pieces, size, until = [], 0, self._connection.loop.time() + within
         while piece := await self.read_some(within=until - self._connection.loop.time()):
             size += len(piece)
             if size > most:
-                raise TooLarge
+                raise BodyTooLarge
             pieces.append(piece)
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 

@@ -14,7 +14,8 @@ from pathlib import Path
 import structlog
 from alembic import command, context, op
 from alembic.config import Config
-from sqlalchemy import MetaData, create_engine, pool, text
+from alembic.runtime.migration import MigrationContext
+from sqlalchemy import Connection, MetaData, create_engine, pool, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError, OperationalError
 
@@ -45,12 +46,15 @@ def alembic_config(service: str, database_url: str) -> Config:
 def upgrade(service: str, database_url: str, *, tries: int = _TRIES) -> None:
     """Bring a service's database to the newest revision; safe to run twice and at the same time.
 
-    A revision that does not get its lock in time is rolled back and tried again. Raises
+    What a newer release has migrated is left as it is: this one runs on it (docs/migrations.md). A
+    revision that does not get its lock in time is rolled back and tried again. Raises
     SQLAlchemyError, also when it never did.
     """
     for last in (False,) * (tries - 1) + (True,):
         try:
-            command.upgrade(alembic_config(service, database_url), "head")
+            config = alembic_config(service, database_url)
+            config.attributes["leaves_what_is_newer_of"] = service
+            command.upgrade(config, "head")
             return
         except OperationalError as error:
             if last or getattr(error.orig, "pgcode", None) not in _TRY_AGAIN:
@@ -74,14 +78,30 @@ def run_environment(metadata: MetaData) -> None:
         connection.exec_driver_sql("select pg_advisory_lock(4242)")
         connection.exec_driver_sql(f"set lock_timeout = '{LOCK_TIMEOUT}'")
         connection.commit()
-        context.configure(
-            connection=connection, target_metadata=metadata, transaction_per_migration=True
-        )
-        with context.begin_transaction():
-            context.run_migrations()
+        if not _is_left(connection):
+            context.configure(
+                connection=connection, target_metadata=metadata, transaction_per_migration=True
+            )
+            with context.begin_transaction():
+                context.run_migrations()
         connection.exec_driver_sql("select pg_advisory_unlock(4242)")
         connection.commit()
     engine.dispose()
+
+
+def _is_left(connection: Connection) -> bool:
+    """Whether a newer release has migrated this database, to a revision that is unknown here."""
+    service = context.config.attributes.get("leaves_what_is_newer_of")
+    if service is None:
+        return False
+    found = set(MigrationContext.configure(connection).get_current_heads())
+    connection.commit()
+    unknown = found - {script.revision for script in context.script.walk_revisions()}
+    if unknown:
+        revision = ", ".join(sorted(unknown))
+        said = "a newer release migrated it; left as it is"
+        log.warning("database_is_newer", service=service, revision=revision, said=said)
+    return bool(unknown)
 
 
 def _render(metadata: MetaData) -> None:

@@ -18,16 +18,17 @@ from shared.http.caller import RemoteKeys
 from shared.http.door import App, Door
 from shared.http.errors import install_error_handlers
 from shared.http.hot import HotRoute, HotRoutes, document_hot_routes
-from shared.http.problems import problems
+from shared.http.problems import document_no_more_than_answered, problems
 from shared.http.readiness import Check, states_of
 from shared.http.saturation import watch_connections
 from shared.identity import Peers
-from shared.limits.admission import open_cache
 from shared.news.ended_sessions import EndedSessions
+from shared.news.living_sessions import VerifierOfTheLiving, Verifies
 from shared.settings import CommonSettings, report_unknown_settings
 from shared.telemetry import tracing
 from shared.telemetry.logging import configure_logging
 from shared.tokens import TokenVerifier
+from shared.valkey import open_cache
 
 ONE_MEBIBYTE = 1 << 20
 
@@ -108,6 +109,7 @@ def _public(
     for router in routers:
         _give_headlines(router)
         app.include_router(router)
+    document_no_more_than_answered(app)
     document_hot_routes(app, hot_routes)
     return app
 
@@ -138,9 +140,13 @@ async def _opened(
         wire() as wired,
     ):
         keys = RemoteKeys(settings.jwks_url, client)
-        verifier = TokenVerifier(
+        verifier: Verifies = TokenVerifier(
             keys, issuer=settings.token_issuer, audience=settings.token_audience
         )
+        # Only a service that hears of ended sessions knows which go on.
+        living = getattr(wired, "living_sessions", None)
+        if living is not None:
+            verifier = VerifierOfTheLiving(verifier, living)
         for app in apps:
             app.state.actions = wired.actions
             app.state.checks = wired.checks

@@ -143,7 +143,7 @@ def _invalid(found: Sequence[Any]) -> Response:
         {
             "field": _field(error),
             "rule": error["type"],
-            "message": _rule_text(error),
+            "message": rule_text(error),
         }
         for error in found
     ]
@@ -161,7 +161,8 @@ def _field(error: Any) -> str:
     return ".".join([*path, "(unknown field)" if unknown else last])
 
 
-def _rule_text(error: Any) -> str:
+def rule_text(error: Any) -> str:
+    """Which rule one of pydantic's errors is about, without what was sent."""
     # Messages of our own validators may quote what they were given; of pydantic's only the last.
     if error["type"] in {"value_error", "assertion_error", "union_tag_invalid"}:
         return "is not acceptable"

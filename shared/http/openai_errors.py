@@ -16,9 +16,11 @@ from fastapi.routing import APIRoute
 from pydantic import BaseModel
 
 from shared.errors import ExpectedFailure, Invalid, LimitReached, NotInTier, PaymentRequired
-from shared.http.errors import problem_of
+from shared.http.errors import problem_of, rule_text
 from shared.http.openai_limits import openai_limit_headers
-from shared.http.problems import Responses
+from shared.http.problems import NEVER, Responses
+from shared.lenient_json import to_json
+from shared.vendors.dropins import BadParameter
 from shared.vendors.failures import (
     NoUsableKey,
     VendorOverloaded,
@@ -84,11 +86,10 @@ class OpenAIErrorBody(BaseModel):
     error: OpenAIError
 
 
-def route_class(
-    answer: Callable[[ExpectedFailure], Response],
-    off_schema: Callable[[RequestValidationError], Response],
-) -> type[APIRoute]:
-    """Routes whose expected failures, also those of their dependencies, are answered like this."""
+def route_class(answer: Callable[[ExpectedFailure], Response]) -> type[APIRoute]:
+    """Routes whose expected failures, also those of their dependencies, are answered like this, and
+    requests that are not as they have to be as OpenAI answers them.
+    """
 
     class OpenAIRoute(APIRoute):
         def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
@@ -110,9 +111,28 @@ def route_class(
 def openai_errors(*statuses: int) -> Responses:
     """FastAPI's `responses=` for such a route."""
     return {
-        status: {"model": OpenAIErrorBody, "description": type_of(status)}
-        for status in (*statuses, 422, 503)
+        **{
+            status: {"model": OpenAIErrorBody, "description": type_of(status)}
+            for status in (*statuses, 400, 503)
+        },
+        422: NEVER,
     }
+
+
+def off_schema(failure: RequestValidationError) -> Response:
+    """Where it is wrong and why, never what was sent: that may be a secret."""
+    first = failure.errors()[0]
+    name = str(first["loc"][1]) if len(first["loc"]) > 1 else ""
+    if first["type"] == "extra_forbidden":  # its sender named it, and may have put a key there
+        name = ""
+    error = OpenAIError(
+        message=f"{name or 'The request'}: {rule_text(first)}.",
+        type=type_of(400),
+        param=name or None,
+        code=BadParameter.code,
+    )
+    document = {"error": error.model_dump()}
+    return Response(to_json(document), 400, media_type="application/json")
 
 
 def told(

@@ -19,6 +19,7 @@ import uvloop
 
 from shared.background import running_beside
 from shared.http.app import WebProcess
+from shared.http.denials import WithDenials
 from shared.http.whole_answers import WholeAnswers
 from shared.settings import port_of, stop_with_sentence
 
@@ -71,7 +72,7 @@ def _listener(app: object, host: str, port: int, drain_seconds: int) -> _Listene
         port=port,
         loop="uvloop",
         http=WholeAnswers,
-        ws="websockets-sansio",
+        ws=WithDenials,
         # What a device hears is compressed by nobody: for each piece of an answer it costs more
         # time than it saves.
         ws_max_size=LARGEST_FRAME_BYTES,

@@ -16,9 +16,7 @@ from datetime import datetime, timedelta
 from importlib.resources import files
 from typing import Any, TypeAlias
 
-from redis.asyncio import BlockingConnectionPool, Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
+from redis.asyncio import Redis
 from redis.exceptions import NoScriptError, RedisError
 
 from shared.errors import DependencyUnavailable
@@ -26,6 +24,7 @@ from shared.limits.line import BROKEN, Line, packed
 from shared.limits.local import LocalLimit, LocalStreams
 from shared.limits.windows import Window, day_window, minute_window, month_window, spend_window
 from shared.tiers import TierChanged
+from shared.valkey import TIMEOUT_SECONDS
 
 __all__ = [
     "Admission",
@@ -38,7 +37,6 @@ __all__ = [
     "day_window",
     "minute_window",
     "month_window",
-    "open_cache",
     "spend_window",
     "streams_at_once",
     "tier_key",
@@ -51,8 +49,6 @@ _LEASE_MILLISECONDS = int(LEASE_SECONDS * 1000)
 _MARKER_SECONDS = 3600
 _LONGER_SECONDS = 60  # that a counter is kept after its window, for replicas whose clocks differ
 _OPEN_SECONDS = 1.0  # how long the breaker keeps away from a Valkey that failed
-_CONNECTIONS = 32
-_TIMEOUT_SECONDS = 0.1
 # A stream can end at any moment; whoever asks again after this long is no burden.
 _STREAM_WAIT = timedelta(seconds=3)
 _MOST_UNTOLD = 10_000
@@ -104,31 +100,12 @@ def streams_at_once(most: int, now: datetime) -> Window:
     return Window(STREAMS, most, now, now + _STREAM_WAIT)
 
 
-def open_cache(url: str) -> Redis:
-    """A Valkey client with hard timeouts and no retries of its own: one owner retries, not two."""
-    pool = BlockingConnectionPool.from_url(
-        url,
-        socket_timeout=_TIMEOUT_SECONDS,
-        socket_connect_timeout=_TIMEOUT_SECONDS,
-        retry=Retry(NoBackoff(), 0),
-        health_check_interval=0,
-        # A new connection is at work ten times sooner without the talk of a RESP3 handshake.
-        protocol=2,
-        driver_info=None,
-        # A burst waits for its turn; with the plain pool it would fail as if Valkey were gone.
-        max_connections=_CONNECTIONS,
-        timeout=0.3,
-        decode_responses=False,
-    )
-    return Redis.from_pool(pool)
-
-
 class Admissions:
     """Admits requests, gives reservations back, and settles them."""
 
     def __init__(self, cache: Redis) -> None:
         self._cache = cache
-        self._line = Line(cache.connection_pool, timeout=_TIMEOUT_SECONDS)
+        self._line = Line(cache.connection_pool, timeout=TIMEOUT_SECONDS)
         self._closed_until = 0.0
         self._local = LocalLimit()
         self._local_streams = LocalStreams(LEASE_SECONDS)

@@ -7,9 +7,8 @@ connection hears of it at once.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Collection, Mapping
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
@@ -17,10 +16,11 @@ from uuid import UUID
 import orjson
 import structlog
 from redis.asyncio import Redis
-from redis.exceptions import RedisError
 
 from shared.ids import UserId
 from shared.limits.admission import tier_key
+from shared.news.channel import heard_on
+from shared.valkey import FAILURES
 
 log = structlog.get_logger(__name__)
 
@@ -29,9 +29,6 @@ REMEMBERED = timedelta(minutes=20)
 _DOUBTED = timedelta(minutes=1)
 
 _CHANNEL = "companion.tiers"
-# uvloop raises RuntimeError for a write to a connection that is closed already.
-_FAILURES = (RedisError, OSError, TimeoutError, RuntimeError)
-_WAIT_SECONDS = 1.0
 
 
 class CurrentTiers:
@@ -50,7 +47,7 @@ class CurrentTiers:
                 pipe.set(tier_key(str(user_id)), tier, ex=REMEMBERED)
                 pipe.publish(_CHANNEL, orjson.dumps({"user_id": str(user_id), "tier": tier}))
             await pipe.execute()
-        except _FAILURES as error:
+        except FAILURES as error:
             log.warning("current_tiers_not_told", reason=type(error).__name__)
 
     async def doubt(self, user_ids: Collection[UserId]) -> None:
@@ -61,7 +58,7 @@ class CurrentTiers:
             for user_id in user_ids:
                 pipe.expire(tier_key(str(user_id)), _DOUBTED)
             await pipe.execute()
-        except _FAILURES as error:
+        except FAILURES as error:
             log.warning("current_tiers_not_doubted", reason=type(error).__name__)
 
     async def heard(self) -> AsyncIterator[tuple[UserId, str]]:
@@ -70,24 +67,15 @@ class CurrentTiers:
         It may be missed, and may be the tier that they had before: it is a hint to look again.
         """
         assert self._listener is not None, "made without a listener"
-        while True:
-            try:
-                async with self._listener.pubsub() as channel:
-                    await channel.subscribe(_CHANNEL)
-                    while True:
-                        message = await channel.get_message(
-                            ignore_subscribe_messages=True, timeout=5
-                        )
-                        told = _from_wire(message["data"]) if message else None
-                        if told is not None:
-                            yield told
-            except _FAILURES as error:
-                log.warning("current_tiers_unheard", reason=type(error).__name__)
-            await asyncio.sleep(_WAIT_SECONDS)
+        async with aclosing(heard_on(self._listener, _CHANNEL, news="current_tiers")) as messages:
+            async for message in messages:
+                told = _from_wire(message)
+                if told is not None:
+                    yield told
 
 
 def _from_wire(data: Any) -> tuple[UserId, str] | None:
-    """None for what can't be read: anybody who reaches this Valkey may write to the channel."""
+    """None for silence, and for what can't be read."""
     with suppress(ValueError, KeyError, TypeError):
         wire = orjson.loads(data)
         return UserId(UUID(str(wire["user_id"]))), str(wire["tier"])

@@ -18,6 +18,7 @@ from celery import Celery, Task
 from celery.exceptions import Reject
 from celery.signals import (
     beat_init,
+    setup_logging,
     worker_init,
     worker_process_init,
     worker_process_shutdown,
@@ -66,6 +67,8 @@ _PAUSE_SECONDS = 1.0
 def create_celery(listen: Listen, settings: CommonSettings, wire: Wire) -> Celery:
     """The Celery application of one service: a task per event type, a task per job."""
     configure_logging(f"{listen.service}-worker", settings.log_level)
+    # With somebody there, Celery leaves the levels as they are: its own is that of all libraries.
+    setup_logging.connect(_keep_logging, weak=False)
     report_unknown_settings()
     broker_url = settings.broker_url.get_secret_value()
     widen_pipes()
@@ -99,6 +102,10 @@ def create_celery(listen: Listen, settings: CommonSettings, wire: Wire) -> Celer
     if settings.ready_file is not None:
         worker_ready.connect(lambda **_signal: _say_ready(settings.ready_file), weak=False)
     return app
+
+
+def _keep_logging(**_signal: object) -> None:
+    """`configure_logging` has said it all."""
 
 
 def _expose_metrics(host: str, port: int) -> None:

@@ -6,18 +6,18 @@ until a token expires. A session is a sign-in or a personal token: what a token'
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Sequence
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from datetime import timedelta
 from uuid import UUID
 
 import structlog
 from redis.asyncio import Redis
-from redis.exceptions import RedisError
 
 from shared.errors import DependencyUnavailable, SessionEnded
+from shared.news.channel import heard_on
+from shared.valkey import FAILURES
 
 log = structlog.get_logger(__name__)
 
@@ -27,9 +27,6 @@ REMEMBERED = timedelta(minutes=16)
 _PREFIX = "companion:ended_session:"
 _COMPLETE = "companion:ended_sessions_complete"
 _CHANNEL = "companion.ended_sessions"
-# uvloop raises RuntimeError for a write to a connection that is closed already.
-_FAILURES = (RedisError, OSError, TimeoutError, RuntimeError)
-_WAIT_SECONDS = 1.0
 _LOOK_AGAIN_SECONDS = 30.0
 
 
@@ -54,7 +51,7 @@ class EndedSessions:
             await self._write(ids)
             for id_ in ids:
                 await self._cache.publish(_CHANNEL, str(id_))
-        except _FAILURES as error:
+        except FAILURES as error:
             log.warning("ended_sessions_not_told", reason=type(error).__name__)
 
     async def repeat(self, all_ended_lately: Iterable[UUID]) -> None:
@@ -65,14 +62,14 @@ class EndedSessions:
         try:
             await self._write(all_ended_lately)
             await self._cache.set(_COMPLETE, "1")
-        except _FAILURES as error:
+        except FAILURES as error:
             raise DependencyUnavailable("session store") from error
 
     async def check(self, session_id: UUID) -> None:
         """Raises SessionEnded, or DependencyUnavailable when that can't be known."""
         try:
             ended, complete = await self._cache.mget(f"{_PREFIX}{session_id}", _COMPLETE)
-        except _FAILURES as error:
+        except FAILURES as error:
             raise DependencyUnavailable("session store") from error
         if ended is not None:
             raise SessionEnded
@@ -87,31 +84,25 @@ class EndedSessions:
         every half minute, in case that the news of one was missed.
         """
         assert self._listener is not None, "made without a listener"
-        while True:
-            try:
-                async with self._listener.pubsub() as channel:
-                    await channel.subscribe(_CHANNEL)
+        looked_at = time.monotonic()
+        async with aclosing(heard_on(self._listener, _CHANNEL, news="ended_sessions")) as messages:
+            async for message in messages:
+                if message is not None:
+                    with suppress(ValueError):
+                        yield UUID(message.decode("ascii", "replace"))
+                if time.monotonic() - looked_at > _LOOK_AGAIN_SECONDS:
                     looked_at = time.monotonic()
-                    while True:
-                        message = await channel.get_message(
-                            ignore_subscribe_messages=True, timeout=5
-                        )
-                        if message is not None:
-                            # Anybody who reaches this Valkey may write to the channel.
-                            with suppress(ValueError):
-                                yield UUID(message["data"].decode("ascii", "replace"))
-                        if time.monotonic() - looked_at > _LOOK_AGAIN_SECONDS:
-                            looked_at = time.monotonic()
-                            for id_ in await self._ended_among(list(running())):
-                                yield id_
-            except _FAILURES as error:
-                log.warning("ended_sessions_unheard", reason=type(error).__name__)
-            await asyncio.sleep(_WAIT_SECONDS)
+                    for id_ in await self._ended_among(list(running())):
+                        yield id_
 
     async def _ended_among(self, ids: Sequence[UUID]) -> list[UUID]:
         if not ids:
             return []
-        marks = await self._cache.mget([f"{_PREFIX}{id_}" for id_ in ids])
+        try:
+            marks = await self._cache.mget([f"{_PREFIX}{id_}" for id_ in ids])
+        except FAILURES as error:
+            log.warning("ended_sessions_not_looked_up", reason=type(error).__name__)
+            return []
         return [id_ for id_, mark in zip(ids, marks, strict=True) if mark is not None]
 
     async def _write(self, session_ids: Iterable[UUID]) -> None:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Sequence
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from datetime import datetime
 from types import NoneType
 from typing import Any
@@ -13,16 +12,13 @@ from uuid import UUID
 import orjson
 import structlog
 from redis.asyncio import Redis
-from redis.exceptions import RedisError
 
 from shared.ids import UserId
+from shared.news.channel import heard_on
 from shared.revocation import Revocation
+from shared.valkey import FAILURES
 
 log = structlog.get_logger(__name__)
-
-# uvloop raises RuntimeError for a write to a connection that is closed already.
-_FAILURES = (RedisError, OSError, TimeoutError, RuntimeError)
-_WAIT_SECONDS = 1.0
 
 
 class ValkeyRevocations:
@@ -42,36 +38,16 @@ class ValkeyRevocations:
         try:
             for revocation in revocations:
                 await self._cache.publish(self._channel, _to_wire(revocation))
-        except _FAILURES as error:
+        except FAILURES as error:
             log.warning("revocations_not_announced", reason=type(error).__name__)
 
     async def heard(self) -> AsyncIterator[Revocation]:
         """Every revocation from now on; goes on by itself once a lost Valkey is back."""
-        while True:
-            try:
-                async with self._listener.pubsub() as channel:
-                    await channel.subscribe(self._channel)
-                    while True:
-                        message = await channel.get_message(
-                            ignore_subscribe_messages=True, timeout=5
-                        )
-                        revocation = _from_wire(message["data"]) if message else None
-                        if revocation is not None:
-                            yield revocation
-            except _FAILURES as error:
-                log.warning("revocations_unheard", reason=type(error).__name__)
-            await asyncio.sleep(_WAIT_SECONDS)
-
-
-def open_listener(url: str) -> Redis:
-    """A Valkey client for a subscription: no time limit on silence, but one that notices death."""
-    return Redis.from_url(
-        url,
-        socket_timeout=None,
-        socket_connect_timeout=1,
-        socket_keepalive=True,
-        health_check_interval=15,
-    )
+        async with aclosing(heard_on(self._listener, self._channel, news="revocations")) as found:
+            async for message in found:
+                revocation = _from_wire(message)
+                if revocation is not None:
+                    yield revocation
 
 
 def _to_wire(revocation: Revocation) -> bytes:
@@ -86,7 +62,7 @@ def _to_wire(revocation: Revocation) -> bytes:
 
 
 def _from_wire(data: Any) -> Revocation | None:
-    """None for what can't be read: anybody who reaches this Valkey may write to the channel."""
+    """None for silence, and for what can't be read."""
     with suppress(ValueError, KeyError, TypeError):
         wire = orjson.loads(data)
         at, version = datetime.fromisoformat(wire["at"]), wire.get("version")

@@ -27,13 +27,18 @@ _READ = KNOWN | {f"{name}_FILE" for name in SECRETS}
 _ALIKE = 0.8
 
 
+def is_named_like_ours(name: str) -> bool:
+    """Whether a variable begins like a setting of ours, be it known or not."""
+    return name.startswith(_OURS)
+
+
 def unknown_settings(environ: Mapping[str, str]) -> dict[str, str | None]:
     """The variables that are named like ours and read by none of our processes, each with the name
     that may have been meant."""
     strangers = (
         name
         for name in sorted(environ)
-        if name.startswith(_OURS) and name not in _READ and not _OF_KUBERNETES.fullmatch(name)
+        if is_named_like_ours(name) and name not in _READ and not _OF_KUBERNETES.fullmatch(name)
     )
     return {name: _nearest(name) for name in strangers}
 

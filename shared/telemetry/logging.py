@@ -15,7 +15,11 @@ from shared.telemetry.redaction import redact
 
 
 def configure_logging(service: str, level: str = "info") -> None:
-    """Send structlog's and the standard library's records to stdout as JSON lines."""
+    """Send structlog's and the standard library's records to stdout as JSON lines.
+
+    Below `info` only our own are written, whatever the level: there libraries tell what they send
+    and get, keys and passwords included, which `redact` can't know by their form.
+    """
     shared_processors: list[Any] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
@@ -45,23 +49,36 @@ def configure_logging(service: str, level: str = "info") -> None:
             ],
         )
     )
-    root = logging.getLogger()
+    # A library may also lower its own level.
+    handler.addFilter(_may_be_told)
+    root, chosen = logging.getLogger(), logging.getLevelNamesMapping()[level.upper()]
     root.handlers = [handler]
-    root.setLevel(level.upper())
+    root.setLevel(max(chosen, logging.INFO))
+    for name in _OURS:
+        logging.getLogger(name).setLevel(chosen)
     for name in ("uvicorn", "uvicorn.error", "uvicorn.access", "celery", "kombu", "alembic"):
         logger = logging.getLogger(name)
         logger.handlers, logger.propagate = [], True
+    # Celery's pool tells on it, and on no other, of a child that died; it takes it off the root.
+    children = logging.getLogger("multiprocessing")
+    children.handlers, children.propagate = [handler], False
+    children.setLevel(logging.ERROR)
     # These write URLs with their query, or a line per request or message beside our own.
     # uvicorn.error does so for sockets.
     for name in ("httpx", "httpcore", "uvicorn.access", "uvicorn.error", "asyncio", *_TALKATIVE):
         logging.getLogger(name).setLevel(logging.WARNING)
 
 
+_OURS = ("services", "shared", "deploy")
 _TALKATIVE = ("celery.worker.strategy", "celery.app.trace")
 
 # Set by the processors above and nobody else, hence not searched for secrets in every line. The
 # first two are ProcessorFormatter's: it keeps the original record there until it renders.
 _OUR_OWN = ("_record", "_from_structlog", "timestamp", "level", "logger", "service", "traceparent")
+
+
+def _may_be_told(record: logging.LogRecord) -> bool:
+    return record.levelno >= logging.INFO or record.name.partition(".")[0] in _OURS
 
 
 class _Context:

@@ -60,4 +60,25 @@ def test_the_commands_are_as_the_table_says() -> None:
     told = set(re.findall(r"companion secrets rotate ([a-z-]+)", PAGE))
     assert told == set(KINDS)
     assert {command.name for command in commands.app.registered_commands} >= {"list"}
-    assert set(ROTATED_WITHIN) == {"signing key", "sealing keys", "identities", "passwords"}
+
+
+def test_the_doctor_looks_at_what_the_table_says_and_as_often() -> None:
+    named = {
+        "signing key": "Signing keys of access tokens",
+        "refresh-peppers": "Peppers of refresh tokens",
+        "second-factors": "Keys of second factors and waiting mails",
+        "audit": "Key of the audit trail's chain",
+        "webhooks": "Sealing keys of webhooks",
+        "utterances": "Sealing keys of utterances",
+        "keyring": "Keyring: keys that wrap data keys",
+        "identities": "Identities of services",
+        "passwords": "Passwords of the embedded engines (PostgreSQL's role and superuser, Valkey)",
+    }
+    assert set(ROTATED_WITHIN) == named.keys()
+    assert set(KINDS) < named.keys()
+    rows = [line.strip("| ").split(" | ") for line in PAGE.splitlines() if line.startswith("| ")]
+    every = {cells[0]: cells[-1].replace("a year", "365 days") for cells in rows}
+    for name, within in ROTATED_WITHIN.items():
+        assert every[named[name]] == f"{within.days} days", name
+    # What it doesn't look at, the page says.
+    assert "`companion doctor` does not know" in PAGE

@@ -66,10 +66,17 @@ async def test_a_session_that_ends_is_out_at_once_and_takes_its_answers_along(
         assert ended.status_code == 204, ended.text
 
         async def key_change() -> str:
-            answer = await thief.client.put("/keys/openai", json={"api_key": "sk-" + "x" * 40})
-            return str(answer.json().get("code"))
+            # Until then there is no such key: a look that leaves nothing, however often.
+            return str((await thief.client.delete("/keys/gemini")).json().get("code"))
 
         await eventually(key_change, lambda code: code == "session_ended", seconds=5)
+
+        async def asks() -> set[str]:
+            reads = [await thief.client.get(path) for path in ("/chat/limits", "/voice/voices")]
+            question = await thief.client.post(path, json={"content": "hi"})
+            return {str(answer.json().get("code")) for answer in (*reads, question)}
+
+        await eventually(asks, lambda codes: codes == {"session_ended"}, seconds=5)
         out_after = time.monotonic() - began
         async with asyncio.timeout(10):
             rest = [line async for line in lines]

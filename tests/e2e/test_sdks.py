@@ -306,6 +306,48 @@ async def test_anthropic_tools(bench: Bench) -> None:
     assert answer.content[-1].text == "The tool said: rain"
 
 
+async def test_anthropics_tool_runner_goes_on_without_a_thread(bench: Bench) -> None:
+    @anthropic.beta_tool
+    def weather(city: str) -> str:
+        """The weather in a city."""
+        return "rain"
+
+    def run() -> Any:
+        with bench.claude() as client:
+            runner = client.beta.messages.tool_runner(
+                model=SONNET, max_tokens=300, tools=[weather], messages=user("weather now")
+            )
+            return runner.until_done()
+
+    answer = await bench.is_billed(run, "anthropic", calls=2)
+    assert answer.content[-1].text == "The tool said: rain"
+
+    async def streamed() -> Any:
+        @anthropic.beta_async_tool
+        async def weather(city: str) -> str:
+            """The weather in a city."""
+            return "rain"
+
+        async with bench.claude_async() as client:
+            runner = client.beta.messages.tool_runner(
+                model=SONNET,
+                max_tokens=300,
+                tools=[weather],
+                messages=user("weather now"),
+                stream=True,
+            )
+            return [await stream.get_final_message() async for stream in runner][-1]
+
+    answer = await bench.is_billed(streamed, "anthropic", calls=2)
+    assert answer.content[-1].text == "The tool said: rain"
+
+    async with bench.claude_async() as client:
+        thread = client.beta.messages.thread(model=SONNET, max_tokens=300)
+        with pytest.raises(anthropic.BadRequestError) as refused:
+            await thread.send({"role": "user", "content": "good morning"})
+    assert refused.value.error_code == "thread_unsupported_request"
+
+
 async def test_anthropics_betas_and_token_counts(bench: Bench) -> None:
     async def with_beta() -> Any:
         async with bench.claude_async() as client:
@@ -352,6 +394,14 @@ async def test_gemini_content(bench: Bench) -> None:
             return "".join([chunk.text or "" async for chunk in stream])
 
     assert await bench.is_billed(by_coroutines, "gemini") == "You said: look"
+
+    def by_url() -> Any:
+        url = "https://pictures.invalid/a.png"
+        image: Any = types.Part.from_uri(file_uri=url, mime_type="image/png")
+        with bench.gemini() as client:
+            return client.models.generate_content(model=FLASH, contents=[image, "look"])
+
+    assert (await bench.is_billed(by_url, "gemini")).text == "You said: look"
 
 
 async def test_gemini_tools_and_token_counts(bench: Bench) -> None:

@@ -31,19 +31,15 @@ from tests.gateway.wire import UPGRADE, open_upgrade, read_chunk, read_head, sen
 AGREED = [
     ("POST", "/openai/v1/chat/completions", "/chat/completions"),
     ("POST", "/openai/v1/responses", "/responses"),
-    ("POST", "/openai/v1/audio/speech", "/audio/speech"),
-    ("GET", "/openai/v1/models", "/models"),
     ("POST", "/anthropic/v1/messages", "/v1/messages"),
     ("POST", "/anthropic/v1/messages/count_tokens", "/v1/messages/count_tokens"),
-    ("GET", "/anthropic/v1/models", "/v1/models"),
     *(
-        (method, f"/gemini{path}", path)
+        ("POST", f"/gemini{path}", path)
         for version in ("v1", "v1beta")
-        for method, path in (
-            ("POST", f"/{version}/models/gemini-3.8-flash:generateContent"),
-            ("POST", f"/{version}/models/gemini-3.8-flash:streamGenerateContent"),
-            ("POST", f"/{version}/models/gemini-3.8-flash:countTokens"),
-            ("GET", f"/{version}/models"),
+        for path in (
+            f"/{version}/models/gemini-3.8-flash:generateContent",
+            f"/{version}/models/gemini-3.8-flash:streamGenerateContent",
+            f"/{version}/models/gemini-3.8-flash:countTokens",
         )
     ),
     *(
@@ -57,17 +53,14 @@ AGREED = [
             ("GET", "/v1/text-to-dialogue/stream-input"),
             ("GET", "/v1/voices"),
             ("GET", "/v2/voices"),
-            ("GET", "/v1/voices/settings/default"),
             ("POST", "/v1/voices/add"),
             ("GET", "/v1/voices/21m00Tcm4TlvDq8ikWAM"),
             ("DELETE", "/v1/voices/21m00Tcm4TlvDq8ikWAM"),
             ("GET", "/v1/voices/21m00Tcm4TlvDq8ikWAM/settings"),
-            ("POST", "/v1/voices/21m00Tcm4TlvDq8ikWAM/settings/edit"),
             ("GET", "/v1/models"),
         )
     ),
     ("POST", "/compatible/v1/chat/completions", "/chat/completions"),
-    ("GET", "/compatible/v1/models", "/models"),
 ]
 CHAT = "/openai/v1/chat/completions"
 FORGED = {
@@ -233,9 +226,8 @@ async def test_without_keyvault_nothing_goes_out(short_directory: Path) -> None:
         ("GET", "/"),
         ("GET", "/openai"),
         ("GET", "/openai/v1/chat/completions"),
-        ("DELETE", "/openai/v1/models"),
-        ("POST", "/openai/v1/models"),
-        ("GET", "/openai/v1/models/gpt"),
+        ("GET", "/openai/v1/models"),
+        ("POST", "/openai/v1/audio/speech"),
         ("POST", "/openai/v1/chat/completions/"),
         ("POST", "/openai/v1/chat/completionsx"),
         ("POST", "/openai/v1/embeddings"),
@@ -243,7 +235,10 @@ async def test_without_keyvault_nothing_goes_out(short_directory: Path) -> None:
         ("GET", "/openai/v1/organization/admin_api_keys"),
         ("POST", "/openai/v2/chat/completions"),
         ("POST", "/OpenAI/v1/chat/completions"),
+        ("GET", "/anthropic/v1/models"),
         ("GET", "/anthropic/v1/organizations/api_keys"),
+        ("GET", "/gemini/v1/models"),
+        ("GET", "/gemini/v1beta/models"),
         ("POST", "/gemini/v1/models/a/b:generateContent"),
         ("POST", "/gemini/v1/models/a:batchGenerateContent"),
         ("POST", "/gemini/v1beta/auth_tokens"),
@@ -253,12 +248,17 @@ async def test_without_keyvault_nothing_goes_out(short_directory: Path) -> None:
         ("POST", "/elevenlabs/v1/single-use-token/tts_websocket"),
         ("GET", "/elevenlabs/v1/workspace"),
         ("GET", "/elevenlabs/v1/history"),
+        ("DELETE", "/elevenlabs/v1/models"),
+        ("POST", "/elevenlabs/v1/models"),
+        ("GET", "/elevenlabs/v1/models/eleven"),
+        ("POST", "/elevenlabs/v1/voices/a/settings/edit"),
         ("PATCH", "/elevenlabs/v1/voices/a"),
         ("POST", "/elevenlabs/v1/voices/a"),
         ("POST", "/elevenlabs/v1/text-to-speech"),
+        ("GET", "/compatible/v1/models"),
         ("POST", "/other/v1/chat/completions"),
         ("POST", "/v1/chat/completions"),
-        ("GET", "/internal/egress/openai/v1/models"),
+        ("GET", "/internal/egress/elevenlabs/v1/models"),
     ],
 )
 async def test_an_unlisted_call_is_nowhere_and_asks_nobody(
@@ -290,10 +290,10 @@ TRICKS = [
     "/elevenlabs/v1/voices/ä",
     "/openai/..;/elevenlabs/v1/user",
     "/openai//v1/user",
-    "/openai/v1/models;x=y",
-    "/openai/v1/models%20",
-    "/openai/v1/models%0d%0ahost:%20evil",
-    "/openai@evil.example/v1/models",
+    "/elevenlabs/v1/models;x=y",
+    "/elevenlabs/v1/models%20",
+    "/elevenlabs/v1/models%0d%0ahost:%20evil",
+    "/elevenlabs@evil.example/v1/models",
     "//evil.example/v1/models",
     "http://evil.example/v1/models",
 ]
@@ -312,18 +312,18 @@ async def test_no_trick_with_a_path_gets_out(egress: Egress, target: str) -> Non
 @pytest.mark.parametrize(
     ("target", "path"),
     [
-        ("/openai//v1///models", "/sim/openai/v1/models"),
-        ("/anthropic/../openai/v1/models", "/sim/openai/v1/models"),
-        ("/openai/v1/m%6fdels", "/sim/openai/v1/models"),
-        ("http://evil.example/openai/v1/models", "/sim/openai/v1/models"),
+        ("/openai//v1///responses", "/sim/openai/v1/responses"),
+        ("/anthropic/../openai/v1/responses", "/sim/openai/v1/responses"),
+        ("/openai/v1/resp%6fnses", "/sim/openai/v1/responses"),
+        ("http://evil.example/openai/v1/responses", "/sim/openai/v1/responses"),
     ],
 )
 async def test_keyvault_judges_the_path_that_goes_out(
     egress: Egress, target: str, path: str
 ) -> None:
-    answer = await egress.send(target)
+    answer = await egress.send(target, method="POST", body=b"{}")
     assert (answer.json["server"], answer.json["path"]) == ("openai", path)
-    assert egress.keyvault.paths[-1][1] == "/internal/egress/openai/v1/models"
+    assert egress.keyvault.paths[-1][1] == "/internal/egress/openai/v1/responses"
 
 
 @pytest.mark.parametrize(
@@ -334,10 +334,10 @@ async def test_the_host_is_the_vendors_whatever_the_caller_says(egress: Egress, 
     before = egress.received()
     answer = await send_bytes(
         egress.proxy.port,
-        f"GET /openai/v1/models HTTP/1.1\r\n{hosts}\r\nConnection: close\r\n\r\n".encode(),
+        f"GET /elevenlabs/v1/models HTTP/1.1\r\n{hosts}\r\nConnection: close\r\n\r\n".encode(),
     )
     if answer.status == 200:
-        assert dict(answer.json["headers"])["host"] == str(egress.vendors["openai"].endpoint)
+        assert dict(answer.json["headers"])["host"] == str(egress.vendors["elevenlabs"].endpoint)
     else:
         assert (answer.status, egress.received()) == (400, before)
 
@@ -347,7 +347,8 @@ async def test_the_host_is_the_vendors_whatever_the_caller_says(egress: Egress, 
 )
 async def test_a_credential_in_the_url_is_refused(egress: Egress, name: str) -> None:
     before, asked = egress.received(), len(egress.keyvault.asked)
-    answer = await egress.send(f"/gemini/v1/models?alt=sse&{name}=secret-in-url")
+    target = "/gemini/v1/models/gemini-3.8-flash:streamGenerateContent"
+    answer = await egress.send(f"{target}?alt=sse&{name}=secret-in-url", method="POST", body=b"{}")
     assert (answer.status, answer.json["code"]) == (400, "malformed_request")
     assert (egress.received(), len(egress.keyvault.asked)) == (before, asked)
 
@@ -448,7 +449,7 @@ async def test_what_was_never_sent_is_told_from_what_the_vendor_may_have_heard(
     calls = {
         "openai": ("POST", CHAT),
         "anthropic": ("POST", "/anthropic/v1/messages"),
-        "gemini": ("GET", "/gemini/v1/models"),
+        "gemini": ("POST", "/gemini/v1/models/gemini-3.8-flash:countTokens"),
         "elevenlabs": ("GET", "/elevenlabs/v1/voices"),
         "compatible": ("POST", "/compatible/v1/chat/completions"),
     }
@@ -572,7 +573,7 @@ async def test_a_socket_is_refused_on_the_handshake(egress: Egress) -> None:
         return web.Response(status=403, text="no")
 
     port = egress.proxy.port
-    assert await open_upgrade(port, "/openai/v1/models", UPGRADE | PROOFS) == 400
+    assert await open_upgrade(port, "/elevenlabs/v1/models", UPGRADE | PROOFS) == 400
     assert await open_upgrade(port, "/elevenlabs/v1/unknown", UPGRADE | PROOFS) in (400, 404)
     egress.keyvault.decide = refuse
     path = "/elevenlabs/v1/text-to-speech/rachel/stream-input"
@@ -594,7 +595,7 @@ async def test_no_line_of_the_log_holds_a_key_or_a_token(egress: Egress) -> None
 
 
 async def test_a_header_with_an_underscore_is_refused(egress: Egress) -> None:
-    answer = await egress.send("/openai/v1/models", headers={"x_api_key": "forged"})
+    answer = await egress.send("/elevenlabs/v1/models", headers={"x_api_key": "forged"})
     assert (answer.status, answer.json["code"]) == (400, "malformed_request")
 
 

@@ -16,10 +16,10 @@ from shared.limits.admission import (
     Window,
     day_window,
     minute_window,
-    open_cache,
     spend_window,
     streams_at_once,
 )
+from shared.valkey import open_cache
 
 NOW = datetime(2030, 5, 17, 12, 30, 30, tzinfo=UTC)
 KINDS = ("minute", "day", "tokens", "streams", "money")

@@ -348,6 +348,7 @@ class MemorySignIns:
     async def end_all_of(
         self, user_id: UserId, reason: EndReason, at: datetime, *, but: SignInId | None = None
     ) -> int:
+        await MemoryAuthorizationCodes(self._memory).void(user_id, at)
         ended = 0
         for device in list(self._memory.devices.values()):
             if device.belongs_to(user_id) and device.id != but:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from services.auth.domain.authorization import Asked, AuthorizationCode
 from services.auth.domain.oauth_client import OAuthClient
+from shared.ids import UserId
 
 if TYPE_CHECKING:
     from tests.support.auth import Memory
@@ -49,6 +50,9 @@ class MemoryOAuthClients:
     async def get(self, client_id: str) -> OAuthClient | None:
         return self._memory.oauth_clients.get(client_id)
 
+    async def hold(self, client_id: str) -> OAuthClient | None:
+        return await self.get(client_id)
+
     async def all(self) -> Sequence[OAuthClient]:
         return list(self._memory.oauth_clients.values())
 
@@ -66,11 +70,19 @@ class MemoryAuthorizationCodes:
     async def add(self, code: AuthorizationCode) -> None:
         self._memory.codes[code.code_hash] = code
 
-    async def hold(self, code_hash: bytes) -> AuthorizationCode | None:
+    async def get(self, code_hash: bytes) -> AuthorizationCode | None:
         return self._memory.codes.get(code_hash)
+
+    async def hold(self, code_hash: bytes) -> AuthorizationCode | None:
+        return await self.get(code_hash)
 
     async def use(self, used: AuthorizationCode) -> None:
         self._memory.codes[used.code_hash] = used
+
+    async def void(self, user_id: UserId, at: datetime) -> None:
+        for code in list(self._memory.codes.values()):
+            if code.user_id == user_id and code.used_at is None:
+                await self.use(code.used(at, None))
 
     async def forget_before(self, at: datetime, *, most: int) -> int:
         over = [h for h, code in self._memory.codes.items() if code.expires_at < at][:most]

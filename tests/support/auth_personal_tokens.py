@@ -13,6 +13,7 @@ from services.auth.domain.personal_token import (
     PresentedToken,
     TokenText,
 )
+from services.auth.domain.sign_in import PASSWORD, Proof, SignIn, SignInLifetimes
 from services.auth.domain.user import User
 from shared.ids import UserId
 
@@ -27,12 +28,31 @@ def a_personal_token(
     scopes: Collection[str] = ("chat",),
     lifetime: timedelta = timedelta(days=30),
     name: str = "an editor",
+    within: SignIn | None = None,
 ) -> tuple[PersonalToken, TokenText]:
-    """A new token of the owner, and its text."""
+    """A new token of the owner, and its text; made in a sign-in of our own unless `within`."""
     text = TokenText.made()
     return PersonalToken.issued(
-        text, to=owner, name=name, scopes=scopes, lifetime=lifetime, at=at
+        text,
+        to=owner,
+        within=within or _our_own(owner, at),
+        name=name,
+        scopes=scopes,
+        lifetime=lifetime,
+        at=at,
     ), text
+
+
+def _our_own(owner: User, at: datetime) -> SignIn:
+    day = timedelta(days=1)
+    return SignIn.begun(
+        owner.id,
+        device="a browser",
+        pepper_version=1,
+        proof=Proof(at, frozenset({PASSWORD})),
+        at=at,
+        lifetimes=SignInLifetimes(day, day, day),
+    )
 
 
 class MemoryPersonalTokens:
@@ -66,6 +86,17 @@ class MemoryPersonalTokens:
     async def revoke(self, token_id: PersonalTokenId, at: datetime) -> None:
         token = self._memory.personal_tokens[token_id]
         self._memory.personal_tokens[token_id] = replace(token, revoked_at=at)
+
+    async def revoke_all_of_client(self, client_id: str, at: datetime) -> int:
+        live = [
+            token.id
+            for token in self._memory.personal_tokens.values()
+            if token.client_id == client_id and token.is_live(at)
+        ]
+        for token_id in live:
+            await self.revoke(token_id, at)
+            self._memory.ended[token_id] = at
+        return len(live)
 
     async def forget_before(self, at: datetime, *, most: int) -> int:
         over = [

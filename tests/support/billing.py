@@ -201,6 +201,7 @@ class Memory:
     entries: dict[EventId, Entry] = field(default_factory=dict)
     overrides: list[PriceOverride] = field(default_factory=list)
     kept: dict[UserId, Subscription] = field(default_factory=dict)
+    dissolved: set[UserId] = field(default_factory=set)
     changes: list[tuple[Subscription, UserId]] = field(default_factory=list)
     plan_prices: list[PlanPrice] = field(default_factory=list)
     charges: list[Charge] = field(default_factory=list)
@@ -218,6 +219,7 @@ class Memory:
     published: list[tuple[Event, UUID, str]] = field(default_factory=list)
     units_of_work: int = 0
     outside_digests: dict[tuple[UserId, str, str], bytes] = field(default_factory=dict)
+    outside_contents: set[bytes] = field(default_factory=set)
     held_usage: dict[tuple[UserId, str, str], tuple[OutsideEvent, Trouble]] = field(
         default_factory=dict
     )
@@ -464,6 +466,9 @@ class _Outside:
     def __init__(self, memory: Memory) -> None:
         self._memory = memory
 
+    async def take_turn(self, reporter: UserId, *, alone: bool) -> None:
+        return None
+
     async def note(
         self, reporter: UserId, events: Sequence[OutsideEvent]
     ) -> Mapping[tuple[str, str], bytes]:
@@ -473,9 +478,19 @@ class _Outside:
             self._memory.held_usage.pop(key, None)
             if key in self._memory.outside_digests:
                 known[event.key] = self._memory.outside_digests[key]
-            else:
-                self._memory.outside_digests[key] = event.digest
+                continue
+            self._memory.outside_digests[key] = event.digest
+            if event.content in self._memory.outside_contents:
+                known[event.key] = event.digest
+            self._memory.outside_contents.add(event.content)
         return known
+
+    async def counted(
+        self, reporter: UserId, events: Sequence[OutsideEvent]
+    ) -> Mapping[tuple[str, str], bytes]:
+        digests = self._memory.outside_digests
+        keys = {event.key for event in events if (reporter, *event.key) in digests}
+        return {key: digests[(reporter, *key)] for key in keys}
 
     async def hold(
         self, reporter: UserId, held: Sequence[tuple[OutsideEvent, Trouble, Mapping[str, Any]]]
@@ -501,9 +516,18 @@ class _Outside:
         held = self._memory.held_usage.values()
         return sum(1 for event, _ in held if begins <= event.occurred_at < ends)
 
-    async def tiers_of(self, users: Sequence[UserId]) -> Mapping[UserId, str]:
-        kept = self._memory.kept
-        return {user: kept[user].tier_name for user in users if user in kept}
+    async def tiers_of(self, events: Sequence[OutsideEvent]) -> Sequence[str | None]:
+        return [self._tier_of(event) for event in events]
+
+    def _tier_of(self, event: OutsideEvent) -> str | None:
+        held = [
+            change.tier_name
+            for change, _ in self._memory.changes
+            if change.user_id == event.user_id
+            and change.changed_at is not None
+            and change.changed_at <= event.occurred_at
+        ]
+        return held[-1] if held else None
 
 
 class _Manifests:

@@ -37,6 +37,9 @@ class MemorySubscriptions:
         new = Subscription.initial(user_id, is_organisation=is_organisation)
         return self._memory.kept.setdefault(user_id, new)
 
+    async def hold_kept(self, user_id: UserId) -> Subscription | None:
+        return None if user_id in self._memory.dissolved else self._memory.kept.get(user_id)
+
     async def save(self, subscription: Subscription, *, by: UserId) -> None:
         self._memory.kept[subscription.user_id] = subscription
         self._memory.changes.append((subscription, by))
@@ -54,6 +57,9 @@ class MemorySubscriptions:
 
     async def delete(self, user_id: UserId) -> None:
         self._memory.kept.pop(user_id, None)
+
+    async def dissolve(self, organisation_id: UserId, at: datetime) -> None:
+        self._memory.dissolved.add(organisation_id)
 
     async def began_a_trial(self, user_id: UserId) -> bool:
         return any(by == user_id and s.state is State.TRIALING for s, by in self._memory.changes)
@@ -132,6 +138,17 @@ class MemoryPayments:
         known = await self.open_of(holder, PaymentKind.ORDER)
         if known is not None:
             self.payments[known.id] = known.settled(PaymentState.VOID, at)
+
+    async def unpaid_orders(
+        self, holder: UserId, *, before: PaymentId | None, most: int
+    ) -> Sequence[Payment]:
+        found = [
+            p
+            for p in self.payments.values()
+            if (p.holder, p.kind) == (holder, PaymentKind.ORDER) and p.can_be_paid_by_hand
+        ]
+        found.sort(key=lambda payment: payment.id, reverse=True)
+        return [p for p in found if before is None or p.id < before][:most]
 
     async def unused(self, *, after: PaymentId | None, most: int) -> Sequence[Payment]:
         found = [p for p in self.payments.values() if p.state is PaymentState.UNUSED]

@@ -300,8 +300,17 @@ class MemoryAdmission:
         made = zip(self.requests, self.reservations, strict=True)
         return [place for request, place in made if request.reservation in ids]
 
+    async def tell_the_untold(self) -> None:
+        """There is nothing."""
+
     async def states(
-        self, user_id: UserId, tier: Tier, *, now: datetime, cap_microusd: int | None
+        self,
+        user_id: UserId,
+        tier: Tier,
+        *,
+        now: datetime,
+        cap_microusd: int | None,
+        provider: str | None = None,
     ) -> Sequence[LimitState]:
         return ()
 

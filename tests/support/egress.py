@@ -23,7 +23,8 @@ from joserfc.jwk import KeySet
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
 
-from shared.clients.egress import DETAIL_HEADER, GRANT_HEADER
+from shared.clients.egress import GRANT_HEADER
+from shared.clients.egress_refusals import DETAIL_HEADER
 from shared.errors import Unauthenticated
 from shared.identity import USER_HEADER, Grant, Peers
 from shared.tiers import COMPATIBLE

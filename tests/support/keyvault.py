@@ -20,6 +20,7 @@ from services.keyvault.actions import (
     EnterOrganisation,
     ExamineVault,
     ForgetUser,
+    LimitChecks,
     ListKeys,
     NoteSeats,
     ReadAudit,
@@ -35,7 +36,7 @@ from services.keyvault.actions import (
     ValidateKeys,
     WatchUses,
 )
-from services.keyvault.domain.audit import AuditEntry
+from services.keyvault.domain.audit import AuditEntry, Kind
 from services.keyvault.domain.canary import Canary, Purpose
 from services.keyvault.domain.errors import ServiceStopped, UserRateReached, VersionClosed
 from services.keyvault.domain.fingerprint import FingerprintKeys
@@ -157,6 +158,7 @@ class MemoryStore:
     served: dict[str, set[UserId]] = field(default_factory=dict)
     stops: list[ServiceStop] = field(default_factory=list)
     is_down: bool = False
+    noted: list[KeyUse] = field(default_factory=list)
 
     def stop_of(self, service: str) -> ServiceStop | None:
         """The stop of a service that is in force."""
@@ -277,7 +279,7 @@ class MemoryKeys:
         self, now: datetime, *, put_off_until: datetime, most: int
     ) -> Sequence[ProviderKey]:
         due = [
-            replace(key, next_check_at=put_off_until)
+            replace(key, next_check_at=put_off_until, check_requested_at=now)
             for key in self.draft.keys.values()
             if key.is_live and key.next_check_at is not None and key.next_check_at <= now
         ][:most]
@@ -366,6 +368,14 @@ class MemoryTrail:
             reverse=True,
         )
         return [line for line in lines if before is None or line.id < before][:most]
+
+    async def nth_latest(
+        self, owner: Owner, kinds: Collection[Kind], n: int, *, since: datetime
+    ) -> datetime | None:
+        lines: list[AuditEntry | KeyUse] = [*self.draft.trail, *self.draft.noted]
+        lately = [line for line in lines if line.owner == owner and line.at >= since]
+        found = [sorted(line.at for line in lately if line.kind is kind)[-n:] for kind in kinds]
+        return max((times[0] for times in found if len(times) == n), default=None)
 
     async def erase(self, owner: Owner, *, most: int) -> int:
         gone = [line for line in self.draft.trail if line.owner == owner][:most]
@@ -478,7 +488,10 @@ class MemoryKeyUses:
     """The way to a sealed secret, over the same store."""
 
     store: MemoryStore
-    noted: list[KeyUse] = field(default_factory=list)
+
+    @property
+    def noted(self) -> list[KeyUse]:
+        return self.store.noted
 
     async def note(
         self, use: KeyUse, *, if_status: Collection[Status], most: int = 0
@@ -621,14 +634,16 @@ class Desk:
     limits: UseLimits = field(default_factory=UseLimits)
     key_admins: FixedKeyAdmins = field(default_factory=FixedKeyAdmins)
     own_server: OwnServer | None = None
+    checks_per_minute: int = 0
 
     def __post_init__(self) -> None:
         self.key_uses = MemoryKeyUses(self.store)
         self.examine_vault = ExamineVault(self.source, self.work, self.vault, may_begin=True)
-        self.store_key = StoreKey(self.work, self.vault, self.clock)
+        limit = LimitChecks(self.clock, self.checks_per_minute)
+        self.store_key = StoreKey(self.work, self.vault, self.clock, limit)
         self.list_keys = ListKeys(self.work)
         self.show_key = ShowKey(self.work)
-        self.request_validation = RequestValidation(self.work, self.vault, self.clock)
+        self.request_validation = RequestValidation(self.work, self.vault, self.clock, limit)
         self.request_due = RequestDueValidations(self.work, self.clock)
         self.revoke_key = RevokeKey(self.work, self.clock, self.vault)
         self.service_uses = MemoryServiceUses(self.store)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from uuid import UUID
 
-from shared.limits.admission import open_cache
 from shared.news.ended_sessions import EndedSessions
+from shared.valkey import open_cache
 
 
 async def know_ended_sessions(cache_url: str, ended: Iterable[UUID] = ()) -> None:

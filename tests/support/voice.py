@@ -11,6 +11,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 from services.voice.actions._spoken_before import SpokenBefore
+from services.voice.actions.recall_settings import RecallSettings
 from services.voice.actions.relay_speech import RelaySpeech
 from services.voice.actions.settle_speech import SettleSpeech
 from services.voice.actions.speak import Speak, Wish
@@ -18,6 +19,7 @@ from services.voice.actions.speak_live import LiveWish, SpeakLive
 from services.voice.actions.withdraw_hold import WithdrawHold
 from services.voice.domain.errors import VoiceNotFound
 from services.voice.domain.formats_in_plan import FormatsInPlan
+from services.voice.domain.kept_speech import Address, Recollection
 from services.voice.domain.offline_engine import OfflineEngine
 from services.voice.domain.piece import Alignment, Piece
 from services.voice.domain.ports import Audio, EarlierSpeech, LiveVoice, TimedAudio
@@ -446,6 +448,23 @@ class FakeLines:
             self.line.is_open = False
 
 
+@dataclass(slots=True)
+class OwnSettingsOfOne:
+    """What everybody wants of every voice; nothing is kept of what was said."""
+
+    settings: SettingsWish = field(default_factory=SettingsWish)
+
+    async def of(
+        self,
+        user_id: UserId,
+        voice_id: VoiceId,
+        address: Address | None = None,
+        *,
+        since: datetime | None = None,
+    ) -> Recollection:
+        return Recollection(self.settings)
+
+
 class FakeRevocations:
     """Keeps what was announced."""
 
@@ -470,6 +489,7 @@ class Studio:
     running: RunningSpeeches = field(default_factory=RunningSpeeches)
     clock: StoppedClock = field(default_factory=StoppedClock)
     lines: FakeLines = field(default_factory=FakeLines)
+    own: OwnSettingsOfOne = field(default_factory=OwnSettingsOfOne)
     before: SpokenBefore | None = None
     offline: OfflineEngine | None = None
     formats: FormatsInPlan = field(init=False)
@@ -489,6 +509,8 @@ class Studio:
             catalogue=ModelCatalogue(),
             clock=self.clock,
             withdraw=WithdrawHold(SettleSpeech(self.speeches)),
+            recall_settings=RecallSettings(self.own),
+            formats=self.formats,
         )
 
     @property

@@ -246,7 +246,7 @@ def _checked(folder: Path) -> Manifest:
             raise CompanionError(
                 f"The backup's database of {service} is at revision {database.revision}, which "
                 "this release does not know.",
-                "Restore it with the release that made it, or a later one.",
+                "Restore it with the release that migrated it, or a later one.",
             )
     return manifest
 

@@ -47,7 +47,8 @@ def list_() -> None:
 def disable(
     client_id: Annotated[str, typer.Argument(help="The id that `list` shows.")],
 ) -> None:
-    """Take a client out of service for good, and end every sign-in that it has begun."""
+    """Take a client out of service for good: every sign-in that it has begun ends, and the personal
+    access tokens that were made in these are revoked."""
     from deploy.companion.oauth_clients import disable as disable_client
 
     ended = asyncio.run(disable_client(client_id))

@@ -45,7 +45,8 @@ def _of_this_machine() -> list[Finding]:
         return findings
     from deploy.companion.care_checks import care
 
-    findings += care(data.secrets, sandbox=installation.settings.sandbox, data=data)
+    settings = installation.settings
+    findings += care(data.secrets, sandbox=settings.sandbox, data=data, environ=settings.inherited)
     if running(data) is not None:
         from deploy.companion.server_checks import Site, examine_site
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from deploy.companion.errors import CompanionError
+from deploy.companion.supervision.configuration import SETTINGS_REFUSED
 
 _TIMEOUT_SECONDS = 10
 
@@ -29,6 +30,7 @@ class ProcessState:
     pid: int
     started_at: float
     reason: str
+    exit_code: int = 0
 
     @property
     def address(self) -> str:
@@ -43,6 +45,12 @@ class ProcessState:
     def has_ended(self) -> bool:
         """Whether it came to an end by itself; supervisord may be about to start it again."""
         return self.state in {"BACKOFF", "EXITED", "FATAL", "UNKNOWN"}
+
+    @property
+    def is_given_up(self) -> bool:
+        """Whether supervisord starts it no more: it kept failing, or refused its settings."""
+        refuses = self.state == "EXITED" and self.exit_code == SETTINGS_REFUSED
+        return refuses or self.state == "FATAL"
 
     @property
     def is_stopped(self) -> bool:
@@ -66,6 +74,7 @@ class SupervisorClient:
                 pid=info["pid"],
                 started_at=float(info["start"]),
                 reason=info["spawnerr"] or info["description"],
+                exit_code=info["exitstatus"],
             )
             for info in self._call("getAllProcessInfo")
         }

@@ -16,6 +16,8 @@ from deploy.companion.programs import Role, Stage
 _UP_AFTER_SECONDS = 5
 # 1 + 2 + … + 8 seconds; then supervisord gives up and companion asks again at its own pace.
 _RETRIES = 8
+SETTINGS_REFUSED = 78
+"""The exit code of a process whose settings are missing or wrong (docs/settings.md)."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -95,7 +97,9 @@ def _of_program(program: Program) -> str:
         "command": _literal(f"command of {program.name}", shlex.join(program.command)),
         "environment": _environment(program),
         "autostart": "false",
-        "autorestart": "true",
+        # All are started again but who refuses its settings, which another try would not mend.
+        "autorestart": "unexpected",
+        "exitcodes": str(SETTINGS_REFUSED),
         "startsecs": str(_UP_AFTER_SECONDS),
         "startretries": str(_RETRIES),
         "stopsignal": program.role.stop_signal,

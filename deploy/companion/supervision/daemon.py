@@ -7,19 +7,20 @@ TERM when supervisord is gone. Where not, the next `companion up` finds what was
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
-import resource
 import signal
 import sys
+from typing import Any
 
-from supervisor import supervisord
+from supervisor import loggers, supervisord
 from supervisor.options import ServerOptions
 
+from deploy.companion.supervision import open_files
 from shared.core_dumps import forbid_core_dumps
 
 _PR_SET_PDEATHSIG = 1
-_OPEN_FILES = 65536
 
 
 class _Options(ServerOptions):  # type: ignore[misc]  # supervisor has no types
@@ -30,6 +31,32 @@ class _Options(ServerOptions):  # type: ignore[misc]  # supervisor has no types
         end_with_parent(self.parent)
 
     parent = os.getpid()
+
+
+class PatientLog(loggers.RotatingFileHandler):  # type: ignore[misc]  # supervisor has no types
+    """A log that does without what a full disk does not take, and goes on once there is room.
+
+    supervisor's own raises a second time while it tells of that, which ends supervisord and with it
+    all that it runs.
+    """
+
+    stream: Any  # the base class sets it to None first
+
+    def emit(self, record: Any) -> None:
+        with contextlib.suppress(OSError):
+            if self.stream.closed:
+                # There was no room to begin the next file.
+                self.stream = open(self.baseFilename, self.mode)  # noqa: SIM115 - as the base class
+            super().emit(record)
+
+    def handleError(self) -> None:  # noqa: N802 - the base class's name
+        # To stderr, which is a file on the same disk, goes only what is no trouble of the disk's.
+        if not isinstance(sys.exc_info()[1], OSError):
+            super().handleError()
+
+    def close(self) -> None:
+        with contextlib.suppress(OSError):
+            super().close()
 
 
 def end_with_parent(parent: int) -> None:
@@ -46,9 +73,11 @@ def main() -> None:
     end_with_parent(int(sys.argv.pop(1)))
     # Logs and whatever a process writes are for this user alone.
     os.umask(0o077)
-    _allow_many_open_files()
+    open_files.allow()
     # The egress sees every key, and the engines see all the rest.
     forbid_core_dumps()
+    # Under this name supervisor looks for it; all our logs rotate.
+    loggers.RotatingFileHandler = PatientLog
     options = _Options()
     options.realize(sys.argv[1:], doc=supervisord.__doc__)
     options.first = True
@@ -56,14 +85,6 @@ def main() -> None:
     supervisord.go(options)
     options.close_httpservers()
     options.close_logger()
-
-
-def _allow_many_open_files() -> None:
-    # Each stream holds a few connections; the usual limit of 1024 is soon reached.
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = _OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, _OPEN_FILES)
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 if __name__ == "__main__":

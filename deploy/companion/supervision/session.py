@@ -36,6 +36,11 @@ class Session:
         return render(self._files, self.programs.values())
 
     @property
+    def own_output(self) -> Path:
+        """What supervisord says where its log can't: why it did not start, or ended."""
+        return self._files.log.with_name("supervisord-start.log")
+
+    @property
     def is_alive(self) -> bool:
         """Whether supervisord runs."""
         return self._process is not None and self._process.poll() is None
@@ -43,7 +48,7 @@ class Session:
     def open(self, configuration: Path, environment: Mapping[str, str]) -> None:
         """Start supervisord and wait until it answers. Raises CompanionError."""
         self._files.socket.unlink(missing_ok=True)
-        output = self._files.log.with_name("supervisord-start.log")
+        output = self.own_output
         module = "deploy.companion.supervision.daemon"
         with output.open("wb") as log:
             self._process = subprocess.Popen(

@@ -37,7 +37,6 @@ from services.auth.actions.list_members import ListMembers
 from services.auth.actions.list_personal_tokens import ListPersonalTokens
 from services.auth.actions.list_sign_ins import ListSignIns
 from services.auth.actions.look_up_member import LookUpMember
-from services.auth.actions.look_up_user import LookUpUser
 from services.auth.actions.mail_billing_news import MailBillingNews
 from services.auth.actions.mail_limits import MailLimits
 from services.auth.actions.note_console_act import NoteConsoleAct
@@ -188,7 +187,6 @@ class AuditActions:
 class ServiceActions:
     """What the other services need, and what the clock starts."""
 
-    look_up_user: LookUpUser
     note_voices: NoteVoices
     forget_user: ForgetUser
     note_forgotten: NoteForgotten

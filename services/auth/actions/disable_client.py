@@ -15,7 +15,8 @@ from shared.ids import uuid7
 
 @dataclass(frozen=True, slots=True)
 class DisableClient:
-    """Disable a client and end every sign-in that it has begun."""
+    """Disable a client, end every sign-in that it has begun, and revoke the personal tokens that
+    were made in them."""
 
     unit_of_work: NewUnitOfWork
     clock: Clock
@@ -29,7 +30,8 @@ class DisableClient:
                 raise ClientNotFound
             await work.oauth_clients.disable(client.disabled(now))
             ended = await work.sign_ins.end_all_of_client(client_id, EndReason.CLIENT_DISABLED, now)
-            facts = {"client_id": client_id, "sign_ins": ended}
+            revoked = await work.personal_tokens.revoke_all_of_client(client_id, now)
+            facts = {"client_id": client_id, "sign_ins": ended, "personal_tokens": revoked}
             await work.audit.note(
                 AuditEntry(uuid7(), now, "client.disabled", None, None, facts=facts)
             )

@@ -8,11 +8,12 @@ from services.auth.actions._find_client import find_client
 from services.auth.actions.begin_sign_in import BeginSignIn
 from services.auth.domain.audit import AuditEntry
 from services.auth.domain.authorization import AuthorizationCode, Redemption, hash_of_code
-from services.auth.domain.errors import CodeRefused
+from services.auth.domain.errors import CodeRefused, UnknownClient
 from services.auth.domain.origin import Origin
 from services.auth.domain.ports import NewUnitOfWork, UnitOfWork
 from services.auth.domain.sign_in import EndReason, SignInId
 from services.auth.domain.token_pair import TokenPair
+from services.auth.domain.user import User
 from shared.clock import Clock
 from shared.ids import uuid7
 
@@ -37,24 +38,43 @@ class RedeemCode:
             raise CodeRefused
         async with self.unit_of_work() as work:
             await find_client(work, shown.client_id)
-            code = await work.authorization_codes.hold(code_hash)
-            pair = await self._tokens_for(work, code, shown, origin) if code else None
+            code, user = await self._held(work, code_hash)
+            pair = await self._tokens_for(work, code, user, shown, origin) if code else None
         # Only now: an exception inside would have undone that the code is used.
         if pair is None:
             raise CodeRefused
         return pair
 
+    async def _held(
+        self, work: UnitOfWork, code_hash: bytes
+    ) -> tuple[AuthorizationCode | None, User | None]:
+        code = await work.authorization_codes.get(code_hash)
+        if code is None:
+            return None, None
+        # The user first, as whoever ends all sign-ins has them: in one order nobody waits for
+        # another, and what they have made void is seen.
+        user = await work.users.hold(code.user_id)
+        return await work.authorization_codes.hold(code_hash), user
+
     async def _tokens_for(
-        self, work: UnitOfWork, code: AuthorizationCode, shown: Redemption, origin: Origin
+        self,
+        work: UnitOfWork,
+        code: AuthorizationCode,
+        user: User | None,
+        shown: Redemption,
+        origin: Origin,
     ) -> TokenPair | None:
         now = self.clock.now()
         if code.used_at is not None:
             await self._end_what_it_began(work, code, origin)
             return None
-        user = await work.users.hold(code.user_id)
         if user is None or not code.is_met_by(shown, now) or not code.is_still_of(user):
             await work.authorization_codes.use(code.used(now, None))
             return None
+        # Whoever disables the client finds the sign-in, or we find that it is disabled.
+        client = await work.oauth_clients.hold(code.client_id)
+        if client is None or not client.is_enabled:
+            raise UnknownClient
         pair = await self.begin(
             work, user, code.proof, origin, client_id=code.client_id, scopes=code.scopes
         )

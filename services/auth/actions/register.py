@@ -39,7 +39,7 @@ class Register:
     ) -> User:
         """Raises UsernameTaken, InvalidEmail, InvalidUsername, PasswordRefused, TooManyAttempts,
         UnknownClientAddress or PasswordsBusy."""
-        address, name = EmailAddress.parse(email), Username.parse(username)
+        address, name = EmailAddress.parse(email), Username.chosen(username)
         await self._let_try(name, origin)
         await self.rules.check(password, email=address, username=name, origin=origin)
         await self._count_account(origin)
@@ -51,7 +51,7 @@ class Register:
 
     async def draft(self, email: str, username: str, password: Password) -> User:
         """The account as it would be for an operator, checked and not counted."""
-        address, name = EmailAddress.parse(email), Username.parse(username)
+        address, name = EmailAddress.parse(email), Username.chosen(username)
         await self.rules.check(password, email=address, username=name, origin=NOWHERE)
         return await self._made(address, name, password, NOWHERE)
 

@@ -22,7 +22,7 @@ class RenameAccount:
 
     async def __call__(self, user_id: UserId, username: str, origin: Origin = NOWHERE) -> User:
         """Raises UsernameTaken, InvalidUsername or AccountGone."""
-        name, now = Username.parse(username), self.clock.now()
+        name, now = Username.chosen(username), self.clock.now()
         async with self.unit_of_work() as work:
             user = await work.users.hold(user_id)
             if user is None:

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
 
-import structlog
 from prometheus_client import Gauge
 
 from services.auth.actions import Actions
 from services.auth.domain.audit_chain import ChainState
 from services.auth.domain.errors import SigningKeysUnavailable
 from services.auth.domain.ports import SigningKeySource
+from shared.background import repeated, running_beside
 from shared.clock import Clock
-from shared.errors import ExpectedFailure
-
-log = structlog.get_logger(__name__)
 
 _EVERY_SECONDS = 15.0
 
@@ -51,23 +47,12 @@ def _age(keys: SigningKeySource, clock: Clock) -> float:
 @asynccontextmanager
 async def keep_gauges(actions: Actions) -> AsyncIterator[None]:
     """Keep the gauges fresh while the process serves."""
-    task = asyncio.create_task(_refresh(actions))
-    try:
+    async with running_beside(repeated(partial(_refresh, actions), pause_seconds=_EVERY_SECONDS)):
         yield
-    finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
 
 
 async def _refresh(actions: Actions) -> None:
-    while True:
-        try:
-            show(await actions.watch_audit())
-        except ExpectedFailure as failure:
-            log.warning("gauges_not_refreshed", reason=failure.code)
-        except Exception:  # a bug here must not leave the gauges standing still for good
-            log.exception("gauges_not_refreshed")
-        await asyncio.sleep(_EVERY_SECONDS)
+    show(await actions.watch_audit())
 
 
 def show(state: ChainState) -> None:

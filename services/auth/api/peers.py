@@ -17,17 +17,8 @@ from shared.ids import UserId
 
 router = APIRouter(prefix="/internal", tags=["peers"])
 
-Peer = Annotated[str, Depends(OnlyFrom("billing", "keyvault", "chat", "voice"))]
 # Those who ask who decides in an organisation.
 Asker = Annotated[str, Depends(OnlyFrom("billing", "keyvault"))]
-
-
-class UserForPeers(BaseModel):
-    """What a peer needs to know about a user. `tier`: the one that they may use."""
-
-    id: UUID
-    tier: str
-    is_active: bool
 
 
 class MemberForPeers(BaseModel):
@@ -41,15 +32,6 @@ class MemberForPeers(BaseModel):
     may_buy: bool
     may_manage_keys: bool
     seats_taken: int
-
-
-@router.get(
-    "/users/{user_id}", response_model=UserForPeers, responses=problems(_404="user_not_found")
-)
-async def look_up(user_id: UUID, actions: ServiceActions, _peer: Peer) -> UserForPeers:
-    """Look up a user."""
-    user = await actions.look_up_user(UserId(user_id))
-    return UserForPeers(id=user.id, tier=user.effective_tier, is_active=user.is_active)
 
 
 @router.get(

@@ -17,6 +17,7 @@ from services.auth.domain.personal_token import (
     PersonalToken,
     PersonalTokenId,
 )
+from services.auth.domain.sign_in import SignInId
 from shared.http.caller import FreshlyProven, SignedIn, StillSignedIn
 from shared.http.problems import problems
 
@@ -32,13 +33,16 @@ class TokenWish(BaseModel):
 
     name: str = Field(min_length=1, max_length=LONGEST_NAME)
     scopes: list[_Scope] = Field(
-        min_length=1, max_length=10, description="Out of chat, voice, billing:read."
+        min_length=1,
+        max_length=10,
+        description="Out of chat, voice, billing:read, as far as the sign-in has them.",
     )
     expires_in_days: int = Field(ge=1, le=LONGEST_LIFETIME.days, strict=True)
 
 
 class PersonalTokenBody(BaseModel):
-    """A token as its owner sees it; `hint` is its end."""
+    """A token as its owner sees it; `hint` is its end, `client_id` the OAuth client in whose
+    sign-in it was made."""
 
     id: UUID
     name: str
@@ -47,10 +51,11 @@ class PersonalTokenBody(BaseModel):
     created_at: datetime
     expires_at: datetime
     last_used_at: datetime | None
+    client_id: str | None
 
     @classmethod
     def of(cls, token: PersonalToken) -> Self:
-        return cls(**_shown(token), last_used_at=token.last_used_at)
+        return cls(**_shown(token), last_used_at=token.last_used_at, client_id=token.client_id)
 
 
 class IssuedTokenBody(BaseModel):
@@ -88,7 +93,7 @@ def _shown(token: PersonalToken) -> dict[str, object]:
     status_code=201,
     response_model=IssuedTokenBody,
     responses=problems(
-        _403="step_up_required, scope_missing",
+        _403="step_up_required, scope_missing, scope_not_held",
         _409="too_many_personal_tokens",
         _422="scope_not_grantable, invalid_token_name, …",
     ),
@@ -100,9 +105,13 @@ async def issue(
     caller: FreshlyProven,
     origin: FromWhere,
 ) -> IssuedTokenBody:
-    """Make a personal access token."""
+    """Make a personal access token, which may do no more than the sign-in that asks.
+
+    One that is made in the sign-in of an OAuth client ends when an operator disables that client.
+    """
     token, text = await actions.issue_personal_token(
         caller.identity.user_id,
+        within=SignInId(caller.identity.sign_in_id),
         name=body.name,
         scopes=body.scopes,
         lifetime=timedelta(days=body.expires_in_days),

@@ -205,7 +205,8 @@ class AuthorizationCode:
         )
 
     def is_still_of(self, user: User) -> bool:
-        """Whether its user could sign in as they did: a changed password ends codes as well."""
+        """Whether its user could sign in as they did. Whatever ends all sign-ins voids codes by
+        itself; this holds whatever was done to the account."""
         return user.is_active and user.password_changed_at <= self.proof.at
 
     def used(self, at: datetime, sign_in_id: UUID | None) -> Self:

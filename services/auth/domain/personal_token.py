@@ -23,7 +23,9 @@ from services.auth.domain.errors import (
     InvalidTokenName,
     PersonalTokenRefused,
     ScopeNotGrantable,
+    ScopeNotHeld,
 )
+from services.auth.domain.sign_in import SignIn
 from services.auth.domain.user import User
 from shared.ids import UserId, uuid7
 from shared.scopes import grantable
@@ -102,6 +104,8 @@ class PersonalToken:
     expires_at: datetime
     last_used_at: datetime | None = None
     revoked_at: datetime | None = None
+    # In whose sign-in it was made; None in one of our own.
+    client_id: str | None = None
 
     @classmethod
     def issued(
@@ -109,12 +113,16 @@ class PersonalToken:
         text: TokenText,
         *,
         to: User,
+        within: SignIn,
         name: str,
         scopes: Collection[str],
         lifetime: timedelta,
         at: datetime,
     ) -> Self:
-        """Raises InvalidTokenName, InvalidTokenLifetime or ScopeNotGrantable."""
+        """It gives away no more than `within` may do itself.
+
+        Raises InvalidTokenName, InvalidTokenLifetime, ScopeNotGrantable or ScopeNotHeld.
+        """
         name = name.strip()
         if not 1 <= len(name) <= LONGEST_NAME or not name.isprintable():
             raise InvalidTokenName
@@ -123,6 +131,8 @@ class PersonalToken:
         offered = grantable(to.role)
         if not scopes or not set(scopes) <= offered:
             raise ScopeNotGrantable(sorted(offered))
+        if lacking := set(scopes) - within.scopes_of(to):
+            raise ScopeNotHeld(sorted(lacking))
         return cls(
             id=PersonalTokenId(uuid7()),
             user_id=to.id,
@@ -132,6 +142,7 @@ class PersonalToken:
             scopes=frozenset(scopes),
             created_at=at,
             expires_at=at + lifetime,
+            client_id=within.client_id,
         )
 
     def belongs_to(self, user_id: UserId) -> bool:

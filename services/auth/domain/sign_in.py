@@ -9,7 +9,9 @@ from enum import Enum, StrEnum
 from typing import NewType, Self
 from uuid import UUID
 
+from services.auth.domain.user import User
 from shared.ids import UserId, uuid7
+from shared.scopes import of_sign_in
 
 SignInId = NewType("SignInId", UUID)
 
@@ -123,6 +125,11 @@ class SignIn:
     def is_live(self, at: datetime) -> bool:
         """Neither ended nor expired."""
         return self.ended_at is None and at < self.expires_at
+
+    def scopes_of(self, user: User) -> frozenset[str]:
+        """What its user, whose role may have changed, may do in it."""
+        allowed = of_sign_in(user.role)
+        return allowed if self.scopes is None else allowed & self.scopes
 
     def verdict_on(self, counter: int, at: datetime, lifetimes: SignInLifetimes) -> Verdict:
         """Judge a token by its counter.

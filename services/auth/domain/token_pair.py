@@ -11,7 +11,6 @@ from services.auth.domain.ports import SigningKeySource
 from services.auth.domain.refresh_token import RefreshToken
 from services.auth.domain.sign_in import SignIn, SignInId
 from services.auth.domain.user import Role, User
-from shared.scopes import of_sign_in
 from shared.tokens import sign_access_token
 
 
@@ -47,7 +46,7 @@ class TokenIssuer:
             access_token=self.of_sign_in(user, sign_in, at),
             refresh_token=RefreshToken.current_of(sign_in, pepper).encoded,
             expires_in=self.access_lifetime,
-            scopes=_scopes_of(user, sign_in),
+            scopes=sign_in.scopes_of(user),
             sign_in_id=sign_in.id,
         )
 
@@ -57,7 +56,7 @@ class TokenIssuer:
             user,
             session_id=sign_in.id,
             role=user.role,
-            scopes=_scopes_of(user, sign_in),
+            scopes=sign_in.scopes_of(user),
             authenticated_at=sign_in.authenticated_at,
             methods=sign_in.methods,
             at=at,
@@ -101,8 +100,3 @@ class TokenIssuer:
             issued_at=int(at.timestamp()),
             lifetime_seconds=int(lifetime.total_seconds()),
         )
-
-
-def _scopes_of(user: User, sign_in: SignIn) -> frozenset[str]:
-    allowed = of_sign_in(user.role)
-    return allowed if sign_in.scopes is None else allowed & sign_in.scopes

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -18,6 +19,13 @@ from shared.tiers import DEFAULT_TIER, tier_named
 
 LONGEST_EMAIL = 254
 LONGEST_USERNAME = 80
+
+# What `str.isprintable` lets pass and nobody sees: the rest of Default_Ignorable_Code_Point, as
+# Unicode calls it, the fillers of Hangul among them, and two blanks that are no spaces.
+_INVISIBLE = re.compile(
+    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180d\u180f\u3164\ufe00-\ufe0f\uffa0"
+    "\U000e0100-\U000e01ef\u2800\U0001d159]"
+)
 
 # A domain is proven by a mail that arrives, not by its name: an intranet may well use `.local`.
 # The library documents changing this list as the way to say so.
@@ -75,6 +83,15 @@ class Username:
             or name.text != name.text.strip()
             or "@" in name.key
         ):
+            raise InvalidUsername
+        return name
+
+    @classmethod
+    def chosen(cls, text: str) -> Self:
+        """`parse` for a name that somebody takes from now on: nothing in it is invisible, or two
+        names would look the same. Older ones go on signing in. Raises InvalidUsername."""
+        name = cls.parse(text)
+        if _INVISIBLE.search(name.text):
             raise InvalidUsername
         return name
 

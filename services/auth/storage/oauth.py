@@ -15,6 +15,8 @@ from shared.ids import UserId
 
 _CLIENT = "client_id, name, redirect_uris, created_at, disabled_at"
 _GET = f"select {_CLIENT} from oauth_client where client_id = $1"  # noqa: S608 - constants only
+# Shared: only whoever disables the client waits.
+_HOLD = f"{_GET} for share"
 _ALL = f"select {_CLIENT} from oauth_client order by created_at, client_id"  # noqa: S608
 _ADD = f"insert into oauth_client ({_CLIENT}) values ($1, $2, $3, $4, $5)"  # noqa: S608
 _DISABLE = "update oauth_client set disabled_at = $2 where client_id = $1"
@@ -27,9 +29,13 @@ _ADD_CODE = f"""
 insert into authorization_code ({_CODE})
 values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
 """  # noqa: S608
+_GET_CODE = f"select {_CODE} from authorization_code where code_hash = $1"  # noqa: S608
 # Of uses at the same moment the second waits here, and then sees what the first has left.
-_HOLD_CODE = f"select {_CODE} from authorization_code where code_hash = $1 for update"  # noqa: S608
+_HOLD_CODE = f"{_GET_CODE} for update"
 _USE_CODE = "update authorization_code set used_at = $2, sign_in_id = $3 where code_hash = $1"
+_VOID_CODES = """
+update authorization_code set used_at = $2 where user_id = $1 and used_at is null
+"""
 _FORGET_CODES = """
 delete from authorization_code where code_hash in (
     select code_hash from authorization_code where expires_at < $1 limit $2
@@ -46,6 +52,10 @@ class SqlOAuthClients:
 
     async def get(self, client_id: str) -> OAuthClient | None:
         row = await self._connection.fetchrow(_GET, client_id)
+        return client_from_row(row) if row else None
+
+    async def hold(self, client_id: str) -> OAuthClient | None:
+        row = await self._connection.fetchrow(_HOLD, client_id)
         return client_from_row(row) if row else None
 
     async def all(self) -> Sequence[OAuthClient]:
@@ -70,12 +80,19 @@ class SqlAuthorizationCodes:
     async def add(self, code: AuthorizationCode) -> None:
         await self._connection.execute(_ADD_CODE, *code_to_row(code))
 
+    async def get(self, code_hash: bytes) -> AuthorizationCode | None:
+        row = await self._connection.fetchrow(_GET_CODE, code_hash)
+        return code_from_row(row) if row else None
+
     async def hold(self, code_hash: bytes) -> AuthorizationCode | None:
         row = await self._connection.fetchrow(_HOLD_CODE, code_hash)
         return code_from_row(row) if row else None
 
     async def use(self, used: AuthorizationCode) -> None:
         await self._connection.execute(_USE_CODE, used.code_hash, used.used_at, used.sign_in_id)
+
+    async def void(self, user_id: UserId, at: datetime) -> None:
+        await self._connection.execute(_VOID_CODES, user_id, at)
 
     async def forget_before(self, at: datetime, *, most: int) -> int:
         return len(await self._connection.fetch(_FORGET_CODES, at, most))

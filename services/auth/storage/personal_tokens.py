@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from services.auth.domain.personal_token import PersonalToken, PersonalTokenId, PresentedToken
+from services.auth.storage.ended_credentials import SqlEndedCredentials
 from services.auth.storage.users import SELECT_USER
 from services.auth.storage.users import from_row as user_from_row
 from shared.db.database import Connection, Database, Row
@@ -14,7 +15,7 @@ from shared.ids import UserId
 
 _NAMES = (
     *("id", "user_id", "name", "token_hash", "hint", "scopes"),
-    *("created_at", "expires_at", "last_used_at", "revoked_at"),
+    *("created_at", "expires_at", "last_used_at", "revoked_at", "client_id"),
 )
 _COLUMNS = ", ".join(_NAMES)
 _GET = f"select {_COLUMNS} from personal_token where id = $1 for update"  # noqa: S608
@@ -26,9 +27,14 @@ order by id desc limit $4
 """  # noqa: S608
 _COUNT_LIVE = f"select count(*) as live from personal_token where {_LIVE}"  # noqa: S608
 _ADD = f"""
-insert into personal_token ({_COLUMNS}) values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
+insert into personal_token ({_COLUMNS}) values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
 """  # noqa: S608
 _REVOKE = "update personal_token set revoked_at = $2 where id = $1 and revoked_at is null"
+_REVOKE_ALL_OF_CLIENT = """
+update personal_token set revoked_at = $2
+where client_id = $1 and revoked_at is null and expires_at > $2
+returning id, user_id
+"""
 _FORGET_BEFORE = """
 delete from personal_token where id in (
     select id from personal_token where expires_at < $1 or revoked_at < $1 limit $2
@@ -50,8 +56,9 @@ where id = $1 and (last_used_at is null or last_used_at < $2)
 class SqlPersonalTokens:
     """The repository of personal tokens."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, ended: SqlEndedCredentials) -> None:
         self._connection = connection
+        self._ended = ended
 
     async def get(self, token_id: PersonalTokenId) -> PersonalToken | None:
         """The token, whom nobody else changes until this unit of work ends."""
@@ -74,6 +81,12 @@ class SqlPersonalTokens:
 
     async def revoke(self, token_id: PersonalTokenId, at: datetime) -> None:
         await self._connection.execute(_REVOKE, token_id, at)
+
+    async def revoke_all_of_client(self, client_id: str, at: datetime) -> int:
+        rows = await self._connection.fetch(_REVOKE_ALL_OF_CLIENT, client_id, at)
+        for row in rows:
+            await self._ended.add([row["id"]], of=UserId(row["user_id"]), at=at)
+        return len(rows)
 
     async def forget_before(self, at: datetime, *, most: int) -> int:
         return len(await self._connection.fetch(_FORGET_BEFORE, at, most))
@@ -109,6 +122,7 @@ def from_row(row: Row, *, prefix: str = "") -> PersonalToken:
         expires_at=row[prefix + "expires_at"],
         last_used_at=row[prefix + "last_used_at"],
         revoked_at=row[prefix + "revoked_at"],
+        client_id=row[prefix + "client_id"],
     )
 
 
@@ -125,4 +139,5 @@ def to_row(token: PersonalToken) -> tuple[Any, ...]:
         token.expires_at,
         token.last_used_at,
         token.revoked_at,
+        token.client_id,
     )

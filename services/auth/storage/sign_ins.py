@@ -8,6 +8,7 @@ from typing import Any
 
 from services.auth.domain.sign_in import EndReason, SignIn, SignInId
 from services.auth.storage.ended_credentials import SqlEndedCredentials
+from services.auth.storage.oauth import SqlAuthorizationCodes
 from shared.db.database import Connection, Row
 from shared.ids import UserId
 
@@ -58,9 +59,12 @@ delete from sign_in where id in (
 class SqlSignIns:
     """The repository of sign-ins."""
 
-    def __init__(self, connection: Connection, ended: SqlEndedCredentials) -> None:
+    def __init__(
+        self, connection: Connection, ended: SqlEndedCredentials, codes: SqlAuthorizationCodes
+    ) -> None:
         self._connection = connection
         self._ended = ended
+        self._codes = codes
 
     async def get(self, sign_in_id: SignInId) -> SignIn | None:
         row = await self._connection.fetchrow(_GET, sign_in_id)
@@ -94,6 +98,8 @@ class SqlSignIns:
     async def end_all_of(
         self, user_id: UserId, reason: EndReason, at: datetime, *, but: SignInId | None = None
     ) -> int:
+        # Before: a code that is being redeemed is waited for, and what it has begun is found below.
+        await self._codes.void(user_id, at)
         rows = await self._connection.fetch(_END_ALL, user_id, at, reason.value, but)
         await self._ended.add([row["id"] for row in rows], of=user_id, at=at)
         return len(rows)

@@ -168,10 +168,17 @@ Table(
     Column("expires_at", _Moment, nullable=False),
     Column("last_used_at", _Moment),
     Column("revoked_at", _Moment),
+    # In whose sign-in it was made; null in one of our own.
+    Column("client_id", Text),
     UniqueConstraint("token_hash"),
     CheckConstraint("char_length(name) between 1 and 100", name="name_length"),
     Index("ix_personal_token_user_id_id", "user_id", "id"),
     Index("ix_personal_token_expires_at", "expires_at"),
+    Index(
+        "ix_personal_token_of_client",
+        "client_id",
+        postgresql_where=text("client_id is not null and revoked_at is null"),
+    ),
 )
 
 Table(
@@ -248,6 +255,8 @@ Table(
     # The sign-in that the code began; a second use of the code ends it.
     Column("sign_in_id", UUID(as_uuid=True)),
     Index("ix_authorization_code_expires_at", "expires_at"),
+    # Whoever ends all sign-ins of a user makes their codes void.
+    Index("ix_authorization_code_unused", "user_id", postgresql_where=text("used_at is null")),
 )
 
 # A user who is to be forgotten everywhere. Outlives the account, of which only the id is left.

@@ -75,12 +75,14 @@ class SqlWork(SqlUnitOfWork):
     def open_repositories(self) -> None:
         self.users = SqlUsers(self.connection)
         self.ended_credentials = SqlEndedCredentials(self.connection)
-        self.sign_ins = SqlSignIns(self.connection, self.ended_credentials)
+        self.authorization_codes = SqlAuthorizationCodes(self.connection)
+        self.sign_ins = SqlSignIns(
+            self.connection, self.ended_credentials, self.authorization_codes
+        )
         self.login_failures = SqlLoginFailures(self.connection)
         self.second_factors = SqlSecondFactors(self.connection, self._keys)
-        self.personal_tokens = SqlPersonalTokens(self.connection)
+        self.personal_tokens = SqlPersonalTokens(self.connection, self.ended_credentials)
         self.oauth_clients = SqlOAuthClients(self.connection)
-        self.authorization_codes = SqlAuthorizationCodes(self.connection)
         self.organisations = SqlOrganisations(self.connection)
         self.members = SqlMembers(self.connection)
         self.invitations = SqlInvitations(self.connection)

@@ -38,7 +38,11 @@ from services.billing.actions.keep_export_queue import KeepExportQueue
 from services.billing.actions.keep_webhooks import KeepWebhooks
 from services.billing.actions.link_ledger import LinkLedger
 from services.billing.actions.list_charges import ListCharges
-from services.billing.actions.list_past_due import ListPastDue, ListUnusedPayments
+from services.billing.actions.list_past_due import (
+    ListPastDue,
+    ListUnpaidOrders,
+    ListUnusedPayments,
+)
 from services.billing.actions.list_usage import ExportUsage, ListUsage
 from services.billing.actions.make_invoices import MakeInvoices
 from services.billing.actions.mark_paid import MarkPaid
@@ -184,6 +188,7 @@ class PaymentActions:
     list_charges: ListCharges
     show_balance: ShowBalance
     list_past_due: ListPastDue
+    list_unpaid_orders: ListUnpaidOrders
     list_unused_payments: ListUnusedPayments
     show_billing_details: ShowBillingDetails
     keep_billing_details: KeepBillingDetails

@@ -33,9 +33,25 @@ async def take_up(
     """The same, held until the work ends, with what the clock has brought written down."""
     prices = await work.plan_prices.all()
     present = await work.subscriptions.hold(holder.id, is_organisation=holder.is_organisation)
+    return await _brought_up(work, present, now, prices, rules), prices
+
+
+async def take_up_kept(
+    work: UnitOfWork, holder: UserId, now: datetime, rules: Rules
+) -> Subscription | None:
+    """The same of who has one already. None of a user who was deleted since, or an organisation
+    that is gone: what comes late makes them no other."""
+    prices = await work.plan_prices.all()
+    present = await work.subscriptions.hold_kept(holder)
+    return None if present is None else await _brought_up(work, present, now, prices, rules)
+
+
+async def _brought_up(
+    work: UnitOfWork, present: Subscription, now: datetime, prices: PlanPrices, rules: Rules
+) -> Subscription:
     step = brought_up_to(present, now, prices, rules)
-    await keep_step(work, present, step, by=holder.id)
-    return step.subscription, prices
+    await keep_step(work, present, step, by=present.user_id)
+    return step.subscription
 
 
 async def keep_step(work: UnitOfWork, before: Subscription, step: Step, *, by: UserId) -> None:

@@ -128,7 +128,7 @@ class ChangeSubscription:
             if not plan.has_a_price:
                 await keep_step(work, present, plan.step, by=by)
                 return plan.outcome
-            order, replaced = await self._ordered(work, plan, by, now)
+            order, replaced = await self._ordered(work, present, plan, by, now)
             payer = await work.payments.payer(holder.id)
             details = await work.details.of(holder.id)
         if replaced is not None and replaced.reference is not None:
@@ -173,7 +173,7 @@ class ChangeSubscription:
         )
 
     async def _ordered(
-        self, work: UnitOfWork, plan: _Plan, by: UserId, now: datetime
+        self, work: UnitOfWork, present: Subscription, plan: _Plan, by: UserId, now: datetime
     ) -> tuple[Payment, Payment | None]:
         """The order that waits for its payment, and the one whose place it took. The same wish
         again is the same order."""
@@ -182,7 +182,7 @@ class ChangeSubscription:
         terms = (wanted.tier_name, wanted.seats, plan.unit.version, self.payments.name)
         if known is not None:
             same = (known.tier_name, known.seats, known.price_version, known.provider) == terms
-            if same and now - known.created_at < _AN_ORDER_STANDS:
+            if same and self._stands(known, present, plan, now):
                 return known, None
             await work.payments.void_open(wanted.user_id, now)
         order = Payment(
@@ -202,6 +202,15 @@ class ChangeSubscription:
         )
         await work.payments.add(order)
         return order, known
+
+    def _stands(self, order: Payment, present: Subscription, plan: _Plan, now: datetime) -> bool:
+        if not self.payments.has_checkout:
+            # A transfer takes days; what is left of a period costs less by then.
+            if order.amount_microusd == plan.step.amount_microusd:
+                return True
+            if _is_of_other_terms(order, present):
+                return False
+        return now - order.created_at < _AN_ORDER_STANDS
 
     async def _collect(
         self,
@@ -274,6 +283,12 @@ class ChangeSubscription:
         return Outcome(
             outcome.subscription, outcome.effective_at, outcome.charges, order.checkout_url
         )
+
+
+def _is_of_other_terms(order: Payment, present: Subscription) -> bool:
+    """Whether its sum is of what was held, or of a period that went on, before the present one."""
+    moments = (present.changed_at, present.period_begins)
+    return any(moment is not None and order.created_at < moment for moment in moments)
 
 
 def _fulfilled(

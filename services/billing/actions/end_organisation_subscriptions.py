@@ -16,7 +16,8 @@ from shared.tiers import DEFAULT_TIER
 
 @dataclass(frozen=True, slots=True)
 class EndOrganisationSubscriptions:
-    """Let their subscriptions end like any other, so that a month is charged up to this day."""
+    """Let their subscriptions end like any other, so that a month is charged up to this day. What
+    is paid for them later is an unused payment."""
 
     unit_of_work: NewUnitOfWork
     clock: Clock
@@ -36,3 +37,4 @@ class EndOrganisationSubscriptions:
         present = await work.subscriptions.hold(found.user_id, is_organisation=True)
         ended = granted(present, DEFAULT_TIER.name, 1, self.clock.now())
         await keep_step(work, present, ended, by=by)
+        await work.subscriptions.dissolve(organisation_id, self.clock.now())

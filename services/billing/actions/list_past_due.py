@@ -42,6 +42,32 @@ class ListPastDue:
 
 
 @dataclass(frozen=True, slots=True)
+class Asked:
+    """An order that nobody paid, and what it is with its tax."""
+
+    order: Payment
+    gross: Gross
+
+
+@dataclass(frozen=True, slots=True)
+class ListUnpaidOrders:
+    """What a holder wished for and can still transfer the money of, the newest wish first."""
+
+    unit_of_work: NewUnitOfWork
+    tax: TaxRules
+
+    async def __call__(
+        self, holder: UserId, *, before: PaymentId | None, most: int
+    ) -> Sequence[Asked]:
+        async with self.unit_of_work() as work:
+            orders = await work.payments.unpaid_orders(holder, before=before, most=most)
+            details = await work.details.of(holder) if orders else None
+        return [
+            Asked(order, gross_of(self.tax, details, [order], order.created_at)) for order in orders
+        ]
+
+
+@dataclass(frozen=True, slots=True)
 class ListUnusedPayments:
     """Payments that brought nothing about, for somebody to pay back."""
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from services.billing.actions._settle_payment import settle_order, settle_renewal
 from services.billing.domain.billing_cycle import Rules
 from services.billing.domain.errors import PaymentNotFound
-from services.billing.domain.payment import BY_HAND, PaymentId, PaymentKind, PaymentState
+from services.billing.domain.payment import BY_HAND, PaymentId, PaymentKind
 from services.billing.domain.ports import NewUnitOfWork
 from services.billing.domain.subscription import Subscription
 from services.billing.domain.tax import MICRODOLLARS_A_CENT, TaxRules, gross_of
@@ -32,7 +32,7 @@ class MarkPaid:
         now = self.clock.now()
         async with self.unit_of_work() as work:
             payment = await work.payments.get(payment_id)
-            if payment is None or payment.state is not PaymentState.OPEN:
+            if payment is None or not payment.can_be_paid_by_hand:
                 raise PaymentNotFound(payment_id)
             details = await work.details.of(payment.holder)
             # What was told to be transferred. Nobody pays parts of a cent; what they differ by is

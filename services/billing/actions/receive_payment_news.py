@@ -9,7 +9,7 @@ from typing import TypeAlias
 
 import structlog
 
-from services.billing.actions._keep_subscription import keep_step, take_up
+from services.billing.actions._keep_subscription import keep_step, take_up_kept
 from services.billing.actions._settle_payment import PAYABLE, settle_order, settle_renewal
 from services.billing.domain.billing_cycle import (
     Rules,
@@ -31,7 +31,7 @@ from services.billing.domain.payment import (
     Wish,
 )
 from services.billing.domain.ports import NewUnitOfWork, Payments, UnitOfWork
-from services.billing.domain.subscription import Holder, State, Subscription
+from services.billing.domain.subscription import State, Subscription
 from shared.clock import Clock
 from shared.ids import uuid7
 
@@ -184,7 +184,9 @@ async def _payer_changed(work: UnitOfWork, news: News, now: datetime, rules: Rul
         await settle_order(work, order.id, now, rules, by=order.asked_by)
     if payer is None or not is_news or payer.subscription != news.subscription:
         return
-    present, _prices = await take_up(work, _holder(payer), now, rules)
+    present = await take_up_kept(work, payer.holder, now, rules)
+    if present is None:
+        return
     told = payer.told
     if told is not None and told.ending != news.ending:
         # Somebody decided so on the payment provider's page.
@@ -213,10 +215,10 @@ async def _payer_ended(work: UnitOfWork, news: News, now: datetime, rules: Rules
     payer = await _payer(work, news)
     if payer is None or payer.subscription != news.subscription:
         return
-    present, _prices = await take_up(work, _holder(payer), now, rules)
-    if present.state is State.PAST_DUE:
+    present = await take_up_kept(work, payer.holder, now, rules)
+    if present is not None and present.state is State.PAST_DUE:
         await keep_step(work, present, ended(present, now), by=present.user_id)
-    elif present.is_paid and not present.cancels:
+    elif present is not None and present.is_paid and not present.cancels:
         # What is paid for holds; from then on nobody collects.
         await keep_step(work, present, cancelled(present, now), by=present.user_id)
     await work.payments.keep_payer(
@@ -231,13 +233,13 @@ async def _invoice_paid(work: UnitOfWork, news: News, now: datetime, rules: Rule
             log.error("renewal_of_unknown_payer", provider=news.provider, reference=news.reference)
         return
     if not news.is_renewal:
-        await _note_received(work, payer, news, now)
+        await _note_received(work, payer, news, now, rules)
         return
-    present, _prices = await take_up(work, _holder(payer), now, rules)
+    present = await take_up_kept(work, payer.holder, now, rules)
     known = await work.payments.by_reference(news.provider, news.reference)
     if known is not None and known.state in (PaymentState.PAID, PaymentState.UNUSED):
         return
-    if _is_anothers(payer, news) or not present.is_paid:
+    if _is_anothers(payer, news) or present is None or not present.is_paid:
         await _note_unused(work, payer, news, now)
         return
     waiting = await work.payments.open_of(payer.holder, PaymentKind.RENEWAL)
@@ -264,10 +266,18 @@ async def _note_unused(work: UnitOfWork, payer: Payer, news: News, now: datetime
     )
 
 
-async def _note_received(work: UnitOfWork, payer: Payer, news: News, now: datetime) -> None:
-    """A first invoice is the order's, and so is that of a change: they were settled as such. But
-    the payment provider's own proration is in cents, and what it collected is what was paid."""
-    order = await work.payments.hold(news.order_id) if news.order_id else None
+async def _note_received(
+    work: UnitOfWork, payer: Payer, news: News, now: datetime, rules: Rules
+) -> None:
+    """A first invoice is the order's, and so is that of a change: they were settled as such, or are
+    now. But the payment provider's own proration is in cents, and what it collected is what was
+    paid."""
+    if news.order_id is None:
+        return
+    seen = await work.payments.get(news.order_id)
+    if seen is not None and _is_of_change(seen, payer, news):
+        await settle_order(work, seen.id, now, rules, by=seen.asked_by)
+    order = await work.payments.hold(news.order_id)
     if order is None or order.holder != payer.holder or order.reference is not None:
         return
     if order.provider != news.provider:
@@ -290,8 +300,9 @@ async def _invoice_failed(work: UnitOfWork, news: News, now: datetime, rules: Ru
 
 
 async def _fail(work: UnitOfWork, payer: Payer, now: datetime, rules: Rules) -> None:
-    present, _prices = await take_up(work, _holder(payer), now, rules)
-    await keep_step(work, present, payment_failed(present, now), by=payer.holder)
+    present = await take_up_kept(work, payer.holder, now, rules)
+    if present is not None:
+        await keep_step(work, present, payment_failed(present, now), by=payer.holder)
 
 
 async def _paid_back(work: UnitOfWork, news: News, now: datetime, _rules: Rules) -> None:
@@ -338,12 +349,17 @@ def _as_spare(payer: Payer, news: News) -> Payer:
     )
 
 
-def _holder(payer: Payer) -> Holder:
-    return Holder(payer.holder, payer.is_organisation)
-
-
 def _is_of(order: Payment, payer: Payer) -> bool:
     return order.holder == payer.holder and order.state is PaymentState.OPEN
+
+
+def _is_of_change(order: Payment, payer: Payer, news: News) -> bool:
+    """An order without a page, within what is paid by: the answer to our asking for it got lost,
+    and another wish may have taken its place since."""
+    if payer.subscription is None or payer.subscription != news.subscription:
+        return False
+    waits = order.state in PAYABLE and order.reference is None
+    return waits and (order.holder, order.provider) == (payer.holder, news.provider)
 
 
 def _fits(order: Payment, news: News) -> bool:

@@ -59,9 +59,9 @@ class ReportOutsideUsage:
             too_late = await work.outside.too_late(reporter, [one.event for one in good])
             result.held += [(one, _ARCHIVED) for one in good if one.event.key in too_late]
             good = [one for one in good if one.event.key not in too_late]
+            await work.outside.take_turn(reporter, alone=bool(result.held))
             await self._record(work, reporter, good, result)
-            held = [(one.event, trouble, one.body) for one, trouble in result.held]
-            await work.outside.hold(reporter, held)
+            await _hold(work, reporter, result)
         result.rejected.sort(key=lambda one: one[0].index)
         result.held.sort(key=lambda one: one[0].index)
         return result
@@ -98,8 +98,11 @@ class ReportOutsideUsage:
                 result.rejected.append((one, _REUSED))
         if not fresh:
             return
-        tiers = await work.outside.tiers_of(sorted({event.user_id for event in fresh}))
-        entries = [e.to_entry(tiers.get(e.user_id, DEFAULT_TIER.name)) for e in fresh]
+        tiers = await work.outside.tiers_of(fresh)
+        entries = [
+            event.to_entry(tier or DEFAULT_TIER.name)
+            for event, tier in zip(fresh, tiers, strict=True)
+        ]
         models = {(entry.provider, entry.model) for entry in entries}
         book = PriceBook.of(self.list_prices, await work.prices.of(models))
         await work.ledger.record([entry.rated(book.rate(entry)) for entry in entries])
@@ -107,6 +110,22 @@ class ReportOutsideUsage:
         for event, entry in zip(fresh, entries, strict=True):
             work.publish(_told(event), subject=event.user_id, tier=entry.tier, id_=entry.event_id)
         result.accepted += len(fresh)
+
+
+async def _hold(work: UnitOfWork, reporter: UserId, result: ReportResult) -> None:
+    """Keep what is to be held, but for a repeat of what counts: nobody waits for that. One that
+    would be held by now (a meter was given up, a clock was set right) is the same event still."""
+    if not result.held:
+        return
+    counted = await work.outside.counted(reporter, [one.event for one, _ in result.held])
+    for one, _ in result.held:
+        digest = counted.get(one.event.key)
+        if digest is not None and one.event.is_what_was_told(digest):
+            result.duplicates += 1
+        elif digest is not None:
+            result.rejected.append((one, _REUSED))
+    result.held = [(one, why) for one, why in result.held if one.event.key not in counted]
+    await work.outside.hold(reporter, [(one.event, why, one.body) for one, why in result.held])
 
 
 def _told(event: OutsideEvent) -> UsageReported:

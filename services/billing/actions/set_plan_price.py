@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
+from services.billing.domain.effect import effective_since
 from services.billing.domain.errors import PlanPriceExists
 from services.billing.domain.plan_price import PlanPrice, PlanPrices
 from services.billing.domain.ports import NewUnitOfWork
@@ -25,9 +26,9 @@ class SetPlanPrice:
     async def __call__(
         self, tier_name: str, microusd: int, *, effective_from: datetime | None, by: UserId
     ) -> PlanPrice:
-        """Raises UnknownTier or PlanPriceExists."""
+        """Raises UnknownTier, DefaultPlanIsFree, EffectiveFromPast or PlanPriceExists."""
         now = self.clock.now()
-        since = max(effective_from or now, now)
+        since = effective_since(effective_from, now)
         price = PlanPrice.set(tier_name, microusd, effective_from=since, by=by, at=now)
         async with self.unit_of_work() as work:
             if not await work.plan_prices.add(price):

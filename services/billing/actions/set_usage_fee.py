@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from services.billing.domain.effect import effective_since
 from services.billing.domain.errors import UsageFeeExists
 from services.billing.domain.ports import NewUnitOfWork
 from services.billing.domain.usage_fee import UsageFee
@@ -23,9 +24,9 @@ class SetUsageFee:
     async def __call__(
         self, tier_name: str, basis_points: int, *, effective_from: datetime | None, by: UserId
     ) -> UsageFee:
-        """Raises UnknownTier, UsageFeeNotForSeats or UsageFeeExists."""
+        """Raises UnknownTier, UsageFeeNotForSeats, EffectiveFromPast or UsageFeeExists."""
         now = self.clock.now()
-        since = max(effective_from or now, now)
+        since = effective_since(effective_from, now)
         fee = UsageFee.set(tier_name, basis_points, effective_from=since, by=by, at=now)
         async with self.unit_of_work() as work:
             if not await work.usage_fees.add(fee):

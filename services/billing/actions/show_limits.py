@@ -7,13 +7,17 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from services.billing.actions.show_subscription import ShowSubscription
-from services.billing.domain.limits import SPENDING, LimitStanding
+from services.billing.domain.limits import CHARACTERS, SPENDING, LimitStanding
 from services.billing.domain.period import Period
 from services.billing.domain.ports import LimitCounters, NewUnitOfWork
+from services.billing.domain.usage_report import Dimension, Group
 from shared.clock import Clock
 from shared.ids import UserId
-from shared.limits.windows import month_window
+from shared.limits.tier_windows import tier_windows, vendor_of
+from shared.limits.windows import Window, month_window
 from shared.tiers import Tier, tier_named
+
+_VOICE = (Dimension.OPERATION, "voice")
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +26,8 @@ class ShowLimits:
 
     That is what auth told lately, else what the token says: both know of an organisation's seat,
     which billing does not. What was bought a moment ago counts before auth has heard of it. The
-    month's money is counted for users with a cap alone; for the others the ledger tells it.
+    month's money is counted for users with a cap alone, its characters once a speech was admitted
+    by them: until then the ledger tells both.
     """
 
     show_subscription: ShowSubscription
@@ -33,19 +38,35 @@ class ShowLimits:
     async def __call__(self, user_id: UserId, *, claimed: Tier) -> Sequence[LimitStanding]:
         now = self.clock.now()
         subscription = await self.show_subscription(user_id)
-        told = await self.counters.told_tier(user_id)
-        admitted = tier_named(told) if told is not None else claimed
+        told_tier = await self.counters.told_tier(user_id)
+        admitted = tier_named(told_tier) if told_tier is not None else claimed
         tier = max(subscription.tier, admitted, key=lambda tier: tier.rank)
         standings = await self.counters.standing(user_id, tier, now)
-        if any(standing.name == SPENDING for standing in standings):
-            return standings
-        return [*standings, await self._spent(user_id, now)]
+        counted = {standing.name for standing in standings}
+        told = [
+            await self._spoken(user_id, window)
+            for window in tier_windows(tier, now)
+            if window.name.endswith(CHARACTERS) and window.name not in counted
+        ]
+        if SPENDING not in counted:
+            told.append(await self._spent(user_id, now))
+        return [*standings, *told]
+
+    async def _spoken(self, user_id: UserId, window: Window) -> LimitStanding:
+        """From where voice would count on: what was reported from elsewhere is not its."""
+        groups = await self._sums(user_id, window, Dimension.OPERATION)
+        spoken = sum(group.sums.characters for group in groups if _VOICE in group.keys)
+        return LimitStanding(window.name, vendor_of(window), window.limit, spoken, window.ends_at)
 
     async def _spent(self, user_id: UserId, now: datetime) -> LimitStanding:
         month = month_window(SPENDING, 0, now)
-        async with self.unit_of_work() as work:
-            groups = await work.ledger.report(
-                user_id, Period(month.starts_at, month.ends_at), (), sandbox=None
-            )
+        groups = await self._sums(user_id, month)
         spent = sum(group.sums.known_cost for group in groups)
         return LimitStanding(SPENDING, None, None, spent, month.ends_at)
+
+    async def _sums(
+        self, user_id: UserId, window: Window, *dimensions: Dimension
+    ) -> Sequence[Group]:
+        period = Period(window.starts_at, window.ends_at)
+        async with self.unit_of_work() as work:
+            return await work.ledger.report(user_id, period, dimensions, sandbox=None)

@@ -208,7 +208,8 @@ class HeldBody(BaseModel):
 
 class ReconciliationBody(BaseModel):
     """Whether the ledger is complete. `default_partition_rows` are entries whose id tells a time
-    that no month was prepared for; `dead_events` could not be handled."""
+    that no month was prepared for, but for old usage from outside; `dead_events` could not be
+    handled."""
 
     streams: list[StreamBody]
     unpriced: list[UnpricedBody]

@@ -14,7 +14,6 @@ from services.billing.api.dependencies import (
     REPLAYED,
     BillingStaff,
     Cursor,
-    IdempotencyKey,
     NearMoment,
     ServiceActions,
 )
@@ -35,6 +34,7 @@ from services.billing.domain.invoice import CreditNoteId, InvoiceId, LineId
 from services.billing.domain.invoicing import Run
 from services.billing.domain.subscription import Holder
 from services.billing.domain.usage_fee import MOST_BASIS_POINTS, UsageFee
+from shared.http.idempotency_key import RequiredIdempotencyKey
 from shared.http.pages import Page, cursor_of, read_cursor
 from shared.http.problems import problems
 from shared.ids import UserId
@@ -285,7 +285,7 @@ async def issue_credit_note(
     wanted: NewCreditNote,
     actions: ServiceActions,
     staff: BillingStaff,
-    idempotency_key: IdempotencyKey,
+    idempotency_key: RequiredIdempotencyKey,
     response: Response,
 ) -> CreditNoteBody:
     """Take back lines of an invoice, or all of it. Final at once; the same key again answers with
@@ -326,12 +326,18 @@ async def list_all_credit_notes(
 @router.post(
     "/usage-fees",
     status_code=201,
-    responses=problems(401, 403, _409="usage_fee_exists", _422="unknown_tier, …"),
+    responses=problems(
+        401,
+        403,
+        _409="usage_fee_exists",
+        _422="unknown_tier, usage_fee_not_for_seats, effective_from_past, …",
+    ),
 )
 async def set_usage_fee(
     wanted: NewUsageFee, actions: ServiceActions, staff: BillingStaff
 ) -> UsageFeeBody:
-    """Charge a tier's usage from a moment on, without one from now on. Earlier usage keeps its."""
+    """Charge a tier's usage from a moment on, which may lie a minute in the past at most; without
+    one from now on. Earlier usage keeps its."""
     since = wanted.effective_from.astimezone(UTC) if wanted.effective_from else None
     fee = await actions.set_usage_fee(
         wanted.tier, wanted.basis_points, effective_from=since, by=staff.identity.user_id

@@ -9,7 +9,7 @@ from uuid import UUID
 from fastapi import APIRouter, Query, Response
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from services.billing.actions.list_past_due import Overdue
+from services.billing.actions.list_past_due import Asked, Overdue
 from services.billing.api.dependencies import (
     REPLAYED,
     BillingStaff,
@@ -91,6 +91,40 @@ class OverdueBody(BaseModel):
             retries=overdue.dunning_step,
             payment_id=payment.id if payment else None,
             provider=payment.provider if payment else None,
+        )
+
+
+class UnpaidOrderBody(BaseModel):
+    """A change that waits for its payment. `void`: another wish took its place, and the money for
+    it may still come. `total_cents`: what was asked for, with its tax."""
+
+    payment_id: UUID
+    holder_id: UUID
+    is_organisation: bool
+    state: str
+    provider: str
+    tier: str | None
+    seats: int | None
+    amount_microusd: int
+    total_cents: int
+    asked_by: UUID
+    asked_at: datetime
+
+    @classmethod
+    def of(cls, asked: Asked) -> UnpaidOrderBody:
+        order = asked.order
+        return cls(
+            payment_id=order.id,
+            holder_id=order.holder,
+            is_organisation=order.is_organisation,
+            state=order.state.value,
+            provider=order.provider,
+            tier=order.tier_name,
+            seats=order.seats,
+            amount_microusd=order.amount_microusd,
+            total_cents=asked.gross.total_cents,
+            asked_by=order.asked_by,
+            asked_at=order.created_at,
         )
 
 
@@ -185,12 +219,18 @@ class BookedBody(BaseModel):
 @router.post(
     "/plan-prices",
     status_code=201,
-    responses=problems(401, 403, _409="plan_price_exists", _422="unknown_tier"),
+    responses=problems(
+        401,
+        403,
+        _409="plan_price_exists",
+        _422="unknown_tier, default_plan_is_free, effective_from_past, …",
+    ),
 )
 async def set_plan_price(
     wanted: NewPlanPrice, actions: ServiceActions, staff: BillingStaff
 ) -> PlanPriceBody:
-    """Set what a tier costs. Who has a period goes on at its price until the next one."""
+    """Set what a tier costs, from `effective_from` on, which may lie a minute in the past at most.
+    Who has a period goes on at its price until the next one."""
     since = wanted.effective_from.astimezone(UTC) if wanted.effective_from else None
     price = await actions.set_plan_price(
         wanted.tier,
@@ -216,6 +256,22 @@ async def list_past_due(
         data=[OverdueBody.of(one) for one in page.data],
         next_cursor=page.next_cursor,
     )
+
+
+@router.get("/payments/orders", responses=problems(401, 403, _422="bad_cursor, …"))
+async def list_unpaid_orders(
+    actions: ServiceActions,
+    _staff: BillingStaff,
+    holder: Annotated[UUID, Query(description="A user, or an organisation.")],
+    cursor: Cursor = None,
+    limit: Annotated[int, Query(ge=1, le=200)] = 50,
+) -> Page[UnpaidOrderBody]:
+    """What a holder wished for and has not paid, the newest first: each can be marked as paid."""
+    before = PaymentId(read_cursor(cursor, UUID)[0]) if cursor else None
+    found = await actions.list_unpaid_orders(UserId(holder), before=before, most=limit + 1)
+    page = Page.of(found, limit, lambda asked: cursor_of(asked.order.id))
+    data = [UnpaidOrderBody.of(asked) for asked in page.data]
+    return Page(data=data, next_cursor=page.next_cursor)
 
 
 @router.get("/payments/unused", responses=problems(401, 403, _422="bad_cursor"))
@@ -266,8 +322,8 @@ async def mark_paid(
     staff: BillingStaff,
     received: ReceivedMoney | None = None,
 ) -> SubscriptionBody:
-    """The money has come: what waited for it takes effect. Without a body it was what was asked
-    for, with its tax."""
+    """The money has come: what waited for it takes effect, also when another wish took its place
+    meanwhile. Without a body it was what was asked for, with its tax."""
     microusd = None if received is None else received.amount_cents * MICRODOLLARS_A_CENT
     subscription = await actions.mark_paid(
         PaymentId(payment_id), by=staff.identity.user_id, received_microusd=microusd

@@ -12,12 +12,12 @@ from pydantic import BaseModel, ConfigDict, Field
 from services.billing.api.dependencies import (
     REPLAYED,
     BillingStaff,
-    IdempotencyKey,
     ServiceActions,
 )
 from services.billing.domain.correction import Correction, Deltas
 from services.billing.domain.ledger import MOST_UNITS
 from services.billing.domain.rollup import Drift, RollupCheck
+from shared.http.idempotency_key import RequiredIdempotencyKey
 from shared.http.problems import problems
 from shared.ids import EventId
 
@@ -39,6 +39,12 @@ class DeltasBody(BaseModel):
     characters: Delta
     cost_microusd: Money
 
+
+class NewDeltas(DeltasBody):
+    """What to add; a name that is not known is refused, so that nothing is dropped unseen."""
+
+    model_config = ConfigDict(extra="forbid")
+
     def deltas(self) -> Deltas:
         return Deltas(**self.model_dump())
 
@@ -50,7 +56,7 @@ class NewAdjustment(BaseModel):
 
     event_id: UUID
     reason: Reason
-    deltas: DeltasBody | None = Field(None, description="Without them the entry is voided.")
+    deltas: NewDeltas | None = Field(None, description="Without them the entry is voided.")
 
 
 class CorrectionBody(BaseModel):
@@ -170,7 +176,7 @@ async def correct_usage(
     wanted: NewAdjustment,
     actions: ServiceActions,
     staff: BillingStaff,
-    idempotency_key: IdempotencyKey,
+    idempotency_key: RequiredIdempotencyKey,
     response: Response,
 ) -> CorrectionBody:
     """Void an entry, or add to its numbers and take from them, in a row of its own. The same key

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Annotated
 
-from fastapi import Depends, Header, Query, Request
+from fastapi import Depends, Query, Request
 from pydantic import AwareDatetime, Field
 
 from services.billing.actions import Actions
@@ -40,10 +40,6 @@ async def _billing_staff(caller: StillSignedIn) -> Caller:
 ServiceActions = Annotated[Actions, Depends(_actions)]
 BillingStaff = Annotated[Caller, Depends(_billing_staff)]
 Cursor = Annotated[str | None, Query(max_length=500, description="The last page's `next_cursor`.")]
-IdempotencyKey = Annotated[
-    str,
-    Header(alias="Idempotency-Key", min_length=1, max_length=200, pattern=r"^[\x21-\x7e]+$"),
-]
 REPLAYED = {"idempotency-replayed": "true"}
 """What tells that this was the answer to an earlier request."""
 Moment = Annotated[str | None, Query(max_length=40)]

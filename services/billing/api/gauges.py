@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from functools import partial
 
-import structlog
 from prometheus_client import Gauge
 
 from services.billing.actions import Actions
 from services.billing.actions.reconcile import Reconciliation
 from services.billing.actions.watch_money import Arrived, Waiting
 from services.billing.domain.usage_export import Day
-from shared.background import running_beside
-from shared.errors import ExpectedFailure
-
-log = structlog.get_logger(__name__)
+from shared.background import repeated, running_beside
 
 _EVERY_SECONDS = 15.0
 # Scaling looks at what has come; one short look.
@@ -26,7 +21,8 @@ _ARRIVALS_EVERY_SECONDS = 5.0
 
 STRAY_ROWS = Gauge(
     "companion_billing_default_partition_rows",
-    "Ledger entries that no month's partition holds; more than none is a clock far off.",
+    "Ledger entries that no month's partition holds, but for old usage from outside; more than "
+    "none is a clock far off.",
 )
 UNPRICED = Gauge("companion_billing_unpriced_requests", "Ledger entries of unknown price.")
 DEAD = Gauge("companion_billing_dead_events", "Events put aside and not yet replayed.")
@@ -115,21 +111,10 @@ PAST_DUE = Gauge(
 async def keep_gauges(actions: Actions) -> AsyncIterator[None]:
     """Keep the gauges fresh while the process serves."""
     async with running_beside(
-        _again_and_again(partial(_refresh, actions), _EVERY_SECONDS),
-        _again_and_again(partial(_refresh_arrivals, actions), _ARRIVALS_EVERY_SECONDS),
+        repeated(partial(_refresh, actions), pause_seconds=_EVERY_SECONDS),
+        repeated(partial(_refresh_arrivals, actions), pause_seconds=_ARRIVALS_EVERY_SECONDS),
     ):
         yield
-
-
-async def _again_and_again(refresh: Callable[[], Awaitable[None]], seconds: float) -> None:
-    while True:
-        try:
-            await refresh()
-        except ExpectedFailure as failure:
-            log.warning("gauges_not_refreshed", reason=failure.code)
-        except Exception:  # a bug here must not leave the gauges standing still for good
-            log.exception("gauges_not_refreshed")
-        await asyncio.sleep(seconds)
 
 
 async def _refresh(actions: Actions) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -39,6 +39,11 @@ MOST_EVENTS = 500
 EVENT_TYPE = "usage.reported"
 REPORTS_A_MINUTE = 600
 
+# What nobody can count is kept as it was told, in a row of moderate size.
+_MOST_DIGITS = 1_000
+# Python reads no longer ones as a whole number.
+_MOST_DIGITS_READ = 4_000
+
 _SINGLE = "application/cloudevents+json"
 _BATCH = "application/cloudevents-batch+json"
 _JSON = "application/json"
@@ -59,7 +64,9 @@ class UsageData(BaseModel):
 
     meter: str = Field(min_length=1, max_length=100, pattern=_TEXT, examples=["screenshot"])
     quantity: Decimal = Field(
-        max_digits=30, allow_inf_nan=False, description="A whole number, also as a string."
+        max_digits=_MOST_DIGITS,
+        allow_inf_nan=False,
+        description="A whole number, also as a string.",
     )
     unit: str | None = Field(None, max_length=50, pattern=_TEXT)
     model: str | None = Field(None, min_length=1, max_length=100, pattern=_TEXT)
@@ -86,8 +93,7 @@ class UsageData(BaseModel):
     @field_validator("quantity", mode="before")
     @classmethod
     def _no_other_type(cls, value: Any) -> Any:
-        # A float has lost digits before we see it, unless it is a whole number that a double holds.
-        if isinstance(value, bool) or not isinstance(value, int | float | str):
+        if isinstance(value, bool) or not isinstance(value, int | Decimal | str):
             raise ValueError("no number")
         return str(value)
 
@@ -204,7 +210,7 @@ def _events_in(body: bytes, content_type: str) -> Sequence[Any]:
     if media_type not in (_SINGLE, _BATCH, _JSON):
         raise UsageNotReadable(f"Send {_SINGLE}, {_BATCH} or {_JSON}.")
     try:
-        found = json.loads(body, parse_float=Decimal)
+        found = json.loads(body, parse_float=_number, parse_int=_whole_number)
     except (ValueError, RecursionError) as error:
         raise UsageNotReadable("The body can't be read as JSON.") from error
     if media_type == _SINGLE or isinstance(found, Mapping):
@@ -214,6 +220,18 @@ def _events_in(body: bytes, content_type: str) -> Sequence[Any]:
     if not 1 <= len(found) <= MOST_EVENTS:
         raise UsageNotReadable(f"A batch carries 1 to {MOST_EVENTS} events.")
     return found
+
+
+def _number(text: str) -> Decimal | float:
+    """With all its digits. What is beyond any decimal is an infinity or nothing, as of a float."""
+    try:
+        return Decimal(text)
+    except InvalidOperation:
+        return float(text)
+
+
+def _whole_number(text: str) -> int | Decimal | float:
+    return int(text) if len(text) <= _MOST_DIGITS_READ else _number(text)
 
 
 def _read(events: Sequence[Any], reporter: UserId) -> tuple[list[Told], list[NotCounted]]:

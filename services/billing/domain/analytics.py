@@ -140,7 +140,9 @@ class Days:
 
     @classmethod
     def of(cls, months: Months) -> Self:
-        return cls(months.first, months.spans[-1][1].date())
+        """Every day of them; of the month that goes on, up to today."""
+        _begins, ends = months.spans[-1]
+        return cls(months.first, (ends - timedelta(microseconds=1)).astimezone(UTC).date())
 
 
 def _midnight(day: date) -> datetime:

@@ -74,17 +74,22 @@ def course_of(present: Subscription, tier: Tier, seats: int, unit: UnitPrice) ->
     if not present.is_paid:
         if tier == DEFAULT_TIER and present.state is State.TRIALING:
             return Course.LATER
-        # A trial is not paid for, whatever its tier costs.
+        # A trial is not paid for, whatever its tier costs. Nor is what was granted: a larger tier
+        # that an operator sells for less is not for nothing.
         paid = 0 if present.state is State.TRIALING else present.price_microusd_per_month
-        return Course.BUY if unit.microusd * seats > paid else Course.FREELY
-    is_more = tier.rank > present.tier.rank or (
-        tier.name == present.tier_name and seats > present.seats
-    )
-    if not is_more:
+        fee = unit.microusd * seats
+        costs = fee > paid or (fee > 0 and _is_more(present, tier, seats))
+        return Course.BUY if costs else Course.FREELY
+    if not _is_more(present, tier, seats):
         return Course.LATER
     if present.owed_microusd:
         raise PaymentOutstanding(present.owed_microusd)
     return Course.UPGRADE
+
+
+def _is_more(present: Subscription, tier: Tier, seats: int) -> bool:
+    is_same = tier.name == present.tier_name
+    return tier.rank > present.tier.rank or (is_same and seats > present.seats)
 
 
 def _is_planned(present: Subscription, tier: Tier, seats: int) -> bool:

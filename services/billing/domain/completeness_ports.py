@@ -20,11 +20,23 @@ from shared.ids import EventId, UserId
 class OutsideUsage(Protocol):
     """What services outside the suite have told."""
 
+    async def take_turn(self, reporter: UserId, *, alone: bool) -> None:
+        """Before anything of a report is written: one that holds something is the only one of its
+        reporter's until the work ends, and the others go on beside each other."""
+        ...
+
     async def note(
         self, reporter: UserId, events: Sequence[OutsideEvent]
     ) -> Mapping[tuple[str, str], bytes]:
-        """Claim their keys; answers the digests of those that were claimed before. What was held
-        under one of the keys is settled."""
+        """Claim their keys and what they say; answers the digests of those whose key was claimed
+        before, and those that another reporter told with their own. What was held under one of the
+        keys is settled."""
+        ...
+
+    async def counted(
+        self, reporter: UserId, events: Sequence[OutsideEvent]
+    ) -> Mapping[tuple[str, str], bytes]:
+        """The keys among theirs under which something counts, each with its digest."""
         ...
 
     async def too_late(
@@ -54,8 +66,9 @@ class OutsideUsage(Protocol):
 
     async def held_between(self, begins: datetime, ends: datetime) -> int: ...
 
-    async def tiers_of(self, users: Sequence[UserId]) -> Mapping[UserId, str]:
-        """The tiers of those who ever chose one."""
+    async def tiers_of(self, events: Sequence[OutsideEvent]) -> Sequence[str | None]:
+        """In their order the tiers that their users had when they happened; None for those who had
+        not chosen any yet."""
         ...
 
 

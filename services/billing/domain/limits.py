@@ -13,6 +13,8 @@ from shared.tiers import TIERS, Tier
 Counted = Literal["requests", "characters"]
 
 SPENDING = "monthly_spend"
+CHARACTERS = ".characters_per_month"
+"""What the names of these windows end with, after the provider's."""
 THRESHOLDS = (80, 100)
 """Percent of a window at which its user is told."""
 

@@ -78,6 +78,12 @@ class OutsideEvent:
             facts += (json.dumps(self.metadata, sort_keys=True),)
         return hashlib.sha256(repr([str(fact) for fact in facts]).encode()).digest()
 
+    @property
+    def content(self) -> bytes:
+        """The same for the same usage, whoever tells it and whatever they say beside it."""
+        facts = replace(self, metadata=None).digest.hex()
+        return hashlib.sha256(repr([self.source, self.external_id, facts]).encode()).digest()
+
     def is_what_was_told(self, digest: bytes) -> bool:
         """Whether an event of this digest is the same, or the same before anybody heard what is
         said beside it."""

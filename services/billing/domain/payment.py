@@ -59,6 +59,14 @@ class Payment:
     note: str | None = field(default=None, repr=False)
     settles: PaymentId | None = None  # the unused payment that is dealt with by it
 
+    @property
+    def can_be_paid_by_hand(self) -> bool:
+        """Whether somebody may still transfer what it asks for: also for a wish that another took
+        the place of, unless there was a page to pay at."""
+        if self.state is PaymentState.VOID:
+            return self.kind is PaymentKind.ORDER and self.checkout_url is None
+        return self.state is PaymentState.OPEN
+
     def settled(self, state: PaymentState, at: datetime) -> Self:
         return replace(self, state=state, settled_at=at)
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Self
 
-from services.billing.domain.errors import UnknownTier
+from services.billing.domain.errors import DefaultPlanIsFree, UnknownTier
 from shared.ids import UserId
-from shared.tiers import TIERS
+from shared.tiers import DEFAULT_TIER, TIERS
 
 MOST_MICROUSD_PER_SEAT = 10**10
 
@@ -36,9 +36,11 @@ class PlanPrice:
     def set(
         cls, tier_name: str, microusd: int, *, effective_from: datetime, by: UserId, at: datetime
     ) -> Self:
-        """A new price. Raises UnknownTier."""
+        """A new price. Raises UnknownTier or DefaultPlanIsFree."""
         if tier_name not in TIERS:
             raise UnknownTier(TIERS)
+        if tier_name == DEFAULT_TIER.name and microusd:
+            raise DefaultPlanIsFree(tier_name)
         return cls(tier_name, effective_from, microusd, by, at)
 
     @property

@@ -126,6 +126,10 @@ class Subscriptions(Protocol):
         ends. One that is not there yet is made for that kind of holder."""
         ...
 
+    async def hold_kept(self, user_id: UserId) -> Subscription | None:
+        """The same, and none is made; None of an organisation that is gone, too."""
+        ...
+
     async def save(self, subscription: Subscription, *, by: UserId) -> None: ...
 
     async def keep_terms(self, subscriptions: Sequence[Subscription]) -> None:
@@ -142,6 +146,10 @@ class Subscriptions(Protocol):
 
     async def delete(self, user_id: UserId) -> None:
         """Drop it; the changes that it went through stay."""
+        ...
+
+    async def dissolve(self, organisation_id: UserId, at: datetime) -> None:
+        """The organisation is gone: what is paid for it from now on brings nothing back."""
         ...
 
     async def began_a_trial(self, user_id: UserId) -> bool:
@@ -201,6 +209,12 @@ class PaymentBook(Protocol):
         ...
 
     async def void_open(self, holder: UserId, at: datetime) -> None: ...
+
+    async def unpaid_orders(
+        self, holder: UserId, *, before: PaymentId | None, most: int
+    ) -> Sequence[Payment]:
+        """Those that can be paid by hand, the newest first."""
+        ...
 
     async def unused(self, *, after: PaymentId | None, most: int) -> Sequence[Payment]:
         """Paid, and nothing was left to change: by id."""
@@ -295,7 +309,8 @@ class Upkeep(Protocol):
         ...
 
     async def stray_rows(self) -> int:
-        """Entries whose id tells a time that no month's room was made for."""
+        """Entries whose id tells a time that no month's room was made for, but for usage from
+        outside that lies in the past."""
         ...
 
     async def dead_events(self) -> int: ...

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
 
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from services.billing.domain.limits import SPENDING, LimitStanding
+from services.billing.domain.limits import CHARACTERS, SPENDING, LimitStanding
 from shared.errors import DependencyUnavailable
 from shared.ids import UserId
 from shared.limits.admission import (
     MOST,
     Admissions,
+    Window,
     WindowState,
     spend_window,
     streams_at_once,
@@ -34,7 +36,8 @@ class ValkeyLimitCounters:
         self._admissions = Admissions(cache)
 
     async def standing(self, user_id: UserId, tier: Tier, now: datetime) -> Sequence[LimitStanding]:
-        windows = [*tier_windows(tier, now), spend_window(SPENDING, MOST, now, 0)]
+        windows = [_as_counted(window) for window in tier_windows(tier, now)]
+        windows.append(spend_window(SPENDING, MOST, now, 0))
         streams = streams_at_once(tier.concurrent_streams, now)
         states = await self._admissions.standing(str(user_id), windows, streams)
         return [_standing(state) for state in states if _is_worth_showing(state)]
@@ -49,12 +52,17 @@ class ValkeyLimitCounters:
         return told.decode() if isinstance(told, bytes) else told
 
 
+def _as_counted(window: Window) -> Window:
+    """What voice's counter of the month is: without one, the ledger knows better than a zero."""
+    return replace(window, seeded=window.name.endswith(CHARACTERS))
+
+
 def _standing(state: WindowState) -> LimitStanding:
     window = state.window
     return LimitStanding(
         name=window.name,
         provider=vendor_of(window),
-        limit=None if window.seeded else window.limit,
+        limit=None if window.name == SPENDING else window.limit,
         used=state.used - state.reserved,
         reserved=state.reserved,
         resets_at=window.ends_at,

@@ -10,6 +10,10 @@ from services.billing.domain.outside_usage import HeldCount, OutsideEvent, Troub
 from shared.db.database import Connection
 from shared.ids import UserId
 
+# What one report puts right, another may hold at the same time, each with the rows of the other.
+_TAKE_TURN = "select pg_advisory_xact_lock_shared(4249, hashtext($1))"
+_TAKE_TURN_ALONE = "select pg_advisory_xact_lock(4249, hashtext($1))"
+
 # In the order of the keys, so that two reports of the same events never wait in a circle.
 _NOTE = """
 insert into outside_event (reporter_id, source, external_id, event_id, digest)
@@ -25,6 +29,19 @@ select source, external_id, digest from outside_event
 join unnest($2::text[], $3::text[]) as asked (source, external_id) using (source, external_id)
 where reporter_id = $1
 """
+# After all keys, and in an order of its own: who waits here holds nothing that is waited for above.
+_NOTE_CONTENT = """
+insert into outside_content (content, event_id)
+select * from unnest($1::bytea[], $2::uuid[]) as given (content, event_id) order by content
+on conflict do nothing
+returning content
+"""
+_IS_ENTRY_OF = """
+update outside_event o set event_id = c.event_id
+from unnest($2::text[], $3::text[], $4::bytea[]) as given (source, external_id, content)
+join outside_content c using (content)
+where o.reporter_id = $1 and o.source = given.source and o.external_id = given.external_id
+"""
 _SETTLE_HELD = """
 update held_usage h set settled_at = now()
 from unnest($2::text[], $3::text[]) as given (source, external_id)
@@ -35,14 +52,15 @@ where h.reporter_id = $1 and h.source = given.source and h.external_id = given.e
 # Whether it is in the archive, nobody could tell; the database refuses it for that.
 _TOO_LATE = """
 select given.source, given.external_id
-from unnest($2::text[], $3::text[], $4::uuid[]) as given (source, external_id, event_id)
+from unnest($2::text[], $3::text[], $4::uuid[], $5::bytea[])
+    as given (source, external_id, event_id, content)
 where exists (
     select 1 from ledger_archive a
     where a.state = 'dropped' and given.event_id >= a.begins and given.event_id < a.ends
 ) and not exists (
     select 1 from outside_event known where known.reporter_id = $1
       and known.source = given.source and known.external_id = given.external_id
-)
+) and not exists (select 1 from outside_content known where known.content = given.content)
 """
 _KEEP_METADATA = """
 insert into usage_metadata (event_id, user_id, metadata)
@@ -80,7 +98,17 @@ select code, meter, count(*) as events from held_usage where settled_at is null
 group by code, meter order by code, meter
 """
 
-_TIERS = "select user_id, tier from subscription where user_id = any($1::uuid[])"
+# A change holds from its moment on, whatever came after it.
+_TIERS = """
+select held.tier from unnest($1::uuid[], $2::timestamptz[]) with ordinality
+    as used (user_id, at, place)
+left join lateral (
+    select c.tier from subscription_change c
+    where c.user_id = used.user_id and c.changed_at <= used.at
+    order by c.revision desc limit 1
+) as held on true
+order by used.place
+"""
 
 
 class SqlOutsideUsage:
@@ -88,6 +116,10 @@ class SqlOutsideUsage:
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
+
+    async def take_turn(self, reporter: UserId, *, alone: bool) -> None:
+        statement = _TAKE_TURN_ALONE if alone else _TAKE_TURN
+        await self._connection.execute(statement, str(reporter))
 
     async def note(
         self, reporter: UserId, events: Sequence[OutsideEvent]
@@ -104,12 +136,45 @@ class SqlOutsideUsage:
             [e.digest for e in events],
         )
         new = {(row["source"], row["external_id"]) for row in rows}
+        told = await self._told_by_others(reporter, [e for e in events if e.key in new])
         await self._connection.execute(_SETTLE_HELD, reporter, sources, ids)
         if len(new) == len(events):
+            return told
+        known = await self._known(reporter, sources, ids)
+        return {key: digest for key, digest in known.items() if key not in new} | told
+
+    async def _known(
+        self, reporter: UserId, sources: Sequence[str], ids: Sequence[str]
+    ) -> dict[tuple[str, str], bytes]:
+        rows = await self._connection.fetch(_KNOWN, reporter, sources, ids)
+        return {(row["source"], row["external_id"]): bytes(row["digest"]) for row in rows}
+
+    async def _told_by_others(
+        self, reporter: UserId, events: Sequence[OutsideEvent]
+    ) -> dict[tuple[str, str], bytes]:
+        if not events:
             return {}
-        known = await self._connection.fetch(_KNOWN, reporter, sources, ids)
-        found = {(row["source"], row["external_id"]): bytes(row["digest"]) for row in known}
-        return {key: digest for key, digest in found.items() if key not in new}
+        rows = await self._connection.fetch(
+            _NOTE_CONTENT, [e.content for e in events], [e.event_id for e in events]
+        )
+        first = {bytes(row["content"]) for row in rows}
+        again = [e for e in events if e.content not in first]
+        if again:
+            await self._connection.execute(
+                _IS_ENTRY_OF,
+                reporter,
+                [e.source for e in again],
+                [e.external_id for e in again],
+                [e.content for e in again],
+            )
+        return {e.key: e.digest for e in again}
+
+    async def counted(
+        self, reporter: UserId, events: Sequence[OutsideEvent]
+    ) -> Mapping[tuple[str, str], bytes]:
+        return await self._known(
+            reporter, [e.source for e in events], [e.external_id for e in events]
+        )
 
     async def too_late(
         self, reporter: UserId, events: Sequence[OutsideEvent]
@@ -120,6 +185,7 @@ class SqlOutsideUsage:
             [e.source for e in events],
             [e.external_id for e in events],
             [e.event_id for e in events],
+            [e.content for e in events],
         )
         return {(row["source"], row["external_id"]) for row in rows}
 
@@ -158,9 +224,11 @@ class SqlOutsideUsage:
         rows = await self._connection.fetch(_HELD)
         return [HeldCount(row["code"], row["meter"], row["events"]) for row in rows]
 
-    async def tiers_of(self, users: Sequence[UserId]) -> Mapping[UserId, str]:
-        rows = await self._connection.fetch(_TIERS, list(users))
-        return {UserId(row["user_id"]): row["tier"] for row in rows}
+    async def tiers_of(self, events: Sequence[OutsideEvent]) -> Sequence[str | None]:
+        rows = await self._connection.fetch(
+            _TIERS, [e.user_id for e in events], [e.occurred_at for e in events]
+        )
+        return [row["tier"] for row in rows]
 
     async def held_between(self, begins: datetime, ends: datetime) -> int:
         row = await self._connection.fetchrow(

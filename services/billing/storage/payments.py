@@ -50,6 +50,12 @@ update payment set state = 'void', settled_at = $2
 where holder_id = $1 and kind = 'order' and state = 'open'
 """
 
+_UNPAID_ORDERS = """
+select * from payment
+where holder_id = $1 and id < $2 and kind = 'order'
+  and (state = 'open' or state = 'void' and checkout_url is null)
+order by id desc limit $3
+"""
 _UNUSED = """
 select * from payment where state = 'unused' and id > $1 order by id limit $2
 """
@@ -69,7 +75,7 @@ update payment set state = 'unused' where id = (
     order by settled_at desc nulls last, id desc limit 1
 ) returning id
 """
-_FIRST = UUID(int=0)
+_FIRST, _LAST = UUID(int=0), UUID(int=2**128 - 1)
 
 _PAYER = "select * from payer where holder_id = $1"
 _PAYER_OF = """
@@ -187,6 +193,12 @@ class SqlPayments:
 
     async def void_open(self, holder: UserId, at: datetime) -> None:
         await self._connection.execute(_VOID_OPEN, holder, at)
+
+    async def unpaid_orders(
+        self, holder: UserId, *, before: PaymentId | None, most: int
+    ) -> Sequence[Payment]:
+        rows = await self._connection.fetch(_UNPAID_ORDERS, holder, before or _LAST, most)
+        return [found for row in rows if (found := _payment(row)) is not None]
 
     async def unused(self, *, after: PaymentId | None, most: int) -> Sequence[Payment]:
         rows = await self._connection.fetch(_UNUSED, after or _FIRST, most)

@@ -61,6 +61,8 @@ def _add_subscription(metadata: MetaData) -> None:
         Column("unpaid_since", _Moment),
         Column("dunning_step", Integer, nullable=False, server_default=text("0")),
         Column("next_step_at", _Moment),
+        # Of an organisation that is gone. Its row stays: it tells apart whose changes they were.
+        Column("dissolved_at", _Moment),
         CheckConstraint("seats >= 1", name="at_least_one_seat"),
         CheckConstraint(
             "(period_begins is null) = (period_ends is null) and period_begins < period_ends",

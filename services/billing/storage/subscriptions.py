@@ -20,6 +20,12 @@ select $1, $2, $3, greatest($4, max(revision)), $5 from subscription_change wher
 on conflict (user_id) do nothing
 """
 _HOLD = "select * from subscription where user_id = $1 for update"
+_HOLD_KEPT = """
+select * from subscription where user_id = $1 and dissolved_at is null for update
+"""
+_DISSOLVE = """
+update subscription set dissolved_at = $2 where user_id = $1 and dissolved_at is null
+"""
 
 _SAVE = """
 insert into subscription_change (user_id, tier, seats, revision, changed_at, changed_by, state)
@@ -91,6 +97,10 @@ class SqlSubscriptions:
         assert row is not None
         return from_row(row)
 
+    async def hold_kept(self, user_id: UserId) -> Subscription | None:
+        row = await self._connection.fetchrow(_HOLD_KEPT, user_id)
+        return from_row(row) if row else None
+
     async def save(self, subscription: Subscription, *, by: UserId) -> None:
         await self.keep_terms([subscription])
         await self._connection.execute(
@@ -118,6 +128,9 @@ class SqlSubscriptions:
 
     async def delete(self, user_id: UserId) -> None:
         await self._connection.execute(_DELETE, user_id)
+
+    async def dissolve(self, organisation_id: UserId, at: datetime) -> None:
+        await self._connection.execute(_DISSOLVE, organisation_id, at)
 
     async def began_a_trial(self, user_id: UserId) -> bool:
         await self._connection.execute(_TAKE_TURN, str(user_id))

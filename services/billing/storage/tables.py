@@ -377,6 +377,14 @@ Table(
     PrimaryKeyConstraint("reporter_id", "source", "external_id"),
 )
 
+# What was told, whoever told it first, and as which entry it stands.
+Table(
+    "outside_content",
+    metadata,
+    Column("content", BYTEA, primary_key=True),
+    Column("event_id", _Id, nullable=False),
+)
+
 # What such a service says of an entry beside its facts. Not a part of the ledger: no link covers
 # it, no archive has it, and it goes with its user.
 Table(

@@ -16,9 +16,10 @@ from services.chat.actions.export_user import ExportUser
 from services.chat.actions.find_model import FindModel
 from services.chat.actions.follow_turn import CloseSilentTurns, FollowTurn
 from services.chat.actions.forget_answers import ForgetAnswers
+from services.chat.actions.forget_keys import ForgetKeys
 from services.chat.actions.forget_user import ForgetUser
 from services.chat.actions.hear_live_news import HearLiveNews
-from services.chat.actions.learn_keys import ForgetKeys, LearnKeys
+from services.chat.actions.learn_keys import LearnKeys
 from services.chat.actions.list_models import ListModels
 from services.chat.actions.list_sessions import ListSessions
 from services.chat.actions.read_limits import ReadLimits
@@ -27,6 +28,7 @@ from services.chat.actions.read_preference import ReadPreference
 from services.chat.actions.read_session import ReadSession
 from services.chat.actions.relay_call import RelayCall
 from services.chat.actions.relay_free_call import CountFreeCall, RelayFreeCall
+from services.chat.actions.renew_leases import RenewLeases
 from services.chat.actions.save_preference import SavePreference
 from services.chat.actions.search_sessions import SearchSessions
 from services.chat.actions.settle_orphans import SettleOrphans
@@ -67,6 +69,7 @@ class TurnActions:
     devices: Devices
     hear_live_news: HearLiveNews
     close_silent_turns: CloseSilentTurns
+    renew_leases: RenewLeases
     settle_orphans: SettleOrphans
     forget_answers: ForgetAnswers
 

@@ -139,9 +139,12 @@ class Attempts:
 
     def frames(self) -> AsyncIterator[Frame]:
         """The frames of another attempt; raises VendorOverloaded while the breaker is open."""
+        # Until its request is made nobody is asked, who could charge for it.
+        self._may_charge = False
+        frames = self._provider.answer(self.prompt, by=self._by, stream=self._stream)
         self._is_probe = self._ask.breakers.enter(self._line)
         self._under_way = self._may_charge = True
-        return self._provider.answer(self.prompt, by=self._by, stream=self._stream)
+        return frames
 
     def worked(self) -> None:
         """The attempt brought an answer."""

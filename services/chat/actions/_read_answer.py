@@ -23,7 +23,7 @@ from services.chat.domain.frames import (
     ToolCallPiece,
 )
 from services.chat.domain.running_turn import RunningTurn
-from services.chat.domain.turn import Outcome, Settlement
+from services.chat.domain.turn import Outcome, Settlement, outcome_of
 from services.chat.domain.turn_events import CallsTool, Delta, Thinks
 from services.chat.domain.usage import Usage, letters_of
 from shared.errors import ExpectedFailure
@@ -101,15 +101,18 @@ class Reading:
             if self._turn.ended_as is None:
                 if not self._is_late:
                     raise
-                self.failure = TurnTooLong(self._attempts.prompt.choice.provider)
+                self.failure = TurnTooLong(
+                    self._attempts.prompt.choice.provider, billed=self._attempts.may_charge
+                )
             assert self._task is not None
             self._task.uncancel()
         except ExpectedFailure as failure:
             self.failure = None if self._turn.ended_as else failure
         except Exception:
-            # A bug of ours after the vendor was asked: it may charge, so the turn is settled.
-            log.exception("reading_failed", provider=self._attempts.prompt.choice.provider)
-            self.failure = VendorFailed(self._attempts.prompt.choice.provider)
+            # A bug of ours: the turn is settled, and may be charged if the vendor was asked.
+            provider, billed = self._attempts.prompt.choice.provider, self._attempts.may_charge
+            log.exception("reading_failed", provider=provider, vendor_asked=billed)
+            self.failure = VendorFailed(provider, billed=billed)
         finally:
             self._turn.read_by(None)
             self._close()
@@ -171,13 +174,15 @@ class Reading:
         provider = self._attempts.prompt.choice.provider
         if ended is None:
             raise VendorFailed(provider)
-        if ended.reason == "content_filter" and not self._has_content:
-            raise ContentBlocked(provider, ended.ratings)
-        if ended.reason == "other" and not self._has_content:
-            # It went wrong at the vendor, which says so in a word of its own and is paid for it.
-            self._ended = None
-            self._attempts.worked()
-            raise VendorFailed(provider)
+        outcome = outcome_of(ended, has_content=self._has_content)
+        if outcome is Outcome.DONE:
+            return
+        log.info("nothing_answered", provider=provider, outcome=outcome.value, why=ended.told_why)
+        if outcome is Outcome.CONTENT_BLOCKED:
+            raise ContentBlocked(provider, ended.ratings, ended.told_why)
+        self._ended = None
+        self._attempts.worked()
+        raise VendorFailed(provider)
 
     def _take(self, frame: Frame) -> None:
         turn = self._turn

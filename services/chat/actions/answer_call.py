@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from uuid import UUID
 
 from services.chat.actions.compose_prompt import opaque
 from services.chat.actions.open_turn import Opening, OpenTurn
@@ -26,6 +27,7 @@ from services.chat.domain.stored_answer import from_stored
 from services.chat.domain.turn import Hold, Outcome, Prompt, Settlement, Surface
 from shared.identity import OnBehalfOf
 from shared.ids import UserId
+from shared.limit_state import LimitState
 from shared.model_catalogue import ModelCatalogue
 from shared.tiers import Tier
 
@@ -63,10 +65,12 @@ class ReplayedCall:
 
     hold: Hold
     stored_answer: bytes
+    sign_in_id: UUID
+    limits: Sequence[LimitState] = ()
 
     def turn(self) -> RunningTurn:
-        """A turn that is over and says it again."""
-        turn = RunningTurn(self.hold, (), self.hold.id)
+        """A turn that is over and says it again, to this sign-in."""
+        turn = RunningTurn(self.hold, self.limits, self.sign_in_id)
         for event in from_stored(self.hold, self.stored_answer):
             turn.say(event)
         turn.over()
@@ -100,7 +104,7 @@ class AnswerCall:
         choice = _capped(choose_by_name(tier, call.model, self.catalogue), call.max_output_tokens)
         prompt = _prompt(call, choice)
         self._require(prompt, tier)
-        replayed = await self._replayed(call)
+        replayed = await self._replayed(call, tier)
         if replayed is not None:
             return replayed
         utterances = await self.thoughts.restored(call.user_id, call.utterances)
@@ -139,7 +143,7 @@ class AnswerCall:
             tier_context=allowance.context_tokens if allowance else 0,
         )
 
-    async def _replayed(self, call: Call) -> ReplayedCall | None:
+    async def _replayed(self, call: Call, tier: Tier) -> ReplayedCall | None:
         earlier = await self.open.earlier(
             call.user_id, call.idempotency_key, call.request_hash or b""
         )
@@ -147,7 +151,8 @@ class AnswerCall:
             return None
         if earlier.stored_answer is None:
             raise AnswerNotKept
-        return ReplayedCall(earlier.hold, earlier.stored_answer)
+        limits = await self.open.limits_at(call.user_id, tier, earlier.hold.provider)
+        return ReplayedCall(earlier.hold, earlier.stored_answer, call.by.sign_in_id, limits)
 
     async def _remember(self, user_id: UserId, settlement: Settlement) -> None:
         """Before the client hears of the calls, since it may be back at once with their results."""

@@ -41,10 +41,12 @@ class AskLive:
         except RequestInProgress:
             return await self._again(question)
         if isinstance(asked, Replayed):
-            return await self._again(question)
+            return await self._again(question, asked.limits)
         return AskedLive(asked, replayed=False, limits=asked.limits, tier=asked.hold.tier)
 
-    async def _again(self, question: Question) -> AskedLive:
+    async def _again(
+        self, question: Question, limits: Sequence[LimitState] | None = None
+    ) -> AskedLive:
         key = question.idempotency_key
         assert key is not None
         earlier = await self.turns.earlier(question.user_id, key)
@@ -54,4 +56,8 @@ class AskLive:
         if earlier.request_hash != question.request_hash:
             raise IdempotencyKeyReused
         turn = await self.follow.where(earlier, Standing(earlier), 0)
-        return AskedLive(turn, replayed=True)
+        if limits is None:
+            limits = await self.take_turn.open.limits_at(
+                question.user_id, question.tier, earlier.hold.provider
+            )
+        return AskedLive(turn, replayed=True, limits=limits)

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from services.chat.domain.known_key import KnownKey, RevokedKey
-from services.chat.domain.ports import NewUnitOfWork, Revocations
-from shared.revocation import Revocation
+from services.chat.domain.known_key import KnownKey
+from services.chat.domain.ports import NewUnitOfWork
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,20 +20,3 @@ class LearnKeys:
         async with self.unit_of_work() as work:
             gone = await work.forgotten.among([key.user_id for key in keys])
             await work.known_keys.remember([key for key in keys if key.user_id not in gone])
-
-
-@dataclass(frozen=True, slots=True)
-class ForgetKeys:
-    """Forget revoked keys, up to and including the revoked version, and tell the replicas, which
-    may be running turns on them."""
-
-    unit_of_work: NewUnitOfWork
-    revocations: Revocations
-
-    async def __call__(self, keys: Sequence[RevokedKey]) -> None:
-        async with self.unit_of_work() as work:
-            gone = await work.forgotten.among([key.user_id for key in keys])
-            await work.known_keys.forget([key for key in keys if key.user_id not in gone])
-        await self.revocations.announce(
-            [Revocation(key.user_id, key.provider, key.at, key.key_version) for key in keys]
-        )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import TypeVar
@@ -25,9 +25,11 @@ from services.chat.domain.ports import (
 from services.chat.domain.turn import Hold, Surface, TurnId
 from services.chat.domain.usage import Usage
 from shared.clock import Clock
+from shared.errors import Unavailable
 from shared.idempotency import IdempotencyKeyReused, RequestInProgress
 from shared.identity import OnBehalfOf
 from shared.ids import EventId, UserId, uuid7
+from shared.limit_state import LimitState
 from shared.tiers import Tier, by_current_tier
 
 T = TypeVar("T")
@@ -157,6 +159,17 @@ class OpenTurn:
         if not earlier.settled:
             raise RequestInProgress
         return earlier
+
+    async def limits_at(self, user_id: UserId, tier: Tier, provider: str) -> Sequence[LimitState]:
+        """The windows that a turn at this provider would be counted in, for an answer that is told
+        again; none while nobody can tell."""
+        try:
+            cap = await self.turns.cap_of(user_id)
+            return await self.admission.states(
+                user_id, tier, now=self.clock.now(), cap_microusd=cap, provider=provider
+            )
+        except Unavailable:
+            return ()
 
     async def by_current_tier(
         self, user_id: UserId, tier: Tier, take: Callable[[Tier], Awaitable[T]]

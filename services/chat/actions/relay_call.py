@@ -21,7 +21,13 @@ from services.chat.domain.errors import AnswerEnded, AnswerNotKept, TurnTooLong
 from services.chat.domain.frames import LONGEST_ANSWER
 from services.chat.domain.ports import Turns
 from services.chat.domain.raw_calls import RawAnswer, RawCall, RawRefusal, RawVendors
-from services.chat.domain.relayed import AnswerHead, ClientCall, Listener, StoredAnswer
+from services.chat.domain.relayed import (
+    AnswerHead,
+    ClientCall,
+    Listener,
+    RepeatedAnswer,
+    StoredAnswer,
+)
 from services.chat.domain.relaying import Heard, governed_choice
 from services.chat.domain.running_turn import RunningTurn, RunningTurns
 from services.chat.domain.turn import Outcome, Settlement
@@ -29,7 +35,7 @@ from shared.errors import ExpectedFailure
 from shared.identity import OnBehalfOf
 from shared.model_catalogue import ModelCatalogue
 from shared.tiers import Tier
-from shared.vendors.failures import VendorFailed
+from shared.vendors.failures import VendorFailed, may_be_charged
 
 log = structlog.get_logger(__name__)
 
@@ -41,6 +47,7 @@ _DRAIN_SECONDS = 30.0
 _SLOW_DRAIN_SECONDS = 1.0
 # Only for calls that never reached the vendor. SDKs try again by themselves.
 _TRIES = 2
+_NOTHING_ANSWERED = frozenset({Outcome.CONTENT_BLOCKED, Outcome.PROVIDER_FAILED})
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,9 +75,9 @@ class RelayCall:
 
     async def __call__(
         self, relaying: Relaying, listener: Listener
-    ) -> StoredAnswer | RawRefusal | None:
+    ) -> RepeatedAnswer | RawRefusal | None:
         """Returns once the answer has been heard and settled: nothing is left to say then, but for
-        a stored answer of before and for the vendor's refusal.
+        an answer of before and for the vendor's refusal.
 
         Raises what `OpenTurn` and the choice of a model raise, AnswerNotKept, and what the vendor
         has to say before its answer began; a later failure is the listener's to tell.
@@ -78,7 +85,7 @@ class RelayCall:
         found = await self.open.by_current_tier(
             relaying.by.user_id, relaying.tier, lambda tier: self._admitted(relaying, tier)
         )
-        if isinstance(found, StoredAnswer):
+        if isinstance(found, RepeatedAnswer):
             return found
         opened, raw = found
         turn = RunningTurn(
@@ -98,7 +105,7 @@ class RelayCall:
 
     async def _admitted(
         self, relaying: Relaying, tier: Tier
-    ) -> StoredAnswer | tuple[Opened, RawCall]:
+    ) -> RepeatedAnswer | tuple[Opened, RawCall]:
         call, user_id = relaying.call, relaying.by.user_id
         choice = governed_choice(call, tier, self.catalogue)
         raw = call.governed(choice, end_user=opaque(user_id))
@@ -106,7 +113,10 @@ class RelayCall:
         if earlier is not None:
             if not earlier.stored_answer:
                 raise AnswerNotKept
-            return StoredAnswer.from_bytes(earlier.stored_answer)
+            stored = StoredAnswer.from_bytes(earlier.stored_answer)
+            limits = await self.open.limits_at(user_id, tier, earlier.hold.provider)
+            head = AnswerHead(stored.media_type, stored.vendor_headers, limits, tier.name)
+            return RepeatedAnswer(head, stored.body)
         opened = await self.open(
             Opening(
                 by=relaying.by,
@@ -178,6 +188,9 @@ class _Relay:
         elapsed_ms = round((time.perf_counter() - started) * 1000)
         hold = self._turn.hold
         settlement = self._settle.priced(hold, self._settlement(elapsed_ms))
+        if self.failure is None and settlement.outcome in _NOTHING_ANSWERED:
+            outcome, why = settlement.outcome.value, self._heard.why
+            log.info("nothing_answered", provider=hold.provider, outcome=outcome, why=why)
         settling = asyncio.ensure_future(self._settle(hold, settlement))
         await (self._given_back or self._give_back(settlement))
         # The client need not wait for our database, and the answer is theirs: it is paid for.
@@ -218,9 +231,10 @@ class _Relay:
         except ExpectedFailure as failure:
             return None if self._turn.ended_as else failure
         except Exception:
-            # A bug of ours after the vendor was asked: it may charge, so the turn is settled.
-            log.exception("relay_failed", provider=self._raw.provider)
-            return VendorFailed(self._raw.provider)
+            # A bug of ours: the turn is settled, and may be charged if the vendor was asked.
+            provider, billed = self._raw.provider, self._heard.is_asked
+            log.exception("call_not_relayed", provider=provider, vendor_asked=billed)
+            return VendorFailed(provider, billed=billed)
         finally:
             self._turn.read_by(None)
             for timer in self._draining:
@@ -259,7 +273,7 @@ class _Relay:
             async with asyncio.timeout(self._longest.total_seconds()):
                 await self._read_in_time(by)
         except TimeoutError as error:
-            raise TurnTooLong(self._raw.provider) from error
+            raise TurnTooLong(self._raw.provider, billed=self._heard.is_asked) from error
 
     async def _read_in_time(self, by: OnBehalfOf) -> None:
         for left in reversed(range(_TRIES)):
@@ -268,9 +282,11 @@ class _Relay:
                 async with self._vendors.call(self._raw, by=by) as answer:
                     await self._take(answer)
                 return
-            except VendorFailed as failure:
-                self._heard.is_asked = failure.billed
-                if failure.billed or self.begun or not left:
+            except ExpectedFailure as failure:
+                # Also where nobody hears of the failure, who has left meanwhile.
+                self._heard.is_asked = may_be_charged(failure) or self._heard.letters > 0
+                never_reached = isinstance(failure, VendorFailed) and not failure.billed
+                if not never_reached or self.begun or not left:
                     raise
 
     async def _take(self, answer: RawAnswer) -> None:
@@ -333,5 +349,6 @@ class _Relay:
         if not self._keeps:
             # Made and paid for: a repetition is told so, and makes no other call.
             return replace(settlement, stored_answer=b"")
-        stored = StoredAnswer(self._head.media_type, b"".join(self._kept))
+        head, body = self._head, b"".join(self._kept)
+        stored = StoredAnswer(head.media_type, body, head.vendor_headers)
         return replace(settlement, stored_answer=stored.to_bytes())

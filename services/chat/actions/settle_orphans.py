@@ -30,7 +30,7 @@ class WrittenText(Protocol):
 @dataclass(frozen=True, slots=True)
 class SettleOrphans:
     """Close holds whose lease nobody renews, with an estimate of what was used and what is left of
-    their text; answers how many.
+    their text; answers how many this call closed.
 
     The replica may have been cut off and not dead: then its own settlement comes first or second,
     and either way the ledger sees one entry.
@@ -51,25 +51,29 @@ class SettleOrphans:
     async def __call__(self, most: int = 100) -> int:
         now = self.clock.now()
         orphans = await self.turns.orphans(now, doubted_by=now - self.patience, most=most)
-        for orphan in orphans:
-            try:
-                await self._close(orphan)
-            except Unavailable:
-                raise  # the next look offers it again
-            except Exception:
-                # One that can't be closed must not keep the others open.
-                log.exception("orphan_not_settled", turn_id=str(orphan.hold.id))
-        # What the counters could not be told while they were away is told them now.
-        await self.admission.renew(())
-        return len(orphans)
+        closed = sum([await self._close(orphan) for orphan in orphans])
+        await self.admission.tell_the_untold()
+        return closed
 
-    async def _close(self, orphan: Orphan) -> None:
+    async def _close(self, orphan: Orphan) -> bool:
+        try:
+            return await self._settle(orphan)
+        except Unavailable:
+            raise  # the next look offers it again
+        except Exception:
+            # One that can't be closed must not keep the others open.
+            log.exception("orphan_not_settled", turn_id=str(orphan.hold.id))
+            return False
+
+    async def _settle(self, orphan: Orphan) -> bool:
         hold = orphan.hold
         settlement = self.settle.priced(hold, await self._settlement(orphan))
-        if await self.settle.once(hold, settlement, sandbox=orphan.sandbox):
-            # Nobody else will: a replica that lives after all gives back what is there no more.
-            for place in self.admission.places_of(hold):
-                await give_back(place, settlement)
+        if not await self.settle.once(hold, settlement, sandbox=orphan.sandbox):
+            return False
+        # Nobody else will: a replica that lives after all gives back what is there no more.
+        for place in self.admission.places_of(hold):
+            await give_back(place, settlement)
+        return True
 
     async def _settlement(self, orphan: Orphan) -> Settlement:
         hold = orphan.hold

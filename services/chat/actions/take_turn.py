@@ -19,6 +19,7 @@ from services.chat.domain.question import Question
 from services.chat.domain.running_turn import RunningTurn
 from services.chat.domain.turn import Hold
 from services.chat.domain.turn_events import Answered, Broken, TurnEvent
+from shared.limit_state import LimitState
 from shared.model_catalogue import ModelCatalogue
 from shared.tiers import COMPATIBLE, Tier
 
@@ -29,6 +30,7 @@ class Replayed:
 
     message: Message
     earlier: EarlierTurn
+    limits: Sequence[LimitState] = ()
 
     @property
     def hold(self) -> Hold:
@@ -79,7 +81,9 @@ class TakeTurn:
         beginning = await self._beginning(question, tier)
         earlier = await self.open.earlier(question.user_id, question.idempotency_key, request_hash)
         if earlier is not None and earlier.answer is not None:
-            return Replayed(earlier.answer, earlier)
+            provider = earlier.hold.provider
+            limits = await self.open.limits_at(question.user_id, tier, provider)
+            return Replayed(earlier.answer, earlier, limits)
         session = beginning.session
         choice = choose_model(
             tier, question.provider or session.provider, question.model, self.catalogue

@@ -17,7 +17,6 @@ from pydantic import ValidationError
 
 from services.chat.actions import Actions
 from services.chat.actions.take_turn import Replayed
-from services.chat.api.idempotency_key import is_key
 from services.chat.api.live import live_answer
 from services.chat.api.message_body import answer_json
 from services.chat.api.question_body import NewMessage, question_of
@@ -27,6 +26,7 @@ from services.chat.domain.turn_events import Answered, Broken
 from shared.http.caller import Caller, caller_of, refresh_hint
 from shared.http.door import Receive, Scope, Send
 from shared.http.hot import HotRoute
+from shared.http.idempotency_key import is_key
 from shared.http.ratelimit import rate_limit_headers
 from shared.http.read_before import read_whole, told_again
 
@@ -64,9 +64,9 @@ async def whole_answer(
 ) -> tuple[Mapping[str, str], bytes]:
     """Headers and JSON of the answer. Raises the failure of a turn that broke."""
     asked = await actions.take_turn(question)
-    if isinstance(asked, Replayed):
-        return {"idempotency-replayed": "true"}, _told(asked.result)
     headers = rate_limit_headers(asked.limits, datetime.now(UTC))
+    if isinstance(asked, Replayed):
+        return headers | {"idempotency-replayed": "true"}, _told(asked.result)
     headers |= refresh_hint(caller, asked.hold.tier)
     return headers, _told(await asked.result(), asked.left_out)
 
@@ -83,7 +83,7 @@ def _in_order(scope: Scope, body: bytes) -> _Asked | None:
     types = [value for name, value in scope["headers"] if name == b"content-type"]
     if not _UUID.match(session_id) or len(types) != 1 or not _JSON.match(types[0]):
         return None
-    if len(keys) > 1 or (keys and not is_key(keys[0])):
+    if len(keys) > 1 or (keys and not is_key(keys[0].decode("latin-1"))):
         return None
     try:
         # As FastAPI reads it: another parser would take other texts for JSON.

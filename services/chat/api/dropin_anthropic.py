@@ -21,7 +21,7 @@ from services.chat.api.dropin_door import (
 )
 from services.chat.api.dropin_models import usable_model, usable_models
 from services.chat.api.dropin_operation import free_call, paid_call
-from shared.http.problems import Responses
+from shared.http.problems import NEVER, Responses
 from shared.vendors.dropins import CallNotOffered
 
 MANNER = Manner(
@@ -30,7 +30,6 @@ MANNER = Manner(
     document=dropin_anthropic_errors.document,
     words=dropin_anthropic_errors.words,
     limit_headers=anthropic_limit_headers,
-    kept_headers=("request-id",),
 )
 
 router = APIRouter(prefix="/anthropic/v1", tags=["anthropic"], route_class=route_class(MANNER))
@@ -86,8 +85,11 @@ class AnthropicModels(BaseModel):
 
 def _errors(*statuses: int) -> Responses:
     return {
-        status: {"model": AnthropicErrorBody, "description": "Anthropic's error."}
-        for status in (*statuses, 401, 403, 422, 429, 503)
+        **{
+            status: {"model": AnthropicErrorBody, "description": "Anthropic's error."}
+            for status in (*statuses, 400, 401, 403, 429, 503)
+        },
+        422: NEVER,
     }
 
 

@@ -18,7 +18,7 @@ from services.chat.api.dropin_call import (
 )
 from services.chat.api.dropin_door import AsItCame, named_event
 from services.chat.api.fields import Fields, json_object
-from services.chat.domain.errors import UnsupportedParameter
+from services.chat.domain.errors import ThreadNotOffered, UnsupportedParameter
 from services.chat.domain.model_choice import ModelChoice
 from services.chat.domain.turn import Surface
 from shared.vendors.anthropic import API_VERSION, OLD_API_VERSION
@@ -48,7 +48,7 @@ _BETAS = frozenset(
 )
 # Tools of Anthropic's making that run at the client.
 _CLIENT_TOOLS = ("bash_", "text_editor_", "computer_", "memory_")
-_NOT_OFFERED = ("container", "mcp_servers", "fallbacks", "fallback_credit_token", "thread")
+_NOT_OFFERED = ("container", "mcp_servers", "fallbacks", "fallback_credit_token")
 _OF_TOOLS = frozenset({"input", "input_schema"})
 _SMALLEST_BUDGET = 1_024
 
@@ -57,7 +57,7 @@ def read_message(body: bytes, headers: Mapping[str, str]) -> VendorCall:
     """A message. Raises Invalid."""
     fields = json_object(body)
     whole = dict(fields.whole)
-    refuse(whole, *_NOT_OFFERED)
+    _refuse_what_is_not_offered(whole)
     _refuse_long_caching(body, whole)
     has_tools = own_tools(_tools_in(fields), _is_own)
     thinking = fields.object("thinking")
@@ -83,7 +83,7 @@ def read_count(body: bytes, headers: Mapping[str, str]) -> VendorCall:
     """A question for how many tokens a message has. Raises Invalid."""
     fields = json_object(body)
     whole = dict(fields.whole)
-    refuse(whole, *_NOT_OFFERED)
+    _refuse_what_is_not_offered(whole)
     return VendorCall(
         surface=Surface.ANTHROPIC,
         path=COUNT_PATH,
@@ -123,6 +123,13 @@ def _govern(body: Body, choice: ModelChoice, end_user: str) -> None:
 
 def _govern_model(body: Body, choice: ModelChoice, _end_user: str) -> None:
     body["model"] = choice.model
+
+
+def _refuse_what_is_not_offered(whole: Body) -> None:
+    """Raises UnsupportedParameter, and ThreadNotOffered for a thread alone."""
+    refuse(whole, *_NOT_OFFERED)
+    if whole.get("thread") is not None:
+        raise ThreadNotOffered
 
 
 def _refuse_long_caching(body: bytes, whole: Body) -> None:

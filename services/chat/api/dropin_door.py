@@ -17,16 +17,21 @@ from starlette.requests import ClientDisconnect
 from services.chat.actions import Actions
 from services.chat.actions.relay_call import Relaying
 from services.chat.api.dropin_errors import Told, VendorWords, told, told_refusal
-from services.chat.api.idempotency_key import key_in
 from services.chat.domain.raw_calls import RawRefusal
-from services.chat.domain.relayed import AnswerHead, ClientCall, StoredAnswer
-from shared.errors import ExpectedFailure, Invalid, LimitReached, TooLarge, Unauthenticated
-from shared.http.caller import Caller, bearer_token, caller_with, on_behalf_of, refresh_hint
+from services.chat.domain.relayed import (
+    VENDOR_HEADERS,
+    AnswerHead,
+    ClientCall,
+    RepeatedAnswer,
+)
+from shared.errors import ExpectedFailure, LimitReached, TooLarge
+from shared.http.caller import Caller, caller_with, on_behalf_of, refresh_hint, sdk_token
 from shared.http.door import Receive, Send
+from shared.http.idempotency_key import key_in
 from shared.http.ratelimit import rate_limit_headers
 from shared.lenient_json import to_json
 from shared.limit_state import LimitState
-from shared.vendors.dropins import UnreadableBody
+from shared.vendors.dropins import BadParameter, UnreadableBody
 
 LARGEST_BODY = 20 << 20
 _NO_BUFFERING = {"cache-control": "no-store", "x-accel-buffering": "no"}
@@ -55,14 +60,13 @@ class DropInCall(ClientCall, Protocol):
 @dataclass(frozen=True, slots=True)
 class Manner:
     """How one vendor's interface speaks beside its calls. `key_header` is where its SDK puts what
-    it takes for a key; `kept_headers` are those of the vendor's answers that its SDK reads."""
+    it takes for a key."""
 
     surface: str
     key_header: str
     document: Callable[[Told], dict[str, Any]]
     words: Callable[[Mapping[str, Any]], VendorWords]
     limit_headers: Callable[[Sequence[LimitState], datetime], dict[str, str]]
-    kept_headers: Sequence[str] = ()
 
     def error(self, failure: ExpectedFailure) -> Response:
         """One of our failures as an answer."""
@@ -86,7 +90,7 @@ class Manner:
     def answer_headers(self, head: AnswerHead) -> dict[str, str]:
         """What a good answer says beside its body."""
         now = datetime.now(UTC)
-        kept = {name: head.vendor_headers.get(name, "") for name in self.kept_headers}
+        kept = {name: head.vendor_headers.get(name, "") for name in VENDOR_HEADERS}
         return {
             **{name: value for name, value in kept.items() if value},
             **rate_limit_headers(head.limits, now),
@@ -106,8 +110,10 @@ def route_class(manner: Manner) -> type[APIRoute]:
                     return await handle(request)
                 except ExpectedFailure as failure:
                     return manner.error(failure)
-                except RequestValidationError:
-                    return manner.error(Invalid("The request is not valid."))
+                except RequestValidationError as failure:
+                    # Bodies are read by the calls themselves: it is a part of the address.
+                    name = str(failure.errors()[0]["loc"][-1])
+                    return manner.error(BadParameter(name, "as it is documented"))
 
             return handled
 
@@ -116,12 +122,7 @@ def route_class(manner: Manner) -> type[APIRoute]:
 
 async def caller_in(request: Request, manner: Manner) -> Caller:
     """Whose token it is, wherever the SDK put it. Raises Unauthenticated, or ScopeMissing."""
-    headers = request.headers
-    keys = headers.getlist(manner.key_header) if manner.key_header != "authorization" else []
-    found = set(map(bearer_token, headers.getlist("authorization"))) | set(keys)
-    if len(found) != 1:
-        raise Unauthenticated("Send one access token or personal token.")
-    return await caller_with(request.app, found.pop())
+    return await caller_with(request.app, sdk_token(request.headers, manner.key_header))
 
 
 async def body_of(request: Request) -> bytes:
@@ -192,17 +193,17 @@ class RelayedAnswer(Response):
             return
         if isinstance(found, RawRefusal):
             await self._manner.refusal(found)(scope, receive, send)
-        elif isinstance(found, StoredAnswer):
+        elif isinstance(found, RepeatedAnswer):
             await self._replay(found)(scope, receive, send)
 
-    def _replay(self, stored: StoredAnswer) -> Response:
-        body, media_type = stored.body, stored.media_type
+    def _replay(self, repeated: RepeatedAnswer) -> Response:
+        body, media_type = repeated.body, repeated.head.media_type
         if self._call.streamed:
             framing = self._call.framing()
             body = framing.shown(body) + framing.end()
             media_type = framing.media_type or media_type
         headers = {"idempotency-replayed": "true", "content-type": media_type}
-        return Response(body, headers=headers)
+        return Response(body, headers=headers | self._manner.answer_headers(repeated.head))
 
 
 class _Client:

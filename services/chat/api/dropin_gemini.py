@@ -22,7 +22,7 @@ from services.chat.api.dropin_gemini_calls import read_content, read_count, read
 from services.chat.api.dropin_models import usable_model, usable_models
 from services.chat.api.dropin_operation import free_call, paid_call
 from services.chat.domain.errors import UnsupportedParameter
-from shared.http.problems import Responses
+from shared.http.problems import NEVER, Responses
 from shared.vendors.dropins import BadParameter, CallNotOffered
 
 MANNER = Manner(
@@ -86,8 +86,11 @@ class GeminiModels(BaseModel):
 
 def _errors(*statuses: int) -> Responses:
     return {
-        status: {"model": GeminiErrorBody, "description": "Google's error."}
-        for status in (*statuses, 401, 403, 404, 422, 429, 503)
+        **{
+            status: {"model": GeminiErrorBody, "description": "Google's error."}
+            for status in (*statuses, 400, 401, 403, 404, 429, 503)
+        },
+        422: NEVER,
     }
 
 

@@ -9,6 +9,7 @@ import re
 from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
+from urllib.parse import urlsplit
 
 from services.chat.api.dropin_call import (
     Body,
@@ -35,6 +36,9 @@ _CATEGORIES = ("HARASSMENT", "HATE_SPEECH", "SEXUALLY_EXPLICIT", "DANGEROUS_CONT
 _THRESHOLD = "BLOCK_MEDIUM_AND_ABOVE"
 # Sound and moving images have other prices, and nobody here can tell how many tokens they are.
 _MEDIA = ("image/", "text/", "application/pdf")
+# Where the files lie that were stored at Gemini, and what it reads as a film whatever it is called.
+_FILES_HOST = "generativelanguage.googleapis.com"
+_FILM_HOSTS = ("youtube.com", "youtu.be")
 _EVENTS = "?alt=sse"
 
 
@@ -176,19 +180,46 @@ def _size_of(body: Body) -> Size:
 
 def _measure(part: Body, size: Size) -> None:
     part = dict(part)
-    if _take(part, "fileData") is not None:
-        raise UnsupportedParameter("fileData")
+    if (file := _take(part, "fileData")) is not None:
+        _measure_file(file, size)
     inline = _take(part, "inlineData")
     if isinstance(inline, dict):
         inline = dict(inline)
         kind = _take(inline, "mimeType")
         if isinstance(kind, str) and not kind.startswith(_MEDIA):
             raise UnsupportedParameter("inlineData.mimeType")
-        add = size.add_image if str(kind).startswith("image/") else size.add_file
-        add(inline.get("data"))
+        _add(size, str(kind), inline.get("data"))
     result = _take(part, "functionResponse")
     for inner in items(result.get("parts")) if isinstance(result, dict) else []:
         _measure(inner, size)
+
+
+def _measure_file(file: Any, size: Size) -> None:
+    """A file that Gemini fetches. Raises UnsupportedParameter for one that lies at Gemini, and for
+    one of which nobody says that it is neither sound nor moving images."""
+    file = dict(file) if isinstance(file, dict) else {}
+    uri, kind = _take(file, "fileUri"), _take(file, "mimeType")
+    if not isinstance(uri, str) or not _is_elsewhere(uri):
+        raise UnsupportedParameter("fileData")
+    if not isinstance(kind, str) or not kind.startswith(_MEDIA):
+        raise UnsupportedParameter("fileData.mimeType")
+    _add(size, kind, None)
+
+
+def _is_elsewhere(uri: str) -> bool:
+    """Whether it is an https URL, and not of a file that was stored at Gemini or of a film."""
+    try:
+        parts = urlsplit(uri)
+        host = (parts.hostname or "").rstrip(".")
+    except ValueError:
+        return False
+    at_vendor = host == _FILES_HOST or host.endswith(_FILM_HOSTS)
+    return parts.scheme == "https" and bool(host) and not at_vendor
+
+
+def _add(size: Size, kind: str, encoded: Any) -> None:
+    add = size.add_image if kind.startswith("image/") else size.add_file
+    add(encoded)
 
 
 @lru_cache(maxsize=256)

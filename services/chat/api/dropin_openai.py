@@ -23,7 +23,6 @@ MANNER = Manner(
     document=dropin_openai_errors.document,
     words=dropin_openai_errors.words,
     limit_headers=openai_limit_headers,
-    kept_headers=("openai-processing-ms", "openai-version"),
 )
 
 router = APIRouter(prefix="/openai/v1", tags=["openai"], route_class=route_class(MANNER))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from services.chat.api.idempotency_key import LONGEST_KEY, PATTERN
+from shared.http.idempotency_key import PARAMETER
 
 _OBJECT = {"type": "object", "description": "As the vendor documents it."}
 
@@ -13,17 +13,5 @@ free_call: dict[str, Any] = {
 }
 paid_call: dict[str, Any] = {
     **free_call,
-    "parameters": [
-        {
-            "name": "Idempotency-Key",
-            "in": "header",
-            "required": False,
-            "schema": {
-                "type": "string",
-                "minLength": 1,
-                "maxLength": LONGEST_KEY,
-                "pattern": PATTERN,
-            },
-        }
-    ],
+    "parameters": [PARAMETER],
 }

@@ -14,6 +14,8 @@ import orjson
 from shared.vendors.dropins import BadParameter, UnreadableBody
 
 _MOST_ITEMS = 10_000
+# Of 254 that can be written; requests and answers stand some levels higher than what was sent.
+_DEEPEST = 200
 
 
 def json_object(body: bytes) -> Fields:
@@ -25,6 +27,26 @@ def json_object(body: bytes) -> Fields:
     if not isinstance(parsed, dict):
         raise UnreadableBody
     return Fields(parsed)
+
+
+def require_writable(fields: Fields, *names: str) -> None:
+    """That these fields can be repeated as they were sent, to a vendor or in an answer. Raises
+    BadParameter for one that is nested deeper than can be written."""
+    for name in names:
+        if _is_deeper(fields.raw(name), _DEEPEST):
+            raise fields.wrong(name, f"at most {_DEEPEST} levels deep")
+
+
+def _is_deeper(value: Any, levels: int) -> bool:
+    level = _containers([value])
+    while level and levels:
+        level, levels = [part for one in level for part in _containers(one)], levels - 1
+    return bool(level)
+
+
+def _containers(value: Any) -> list[Any]:
+    parts = value.values() if isinstance(value, dict) else value
+    return [part for part in parts if isinstance(part, dict | list)]
 
 
 class Fields:

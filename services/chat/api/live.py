@@ -93,7 +93,7 @@ async def live_answer(actions: Actions, caller: Caller, question: Question) -> R
 
 
 def _headers(asked: AskedLive, caller: Caller) -> Mapping[str, str]:
-    if asked.replayed:
-        return {"idempotency-replayed": "true"}
     limits = rate_limit_headers(asked.limits, datetime.now(UTC))
+    if asked.replayed:
+        return limits | {"idempotency-replayed": "true"}
     return limits | refresh_hint(caller, asked.tier or caller.identity.tier)

@@ -10,7 +10,6 @@ from fastapi import APIRouter, Query, Response
 from services.chat.actions import Actions
 from services.chat.api.ask import whole_answer
 from services.chat.api.doors import PageSize, ServiceActions
-from services.chat.api.idempotency_key import IdempotencyKey
 from services.chat.api.live import live_answer
 from services.chat.api.message_body import AnswerBody, MessageBody
 from services.chat.api.question_body import (
@@ -24,6 +23,7 @@ from services.chat.api.question_body import (
 from services.chat.domain.conversation import MessageId, SessionId
 from services.chat.domain.question import Question
 from shared.http.caller import Caller, SignedIn
+from shared.http.idempotency_key import IdempotencyKey
 from shared.http.pages import Page, cursor_of, read_cursor
 from shared.http.problems import Responses, problems
 

@@ -14,9 +14,8 @@ import orjson
 from services.chat.actions import Actions
 from services.chat.actions.answer_call import Call, ReplayedCall
 from services.chat.api.call_stream import Write, stream_call, whole_call
-from services.chat.api.fields import Fields, json_object
+from services.chat.api.fields import Fields, json_object, require_writable
 from services.chat.api.follower import Receive, Send
-from services.chat.api.idempotency_key import key_in
 from services.chat.api.openai_errors import error_answer
 from services.chat.domain.errors import AnswerEnded
 from services.chat.domain.running_turn import RunningTurn
@@ -25,6 +24,7 @@ from services.chat.domain.turn_events import Answered, Broken, FellBack, TurnEve
 from shared.errors import ExpectedFailure
 from shared.http.caller import Caller, caller_of, on_behalf_of, refresh_hint
 from shared.http.door import Scope
+from shared.http.idempotency_key import key_in
 from shared.http.openai_limits import openai_limit_headers
 from shared.http.ratelimit import rate_limit_headers
 
@@ -34,6 +34,8 @@ STREAM_HEADERS = [
     (b"x-accel-buffering", b"no"),
 ]
 _FALLBACK = "x-companion-fallback-from"
+# What of a request goes to the vendor, or back to the client, as it was sent.
+_REPEATED = ("input", "metadata", "reasoning", "response_format", "text", "tool_choice", "tools")
 _ENDED_EARLY = frozenset(outcome.value for outcome in Outcome if outcome is not Outcome.DONE)
 
 Handle = Callable[["Asking", Receive, Send], Awaitable[None]]
@@ -88,7 +90,9 @@ def openai_shaped(handle: Handle) -> Callable[[Scope, Receive, Send], Awaitable[
         try:
             caller = await caller_of(scope)
             body = await _body(receive)
-            asking = Asking(scope, caller, json_object(body), body)
+            fields = json_object(body)
+            require_writable(fields, *_REPEATED)
+            asking = Asking(scope, caller, fields, body)
             await handle(asking, receive, send)
         except ExpectedFailure as failure:
             status, document, headers = error_answer(failure)
@@ -116,8 +120,10 @@ async def answer(
     turn = asked.turn() if isinstance(asked, ReplayedCall) else asked
 
     def headers() -> dict[str, str]:
-        said = turn_headers(asking, turn)
-        return said | {"idempotency-replayed": "true"} if is_replayed else said
+        if is_replayed:
+            # By which tier it was let in then tells nothing about the token of now.
+            return turn_headers(turn) | {"idempotency-replayed": "true"}
+        return turn_headers(turn) | refresh_hint(asking.caller, turn.hold.tier)
 
     if request.stream:
         write = form.writer(turn.hold)
@@ -155,13 +161,12 @@ async def _body(receive: Receive) -> bytes:
     return b"".join(parts)
 
 
-def turn_headers(asking: Asking, turn: RunningTurn) -> dict[str, str]:
+def turn_headers(turn: RunningTurn) -> dict[str, str]:
     """What every answer of a turn says beside its body, as far as the turn has come."""
     now = datetime.now(UTC)
     headers = {
         **rate_limit_headers(turn.limits, now),
         **openai_limit_headers(turn.limits, now),
-        **refresh_hint(asking.caller, turn.hold.tier),
         "x-companion-provider": turn.provider,
     }
     # It happens before anything else, if at all.

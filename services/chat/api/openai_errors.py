@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from fastapi import Response
-from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 
 from services.chat.domain.errors import (
@@ -22,13 +21,11 @@ from shared.http.openai_errors import (
     LIMIT_FACTS,
     SHOWN,
     SPENT,
-    OpenAIError,
     Shown,
     nearest,
     openai_errors,
     route_class,
     told,
-    type_of,
 )
 from shared.limits.tier_admission import SPENDING
 from shared.vendors.failures import may_be_charged
@@ -74,16 +71,4 @@ def _response(failure: ExpectedFailure) -> Response:
     return JSONResponse(document, status, headers)
 
 
-def _off_schema(failure: RequestValidationError) -> Response:
-    """Where it is wrong, never what was sent: that may be a secret."""
-    place = failure.errors()[0]["loc"]
-    error = OpenAIError(
-        message="The request is not valid.",
-        type=type_of(422),
-        param=str(place[-1]) if len(place) == 2 else None,
-        code="invalid_request",
-    )
-    return JSONResponse({"error": error.model_dump()}, 422)
-
-
-OpenAIRoute = route_class(_response, _off_schema)
+OpenAIRoute = route_class(_response)

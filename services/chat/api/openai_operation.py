@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from shared.http.idempotency_key import PARAMETER
 from shared.http.openai_errors import OpenAIErrorBody, openai_errors
 
 _FAILURES = (400, 401, 402, 403, 404, 409, 413, 429, 502, 503)
@@ -80,14 +81,7 @@ def operation(name: str, summary: str, body: Mapping[str, Any]) -> Mapping[str, 
         "tags": ["openai"],
         "summary": summary,
         "operationId": name,
-        "parameters": [
-            {
-                "name": "Idempotency-Key",
-                "in": "header",
-                "required": False,
-                "schema": {"type": "string", "minLength": 1, "maxLength": 200},
-            }
-        ],
+        "parameters": [PARAMETER],
         "requestBody": {"required": True, "content": {"application/json": {"schema": body}}},
         "responses": {
             "200": {

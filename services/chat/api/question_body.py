@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal, Self, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field, StrictBool, StringConstraints, model_validator
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, StringConstraints
 
 from services.chat.api.data_url import SCHEME, NotBase64, read_base64, read_data_url
 from services.chat.domain.content import (
@@ -18,7 +18,13 @@ from services.chat.domain.content import (
     ToolResult,
 )
 from services.chat.domain.conversation import MessageId, SessionId
-from services.chat.domain.errors import BadAttachment, BadSchema, BadTool, SpeakNeedsStream
+from services.chat.domain.errors import (
+    BadAttachment,
+    BadSchema,
+    BadTool,
+    QuestionEmpty,
+    SpeakNeedsStream,
+)
 from services.chat.domain.images import MOST_IMAGES, check_images, media_type_of
 from services.chat.domain.question import Question
 from services.chat.domain.speaking import SpeakWish
@@ -155,25 +161,21 @@ class NewMessage(HowToAnswer):
     attachments: Attachments = Field(default_factory=list)
     tool_results: list[NewToolResult] = Field(default_factory=list, max_length=MOST_TOOLS)
 
-    @model_validator(mode="after")
-    def _asks_something(self) -> Self:
-        if not (self.content.strip() or self.attachments or self.tool_results):
-            raise ValueError("a question has content, attachments or tool results")
-        return self
-
 
 class EditedMessage(HowToAnswer):
     """The question in other words. Without `attachments` it keeps those it had."""
 
-    content: Annotated[str, StringConstraints(max_length=_MOST_CHARACTERS, pattern=r"\S")]
+    content: Content
     attachments: Attachments | None = None
 
 
 def question_of(
     session_id: SessionId, body: NewMessage, caller: Caller, idempotency_key: str | None
 ) -> Question:
-    """What the caller asks, on this request's behalf; the same for a socket. Raises BadAttachment,
-    BadTool, BadSchema or SpeakNeedsStream."""
+    """What the caller asks, on this request's behalf; the same for a socket. Raises QuestionEmpty,
+    BadAttachment, BadTool, BadSchema or SpeakNeedsStream."""
+    if not (body.content.strip() or body.attachments or body.tool_results):
+        raise QuestionEmpty
     return _question(
         session_id,
         body,
@@ -196,6 +198,8 @@ def edit_of(
     idempotency_key: str | None,
 ) -> Question:
     """The question that takes the place of another one. Raises what `question_of` does."""
+    if not body.content.strip():
+        raise QuestionEmpty
     return _question(
         session_id,
         body,

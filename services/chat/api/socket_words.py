@@ -8,10 +8,10 @@ from uuid import UUID
 
 from pydantic import Field, TypeAdapter
 
-from services.chat.api.idempotency_key import LONGEST_KEY, PATTERN
 from services.chat.api.question_body import NewMessage
 from shared.errors import Conflict, Invalid, LimitReached
 from shared.http import socket_words
+from shared.http.idempotency_key import LONGEST_KEY, PATTERN
 from shared.http.socket_words import Auth, Ping, Ref, SpokenWord
 
 LARGEST_FRAME_BYTES = 1 << 20

@@ -86,6 +86,16 @@ class UnsupportedParameter(Invalid):
         super().__init__(f"{param} is not supported here.", param=param)
 
 
+class ThreadNotOffered(UnsupportedParameter):
+    """A conversation that Anthropic would keep. Anthropic's own word for one that it can't keep:
+    its SDK then sends the whole conversation each time."""
+
+    code = "thread_unsupported_request"
+
+    def __init__(self) -> None:
+        super().__init__("thread")
+
+
 class ProviderNotSpoken(Invalid):
     """A vendor of the tier table whose wire this deployment does not speak."""
 
@@ -139,16 +149,19 @@ class FeatureNotInTier(NotInTier):
 
 
 class ContentBlocked(Invalid):
-    """The vendor's safety filters let nothing of the answer through; `ratings` say why, as far as
-    the vendor does."""
+    """The vendor's safety filters let nothing of the answer through; `ratings` and its own word
+    `why` say the reason, as far as the vendor does."""
 
     code = "content_blocked"
 
-    def __init__(self, provider: str, ratings: Mapping[str, str] | None) -> None:
+    def __init__(
+        self, provider: str, ratings: Mapping[str, str] | None, why: str | None = None
+    ) -> None:
         super().__init__(
             "The answer was blocked by safety filters.",
             provider=provider,
             ratings=dict(ratings or {}),
+            why=why,
         )
 
 
@@ -222,6 +235,18 @@ class ToolResultsUnexpected(Invalid):
         super().__init__(
             "The results don't answer each tool call of the last answer once.",
             wanted_call_ids=list(wanted),
+        )
+
+
+class QuestionEmpty(Invalid):
+    """Nothing is asked: there is neither a text nor what could stand without one."""
+
+    code = "question_empty"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "A question has content that is not blank, attachments or tool results.",
+            field="content",
         )
 
 
@@ -323,8 +348,8 @@ class TurnTooLong(VendorFailed):
 
     code = "turn_too_long"
 
-    def __init__(self, provider: str) -> None:
-        super().__init__(provider)
+    def __init__(self, provider: str, *, billed: bool = True) -> None:
+        super().__init__(provider, billed=billed)
         self.message = f"{provider} took longer for its answer than an answer may take."
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
 from services.chat.domain.content import Thought
 from services.chat.domain.usage import Usage
+
+_WORD = re.compile(r"[A-Za-z_]{1,64}")
 
 FinishReason = Literal["stop", "length", "tool_calls", "content_filter", "paused", "other"]
 
@@ -70,6 +73,11 @@ class Ended:
     ratings: Mapping[str, str] | None = None
     continuation: str | None = None
     why: str | None = None
+
+    @property
+    def told_why(self) -> str | None:
+        """`why`, if it can be told to others: a word, and no text that might repeat a key."""
+        return self.why if self.why is not None and _WORD.fullmatch(self.why) else None
 
 
 Frame: TypeAlias = Began | Text | Thinking | ToolCallPiece | Thoughts | Ended

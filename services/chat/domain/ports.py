@@ -163,8 +163,6 @@ class UnitOfWork(Protocol):
         self, event: Event, *, subject: UUID, tier: str, id_: EventId | None = None
     ) -> None: ...
 
-    async def unseen(self, ids: Sequence[EventId]) -> set[EventId]: ...
-
 
 NewUnitOfWork = Callable[[], AbstractAsyncContextManager[UnitOfWork]]
 
@@ -380,8 +378,9 @@ class ChatProvider(Protocol):
     def answer(self, prompt: Prompt, *, by: OnBehalfOf, stream: bool) -> AsyncIterator[Frame]:
         """The vendor's answer as frames: Began, then what it says, then Ended.
 
-        Raises VendorRefused before the first frame when the vendor declined, VendorFailed when it
-        broke off, and what the egress says about the user's key.
+        Raises VendorRejectedRequest at once, before anybody is asked, for what the vendor would
+        not take; among the frames VendorRefused before the first one when the vendor declined,
+        VendorFailed when it broke off, and what the egress says about the user's key.
         """
         ...
 
@@ -459,10 +458,21 @@ class Admission(Protocol):
         provider that it was moved to."""
         ...
 
+    async def tell_the_untold(self) -> None:
+        """What the counters could not be told while they were away."""
+        ...
+
     async def states(
-        self, user_id: UserId, tier: Tier, *, now: datetime, cap_microusd: int | None
+        self,
+        user_id: UserId,
+        tier: Tier,
+        *,
+        now: datetime,
+        cap_microusd: int | None,
+        provider: str | None = None,
     ) -> Sequence[LimitState]:
-        """Every window of the user. Raises Unavailable."""
+        """Every window of the user, or those that a turn at this provider is counted in. Raises
+        Unavailable."""
         ...
 
     async def count_free_call(self, user_id: UserId, tier: Tier, *, now: datetime) -> None:

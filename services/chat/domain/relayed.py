@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from services.chat.domain.model_choice import ModelChoice
@@ -11,6 +11,11 @@ from services.chat.domain.raw_calls import RawCall
 from services.chat.domain.turn import Surface
 from shared.errors import ExpectedFailure
 from shared.limit_state import LimitState
+
+# Those of the vendors' own headers that their SDKs read of an answer.
+VENDOR_HEADERS = ("request-id", "openai-processing-ms", "openai-version")
+# A release that knows of none in a stored answer takes them for parameters of the media type.
+_BETWEEN = ";\t"
 
 
 class ClientCall(Protocol):
@@ -72,16 +77,33 @@ class Listener(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class StoredAnswer:
-    """An answer as its first client heard it."""
+    """An answer as its first client heard it, with the vendor's headers that are told again."""
 
     media_type: str
     body: bytes
+    vendor_headers: Mapping[str, str] = field(default_factory=dict)
 
     def to_bytes(self) -> bytes:
         """As it is kept."""
-        return self.media_type.encode() + b"\n" + self.body
+        told = [(name, self.vendor_headers.get(name, "")) for name in VENDOR_HEADERS]
+        head = [self.media_type, *(f"{name}={value}" for name, value in told if value)]
+        return _BETWEEN.join(head).encode() + b"\n" + self.body
 
     @classmethod
     def from_bytes(cls, kept: bytes) -> StoredAnswer:
-        media_type, _, body = kept.partition(b"\n")
-        return cls(media_type.decode(), body)
+        head, _, body = kept.partition(b"\n")
+        media_type, *told = head.decode().split(_BETWEEN)
+        return cls(media_type, body, dict(_named(header) for header in told))
+
+
+def _named(header: str) -> tuple[str, str]:
+    name, _, value = header.partition("=")
+    return name, value
+
+
+@dataclass(frozen=True, slots=True)
+class RepeatedAnswer:
+    """An answer that is told again, with the limits as they are now."""
+
+    head: AnswerHead
+    body: bytes

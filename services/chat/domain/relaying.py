@@ -12,7 +12,7 @@ from services.chat.domain.features import require_each
 from services.chat.domain.frames import Began, Ended, Frame, Text, Thinking, ToolCallPiece
 from services.chat.domain.model_choice import ModelChoice, choose_model, models_of
 from services.chat.domain.relayed import ClientCall
-from services.chat.domain.turn import Hold, Outcome, Settlement
+from services.chat.domain.turn import Hold, Outcome, Settlement, outcome_of
 from services.chat.domain.usage import Usage, estimated_usage, letters_of
 from shared.errors import ExpectedFailure
 from shared.model_catalogue import ModelCatalogue
@@ -74,6 +74,11 @@ class Heard:
     @property
     def is_whole(self) -> bool:
         return self._ended is not None
+
+    @property
+    def why(self) -> str | None:
+        """The vendor's own word for the reason why it ended."""
+        return self._ended.told_why if self._ended is not None else None
 
     def take(self, frames: Iterable[Frame]) -> None:
         """Add what came next."""
@@ -137,9 +142,7 @@ class Heard:
             return Outcome.PROVIDER_FAILED if worked else Outcome.REFUSED
         if self._ended is None or self.is_unheard:
             return ended_as or Outcome.PROVIDER_FAILED
-        if self._ended.reason == "content_filter" and not has_content:
-            return Outcome.CONTENT_BLOCKED
-        return Outcome.DONE
+        return outcome_of(self._ended, has_content=has_content)
 
 
 def _says(usage: Usage | None) -> bool:

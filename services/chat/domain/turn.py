@@ -19,6 +19,7 @@ from services.chat.domain.content import (
     Utterance,
 )
 from services.chat.domain.conversation import MessageId, MessageStatus, SessionId
+from services.chat.domain.frames import Ended
 from services.chat.domain.model_choice import ModelChoice
 from services.chat.domain.usage import Usage, estimated_input, letters_of
 from shared.ids import EventId, UserId
@@ -44,6 +45,16 @@ class Outcome(StrEnum):
     @property
     def answer_status(self) -> MessageStatus:
         return MessageStatus.DONE if self is Outcome.DONE else MessageStatus.INTERRUPTED
+
+
+def outcome_of(ended: Ended, *, has_content: bool) -> Outcome:
+    """What an answer came to that the vendor ended."""
+    if has_content:
+        return Outcome.DONE
+    if ended.reason == "content_filter":
+        return Outcome.CONTENT_BLOCKED
+    # It went wrong at the vendor, which says so in a word of its own and is paid for it.
+    return Outcome.PROVIDER_FAILED if ended.reason == "other" else Outcome.DONE
 
 
 @dataclass(frozen=True, slots=True)

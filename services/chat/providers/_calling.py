@@ -11,6 +11,7 @@ from typing import Any
 import orjson
 
 from services.chat.domain.capabilities import Capabilities, OnLeaving
+from services.chat.domain.errors import VendorRejectedRequest
 from services.chat.domain.frames import Began, Ended, Frame, Text
 from services.chat.domain.raw_calls import RawAnswer, RawCall, RawPiece, RawRefusal
 from services.chat.domain.turn import Prompt
@@ -46,11 +47,17 @@ class SpokenProvider:
     def capabilities(self) -> Capabilities:
         return self._wire.capabilities
 
-    async def answer(self, prompt: Prompt, *, by: OnBehalfOf, stream: bool) -> AsyncIterator[Frame]:
-        """The answer as frames, also when the vendor gives it in several goes."""
-        # One generator and no other within: each piece of a stream passes through all there are.
+    def answer(self, prompt: Prompt, *, by: OnBehalfOf, stream: bool) -> AsyncIterator[Frame]:
+        """The answer as frames, also when the vendor gives it in several goes. What the vendor
+        would not take is refused at once, before it is asked."""
         goes = _Goes(self._wire, self._wire.request(prompt, stream=stream))
         patience = _for_first_byte(self._patience, prompt.choice.max_output_tokens, streamed=stream)
+        return self._frames(goes, by, patience)
+
+    async def _frames(
+        self, goes: _Goes, by: OnBehalfOf, patience: timedelta
+    ) -> AsyncIterator[Frame]:
+        # One generator and no other within: each piece of a stream passes through all there are.
         while (request := goes.next()) is not None:
             try:
                 async with self._asked(request, by, patience) as answer:
@@ -84,10 +91,17 @@ class SpokenProvider:
             self.name,
             request.path,
             by=by,
-            body=orjson.dumps(request.body),
+            body=self._written(request.body),
             headers=request.headers,
             first_byte_within=patience,
         )
+
+    def _written(self, body: Mapping[str, Any]) -> bytes:
+        try:
+            return orjson.dumps(body)
+        except orjson.JSONEncodeError as error:
+            said = f"What is asked of {self.name} can't be written as JSON."
+            raise VendorRejectedRequest(said, provider=self.name, again=False) from error
 
     async def _pieces(self, answer: VendorAnswer, reader: Reader) -> AsyncIterator[RawPiece]:
         silence = self._patience.silence

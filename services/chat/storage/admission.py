@@ -136,16 +136,26 @@ class ValkeyAdmission:
             by_user.setdefault(str(user_id), []).append(str(reservation))
         await self._admissions.renew(by_user)
 
+    async def tell_the_untold(self) -> None:
+        """What the counters could not be told while they were away."""
+        await self._admissions.renew({})
+
     async def states(
-        self, user_id: UserId, tier: Tier, *, now: datetime, cap_microusd: int | None
+        self,
+        user_id: UserId,
+        tier: Tier,
+        *,
+        now: datetime,
+        cap_microusd: int | None,
+        provider: str | None = None,
     ) -> Sequence[LimitState]:
-        """Every window of the user; the money one only once it is counted, which begins with the
-        first turn under a cap. Raises DependencyUnavailable."""
+        """Every window of the user, or those of one provider; the money one only once it is
+        counted, which begins with the first turn under a cap. Raises DependencyUnavailable."""
         windows = [
             window
-            for provider in (*tier.allowances, COMPATIBLE)
-            if (allowance := tier.allowance(provider)) and allowance.tokens_per_minute is not None
-            for window in vendor_windows(allowance, provider, now)
+            for name in ((*tier.allowances, COMPATIBLE) if provider is None else (provider,))
+            if (allowance := tier.allowance(name)) and allowance.tokens_per_minute is not None
+            for window in vendor_windows(allowance, name, now)
         ]
         if cap_microusd is not None:
             windows.append(_spending(cap_microusd, now, 0))
@@ -153,7 +163,11 @@ class ValkeyAdmission:
         states = await self._admissions.standing(str(user_id), windows, streams)
         # Few installations have a server of their own; its windows are told to those who use it.
         return limit_states(
-            [state for state in states if state.used or not _is_compatible(state.window)]
+            [
+                state
+                for state in states
+                if state.used or provider is not None or not _is_compatible(state.window)
+            ]
         )
 
     async def count_free_call(self, user_id: UserId, tier: Tier, *, now: datetime) -> None:

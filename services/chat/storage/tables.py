@@ -107,6 +107,8 @@ generation = Table(
     Column("model", Text, nullable=False),
     Column("sandbox", Boolean, nullable=False),
     Column("input_estimate", Integer, nullable=False),
+    # While it runs letters by weight (`usage.letters_of`), for the estimate of a turn that is lost;
+    # once it is settled the characters of its text.
     Column("output_characters", Integer, nullable=False, server_default=text("0")),
     Column("provider_request_id", Text),
     Column("state", Text, nullable=False),

@@ -9,6 +9,7 @@ from services.keyvault.actions.enter_organisation import EnterOrganisation
 from services.keyvault.actions.examine_vault import ExamineVault
 from services.keyvault.actions.export_user import ExportUser
 from services.keyvault.actions.forget_user import ForgetUser
+from services.keyvault.actions.limit_checks import LimitChecks
 from services.keyvault.actions.note_seats import DropOldSeats, NoteSeats
 from services.keyvault.actions.read_audit import ReadAudit
 from services.keyvault.actions.request_validation import RequestDueValidations, RequestValidation
@@ -38,6 +39,7 @@ __all__ = [
     "ExportUser",
     "ForgetUser",
     "KeyActions",
+    "LimitChecks",
     "ListKeys",
     "NoteSeats",
     "OwnerActions",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from services.keyvault.actions.limit_checks import LimitChecks
 from services.keyvault.actions.store_key import validation_of
 from services.keyvault.domain.errors import KeyNotFound
 from services.keyvault.domain.owner import Owner
@@ -20,23 +21,29 @@ _MOST_AT_ONCE = 500
 
 @dataclass(frozen=True, slots=True)
 class RequestValidation:
-    """Let a key be checked again. Until the answer, what is known of it stands."""
+    """Let a key be checked again. Until the answer, what is known of it stands; whoever asks
+    meanwhile waits for the same one."""
 
     unit_of_work: NewUnitOfWork
     vault: Vault
     clock: Clock
+    limit: LimitChecks
 
     async def __call__(
         self, provider: str, *, by: UserId, tier: str, of: Owner | None = None
     ) -> ProviderKey:
+        """Raises UnknownProvider, VaultSealed, KeyNotFound or KeyChecksReached."""
         require_provider(provider)
         await self.vault.check()
-        owner = of or Owner.user(by)
+        owner, now = of or Owner.user(by), self.clock.now()
         async with self.unit_of_work() as work:
             key = await work.keys.find(owner, provider)
             if key is None or not key.is_live:
                 raise KeyNotFound(provider)
-            key = key.check_requested(tier=tier, at=self.clock.now())
+            if key.is_being_checked(now):
+                return key
+            await self.limit(work, owner)
+            key = key.check_requested(tier=tier, at=now)
             await work.keys.save(key)
             work.publish(validation_of(key), subject=owner.id, tier=tier)
         return key

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from services.keyvault.actions.limit_checks import LimitChecks
 from services.keyvault.actions.revoke_key import revocation_of
 from services.keyvault.domain.audit import Kind, entry_about
 from services.keyvault.domain.errors import OrganisationKeysNotFound
@@ -30,17 +31,22 @@ from shared.ids import UserId
 class StoreKey:
     """Seal a user's key, in place of the one before, and ask for its check.
 
-    The same key sent again keeps its version, so that what runs on it goes on.
+    The same key sent again keeps its version, so that what runs on it goes on, and is not checked
+    twice at a time.
     """
 
     unit_of_work: NewUnitOfWork
     vault: Vault
     clock: Clock
+    limit: LimitChecks
 
     async def __call__(
         self, provider: str, api_key: str, *, by: UserId, tier: str, of: Owner | None = None
     ) -> ProviderKey:
-        """`of` an organisation whose key admin they are; their own otherwise."""
+        """`of` an organisation whose key admin they are; their own otherwise.
+
+        Raises UnknownProvider, VaultSealed, KeyChecksReached or OrganisationKeysNotFound.
+        """
         require_provider(provider)
         roots, owner, now = self.vault.roots, of or Owner.user(by), self.clock.now()
         made = await self._asked_before(roots, owner) if roots.kek.is_remote else None
@@ -48,9 +54,12 @@ class StoreKey:
             await work.keys.lock(owner)
             if owner.organisation_id and await work.organisations.has_ended(owner.organisation_id):
                 raise OrganisationKeysNotFound
+            await self.limit(work, owner)
             key = await work.keys.find(owner, provider)
             key = key or new_key(owner, provider, tier=tier, at=now)
+            is_checked_already = False
             if _holds(roots, key, api_key):
+                is_checked_already = key.is_being_checked(now)
                 key = key.stored_again(tier=tier, at=now)
             else:
                 if key.secret is not None:
@@ -63,7 +72,8 @@ class StoreKey:
             await work.audit.add(
                 entry_about(key, Kind.STORED, now, by=by, request_id=current_request_id.get())
             )
-            work.publish(validation_of(key), subject=owner.id, tier=tier)
+            if not is_checked_already:
+                work.publish(validation_of(key), subject=owner.id, tier=tier)
         return key
 
     async def _asked_before(self, roots: Roots, owner: Owner) -> DataKey | None:
@@ -72,6 +82,7 @@ class StoreKey:
         What it says is kept for a minute, so that the answer is there when it is needed.
         """
         async with self.unit_of_work() as work:
+            await self.limit(work, owner)
             known = await work.data_keys.of(owner)
         if known is None:
             return await new_data_key(roots, owner)

@@ -129,6 +129,7 @@ router = APIRouter(
 )
 _ABSENT = problems(_404="unknown_provider, key_not_found")
 _UNKNOWN = problems(_404="unknown_provider")
+TOO_OFTEN = problems(_429="key_checks_reached")
 
 
 @router.get("", summary="List your keys")
@@ -160,7 +161,9 @@ async def show_key(provider: str, actions: ServiceActions, caller: SignedIn) -> 
     return KeyView.of(await actions.show_key(provider, by=caller.identity.user_id))
 
 
-@router.put("/{provider}", status_code=202, summary="Store a key", responses=_UNKNOWN)
+@router.put(
+    "/{provider}", status_code=202, summary="Store a key", responses={**_UNKNOWN, **TOO_OFTEN}
+)
 async def store_key(
     provider: str, body: NewKey, actions: ServiceActions, caller: StillSignedIn
 ) -> KeyView:
@@ -175,12 +178,16 @@ async def store_key(
 
 
 @router.post(
-    "/{provider}/validate", status_code=202, summary="Check a key again", responses=_ABSENT
+    "/{provider}/validate",
+    status_code=202,
+    summary="Check a key again",
+    responses={**_ABSENT, **TOO_OFTEN},
 )
 async def request_validation(
     provider: str, actions: ServiceActions, caller: StillSignedIn
 ) -> KeyView:
-    """Ask the provider once more. Until it has answered, what is known of the key stands."""
+    """Ask the provider once more. Until it has answered, what is known of the key stands, and it is
+    not asked again."""
     key = await actions.request_validation(
         provider, by=caller.identity.user_id, tier=caller.tier.name
     )

@@ -10,7 +10,14 @@ from uuid import UUID
 
 from fastapi import APIRouter, Depends, Query
 
-from services.keyvault.api.keys import AuditLine, KeyView, NewKey, ServiceActions, keep_nowhere
+from services.keyvault.api.keys import (
+    TOO_OFTEN,
+    AuditLine,
+    KeyView,
+    NewKey,
+    ServiceActions,
+    keep_nowhere,
+)
 from services.keyvault.domain.owner import Owner
 from shared.http.caller import StillSignedIn
 from shared.http.pages import Page, cursor_of, read_cursor
@@ -78,7 +85,10 @@ async def show_key(
 
 
 @router.put(
-    "/{provider}", status_code=202, summary="Store an organisation's key", responses=_UNKNOWN
+    "/{provider}",
+    status_code=202,
+    summary="Store an organisation's key",
+    responses={**_UNKNOWN, **TOO_OFTEN},
 )
 async def store_key(
     provider: str,
@@ -103,12 +113,13 @@ async def store_key(
     "/{provider}/validate",
     status_code=202,
     summary="Check an organisation's key again",
-    responses=_ABSENT,
+    responses={**_ABSENT, **TOO_OFTEN},
 )
 async def request_validation(
     provider: str, organisation: Organisation, actions: ServiceActions, caller: StillSignedIn
 ) -> KeyView:
-    """Ask the provider once more. Until it has answered, what is known of the key stands."""
+    """Ask the provider once more. Until it has answered, what is known of the key stands, and it is
+    not asked again."""
     key = await actions.request_validation(
         provider, by=caller.identity.user_id, of=organisation, tier=caller.tier.name
     )

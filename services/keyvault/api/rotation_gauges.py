@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 
-import structlog
 from prometheus_client import Gauge
 
 from services.keyvault.actions import ShowRotation
 from services.keyvault.actions.watch_rotation import RotationState
-from shared.background import running_beside
-from shared.errors import ExpectedFailure
-
-log = structlog.get_logger(__name__)
+from shared.background import repeated, running_beside
 
 _EVERY_SECONDS = 10.0
 
@@ -33,19 +29,13 @@ REWRAPPED = Gauge(
 @asynccontextmanager
 async def showing_rotation(show_rotation: ShowRotation) -> AsyncIterator[None]:
     """Keep the gauges fresh while the process serves."""
-    async with running_beside(_refresh(show_rotation)):
+    refresh = partial(_refresh, show_rotation)
+    async with running_beside(repeated(refresh, pause_seconds=_EVERY_SECONDS)):
         yield
 
 
 async def _refresh(show_rotation: ShowRotation) -> None:
-    while True:
-        try:
-            show(await show_rotation())
-        except ExpectedFailure as failure:
-            log.warning("gauges_not_refreshed", reason=failure.code)
-        except Exception:  # a bug here must not leave the gauges standing still for good
-            log.exception("gauges_not_refreshed")
-        await asyncio.sleep(_EVERY_SECONDS)
+    show(await show_rotation())
 
 
 def show(state: RotationState) -> None:

@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from functools import cache
 
-import structlog
 from prometheus_client import Counter, Gauge
 
 from services.keyvault.actions import WatchUses
 from services.keyvault.domain.service_use import Standing
-from shared.background import running_beside
-from shared.errors import ExpectedFailure
+from shared.background import repeated, running_beside
 from shared.tiers import COMPATIBLE
 from shared.vendors import vendors
 
 _PROVIDERS = frozenset(vendors) | {COMPATIBLE}
-
-log = structlog.get_logger(__name__)
 
 USES = Counter(
     "companion_keyvault_key_uses",
@@ -55,20 +50,14 @@ def _uses(service: str, provider: str, outcome: str) -> Counter:
 @asynccontextmanager
 async def watching_uses(watch: WatchUses, every_seconds: float) -> AsyncIterator[None]:
     """Watch the services while the process serves."""
-    async with running_beside(_watch(watch, every_seconds)):
-        yield
-
-
-async def _watch(watch: WatchUses, every_seconds: float) -> None:
     stopped: set[str] = set()
-    while True:
-        try:
-            stopped = show(await watch(), stopped)
-        except ExpectedFailure as failure:
-            log.warning("uses_not_watched", reason=failure.code)
-        except Exception:  # a bug here must not end the watch for good
-            log.exception("uses_not_watched")
-        await asyncio.sleep(every_seconds)
+
+    async def look() -> None:
+        nonlocal stopped
+        stopped = show(await watch(), stopped)
+
+    async with running_beside(repeated(look, pause_seconds=every_seconds)):
+        yield
 
 
 def show(standings: Sequence[Standing], stopped: set[str]) -> set[str]:

@@ -135,6 +135,17 @@ class UserRateReached(LimitReached):
         )
 
 
+class KeyChecksReached(LimitReached):
+    """Keys of this owner were stored or checked more often than is usual."""
+
+    code = "key_checks_reached"
+
+    def __init__(self, retry_after: timedelta) -> None:
+        super().__init__(
+            "Keys were stored or checked too often in the last minute.", retry_after=retry_after
+        )
+
+
 class NoSuchService(NotFound):
     """Only services that use keys can be stopped from using them."""
 

@@ -12,7 +12,7 @@ from shared.vendors import vendors
 _PROVIDERS_OF: Mapping[str, frozenset[str]] = MappingProxyType(
     {
         "chat": frozenset({"openai", "gemini", "anthropic", COMPATIBLE}),
-        "voice": frozenset({"elevenlabs", "openai"}),
+        "voice": frozenset({"elevenlabs"}),
     }
 )
 SERVICES = tuple(sorted(_PROVIDERS_OF))

@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import Protocol, Self
 from uuid import UUID
 
-from services.keyvault.domain.audit import AuditEntry
+from services.keyvault.domain.audit import AuditEntry, Kind
 from services.keyvault.domain.canary import Canary
 from services.keyvault.domain.key_encryption import KeyEncryption
 from services.keyvault.domain.key_use import FoundKey, KeyUse
@@ -93,6 +93,13 @@ class AuditTrail(Protocol):
     async def page(self, owner: Owner, *, before: UUID | None, most: int) -> Sequence[AuditEntry]:
         """The owner's lines older than `before`, newest first; a user's with those about what they
         did with their organisation's keys."""
+        ...
+
+    async def nth_latest(
+        self, owner: Owner, kinds: Collection[Kind], n: int, *, since: datetime
+    ) -> datetime | None:
+        """When the owner's `n`-th latest line of a kind was added, for each kind by itself and of
+        those the latest; None where none has so many since then."""
         ...
 
     async def erase(self, owner: Owner, *, most: int) -> int:

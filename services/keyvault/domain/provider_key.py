@@ -66,6 +66,7 @@ class ProviderKey:
     last_error: str | None = None
     next_check_at: datetime | None = None
     failed_checks: int = 0
+    check_requested_at: datetime | None = None  # None when no check is under way
 
     @property
     def is_live(self) -> bool:
@@ -82,6 +83,11 @@ class ProviderKey:
         """What its next secret will be sealed as."""
         return replace(self.name, version=self.version + 1)
 
+    def is_being_checked(self, at: datetime) -> bool:
+        """Whether this version waits for its vendor's word; not for ever, should that be lost."""
+        asked = self.check_requested_at
+        return asked is not None and at < asked + ANSWER_WITHIN
+
     def holding(self, secret: SealedSecret, *, hint: str, tier: str, at: datetime) -> ProviderKey:
         """The key with another secret, of which nothing is known yet."""
         return replace(
@@ -93,23 +99,29 @@ class ProviderKey:
             models=(),
             details={},
             last_validated_at=None,
+            check_requested_at=None,
         ).stored_again(tier=tier, at=at)
 
     def stored_again(self, *, tier: str, at: datetime) -> ProviderKey:
-        """The key after its owner has sent the same secret once more."""
-        return replace(
+        """The key after its owner has sent the same secret once more. A check that is under way
+        will do, and is asked for once more should its answer not come."""
+        again = replace(
             self,
             status=Status.PENDING,
             tier=tier,
             updated_at=at,
             last_error=None,
             failed_checks=0,
-            next_check_at=at + ANSWER_WITHIN,
         )
+        asked = self.check_requested_at
+        if asked is None or not self.is_being_checked(at):
+            return again.check_requested(tier=tier, at=at)
+        # A release before has perhaps heard the answer, and not noted that nobody waits any more.
+        return replace(again, next_check_at=asked + ANSWER_WITHIN)
 
     def check_requested(self, *, tier: str, at: datetime) -> ProviderKey:
         """The key while a check is under way; what is known of it stands until the answer."""
-        return replace(self, tier=tier, next_check_at=at + ANSWER_WITHIN)
+        return replace(self, tier=tier, next_check_at=at + ANSWER_WITHIN, check_requested_at=at)
 
     def judged(self, check: Check, at: datetime) -> ProviderKey:
         """The key after its vendor was asked."""
@@ -122,6 +134,7 @@ class ProviderKey:
             last_validated_at=at,
             updated_at=at,
             failed_checks=0,
+            check_requested_at=None,
             next_check_at=None if check.status is KeyStatus.INVALID else self._tomorrow(at),
         )
         # A limited key is often one that may not list models; what it listed before still holds.
@@ -143,6 +156,7 @@ class ProviderKey:
             details={},
             last_error=None,
             next_check_at=None,
+            check_requested_at=None,
             failed_checks=0,
             updated_at=at,
         )
@@ -156,6 +170,7 @@ class ProviderKey:
             last_error=check.error,
             updated_at=at,
             failed_checks=self.failed_checks + 1,
+            check_requested_at=None,
             next_check_at=at + max(retry_after(self.failed_checks), check.retry_after or _NO_TIME),
         )
 

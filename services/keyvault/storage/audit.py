@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from datetime import datetime
 from uuid import UUID
 
 from services.keyvault.domain.audit import AuditEntry, Kind
 from services.keyvault.domain.owner import Owner
 from shared.db.database import Connection, Row
 from shared.db.forgotten import erased
-from shared.ids import UserId
+from shared.ids import UserId, first_id_at
 
 ADD = """
 insert into audit_entry
@@ -32,6 +33,16 @@ select * from (
      order by id desc limit $4)
 ) line
 order by id desc limit $4
+"""
+
+# Reads no further than the n-th line of each kind, and none but those.
+_NTH_LATEST = """
+select max(nth.at) as at from unnest($3::text[]) as counted(kind), lateral (
+    select at from audit_entry
+    where owner_id = $1 and owner_type = $2 and kind = counted.kind
+        and kind in ('stored', 'validated') and id >= $4
+    order by id desc offset $5 limit 1
+) nth
 """
 
 _UNNAME = """
@@ -59,6 +70,16 @@ class SqlAuditTrail:
     async def page(self, owner: Owner, *, before: UUID | None, most: int) -> Sequence[AuditEntry]:
         rows = await self._connection.fetch(_PAGE, owner.id, owner.type, before, most)
         return [from_row(row) for row in rows]
+
+    async def nth_latest(
+        self, owner: Owner, kinds: Collection[Kind], n: int, *, since: datetime
+    ) -> datetime | None:
+        row = await self._connection.fetchrow(
+            _NTH_LATEST, owner.id, owner.type, list(kinds), first_id_at(since), n - 1
+        )
+        assert row is not None
+        found: datetime | None = row["at"]
+        return found
 
     async def erase(self, owner: Owner, *, most: int) -> int:
         return erased(await self._connection.execute(_ERASE, owner.id, owner.type, most))

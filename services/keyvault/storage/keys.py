@@ -15,7 +15,7 @@ from shared.db.database import Connection, Row
 _COLUMNS = """
 id, owner_type, owner_id, provider, version, status, hint, tier, data_key_id, envelope, fingerprint,
 fingerprint_version, capabilities, models, details, last_validated_at, last_error, next_check_at,
-failed_checks, created_at, updated_at
+failed_checks, created_at, updated_at, check_requested_at
 """
 
 _LOCK = "select pg_advisory_xact_lock(hashtextextended($1, 0))"
@@ -33,7 +33,7 @@ where owner_id = $1 and owner_type = $2 and provider = $3 for update
 _SAVE = f"""
 insert into provider_key ({_COLUMNS})
 values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20,
-    $21)
+    $21, $22)
 on conflict (id) do update set
     version = excluded.version, status = excluded.status, hint = excluded.hint,
     tier = excluded.tier, data_key_id = excluded.data_key_id, envelope = excluded.envelope,
@@ -41,7 +41,7 @@ on conflict (id) do update set
     capabilities = excluded.capabilities, models = excluded.models, details = excluded.details,
     last_validated_at = excluded.last_validated_at, last_error = excluded.last_error,
     next_check_at = excluded.next_check_at, failed_checks = excluded.failed_checks,
-    updated_at = excluded.updated_at
+    updated_at = excluded.updated_at, check_requested_at = excluded.check_requested_at
 """  # noqa: S608 - built from constants
 
 _DELETE_ALL = "delete from provider_key where owner_id = $1 and owner_type = $2"
@@ -52,7 +52,7 @@ with due as (
     where next_check_at <= $1 and status <> 'revoked'
     order by next_check_at limit $3 for update skip locked
 )
-update provider_key set next_check_at = $2 from due where id = due_id
+update provider_key set next_check_at = $2, check_requested_at = $1 from due where id = due_id
 returning {_COLUMNS}
 """  # noqa: S608 - built from constants
 
@@ -106,6 +106,7 @@ def from_row(row: Row) -> ProviderKey:
         last_error=row["last_error"],
         next_check_at=row["next_check_at"],
         failed_checks=row["failed_checks"],
+        check_requested_at=row["check_requested_at"],
         created_at=row["created_at"],
         updated_at=row["updated_at"],
     )
@@ -143,4 +144,5 @@ def to_row(key: ProviderKey) -> tuple[Any, ...]:
         key.failed_checks,
         key.created_at,
         key.updated_at,
+        key.check_requested_at,
     )

@@ -108,6 +108,8 @@ provider_key = Table(
     Column("failed_checks", Integer, nullable=False, server_default=text("0")),
     Column("created_at", DateTime(timezone=True), nullable=False),
     Column("updated_at", DateTime(timezone=True), nullable=False),
+    # Null when no check is under way.
+    Column("check_requested_at", DateTime(timezone=True)),
     UniqueConstraint("owner_id", "owner_type", "provider"),
     CheckConstraint("version >= 1", name="version"),
     CheckConstraint(
@@ -150,6 +152,15 @@ audit_entry = Table(
         "kind in ('stored', 'used', 'validated', 'deleted', 'not_opened')", name="kind"
     ),
     Index("ix_audit_entry_owner_id_owner_type_id", "owner_id", "owner_type", "id"),
+    # How often keys were stored and checked within the last minute.
+    Index(
+        "ix_audit_entry_checks",
+        "owner_id",
+        "owner_type",
+        "kind",
+        "id",
+        postgresql_where=text("kind in ('stored', 'validated')"),
+    ),
     # A member finds their own uses of an organisation's keys.
     Index(
         "ix_audit_entry_member",

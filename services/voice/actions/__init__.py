@@ -11,7 +11,7 @@ from services.voice.actions.drop_key import DropKey
 from services.voice.actions.drop_old_speech import DropOldSpeech
 from services.voice.actions.drop_sign_in import DropSignIn
 from services.voice.actions.export_user import ExportUser
-from services.voice.actions.forget_keys import ForgetKeys
+from services.voice.actions.forget_idempotency_keys import ForgetIdempotencyKeys
 from services.voice.actions.forget_lost_clones import ForgetLostClones
 from services.voice.actions.forget_user import ForgetUser
 from services.voice.actions.list_engines import ListEngines
@@ -20,7 +20,6 @@ from services.voice.actions.read_standing import ReadStanding
 from services.voice.actions.read_tier import ReadTier
 from services.voice.actions.read_voice import ReadVoice
 from services.voice.actions.read_voice_settings import ReadVoiceSettings
-from services.voice.actions.recall_settings import RecallSettings
 from services.voice.actions.relay_speech import RelaySpeech
 from services.voice.actions.remove_every_voice import RemoveEveryVoice
 from services.voice.actions.remove_voice import RemoveVoice
@@ -40,7 +39,6 @@ class VoiceActions:
     read_voice: ReadVoice
     read_voice_settings: ReadVoiceSettings
     change_voice_settings: ChangeVoiceSettings
-    recall_settings: RecallSettings
     clone_voice: CloneVoice
     remove_voice: RemoveVoice
     remove_every_voice: RemoveEveryVoice
@@ -59,7 +57,7 @@ class SpeechActions:
     list_engines: ListEngines
     renew_leases: RenewLeases
     settle_orphans: SettleOrphans
-    forget_keys: ForgetKeys
+    forget_idempotency_keys: ForgetIdempotencyKeys
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,6 @@ from services.voice.actions._check_voice import check_voice
 from services.voice.actions._spoken_before import SpokenBefore
 from services.voice.actions.settle_speech import SettleSpeech
 from services.voice.actions.withdraw_hold import WithdrawHold
-from services.voice.domain.audio_format import QUALITIES, depends_on_plan, instead_of
 from services.voice.domain.errors import AlreadySpoken, FormatNotInVendorPlan
 from services.voice.domain.formats_in_plan import FormatsInPlan
 from services.voice.domain.offline_engine import (
@@ -37,8 +36,8 @@ from services.voice.domain.script import (
     Script,
     SettingsWish,
     SpeechOrder,
+    others_for,
     script_for,
-    speech_allowance,
 )
 from services.voice.domain.speech import Hold, Outcome, Settlement
 from services.voice.domain.whole_audio import WholeAudio
@@ -140,9 +139,10 @@ class Speak:
             wish.by.sign_in_id,
             wish.by.organisation_id,
             wish.by.key,
+            recalled=recalled,
+            may_be_kept=wish.may_be_cached and self._is_asked_for(script, recalled),
+            is_replayed=is_replayed,
         )
-        speech.recalled, speech.is_replayed = recalled, is_replayed
-        speech.may_be_kept = wish.may_be_cached and self._is_asked_for(script, recalled)
         await self._begin(speech, parts, wish)
         if self._is_asked_for(script, recalled):
             # Only now is it known whether the format that was wished for is the one that comes.
@@ -262,14 +262,11 @@ class Speak:
         wish: Wish,
         refused: VendorPlanRequired,
     ) -> None:
-        """In the best one that the user's plan at the vendor makes. What the vendor refuses costs
-        nothing there, so that it may be asked again."""
-        wished = speech.script.format
-        if not isinstance(refused, FormatNotInVendorPlan) and not depends_on_plan(wished):
-            raise refused
-        if wish.order.strict_format:
+        """In the best one that the user's plan at the vendor makes."""
+        others = others_for(refused, speech.script.format, wish.tier)
+        if others and wish.order.strict_format:
             raise FormatNotInVendorPlan(speech.hold.provider) from refused
-        for format_ in instead_of(wished, QUALITIES[speech_allowance(wish.tier).quality]):
+        for format_ in others:
             speech.script = replace(speech.script, format=format_)
             again = [replace(part, format=format_) for part in parts]
             await self._tell(speech, again[0].characters)

@@ -10,10 +10,15 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
+import structlog
+
 from services.voice.actions._check_voice import check_voice
+from services.voice.actions.recall_settings import RecallSettings
 from services.voice.actions.settle_speech import SettleSpeech
 from services.voice.actions.withdraw_hold import WithdrawHold
+from services.voice.domain.audio_format import AudioFormat, depends_on_plan
 from services.voice.domain.errors import SpeechEnded
+from services.voice.domain.formats_in_plan import FormatsInPlan
 from services.voice.domain.own_settings import filled
 from services.voice.domain.piece import Piece
 from services.voice.domain.ports import (
@@ -30,17 +35,21 @@ from services.voice.domain.script import (
     MannerWish,
     SettingsWish,
     manner_for,
+    others_for,
     speakable,
 )
 from services.voice.domain.speech import Hold, Outcome, Settlement, Used
 from services.voice.domain.speech_model import speech_model
 from shared.clock import Clock
+from shared.errors import Unavailable
 from shared.identity import OnBehalfOf
 from shared.ids import uuid7
 from shared.limit_state import LimitState
 from shared.model_catalogue import ModelCatalogue
 from shared.tiers import Tier, by_current_tier
-from shared.vendors.failures import VendorFailed
+from shared.vendors.failures import VendorFailed, VendorPlanRequired
+
+log = structlog.get_logger(__name__)
 
 _NOTHING = Piece(b"")
 
@@ -52,8 +61,8 @@ class LiveWish:
     wish: MannerWish
     tier: Tier
     by: OnBehalfOf
-    # What the user has said of the voice once for all.
-    own: SettingsWish = field(default_factory=SettingsWish)
+    strict_format: bool = False  # rather nothing than another format
+    is_verbatim: bool = False  # the vendor is told the texts with their own white space
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,20 +82,23 @@ class SpeakLive:
     catalogue: ModelCatalogue
     clock: Clock
     withdraw: WithdrawHold
+    recall_settings: RecallSettings
+    formats: FormatsInPlan
     lease: timedelta = timedelta(seconds=30)
     sandbox: bool = field(default=False, kw_only=True)
 
     async def __call__(self, wish: LiveWish) -> LiveSpeech:
         """Raises RealtimeNotInTier, VoiceNotFound, UnknownFormat, what of the wish is not in the
         tier, and what the vendor says of the voice."""
+        own = await self.recall_settings(wish.wish.voice_id, wish.by.user_id)
         return await by_current_tier(
             wish.tier,
             lambda: self.admission.tier_told_of(wish.by.user_id),
-            lambda tier: self._prepared(replace(wish, tier=tier)),
+            lambda tier: self._prepared(replace(wish, tier=tier), own),
         )
 
-    async def _prepared(self, wish: LiveWish) -> LiveSpeech:
-        manner = manner_for(filled(wish.wish, wish.own, wish.tier), wish.tier, self.catalogue)
+    async def _prepared(self, wish: LiveWish, own: SettingsWish) -> LiveSpeech:
+        manner = manner_for(filled(wish.wish, own, wish.tier), wish.tier, self.catalogue)
         await check_voice(self.voices, manner.voice_id, wish.tier, by=wish.by)
         return LiveSpeech(self, wish, manner)
 
@@ -99,8 +111,12 @@ class LiveSpeech:
         self._studio = studio
         self._wish = wish
         self._tier = wish.tier
+        self._wished_format = manner.format
         self._manner = manner
-        self.hold = _empty_hold(studio, wish, manner)
+        if not wish.strict_format:
+            # Who wants one format or nothing may have another plan by now.
+            self._speak_in(studio.formats.known(wish.by.user_id, manner.format))
+        self.hold = _empty_hold(studio, wish, self._manner)
         self.sign_in_id: UUID = wish.by.sign_in_id
         self.served_by: UUID | None = wish.by.organisation_id
         self.key = wish.by.key
@@ -122,8 +138,14 @@ class LiveSpeech:
         return self._manner
 
     @property
+    def wished_format(self) -> AudioFormat | None:
+        """The one that the user's plan at the vendor does not make; None where it is given."""
+        wished = self._wished_format
+        return None if self._manner.format == wished else wished
+
+    @property
     def characters(self) -> int:
-        """How many it has been told to say so far."""
+        """How many the vendor has been told to say so far."""
         return self.hold.characters
 
     @property
@@ -156,13 +178,21 @@ class LiveSpeech:
             self._studio.running.add(self)
             self._opening = asyncio.create_task(self._open())
 
+    async def format_settled(self) -> None:
+        """Where it is being prepared in a format that the user's plan at the vendor may not make:
+        once it is known which one it is spoken in, or that nothing is spoken."""
+        if self._opening is not None and depends_on_plan(self._manner.format):
+            await asyncio.wait({self._opening})
+
     async def say(self, text: str) -> None:
         """The next words. When they are refused, what was said before still stands.
 
         Raises TextNotSpeakable, LimitReached, NotInTier, Unavailable, SpeechEnded, and what the
         vendor says.
         """
-        text = speakable(text)
+        words = speakable(text)
+        # White space ends a text for the vendor, which counts it.
+        text = text if self._wish.is_verbatim else f"{words} "
         async with self._wakeable() as awake, self._telling:
             if self.ended_as is not None:
                 raise SpeechEnded
@@ -192,7 +222,7 @@ class LiveSpeech:
             return piece
         async with self._wakeable():
             await self._opened.wait()
-            piece = _NOTHING if self._voice is None else await self._voice.read()
+            piece = _NOTHING if self._voice is None else await self._heard_of(self._voice)
         if piece.audio:
             self._heard = True
         elif self.hold.characters and not self._heard and not self._is_ended():
@@ -245,8 +275,43 @@ class LiveSpeech:
             self._inside.discard(task)
 
     async def _open(self) -> LiveVoice:
+        try:
+            voice = await self._open_line()
+        except VendorPlanRequired as refused:
+            voice = await self._open_in_another_format(refused)
+        self._studio.formats.remember(self.hold.user_id, self._wished_format, self._manner.format)
+        return voice
+
+    async def _open_line(self) -> LiveVoice:
         opening = self._studio.provider.live(self._manner, by=self._wish.by)
         return await self._line.enter_async_context(opening)
+
+    async def _open_in_another_format(self, refused: VendorPlanRequired) -> LiveVoice:
+        """As for a speech whose text is complete; nothing was said, so that nothing is charged."""
+        wished = self._manner.format
+        for format_ in self._other_formats(refused):
+            self._speak_in(format_)
+            with suppress(VendorPlanRequired):
+                return await self._open_line()
+        self._speak_in(wished)
+        raise refused
+
+    async def _heard_of(self, voice: LiveVoice) -> Piece:
+        try:
+            return await voice.read()
+        except VendorPlanRequired as refused:
+            # Told over the open line it comes too late for this speech, and not for the next one.
+            for format_ in self._other_formats(refused)[:1]:
+                self._studio.formats.remember(self.hold.user_id, self._wished_format, format_)
+            raise
+
+    def _other_formats(self, refused: VendorPlanRequired) -> Sequence[AudioFormat]:
+        if self._wish.strict_format:
+            return ()
+        return others_for(refused, self._manner.format, self._tier)
+
+    def _speak_in(self, format_: AudioFormat) -> None:
+        self._manner = replace(self._manner, format=format_)
 
     async def _close(self) -> None:
         if self._opening is not None and not self._opening.done():
@@ -255,8 +320,12 @@ class LiveSpeech:
             await asyncio.wait({self._opening})
             # Looked at, so that nobody misses it: it was told when words were said, if any were.
             _ = self._opening.cancelled() or self._opening.exception()
-        with suppress(Exception):
-            await self._line.aclose()
+        try:
+            with suppress(VendorFailed):  # whoever read has heard of it
+                await self._line.aclose()
+        except Exception:
+            # Whoever concludes it goes on all the same: what was said is settled.
+            log.exception("line_not_closed", speech_id=str(self.hold.id))
 
     def _is_ended(self) -> bool:
         return self.ended_as is not None
@@ -288,6 +357,7 @@ class LiveSpeech:
         hold = replace(
             self.hold,
             characters=len(text),
+            format=self._manner.format.name,
             tier=self._tier.name,
             # A line that is open already runs on the key of that moment.
             created_at=now if self._opening is None else self.hold.created_at,
@@ -304,7 +374,14 @@ class LiveSpeech:
         if self._opening is None:
             self._opening = asyncio.create_task(self._open())
         self._voice = await asyncio.shield(self._opening)
+        if self._manner.format.name != self.hold.format:
+            await self._tell_format(self._manner.format)
         self._opened.set()
+
+    async def _tell_format(self, format_: AudioFormat) -> None:
+        self.hold = replace(self.hold, format=format_.name)
+        with suppress(Unavailable):  # no reason to fall silent: its settlement needs no format
+            await self._studio.speeches.ask(self.hold.id, self.hold.characters, self.hold.format)
 
     async def _grow(self, text: str) -> None:
         reservation = await self._admitted(len(text))

@@ -29,6 +29,7 @@ routers = (
     dropin_voices.router,
     dropin_voices.strays,
     openai_speech.router,
+    openai_speech.strays,
 )
 hot_routes = (say.say,)
 internal_routers = (account_export.router, internal_speech.router, leaving.router)

@@ -31,7 +31,7 @@ class KeptBody(BaseModel):
     oldest_at: datetime | None
 
 
-class SpeechBody(BaseModel):
+class SpeechRecordBody(BaseModel):
     """A speech as its user may look back on it."""
 
     id: UUID
@@ -47,11 +47,11 @@ class SpeechBody(BaseModel):
     settled_at: datetime | None
 
     @classmethod
-    def of(cls, speech: SpeechRecord) -> SpeechBody:
+    def of(cls, speech: SpeechRecord) -> SpeechRecordBody:
         return cls.model_validate(speech, from_attributes=True)
 
 
-class OwnSettingsBody(BaseModel):
+class OwnSettingsRecordBody(BaseModel):
     """How a user wants a voice to speak."""
 
     voice_id: str
@@ -59,7 +59,7 @@ class OwnSettingsBody(BaseModel):
     updated_at: datetime
 
     @classmethod
-    def of(cls, own: OwnSettings) -> OwnSettingsBody:
+    def of(cls, own: OwnSettings) -> OwnSettingsRecordBody:
         return cls(voice_id=own.voice_id, settings=own.settings.named, updated_at=own.updated_at)
 
 
@@ -91,9 +91,9 @@ async def export(
     kept = await actions.export_user.kept(UserId(user_id))
     return await json_answer(
         {
-            "speeches": pages_of(speeches, SpeechBody.of),
+            "speeches": pages_of(speeches, SpeechRecordBody.of),
             "voice_settings": pages_of(
-                actions.export_user.own_settings(UserId(user_id)), OwnSettingsBody.of
+                actions.export_user.own_settings(UserId(user_id)), OwnSettingsRecordBody.of
             ),
             "cloned_voices": pages_of(actions.export_user.clones(UserId(user_id)), CloneBody.of),
             "kept_audio": KeptBody.model_validate(kept, from_attributes=True).model_dump(),

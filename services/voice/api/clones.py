@@ -8,7 +8,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Annotated, Any
 
 import orjson
-from fastapi import APIRouter, Header, Request, Response
+from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel
 from python_multipart.exceptions import FormParserError
 from starlette.datastructures import FormData, UploadFile
@@ -31,6 +31,7 @@ from services.voice.domain.clone import (
 from services.voice.domain.errors import CloneNotDescribed, SamplesRefused
 from shared.errors import DependencyUnavailable, Invalid
 from shared.http.caller import SignedIn
+from shared.http.idempotency_key import key_header
 from shared.http.problems import problems
 
 router = APIRouter(prefix="/voice", tags=["voices"])
@@ -133,13 +134,7 @@ async def clone_voice(
     actions: ServiceActions,
     idempotency_key: Annotated[
         str | None,
-        Header(
-            alias="Idempotency-Key",
-            min_length=1,
-            max_length=200,
-            pattern=r"^[\x21-\x7e]+$",
-            description="One key, one voice: a second request with it answers the same.",
-        ),
+        key_header("One key, one voice: a second request with it answers the same."),
     ] = None,
 ) -> ClonedVoiceBody:
     """The samples go to the vendor and are kept nowhere here. That you said the speaker agrees, and

@@ -7,14 +7,13 @@ from dataclasses import dataclass
 from typing import Annotated, Any, TypeVar
 
 import orjson
-from fastapi import Depends, Header, Request, Response
+from fastapi import Depends, Request, Response
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ValidationError
 from starlette.requests import ClientDisconnect
 
 from services.voice.api.dependencies import ServiceActions
-from shared.errors import Unauthenticated
-from shared.http.caller import Caller, bearer_token, caller_with, on_behalf_of, refresh_hint
+from shared.http.caller import Caller, caller_with, on_behalf_of, refresh_hint, sdk_token
 from shared.identity import OnBehalfOf
 from shared.tiers import Tier
 from shared.vendors.dropins import UnreadableBody
@@ -22,20 +21,10 @@ from shared.vendors.dropins import UnreadableBody
 KEY_HEADER = "xi-api-key"
 M = TypeVar("M", bound=BaseModel)
 
-IdempotencyKey = Annotated[
-    str | None,
-    Header(alias="Idempotency-Key", min_length=1, max_length=200, pattern=r"^[\x21-\x7e]+$"),
-]
-
 
 async def _caller(request: Request) -> Caller:
     """Whose token it is, wherever the SDK put it. Raises Unauthenticated, or ScopeMissing."""
-    headers = request.headers
-    shown = set(map(bearer_token, headers.getlist("authorization")))
-    shown |= {key for key in headers.getlist(KEY_HEADER) if key.strip()}
-    if len(shown) != 1:
-        raise Unauthenticated("Send one access token or personal token.")
-    return await caller_with(request.app, shown.pop())
+    return await caller_with(request.app, sdk_token(request.headers, KEY_HEADER))
 
 
 SdkCaller = Annotated[Caller, Depends(_caller)]

@@ -22,7 +22,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.websockets import WebSocketDisconnect
 
 from services.voice.actions import Actions
-from services.voice.actions._live_utterance import Ending, LiveUtterance
+from services.voice.actions.live_utterance import Ending, LiveUtterance
 from services.voice.actions.speak_live import LiveWish
 from services.voice.api.dropin_door import KEY_HEADER
 from services.voice.api.dropin_errors import error_response
@@ -34,7 +34,13 @@ from services.voice.domain.piece import Piece
 from services.voice.domain.script import LONGEST_TEXT, Extras, MannerWish
 from services.voice.domain.speech import Outcome
 from shared.close_codes import CloseCode
-from shared.errors import ExpectedFailure, Unauthenticated, Unavailable, UpstreamFailed
+from shared.errors import (
+    ExpectedFailure,
+    SessionEnded,
+    Unauthenticated,
+    Unavailable,
+    UpstreamFailed,
+)
 from shared.http.caller import Caller, bearer_token, on_behalf_of
 from shared.http.socket_door import FIRST_WORD_SECONDS, SocketDoor
 from shared.ids import UserId
@@ -134,14 +140,14 @@ def _query_of(socket: WebSocket) -> _Query:
 
 
 async def _shown_before(socket: WebSocket, door: SocketDoor) -> Caller | None:
-    key = socket.headers.get(KEY_HEADER)
-    if key is not None and "authorization" not in socket.headers:
+    key = socket.headers.get(KEY_HEADER, "").strip()
+    if key and "authorization" not in socket.headers:
         return await door.caller(key)
     return await door.shown_before()
 
 
 class _Along:
-    """Fits `actions._live_utterance.Hearer` and `domain.open_sockets.OpenSocket`."""
+    """Fits `actions.live_utterance.Hearer` and `domain.open_sockets.OpenSocket`."""
 
     def __init__(self, socket: WebSocket, door: SocketDoor, voice_id: str, query: _Query) -> None:
         self._socket = socket
@@ -154,6 +160,7 @@ class _Along:
         self._utterance: LiveUtterance | None = None
         self._text: Gathering = WholeSentences()
         self._refusal: ExpectedFailure | None = None
+        self._close_code: int | None = None
         self._writer: asyncio.Task[None] | None = None
         self._is_slow = False
 
@@ -196,7 +203,13 @@ class _Along:
             self._actions.open_sockets.gone(self)
 
     async def _speak(self, caller: Caller, first: _Message) -> None:
-        wish = LiveWish(self._wish(first), caller.tier, on_behalf_of(caller))
+        wish = LiveWish(
+            self._wish(first),
+            caller.tier,
+            on_behalf_of(caller),
+            strict_format=True,
+            is_verbatim=True,
+        )
         speech = await self._actions.speak_live(wish)
         speech.prepare()
         if not self._query.auto_mode:
@@ -205,7 +218,7 @@ class _Along:
         utterance = self._utterance = LiveUtterance(speech, self._text)
         reader = asyncio.create_task(self._read(utterance, first))
         try:
-            await utterance.run(self)
+            await utterance(self)
         finally:
             reader.cancel()
             await asyncio.gather(reader, return_exceptions=True)
@@ -241,8 +254,9 @@ class _Along:
         except (WebSocketDisconnect, OSError):
             utterance.stop(Outcome.CLIENT_GONE)
         except ExpectedFailure as failure:
-            self._refusal = failure
-            utterance.stop(Outcome.STOPPED)
+            if not utterance.is_complete:  # else no words are waited for any more
+                self._refusal = failure
+                utterance.stop(Outcome.STOPPED)
         except Exception:
             # A bug of ours must not leave the speech waiting for words that nobody hears.
             log.exception("listening_failed")
@@ -304,7 +318,7 @@ class _Along:
         """Over an open socket a refusal is an error frame and a close code."""
         detail = orjson.loads(bytes(error_response(failure).body))["detail"]
         broken = isinstance(failure, VendorFailed | UpstreamFailed | Unavailable)
-        code = _BROKEN if broken else _VIOLATION
+        code = self._close_code or (_BROKEN if broken else _VIOLATION)
         frame = {"message": detail["message"], "error": detail["status"], "code": code}
         self._outlet.tell(to_json(frame).decode())
         # A close frame has room for 123 bytes of reason.
@@ -313,9 +327,14 @@ class _Along:
     # What it is told from outside.
 
     def close(self, code: CloseCode, reason: str) -> None:
-        if self._utterance is not None:
-            self._utterance.stop(Outcome.STOPPED)
-        self._outlet.close(int(code), reason)
+        """What speaks is stopped, which is told before the socket is closed."""
+        self._close_code = int(code)
+        if self._utterance is None:
+            self._outlet.close(int(code), reason)
+            return
+        if code is CloseCode.UNAUTHENTICATED:
+            self._refusal = SessionEnded()
+        self._utterance.stop(Outcome.STOPPED)
 
     def look(self) -> None:
         assert self._caller is not None
@@ -326,7 +345,14 @@ class _Along:
             if self._writer is not None:
                 self._writer.cancel()
         elif self._caller.identity.expires_at <= time.time():
-            self.close(CloseCode.UNAUTHENTICATED, "token_expired")
+            self._run_out()
+
+    def _run_out(self) -> None:
+        """The token is no longer good: no more is said, and what was said is spoken to its end."""
+        utterance = self._utterance
+        if utterance is not None and not utterance.is_complete:
+            self._refusal = Unauthenticated("The access token has expired. Connect again.")
+            utterance.complete()
 
 
 def _message(text: str) -> _Message:

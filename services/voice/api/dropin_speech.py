@@ -20,7 +20,6 @@ from services.voice.api.dropin_answers import (
 )
 from services.voice.api.dropin_door import (
     ForSdkCaller,
-    IdempotencyKey,
     SdkCaller,
     body_of,
     json_body,
@@ -31,6 +30,7 @@ from services.voice.api.dropin_speech_body import DropInQuery, DropInSpeech, InQ
 from services.voice.domain.running_speech import RunningSpeech
 from services.voice.domain.speech import Outcome
 from shared.http.caller import Caller, refresh_hint
+from shared.http.idempotency_key import IdempotencyKey
 from shared.identity import OnBehalfOf
 
 router = APIRouter(

@@ -17,7 +17,6 @@ from services.voice.api.clones import form_of, order_from
 from services.voice.api.dependencies import ServiceActions
 from services.voice.api.dropin_door import (
     ForSdkCaller,
-    IdempotencyKey,
     SdkCaller,
     SdkTier,
     body_of,
@@ -31,6 +30,7 @@ from services.voice.domain.own_settings import defaults_of
 from services.voice.domain.script import VENDOR
 from services.voice.domain.told import Query as AskedFor
 from services.voice.domain.voice import FASTEST, SLOWEST, VoiceSettings
+from shared.http.idempotency_key import IdempotencyKey
 from shared.lenient_json import to_json
 from shared.vendors.dropins import BadParameter, CallNotOffered
 

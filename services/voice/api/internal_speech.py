@@ -137,9 +137,7 @@ async def _serve(socket: WebSocket, caller: Caller) -> None:
         raise _NotUnderstood
     actions: Actions = socket.app.state.actions
     try:
-        by, wished = on_behalf_of(caller), first.to_wish()
-        own = await actions.recall_settings(wished.voice_id, by.user_id)
-        wish = LiveWish(wished, caller.tier, by, own)
+        wish = LiveWish(first.to_wish(), caller.tier, on_behalf_of(caller))
         speech = await actions.speak_live(wish)
     except ExpectedFailure as failure:
         await socket.send_text(_frame("refused", {"problem": problem_of(failure)[1]}))

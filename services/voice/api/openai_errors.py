@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from fastapi import Response
-from fastapi.exceptions import RequestValidationError
 
 from services.voice.domain.errors import (
     AlreadySpoken,
@@ -20,13 +19,11 @@ from shared.http.openai_errors import (
     LIMIT_FACTS,
     SHOWN,
     SPENT,
-    OpenAIError,
     Shown,
     nearest,
     openai_errors,
     route_class,
     told,
-    type_of,
 )
 from shared.lenient_json import to_json
 
@@ -61,17 +58,4 @@ def _shown(failure: ExpectedFailure) -> Shown:
     return nearest(failure, _SHOWN)
 
 
-def _off_schema(failure: RequestValidationError) -> Response:
-    """Where it is wrong and why, never what was sent: that may be a secret."""
-    first = failure.errors()[0]
-    name = str(first["loc"][1]) if len(first["loc"]) > 1 else ""
-    error = OpenAIError(
-        message=f"{name}: {first['msg']}.",
-        type=type_of(400),
-        param=name or None,
-        code="bad_parameter",
-    )
-    return Response(to_json({"error": error.model_dump()}), 400, media_type="application/json")
-
-
-OpenAIRoute = route_class(error_response, _off_schema)
+OpenAIRoute = route_class(error_response)

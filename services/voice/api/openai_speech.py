@@ -15,7 +15,6 @@ from services.voice.api.dependencies import ServiceActions
 from services.voice.api.dropin_answers import AudioBytes, DropInAnswer
 from services.voice.api.dropin_door import (
     ForSdkCaller,
-    IdempotencyKey,
     SdkCaller,
     body_of,
     json_body,
@@ -33,11 +32,15 @@ from services.voice.domain.running_speech import RunningSpeech
 from services.voice.domain.speech import Outcome
 from shared.errors import ExpectedFailure
 from shared.http.caller import refresh_hint
+from shared.http.idempotency_key import IdempotencyKey
 from shared.http.openai_limits import openai_limit_headers
 from shared.lenient_json import to_json
+from shared.vendors.dropins import CallNotOffered
 
 router = APIRouter(tags=["openai"], route_class=OpenAIRoute)
+strays = APIRouter(route_class=OpenAIRoute)
 
+_METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE"]
 _BODY = json_body(OpenAISpeech)
 _RESPONSES: dict[int | str, dict[str, Any]] = {
     200: {
@@ -79,6 +82,13 @@ async def create_speech(
         return DropInAnswer(speech, actions.relay_speech, SpeechEvents(), error_response, headers)
     writing = AudioBytes(speech.script.format.content_type)
     return DropInAnswer(speech, actions.relay_speech, writing, error_response, headers)
+
+
+@strays.api_route("/v1/audio/{_rest:path}", methods=_METHODS, include_in_schema=False)
+@strays.api_route("/openai/v1/audio/{_rest:path}", methods=_METHODS, include_in_schema=False)
+async def not_offered(_caller: SdkCaller) -> Response:
+    """All that OpenAI offers for audio beside."""
+    raise CallNotOffered("OpenAI")
 
 
 class SpeechEvents:

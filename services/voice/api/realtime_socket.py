@@ -15,7 +15,7 @@ import structlog
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from services.voice.actions import Actions
-from services.voice.actions._live_utterance import Ending, LiveUtterance
+from services.voice.actions.live_utterance import Ending, LiveUtterance
 from services.voice.actions.speak_live import LiveWish
 from services.voice.api.outlet import Outlet
 from services.voice.api.realtime_words import (
@@ -33,7 +33,7 @@ from services.voice.domain.gathered_text import WholeSentences
 from services.voice.domain.piece import Piece
 from services.voice.domain.speech import Outcome
 from shared.close_codes import CloseCode
-from shared.errors import ExpectedFailure
+from shared.errors import ExpectedFailure, Unauthenticated
 from shared.events.base import current_request_id
 from shared.http.caller import Caller, on_behalf_of
 from shared.http.errors import problem_of
@@ -63,7 +63,7 @@ class TokenDoor(Protocol):
 
 
 class _Spoken:
-    """An utterance as this socket hears it: fits `actions._live_utterance.Hearer`."""
+    """An utterance as this socket hears it: fits `actions.live_utterance.Hearer`."""
 
     def __init__(self, number: int, word: Start, utterance: LiveUtterance, outlet: Outlet) -> None:
         self.utterance = utterance
@@ -72,7 +72,7 @@ class _Spoken:
         self._number = number
         self._word = word
         self._outlet = outlet
-        self._limits: Any = None
+        self._told_format: str | None = None
 
     def tell(self, event: str, data: Any, **more: Any) -> None:
         id_ = str(self.utterance.speech.hold.id)
@@ -82,7 +82,13 @@ class _Spoken:
         self._outlet.tell(to_json(message).decode())
 
     def started(self) -> None:
-        manner = self.utterance.speech.manner
+        """Told again where the format turns out to be another one, before any audio in it."""
+        speech = self.utterance.speech
+        manner, wished = speech.manner, speech.wished_format
+        self._told_format = manner.format.name
+        fallback = None
+        if wished is not None:
+            fallback = {"wished": wished.name, "given": manner.format.name}
         self.tell(
             "started",
             {
@@ -92,10 +98,13 @@ class _Spoken:
                 "format": manner.format.name,
                 "content_type": manner.format.content_type,
                 "audio": self._word.audio,
+                "format_fallback": fallback,
             },
         )
 
     async def hear(self, piece: Piece) -> None:
+        if self.utterance.speech.manner.format.name != self._told_format:
+            self.started()
         alignment = self._alignment(piece)
         if self._word.audio == "binary":
             if alignment is not None:
@@ -219,15 +228,29 @@ class RealtimeSocket:
             if self._writer is not None:
                 self._writer.cancel()
             return
-        left = self._caller.identity.expires_at - time.time()
+        left = self._left_of_token()
         if left <= 0:
-            self.close(CloseCode.UNAUTHENTICATED, "token_expired")
+            self._run_out()
         elif left <= _EXPIRES_SOON_SECONDS and not self._told_of_expiry:
             self._told_of_expiry = True
             self._tell("token_expiring", {"expires_at": self._caller.identity.expires_at})
         self._look_at_text(now)
         if not self._queue and now - self._heard_at > _IDLE_SECONDS:
             self.close(CloseCode.IDLE, "idle")
+
+    def _left_of_token(self) -> float:
+        """How many seconds it is still good for."""
+        return self._caller.identity.expires_at - time.time()
+
+    def _run_out(self) -> None:
+        """The token is no longer good. What speaks is spoken to its end; those that wait could not
+        be asked for any more. Until then a new token may come."""
+        for spoken in tuple(self._queue)[1:]:
+            spoken.utterance.stop(Outcome.STOPPED)
+        if self._open is not None:
+            self._complete()
+        if not self._queue:
+            self.close(CloseCode.UNAUTHENTICATED, "token_expired")
 
     def _look_at_text(self, now: float) -> None:
         if self._open is None:
@@ -255,8 +278,10 @@ class RealtimeSocket:
         while True:
             while self._queue:
                 spoken = self._queue[0]
+                # What is told and logged of it is found by the request of its line in the ledger.
+                current_request_id.set(spoken.utterance.speech.hold.request_id)
                 try:
-                    await spoken.utterance.run(spoken)
+                    await spoken.utterance(spoken)
                 except Exception:
                     log.exception("utterance_failed")
                     self.close(CloseCode.FAILED, "internal_error")
@@ -321,25 +346,27 @@ class RealtimeSocket:
                 self._tell("pong", {}, word.ref)
 
     async def _start(self, word: Start) -> None:
+        if self._left_of_token() <= 0:
+            raise Unauthenticated("The token has expired: say `auth` with a new one.")
         if self._open is not None:
             raise UtteranceOpen
         if len(self._queue) >= _MOST_UTTERANCES:
             raise TooManyUtterances(_MOST_UTTERANCES)
-        by, wished = on_behalf_of(self._caller), word.to_wish()
-        own = await self._actions.recall_settings(wished.voice_id, by.user_id)
-        wish = LiveWish(wished, self._caller.tier, by, own)
+        wish = LiveWish(word.to_wish(), self._caller.tier, on_behalf_of(self._caller))
         speech = await self._actions.speak_live(wish)
         self._count += 1
         spoken = _Spoken(self._count, word, LiveUtterance(speech, WholeSentences()), self._outlet)
         if self._is_closing:
             return
-        spoken.started()
-        if not self._queue:
+        if all(before.utterance.speech.ended_as is not None for before in self._queue):
             # Its turn is now: the line is open by the time that the first words are here.
             speech.prepare()
         self._queue.append(spoken)
         self._open = spoken
         self._wake.set()
+        await speech.format_settled()
+        if spoken in self._queue:
+            spoken.started()
 
     def _taking_text(self) -> _Spoken:
         if self._open is None:

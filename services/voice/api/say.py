@@ -12,14 +12,14 @@ from dataclasses import dataclass
 
 from pydantic import ValidationError
 
-from services.voice.api.speech import KEY, LONGEST_HEADER, LONGEST_KEY, SpeechBody, spoken
+from services.voice.api.speech import LONGEST_HEADER, SpeechBody, spoken
 from shared.http.caller import caller_of
 from shared.http.door import Receive, Scope, Send
 from shared.http.hot import HotRoute
+from shared.http.idempotency_key import is_key
 from shared.http.read_before import read_whole, told_again
 
 _JSON = re.compile(r"application/json *(?:;|\Z)")
-_KEY = re.compile(KEY)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +59,7 @@ def _in_order(scope: Scope, body: bytes) -> _Asked | None:
     if not _JSON.match(headers.get(b"content-type", "")):
         return None
     key = headers.get(b"idempotency-key")
-    if key is not None and (len(key) > LONGEST_KEY or not _KEY.fullmatch(key)):
+    if key is not None and not is_key(key):
         return None
     try:
         # As FastAPI reads it: another parser would take other texts for JSON.

@@ -23,6 +23,7 @@ from services.voice.domain.audio_format import CONTENT_TYPES
 from services.voice.domain.script import LONGEST_SPEECH, SettingsWish, SpeechOrder
 from services.voice.domain.voice import FASTEST, SLOWEST
 from shared.http.caller import Caller, SignedIn, on_behalf_of, refresh_hint
+from shared.http.idempotency_key import key_header
 from shared.http.problems import problems
 
 router = APIRouter(prefix="/voice", tags=["speech"])
@@ -103,18 +104,13 @@ class SpeechBody(BaseModel):
         )
 
 
-LONGEST_KEY, LONGEST_HEADER = 200, 500
-KEY = r"^[\x21-\x7e]+$"
+LONGEST_HEADER = 500
 
 IdempotencyKey = Annotated[
     str | None,
-    Header(
-        alias="Idempotency-Key",
-        min_length=1,
-        max_length=LONGEST_KEY,
-        pattern=KEY,
-        description="One key, one charge, for a day: a second request with it is answered with"
-        " what is kept of the first one, or refused where nothing is.",
+    key_header(
+        "One key, one charge, for a day: a second request with it is answered with"
+        " what is kept of the first one, or refused where nothing is."
     ),
 ]
 

@@ -29,7 +29,7 @@ class Gathering(Protocol):
     def add(self, text: str) -> None: ...
 
     def take(self, *, everything: bool) -> str | None:
-        """The next piece, None when there is none worth saying yet."""
+        """The next piece with its white space, None when there is none worth saying yet."""
         ...
 
 
@@ -51,8 +51,10 @@ class _Gathered:
                 end = _cut(self._text)
             if end == 0:
                 return None
-            piece, self._text = self._text[:end].strip(), self._text[end:]
-            if piece:
+            while end < min(len(self._text), LONGEST_PIECE) and self._text[end].isspace():
+                end += 1
+            piece, self._text = self._text[:end], self._text[end:]
+            if piece.strip():
                 return piece
         return None
 

@@ -10,10 +10,16 @@ from typing import Any
 
 import orjson
 
-from services.voice.domain.audio_format import QUALITIES, AudioFormat
+from services.voice.domain.audio_format import (
+    QUALITIES,
+    AudioFormat,
+    depends_on_plan,
+    instead_of,
+)
 from services.voice.domain.errors import (
     AudioTooLargeForJson,
     FormatNotInTier,
+    FormatNotInVendorPlan,
     RealtimeNotInTier,
     SpeakerBoostNotInTier,
     SpeechNotInTier,
@@ -34,6 +40,7 @@ from services.voice.domain.voice import (
 )
 from shared.model_catalogue import ModelCatalogue
 from shared.tiers import TIERS, Allowance, Tier, next_tier
+from shared.vendors.failures import VendorPlanRequired
 
 VENDOR = "elevenlabs"
 LONGEST_TEXT = 5_000  # that a live speech is told at once
@@ -293,6 +300,15 @@ def _format(wished: str | None, tier: Tier, allowance: Allowance) -> AudioFormat
     if not any(format_ in known.formats for known in QUALITIES.values()):
         raise UnknownFormat(names)
     raise FormatNotInTier(wished, tier.name, larger, names)
+
+
+def others_for(refused: VendorPlanRequired, wished: AudioFormat, tier: Tier) -> list[AudioFormat]:
+    """What to ask for after the vendor has refused, the best first; nothing where the refusal is
+    not about the format. What the vendor refuses costs nothing there, so that it may be asked
+    again."""
+    if not isinstance(refused, FormatNotInVendorPlan) and not depends_on_plan(wished):
+        return []
+    return instead_of(wished, QUALITIES[speech_allowance(tier).quality])
 
 
 def _settings(wish: SettingsWish, tier: Tier) -> VoiceSettings:

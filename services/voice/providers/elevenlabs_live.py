@@ -194,7 +194,7 @@ class _StreamInput:
         return {"text": " ", "voice_settings": settings_body(settings)}
 
     def words(self, text: str) -> tuple[dict[str, Any], ...]:
-        return ({"text": f"{text} ", "flush": True},)
+        return ({"text": text, "flush": True},)
 
     def last(self) -> tuple[dict[str, Any], ...]:
         return ({"text": ""},)
@@ -238,7 +238,7 @@ class _Dialogue:
         }
 
     def words(self, text: str) -> tuple[dict[str, Any], ...]:
-        said = {"text": f"{text} ", "voice_id": self._manner.voice_id, "new_turn": False}
+        said = {"text": text, "voice_id": self._manner.voice_id, "new_turn": False}
         return {"inputs": [said]}, {"flush": True}
 
     def last(self) -> tuple[dict[str, Any], ...]:

@@ -13,6 +13,7 @@ from services.voice.domain.speech import Hold
 from shared.ids import UserId
 from shared.limit_state import LimitState
 from shared.limits.admission import (
+    MOST,
     Admission,
     Admissions,
     Window,
@@ -21,15 +22,14 @@ from shared.limits.admission import (
     month_window,
 )
 from shared.limits.tier_admission import ValkeyReservation, admit_by_tier, limit_states
-from shared.tiers import Tier, tier_named
+from shared.tiers import Tier
 
 
 class VoiceReservation:
     """A speech's place: a request, and its characters."""
 
-    def __init__(self, place: ValkeyReservation, tier: Tier, now: datetime) -> None:
+    def __init__(self, place: ValkeyReservation, now: datetime) -> None:
         self._place = place
-        self._tier = tier
         self._now = now
 
     @property
@@ -42,9 +42,9 @@ class VoiceReservation:
         await self._place.refund()
 
     async def settle(self, characters: int) -> None:
-        """Count what was used, in the month in which it was reserved."""
-        windows = _character_windows(self._tier, characters, self._now)
-        await self._place.settle([(window, characters) for window in windows])
+        """Count what was used, in the month in which it was reserved; also for a tier that does not
+        limit it, since the user may have one that does before the month is over."""
+        await self._place.settle([(_month_of_characters(MOST, self._now), characters)])
 
 
 ChargedSince = Callable[[UserId, datetime], Awaitable[int]]
@@ -98,13 +98,17 @@ class ValkeyAdmission:
             is_request=is_request,
             spent=partial(self._charged_since, user_id, month_of(now)),
         )
-        return VoiceReservation(place, tier, now)
+        if not windows:
+            # Nothing was reserved, so there is nothing to know it by when it is settled.
+            unreserved = Admission(str(reservation), (), locally=())
+            place = ValkeyReservation(self._admissions, str(user_id), unreserved)
+        return VoiceReservation(place, now)
 
     def place_of(self, hold: Hold) -> VoiceReservation:
         """Where it has its place. One that is not there is neither given back nor settled."""
         admission = Admission(str(hold.id), ())
         place = ValkeyReservation(self._admissions, str(hold.user_id), admission)
-        return VoiceReservation(place, tier_named(hold.tier), hold.created_at)
+        return VoiceReservation(place, hold.created_at)
 
     async def tell_the_untold(self) -> None:
         """What the counters could not be told while they were away."""
@@ -132,10 +136,16 @@ def _request_windows(tier: Tier, now: datetime) -> list[Window]:
 
 def _character_windows(tier: Tier, characters: int, now: datetime) -> list[Window]:
     most = speech_allowance(tier).characters_per_month
-    name = f"{VENDOR}.characters_per_month"
     if most is None:
         return []
-    return [replace(month_window(name, most, now, characters), seeded=True)]
+    window = _month_of_characters(most, now, characters)
+    # Who asks for none may be beyond the limit already.
+    return [window if characters else replace(window, need=-MOST)]
+
+
+def _month_of_characters(most: int, now: datetime, characters: int = 0) -> Window:
+    name = f"{VENDOR}.characters_per_month"
+    return replace(month_window(name, most, now, characters), seeded=True)
 
 
 def month_of(now: datetime) -> datetime:

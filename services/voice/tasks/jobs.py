@@ -17,7 +17,7 @@ async def settle_orphans(actions: Actions) -> None:
 @listen.every(timedelta(minutes=10))
 async def forget_keys(actions: Actions) -> None:
     """Free idempotency keys a day after their use."""
-    await actions.forget_keys()
+    await actions.forget_idempotency_keys()
 
 
 @listen.every(timedelta(minutes=5))

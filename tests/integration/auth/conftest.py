@@ -8,10 +8,10 @@ import pytest
 
 from services.auth.storage.unit_of_work import News, SqlWork
 from shared.db.database import Database, open_database
-from shared.limits.admission import open_cache
 from shared.limits.current_tiers import CurrentTiers
 from shared.news.ended_sessions import EndedSessions
 from shared.settings import service_database_url
+from shared.valkey import open_cache
 from tests.support.auth import HeldKeys, RunningAuth, running_auth, some_signing_keys
 from tests.support.engines import ValkeyServer
 

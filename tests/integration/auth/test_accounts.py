@@ -30,10 +30,11 @@ from shared.clock import SystemClock
 from shared.db.database import Database
 from shared.events import Fact
 from shared.events.mail import MailQueued
-from shared.limits.admission import Admissions, open_cache
+from shared.limits.admission import Admissions
 from shared.messaging import batch as batches
 from shared.messaging.consumer import Consumer
 from shared.tiers import NO_TIER
+from shared.valkey import open_cache
 from tests.support.auth import (
     NOON,
     PASSWORD,

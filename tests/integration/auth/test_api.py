@@ -460,27 +460,6 @@ async def test_the_jwks_is_public_cacheable_and_enough_to_verify_with(auth: Runn
     assert identity.user_id == account.id
 
 
-async def test_peers_may_look_up_users_and_nobody_else(auth: RunningAuth) -> None:
-    account = await auth.account()
-    identities = auth.settings.identity_trust_file.parent
-    path = f"/internal/users/{account.id}"
-    for peer, status in {
-        **dict.fromkeys(("billing", "keyvault", "chat", "voice"), 200),
-        "auth": 403,
-    }.items():
-        token = identity_of(identities, peer).token_for("auth")
-        headers = {"authorization": f"Bearer {token}"}
-        answer = await auth.internal.get(path, headers=headers)
-        assert answer.status_code == status, peer
-        if status == 200:
-            assert answer.json() == {"id": str(account.id), "tier": "free", "is_active": True}
-    missing = await auth.internal.get(
-        f"/internal/users/{uuid4()}",
-        headers={"authorization": f"Bearer {identity_of(identities, 'chat').token_for('auth')}"},
-    )
-    assert (missing.status_code, missing.json()["code"]) == (404, "user_not_found")
-
-
 async def test_neither_a_user_nor_a_token_for_another_service_opens_the_internal_door(
     auth: RunningAuth,
 ) -> None:
@@ -488,12 +467,14 @@ async def test_neither_a_user_nor_a_token_for_another_service_opens_the_internal
     identities = auth.settings.identity_trust_file.parent
     elsewhere = identity_of(identities, "chat").token_for("keyvault")
     for headers in ({}, account.headers, {"authorization": f"Bearer {elsewhere}"}):
-        answer = await auth.internal.get(f"/internal/users/{account.id}", headers=headers)
+        path = f"/internal/organisations/{uuid4()}/members/{account.id}"
+        answer = await auth.internal.get(path, headers=headers)
         assert answer.status_code == 401
 
 
 async def test_the_internal_door_is_not_on_the_public_port(auth: RunningAuth) -> None:
-    for path in (f"/internal/users/{uuid4()}", "/readyz", "/metrics"):
+    member = f"/internal/organisations/{uuid4()}/members/{uuid4()}"
+    for path in (member, "/readyz", "/metrics"):
         assert (await auth.client.get(path)).status_code == 404
 
 

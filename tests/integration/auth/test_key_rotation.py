@@ -64,6 +64,12 @@ async def rotated(auth: RunningAuth) -> str:
                 await asyncio.sleep(0.05)
 
 
+async def what_was_known_grows_old() -> None:
+    """Until nobody uses keys of before any more, nor a look at their file; twice that, since a busy
+    machine's timers and fetches are late."""
+    await asyncio.sleep(2 * (STALE + LOOK))
+
+
 def kid(token: str) -> str:
     return str(extract_compact(token.encode()).headers()["kid"])
 
@@ -102,7 +108,7 @@ async def test_rotations_under_load_turn_nobody_away(
         load.create_task(sign_in())
         for _ in range(3):
             # Each key is shown for longer than anybody keeps the keys of before.
-            await asyncio.sleep(STALE + LOOK + 0.1)
+            await what_was_known_grows_old()
             signing = await rotated(auth)
             async with asyncio.timeout(5):
                 while kid(tokens[-1]) != signing:
@@ -132,8 +138,8 @@ async def test_a_removed_keys_tokens_are_refused_by_all_within_the_time_that_key
             if (await auth.me(stolen)).status_code == 401:
                 refused_after.setdefault("auth itself", time.monotonic() - began)
             await asyncio.sleep(0.01)
-    # The keys' age, auth's next look at its file, and a slow machine's fetch.
-    assert max(refused_after.values()) < STALE + LOOK + 0.5
+    # The keys' age, auth's next look at its file, and the longest fetch.
+    assert max(refused_after.values()) < STALE + LOOK + 2
 
     fresh = (await auth.login(user["username"])).json()["access_token"]
     assert kid(fresh) != kid(stolen)
@@ -147,7 +153,7 @@ async def test_an_idle_service_does_not_take_a_removed_keys_first_token(
     stolen = await signed_in(auth)
     await verifier.verify(stolen)
     RemoveSigningKey(book(auth), PACE, SystemClock())(kid(stolen))
-    await asyncio.sleep(STALE + LOOK)
+    await what_was_known_grows_old()
     with pytest.raises(Unauthenticated):
         await verifier.verify(stolen)
 
@@ -156,7 +162,7 @@ async def test_a_refresh_token_outlives_the_key_that_signed_beside_it(auth: Runn
     user = (await auth.register()).json()["user"]
     pair = (await auth.login(user["username"])).json()
     RemoveSigningKey(book(auth), PACE, SystemClock())(kid(pair["access_token"]))
-    await asyncio.sleep(STALE + LOOK)
+    await what_was_known_grows_old()
     answer = await auth.refresh(pair["refresh_token"])
     assert answer.status_code == 200
     assert (await auth.me(answer.json()["access_token"])).status_code == 200
@@ -167,7 +173,7 @@ async def test_a_spoiled_file_changes_nothing_for_a_running_auth(auth: RunningAu
     path = auth.settings.signing_keys_file
     assert path is not None
     path.write_text("{")
-    await asyncio.sleep(STALE + LOOK)
+    await what_was_known_grows_old()
     assert (await auth.me(token)).status_code == 200
     assert (await auth.client.get("/.well-known/jwks.json")).status_code == 200
     assert (await auth.internal.get("/readyz")).json()["dependencies"]["signing_keys"] == "ok"

@@ -42,8 +42,9 @@ from shared.errors import DependencyUnavailable
 from shared.events import Fact
 from shared.events.subscription import SubscriptionChanged
 from shared.ids import UserId, uuid7
-from shared.limits.admission import open_cache, tier_key
+from shared.limits.admission import tier_key
 from shared.limits.current_tiers import CurrentTiers
+from shared.valkey import open_cache
 from tests.support.auth import HeldKeys, a_user, some_signing_keys
 from tests.support.auth_organisations import an_organisation
 

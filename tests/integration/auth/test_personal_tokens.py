@@ -30,7 +30,7 @@ DAY = timedelta(days=1)
 DOOR = "/internal/personal-tokens/exchange"
 KEY_HEADERS = ("x-api-key", "x-goog-api-key", "xi-api-key")
 ISSUED_FIELDS = {"id", "name", "scopes", "hint", "token", "created_at", "expires_at"}
-LISTED_FIELDS = ISSUED_FIELDS - {"token"} | {"last_used_at"}
+LISTED_FIELDS = ISSUED_FIELDS - {"token"} | {"last_used_at", "client_id"}
 
 
 async def kept(new_work: NewWork, owner: User, *tokens: PersonalToken) -> None:
@@ -49,7 +49,7 @@ async def test_a_token_comes_back_as_it_went_with_its_owner(
 ) -> None:
     owner = somebody(tier="pro", role=Role.BILLING)
     token, text = a_personal_token(owner, at=NOON, scopes=["chat", "usage:write"], name="Größe")
-    token = replace(token, last_used_at=NOON + DAY)
+    token = replace(token, last_used_at=NOON + DAY, client_id="c" * 24)
     await kept(new_work, owner, token)
     async with new_work() as work:
         assert await work.personal_tokens.get(token.id) == token

@@ -360,6 +360,22 @@ async def test_a_month_has_no_more_users_than_its_days_together(
         assert max(of_days) <= users_then <= sum(of_days)
 
 
+async def test_a_past_month_has_nothing_of_the_day_after_it(
+    work: NewUnitOfWork, database: Database, settings: Callable[..., Settings]
+) -> None:
+    life = a_life(work, database, settings)
+    ada = uuid4()
+    await life.use([a_call(ada, on(6, 30, 23)), a_call(ada, on(7, 1)), a_call(ada, on(7, 1, 23))])
+    life.clock.move(ENDS - BEGINS)
+    june = life.actions.analyse
+    [margin] = await june.margin(BEGINS, on(7, 1), Split.TOTAL)
+    assert (margin.month, margin.requests) == (JUNE, 1)
+    overview = await june.overview(BEGINS, on(7, 1))
+    assert [cost.requests for cost in overview.costs] == [1]
+    assert [one.begins for one in overview.active] == [date(2026, 6, 30)]
+    assert [one.begins for one in overview.monthly_active] == [JUNE]
+
+
 def _sums(parts: Any) -> dict[date, int]:
     sums: dict[date, int] = {}
     for part in parts:

@@ -17,15 +17,16 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from services.billing.settings import Settings
+from shared.clock import SystemClock
 from shared.limits.admission import (
     Admissions,
     day_window,
     minute_window,
     month_window,
-    open_cache,
     spend_window,
     streams_at_once,
 )
+from shared.valkey import open_cache
 from tests.integration.billing.harness import Billing, running_billing
 from tests.support.billing import NOON, a_speech, a_usage
 from tests.support.tokens import TokenMint
@@ -38,6 +39,15 @@ NOVEMBER = {"from": "2026-11-01", "to": "2026-11-30"}
 @pytest.fixture
 def ada() -> UUID:
     return uuid4()
+
+
+@pytest.fixture
+def stopped_at(monkeypatch: pytest.MonkeyPatch) -> datetime:
+    """The moment at which billing's clock stands: no window turns while a test counts in it."""
+    # Ahead of the machine's clock, by which counters are dropped some time after their window.
+    moment = datetime.now(UTC) + timedelta(minutes=2)
+    monkeypatch.setattr(SystemClock, "now", lambda _clock: moment)
+    return moment
 
 
 def problem(response: httpx.Response, status: int, code: str) -> dict[str, Any]:
@@ -63,6 +73,7 @@ PATHS = [
     ("POST", "admin/plan-prices"),
     ("GET", "admin/subscriptions/past-due"),
     ("GET", "admin/payments/unused"),
+    ("GET", f"admin/payments/orders?holder={NOBODYS}"),
     ("POST", "admin/payments"),
     ("POST", f"admin/payments/{NOBODYS}/paid"),
     ("POST", "admin/prices"),
@@ -463,9 +474,9 @@ async def test_the_billing_team_sees_what_is_missing(billing: Billing, ada: UUID
 
 
 async def test_limits_are_those_that_chat_and_voice_count(
-    billing: Billing, ada: UUID, engines: dict[str, str]
+    billing: Billing, ada: UUID, engines: dict[str, str], stopped_at: datetime
 ) -> None:
-    now = datetime.now(UTC)
+    now = stopped_at
     cache = open_cache(engines["cache_url"])
     windows = [
         minute_window("openai.requests_per_minute", 5, now),
@@ -512,13 +523,13 @@ async def test_limits_are_those_that_chat_and_voice_count(
 
 
 async def test_the_months_money_comes_from_the_counter_or_else_from_the_ledger(
-    billing: Billing, ada: UUID, engines: dict[str, str]
+    billing: Billing, ada: UUID, engines: dict[str, str], stopped_at: datetime
 ) -> None:
     async def spending() -> dict[str, Any]:
         limits = (await billing.get("limits", ada)).json()["data"]
         return next(limit for limit in limits if limit["name"] == "monthly_spend")
 
-    await billing.record(a_usage(user=ada), a_speech(user=ada))
+    await billing.record(a_usage(user=ada, at=stopped_at), a_speech(user=ada, at=stopped_at))
     told = await spending()
     assert (told["used"], told["limit"], told["remaining"]) == (205, None, None)
 
@@ -526,7 +537,7 @@ async def test_the_months_money_comes_from_the_counter_or_else_from_the_ledger(
         return 300
 
     cache = open_cache(engines["cache_url"])
-    window = spend_window("monthly_spend", 10_000, datetime.now(UTC), 45)
+    window = spend_window("monthly_spend", 10_000, stopped_at, 45)
     await Admissions(cache).admit(
         str(ada), [window], reservation=str(uuid4()), claimed_tier="free", spent=spent
     )

@@ -234,6 +234,8 @@ async def test_the_billing_team_corrects_and_the_user_sees_it(billing: Billing) 
     other = await ask({**wanted, "reason": "Something else."}, "one")
     assert (other.status_code, other.json()["code"]) == (409, "adjustment_key_reused")
     assert (await ask(wanted, None)).status_code == 422
+    misspelt = {**wanted, "deltas": {"input_tokens": -1, "cost_microusds": -31}}
+    assert (await ask(misspelt, "two")).status_code == 422
     life = (await billing.get(f"usage/records/{usage.id}", ADA)).json()["life"]
     assert [step["step"] for step in life] == ["occurred", "received", "rated", "adjusted"]
     assert life[-1]["reason"] == "The vendor counted again."

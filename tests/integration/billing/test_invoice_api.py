@@ -145,5 +145,7 @@ async def test_what_runs_fees_and_lists_refuse(billing: Billing) -> None:
     assert (await told("POST", "admin/usage-fees", json={**seats, "basis_points": 0}))[0] == 201
     too_much = {**fee, "basis_points": 10_001}
     assert (await told("POST", "admin/usage-fees", json=too_much))[0] == 422
+    past = {**fee, "effective_from": "2026-01-01T00:00:00Z"}
+    assert await told("POST", "admin/usage-fees", json=past) == (422, "effective_from_past")
     fees = await billing.send("GET", "admin/usage-fees", STAFF, role="billing")
     assert [one["basis_points"] for one in fees.json()["data"]] == [0, 150]

@@ -124,9 +124,9 @@ async def test_an_outside_event_of_an_archived_day_is_held_and_its_report_is_not
 ) -> None:
     day: Archiving = await archiving(actions, database)
 
-    def told(index: int, at: datetime, name: str) -> Told:
+    def told(index: int, at: datetime, name: str, by: UserId = STAFF) -> Told:
         event = OutsideEvent(
-            reporter=STAFF,
+            reporter=by,
             source="/screenshots",
             external_id=name,
             user_id=ADA,
@@ -155,6 +155,15 @@ async def test_an_outside_event_of_an_archived_day_is_held_and_its_report_is_not
         assert [(one.index, trouble.code) for one, trouble in result.held] == [(1, "time_archived")]
     held = await database.fetch("select external_id, code from held_usage")
     assert [tuple(row) for row in held] == [("late", "time_archived")]
+    # What another reporter told in time was counted.
+    await database.execute(
+        "insert into outside_content (content, event_id) values ($1, $2)",
+        before.event.content,
+        before.event.event_id,
+    )
+    again = told(0, DAY + timedelta(hours=2), "before", by=ADA)
+    result = await actions.report_outside_usage([again], reporter=ADA, for_anybody=True)
+    assert (result.duplicates, result.held) == (1, [])
 
 
 async def test_what_was_said_beside_an_archived_days_usage_goes_with_it(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -208,8 +209,137 @@ async def test_an_id_means_one_thing(service: Service, ada: UUID) -> None:
     )
     assert (await service.tell({**event, "time": moment}))["duplicates"] == 1
     # Another reporter's ids, and another source's, are others.
-    assert (await Service(service.billing).tell(event))["accepted"] == 1
+    assert (await Service(service.billing).tell(other))["accepted"] == 1
     assert (await service.tell({**event, "source": "/others"}))["accepted"] == 1
+
+
+async def test_the_same_usage_told_by_two_reporters_counts_once(
+    service: Service, ada: UUID
+) -> None:
+    second, third = Service(service.billing), Service(service.billing)
+    event = an_event(ada, metadata={"window": "IDE"})
+    assert (await service.tell(event))["accepted"] == 1
+    other = {**event, "data": {**event["data"], "metadata": {"window": "Mail"}}}
+    for _again in range(2):
+        assert (await second.tell(other))["duplicates"] == 1
+    assert await second.entries() == await service.entries()
+    # It is the second one's event from then on, too, and an id means one thing.
+    bad = {**event, "data": {**event["data"], "quantity": 3}}
+    assert codes((await second.tell(bad))["rejected"]) == [(0, "id_reused")]
+    # With any other content it is another one's own: nobody uses up somebody else's ids.
+    assert (await third.tell(bad))["accepted"] == 1
+    records = (await service.billing.get("usage/records", ada)).json()["data"]
+    assert sorted(record["units"] for record in records) == [2, 3]
+
+
+async def test_reporters_who_tell_the_same_at_once_count_it_once(
+    billing: Billing, ada: UUID
+) -> None:
+    reporters = [Service(billing) for _ in range(4)]
+    events = [an_event(ada) for _ in range(30)]
+    answers = await asyncio.gather(
+        *(
+            reporter.tell(*(events if turn % 2 else reversed(events)))
+            for turn in range(2)
+            for reporter in reporters
+        )
+    )
+    assert sum(answer["accepted"] for answer in answers) == 30
+    assert sum(answer["duplicates"] for answer in answers) == 7 * 30
+    found = await billing.database.fetch("select 1 from ledger_entry where user_id = $1", ada)
+    assert len(found) == 30
+
+
+async def test_a_bad_repeat_of_what_counts_holds_nothing(service: Service, ada: UUID) -> None:
+    held = await _held(service, "quantity_out_of_range")
+    good = an_event(ada)
+    bad = {**good, "data": {**good["data"], "quantity": -5}}
+    assert (await service.tell(good))["accepted"] == 1
+    answer = await service.tell(bad)
+    assert (answer["held"], codes(answer["rejected"])) == ([], [(0, "id_reused")])
+    # Within one report, too, whichever comes first.
+    for place in (0, 1):
+        good = an_event(ada)
+        bad = {**good, "data": {**good["data"], "quantity": -5}}
+        answer = await service.tell(*([good, bad] if place else [bad, good]))
+        assert (answer["accepted"], answer["held"]) == (1, [])
+        assert codes(answer["rejected"]) == [(place, "id_reused")]
+    assert await _held(service, "quantity_out_of_range") == held
+
+
+async def test_reports_that_put_right_what_the_other_spoils_do_not_block_each_other(
+    service: Service, ada: UUID
+) -> None:
+    def spoilt(event: dict[str, Any]) -> dict[str, Any]:
+        return {**event, "data": {**event["data"], "quantity": -1}}
+
+    held = await _held(service, "quantity_out_of_range")
+    for _time in range(5):
+        one, other = an_event(ada), an_event(ada)
+        await service.tell(spoilt(one), spoilt(other))
+        answers = await asyncio.gather(
+            service.tell(one, spoilt(other)), service.tell(other, spoilt(one))
+        )
+        assert [answer["accepted"] for answer in answers] == [1, 1]
+    # Whoever was second told of what counts, or put right what the first one had held.
+    assert await _held(service, "quantity_out_of_range") == held
+
+
+@pytest.mark.parametrize(
+    ("written", "units"), [("1.0", 1), ("2e3", 2_000), ("1.000000e6", 1_000_000), ('"3.0"', 3)]
+)
+async def test_a_whole_number_counts_however_it_is_written(
+    service: Service, ada: UUID, written: str, units: int
+) -> None:
+    body = json.dumps([an_event(ada, quantity="#")]).replace('"#"', written)
+    assert (await service.post(body)).json()["accepted"] == 1
+    assert [row["units"] for row in await service.entries()] == [units]
+
+
+@pytest.mark.parametrize(
+    ("written", "place", "code"),
+    [
+        ("1.5", "held", "quantity_not_whole"),
+        (f"1{'0' * 40}", "held", "quantity_out_of_range"),
+        ("1e40", "held", "quantity_out_of_range"),
+        ("1e-40", "held", "quantity_not_whole"),
+        ("-1.0", "held", "quantity_out_of_range"),
+        ("9" * 1_000, "held", "quantity_out_of_range"),
+        ("9" * 1_001, "rejected", "event_not_readable"),
+        ("9" * 9_000, "rejected", "event_not_readable"),
+        ("1e9999999999999999999", "rejected", "event_not_readable"),
+        ("NaN", "rejected", "event_not_readable"),
+    ],
+)
+async def test_a_number_that_can_not_be_counted_takes_nothing_with_it(
+    service: Service, ada: UUID, written: str, place: str, code: str
+) -> None:
+    body = json.dumps([an_event(ada), an_event(ada, quantity="#")]).replace('"#"', written)
+    response = await service.post(body)
+    assert response.status_code == 202, response.text
+    answer = response.json()
+    assert (answer["accepted"], codes(answer[place])) == (1, [(1, code)])
+
+
+async def test_late_usage_has_the_tier_of_its_time(sandbox: Billing, ada: UUID) -> None:
+    service = Service(sandbox)
+    for tier in ("pro", "free", "enterprise"):
+        body = {"tier": tier}
+        assert (await sandbox.send("PUT", "subscription", ada, json=body)).status_code == 200
+    # As if the three had been weeks apart.
+    now = datetime.now(UTC)
+    await sandbox.database.execute(
+        "update subscription_change"
+        " set changed_at = $2::timestamptz - (4 - revision) * interval '10 days'"
+        " where user_id = $1",
+        ada,
+        now,
+    )
+    ages = (40, 30, 25, 15, 5)
+    events = [an_event(ada, at=now - timedelta(days=age)) for age in ages]
+    assert (await service.tell(*reversed(events)))["accepted"] == 5
+    entries = await service.entries()
+    assert [row["tier"] for row in entries] == ["free", "pro", "pro", "free", "enterprise"]
 
 
 @pytest.mark.parametrize(
@@ -404,7 +534,7 @@ def test_the_identity_is_that_of_the_key_and_the_time() -> None:
             "user_id": ada,
             "occurred_at": at,
             "meter": "screenshot",
-            "quantity": 1,
+            "quantity": Decimal(1),
             **changes,
         }
         return OutsideEvent(**facts)
@@ -415,3 +545,11 @@ def test_the_identity_is_that_of_the_key_and_the_time() -> None:
     assert event(quantity=7).event_id == id_
     others = [event(source="/t"), event(external_id="2"), event(reporter=UserId(uuid4()))]
     assert id_ not in {other.event_id for other in others}
+    same = [
+        event(reporter=UserId(uuid4())),
+        event(metadata={"a": 1}),
+        event(quantity=Decimal("1.0")),
+    ]
+    assert {one.content for one in same} == {event(quantity=Decimal(1)).content}
+    differs = [*others[:2], event(quantity=Decimal(2)), event(user_id=UserId(uuid4()))]
+    assert event().content not in {other.content for other in differs}

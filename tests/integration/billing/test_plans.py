@@ -28,7 +28,7 @@ from services.billing.domain.errors import (
     TooManyTrialSeats,
     TrialUsed,
 )
-from services.billing.domain.payment import PaymentId
+from services.billing.domain.payment import PaymentId, PaymentKind, PaymentState
 from services.billing.domain.ports import NewUnitOfWork
 from services.billing.domain.subscription import Holder, State, Subscription
 from services.billing.providers.list_prices import PublicPrices
@@ -64,6 +64,15 @@ async def choose(actions: Actions, who: UserId, tier: str, seats: int | None = N
 
 async def buy(actions: Actions, who: UserId, tier: str, seats: int | None = None) -> None:
     await actions.mark_paid(await order(actions, who, tier, seats), by=STAFF)
+
+
+async def owed_by(actions: Actions, who: UserId) -> PaymentId:
+    """What a renewal that has come waits for."""
+    await actions.advance_subscriptions()
+    async with actions.mark_paid.unit_of_work() as work:
+        owed = await work.payments.open_of(who, PaymentKind.RENEWAL)
+    assert owed is not None
+    return owed.id
 
 
 async def amounts(database: Database, who: UserId) -> list[tuple[str, int]]:
@@ -276,13 +285,113 @@ async def test_two_choices_at_once_wait_for_one_payment(
     assert len(rows) == 1
 
 
-async def test_an_order_that_was_replaced_can_still_be_seen_and_not_be_marked(
-    actions: Actions, ada: UserId
+async def test_an_order_that_was_replaced_can_still_be_paid_by_a_transfer(
+    actions: Actions, database: Database, ada: UserId
 ) -> None:
     first = await order(actions, ada, "pro")
-    await order(actions, ada, "enterprise", 2)
+    second = await order(actions, ada, "enterprise", 2)
+    listed = await actions.list_unpaid_orders(ada, before=None, most=10)
+    assert [(one.order.id, one.order.state) for one in listed] == [
+        (second, PaymentState.OPEN),
+        (first, PaymentState.VOID),
+    ]
+    assert [one.gross.total_cents for one in listed] == [3_000, 900]
+    assert (await actions.mark_paid(first, by=STAFF)).tier_name == "pro"
     with pytest.raises(PaymentNotFound):
         await actions.mark_paid(first, by=STAFF)
+    assert (await actions.mark_paid(second, by=STAFF)).tier_name == "enterprise"
+    assert [kind for kind, _ in await amounts(database, ada)] == [
+        *("period_fee", "proration_credit", "proration_debit"),
+    ]
+    assert await actions.list_unpaid_orders(ada, before=None, most=10) == []
+
+
+async def test_what_was_replaced_and_changes_nothing_any_more_is_unused(
+    actions: Actions, ada: UserId
+) -> None:
+    less = await order(actions, ada, "pro")
+    await buy(actions, ada, "enterprise", 2)
+    assert (await actions.mark_paid(less, by=STAFF)).tier_name == "enterprise"
+    [unused] = await actions.list_unused_payments(after=None, most=10)
+    assert (unused.id, unused.amount_microusd) == (less, 9_000_000)
+
+
+async def test_of_two_who_mark_a_replaced_order_at_once_one_books_it(
+    actions: Actions, database: Database, ada: UserId
+) -> None:
+    first = await order(actions, ada, "pro")
+    await order(actions, ada, "enterprise")
+    told = await asyncio.gather(
+        *(actions.mark_paid(first, by=STAFF) for _ in range(4)), return_exceptions=True
+    )
+    assert [type(each) for each in told].count(PaymentNotFound) == 3
+    assert await amounts(database, ada) == [("period_fee", 9_000_000)]
+
+
+async def test_a_transfer_may_take_days_and_its_order_stays(
+    actions: Actions, clock: StoppedClock, ada: UserId
+) -> None:
+    first = await order(actions, ada, "pro")
+    clock.move(5 * DAY)
+    assert await order(actions, ada, "pro") == first
+    assert (await actions.mark_paid(first, by=STAFF)).tier_name == "pro"
+    # What is left of a period costs less half a day later: another sum to ask for.
+    more = await order(actions, ada, "enterprise")
+    clock.move(timedelta(hours=11))
+    assert await order(actions, ada, "enterprise") == more
+    clock.move(timedelta(hours=2))
+    assert await order(actions, ada, "enterprise") != more
+    assert (await actions.mark_paid(more, by=STAFF)).tier_name == "enterprise"
+
+
+async def test_what_was_asked_for_before_another_wish_was_paid_is_asked_anew(
+    actions: Actions, clock: StoppedClock, ada: UserId
+) -> None:
+    less = await order(actions, ada, "pro")
+    whole = await order(actions, ada, "enterprise")
+    clock.move(timedelta(minutes=1))
+    await actions.mark_paid(less, by=STAFF)
+    rest = await order(actions, ada, "enterprise")
+    assert rest != whole
+    [asked, replaced, *_] = await actions.list_unpaid_orders(ada, before=None, most=10)
+    assert (asked.order.id, replaced.order.id) == (rest, whole)
+    assert [one.gross.total_cents for one in (asked, replaced)] == [600, 1_500]
+
+
+async def test_a_sum_of_the_period_before_is_not_asked_for_in_the_next_one(
+    actions: Actions, clock: StoppedClock, ada: UserId
+) -> None:
+    await buy(actions, ada, "pro")
+    clock.move(30 * DAY - timedelta(hours=1))
+    little = await order(actions, ada, "enterprise")
+    clock.move(timedelta(hours=2))
+    await actions.mark_paid(await owed_by(actions, ada), by=STAFF)
+    assert await order(actions, ada, "enterprise") != little
+
+
+async def test_the_billing_team_sees_what_a_holder_was_asked_for(billing: Billing) -> None:
+    ada = uuid4()
+    asked = [
+        (await billing.send("PUT", "subscription", ada, json={"tier": tier})).json()["payment_id"]
+        for tier in ("pro", "enterprise", "pro")
+    ]
+
+    async def look(**more: Any) -> dict[str, Any]:
+        params = {"holder": str(ada), "limit": 2, **more}
+        page = await billing.send(
+            "GET", "admin/payments/orders", STAFF, role="billing", params=params
+        )
+        assert page.status_code == 200, page.text
+        body: dict[str, Any] = page.json()
+        return body
+
+    first = await look()
+    assert [row["payment_id"] for row in first["data"]] == asked[:0:-1]
+    rest = await look(cursor=first["next_cursor"])
+    assert [row["payment_id"] for row in rest["data"]] == asked[:1]
+    row = rest["data"][0]
+    assert (row["state"], row["tier"], row["total_cents"]) == ("void", "pro", 900)
+    assert (await look(holder=str(uuid4())))["data"] == []
 
 
 async def test_a_trial_is_used_up_and_its_tier_is_gone_by_itself(
@@ -404,6 +513,42 @@ async def test_a_deleted_account_is_charged_up_to_that_day(
         ("period_fee", 9_000_000),
         ("proration_credit", -4_500_000),
     ]
+
+
+async def test_what_comes_for_a_deleted_account_is_unused(
+    actions: Actions, database: Database, clock: StoppedClock, ada: UserId
+) -> None:
+    grace = UserId(uuid4())
+    wish = await order(actions, ada, "pro")
+    await buy(actions, grace, "pro")
+    clock.move(31 * DAY)
+    await actions.advance_subscriptions()
+    [owed] = await database.fetch("select id from payment where kind = 'renewal'")
+    renewal = PaymentId(owed["id"])
+    await actions.forget_user.begin([(who, ErasureId(uuid4())) for who in (ada, grace)])
+    for payment in (wish, renewal):
+        assert (await actions.mark_paid(payment, by=STAFF)).state is State.NONE
+        with pytest.raises(PaymentNotFound):
+            await actions.mark_paid(payment, by=STAFF)
+    unused = await actions.list_unused_payments(after=None, most=10)
+    assert {payment.id for payment in unused} == {wish, renewal}
+    assert await database.fetch("select * from subscription") == []
+
+
+async def test_what_comes_while_an_account_is_deleted_waits_and_is_unused(
+    actions: Actions, database: Database, ada: UserId
+) -> None:
+    wish = await order(actions, ada, "pro")
+    async with database.connection() as erasing:
+        async with erasing.transaction():
+            await erasing.execute("delete from subscription where user_id = $1", ada)
+            marked = asyncio.create_task(actions.mark_paid(wish, by=STAFF))
+            await asyncio.sleep(0.3)
+            assert not marked.done()
+        assert (await marked).state is State.NONE
+    [unused] = await actions.list_unused_payments(after=None, most=10)
+    assert unused.id == wish
+    assert await database.fetch("select * from subscription") == []
 
 
 # Doors
@@ -550,6 +695,16 @@ async def test_the_price_of_a_plan_is_set_by_the_billing_team(billing: Billing) 
     odd = {**body, "tier": "gold"}
     refused = await billing.send("POST", "admin/plan-prices", STAFF, role="billing", json=odd)
     assert (refused.status_code, refused.json()["code"]) == (422, "unknown_tier")
+    past = {**body, "effective_from": "2026-01-01T00:00:00Z"}
+    refused = await billing.send("POST", "admin/plan-prices", STAFF, role="billing", json=past)
+    assert (refused.status_code, refused.json()["code"]) == (422, "effective_from_past")
+    # Everybody has it who never chose.
+    free = {**body, "tier": "free", "effective_from": "2100-01-02T00:00:00Z"}
+    refused = await billing.send("POST", "admin/plan-prices", STAFF, role="billing", json=free)
+    assert (refused.status_code, refused.json()["code"]) == (422, "default_plan_is_free")
+    free["microusd_per_seat_month"] = 0  # one that was set before this was refused can be ended
+    made = await billing.send("POST", "admin/plan-prices", STAFF, role="billing", json=free)
+    assert made.status_code == 201
     plans = (await billing.get("plans", uuid4())).json()["data"]
     assert plans[1]["price_version"] == "tiers/9000000"
 

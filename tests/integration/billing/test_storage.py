@@ -6,6 +6,7 @@ import asyncio
 import random
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from typing import Any
 from uuid import uuid4
 
@@ -15,8 +16,10 @@ from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 
 from services.billing.actions import Actions
+from services.billing.actions.report_outside_usage import Told
 from services.billing.domain.errors import UsageNotAcceptable
 from services.billing.domain.ledger import MOST_UNITS, Entry
+from services.billing.domain.outside_usage import OutsideEvent
 from services.billing.domain.period import Period
 from services.billing.domain.ports import NewUnitOfWork
 from services.billing.domain.price_book import UnitPrices
@@ -169,6 +172,20 @@ async def test_clocks_that_are_off_neither_fail_the_batch_nor_lose_anything(
     assert await drift(database) == []
     entries = await actions.list_usage(ADA, period=ALWAYS, after=None, most=10)
     assert [entry.occurred_at for entry in entries] == sorted(moments, reverse=True)
+
+
+async def test_old_usage_from_outside_is_not_astray(actions: Actions, clock: StoppedClock) -> None:
+    def told(at: datetime) -> Told:
+        event = OutsideEvent(ADA, "/shots", f"{at}", ADA, at, "screenshot", Decimal(1))
+        return Told(0, event, {})
+
+    old = told(datetime(2021, 3, 1, tzinfo=UTC))
+    clock.move(datetime(2036, 11, 24, tzinfo=UTC) - clock.now())
+    ahead = told(clock.now())  # of a clock of ours that is years off
+    for one, astray in ((old, 0), (ahead, 1)):
+        result = await actions.report_outside_usage([one], reporter=ADA, for_anybody=True)
+        assert result.accepted == 1
+        assert (await actions.reconcile()).stray_rows == astray
 
 
 async def test_stray_rows_move_into_their_month_once_it_is_prepared(

@@ -18,13 +18,14 @@ from structlog.testing import capture_logs
 
 from services.billing.actions import Actions
 from services.billing.actions.change_subscription import Wanted
-from services.billing.domain.errors import PaymentsUnavailable
-from services.billing.domain.payment import Payer, Payment
+from services.billing.domain.errors import PaymentNotFound, PaymentsUnavailable
+from services.billing.domain.payment import Payer, Payment, PaymentId
 from services.billing.domain.ports import Payments
 from services.billing.domain.subscription import Holder
 from services.billing.settings import Settings
 from services.billing.storage.unit_of_work import SqlWork
 from services.billing.wiring import build_actions, open_payments
+from shared.erasure import ErasureId
 from shared.ids import UserId
 from tests.integration.billing.harness import Billing, running_billing
 from tests.support.billing import FixedCounters, FixedOrganisations, FixedPrices, StoppedClock
@@ -341,6 +342,33 @@ async def test_a_subscription_that_stripe_ended_holds_as_long_as_it_is_paid(shop
     assert (state["tier"], state["state"]) == ("pro", "cancelled")
 
 
+async def test_what_stripe_tells_of_a_deleted_account_brings_nothing_back(shop: Shop) -> None:
+    subscription = await shop.buy()
+    await shop.actions.forget_user.begin([(UserId(shop.ada), ErasureId(uuid4()))])
+    late = shop.stripe.an_invoice(subscription, paid=True)
+    failed = shop.stripe.an_invoice(subscription, paid=False)
+    for body in (
+        shop.stripe.emit("customer.subscription.updated", {**subscription, "status": "past_due"}),
+        shop.stripe.emit("invoice.paid", late),
+        shop.stripe.emit("invoice.payment_failed", failed),
+        shop.stripe.emit("customer.subscription.deleted", subscription),
+    ):
+        assert (await shop.deliver(body)).status_code == 200
+    kept = await shop.billing.database.fetch(
+        "select * from subscription where user_id = $1", shop.ada
+    )
+    assert kept == []
+    assert await shop.payments() == [
+        ("order", "paid", 9_000_000),
+        ("renewal", "unused", 9_000_000),
+    ]
+    # It ended there already: nobody has to end it once more.
+    [payer] = await shop.billing.database.fetch(
+        "select subscription from payer where holder_id = $1", shop.ada
+    )
+    assert payer["subscription"] is None
+
+
 async def test_fewer_seats_are_told_to_stripe_for_its_next_invoice(shop: Shop) -> None:
     subscription = await shop.buy("enterprise", 5)
     fewer = await shop.choose("enterprise", 3)
@@ -612,6 +640,15 @@ async def test_another_choice_closes_the_page_of_the_one_before(shop: Shop) -> N
     second = (await shop.choose("enterprise", 2)).json()["checkout_url"].rpartition("/")[2]
     assert shop.stripe.sessions[first]["status"] == "expired"
     assert shop.stripe.sessions[second]["status"] == "open"
+    # Nobody was told to transfer anything for it, and its page may have been faster.
+    rows = await shop.billing.database.fetch(
+        "select id from payment where holder_id = $1 order by id", shop.ada
+    )
+    closed, waiting = (PaymentId(row["id"]) for row in rows)
+    listed = await shop.actions.list_unpaid_orders(UserId(shop.ada), before=None, most=10)
+    assert [one.order.id for one in listed] == [waiting]
+    with pytest.raises(PaymentNotFound):
+        await shop.actions.mark_paid(closed, by=STAFF)
 
 
 async def test_who_pays_twice_is_collected_from_once_and_shown_to_the_billing_team(

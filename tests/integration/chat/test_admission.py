@@ -18,9 +18,10 @@ from services.chat.storage.admission import ChatReservation, ValkeyAdmission
 from shared.errors import DependencyUnavailable, LimitReached
 from shared.ids import EventId, UserId
 from shared.limit_state import LimitState
-from shared.limits.admission import Admissions, open_cache
+from shared.limits.admission import Admissions
 from shared.limits.current_tiers import CurrentTiers
 from shared.tiers import COMPATIBLE, TIERS, TierChanged
+from shared.valkey import open_cache
 from tests.support.engines import ValkeyServer
 
 NOW = datetime(2030, 5, 17, 12, 30, 30, tzinfo=UTC)

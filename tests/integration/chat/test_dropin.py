@@ -128,6 +128,15 @@ INTERFACES = (CHAT, RESPONSES, MESSAGES, GEMINI)
 every = pytest.mark.parametrize("door", INTERFACES, ids=lambda door: door.name)
 
 
+VENDORS_OWN = ("request-id", "openai-version", "openai-processing-ms")
+LIMITS_OF_VENDORS = ("x-ratelimit-", "anthropic-ratelimit-")
+
+
+def limit_names(answer: httpx.Response) -> list[str]:
+    """The windows that its header tells of."""
+    return [window.partition(";")[0] for window in answer.headers["ratelimit"].split(", ")]
+
+
 async def used(chat: ChatSuite, user: ChatUser, provider: str) -> Mapping[str, int]:
     """The user's counters in the limits."""
     limits = (await user.client.get("/chat/limits")).json()["data"]
@@ -376,6 +385,12 @@ async def test_a_repeated_key_gets_the_stored_answer(
         assert again.headers["content-type"] == first.headers["content-type"]
         assert again.headers["idempotency-replayed"] == "true"
         assert "idempotency-replayed" not in first.headers
+        assert limit_names(again) == limit_names(first)
+        for name in ("ratelimit-policy", *VENDORS_OWN):
+            assert again.headers.get(name) == first.headers.get(name)
+        own = [name for name in first.headers if name.startswith(LIMITS_OF_VENDORS)]
+        assert all(name in again.headers for name in own)
+        assert bool(own) is (door is not GEMINI)
         assert (other.status_code, door.error_of(other.json())["code"]) == (
             400,
             "idempotency_key_reused",
@@ -516,6 +531,9 @@ async def test_odd_addresses_and_queries_are_answered_in_the_vendors_shape(
             )
             assert posted.status_code in (400, 404), posted.text
             assert posted.json()["error"]["message"]
+        long = (await user.client.get(f"/openai/v1/models/{'x' * 201}")).json()["error"]
+        assert (long["code"], long["param"]) == ("bad_parameter", "model")
+        assert "xxx" not in long["message"]
         keyed = await user.client.post(GEMINI.path + "?key=abc", json=GEMINI.body("hi"))
         assert (keyed.status_code, GEMINI.error_of(keyed.json())["code"]) == (400, "bad_parameter")
 
@@ -599,6 +617,12 @@ async def test_the_token_comes_where_the_sdk_puts_a_key(chat: ChatSuite, door: I
                 json=door.body("hi"),
                 headers={name: bearer, "authorization": "Bearer another"},
             )
+            blank = await client.post(
+                door.path,
+                json=door.body("hi"),
+                headers={name: "", "authorization": f"Bearer {token}"},
+            )
+            assert blank.status_code == 200, blank.text
             assert none.status_code == 401
             assert door.provider == "openai" or two.status_code == 401
             wrong = chat.mint.token(user.id, tier="pro", scope=VOICE)

@@ -23,9 +23,9 @@ from services.chat.api.follower import Follower
 from services.chat.domain import devices
 from services.chat.wiring import wire
 from shared.ids import UserId
-from shared.limits.admission import open_cache
 from shared.limits.current_tiers import CurrentTiers
 from shared.news.ended_sessions import EndedSessions
+from shared.valkey import open_cache
 from tests.integration.chat.conftest import ChatSuite, ChatUser
 from tests.support.chat_replicas import (
     Seen,
@@ -217,10 +217,12 @@ async def test_a_repeated_request_follows_the_running_answer_and_later_its_recor
         body = {"content": SLOWLY, "stream": True}
         second = await user.client.post(path, json=body, headers=key)
         assert second.headers["idempotency-replayed"] == "true"
+        assert '"openai.requests_per_minute";r=4;' in second.headers["ratelimit"]
         rest = await next_events(lines, "done")
         assert events_of(second.text) == first + rest
         third = await user.client.post(path, json=body, headers=key)
         assert events_of(third.text) == first + rest
+        assert third.headers["ratelimit-policy"] == second.headers["ratelimit-policy"]
         other = await user.client.post(path, json=body | {"content": "else"}, headers=key)
         assert other.json()["code"] == "idempotency_key_reused"
         assert len(await chat.usage_events(user.id)) == 1

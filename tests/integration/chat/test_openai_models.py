@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
 from typing import Any
 from uuid import UUID, uuid4
@@ -151,7 +151,9 @@ async def test_the_wire_is_openais(chat: ChatSuite) -> None:
         )
         assert missing.headers["content-type"] == "application/json"
         odd = await client.get(f"/v1/models/{'x' * 201}")
-        assert (odd.status_code, odd.json()["error"]["param"]) == (422, "model")
+        refused = odd.json()["error"]
+        assert (odd.status_code, refused["code"]) == (400, "bad_parameter")
+        assert (refused["type"], refused["param"]) == ("invalid_request_error", "model")
         assert "xxx" not in odd.text
 
 
@@ -174,3 +176,29 @@ async def test_its_errors_are_the_sdks_own(chat: ChatSuite) -> None:
             "authentication_error",
         )
         assert refused.value.response.headers["www-authenticate"] == "Bearer"
+
+
+@pytest.mark.parametrize("base", ["/v1", "/openai/v1"])
+async def test_what_is_not_offered_is_told_in_the_sdks_own_words(
+    chat: ChatSuite, base: str
+) -> None:
+    async with sdk(chat, uuid4(), tier="enterprise") as plain:
+        client = plain.with_options(base_url=f"{chat.url}{base}")
+        calls: list[Awaitable[Any]] = [
+            client.embeddings.create(model="e", input="hi"),
+            client.files.list(),
+            client.batches.list(),
+            client.responses.retrieve("resp_1"),
+            client.images.generate(prompt="a bird"),
+            client.models.delete("gpt-6-luna"),
+            client.chat.completions.list(),
+        ]
+        for call in calls:
+            with pytest.raises(openai.NotFoundError) as absent:
+                await call
+            assert (absent.value.code, absent.value.type) == (
+                "call_not_offered",
+                "invalid_request_error",
+            )
+        with pytest.raises(openai.AuthenticationError):
+            await client.with_options(api_key="nobody").embeddings.create(model="e", input="hi")

@@ -243,6 +243,21 @@ async def test_bad_input_gets_a_clear_error(
         assert problem["request_id"] == answer.headers["x-request-id"]
 
 
+async def test_a_question_that_asks_nothing_is_told_so(chat: ChatSuite) -> None:
+    async with chat.user() as user:
+        messages = f"/chat/sessions/{user.session_id}/messages"
+        for path in (messages, f"{messages}/{UUID(int=7)}/edit"):
+            for content in ("", " \n"):
+                answer = await user.client.post(path, json={"content": content})
+                problem = answer.json()
+                assert (answer.status_code, problem["code"], problem["field"]) == (
+                    422,
+                    "question_empty",
+                    "content",
+                )
+        assert await chat.holds(user.id) == []
+
+
 @pytest.mark.parametrize(
     ("content", "status"),
     [

@@ -19,9 +19,9 @@ from websockets.exceptions import InvalidStatus
 from services.chat.api import device
 from services.chat.domain import devices
 from shared.http import socket_door
-from shared.limits.admission import open_cache
 from shared.limits.current_tiers import CurrentTiers
 from shared.news.ended_sessions import EndedSessions
+from shared.valkey import open_cache
 from tests.integration.chat.conftest import ChatSuite, ChatUser
 from tests.support.chat_replicas import another_replica, chat_process, events_of, next_events
 from tests.support.devices import SocketDevice, a_device
@@ -305,6 +305,48 @@ async def test_an_ended_session_closes_its_sockets_within_a_second(chat: ChatSui
         assert json.loads(refused.value.response.body)["code"] == "session_ended"
 
 
+async def test_a_token_ends_with_its_session_for_all_that_it_is_good_for(
+    chat: ChatSuite, elsewhere: str
+) -> None:
+    sid = uuid4()
+    async with (
+        chat.user(tier="pro", sid=str(sid)) as user,
+        open_cache(chat.settings.cache_url.get_secret_value()) as cache,
+        httpx.AsyncClient(headers=user.client.headers, trust_env=False) as client,
+    ):
+        body = {"model": "gpt-6-luna", "messages": [{"role": "user", "content": "hi"}]}
+
+        async def answers(url: str) -> list[int]:
+            messages = f"{url}/chat/sessions/{user.session_id}/messages"
+            found = [
+                await client.get(messages),
+                await client.post(messages, json={"content": "hi"}),
+                await client.post(f"{url}/v1/chat/completions", json=body),
+                await client.post(f"{url}/openai/v1/chat/completions", json=body),
+                await client.get(f"{url}/chat/limits"),
+            ]
+            return [answer.status_code for answer in found]
+
+        for url in (chat.url, elsewhere):
+            assert await answers(url) == [200] * 5
+        asked = len(await chat.holds(user.id))
+        began = time.monotonic()
+        await EndedSessions(cache).tell([sid])
+
+        for url in (chat.url, elsewhere):
+            refused = await eventually(
+                lambda url=url: client.get(f"{url}/chat/limits"),  # type: ignore[misc]
+                lambda answer: answer.status_code != 200,
+            )
+            assert (refused.status_code, refused.json()["code"]) == (401, "session_ended")
+            assert time.monotonic() - began < 1
+            assert await answers(url) == [401] * 5
+        assert len(await chat.holds(user.id)) == asked
+        # Whoever starts later never heard of it, and looks it up.
+        async with another_replica(chat.settings) as (url, _process):
+            assert await answers(url) == [401] * 5
+
+
 async def test_sockets_are_among_what_is_looked_up(chat: ChatSuite) -> None:
     """The news of an ended session may be missed; then it is looked up by these."""
     sid = uuid4()
@@ -366,6 +408,13 @@ async def test_what_is_not_understood_is_an_event_and_the_socket_stays(
         assert [e["field"] for e in error["data"]["errors"]] == ([field] if field else [])
         await one.say("ping", ref=1)
         assert (await one.next())["event"] == "pong"
+
+
+async def test_a_question_that_asks_nothing_is_told_so(chat: ChatSuite) -> None:
+    async with chat.user() as user, a_device(chat.url, token_of(user)) as one:
+        await one.say("send", session_id=user.session_id, content=" ")
+        error = await one.next()
+        assert (error["event"], error["data"]["code"]) == ("error", "question_empty")
 
 
 async def test_ten_of_them_in_a_row_are_enough(chat: ChatSuite) -> None:

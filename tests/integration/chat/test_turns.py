@@ -319,6 +319,8 @@ async def test_a_repeated_request_is_answered_from_the_store(chat: ChatSuite) ->
 
         assert again.status_code == 200
         assert again.headers["idempotency-replayed"] == "true"
+        assert again.headers["ratelimit-policy"] == first.headers["ratelimit-policy"]
+        assert '"openai.requests_per_minute";r=4;' in again.headers["ratelimit"]
         assert again.json()["message"]["id"] == first.json()["message"]["id"]
         assert other.json()["code"] == "idempotency_key_reused"
         assert len(await chat.usage_events(user.id)) == 1

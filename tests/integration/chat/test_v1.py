@@ -272,7 +272,7 @@ async def test_a_client_that_leaves_ends_its_call(chat: ChatSuite) -> None:
 @pytest.mark.parametrize("stream", [False, True])
 async def test_a_repeated_request_is_answered_from_the_store(chat: ChatSuite, stream: bool) -> None:
     async with sdk(chat) as (client, user_id):
-        texts = []
+        texts, told = [], []
         for _ in range(2):
             raw = await client.chat.completions.with_raw_response.create(
                 model="default",
@@ -281,7 +281,10 @@ async def test_a_repeated_request_is_answered_from_the_store(chat: ChatSuite, st
                 extra_headers={"Idempotency-Key": "order-66"},
             )
             texts.append(await _text_of(raw.parse(), stream=stream))
+            told.append(raw.headers)
         assert raw.headers["idempotency-replayed"] == "true"
+        for name in ("ratelimit-policy", "x-ratelimit-limit-requests"):
+            assert told[1][name] == told[0][name]
         assert len(await chat.usage_events(user_id)) == 1
         with pytest.raises(openai.BadRequestError):
             await client.chat.completions.create(

@@ -10,6 +10,7 @@ from uuid import uuid4
 
 import httpx
 import orjson
+import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
@@ -153,3 +154,44 @@ async def test_odd_json_is_refused_or_answered(chat: ChatSuite) -> None:
             *(client.post(path, content=body) for path in PATHS for body in odd)
         )
     assert all(400 <= answer.status_code < 500 for answer in answers), [a.text for a in answers]
+
+
+def nested(levels: int) -> bytes:
+    return b'{"a":' * levels + b"{}" + b"}" * levels
+
+
+@pytest.mark.parametrize(
+    ("path", "field", "rest"),
+    [
+        (PATHS[0], "tools", b'[{"type":"function","function":{"name":"a","parameters":%b}}]'),
+        (PATHS[0], "response_format", b'{"type":"json_schema","json_schema":{"schema":%b}}'),
+        (PATHS[1], "tools", b'[{"type":"function","name":"a","parameters":%b}]'),
+        (PATHS[1], "text", b'{"format":{"type":"json_schema","name":"a","schema":%b}}'),
+        (PATHS[1], "metadata", b'{"a":%b}'),
+        (PATHS[1], "input", b'[{"type":"reasoning","id":%b}]'),
+    ],
+)
+async def test_what_nests_too_deeply_to_be_repeated_is_refused_and_free(
+    chat: ChatSuite, path: str, field: str, rest: bytes
+) -> None:
+    user_id = uuid4()
+    chat.egress.keys[(user_id, "openai")] = "sim-key"
+    headers = chat.mint.headers(user_id, tier="enterprise")
+    asked = b'"messages":[{"role":"user","content":"x"}]' if path == PATHS[0] else b'"input":"x"'
+    async with httpx.AsyncClient(base_url=chat.url, headers=headers, trust_env=False) as client:
+
+        async def ask(levels: int) -> httpx.Response:
+            said = b'{"model":"openai/gpt-6-luna",%b,"%b":%b}'
+            body = said % (asked, field.encode(), rest % nested(levels))
+            return await client.post(path, content=body)
+
+        for levels in (210, 300, 900):
+            answer = await ask(levels)
+            error = answer.json()["error"]
+            assert (answer.status_code, error["code"], error["param"]) == (
+                400,
+                "bad_parameter",
+                field,
+            )
+        assert await chat.holds(user_id) == []
+        assert (await ask(180)).status_code < 500

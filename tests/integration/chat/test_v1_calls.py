@@ -16,9 +16,9 @@ from services.chat.app import create_app
 from services.chat.domain.content import Role, Thought, ToolCall, Utterance
 from services.chat.storage.kept_thoughts import ValkeyThoughts
 from shared.ids import UserId
-from shared.limits.admission import open_cache
-from shared.news.revocations import ValkeyRevocations, open_listener
+from shared.news.revocations import ValkeyRevocations
 from shared.revocation import Revocation
+from shared.valkey import open_cache, open_listener
 from tests.integration.chat.conftest import ChatSuite
 from tests.integration.chat.test_openai_models import know_key
 from tests.integration.chat.test_own_server import settings_with_server

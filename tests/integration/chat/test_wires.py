@@ -76,8 +76,9 @@ class Vendors:
     ) -> tuple[list[Frame], ExpectedFailure | None]:
         vendor = prompt.choice.provider
         frames: list[Frame] = []
-        answer = self.providers[vendor].answer(prompt, by=self.someone(vendor), stream=stream)
+        by = self.someone(vendor)
         try:
+            answer = self.providers[vendor].answer(prompt, by=by, stream=stream)
             async with aclosing(answer) as said:  # type: ignore[type-var]
                 # One by one: those before a failure count.
                 async for frame in said:

@@ -9,11 +9,12 @@ from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import psycopg2
 import pytest
 
-from deploy.companion import server_checks
+from deploy.companion import key_rotation, server_checks
 from deploy.companion.care_checks import care
 from deploy.companion.checks import Finding
 from deploy.companion.data_dir import DataDir
@@ -74,6 +75,10 @@ def test_old_tables_late_and_dead_events_are_told(site: Site) -> None:
     assert "chat is at 0001" in said
     assert "the oldest for 3,600 s" in said
     assert "1 events could not be handled" in said
+    with contextlib.closing(psycopg2.connect(site.databases["chat"])) as connection, connection:
+        connection.cursor().execute("update alembic_version set version_num = '9999'")
+    [newer] = examine_site(site, (server_checks.migrations,))
+    assert newer.level == "warning" and "chat is at 9999: a newer release" in newer.text
 
 
 def test_what_can_not_be_reached_is_a_problem_and_gives_no_password_away(site: Site) -> None:
@@ -182,3 +187,29 @@ def test_a_deployments_keyring_is_looked_at(
     (secrets / "keyvault" / "keyring.json").write_text("{}")
     [finding] = examine_site(known, (server_checks.keyring,))
     assert finding.level == "problem" and "sealed" in finding.text and finding.remedy
+
+
+def test_a_keyring_whose_active_version_is_old_is_told(
+    postgres_server: PostgresServer, site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def status() -> tuple[SimpleNamespace, SimpleNamespace]:
+        return SimpleNamespace(active=2), SimpleNamespace(data_keys={2: 1})
+
+    monkeypatch.setattr(key_rotation, "status", status)
+    template = postgres_server.ensure_template("doctor_keyvault", partial(upgrade, "keyvault"))
+    with postgres_server.fresh_database(template=template) as url:
+        known = replace(site, databases={"keyvault": url})
+        insert = (
+            "insert into keyring_canary (purpose, version, proof, created_at)"
+            " values ('wrapping', %s, 'x', now() - %s * interval '1 day')"
+        )
+        for version, days in ((1, 500), (2, 100), (3, 0)):
+            with contextlib.closing(psycopg2.connect(url)) as connection, connection:
+                connection.cursor().execute(insert, (version, days))
+        findings = examine_site(known, (server_checks.keyring,))
+        assert problems(findings) == "" and "keyring 100 d" in [one.text for one in findings]
+        with contextlib.closing(psycopg2.connect(url)) as connection, connection:
+            older = "update keyring_canary set created_at = created_at - interval '81 days'"
+            connection.cursor().execute(older)
+        said = problems(examine_site(known, (server_checks.keyring,)))
+        assert said == "The keyring: 181 days old, due after 180."

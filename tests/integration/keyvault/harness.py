@@ -114,6 +114,11 @@ class Keyvault:
             headers=headers if headers is not None else self.proofs(user, **proofs),
         )
 
+    async def egress_for_voice(self, user: UUID, **proofs: Any) -> httpx.Response:
+        """Ask as the egress proxy does for voice."""
+        proofs |= {"service": "voice", "provider": "elevenlabs"}
+        return await self.egress(user, "elevenlabs/v1/voices", method="GET", **proofs)
+
 
 @asynccontextmanager
 async def running(around: Surroundings, **parts: Any) -> AsyncIterator[Keyvault]:

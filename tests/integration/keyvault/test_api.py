@@ -234,9 +234,9 @@ def assert_hides(answer: httpx.Response) -> None:
 
 async def test_the_trail_tells_its_owner_who_used_what_when(keyvault: Keyvault) -> None:
     user = a_user()
-    await keyvault.put(user)
-    await keyvault.egress(user, service="voice", request_id="request-42")
-    await keyvault.public.delete("/keys/openai", headers=keyvault.around.mint.headers(user))
+    await keyvault.put(user, provider="elevenlabs")
+    await keyvault.egress_for_voice(user, request_id="request-42")
+    await keyvault.public.delete("/keys/elevenlabs", headers=keyvault.around.mint.headers(user))
 
     lines = (await keyvault.get(user, "/keys/audit")).json()["data"]
 

@@ -58,6 +58,7 @@ async def test_a_call_with_both_proofs_gets_the_vendors_header_alone(
     name, value = HEADERS[provider]
     assert dict(answer.headers) == {
         name: value,
+        "x-companion-key": f"{user} 1",
         "cache-control": "no-store",
         "content-length": "0",
         "x-request-id": answer.headers["x-request-id"],
@@ -143,6 +144,7 @@ async def test_a_grant_needs_its_user_to_be_here(keyvault: Keyvault) -> None:
     ("service", "provider"),
     [
         ("chat", "elevenlabs"),
+        ("voice", "openai"),
         ("voice", "anthropic"),
         ("voice", "gemini"),
         ("billing", "openai"),

@@ -12,7 +12,7 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
-from services.keyvault.actions import StoreKey
+from services.keyvault.actions import LimitChecks, StoreKey
 from services.keyvault.domain.audit import AuditEntry, Kind, entry_about
 from services.keyvault.domain.canary import canaries_of
 from services.keyvault.domain.fingerprint import Fingerprint
@@ -120,7 +120,8 @@ async def test_the_database_itself_refuses_half_a_secret(database: Database) -> 
 async def test_two_first_keys_at_once_share_one_data_key(database: Database) -> None:
     vault = Vault()
     vault.open(roots_of(a_keyring()))
-    store, user = StoreKey(lambda: SqlWork(database), vault, SystemClock()), a_user()
+    clock, user = SystemClock(), a_user()
+    store = StoreKey(lambda: SqlWork(database), vault, clock, LimitChecks(clock, 0))
 
     await asyncio.gather(
         *(
@@ -166,6 +167,7 @@ async def test_each_due_key_is_claimed_by_one_of_many(fresh_database: Database) 
     assert len(claimed) == len({key.id for key in claimed}) == 20
     assert {key.id for key in claimed} == keys
     assert {key.next_check_at for key in claimed} == {NOON + timedelta(minutes=10)}
+    assert {key.check_requested_at for key in claimed} == {NOON}
     assert await claim() == []
 
 

@@ -164,6 +164,31 @@ async def test_many_requests_in_one_batch_ask_once_per_key(worker: Worker) -> No
     assert len(await worker.told()) == 1
 
 
+async def test_no_user_has_a_vendor_asked_without_end(
+    worker: Worker, simulator: RunningSimulator, database: Database
+) -> None:
+    user = a_user()
+    headers = worker.keyvault.around.mint.headers(user)
+    await worker.keyvault.put(user, "sim-good-0123456789")
+    answers = []
+    for _ in range(25):
+        # Twice: the second waits for the same word.
+        answers += [
+            await worker.keyvault.public.post("/keys/openai/validate", headers=headers)
+            for _ in range(2)
+        ]
+        await worker.work()
+    lines = await database.fetch(
+        "select kind from audit_entry where owner_id = $1 and kind = 'validated'", user
+    )
+    assert len(lines) == 20
+    assert [answer.status_code for answer in answers] == [202] * 40 + [429] * 10
+    assert answers[-1].json()["code"] == "key_checks_reached"
+    assert int(answers[-1].headers["retry-after"]) > 0
+    waiting = "select check_requested_at from provider_key where owner_id = $1"
+    assert (await database.fetch(waiting, user))[0]["check_requested_at"] is None
+
+
 async def test_a_vendor_that_was_out_of_reach_is_asked_again_by_the_clock(
     worker: Worker, simulator: RunningSimulator, database: Database
 ) -> None:

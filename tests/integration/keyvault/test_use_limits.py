@@ -11,6 +11,7 @@ from uuid import uuid4
 import pytest
 
 from services.keyvault.domain.service_use import ServiceStop, Tally
+from services.keyvault.storage.audit import _NTH_LATEST
 from services.keyvault.storage.service_uses import SqlServiceUses
 from shared.clock import SystemClock
 from shared.db.database import Database
@@ -83,10 +84,11 @@ async def test_a_stop_counts_for_the_next_call_in_every_process(
 ) -> None:
     user, uses = a_user(), SqlServiceUses(database)
     await keyvault.put(user)
+    await keyvault.put(user, provider="elevenlabs")
     await uses.stop(ServiceStop("chat", NOW(), "op", "drill"))
     try:
         assert refusal(await keyvault.egress(user)) == (403, "service_stopped")
-        assert (await keyvault.egress(user, service="voice")).status_code == 200
+        assert (await keyvault.egress_for_voice(user)).status_code == 200
         assert await lines_of(database, user) == 1
     finally:
         await uses.resume("chat", at=NOW(), by="op")
@@ -107,22 +109,23 @@ async def test_a_service_that_serves_unusually_many_users_is_stopped_by_itself(
     users, uses = [a_user() for _ in range(4)], SqlServiceUses(database)
     for user in users:
         await keyvault.put(user)
+        await keyvault.put(user, provider="elevenlabs")
     most = await voice_served_more_than_chat(uses)
     async with running(around, users_per_window=most + 3, watch_seconds=0.02) as watched:
         try:
             for user in users[:3]:
-                assert (await watched.egress(user, service="voice")).status_code == 200
-            assert (await watched.egress(users[3], service="voice")).status_code == 200
+                assert (await watched.egress_for_voice(user)).status_code == 200
+            assert (await watched.egress_for_voice(users[3])).status_code == 200
             async with asyncio.timeout(5):
-                while (await watched.egress(users[0], service="voice")).status_code == 200:
+                while (await watched.egress_for_voice(users[0])).status_code == 200:
                     await asyncio.sleep(0.02)
 
             # Also in a process that has noticed nothing.
-            answer = await keyvault.egress(users[0], service="voice")
+            answer = await keyvault.egress_for_voice(users[0])
             assert refusal(answer) == (403, "service_stopped")
             assert (await keyvault.egress(users[0])).status_code == 200
             metrics = (await watched.internal.get("/metrics")).text
-            assert 'outcome="service_stopped",peer="voice",provider="openai"' in metrics
+            assert 'outcome="service_stopped",peer="voice",provider="elevenlabs"' in metrics
             assert 'companion_keyvault_service_stops_total{peer="voice"}' in metrics
             (stop, *_) = await uses.stops(most=1)
             assert (stop.service, stop.stopped_by) == ("voice", "keyvault")
@@ -155,6 +158,44 @@ async def test_a_users_limit_holds_for_all_processes_together(
         assert int(given[-1].headers["retry-after"]) > 0
         assert (await two.egress(other)).status_code == 200
     assert await lines_of(database, user) == 4
+
+
+async def test_an_owners_keys_are_stored_so_often_whichever_process_is_asked(
+    around: Surroundings, database: Database
+) -> None:
+    user, other = a_user(), a_user()
+    async with (
+        running(around, checks_per_owner_minute=4) as one,
+        running(around, checks_per_owner_minute=4) as two,
+    ):
+        answers = await asyncio.gather(
+            *(
+                keyvault.put(user, f"{SECRET}-{number}", provider=provider)
+                for number, keyvault in enumerate((one, two) * 2)
+                for provider in ("openai", "gemini")
+            )
+        )
+        assert sorted(answer.status_code for answer in answers) == [202] * 4 + [429] * 4
+        refused = next(answer for answer in answers if answer.status_code == 429)
+        assert refused.json()["code"] == "key_checks_reached"
+        assert 50 <= int(refused.headers["retry-after"]) <= 60
+        assert (await two.put(other)).status_code == 202
+        async with running(around) as lenient:
+            assert (await lenient.put(user)).status_code == 202
+        async with running(around, checks_per_owner_minute=0) as limitless:
+            assert (await limitless.put(user)).status_code == 202
+
+
+async def test_how_often_is_read_from_the_lines_that_count_alone(database: Database) -> None:
+    """By the plan that PostgreSQL makes when it is not tempted by small tables."""
+    async with database.connection() as connection, connection.transaction():
+        await connection.execute("set local enable_seqscan = off")
+        rows = await connection.fetch(
+            "explain " + _NTH_LATEST, uuid4(), "user", ["stored", "validated"], uuid4(), 19
+        )
+    plan = "\n".join(row[0] for row in rows)
+    assert "ix_audit_entry_checks" in plan, plan
+    assert "Sort" not in plan, plan
 
 
 async def test_a_grant_that_one_process_has_honoured_no_other_honours(

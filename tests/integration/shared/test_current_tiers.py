@@ -9,9 +9,8 @@ from uuid import uuid4
 import pytest
 
 from shared.ids import UserId
-from shared.limits.admission import open_cache
 from shared.limits.current_tiers import CurrentTiers
-from shared.news.revocations import open_listener
+from shared.valkey import open_cache, open_listener
 from tests.support.engines import ValkeyServer
 
 

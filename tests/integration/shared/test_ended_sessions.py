@@ -9,10 +9,9 @@ from uuid import UUID, uuid4
 import pytest
 
 from shared.errors import DependencyUnavailable, SessionEnded
-from shared.limits.admission import open_cache
 from shared.news import ended_sessions
 from shared.news.ended_sessions import EndedSessions
-from shared.news.revocations import open_listener
+from shared.valkey import open_cache, open_listener
 from tests.support.engines import ValkeyServer
 from tests.support.suite import eventually
 

@@ -10,13 +10,8 @@ from uuid import uuid4
 import pytest
 from redis.asyncio import Redis
 
-from shared.limits.admission import (
-    Admission,
-    Admissions,
-    minute_window,
-    open_cache,
-    streams_at_once,
-)
+from shared.limits.admission import Admission, Admissions, minute_window, streams_at_once
+from shared.valkey import open_cache
 from tests.support.engines import ValkeyServer
 
 NOW = datetime(2030, 5, 17, 12, 30, 30, tzinfo=UTC)

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import psycopg2
 import pytest
 from alembic import command
 from alembic.config import Config
+from alembic.util import CommandError
 from psycopg2.errors import DeadlockDetected
 from sqlalchemy.exc import IntegrityError, OperationalError
+from structlog.testing import capture_logs
 
+from deploy.companion import migrate
 from shared.db import migrations
+from shared.messaging import prepare
 from tests.support.engines import PostgresServer
 
 _FIRST = """
@@ -121,6 +126,32 @@ def test_a_deadlock_with_the_service_is_tried_again(
     migrations.upgrade("toy", url)
     assert len(tried) == 2
     assert rows(url, "select version_num from alembic_version") == [("0002",)]
+
+
+def test_what_a_newer_release_migrated_is_left_as_it_is(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The release before is started again on the newer tables: a rollback."""
+    migrations.upgrade("toy", url)
+    (tmp_path / "toy" / "storage" / "migrations" / "versions" / "0002_second.py").unlink()
+    # As both ways to prepare a database do it: each container's, and `companion migrate`.
+    monkeypatch.setattr(prepare, "service_database_url", lambda *_: url)
+    monkeypatch.setattr(prepare, "declare_queues", lambda *_: None)
+    monkeypatch.setattr(prepare, "import_module", lambda _: SimpleNamespace(listen=None))
+    monkeypatch.setattr(migrate, "service_database_url", lambda *_: url)
+    ways: list[Callable[[], None]] = [
+        lambda: prepare.prepare("toy", url, "redis://nowhere", 0),
+        lambda: migrate.migrate_all(url, ["toy"]),
+    ]
+    for do in ways:
+        with capture_logs() as told:
+            do()
+        assert [(one["event"], one["service"], one["revision"]) for one in told] == [
+            ("database_is_newer", "toy", "0002")
+        ]
+    assert rows(url, "select version_num from alembic_version") == [("0002",)]
+    with pytest.raises(CommandError, match="0002"):
+        command.downgrade(migrations.alembic_config("toy", url), "base")
 
 
 def rows(url: str, sql: str) -> list[tuple[object, ...]]:

@@ -24,11 +24,11 @@ from shared.limits.admission import (
     Window,
     day_window,
     minute_window,
-    open_cache,
     spend_window,
     streams_at_once,
 )
 from shared.limits.line import Line
+from shared.valkey import open_cache
 from tests.support.engines import ValkeyServer, running_valkey
 
 NOW = datetime(2030, 5, 17, 12, 30, 30, tzinfo=UTC)

@@ -5,12 +5,19 @@ from __future__ import annotations
 import asyncio
 import json
 from base64 import b64decode
+from typing import Any
+from uuid import uuid4
 
 import pytest
 from websockets.exceptions import InvalidStatus
 
+from services.voice.domain.voice import VoiceSettings
+from services.voice.providers import elevenlabs_live
+from services.voice.providers.elevenlabs import settings_body
+from shared.news.ended_sessions import EndedSessions
+from shared.valkey import open_cache
 from tests.support.voice_service import Person, Voice
-from tests.support.voice_sockets import at_stream_input
+from tests.support.voice_sockets import RACHEL, at_stream_input
 
 FLASH = "model_id=eleven_flash_v2_5&output_format=pcm_16000"
 
@@ -39,9 +46,10 @@ async def test_text_is_gathered_flushed_and_finished(voice: Voice) -> None:
     assert messages[-1] == {"isFinal": True, "audio": None}
     assert code == 1000
     (usage,) = await voice.usage(ada)
-    assert (usage["outcome"], usage["characters"]) == ("done", 7)
     (served,) = ada.served()
     assert (served["model"], served["outcome"]) == ("eleven_flash_v2_5", "completed")
+    assert (usage["outcome"], usage["characters"]) == ("done", served["usage"]["credits"])
+    assert served["usage"]["characters"] == len("Hello there Bye ")
 
 
 async def test_enough_text_is_spoken_unasked(voice: Voice) -> None:
@@ -178,4 +186,79 @@ async def test_who_leaves_is_charged_for_what_was_said(voice: Voice) -> None:
         await client.say(text, flush=True)
         await client.next()
     (usage,) = await voice.usage(ada)
-    assert (usage["outcome"], usage["characters"]) == ("client_gone", (len(text.strip()) + 1) // 2)
+    assert (usage["outcome"], usage["characters"]) == ("client_gone", (len(text) + 1) // 2)
+
+
+async def test_what_a_message_leaves_open_is_as_the_user_keeps_it(
+    voice: Voice, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[VoiceSettings] = []
+
+    def body_of(settings: VoiceSettings) -> dict[str, Any]:
+        told.append(settings)
+        return settings_body(settings)
+
+    monkeypatch.setattr(elevenlabs_live, "settings_body", body_of)
+    ada = voice.person()
+    path = f"/elevenlabs/v1/voices/{RACHEL}/settings/edit"
+    own = {"stability": 0.15, "style": 0.6}
+    assert (await voice.client.post(path, json=own, headers=ada.headers)).status_code == 200
+    async with at_stream_input(voice.url, token_of(ada), query=FLASH) as client:
+        await client.say(" ", voice_settings={"style": 0.1})
+        await client.say("Hello. ", flush=True)
+        await client.next()
+    assert [(one.stability, one.style) for one in told] == [(0.15, 0.1)]
+
+
+async def test_a_token_that_ends_lets_what_was_said_be_spoken_and_is_told(voice: Voice) -> None:
+    ada = voice.person()
+    short = voice.surroundings.mint.token(ada.id, tier="pro", lifetime_seconds=2)
+    text = "[[sim:chunks=50,delay_ms=60]] " + "and on " * 30
+    async with at_stream_input(voice.url, short, query=f"{FLASH}&inactivity_timeout=3") as client:
+        await client.say(" ")
+        await client.say(text, flush=True)
+        messages, code = await client.rest()
+    *audio, last = messages
+    assert (last["error"], last["code"], code) == ("invalid_api_key", 1008, 1008)
+    assert "expired" in last["message"]
+    assert len(audio) == 50, "all of it"
+    (usage,) = await voice.usage(ada)
+    assert usage["outcome"] == "done"
+
+
+async def test_a_token_that_ends_after_the_text_is_no_matter(voice: Voice) -> None:
+    ada = voice.person()
+    short = voice.surroundings.mint.token(ada.id, tier="pro", lifetime_seconds=1)
+    async with at_stream_input(voice.url, short, query=FLASH) as client:
+        await client.say(" ")
+        await client.say("[[sim:chunks=50,delay_ms=60]] " + "and on " * 30)
+        await client.say("")
+        messages, code = await client.rest()
+    assert (messages[-1], code) == ({"isFinal": True, "audio": None}, 1000)
+
+
+async def test_a_session_that_ends_is_told_before_the_close(voice: Voice) -> None:
+    ada, sign_in = voice.person(), uuid4()
+    token = voice.surroundings.mint.token(ada.id, tier="pro", sid=str(sign_in))
+    async with (
+        at_stream_input(voice.url, token, query=FLASH) as client,
+        open_cache(voice.surroundings.cache_url) as cache,
+    ):
+        await client.say(" ")
+        await client.say("[[sim:chunks=50,delay_ms=60]] " + "and on " * 30, flush=True)
+        await client.next()
+        await EndedSessions(cache).tell([sign_in])
+        messages, code = await client.rest()
+    assert (messages[-1]["error"], messages[-1]["code"], code) == ("invalid_api_key", 4401, 4401)
+
+
+async def test_a_format_beyond_the_plan_is_refused_as_in_the_vendors_other_calls(
+    voice: Voice,
+) -> None:
+    ada = voice.person("enterprise").has_key(f"sk_free{uuid4().hex}")
+    query = "model_id=eleven_flash_v2_5&output_format=pcm_48000"
+    async with at_stream_input(voice.url, token_of(ada), query=query) as client:
+        await client.say(" ")
+        await client.say("Hello. ", flush=True)
+        messages, code = await client.rest()
+    assert (messages[-1]["error"], code) == ("output_format_not_allowed", 1011)

@@ -20,8 +20,9 @@ from shared.clients.voice import VoiceLine, VoiceLines
 from shared.errors import Conflict, DependencyUnavailable, ExpectedFailure, NotInTier
 from shared.identity import OnBehalfOf
 from shared.ids import UserId
-from shared.limits.admission import Admissions, open_cache
+from shared.limits.admission import Admissions
 from shared.tiers import tier_named
+from shared.valkey import open_cache
 from tests.support.tokens import identity_of, serving
 from tests.support.voice_service import Person, Voice
 
@@ -92,8 +93,8 @@ async def test_sentences_are_spoken_as_they_come_and_charged_as_one_speech(
     assert audio[-1][1]["sentence"] == 2
     assert [event["seq"] for _, event in audio] == list(range(2, 2 + len(audio)))
     (usage,) = await voice.usage(ada)
-    assert (last, end["outcome"], end["characters"]) == ("audio_end", "done", 12)
-    assert (usage["operation"], usage["characters"], usage["outcome"]) == ("voice", 12, "done")
+    assert (last, end["outcome"], end["characters"]) == ("audio_end", "done", 13)
+    assert (usage["operation"], usage["characters"], usage["outcome"]) == ("voice", 13, "done")
     assert usage["request_id"] == by.request_id, "by which it is found beside the chat's line"
     (speech,) = await voice.speeches(ada)
     assert str(speech["id"]) == end["speech_id"]
@@ -155,7 +156,7 @@ async def test_a_full_budget_ends_the_audio_and_not_what_was_said(voice: Voice, 
     )
     assert audio, "what had its place is heard"
     (usage,) = await voice.usage(ada)
-    assert usage["characters"] == end["characters"] == 6
+    assert usage["characters"] == end["characters"] == 7
 
 
 async def test_a_vendor_that_breaks_off_is_told(voice: Voice, door: str) -> None:

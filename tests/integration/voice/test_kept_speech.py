@@ -19,6 +19,8 @@ from services.voice.storage.kept_speeches import SqlKeptSpeeches
 from services.voice.storage.unit_of_work import SqlWork
 from shared.db.database import Database
 from shared.ids import UserId
+from shared.limits.windows import month_window
+from shared.valkey import open_cache
 from tests.support.kept_speech import write_kept_speech_keys
 from tests.support.voice_service import Person, Surroundings, Voice, problem, running_voice
 
@@ -79,6 +81,21 @@ async def test_a_repeated_text_comes_from_what_is_kept(keeping: Voice) -> None:
     minute, month = again.headers["ratelimit"].split(", ")
     assert ";r=3;" in minute
     assert ";r=9995;" in month
+
+
+async def test_a_month_that_is_used_up_leaves_what_was_said_before(keeping: Voice) -> None:
+    ada = keeping.person("free")
+    await keeping.say(ada, "A tooltip.")
+    await until_kept(keeping, ada)
+    # Spoken in a larger tier, of which they have come back.
+    await keeping.until_settled(ada)
+    month = month_window("elevenlabs.characters_per_month", 10_000, datetime.now(UTC))
+    async with open_cache(keeping.surroundings.cache_url) as cache:
+        await cache.incrby(month.key(str(ada.id)), 20_000)
+    again = await keeping.say(ada, "A tooltip.")
+    assert (again.status_code, again.headers["x-voice-cached"]) == (200, "true")
+    other = await keeping.say(ada, "Another one.")
+    assert (other.status_code, problem(other)["code"]) == (429, "limit_reached")
 
 
 @pytest.mark.parametrize("accept", ["audio/mpeg", "application/json"])

@@ -20,8 +20,9 @@ from services.voice.storage.admission import ValkeyAdmission
 from services.voice.storage.speeches import SqlSpeeches
 from shared.clock import SystemClock
 from shared.ids import UserId
-from shared.limits.admission import Admissions, open_cache
+from shared.limits.admission import Admissions
 from shared.tiers import tier_named
+from shared.valkey import open_cache
 from tests.support.players import seconds_of
 from tests.support.simulator.audio import SECONDS_PER_CHARACTER
 from tests.support.voice_service import Person, Voice, problem

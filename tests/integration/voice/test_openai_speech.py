@@ -34,6 +34,22 @@ def error(answer: httpx.Response) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.parametrize("prefix", ["/v1", "/openai/v1"])
+@pytest.mark.parametrize(
+    ("method", "call"),
+    [("POST", "transcriptions"), ("POST", "translations"), ("GET", "voices"), ("GET", "speech")],
+)
+async def test_other_calls_are_told_in_openais_form(
+    voice: Voice, prefix: str, method: str, call: str
+) -> None:
+    ada = voice.person("pro")
+    path = f"{prefix}/audio/{call}"
+    answer = await voice.client.request(method, path, headers=ada.headers)
+    assert (answer.status_code, error(answer)["code"]) == (404, "call_not_offered")
+    stranger = await voice.client.request(method, path)
+    assert (stranger.status_code, error(stranger)["type"]) == (401, "authentication_error")
+
+
 @pytest.mark.parametrize("path", ["/v1/audio/speech", "/openai/v1/audio/speech"])
 async def test_audio_is_spoken_and_charged_once(voice: Voice, path: str) -> None:
     ada = voice.person("pro")

@@ -16,11 +16,12 @@ from services.voice.providers import elevenlabs_live
 from services.voice.storage.admission import ValkeyAdmission
 from services.voice.storage.speeches import SqlSpeeches
 from shared.ids import UserId
-from shared.limits.admission import Admissions, open_cache
+from shared.limits.admission import Admissions
 from shared.news.ended_sessions import EndedSessions
-from shared.news.revocations import ValkeyRevocations, open_listener
+from shared.news.revocations import ValkeyRevocations
 from shared.revocation import Revocation
 from shared.tiers import tier_named
+from shared.valkey import open_cache, open_listener
 from tests.support.voice_service import Person, Surroundings, Voice, running_voice
 from tests.support.voice_sockets import RACHEL, at_realtime
 
@@ -29,8 +30,8 @@ DIALOGUE = "eleven_v3"
 
 
 def quick(text: str) -> int:
-    """What the quick model, which costs half, takes for a text."""
-    return (len(text) + 1) // 2
+    """What the quick model, which costs half, takes for a text and the space after it."""
+    return (len(text) + 2) // 2
 
 
 def token_of(person: Person) -> str:
@@ -58,7 +59,7 @@ async def test_an_utterance_is_spoken_and_charged_once(voice: Voice) -> None:
         await device.say("end")
         done = await device.until("done", ref="a")
     assert device.audio().startswith(b"\xff\xfb")
-    assert done["data"]["usage"] == {"characters": 12, "source": "counted"}
+    assert done["data"]["usage"] == {"characters": 13, "source": "counted"}
     names = device.names()
     assert names[:2] == ["authenticated", "started"]
     assert (names.count("started"), names.count("done"), names.count("limits")) == (1, 1, 2)
@@ -67,10 +68,11 @@ async def test_an_utterance_is_spoken_and_charged_once(voice: Voice) -> None:
     (served,) = ada.served()
     assert (served["outcome"], served["model"]) == ("completed", "eleven_flash_v2_5")
     (usage,) = await voice.usage(ada)
-    assert (usage["outcome"], usage["characters"], usage["source"]) == ("done", 12, "counted")
+    assert (usage["outcome"], usage["characters"], usage["source"]) == ("done", 13, "counted")
+    assert usage["characters"] == served["usage"]["credits"]
     (row,) = await voice.speeches(ada)
     assert str(row["id"]) == started["utterance_id"] == done["utterance_id"]
-    assert row["characters"] == 24, "the hold has grown with the text"
+    assert row["characters"] == served["usage"]["characters"] == 26, "the hold has grown"
 
 
 async def test_the_newest_models_speak_by_their_own_socket(voice: Voice) -> None:
@@ -83,7 +85,7 @@ async def test_the_newest_models_speak_by_their_own_socket(voice: Voice) -> None
     assert first["data"]["alignment"]["starts"][0] == 0
     (served,) = enterprise.served()
     assert (served["model"], served["outcome"]) == (DIALOGUE, "completed")
-    assert await outcomes(voice, enterprise) == [("done", 11)]
+    assert await outcomes(voice, enterprise) == [("done", 12)]
 
 
 async def test_audio_may_come_as_bytes(voice: Voice) -> None:
@@ -187,7 +189,7 @@ async def test_a_writer_may_think_longer_than_the_vendor_may_be_silent(patient: 
         await device.say("say", text="So it is.")
         await device.say("end")
         await device.until("done")
-    assert await outcomes(patient, ada) == [("done", 7)]
+    assert await outcomes(patient, ada) == [("done", 8)]
 
 
 async def test_a_writer_may_think_longer_than_the_newest_models_wait(
@@ -250,7 +252,7 @@ async def test_keys_that_are_not_given_and_an_egress_in_trouble(voice: Voice) ->
         assert await code_of_one() == "vendor_failed"
         await device.utter("Now.")
         await device.until("done")
-    assert await outcomes(voice, ada) == [("done", 2)]
+    assert await outcomes(voice, ada) == [("done", 3)]
 
 
 async def test_without_an_egress_nothing_is_charged(surroundings: Surroundings) -> None:
@@ -274,12 +276,17 @@ async def test_the_budget_is_checked_for_each_text(voice: Voice) -> None:
         refused = await device.until("error", ref="it")
         assert (refused["final"], refused["data"]["code"]) == (False, "limit_reached")
         done = await device.until("done", ref="it")
-        assert done["data"]["usage"]["characters"] == 2
-        await device.utter("Again: much too long.")
-        assert (await device.until("error", final=True))["data"]["code"] == "limit_reached"
+        assert done["data"]["usage"]["characters"] == 3
+        await device.utter("Again: much too long.", ref="again")
+        again = await device.until("error", final=True)
+        assert again["data"]["code"] == "limit_reached"
         await device.utter("Six")
         await device.until("done")
-    assert await outcomes(voice, ada) == [("done", 2), ("done", 2)]
+    assert await outcomes(voice, ada) == [("done", 3), ("done", 2)]
+    # An error is found by the request of its own utterance, and no other's.
+    first, _ = await voice.speeches(ada)
+    assert refused["data"]["request_id"] == first["request_id"]
+    assert again["data"]["request_id"] not in {first["request_id"], None}
 
 
 async def used_up(voice: Voice, person: Person, characters: int) -> None:
@@ -419,6 +426,69 @@ async def test_a_token_is_shown_first_and_can_be_renewed(voice: Voice) -> None:
         assert await device.closed() == (4401, "token_expired")
 
 
+async def test_what_was_said_while_the_token_was_good_is_spoken_to_its_end(voice: Voice) -> None:
+    ada = voice.person()
+    short = voice.surroundings.mint.token(ada.id, tier="pro", lifetime_seconds=2)
+    async with at_realtime(voice.url, short) as device:
+        text = SLOWLY.replace("delay_ms=50", "delay_ms=90")
+        await device.say("start", voice_id=RACHEL, ref="speaks")
+        await device.say("say", text=text)
+        await device.until("audio")
+        await asyncio.sleep(3)  # the end of its text never comes
+        await device.say("start", voice_id=RACHEL, ref="late")
+        late = await device.until("error", ref="late")
+        assert late["data"]["code"] == "unauthenticated"
+        await device.until("done", ref="speaks")
+        assert await device.closed() == (4401, "token_expired")
+    assert await outcomes(voice, ada) == [("done", quick(text))]
+
+
+async def test_a_new_token_that_comes_late_is_not_too_late_while_something_speaks(
+    voice: Voice,
+) -> None:
+    ada = voice.person()
+    short = voice.surroundings.mint.token(ada.id, tier="pro", lifetime_seconds=1)
+    async with at_realtime(voice.url, short) as device:
+        await device.utter(SLOWLY, ref="speaks")
+        await device.utter("Not heard.", ref="waits")
+        interrupted = await device.until("interrupted", ref="waits")
+        assert interrupted["data"]["usage"] is None
+        await device.say("auth", token=token_of(ada))
+        await device.until("authenticated")
+        await device.utter("Still here.", ref="next")
+        await device.until("done", ref="next")
+    assert [outcome for outcome, _ in await outcomes(voice, ada)] == ["done", "done"]
+
+
+async def test_a_format_beyond_the_plan_is_told_before_its_audio(voice: Voice) -> None:
+    ada = voice.person("enterprise").has_key(f"sk_free{uuid4().hex}")
+    wish = {"model": "eleven_flash_v2_5", "audio": "binary"}
+    async with at_realtime(voice.url, token_of(ada)) as device:
+        # One that waits for its turn finds it out then.
+        await device.utter(SLOWLY, ref="before", **wish)
+        await device.utter("Hello.", ref="waits", format="mp3_44100_192", **wish)
+        first = await device.until("started", ref="waits")
+        assert (first["data"]["format"], first["data"]["format_fallback"]) == (
+            "mp3_44100_192",
+            None,
+        )
+        second = await device.until("started", ref="waits")
+        assert second["data"]["format"] == "mp3_44100_128"
+        assert second["data"]["number"] == first["data"]["number"] == 2
+        await device.until("done", ref="waits")
+        # One whose turn it is knows it before it has started, and so does whoever comes later.
+        for format_, given in (("pcm_48000", "pcm_32000"), ("mp3_44100_192", "mp3_44100_128")):
+            await device.utter("Hello.", ref=format_, format=format_, **wish)
+            started = await device.until("started", ref=format_)
+            assert started["data"]["format"] == given
+            assert started["data"]["format_fallback"] == {"wished": format_, "given": given}
+            await device.until("done", ref=format_)
+    assert {row["format"] for row in await voice.speeches(ada)} == {
+        "mp3_44100_128",
+        "pcm_32000",
+    }
+
+
 async def test_a_user_has_so_many_sockets(voice: Voice, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(open_sockets, "MOST_FOR_A_USER", 1)
     ada = voice.person()
@@ -441,7 +511,7 @@ async def test_silence_ends_an_utterance_and_then_the_socket(
         await device.until("done")
         monkeypatch.setattr(realtime_socket, "_IDLE_SECONDS", 0.0)
         assert await device.closed() == (4408, "idle")
-    assert await outcomes(voice, ada) == [("done", 3)]
+    assert await outcomes(voice, ada) == [("done", 4)]
 
 
 async def test_the_free_tier_has_no_realtime(voice: Voice) -> None:

@@ -6,10 +6,14 @@ import asyncio
 from base64 import b64decode
 from collections import Counter
 from typing import Any
+from uuid import uuid4
 
 import httpx
 import pytest
 
+from shared.news.ended_sessions import EndedSessions
+from shared.valkey import open_cache
+from tests.support.suite import eventually
 from tests.support.voice_service import Surroundings, Voice, problem, running_voice
 
 RACHEL = "21m00Tcm4TlvDq8ikWAM"
@@ -523,3 +527,19 @@ async def test_neither_key_nor_token_nor_text_is_ever_logged(
     token = person.headers["authorization"].removeprefix("Bearer ")
     for secret in (person.key, token, token.split(".")[2], secret_text):
         assert secret not in logged
+
+
+async def test_a_token_ends_with_its_session(voice: Voice) -> None:
+    ada, sign_in = voice.person(), uuid4()
+    token = voice.surroundings.mint.token(ada.id, tier="pro", sid=str(sign_in))
+    headers = {"authorization": f"Bearer {token}"}
+    assert (await voice.say(ada, headers=headers)).status_code == 200
+    async with open_cache(voice.surroundings.cache_url) as cache:
+        await EndedSessions(cache).tell([sign_in])
+    refused = await eventually(
+        lambda: voice.client.get("/voice/voices", headers=headers),
+        lambda answer: answer.status_code != 200,
+    )
+    assert (refused.status_code, problem(refused)["code"]) == (401, "session_ended")
+    assert (await voice.say(ada, headers=headers)).status_code == 401
+    assert len(await voice.usage(ada)) == 1

@@ -31,9 +31,10 @@ from shared.errors import DependencyUnavailable, LimitReached
 from shared.events import Fact
 from shared.events.usage import UsageRecorded
 from shared.ids import UserId
-from shared.limits.admission import Admissions, open_cache
+from shared.limits.admission import Admissions
 from shared.limits.line import Line
-from shared.tiers import tier_named
+from shared.tiers import Tier, tier_named
+from shared.valkey import open_cache
 from tests.support.engines import PostgresServer
 from tests.support.voice import NOON, a_hold, a_user
 
@@ -328,3 +329,52 @@ async def test_the_months_characters_are_settled_once(valkey_url: str) -> None:
         await given_back.refund()
         await given_back.settle(4_000)
         assert await used() == 2_500
+
+
+async def test_what_is_spoken_in_a_tier_without_a_limit_counts_in_one_that_has_it(
+    valkey_url: str,
+) -> None:
+    user, pro, enterprise = a_user(), tier_named("pro"), tier_named("enterprise")
+    async with open_cache(valkey_url) as cache:
+        admission = admission_by(cache)
+
+        async def speak(tier: Tier, characters: int, *, is_more: bool = False) -> None:
+            admit = admission.admit_more if is_more else admission.admit
+            place = await admit(user, tier, characters, now=NOON, reservation=uuid4())
+            await place.settle(characters)
+            await place.settle(characters)
+
+        await speak(pro, 101)
+        await speak(enterprise, 9_003)
+        # The next text of a live speech, whose tier has changed since the first one.
+        await speak(enterprise, 500, is_more=True)
+        await speak(pro, 11)
+        given_back = await admission.admit_more(
+            user, enterprise, 700, now=NOON, reservation=uuid4()
+        )
+        await given_back.refund()
+        month = (await admission.states(user, pro, now=NOON))[-1]
+        assert (month.name, month.used) == ("elevenlabs.characters_per_month", 9_615)
+
+
+async def test_a_counter_that_is_missing_is_not_begun_by_a_tier_without_a_limit(
+    valkey_url: str,
+) -> None:
+    user, enterprise = a_user(), tier_named("enterprise")
+    async with open_cache(valkey_url) as cache:
+        admission = admission_by(cache, charged=2_000)
+        place = await admission.admit(user, enterprise, 1_000, now=NOON, reservation=uuid4())
+        await place.settle(1_000)
+        month = (await admission.states(user, tier_named("pro"), now=NOON))[-1]
+        assert month.used == 2_000, "it begins at what the database knows"
+
+
+async def test_who_asks_for_no_characters_may_be_beyond_the_month(valkey_url: str) -> None:
+    user, pro = a_user(), tier_named("pro")
+    async with open_cache(valkey_url) as cache:
+        admission = admission_by(cache, charged=100_001)
+        place = await admission.admit(user, pro, 0, now=NOON, reservation=uuid4())
+        month = place.limits[-1]
+        assert (month.name, month.remaining) == ("elevenlabs.characters_per_month", 0)
+        with pytest.raises(LimitReached):
+            await admission.admit(user, pro, 1, now=NOON, reservation=uuid4())

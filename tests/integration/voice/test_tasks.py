@@ -25,11 +25,11 @@ from shared.errors import DependencyUnavailable
 from shared.events import Fact
 from shared.events.key import KeyRevoked
 from shared.ids import UserId
-from shared.limits.admission import open_cache
 from shared.messaging import batch as batches
 from shared.messaging.consumer import Consumer
-from shared.news.revocations import ValkeyRevocations, open_listener
+from shared.news.revocations import ValkeyRevocations
 from shared.revocation import Revocation
+from shared.valkey import open_cache, open_listener
 from tests.support.voice import a_hold
 from tests.support.voice_service import Person, Surroundings, Voice, running_voice
 

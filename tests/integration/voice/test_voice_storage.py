@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import Any
 from uuid import uuid4
 
-from services.voice.actions.forget_keys import ForgetKeys
+from services.voice.actions.forget_idempotency_keys import ForgetIdempotencyKeys
 from services.voice.actions.forget_user import ForgetUser
 from services.voice.domain.clone import Clone, CloneId, CloneState, MadeVoice
 from services.voice.domain.script import SettingsWish
@@ -109,7 +109,7 @@ async def test_a_day_later_the_keys_of_clones_are_free_again(database: Database)
         for clone in (old, new):
             await work.clones.finish(clone.id, MadeVoice(ID))
     clock, speeches = StoppedClock(NOON), SqlSpeeches(database)
-    assert await ForgetKeys(speeches, lambda: SqlWork(database), clock)() == 1
+    assert await ForgetIdempotencyKeys(speeches, lambda: SqlWork(database), clock)() == 1
     async with SqlWork(database) as work:
         assert await work.clones.earlier(old.user_id, "k") is None
         assert [one.voice_id for one in await work.clones.of(old.user_id)] == [ID]

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from shared.limits.admission import open_cache, tier_key
+from shared.limits.admission import tier_key
+from shared.valkey import open_cache
 from tests.support.voice_service import Person, Voice, problem
 
 RACHEL = "21m00Tcm4TlvDq8ikWAM"

@@ -64,16 +64,19 @@ async def nothing(*_given: object) -> None:
 
 
 async def test_what_goes_wrong_once_makes_nobody_deaf(monkeypatch: pytest.MonkeyPatch) -> None:
-    actions = Actions()
+    actions, ended = Actions(), list[int]()
     wired = SimpleNamespace(
         actions=SimpleNamespace(
             drop_key=actions.on("revocation"),
             drop_sign_in=actions.on("sign_in"),
             hear_live_news=actions.on("live"),
             close_silent_turns=nothing,
+            renew_leases=nothing,
         ),
         revocations=Channel(1, 2),
         ended_sessions=Channel(1, 2),
+        living_sessions=SimpleNamespace(end=ended.append),
+        sign_ins=set,
         admission=SimpleNamespace(tier_changed=lambda user: actions.act("tier", user)),
         running=SimpleNamespace(progress=dict, reservations=list, drained=nothing),
         withdraw=SimpleNamespace(drained=nothing),
@@ -98,3 +101,4 @@ async def test_what_goes_wrong_once_makes_nobody_deaf(monkeypatch: pytest.Monkey
     async with asyncio.timeout(5), wiring.wire_web(settings):
         await actions.all_acted.wait()
     assert all(actions.seen[kind] == [1, 2] for kind in KINDS)
+    assert ended == [1, 2]

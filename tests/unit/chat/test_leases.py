@@ -10,10 +10,10 @@ from types import SimpleNamespace
 from typing import Any
 from uuid import UUID
 
-import pytest
-
 from services.chat import wiring
+from services.chat.actions.renew_leases import RenewLeases
 from shared.background import repeated, running_beside
+from shared.clock import SystemClock
 from shared.errors import DependencyUnavailable
 from shared.ids import UserId
 
@@ -49,18 +49,16 @@ class Turns:
         self.renewed.set()
 
 
-async def test_holds_are_renewed_whatever_becomes_of_the_limits_and_of_a_try(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(wiring, "_RENEW_SECONDS", 0.001)
-    turns = Turns()
-    wired: Any = SimpleNamespace(running=Running(), admission=Stalled(), turns=turns)
+async def test_holds_are_renewed_whatever_becomes_of_the_limits_and_of_a_try() -> None:
+    turns, running = Turns(), Running()
+    wired: Any = SimpleNamespace(running=running, admission=Stalled())
     lease = timedelta(seconds=30)
+    renew: Any = RenewLeases(turns, running, SystemClock(), lease)  # type: ignore[arg-type]
     async with (
         asyncio.timeout(2),
         running_beside(
             repeated(partial(wiring._renew_places, wired), pause_seconds=0.001),
-            wiring._renew_leases(wired, lease),
+            repeated(renew, pause_seconds=0.001),
         ),
     ):
         await turns.renewed.wait()

@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -55,6 +56,11 @@ def main() -> None:
             work(with_child=True)
         case "sleep":
             signal.sigwait({signal.SIGTERM})
+        case "refusing":
+            # A real one takes as long to come so far on a busy machine.
+            time.sleep(5.5)
+            print("CHAT_SETTING: it should be less than or equal to 27.", file=sys.stderr)
+            sys.exit(78)
         case "broken":
             sys.exit("I was born broken")
 

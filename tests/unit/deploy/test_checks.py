@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from deploy.companion.checks import BEFORE_START, Finding, examine, require
+from deploy.companion.databases import connect
 from deploy.companion.engines.postgres import check_version, engine_version
 from deploy.companion.errors import CompanionError
 from deploy.companion.installation import Installation
@@ -84,6 +85,44 @@ def test_secrets_that_others_can_read_are_told(tmp_path: Path) -> None:
     assert "keyvault-keyring.json" in problem.text
 
 
+def test_a_lock_holds_nothing_that_others_could_read(tmp_path: Path) -> None:
+    installation = an_installation(tmp_path)
+    installation.data.create()
+    create_secrets(installation.data.root)
+    lock = installation.data.identities / ".lock"
+    lock.touch()
+    # As older releases left it.
+    lock.chmod(0o644)
+    assert problems(installation) == []
+    lock.write_text("something")
+    assert len(problems(installation)) == 1
+
+
+def test_secrets_that_are_gone_or_damaged_are_told_while_nothing_runs(tmp_path: Path) -> None:
+    installation = an_installation(tmp_path)
+    data = installation.data
+    data.create()
+    create_secrets(data.root)
+    data.passwords.unlink()
+    data.keyring.write_text("{")
+    data.signing_keys.write_text('{"keys": []}')
+    found = [one for one in problems(installation) if "can't be" in one.text]
+    told = " ".join(one.text for one in found)
+    assert len(found) == 3 and all(one.remedy for one in found)
+    assert f"{data.passwords}" in told
+    assert f"The keyring {data.keyring} can't be used: keyring_malformed." in told
+    assert f"The signing keys {data.signing_keys} can't be used" in told
+
+
+def test_engines_of_others_need_no_passwords_of_ours(tmp_path: Path) -> None:
+    engines = {"DATABASE_URL": "postgresql://u:p@h:1", "CACHE_URL": "redis://h"}
+    installation = an_installation(tmp_path, **engines, BROKER_URL="redis://h")
+    installation.data.create()
+    create_secrets(installation.data.root)
+    installation.data.passwords.unlink()
+    assert problems(installation) == []
+
+
 def test_a_missing_engine_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("deploy.companion.engines.binaries.find_spec", lambda _: None)
     with pytest.raises(CompanionError, match="PostgreSQL is not installed") as caught:
@@ -104,3 +143,11 @@ def test_what_up_checks_is_part_of_what_doctor_checks() -> None:
     from deploy.companion.checks import ALL
 
     assert set(BEFORE_START) < set(ALL)
+
+
+def test_of_what_postgresql_says_the_first_line_is_told() -> None:
+    """The last one asks whether it runs, whatever it was."""
+    url = f"postgresql://u:marked-password@127.0.0.1:{free_port()}"
+    with pytest.raises(CompanionError, match="Connection refused") as caught:
+        connect(url)
+    assert "marked-password" not in str(caught.value)

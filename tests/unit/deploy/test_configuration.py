@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from supervisor.datatypes import RestartWhenExitUnexpected
 from supervisor.options import ServerOptions
 
 from deploy.companion.errors import CompanionError
 from deploy.companion.programs import Role
-from deploy.companion.supervision.configuration import Program, Supervisor, render
+from deploy.companion.supervision.configuration import SETTINGS_REFUSED, Program, Supervisor, render
+from shared.settings.refused import EXIT_CODE
 from tests.support.core_dumps import least_core_limit
 
 
@@ -135,3 +137,10 @@ daemon.main()
     done = subprocess.run(words, capture_output=True, text=True, check=True)
     least = least_core_limit()
     assert done.stdout.strip() == f"({least}, {least})"
+
+
+def test_only_who_refuses_its_settings_is_not_started_again(tmp_path: Path) -> None:
+    process = as_read(tmp_path, a_program())["services:chat"]
+    assert SETTINGS_REFUSED == EXIT_CODE
+    assert process.exitcodes == [EXIT_CODE]
+    assert process.autorestart is RestartWhenExitUnexpected

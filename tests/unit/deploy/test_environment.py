@@ -35,6 +35,26 @@ def test_engines_and_proxies_get_no_secret(name: str) -> None:
     assert told(name) == {}
 
 
+def test_a_run_is_seen_as_it_was_started_with_all_settings_of_ours() -> None:
+    mine = {
+        "CHAT_RETRIES": "3",
+        "VOICE_MISSPELT": "1",
+        "MODEL_OVERRIDES": "{}",
+        "STRIPE_API_KEY_FILE": "/k",
+        "OTEL_TRACES_SAMPLER": "always_on",
+        "AWS_REGION": "x",
+        "SANDBOX": "1",
+    }
+    of_the_command = {"COMPANION_BACKUP_PASSPHRASE": "p", "COMPANION_DATA_DIR": "/d"}
+    choices = Settings.from_environment({**mine, **of_the_command, "EDITOR": "vi"}).choices
+    assert mine.items() <= choices.items()
+    assert "EDITOR" not in choices and not of_the_command.keys() & choices.keys()
+    assert choices["VOICE_DRAIN_SECONDS"] == choices["DATABASE_URL_FILE"] == ""
+    shell = {"CHAT_RETRIES": "5", "VOICE_DRAIN_SECONDS": "7", "EDITOR": "ed"}
+    seen = Settings.from_environment({**shell, **choices})
+    assert seen.inherited == {**mine, "EDITOR": "ed"}
+
+
 @pytest.mark.parametrize("name", SERVICES)
 def test_a_service_can_reach_what_it_uses(name: str) -> None:
     variables = told(name)

@@ -452,6 +452,44 @@ def test_jobs_before_a_rollout_are_told_settings(overlay: str) -> None:
         assert environment(f"{overlay}/prepare", container)["LOG_LEVEL"] == "info", name
 
 
+def test_jobs_before_a_rollout_find_the_engines_that_they_prepare() -> None:
+    """Where the suite brings its own they come before the Jobs, so with the foundation."""
+    found = {one["metadata"]["name"] for one in of_kind("development/foundation", "StatefulSet")}
+    assert found == ENGINES
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_nothing_lasting_makes_room_for_a_pool(overlay: str) -> None:
+    """In a full cluster a pod without a class is the first to be evicted."""
+    for one in of_kind(overlay, "Deployment", "StatefulSet"):
+        chosen = one["spec"]["template"]["spec"]["priorityClassName"]
+        labels = one["metadata"]["labels"]
+        pool = labels.get("pool", ALL_TIERS)
+        assert chosen == f"companion-{'core' if pool == ALL_TIERS else pool}", name_of(one)
+
+
+def test_engines_of_a_cluster_are_set_as_those_of_compose() -> None:
+    [told] = [one["data"] for one in of_kind("development", "ConfigMap") if _is_of_rabbitmq(one)]
+    folder = ROOT / "deploy" / "compose"
+    assert _settings_in(told["rabbitmq.conf"]) == _settings_in(
+        (folder / "rabbitmq.conf").read_text("utf-8")
+    )
+    # Asked at the pod's address by the node, and by everybody else.
+    postgres = _container("development", "postgres")["args"]
+    for line in _settings_in((folder / "postgresql.conf").read_text("utf-8")):
+        name, _, value = line.partition(" = ")
+        if name in ("listen_addresses", "max_connections", "jit", "log_error_verbosity"):
+            assert f"{name}={value.strip(chr(39))}" in postgres
+
+
+def _is_of_rabbitmq(one: Object) -> bool:
+    return bool(one["metadata"]["name"] == "rabbitmq")
+
+
+def _settings_in(text: str) -> list[str]:
+    return [line for line in text.splitlines() if line and not line.startswith("#")]
+
+
 @pytest.mark.parametrize("overlay", OVERLAYS)
 def test_large_files_have_room(overlay: str) -> None:
     def room(name: str) -> str:

@@ -205,6 +205,8 @@ def test_what_a_restore_could_not_delete_again_is_deleted_without_another_restor
     # What waits for a Job to be complete alone waits on when it has failed.
     told = page[page.index("kubectl kustomize deploy/k8s/overlays/production/restore") :]
     assert told.index("logs -f job/restore") < told.index("--for=condition=complete job/restore")
+    # Nothing of before writes while databases are emptied.
+    assert "part-of=companion --cascade=foreground" in page
 
 
 def test_a_backup_is_a_command_that_there_is(overlay: str) -> None:

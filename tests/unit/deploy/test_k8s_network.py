@@ -258,3 +258,9 @@ def test_the_gateway_of_the_suite_is_the_only_thing_shown(overlay: str) -> None:
     ]
     assert not open_services
     assert set(backends) <= {"gateway"}
+
+
+def test_a_cluster_keeps_policies_as_they_are_written(overlay: str) -> None:
+    """It leaves out an empty list, and `kubectl diff` would tell of that for ever."""
+    for policy in of_kind(overlay, "NetworkPolicy"):
+        assert [] not in policy["spec"].values(), policy["metadata"]["name"]

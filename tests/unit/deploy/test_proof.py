@@ -17,14 +17,18 @@ import pytest
 import yaml
 
 from deploy.companion.compose_settings import SettingsFiles
+from deploy.companion.errors import CompanionError
 from deploy.companion.settings import ROOT
-from deploy.proof import compose
+from deploy.k8s.processes import processes
+from deploy.proof import cluster, compose
 from deploy.proof.answers import Attempt, Kind, broken_promise, documented_codes
 from deploy.proof.books import account
 from deploy.proof.deployment import THREE_BROKERS, Deployment
 from deploy.proof.engine import NoEngine, an_engine
 from deploy.proof.faults import OF_THREE_BROKERS
+from deploy.proof.kubectl import Kubectl
 from deploy.proof.load import _in_turn, pause_after
+from deploy.proof.namespace import Namespace
 from deploy.proof.people import SHARES, Person, how_many
 from deploy.proof.reconcile import Acknowledged, Entry, Served, reconcile
 from deploy.proof.replacing import NEXT, change_a_setting, renew_proxies
@@ -427,3 +431,73 @@ def test_a_changed_setting_needs_no_more_than_up(tmp_path: Path) -> None:
     settings = tmp_path / "settings"
     assert "GATEWAY_STREAM_IDLE_SECONDS=890" in (settings / "gateway.env").read_text()
     assert list(SettingsFiles(settings, settings / ".env").troubles()) == []
+
+
+# In a cluster.
+
+ENGINES = {"postgres", "valkey", "rabbitmq"}
+
+
+def test_what_is_broken_in_a_cluster_runs_there() -> None:
+    known = {process.name for process in processes()}
+    assert {loss.name for loss in cluster.LOSSES} <= known | ENGINES
+    assert {cluster.POOL, *cluster.PROXIES} <= known
+    assert {*cluster.ROLLOUTS, "proxy"} == {str(process.kind) for process in processes()}
+
+
+def test_the_page_of_a_clusters_proof_has_a_place_for_it() -> None:
+    assert cluster.MARK in cluster.KEPT.read_text("utf-8")
+
+
+def a_cluster(folder: Path, said: str, *, code: int = 0) -> Namespace:
+    """One whose kubectl says this, and keeps what it was asked."""
+    program = folder / "kubectl"
+    (folder / "said").write_text(said)
+    program.write_text(
+        f'#!/bin/sh\necho "$@" >> {folder}/asked\ncat {folder}/said\n'
+        f"echo 'no such thing' >&2\nexit {code}\n"
+    )
+    program.chmod(0o755)
+    return Namespace(Kubectl(program=str(program)), "http://x")
+
+
+def workload(name: str, *, ready: int, updated: int, generation: int = 2) -> dict[str, Any]:
+    return {
+        "metadata": {"name": name, "generation": 2},
+        "spec": {"replicas": 2},
+        "status": {
+            "observedGeneration": generation,
+            "replicas": 2,
+            "updatedReplicas": updated,
+            "readyReplicas": ready,
+        },
+    }
+
+
+def test_a_cluster_is_healthy_when_all_new_pods_are_ready(tmp_path: Path) -> None:
+    found = [
+        workload("chat-pro", ready=2, updated=2),
+        workload("chat-free", ready=1, updated=2),
+        workload("voice-pro", ready=2, updated=1),
+        workload("voice-free", ready=2, updated=2, generation=1),
+    ]
+    suite = a_cluster(tmp_path, json.dumps({"items": found}))
+    assert suite.unhealthy() == ["chat-free (1 of 2)", "voice-free (2 of 2)", "voice-pro (2 of 2)"]
+
+
+def test_a_pod_that_leaves_is_none_to_lose(tmp_path: Path) -> None:
+    leaving = {"metadata": {"name": "egress-1", "deletionTimestamp": "2026-11-29T00:00:00Z"}}
+    suite = a_cluster(
+        tmp_path, json.dumps({"items": [leaving, {"metadata": {"name": "egress-2"}}]})
+    )
+    suite.delete("egress", at_once=True)
+    asked = (tmp_path / "asked").read_text().splitlines()
+    assert asked[-1] == "delete pod egress-2 --grace-period=0 --force"
+
+
+def test_what_kubectl_says_last_is_told(tmp_path: Path) -> None:
+    suite = a_cluster(tmp_path, "", code=1)
+    with pytest.raises(CompanionError, match="kubectl scale failed: no such thing"):
+        suite.scale("chat-pro", 3)
+    with pytest.raises(CompanionError, match="kubectl is not installed"):
+        Kubectl(program=str(tmp_path / "nowhere")).run("get")

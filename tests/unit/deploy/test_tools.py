@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -110,7 +111,8 @@ def secrets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("AUTH_MAIL_FROM", "mail@companion.example")
     # A key that stands by may sign at once, and nobody looks at a file of sealing keys.
     monkeypatch.setenv("AUTH_SIGNING_KEY_PUBLISH_SECONDS", "0")
-    monkeypatch.setattr(secrets_commands, "time", SimpleNamespace(sleep=lambda _: None))
+    hasty = SimpleNamespace(sleep=lambda _: None, strftime=time.strftime, gmtime=time.gmtime)
+    monkeypatch.setattr(secrets_commands, "time", hasty)
     return folder
 
 

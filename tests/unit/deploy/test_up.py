@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import signal
+import stat
 import subprocess
 import sys
 import time
@@ -16,9 +17,10 @@ import pytest
 from deploy.companion.data_dir import DataDir
 from deploy.companion.installation import Installation
 from deploy.companion.ports import free_port
-from deploy.companion.previous_run import leftovers, wait_until_gone
+from deploy.companion.previous_run import leftovers, running, wait_until_gone
 from deploy.companion.running import Running
 from deploy.companion.settings import ROOT, Settings
+from deploy.companion.starting import PATIENCE_SECONDS
 from tests.support.engines import running_postgres
 
 STANDINS = Path(__file__).with_name("standins.py")
@@ -70,6 +72,10 @@ class Terminal:
 
     def set(self, **environment: str) -> None:
         self._environment |= environment
+
+    def forget(self, *names: str) -> None:
+        for name in names:
+            del self._environment[name]
 
     def up(self, *words: str) -> subprocess.Popen[bytes]:
         """Start and wait until it says that it is ready."""
@@ -184,6 +190,18 @@ def test_a_process_that_cannot_start_is_shown_with_its_last_words(terminal: Term
     assert leftovers(terminal.data) == []
 
 
+def test_a_process_that_refuses_its_settings_late_is_told_at_once(terminal: Terminal) -> None:
+    """After so long that supervisord takes it for started, and would start it again and again."""
+    terminal.replace("relay", f"python {STANDINS} refusing")
+    began = time.monotonic()
+    failed = terminal.run("up")
+    assert failed.returncode == 1
+    assert "relay ended while it started" in failed.stderr
+    assert "CHAT_SETTING: it should be less" in failed.stderr
+    assert terminal.data.log("relay").read_text().count("CHAT_SETTING") == 1
+    assert time.monotonic() - began < PATIENCE_SECONDS / 2
+
+
 def test_a_lost_keyring_is_told_and_everything_else_starts(terminal: Terminal) -> None:
     process = terminal.up()
     process.terminate()
@@ -192,6 +210,26 @@ def test_a_lost_keyring_is_told_and_everything_else_starts(terminal: Terminal) -
     terminal.up()
     assert "keyvault stays sealed" in terminal.output
     assert not terminal.data.keyring.exists()
+
+
+def test_another_shell_sees_the_settings_that_the_run_was_started_with(terminal: Terminal) -> None:
+    mine = {"CHAT_RETRYS": "3", "CHAT_DRAIN_SECONDS": "7", "AWS_SECRET_ACCESS_KEY": "marked-secret"}
+    terminal.set(**mine, OTEL_SERVICE_NAMESPACE="ours", METRICS_PORT="9")
+    terminal.up()
+    assert "without effect here: METRICS_PORT." in terminal.output
+    terminal.forget(*mine, "OTEL_SERVICE_NAMESPACE", "METRICS_PORT")
+    # What this shell says beside is not of that run.
+    printed = terminal.run("env", "chat", CHAT_RETRIES="5").stdout
+    for line in ("CHAT_RETRYS=3", "CHAT_DRAIN_SECONDS=7", "OTEL_SERVICE_NAMESPACE=ours"):
+        assert f"export {line}" in printed
+    assert "CHAT_RETRIES" not in printed
+    doctor = terminal.run("doctor").stdout
+    assert "Nobody reads CHAT_RETRYS (CHAT_RETRIES?)." in doctor
+    assert "without effect here: METRICS_PORT." in doctor
+    record = terminal.data.run / "companion.json"
+    assert stat.S_IMODE(record.stat().st_mode) == 0o600
+    assert "marked-secret" in record.read_text()
+    assert "marked-secret" not in terminal.output + doctor + repr(running(terminal.data))
 
 
 def test_env_prints_what_one_process_gets(terminal: Terminal) -> None:

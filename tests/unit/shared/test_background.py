@@ -10,7 +10,7 @@ import structlog
 from structlog.testing import capture_logs
 
 from shared import background
-from shared.background import act_on_each, repeated, running_beside
+from shared.background import act_on_each, attempt, repeated, repeated_later, running_beside
 from shared.errors import DependencyUnavailable
 
 
@@ -84,3 +84,21 @@ async def test_news_that_cannot_be_acted_on_is_not_the_last() -> None:
         await act_on_each(heard(), act)
     assert acted == [1, 0]
     assert [(line["event"], line["by"]) for line in logs] == [("news_failed", "act")]
+
+
+async def test_what_was_just_done_is_repeated_after_a_pause() -> None:
+    async def look() -> None:
+        raise AssertionError("at once")
+
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.05):
+            await repeated_later(look, pause_seconds=60)
+
+
+async def test_an_attempt_that_fails_is_only_told() -> None:
+    async def look() -> None:
+        raise ValueError("bug")
+
+    with capture_logs() as logs:
+        await attempt(look)
+    assert [line["event"] for line in logs] == ["background_work_failed"]

@@ -19,7 +19,6 @@ ADA = Identity(
     organisation_id=FIRM,
     scopes=frozenset(),
     sign_in_id=uuid4(),
-    token_id="a-token",
     expires_at=2,
     issued_at=1,
 )

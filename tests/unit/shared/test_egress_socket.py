@@ -12,7 +12,6 @@ import pytest
 from aiohttp import web
 
 from shared.clients.egress import (
-    DETAIL_HEADER,
     GRANT_HEADER,
     Egress,
     KeyRefused,
@@ -21,6 +20,7 @@ from shared.clients.egress import (
     VendorSocketRefused,
     open_egress,
 )
+from shared.clients.egress_refusals import DETAIL_HEADER
 from shared.errors import DependencyUnavailable, Unavailable
 from shared.identity import OnBehalfOf, ServiceIdentity
 from shared.ids import UserId

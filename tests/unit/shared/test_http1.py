@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from shared.clients import http1
-from shared.clients.http1 import Answer, ConnectionLost, Http1Pool, NotReached, TooLarge
+from shared.clients.http1 import Answer, BodyTooLarge, ConnectionLost, Http1Pool, NotReached
 
 OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nhi"
 CHUNKED = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
@@ -382,7 +382,7 @@ async def test_drops_that_never_end_are_cut_off_as_a_whole() -> None:
 async def test_a_reader_says_how_much_is_too_much() -> None:
     async with talking(saying(OK)) as (pool, _):
         answer = await get(pool)
-        with pytest.raises(TooLarge):
+        with pytest.raises(BodyTooLarge):
             await answer.read(within=SOON, most=1)
         answer.leave(in_peace=False)
 
@@ -468,7 +468,11 @@ async def test_being_cancelled_cuts_the_call() -> None:
         assert server.connections == 2
 
 
-async def test_the_last_bytes_may_come_a_moment_after_its_reader_has_left() -> None:
+async def test_the_last_bytes_may_come_a_moment_after_its_reader_has_left(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(http1, "_LINGER_SECONDS", 60)
+
     async def part(peer: Peer) -> None:
         await peer.send(CHUNKED + b"6\r\n[DONE]\r\n")
         await left.wait()
@@ -482,7 +486,9 @@ async def test_the_last_bytes_may_come_a_moment_after_its_reader_has_left() -> N
             assert await answer.read_some(within=SOON) == b"[DONE]"
             answer.leave(in_peace=True)
             left.set()
-            await asyncio.sleep(0.02)
+            async with asyncio.timeout(10):
+                while not pool._idle:
+                    await asyncio.sleep(0.001)
         assert server.connections == 1
 
 

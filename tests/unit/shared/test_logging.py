@@ -11,11 +11,18 @@ from typing import Any
 
 import pytest
 import structlog
+from billiard.util import get_logger as billiard_logger
 
 from shared.events.base import current_request_id, current_traceparent
 from shared.telemetry.logging import configure_logging
 
+LIBRARIES = (
+    *("botocore.parsers", "botocore.endpoint", "boto3", "urllib3.connectionpool", "hvac"),
+    *("celery", "celery.worker.strategy", "kombu", "amqp", "redis", "asyncpg", "sqlalchemy.engine"),
+    *("aiohttp.client", "websockets.client", "stripe", "httpx", "httpcore.http11", "uvicorn.error"),
+)
 SECRET = "sk-" + "ant-api03-" + "aB3dE5fG7hJ9kL1mN2pQ4rS6"
+OURS = ("services", "shared", "deploy")
 
 
 @pytest.fixture
@@ -23,6 +30,9 @@ def lines(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> It
     """Configures logging and reads what was written since."""
     root = logging.getLogger()
     before = list(root.handlers), root.level
+    children = logging.getLogger("multiprocessing")
+    handlers = list(children.handlers)
+    levels = {name: logging.getLogger(name).level for name in (*OURS, "chatty", children.name)}
     out, trouble = io.StringIO(), io.StringIO()
     monkeypatch.setattr(sys, "stdout", out)
     monkeypatch.setattr(sys, "stderr", trouble)
@@ -36,8 +46,10 @@ def lines(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> It
         return [json.loads(line) for line in written.splitlines()]
 
     yield read
-    root.handlers = before[0]
+    root.handlers, children.handlers = before[0], handlers
     root.setLevel(before[1])
+    for name, level in levels.items():
+        logging.getLogger(name).setLevel(level)
     structlog.reset_defaults()
 
 
@@ -111,6 +123,31 @@ def test_whatever_a_field_holds_the_line_is_written(lines: Any) -> None:
     assert line["huge"] == 2**100
     assert line["numbers"] == {"1": "one"}
     assert line["newline"] == "a\nb"
+
+
+def test_below_info_only_our_own_words_are_written(lines: Any) -> None:
+    logging.getLogger("chatty").setLevel(logging.DEBUG)
+    for name in (*LIBRARIES, "a.new.library", "servicesque", "chatty"):
+        logging.getLogger(name).debug("body: %s", "what no form gives away")
+    for name in OURS:
+        structlog.get_logger(f"{name}.somewhere").debug("fine_detail")
+    assert [(line["logger"], line["event"]) for line in lines()] == [
+        (f"{name}.somewhere", "fine_detail") for name in OURS
+    ]
+
+
+@pytest.mark.parametrize("name", LIBRARIES)
+def test_no_librarys_debug_level_is_on(lines: Any, name: str) -> None:
+    """They would build their lines, and some look here before they write by themselves."""
+    assert not logging.getLogger(name).isEnabledFor(logging.DEBUG)
+
+
+def test_a_workers_child_that_died_is_told_as_a_line_like_any_other(lines: Any) -> None:
+    billiard_logger().error("Process %r pid:%r exited with %r", "worker-1", 7, "signal 9 (SIGKILL)")
+    billiard_logger().info("child process calling self.run()")
+    [line] = lines()
+    assert (line["logger"], line["level"]) == ("multiprocessing", "error")
+    assert line["event"] == "Process 'worker-1' pid:7 exited with 'signal 9 (SIGKILL)'"
 
 
 @pytest.mark.parametrize("lines", ["warning"], indirect=True)

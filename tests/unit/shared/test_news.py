@@ -11,9 +11,8 @@ from uuid import UUID
 import pytest
 
 from shared.ids import UserId
-from shared.limits import current_tiers
 from shared.limits.current_tiers import CurrentTiers
-from shared.news import ended_sessions, revocations
+from shared.news import channel, ended_sessions
 from shared.news.ended_sessions import EndedSessions
 from shared.news.revocations import ValkeyRevocations
 
@@ -62,10 +61,57 @@ HEARERS: dict[str, tuple[bytes, Callable[[Any], AsyncIterator[Any]]]] = {
 async def test_a_connection_that_is_closed_under_them_is_opened_anew(
     news: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in (revocations, ended_sessions, current_tiers):
-        monkeypatch.setattr(module, "_WAIT_SECONDS", 0.0)
+    monkeypatch.setattr(channel, "_WAIT_SECONDS", 0.0)
     message, hear = HEARERS[news]
     heard = hear(Breaking(message))
     async with asyncio.timeout(2):
         assert await anext(heard) is not None
     await heard.aclose()  # type: ignore[attr-defined]
+
+
+async def test_a_look_that_fails_ends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(channel, "_WAIT_SECONDS", 0.0)
+    monkeypatch.setattr(ended_sessions, "_LOOK_AGAIN_SECONDS", -1.0)
+    looks = 0
+
+    class Away:
+        async def mget(self, _keys: object) -> None:
+            nonlocal looks
+            looks += 1
+            raise ConnectionError
+
+    listener: Any = Breaking(str(ADA).encode())
+    cache: Any = Away()
+    heard = EndedSessions(cache, listener).heard(lambda: [ADA])
+    async with asyncio.timeout(2):
+        for _ in range(3):
+            assert await anext(heard) == ADA
+    assert looks == 2
+    await heard.aclose()  # type: ignore[attr-defined]
+
+
+async def test_silence_is_told_and_the_subscription_is_closed_with_its_hearer() -> None:
+    is_open = False
+
+    class Silent(Breaking):
+        @asynccontextmanager
+        async def pubsub(self) -> AsyncIterator[Breaking]:
+            nonlocal is_open
+            is_open = True
+            try:
+                yield self
+            finally:
+                is_open = False
+
+        async def subscribe(self, _channel: str) -> None:
+            pass
+
+        async def get_message(self, **_options: object) -> None:  # type: ignore[override]
+            return None
+
+    listener: Any = Silent(b"")
+    heard = channel.heard_on(listener, "news", news="news")
+    assert await anext(heard) is None
+    assert is_open
+    await heard.aclose()
+    assert not is_open

@@ -11,10 +11,11 @@ from typing import Any
 import httpx
 import pytest
 from joserfc.jwk import ECKey
+from starlette.datastructures import Headers
 
 from shared.errors import DependencyUnavailable, Unauthenticated
 from shared.http import caller
-from shared.http.caller import RemoteKeys, bearer_token
+from shared.http.caller import RemoteKeys, bearer_token, sdk_token
 from tests.support.tokens import TokenMint
 
 URL = "http://auth.invalid/.well-known/jwks.json"
@@ -231,3 +232,38 @@ def test_a_bearer_token_is_read(header: str, token: str) -> None:
 def test_anything_else_is_no_bearer_token(header: str | None) -> None:
     with pytest.raises(Unauthenticated):
         bearer_token(header)
+
+
+@pytest.mark.parametrize(
+    ("key_header", "shown"),
+    [
+        ("x-api-key", [("x-api-key", "abc")]),
+        ("x-api-key", [("authorization", "Bearer abc")]),
+        ("x-api-key", [("authorization", "Bearer abc"), ("x-api-key", "abc")]),
+        ("x-api-key", [("authorization", "Bearer abc"), ("x-api-key", "")]),
+        ("x-api-key", [("authorization", ""), ("x-api-key", " abc ")]),
+        ("authorization", [("authorization", "Bearer abc")]),
+        ("authorization", [("authorization", "Bearer abc"), ("x-api-key", "of somebody else")]),
+    ],
+)
+def test_an_sdk_shows_one_token(key_header: str, shown: list[tuple[str, str]]) -> None:
+    assert sdk_token(headers_of(shown), key_header) == "abc"
+
+
+@pytest.mark.parametrize(
+    "shown",
+    [
+        [],
+        [("x-api-key", " "), ("authorization", "")],
+        [("x-api-key", "abc"), ("authorization", "Basic abc")],
+        [("x-api-key", "abc"), ("authorization", "Bearer another")],
+        [("x-api-key", "abc"), ("x-api-key", "another")],
+    ],
+)
+def test_two_tokens_or_none_are_refused(shown: list[tuple[str, str]]) -> None:
+    with pytest.raises(Unauthenticated):
+        sdk_token(headers_of(shown), "x-api-key")
+
+
+def headers_of(shown: list[tuple[str, str]]) -> Headers:
+    return Headers(raw=[(name.encode(), value.encode()) for name, value in shown])

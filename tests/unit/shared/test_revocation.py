@@ -87,6 +87,49 @@ def test_calls_on_both_keys_end_with_the_older_one() -> None:
     assert key.withdrawn(gone(), Running(), lambda: None)
 
 
+def test_a_call_under_way_beside_one_that_was_answered_on_another_key_ends_at_its_answer() -> None:
+    """Of a long speech's pieces one is read while the next is asked for: the user may have stored a
+    key of their own in between, in place of the organisation's, and withdrawn it again."""
+    ended: list[str] = []
+    key = KeyInUse()
+    key.answered("openai", told(4, FIRM))
+    assert not key.withdrawn(gone(), Running(), lambda: ended.append("x"))
+    key.answered("openai", told(4, FIRM))
+    assert not ended, "what runs on the other key goes on"
+    key.answered("openai", told(1))
+    assert ended == ["x"]
+
+
+def test_an_answer_on_the_successor_settles_nothing_for_another_call() -> None:
+    ended: list[str] = []
+    key = KeyInUse()
+    assert not key.withdrawn(gone(-1), Running(), lambda: ended.append("x"))
+    key.answered("openai", told(2))
+    assert not ended
+    key.answered("openai", told(1))
+    key.answered("openai", told(1))
+    assert ended == ["x"]
+
+
+def test_many_calls_on_one_key_are_remembered_as_one() -> None:
+    key = KeyInUse()
+    for _ in range(100):
+        key.answered("openai", told(1))
+    assert key._used == (UsedKey(ADA, "openai", 1),)
+
+
+def test_what_began_in_the_very_moment_ends_at_once() -> None:
+    ended: list[str] = []
+    assert KeyInUse().withdrawn(gone(0), Running(NOON), lambda: ended.append("x"))
+    assert ended == ["x"]
+
+
+def test_a_key_at_another_vendor_is_another_key() -> None:
+    assert gone().is_of(UsedKey(ADA, "openai", 1))
+    assert not gone().is_of(UsedKey(ADA, "gemini", 1))
+    assert not gone(version=None).is_of(UsedKey(ADA, "gemini", 1))
+
+
 def test_whoever_is_gone_has_no_key_at_all() -> None:
     key = KeyInUse()
     key.answered("openai", told(7, FIRM))

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+from celery import Celery
+from celery.app.log import Logging
 from pydantic import SecretStr
 
 from shared.events import Fact
@@ -79,19 +82,28 @@ def test_a_type_is_listened_to_once() -> None:
         listen.to(KeyRevoked, queue="other")(handle)
 
 
+def settings_in(directory: Path, **parts: Any) -> CommonSettings:
+    values: dict[str, Any] = {
+        "database_url": SecretStr("postgresql://user:password@127.0.0.1:1"),
+        "cache_url": SecretStr("redis://127.0.0.1:1"),
+        "broker_url": SecretStr(VALKEY),
+        "jwks_url": "http://127.0.0.1:1",
+        "identity_key_file": directory,
+        "identity_trust_file": directory,
+        **parts,
+    }
+    return CommonSettings(**values)
+
+
+def unwired(listen: Listen, settings: CommonSettings) -> Celery:
+    return create_celery(listen, settings, lambda: pytest.fail("not wired before it works"))
+
+
 @BROKERS
 def test_celery_binds_a_queue_to_its_own_streams_alone(url: str, tmp_path: Path) -> None:
     listen = listening()
     listen.every(timedelta(seconds=5))(tidy)
-    settings = CommonSettings(
-        database_url=SecretStr("postgresql://user:password@127.0.0.1:1"),
-        cache_url=SecretStr("redis://127.0.0.1:1"),
-        broker_url=SecretStr(url),
-        jwks_url="http://127.0.0.1:1",
-        identity_key_file=tmp_path,
-        identity_trust_file=tmp_path,
-    )
-    app = create_celery(listen, settings, lambda: pytest.fail("not wired before it works"))
+    app = unwired(listen, settings_in(tmp_path, broker_url=SecretStr(url)))
     queues = app.amqp.queues
     assert len(queues) == 7
     for name, queue in queues.items():
@@ -105,23 +117,32 @@ def test_celery_binds_a_queue_to_its_own_streams_alone(url: str, tmp_path: Path)
 
 def test_a_worker_takes_the_queues_of_a_tier_that_there_is(tmp_path: Path) -> None:
     def queues_of(tier: str) -> set[str]:
-        settings = CommonSettings(
-            database_url=SecretStr("postgresql://user:password@127.0.0.1:1"),
-            cache_url=SecretStr("redis://127.0.0.1:1"),
-            broker_url=SecretStr(VALKEY),
-            jwks_url="http://127.0.0.1:1",
-            identity_key_file=tmp_path,
-            identity_trust_file=tmp_path,
-            worker_tier=tier,
-        )
-        unwired = create_celery(listening(), settings, lambda: pytest.fail("not wired yet"))
-        return set(unwired.amqp.queues)
+        app = unwired(listening(), settings_in(tmp_path, worker_tier=tier))
+        return set(app.amqp.queues)
 
     for tier in TIERS:
         assert {name.rpartition(".")[2] for name in queues_of(tier)} == {tier}
     with pytest.raises(SettingsRefused, match=r"WORKER_TIER names no tier; there are: .*pro") as no:
         queues_of("gold")
     assert "gold" not in str(no.value)
+
+
+def test_celerys_own_level_lets_no_library_tell_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("LEVEL", "FILE", "FORMAT"):
+        monkeypatch.setenv(f"_MP_FORK_LOG{name}_", "")
+    monkeypatch.setattr(Logging, "_setup", False)
+    app = unwired(listening(), settings_in(tmp_path, log_level="debug"))
+    app.log.setup_logging_subsystem(loglevel="DEBUG")
+    for name in ("", "kombu", "celery", "celery.task", "amqp", "redis"):
+        assert not logging.getLogger(name).isEnabledFor(logging.DEBUG), name
+    assert not any(
+        isinstance(handler, logging.StreamHandler)
+        for handler in logging.getLogger("celery.task").handlers
+    ), "nor past our own handler"
+    assert logging.getLogger("services.chat").isEnabledFor(logging.DEBUG)
+    unwired(listening(), settings_in(tmp_path))
 
 
 def test_the_broker_is_known_by_its_url() -> None:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from services.voice.storage import admission as of_voice
-from shared.limits.tier_windows import tier_windows, vendor_of, vendor_windows
+from shared.limits.tier_windows import tier_windows, token_window, vendor_of, vendor_windows
 from shared.limits.windows import Window
-from shared.tiers import COMPATIBLE, TIERS, Tier
+from shared.tiers import COMPATIBLE, TIERS, Allowance, Tier
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
+MINUTE, DAY, NOVEMBER = timedelta(minutes=1), timedelta(days=1), timedelta(days=30)
 
 
 def counted(tier: Tier) -> set[tuple[str, int, datetime, datetime]]:
@@ -32,3 +33,34 @@ def test_they_are_named_and_bounded_as_chat_and_voice_do_it(tier: Tier) -> None:
 def test_a_window_over_all_vendors_is_nobodys() -> None:
     assert vendor_of(Window("concurrent_streams", 5, NOW, NOW)) is None
     assert vendor_of(Window("openai.requests_per_day", 5, NOW, NOW)) == "openai"
+
+
+def test_each_lasts_as_long_as_its_name_says_and_what_is_not_granted_has_none() -> None:
+    shown = {(w.name, w.limit, w.ends_at - w.starts_at) for w in tier_windows(TIERS["free"], NOW)}
+    assert shown == {
+        ("openai.requests_per_minute", 5, MINUTE),
+        ("openai.requests_per_day", 50, DAY),
+        ("openai.tokens_per_minute", 100_000, MINUTE),
+        ("elevenlabs.requests_per_minute", 5, MINUTE),
+        ("elevenlabs.characters_per_month", 10_000, NOVEMBER),
+        ("compatible.requests_per_minute", 5, MINUTE),
+        ("compatible.requests_per_day", 50, DAY),
+        ("compatible.tokens_per_minute", 100_000, MINUTE),
+    }
+
+
+def test_what_is_unlimited_has_no_window() -> None:
+    nothing = Allowance(model_classes=("x",))
+    assert list(vendor_windows(nothing, "openai", NOW)) == []
+
+
+@pytest.mark.parametrize(
+    ("tokens", "amount"), [(-1, 0), (0, 0), (1, 1), (99, 99), (100, 100), (101, 100)]
+)
+def test_a_request_that_is_larger_than_the_whole_minute_has_it_to_itself(
+    tokens: int, amount: int
+) -> None:
+    assert token_window("openai", 100, NOW, tokens).amount == amount
+    tokens_only = Allowance(model_classes=("x",), tokens_per_minute=100)
+    [window] = vendor_windows(tokens_only, "openai", NOW, tokens=tokens)
+    assert window.amount == amount

@@ -15,7 +15,6 @@ from services.auth.domain.errors.accounts import (
     PasswordRefused,
     ProofRefused,
     UsernameTaken,
-    UserNotFound,
 )
 from services.auth.domain.errors.authorization import (
     AccessDenied,
@@ -60,6 +59,7 @@ from services.auth.domain.errors.personal_tokens import (
     PersonalTokenNotFound,
     PersonalTokenRefused,
     ScopeNotGrantable,
+    ScopeNotHeld,
     TooManyPersonalTokens,
 )
 from services.auth.domain.errors.second_factors import (
@@ -130,6 +130,7 @@ __all__ = [
     "RefreshRefused",
     "RefreshReused",
     "ScopeNotGrantable",
+    "ScopeNotHeld",
     "SecondFactorUnreadable",
     "SignInNotFound",
     "SigningKeysUnavailable",
@@ -145,7 +146,6 @@ __all__ = [
     "UnknownScope",
     "UnsupportedGrantType",
     "UnsupportedResponseType",
-    "UserNotFound",
     "UsernameTaken",
     "WrongCredentials",
     "WrongOtp",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from uuid import UUID
 
 from shared.errors import (
     Conflict,
@@ -30,7 +29,7 @@ class InvalidUsername(Invalid):
 
     def __init__(self) -> None:
         super().__init__(
-            "A username has 1 to 80 printable characters, no @, and no space at its ends.",
+            "A username has 1 to 80 visible characters, no @, and no space at its ends.",
             field="username",
         )
 
@@ -87,15 +86,6 @@ class AccountGone(Unauthenticated):
 
     def __init__(self) -> None:
         super().__init__("This account does not exist any more.")
-
-
-class UserNotFound(NotFound):
-    """Another service asked about a user that does not exist."""
-
-    code = "user_not_found"
-
-    def __init__(self, user_id: UUID) -> None:
-        super().__init__("No such user.", user_id=str(user_id))
 
 
 class NoSuchAccount(NotFound):

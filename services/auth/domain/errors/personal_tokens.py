@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from uuid import UUID
 
-from shared.errors import Conflict, Invalid, NotFound, Unauthenticated
+from shared.errors import Conflict, Forbidden, Invalid, NotFound, Unauthenticated
 
 
 class PersonalTokenRefused(Unauthenticated):
@@ -66,4 +66,18 @@ class ScopeNotGrantable(Invalid):
             f"{', '.join(grantable)}.",
             field="scopes",
             grantable=list(grantable),
+        )
+
+
+class ScopeNotHeld(Forbidden):
+    """The sign-in may not do this itself, so it can't let a tool do it."""
+
+    code = "scope_not_held"
+
+    def __init__(self, lacking: Sequence[str]) -> None:
+        super().__init__(
+            "A personal access token may do no more than the sign-in in which it is made, which "
+            f"lacks {', '.join(lacking)}.",
+            field="scopes",
+            lacking=list(lacking),
         )

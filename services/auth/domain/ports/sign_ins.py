@@ -49,7 +49,7 @@ class SignIns(Protocol):
     async def end_all_of(
         self, user_id: UserId, reason: EndReason, at: datetime, *, but: SignInId | None = None
     ) -> int:
-        """Answers how many these were."""
+        """Answers how many these were. Codes that nobody has redeemed yet are void, too."""
         ...
 
     async def end_all_of_client(self, client_id: str, reason: EndReason, at: datetime) -> int:

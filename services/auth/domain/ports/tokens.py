@@ -31,6 +31,11 @@ class PersonalTokens(Protocol):
 
     async def revoke(self, token_id: PersonalTokenId, at: datetime) -> None: ...
 
+    async def revoke_all_of_client(self, client_id: str, at: datetime) -> int:
+        """Those that were made in sign-ins of the client; answers how many were still live.
+        Everybody is told once this is committed."""
+        ...
+
     async def forget_before(self, at: datetime, *, most: int) -> int:
         """Delete some of those that were over by then; answers how many."""
         ...
@@ -49,6 +54,10 @@ class OAuthClients(Protocol):
 
     async def get(self, client_id: str) -> OAuthClient | None: ...
 
+    async def hold(self, client_id: str) -> OAuthClient | None:
+        """The client, which nobody disables until this unit of work ends."""
+        ...
+
     async def all(self) -> Sequence[OAuthClient]:
         """The oldest first."""
         ...
@@ -63,11 +72,18 @@ class AuthorizationCodes(Protocol):
 
     async def add(self, code: AuthorizationCode) -> None: ...
 
+    async def get(self, code_hash: bytes) -> AuthorizationCode | None: ...
+
     async def hold(self, code_hash: bytes) -> AuthorizationCode | None:
         """The code, which nobody else uses until this unit of work ends."""
         ...
 
     async def use(self, used: AuthorizationCode) -> None: ...
+
+    async def void(self, user_id: UserId, at: datetime) -> None:
+        """Let none of the user's codes begin a sign-in. `sign_ins.end_all_of` does this by
+        itself."""
+        ...
 
     async def forget_before(self, at: datetime, *, most: int) -> int:
         """Delete some of those that had expired by then; answers how many."""

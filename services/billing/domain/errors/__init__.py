@@ -35,6 +35,8 @@ from services.billing.domain.errors.payments import (
     TooManyDeliveries,
 )
 from services.billing.domain.errors.prices import (
+    DefaultPlanIsFree,
+    EffectiveFromPast,
     PlanPriceExists,
     PriceExists,
     PriceNotAcceptable,
@@ -106,7 +108,9 @@ __all__ = [
     "CreditNoteNotFound",
     "DashboardClosed",
     "DashboardLinkOver",
+    "DefaultPlanIsFree",
     "DriftNotFound",
+    "EffectiveFromPast",
     "ExportNotFound",
     "ExportQueueUnavailable",
     "ExportTargetUnavailable",

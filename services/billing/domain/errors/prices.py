@@ -43,6 +43,27 @@ class PlanPriceExists(Conflict):
         )
 
 
+class DefaultPlanIsFree(Invalid):
+    """Everybody has it who never chose: nobody would be asked for the price."""
+
+    code = "default_plan_is_free"
+
+    def __init__(self, tier_name: str) -> None:
+        super().__init__("The tier that everybody begins with costs nothing.", tier=tier_name)
+
+
+class EffectiveFromPast(Invalid):
+    """What is over was charged by the terms of its time."""
+
+    code = "effective_from_past"
+
+    def __init__(self, effective_from: datetime) -> None:
+        super().__init__(
+            "`effective_from` lies in the past. Leave it out for what holds from now on.",
+            effective_from=effective_from.isoformat(),
+        )
+
+
 class UsageFeeExists(Conflict):
     """Fees are never changed: a correction is a new one, with a later time of effect."""
 

@@ -6,7 +6,6 @@ import pytest
 
 from services.auth.actions.change_password import ChangePassword
 from services.auth.actions.confirm_password import ConfirmPassword
-from services.auth.actions.look_up_user import LookUpUser
 from services.auth.actions.rename_account import RenameAccount
 from services.auth.actions.show_account import ShowAccount
 from services.auth.domain.errors import (
@@ -15,7 +14,6 @@ from services.auth.domain.errors import (
     PasswordRefused,
     TooManyAttempts,
     UsernameTaken,
-    UserNotFound,
     WrongPassword,
 )
 from services.auth.domain.mail import MailKind
@@ -153,11 +151,3 @@ async def test_a_deleted_user_with_a_good_token_is_told_so() -> None:
             keep=a_sign_in(user).id,
             origin=BROWSER,
         )
-
-
-async def test_peers_find_users_and_hear_of_no_others() -> None:
-    user = a_user()
-    memory = Memory().keep(user)
-    assert await LookUpUser(memory.work)(user.id) == user
-    with pytest.raises(UserNotFound):
-        await LookUpUser(memory.work)(a_user("other").id)

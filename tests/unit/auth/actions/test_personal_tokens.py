@@ -12,6 +12,7 @@ from uuid import UUID, uuid4
 import pytest
 from joserfc import jwt
 
+from services.auth.actions.disable_client import DisableClient
 from services.auth.actions.exchange_personal_token import ExchangePersonalToken
 from services.auth.actions.issue_personal_token import IssuePersonalToken
 from services.auth.actions.list_personal_tokens import ListPersonalTokens
@@ -20,25 +21,36 @@ from services.auth.domain.errors import (
     AccountGone,
     PersonalTokenNotFound,
     PersonalTokenRefused,
+    ScopeNotHeld,
     SigningKeysUnavailable,
     TooManyPersonalTokens,
 )
 from services.auth.domain.exchanged_tokens import ExchangedTokens
 from services.auth.domain.membership import Membership, OrganisationRole
+from services.auth.domain.oauth_client import OAuthClient
 from services.auth.domain.origin import Origin
 from services.auth.domain.personal_token import PersonalToken, PersonalTokenId, TokenText
+from services.auth.domain.sign_in import SignIn, SignInId
 from services.auth.domain.signing_keys import new_signing_keys, parse_signing_keys
 from services.auth.domain.user import Role, User
+from shared.errors import SessionEnded
 from tests.support.auth import (
     NOON,
     HeldKeys,
     Memory,
     StoppedClock,
+    a_sign_in,
     a_user,
     an_issuer,
     some_signing_keys,
 )
+from tests.support.auth_oauth import CALLBACK
 from tests.support.auth_personal_tokens import MemoryPersonalTokens
+
+
+def a_client() -> OAuthClient:
+    return OAuthClient.registered("An extension", [CALLBACK], NOON)
+
 
 ADA, GRACE = a_user("ada"), a_user("grace")
 HERE = Origin("an editor", "198.51.100.7")
@@ -63,8 +75,18 @@ class Desk:
 
     async def issue(self, owner: User = ADA, **parts: Any) -> tuple[PersonalToken, TokenText]:
         wish: dict[str, Any] = {"name": "an editor", "scopes": ["chat"], "lifetime": MONTH}
+        if "within" not in parts:
+            sign_in = a_sign_in(owner, at=self.clock.now())
+            self.memory.keep(sign_in)
+            parts["within"] = sign_in.id
         issue = IssuePersonalToken(self.memory.work, self.clock)
         return await issue(owner.id, **(wish | parts), origin=HERE)
+
+    def sign_in_of_client(self, client: OAuthClient, *scopes: str) -> SignIn:
+        self.memory.oauth_clients[client.client_id] = client
+        sign_in = a_sign_in(ADA, client_id=client.client_id, scopes=frozenset(scopes))
+        self.memory.keep(sign_in)
+        return sign_in
 
     def claims(self, access_token: str) -> dict[str, Any]:
         assert self.keys.keys is not None
@@ -102,6 +124,49 @@ async def test_nobody_has_more_live_tokens_than_they_can_know(desk: Desk) -> Non
 async def test_an_account_that_is_gone_gets_none(desk: Desk) -> None:
     with pytest.raises(AccountGone):
         await desk.issue(a_user("nobody"))
+
+
+async def test_a_client_gives_away_no_more_than_it_was_given(desk: Desk) -> None:
+    sign_in = desk.sign_in_of_client(a_client(), "account", "voice")
+    for scopes in (["chat"], ["chat", "voice"], ["billing:read", "chat"]):
+        with pytest.raises(ScopeNotHeld) as refused:
+            await desk.issue(scopes=scopes, within=sign_in.id)
+        assert refused.value.facts["lacking"] == [one for one in scopes if one != "voice"]
+    assert desk.memory.personal_tokens == {}
+    token, _ = await desk.issue(scopes=["voice"], within=sign_in.id)
+    assert token.scopes == {"voice"}
+    assert token.client_id == sign_in.client_id
+    assert desk.memory.audited[-1].facts["client_id"] == sign_in.client_id
+
+
+async def test_what_was_made_in_a_clients_sign_in_ends_with_the_client(desk: Desk) -> None:
+    client, other = a_client(), a_client()
+    token, text = await desk.issue(within=desk.sign_in_of_client(client, "account", "chat").id)
+    kept = [
+        await desk.issue(within=desk.sign_in_of_client(other, "account", "chat").id),
+        await desk.issue(),
+    ]
+    await desk.exchange(text.text)
+    await DisableClient(desk.memory.work, desk.clock)(client.client_id)
+    with pytest.raises(PersonalTokenRefused):
+        await desk.exchange(text.text)
+    assert token.id in desk.memory.ended, "what stood for it is over as well"
+    assert desk.memory.audited[-1].facts["personal_tokens"] == 1
+    for _, one in kept:
+        assert await desk.exchange(one.text)
+
+
+async def test_a_sign_in_that_is_over_makes_none(desk: Desk) -> None:
+    client = a_client()
+    sign_in = desk.sign_in_of_client(client, "account", "chat")
+    ended, anothers = a_sign_in(ADA, ended_at=NOON), a_sign_in(GRACE)
+    desk.memory.keep(ended, anothers)
+    # Its sign-in began in the very moment in which the client was disabled.
+    desk.memory.oauth_clients[client.client_id] = client.disabled(NOON)
+    for within in (sign_in.id, ended.id, anothers.id, SignInId(uuid4())):
+        with pytest.raises(SessionEnded):
+            await desk.issue(within=within)
+    assert desk.memory.personal_tokens == {}
 
 
 async def test_a_list_shows_ones_own_live_tokens_newest_first(desk: Desk) -> None:

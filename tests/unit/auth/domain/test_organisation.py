@@ -103,6 +103,7 @@ def test_a_name_that_can_not_be_shown_is_refused(text: str) -> None:
 
 def test_a_name_is_kept_in_one_spelling() -> None:
     assert OrganisationName.parse("Cafe\u0301 & Söhne").text == "Café & Söhne"
+    assert OrganisationName.parse("X").text == "X"
 
 
 def test_an_invitation_is_good_for_three_days_and_once() -> None:

@@ -34,7 +34,7 @@ async def test_everyone_accepts_our_access_token_and_reads_who_it_is() -> None:
     assert identity.user_id == user.id
     assert identity.sign_in_id == sign_in.id
     assert (identity.tier, identity.role) == ("pro", "member")
-    assert (identity.organisation_id, identity.organisation_role) == (None, None)
+    assert identity.organisation_id is None
     assert identity.scopes == of_sign_in("member")
     assert identity.authenticated_at == int(sign_in.authenticated_at.timestamp())
     assert (identity.methods, identity.has_second_factor) == (frozenset({"pwd"}), False)
@@ -82,6 +82,18 @@ def test_the_higher_of_both_tiers_counts_for_whoever_has_a_seat(
     seat = NOON if seated else None
     membership = Membership(uuid4(), OrganisationRole.MEMBER, theirs, NOON, seat)
     assert a_user(tier=own, membership=membership).effective_tier == effective
+
+
+def test_a_token_tells_whether_its_user_has_a_seat() -> None:
+    def told(membership: Membership | None) -> bool:
+        user = a_user(membership=membership)
+        pair = an_issuer().pair(user, a_sign_in(user), datetime.now(UTC))
+        key = some_signing_keys().active
+        return bool(jwt.decode(pair.access_token, key, algorithms=["ES256"]).claims["org_seated"])
+
+    without = Membership(uuid4(), OrganisationRole.MEMBER, "pro", NOON, None)
+    with_one = Membership(uuid4(), OrganisationRole.MEMBER, "pro", NOON, NOON)
+    assert [told(None), told(without), told(with_one)] == [False, False, True]
 
 
 def test_access_tokens_differ_while_the_refresh_token_stays_until_it_is_used() -> None:

@@ -59,6 +59,24 @@ def test_a_username_that_could_be_mistaken_is_refused(text: str) -> None:
         Username.parse(text)
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("admin\ufe0f", "\u3164", "ad\u034fmin", "\u115f", "a\u1160b", "\uffa0", "a\u17b4"),
+        *("a\u180b", "a\U000e0100", "\u2800", "\U0001d159"),
+    ],
+)
+def test_nobody_takes_a_name_that_looks_like_another_or_like_none(text: str) -> None:
+    with pytest.raises(InvalidUsername):
+        Username.chosen(text)
+    assert LoginName.parse(text).username == Username(text), "who has one goes on signing in"
+
+
+@pytest.mark.parametrize("text", ["Ada Lovelace", "ада", "한글", "नमस्ते", "e\u0301x", "李"])
+def test_a_name_in_any_script_can_be_taken(text: str) -> None:
+    assert Username.chosen(text) == Username.parse(text)
+
+
 def test_usernames_that_look_alike_share_a_key() -> None:
     keys = {Username.parse(text).key for text in ("Straße", "STRASSE", "ＳＴＲＡＳＳＥ")}
     assert keys == {"strasse"}

@@ -58,6 +58,13 @@ def test_days_include_the_last_one_asked_for() -> None:
         Days.within(at(1, 1, 2020), None, now=NOW, usual=timedelta(days=29))
 
 
+def test_the_days_of_past_months_end_with_their_last() -> None:
+    past = Days.of(Months.within(at(9), at(11), now=NOW))
+    assert (past.first, past.last) == (date(2026, 9, 1), date(2026, 10, 31))
+    going_on = Days.of(Months.within(at(9), None, now=NOW))
+    assert going_on.last == NOW.date()
+
+
 def test_of_nothing_there_is_no_share() -> None:
     assert share(3, 0) == 0.0
     assert Churn(MAY, "pro").logo_churn == Churn(MAY, "pro").revenue_churn == 0.0

@@ -38,7 +38,7 @@ from services.billing.domain.errors import (
     TrialNotOffered,
     TrialUsed,
 )
-from services.billing.domain.plan_price import PlanPrice, PlanPrices
+from services.billing.domain.plan_price import PlanPrice, PlanPrices, UnitPrice
 from services.billing.domain.subscription import State, Subscription
 from shared.ids import UserId
 from shared.tiers import TIERS
@@ -131,6 +131,19 @@ def test_a_cancelled_one_ends_with_its_period_unless_it_is_resumed() -> None:
             resumed(nothing, JAN31)
 
 
+def test_more_than_was_granted_is_bought_however_little_it_costs() -> None:
+    def costing(microusd: int) -> UnitPrice:
+        return UnitPrice(microusd, "the operator's")
+
+    given = granted(FREE, "pro", None, JAN31).subscription
+    assert course_of(given, TEAM, 1, costing(8_000_000)) is Course.BUY
+    assert course_of(given, TEAM, 1, costing(0)) is Course.FREELY
+    team = granted(FREE, "enterprise", 3, JAN31).subscription
+    assert course_of(team, TEAM, 4, costing(1_000_000)) is Course.BUY
+    assert course_of(team, TEAM, 2, costing(1_000_000)) is Course.FREELY
+    assert course_of(team, PRO, 1, PRICES.at("pro", JAN31)) is Course.FREELY
+
+
 def test_a_trial_is_had_once_costs_nothing_and_ends_by_itself() -> None:
     trying = tried(FREE, PRO, 1, RULES, JAN31).subscription
     assert (trying.state, trying.tier_name) == (State.TRIALING, "pro")
@@ -208,6 +221,43 @@ def test_what_is_not_paid_ends_at_once_when_it_is_cancelled() -> None:
     step = cancelled(payment_failed(owing, renewal).subscription, renewal + DAY)
     assert kinds(step) == [("write_off", -9_000_000)]
     assert step.subscription.tier_name == "free"
+
+
+def test_the_present_terms_again_take_back_what_was_planned() -> None:
+    unit = PRICES.at("enterprise", JAN31)
+    team = buy("enterprise", 5)
+    fewer = scheduled(team, TEAM, 3, JAN31 + DAY).subscription
+    going = cancelled(team, JAN31 + DAY).subscription
+    assert course_of(team, TEAM, 5, unit) is Course.NOTHING
+    for planned in (fewer, going):
+        assert course_of(planned, TEAM, 5, unit) is Course.LATER
+        back = scheduled(planned, TEAM, 5, JAN31 + 2 * DAY).subscription
+        assert (back.shown_state, back.next_tier_name) == (State.ACTIVE, None)
+
+
+def test_the_free_tier_comes_after_a_trial_but_at_once_after_a_grant() -> None:
+    free, unit = TIERS["free"], PRICES.at("free", JAN31)
+    trying = tried(FREE, PRO, 1, RULES, JAN31).subscription
+    assert course_of(trying, free, 1, unit) is Course.LATER
+    given = granted(FREE, "pro", None, JAN31).subscription
+    assert course_of(given, free, 1, unit) is Course.FREELY
+    with pytest.raises(NothingToCancel):
+        cancelled(FREE, JAN31)
+
+
+def test_a_grant_of_what_is_paid_for_gives_back_its_rest_too() -> None:
+    step = granted(buy(), "pro", None, JAN31 + 14 * DAY)
+    assert kinds(step) == [("proration_credit", -4_500_000)]
+    assert (step.subscription.tier_name, step.subscription.period_ends) == ("pro", None)
+
+
+def test_what_was_lost_is_not_remembered_against_who_comes_back() -> None:
+    renewal = datetime(2026, 2, 28, 10, tzinfo=UTC)
+    owing = brought_up_to(buy(), renewal, PRICES, RULES).subscription
+    overdue = brought_up_to(owing, renewal + 5 * DAY, PRICES, RULES).subscription
+    assert overdue.dunning_step > 0
+    gone = ended(overdue, renewal + 6 * DAY).subscription
+    assert (gone.dunning_step, gone.owed_microusd, gone.unpaid_since) == (0, 0, None)
 
 
 # A model of the same, second by second

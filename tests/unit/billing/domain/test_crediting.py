@@ -102,6 +102,13 @@ def test_a_line_is_credited_with_its_own_tax_however_small_the_invoice_is(given_
     assert (note.net_cents, note.tax_cents) == (1_000, 190)
 
 
+def test_a_note_names_the_invoice_that_it_takes_back() -> None:
+    invoice = an_invoice(10_000_000)
+    note = a_credit(invoice, {})
+    assert (note.invoice_id, note.invoice_number) == (invoice.id, "TT-2026-000001")
+    assert (note.holder, note.month, note.issued_at) == (invoice.holder, NOVEMBER, NOW)
+
+
 def test_the_tax_of_several_rates_is_credited_by_their_shares() -> None:
     lines = TaxLine.at_rate("Full", 1_900, 75), TaxLine.at_rate("Reduced", 700, 25)
     invoice, before = replace(an_invoice(1_000_000), tax_lines=lines), dict[LineId, int]()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, date, datetime
 from uuid import UUID
 
@@ -54,6 +55,34 @@ def test_an_earlier_head_is_met_again_or_missed() -> None:
     assert "written anew" in other.what
     assert later is not None
     assert "cut off" in later.what
+
+
+def test_the_first_record_that_was_changed_or_is_gone_is_named() -> None:
+    links = continued(CHAIN, genesis(CHAIN), DIGESTS)
+    second = UUID(int=2)
+    changed = {**RECORDS, second: {**RECORDS[second], "cost_microusd": 201}}
+    gone = {id_: record for id_, record in RECORDS.items() if id_ != second}
+    for records, words in ((changed, "does not fit its record"), (gone, "is missing")):
+        walk = ChainWalk(CHAIN)
+        walk.follow(links, records)
+        assert walk.broken is not None
+        assert words in walk.broken.what
+        assert (walk.broken.chain, walk.broken.sequence, walk.broken.id) == (CHAIN, 2, second)
+        assert walk.head.sequence == 1
+
+
+def test_a_run_of_links_that_is_not_the_next_or_not_whole_is_no_part_of_the_chain() -> None:
+    links = continued(CHAIN, genesis(CHAIN), DIGESTS)
+    for odd in (
+        continued(CHAIN, walked(runs=(1,)).head, DIGESTS[1:]),
+        replace(links, kinds="ll"),
+        replace(links, links=links.links[:-1]),
+        replace(links, kinds="xll"),
+    ):
+        walk = ChainWalk(CHAIN)
+        walk.follow(odd, RECORDS)
+        assert walk.broken is not None
+        assert (walk.broken.sequence, walk.head.sequence) == (1, 0)
 
 
 def test_no_two_chains_begin_alike() -> None:

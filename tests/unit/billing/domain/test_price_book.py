@@ -41,8 +41,18 @@ def test_cached_tokens_without_a_price_cost_what_plain_ones_do() -> None:
 
 
 def test_a_price_of_zero_is_a_price() -> None:
-    prices = UnitPrices(input=5_000_000, cache_read=0)
-    assert prices.cost(Counts(input_tokens=1000, cache_read_tokens=1000)) == 0
+    prices = UnitPrices(input=5_000_000, cache_read=0, unit=0)
+    million = 1_000_000
+    counts = Counts(input_tokens=million, cache_read_tokens=million, units=million)
+    assert prices.cost(counts) == 0
+
+
+def test_what_a_meter_counts_costs_its_own_price_beside_the_rest() -> None:
+    assert UnitPrices(unit=300).cost(Counts(units=2)) == 600
+    both = UnitPrices(characters=500_000, unit=300)
+    assert both.cost(Counts(characters=2, units=1)) == 301
+    assert UnitPrices(characters=500_000).cost(Counts(units=1)) is None
+    assert UnitPrices(characters=500_000).cost(Counts(characters=2)) == 1
 
 
 @pytest.mark.parametrize(
@@ -82,6 +92,13 @@ def test_an_override_holds_from_its_moment_until_the_next_one() -> None:
     assert book.rate(spoken(0)) == Rating(MicroDollars(50_000), first.version)
     assert book.rate(spoken(1)) == Rating(MicroDollars(50_000), first.version)
     assert book.rate(spoken(2)) == Rating(MicroDollars(80_000), second.version)
+
+
+def test_a_rating_names_the_override_that_it_comes_from() -> None:
+    override = a_price(since=NOON, characters=50_000_000)
+    rating = PriceBook.of(FixedPrices(), [override]).rate(spoken(0))
+    assert rating is not None
+    assert rating.price_version == f"override/{override.id}"
 
 
 def test_an_override_wins_over_the_list_from_its_moment_on() -> None:

@@ -47,6 +47,18 @@ def test_a_period_does_not_end_before_it_begins() -> None:
         Period.between(NOON, NOON - timedelta(seconds=1))
 
 
+def test_a_period_without_a_bound_is_open_there_and_may_be_empty() -> None:
+    assert Period.between(NOON, NOON) == Period(NOON, NOON)
+    everything = Period.between(None, None)
+    assert everything.begins < Period.between(NOON, None).begins == NOON
+    assert NOON == Period.between(None, NOON).ends < everything.ends
+
+
+def test_the_first_instant_of_a_month_is_in_it() -> None:
+    period = Period.for_report(None, MONTH + timedelta(microseconds=1), now=NOON)
+    assert period == Period(MONTH, MONTH + timedelta(hours=1))
+
+
 def test_a_report_is_not_longer_than_three_years() -> None:
     assert Period.for_report(NOON - LONGEST_REPORT, NOON, now=NOON)
     with pytest.raises(BadPeriod):

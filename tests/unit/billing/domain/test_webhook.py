@@ -132,3 +132,25 @@ def test_both_secrets_sign_for_a_day_after_a_rotation() -> None:
 def test_no_secret_and_no_url_shows() -> None:
     shown = repr(an_endpoint(url="https://hooks.example.com/token-4711", secret=b"sealed-4711"))
     assert "4711" not in shown
+
+
+@pytest.mark.parametrize(
+    ("status", "is_taken"),
+    [
+        (199, False),
+        (200, True),
+        (204, True),
+        (299, True),
+        (300, False),
+        (410, False),
+        (None, False),
+    ],
+)
+def test_whoever_answers_with_any_success_has_taken_it(status: int | None, is_taken: bool) -> None:
+    assert Outcome(status=status).is_taken is is_taken
+
+
+def test_only_the_operator_is_told_of_all_usage() -> None:
+    assert "usage.recorded" in EndpointOwner.operator().types
+    assert "usage.recorded" not in EndpointOwner("user", ada).types
+    assert set(EndpointOwner("organisation", ada).types) < set(EndpointOwner.operator().types)

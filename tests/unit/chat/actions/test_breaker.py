@@ -132,3 +132,23 @@ async def test_its_memory_is_bounded() -> None:
     for number in range(1_000):
         all_.failed((str(number), ada), TROUBLE, is_probe=False)
     assert len(all_) == 100
+
+
+async def test_a_probe_that_was_overtaken_opens_nothing() -> None:
+    all_ = breakers(MemoryTime())
+    fail(all_, ADA, 1)
+    all_.probe_left(ADA)
+    assert all_.enter(ADA) is False
+
+
+async def test_what_failed_last_is_remembered_longest() -> None:
+    all_ = breakers(MemoryTime(), most=2)
+    fail(all_, ADA, 4)
+    fail(all_, GRACE, 4)
+    fail(all_, ADA, 1)
+    fail(all_, ELSEWHERE, 1)
+    assert len(all_) == 2
+    with pytest.raises(VendorOverloaded):
+        all_.enter(ADA)
+    fail(all_, GRACE, 1)
+    assert all_.enter(GRACE) is False

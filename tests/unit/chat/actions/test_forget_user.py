@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from uuid import uuid4
 
+from services.chat.actions.forget_keys import ForgetKeys
 from services.chat.actions.forget_user import ForgetUser
-from services.chat.actions.learn_keys import ForgetKeys, LearnKeys
+from services.chat.actions.learn_keys import LearnKeys
 from services.chat.domain.known_key import KnownKey, RevokedKey
 from shared.erasure import ErasureId
 from shared.ids import UserId

@@ -20,7 +20,7 @@ from services.chat.domain.capabilities import OnLeaving
 from services.chat.domain.errors import AnswerEnded, VendorRejectedRequest
 from services.chat.domain.frames import Began, Ended, Frame, Text
 from services.chat.domain.raw_calls import RawAnswer, RawCall, RawPiece, RawRefusal
-from services.chat.domain.relayed import AnswerHead, StoredAnswer
+from services.chat.domain.relayed import AnswerHead, RepeatedAnswer
 from services.chat.domain.running_turn import RunningTurns
 from services.chat.domain.turn import Outcome
 from services.chat.domain.usage import Usage
@@ -63,7 +63,11 @@ class ScriptedVendor:
     closed: int = 0
 
     status = 200
-    headers = {"content-type": "text/event-stream"}  # noqa: RUF012 - never changed
+    headers = {  # noqa: RUF012 - never changed
+        "content-type": "text/event-stream",
+        "request-id": "req-1",
+        "x-key": "of the vendor's",
+    }
 
     @asynccontextmanager
     async def call(self, call: RawCall, *, by: OnBehalfOf) -> AsyncIterator[RawAnswer]:
@@ -144,7 +148,7 @@ class Relay:
 
     async def __call__(
         self, *, streamed: bool = True, key: str | None = None
-    ) -> StoredAnswer | RawRefusal | None:
+    ) -> RepeatedAnswer | RawRefusal | None:
         desk = self.desk
         action = RelayCall(
             desk.turns,
@@ -240,6 +244,21 @@ async def test_a_refusal_is_returned_and_costs_nothing() -> None:
     assert relay.desk.turns.facts == []
 
 
+async def test_a_refusal_costs_nothing_though_its_client_has_left_meanwhile() -> None:
+    relay = Relay(vendor=None)
+
+    class Refusing(_Refusing):
+        async def refusal(self) -> RawRefusal:
+            relay.desk.running.end(Outcome.CLIENT_GONE, where=lambda _hold: True)
+            return self.said
+
+    rejected = VendorRejectedRequest("No.", provider="openai")
+    relay.vendor = Refusing(RawRefusal(400, {}, {}, rejected))
+    await relay()
+    assert relay.desk.outcome is Outcome.CLIENT_GONE
+    assert relay.desk.only_settlement.usage == Usage(source="counted")
+
+
 async def test_a_client_that_leaves_ends_the_call() -> None:
     relay = Relay(ScriptedVendor([ANSWER[0], asyncio.Event(), *ANSWER[1:]]))
     task = await relay.begun(1)
@@ -311,7 +330,9 @@ async def test_a_repeated_key_gets_what_was_heard() -> None:
     relay = Relay(ScriptedVendor())
     await relay(key="k")
     again = await relay(key="k")
-    assert again == StoredAnswer("text/event-stream", b"123")
+    assert isinstance(again, RepeatedAnswer)
+    assert (again.head.media_type, again.body) == ("text/event-stream", b"123")
+    assert again.head.vendor_headers == {"request-id": "req-1"}
     assert len(relay.vendor.calls) == 1
     assert len(relay.desk.turns.facts) == 1
 
@@ -322,6 +343,20 @@ async def test_of_what_was_blocked_nothing_is_kept_and_its_key_is_free() -> None
     await relay(key="k")
     assert relay.desk.outcome is Outcome.CONTENT_BLOCKED
     assert relay.desk.only_settlement.stored_answer is None
+    assert await relay.desk.turns.earlier(ada, "k") is None
+
+
+async def test_what_went_wrong_at_the_vendor_and_said_nothing_is_no_answer() -> None:
+    wrong = piece(b"3", Ended("other", USAGE, why="MALFORMED_RESPONSE"))
+    relay = Relay(ScriptedVendor([piece(b"1", Began("c-1", None)), wrong]))
+    with capture_logs() as logs:
+        await relay(key="k")
+    assert b"".join(relay.client.heard) == b"13"  # its client hears it in the vendor's words
+    assert relay.desk.outcome is Outcome.PROVIDER_FAILED
+    assert relay.desk.only_settlement.usage == USAGE
+    assert relay.desk.admission.reservations[0].refunds == 1
+    told = [(line["outcome"], line["why"]) for line in logs if line["event"] == "nothing_answered"]
+    assert told == [("provider_failed", "MALFORMED_RESPONSE")]
     assert await relay.desk.turns.earlier(ada, "k") is None
 
 

@@ -313,6 +313,37 @@ async def test_what_was_asked_may_be_charged_though_nothing_came() -> None:
     assert (usage.source, usage.input_tokens > 0) == ("estimated", True)
 
 
+async def test_a_request_that_can_not_be_made_is_charged_nothing() -> None:
+    desk = a_desk(*an_answer("Hello"))
+
+    def unwritten(*_: object, **__: object) -> AsyncIterator[Frame]:
+        raise RuntimeError("a bug before anybody was asked")
+
+    desk.provider.answer = unwritten  # type: ignore[method-assign]
+    result = await result_of(await in_a_session(desk))
+    assert isinstance(result, Broken)
+    assert (desk.outcome, list(desk.turns.facts)) == (Outcome.REFUSED, [])
+    assert desk.admission.reservations[0].refunds == 1
+
+
+async def test_a_bug_after_the_vendor_was_asked_may_be_charged() -> None:
+    desk = a_desk(Began("c", None), RuntimeError("a bug"))
+    await result_of(await in_a_session(desk))
+    assert desk.outcome is Outcome.PROVIDER_FAILED
+    assert len(desk.turns.facts) == 1
+
+
+async def test_what_is_late_while_it_waits_to_ask_again_is_charged_nothing() -> None:
+    wait = timedelta(seconds=5)
+    desk = a_desk(VendorRateLimited("Later.", provider="openai", retry_after=wait))
+    desk.longest = timedelta(seconds=0.05)
+    desk.time.sleep = asyncio.sleep  # type: ignore[assignment,method-assign]
+    result = await result_of(await in_a_session(desk))
+    assert isinstance(result, Broken)
+    assert result.failure.code == "turn_too_long"
+    assert (desk.outcome, list(desk.turns.facts)) == (Outcome.REFUSED, [])
+
+
 async def test_an_answer_that_never_ends_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_read_answer, "LONGEST_ANSWER", 100)
     desk = a_desk(Began("c", None), *[Text("and on ")] * 100, Ended("stop", TOLD))
@@ -419,12 +450,17 @@ async def test_limits_that_can_not_be_given_back_do_not_keep_a_turn_open(
 
 async def test_a_blocked_answer_tells_why_and_is_billed_as_the_vendor_counted() -> None:
     ratings = {"harm": "HIGH"}
-    desk = a_desk(Began("c", None), Ended("content_filter", TOLD, ratings))
-    turn = await in_a_session(desk)
-    result = await result_of(turn)
+    desk = a_desk(
+        Began("c", None), Ended("content_filter", TOLD, ratings, why="PROHIBITED_CONTENT")
+    )
+    with capture_logs() as logs:
+        result = await result_of(await in_a_session(desk))
+    told = [(line["outcome"], line["why"]) for line in logs if line["event"] == "nothing_answered"]
+    assert told == [("content_blocked", "PROHIBITED_CONTENT")]
     assert isinstance(result, Broken)
     assert isinstance(result.failure, ContentBlocked)
     assert result.failure.facts["ratings"] == ratings
+    assert result.failure.facts["why"] == "PROHIBITED_CONTENT"
     assert (desk.outcome, desk.only_settlement.finish_reason) == (
         Outcome.CONTENT_BLOCKED,
         "content_filter",
@@ -432,6 +468,16 @@ async def test_a_blocked_answer_tells_why_and_is_billed_as_the_vendor_counted() 
     (fact,) = desk.turns.facts
     assert fact.event.input_tokens == 11
     assert [(r.refunds, r.spent) for r in desk.admission.reservations] == [(1, 7)]
+
+
+@pytest.mark.parametrize("why", ["sk-proj-0123456789abcdef", "a b", "", "a" * 65])
+async def test_what_could_be_more_than_a_word_of_the_vendors_is_not_repeated(why: str) -> None:
+    desk = a_desk(Began("c", None), Ended("content_filter", TOLD, why=why))
+    with capture_logs() as logs:
+        result = await result_of(await in_a_session(desk))
+    assert isinstance(result, Broken)
+    assert result.failure.facts["why"] is None
+    assert [line["why"] for line in logs if line["event"] == "nothing_answered"] == [None]
 
 
 async def test_what_went_wrong_at_the_vendor_and_said_nothing_is_no_answer() -> None:

@@ -175,5 +175,5 @@ async def test_one_orphan_that_can_not_be_closed_does_not_keep_the_others_open(
             return await settle(hold, *parts)
 
         monkeypatch.setattr(desk.turns, "settle", settle_others)
-        await swept(desk)
+        assert await swept(desk) == 1
         assert list(desk.turns.settled) == [other.id]

@@ -39,7 +39,7 @@ class Chat:
         return SimpleNamespace(verifier=self, scope="chat", actions=self)
 
     async def verify(self, token: str) -> Identity:
-        return Identity(ada, "pro", "member", None, frozenset({"chat"}), uuid4(), "t", 9, 0)
+        return Identity(ada, "pro", "member", None, frozenset({"chat"}), uuid4(), 9, 0)
 
     async def take_turn(self, question: Question) -> RunningTurn:
         self.questions.append(question)

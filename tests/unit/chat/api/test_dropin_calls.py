@@ -10,10 +10,12 @@ import orjson
 import pytest
 
 from services.chat.api import dropin_anthropic_calls as anthropic
+from services.chat.api import dropin_anthropic_errors
 from services.chat.api import dropin_gemini_calls as gemini
 from services.chat.api import dropin_openai_calls as openai
 from services.chat.api.dropin_call import VendorCall
-from services.chat.domain.errors import ToolNotOffered, UnsupportedParameter
+from services.chat.api.dropin_errors import told
+from services.chat.domain.errors import ThreadNotOffered, ToolNotOffered, UnsupportedParameter
 from services.chat.domain.model_choice import ModelChoice
 from services.chat.domain.relayed import StoredAnswer
 from shared.errors import Invalid
@@ -47,6 +49,14 @@ def message(headers: dict[str, str] | None = None, **fields: Any) -> VendorCall:
 def content(**fields: Any) -> VendorCall:
     body = {"contents": [{"role": "user", "parts": [{"text": "hello"}]}], **fields}
     return gemini.read_content("v1", "gemini-pro", json.dumps(body).encode())
+
+
+FILES = "https://generativelanguage.googleapis.com/v1beta/files"
+
+
+def file_part(uri: str, kind: str | None = "image/png") -> dict[str, Any]:
+    """A message of Gemini's with a file that it fetches."""
+    return {"role": "user", "parts": [{"file_data": {"file_uri": uri, "mime_type": kind}}]}
 
 
 def added(definition: Any) -> dict[str, Any]:
@@ -193,7 +203,16 @@ def test_usage_is_asked_for_in_streams_alone() -> None:
         lambda: content(generationConfig={"maxOutputTokens": 1, "max_output_tokens": 2}),
         lambda: content(generationConfig={"responseModalities": ["TEXT", "IMAGE"]}),
         lambda: content(generationConfig=[1]),
-        lambda: content(contents=[{"parts": [{"file_data": {"file_uri": "x"}}]}]),
+        lambda: content(contents=[file_part("x")]),
+        lambda: content(contents=[{"parts": [{"fileData": "https://pictures.test/a.png"}]}]),
+        lambda: content(contents=[file_part("http://pictures.test/a.png")]),
+        lambda: content(contents=[file_part("gs://pictures/a.png")]),
+        lambda: content(contents=[file_part("https://[/a.png")]),
+        lambda: content(contents=[file_part(f"{FILES}/a")]),
+        lambda: content(contents=[file_part(f"{FILES.upper()}/a")]),
+        lambda: content(contents=[file_part("https://www.youtube.com/watch?v=a")]),
+        lambda: content(contents=[file_part("https://films.test/a.mp4", "video/mp4")]),
+        lambda: content(contents=[file_part("https://pictures.test/a.png", None)]),
         lambda: content(contents=[{"parts": [{"inlineData": {"mimeType": "audio/wav"}}]}]),
     ],
 )
@@ -202,6 +221,26 @@ def test_what_is_not_offered_is_refused(make: Any) -> None:
         make()
     assert isinstance(refused.value, BadParameter | UnsupportedParameter | ToolNotOffered)
     assert refused.value.facts["param"]
+
+
+@pytest.mark.parametrize("kind", ["image/png", "application/pdf", "text/plain"])
+def test_a_file_that_gemini_fetches_counts_like_one_in_the_body(kind: str) -> None:
+    call = content(contents=[file_part("https://pictures.test/a", kind)])
+    assert call.features == {"multimodal"}
+    assert call.input_estimate > content().input_estimate
+    camel = {"fileData": {"fileUri": "https://pictures.test/a", "mimeType": kind}}
+    assert content(contents=[{"parts": [camel]}]).features == {"multimodal"}
+    assert sent(call)["contents"][0]["parts"][0]["file_data"]["mime_type"] == kind
+
+
+def test_a_thread_is_refused_in_the_word_at_which_anthropics_sdk_goes_on_without() -> None:
+    for read in (anthropic.read_message, anthropic.read_count):
+        body = {"model": "claude", "messages": [], "thread": {"type": "create"}}
+        with pytest.raises(ThreadNotOffered) as refused:
+            read(json.dumps(body).encode(), {})
+        said = dropin_anthropic_errors.document(told(refused.value))
+        assert said["error"]["details"]["error_code"] == "thread_unsupported_request"
+    assert message(thread=None).model == "claude"
 
 
 @pytest.mark.parametrize(
@@ -434,3 +473,8 @@ def test_only_the_chunk_that_tells_usage_is_hidden() -> None:
 def test_a_stored_answer_is_what_it_was() -> None:
     answer = StoredAnswer("text/event-stream; charset=utf-8", b"data: 1\n\ndata: 2\n\n")
     assert StoredAnswer.from_bytes(answer.to_bytes()) == answer
+    told = {"openai-version": "2020-10-01", "openai-processing-ms": "12"}
+    answer = StoredAnswer(answer.media_type, b"\n;\t\n", told)
+    assert StoredAnswer.from_bytes(answer.to_bytes()) == answer
+    other = StoredAnswer("application/json", b"{}", {"set-cookie": "a"})
+    assert StoredAnswer.from_bytes(other.to_bytes()).vendor_headers == {}

@@ -12,6 +12,8 @@ from uuid import UUID
 import orjson
 import pytest
 
+from services.chat.domain.content import Tool
+from services.chat.domain.errors import VendorRejectedRequest
 from services.chat.domain.frames import Began, Frame
 from services.chat.providers import Patience, SpokenProvider, chat_wires
 from shared.clients.egress import VendorConnectionLost
@@ -110,6 +112,26 @@ async def test_of_a_whole_answer_the_first_byte_comes_with_the_last(
         async for _ in provider.answer(replace(prompt, choice=choice), by=BY, stream=stream):
             """Nothing comes."""
     assert egress.waits == [timedelta(seconds=seconds)]
+
+
+async def test_what_can_not_be_written_is_asked_of_nobody() -> None:
+    deep: dict[str, Any] = {}
+    for _ in range(300):
+        deep = {"properties": deep}
+    egress: Any = ScriptedEgress()
+    provider = SpokenProvider(chat_wires["openai"], egress, Patience())
+    prompt = replace(a_prompt("openai"), tools=[Tool("lookup", None, deep)])
+    with pytest.raises(VendorRejectedRequest):
+        async for _ in provider.answer(prompt, by=BY, stream=True):
+            """Nothing comes."""
+    assert egress.waits == []
+
+
+async def test_what_the_vendor_would_not_take_is_refused_at_once() -> None:
+    egress: Any = ScriptedEgress()
+    provider = SpokenProvider(chat_wires["gemini"], egress, Patience())
+    with pytest.raises(VendorRejectedRequest):
+        provider.answer(replace(a_prompt("gemini"), stop=list("abcdef")), by=BY, stream=True)
 
 
 async def test_whoever_leaves_a_later_go_is_told_of_those_before_it() -> None:

@@ -37,7 +37,6 @@ async def a_desk_with_a_key(provider: str = "openai", status: Status = Status.VA
     ("provider", "service", "header"),
     [
         ("openai", "chat", {"authorization": f"Bearer {SECRET}"}),
-        ("openai", "voice", {"authorization": f"Bearer {SECRET}"}),
         ("anthropic", "chat", {"x-api-key": SECRET}),
         ("gemini", "chat", {"x-goog-api-key": SECRET}),
         ("elevenlabs", "voice", {"xi-api-key": SECRET}),
@@ -95,6 +94,7 @@ async def test_another_users_key_looks_absent() -> None:
     [
         ("chat", "openai", "anthropic"),
         ("chat", "elevenlabs", "elevenlabs"),
+        ("voice", "openai", "openai"),
         ("voice", "anthropic", "anthropic"),
         ("billing", "openai", "openai"),
         ("keyvault", "openai", "openai"),

@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 
+from services.keyvault.actions.validate_keys import ValidationRequest
 from services.keyvault.domain.audit import Kind
-from services.keyvault.domain.errors import KeyNotFound, UnknownProvider, VaultSealed
+from services.keyvault.domain.errors import (
+    KeyChecksReached,
+    KeyNotFound,
+    UnknownProvider,
+    VaultSealed,
+)
+from services.keyvault.domain.provider_key import ANSWER_WITHIN
 from shared.errors import DependencyUnavailable
 from shared.events.key import KeyRevoked, KeyValidationRequested
+from shared.ids import EventId, uuid7
 from tests.support.keyvault import (
     VALID,
     Desk,
@@ -158,6 +167,71 @@ async def test_a_check_asked_for_goes_out_and_takes_nothing_back() -> None:
     assert asked.status.value == "valid"
     assert len(desk.store.events(KeyValidationRequested)) == 2
     assert desk.store.published[-1][2] == "pro"
+
+
+async def test_whoever_asks_while_a_check_is_under_way_waits_for_that_one() -> None:
+    desk = await an_open_desk()
+    await desk.store_key("openai", SECRET, by=ada, tier="free")
+    for _ in range(3):
+        asked = await desk.request_validation("openai", by=ada, tier="free")
+        again = await desk.store_key("openai", SECRET, by=ada, tier="free")
+        assert asked.status.value == again.status.value == "pending"
+    assert len(desk.store.events(KeyValidationRequested)) == 1
+    # Another secret's check is another one.
+    await desk.store_key("openai", f"{SECRET}-next", by=ada, tier="free")
+    assert len(desk.store.events(KeyValidationRequested)) == 2
+    # An answer that never came is not waited for without end.
+    desk.clock.forward(ANSWER_WITHIN)
+    await desk.request_validation("openai", by=ada, tier="free")
+    assert len(desk.store.events(KeyValidationRequested)) == 3
+
+
+async def test_a_check_that_the_clock_asked_for_is_waited_for_as_well() -> None:
+    desk = await an_open_desk()
+    key = await desk.store_key("openai", SECRET, by=ada, tier="free")
+    async with desk.work() as work:
+        await work.keys.save(key.judged(VALID, desk.clock.now()))
+    desk.clock.forward(timedelta(days=2))
+    assert await desk.request_due() == 1
+    await desk.request_validation("openai", by=ada, tier="free")
+    assert len(desk.store.events(KeyValidationRequested)) == 2
+
+
+async def test_keys_of_one_owner_are_stored_so_often_in_a_minute_and_no_oftener() -> None:
+    desk = await an_open_desk(checks_per_minute=3)
+    for number in range(3):
+        await desk.store_key("openai", f"{SECRET}-{number}", by=ada, tier="free")
+        desk.clock.forward(timedelta(seconds=10))
+    kept = desk.store.key(), list(desk.store.published)
+    for provider in ("openai", "gemini"):
+        with pytest.raises(KeyChecksReached) as refused:
+            await desk.store_key(provider, f"{SECRET}-4", by=ada, tier="free")
+        assert refused.value.retry_after == timedelta(seconds=30), "then the first is a minute old"
+    assert (desk.store.key(), desk.store.published) == kept
+    await desk.store_key("openai", SECRET, by=grace, tier="free")
+    desk.clock.forward(timedelta(seconds=30, microseconds=1))
+    await desk.store_key("openai", f"{SECRET}-4", by=ada, tier="free")
+    with pytest.raises(KeyChecksReached):
+        await desk.store_key("openai", f"{SECRET}-5", by=ada, tier="free")
+
+
+async def test_vendors_are_asked_about_keys_of_one_owner_so_often_and_no_oftener() -> None:
+    desk = await an_open_desk(checks_per_minute=3)
+    key = await desk.store_key("openai", SECRET, by=ada, tier="free")
+    for _ in range(3):
+        await desk.validate_keys(
+            [ValidationRequest(EventId(uuid7()), key.owner, "openai", key.version, "free", None)]
+        )
+        assert desk.store.key().check_requested_at is None
+        if len(desk.checker.asked) < 3:
+            await desk.request_validation("openai", by=ada, tier="free")
+    with pytest.raises(KeyChecksReached):
+        await desk.request_validation("openai", by=ada, tier="free")
+    with pytest.raises(KeyChecksReached):
+        await desk.store_key("openai", f"{SECRET}-next", by=ada, tier="free")
+    assert len(desk.store.events(KeyValidationRequested)) == 3
+    desk.clock.forward(timedelta(minutes=1, seconds=1))
+    await desk.request_validation("openai", by=ada, tier="free")
 
 
 async def test_no_check_of_a_key_that_is_not_there_or_can_not_be_opened() -> None:

@@ -25,18 +25,22 @@ from shared.ids import UserId
 from tests.support.keyvault import NOON, Desk, a_grant, ada, an_open_desk
 
 SECOND = timedelta(seconds=1)
+PROVIDERS = {"chat": "openai", "voice": "elevenlabs"}
 
 
 async def a_desk(*, users: int = 1, **limits: Any) -> tuple[Desk, list[UserId]]:
     desk = await an_open_desk(limits=UseLimits(**limits))
     people = [UserId(uuid4()) for _ in range(users)]
     for person in people:
-        await desk.store_key("openai", f"sk-of-{person}", by=person, tier="free")
+        for provider in PROVIDERS.values():
+            await desk.store_key(provider, f"sk-of-{person}", by=person, tier="free")
     return desk, people
 
 
 async def use(desk: Desk, person: UserId, service: str = "chat") -> None:
-    await desk.use_key(a_grant(person, service=service), caller=person, provider="openai")
+    provider = PROVIDERS[service]
+    grant = a_grant(person, service=service, provider=provider)
+    await desk.use_key(grant, caller=person, provider=provider)
 
 
 async def test_a_user_has_so_many_uses_a_minute_and_no_more() -> None:

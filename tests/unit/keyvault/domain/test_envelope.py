@@ -110,6 +110,44 @@ def test_what_was_sealed_once_opens_for_ever(
     assert unseal(key, place, bytes.fromhex(envelope)) == content
 
 
+@pytest.mark.parametrize(
+    ("place", "context"),
+    [
+        (
+            DATA_KEY,
+            {
+                "purpose": "kv1.dek",
+                "environment": "prod",
+                "owner_type": "user",
+                "owner_id": str(OWNER),
+                "data_key_id": str(DATA_KEY_ID),
+                "kek_version": "3",
+            },
+        ),
+        (
+            ROOT,
+            {
+                "purpose": "kv1.root",
+                "environment": "prod",
+                "root": "fingerprint",
+                "root_version": "2",
+                "kek_version": "4",
+            },
+        ),
+        (
+            CanaryPlace("prod", 1),
+            {"purpose": "kv1.canary", "environment": "prod", "kek_version": "1"},
+        ),
+    ],
+    ids=lambda given: type(given).__name__,
+)
+def test_a_key_service_is_told_a_place_in_the_same_words_for_ever(
+    place: DataKeyPlace | RootPlace | CanaryPlace, context: dict[str, str]
+) -> None:
+    """It opens what it has wrapped for the very same names and values only."""
+    assert place.context == context
+
+
 @dataclass(frozen=True)
 class Anywhere:
     """A place without a key's name, bound to given bytes."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from uuid import UUID
 
-from services.keyvault.domain.fingerprint import Fingerprint, fingerprint_of
+from services.keyvault.domain.fingerprint import Fingerprint, FingerprintKeys, fingerprint_of
 from tests.support.keyvault import ada, example_key, grace
 
 
@@ -47,3 +47,7 @@ def test_only_fingerprints_of_one_version_are_compared() -> None:
     assert of().equals(of())
     assert not of().equals(of(secret="sk-2"))
     assert not of().equals(of(version=2))
+
+
+def test_the_newest_key_makes_new_ones() -> None:
+    assert FingerprintKeys({3: b"c", 1: b"a", 2: b"b"}).active == 3

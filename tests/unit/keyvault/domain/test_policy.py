@@ -23,7 +23,6 @@ def test_each_service_gets_the_providers_it_speaks_to_and_no_others() -> None:
         ("chat", "anthropic"),
         ("chat", COMPATIBLE),
         ("voice", "elevenlabs"),
-        ("voice", "openai"),
     }
 
 

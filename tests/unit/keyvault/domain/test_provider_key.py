@@ -13,6 +13,7 @@ from hypothesis import strategies as some
 from services.keyvault.domain.fingerprint import Fingerprint
 from services.keyvault.domain.owner import Owner
 from services.keyvault.domain.provider_key import (
+    ANSWER_WITHIN,
     USABLE,
     KeyId,
     ProviderKey,
@@ -39,6 +40,28 @@ def a_key(status: Status = Status.PENDING, **parts: object) -> ProviderKey:
 def test_a_stored_key_is_pending_in_its_first_version() -> None:
     key = a_key()
     assert (key.version, key.status, key.is_live) == (1, Status.PENDING, True)
+
+
+def test_a_version_waits_for_one_word_and_not_for_ever() -> None:
+    key = a_key()
+    assert key.is_being_checked(LATER)
+    assert not key.is_being_checked(NOON + ANSWER_WITHIN)
+    for check in (VALID, LIMITED, INVALID, UNREACHABLE):
+        assert not key.judged(check, LATER).is_being_checked(LATER)
+    assert not key.revoked(LATER).is_being_checked(LATER)
+    again = key.stored_again(tier="free", at=LATER)
+    assert again.next_check_at == NOON + ANSWER_WITHIN, "asked once, and by then once more"
+    other = key.holding(SECRET, hint="…9999", tier="free", at=LATER)
+    assert other.check_requested_at == LATER
+
+
+@pytest.mark.parametrize("check", [VALID, INVALID])
+def test_what_a_release_before_has_judged_is_asked_about_again(check: Check) -> None:
+    """It leaves `check_requested_at` as it is; without a next check the key would stay pending."""
+    key = a_key()
+    judged = replace(key.judged(check, LATER), check_requested_at=key.check_requested_at)
+    again = judged.stored_again(tier="free", at=LATER)
+    assert (again.status, again.next_check_at) == (Status.PENDING, NOON + ANSWER_WITHIN)
 
 
 def test_another_secret_is_another_version_of_which_nothing_is_known() -> None:

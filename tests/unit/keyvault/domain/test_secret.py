@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from itertools import permutations
 from uuid import uuid4
 
@@ -11,10 +11,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as some
 
 from services.keyvault.domain.envelope import NotAuthentic
+from services.keyvault.domain.errors import VaultSealed
+from services.keyvault.domain.key_encryption import (
+    KekPlace,
+    KeyringEncryption,
+    PlaceFor,
+    Wrapped,
+)
+from services.keyvault.domain.key_use import FoundKey
+from services.keyvault.domain.keyring import KeyState
 from services.keyvault.domain.owner import Owner
+from services.keyvault.domain.provider_key import Status
 from services.keyvault.domain.secret import (
     SecretName,
     new_data_key,
+    opened_data_key,
     opened_secret,
     seal_secret,
 )
@@ -83,3 +94,70 @@ async def test_a_data_key_moved_to_another_owner_opens_nothing() -> None:
 async def test_each_owner_has_a_data_key_of_their_own() -> None:
     one, other = await new_data_key(ROOTS, ADA), await new_data_key(ROOTS, ADA)
     assert one.wrapped != other.wrapped
+
+
+@dataclass(frozen=True)
+class WatchedKeys(KeyringEncryption):
+    """A keyring's, with all that went through them, as it lies in memory now."""
+
+    passed: list[bytes | bytearray] = field(default_factory=list)
+
+    async def wrap(
+        self, content: bytes | bytearray, place_for: PlaceFor, *, version: int | None = None
+    ) -> Wrapped:
+        self.passed.append(content)
+        return await KeyringEncryption.wrap(self, content, place_for, version=version)
+
+    async def unwrap(self, version: int, envelope: bytes, place: KekPlace) -> bytearray:
+        self.passed.append(await KeyringEncryption.unwrap(self, version, envelope, place))
+        return self.passed[-1]  # type: ignore[return-value]
+
+
+async def test_no_data_key_stays_in_memory() -> None:
+    keys = WatchedKeys(a_keyring(1))
+    roots = replace(ROOTS, kek=keys)
+    data_key, name = await new_data_key(roots, ADA), a_name()
+    sealed = await seal_secret(roots, data_key, name, "sk-secret")
+    async with opened_secret(roots, data_key, name, sealed.envelope):
+        assert any(keys.passed[-1])
+    with pytest.raises(RuntimeError):
+        async with opened_secret(roots, data_key, name, sealed.envelope):
+            raise RuntimeError
+    async with opened_data_key(roots, data_key) as key:
+        assert any(key)
+    assert [len(passed) for passed in keys.passed] == [32] * 5
+    assert not any(map(any, keys.passed))
+
+
+async def test_without_the_version_that_is_needed_the_vault_is_sealed() -> None:
+    data_key, name = await new_data_key(ROOTS, ADA), a_name()
+    sealed = await seal_secret(ROOTS, data_key, name, "sk-secret")
+    lacking = roots_of(a_keyring(2, active=1))
+    with pytest.raises(VaultSealed):
+        await new_data_key(lacking, ADA)
+    with pytest.raises(VaultSealed):
+        async with opened_secret(lacking, data_key, name, sealed.envelope):
+            pass
+
+
+async def test_of_the_versions_one_is_active() -> None:
+    state = await KeyringEncryption(a_keyring(1, 2, 3, active=2)).state()
+    assert (state.active, state.versions) == (
+        2,
+        {1: KeyState.RETIRED, 2: KeyState.ACTIVE, 3: KeyState.RETIRED},
+    )
+
+
+async def test_nothing_is_opened_whose_use_stands_not_in_the_trail() -> None:
+    data_key, name = await new_data_key(ROOTS, ADA), a_name()
+    sealed = await seal_secret(ROOTS, data_key, name, "sk-secret")
+    found = FoundKey(name, Status.VALID, data_key, sealed.envelope, is_noted=True)
+    async with found.opened(ROOTS) as secret:
+        assert secret == b"sk-secret"
+    for lacking in (
+        replace(found, is_noted=False),
+        replace(found, data_key=None),
+        replace(found, envelope=None),
+    ):
+        with pytest.raises(ValueError, match="noted"):
+            lacking.opened(ROOTS)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
-from services.voice.actions._live_utterance import LONGEST_UTTERANCE, Ending, LiveUtterance
+from services.voice.actions.live_utterance import LONGEST_UTTERANCE, Ending, LiveUtterance
 from services.voice.domain.errors import SpeechEnded, TextNotSpeakable, TooMuchText
-from services.voice.domain.gathered_text import WholeSentences
+from services.voice.domain.gathered_text import Scheduled, WholeSentences
 from services.voice.domain.piece import Piece
 from services.voice.domain.speech import Outcome, Used
 from shared.clients.egress import NoUsableKey
@@ -56,28 +57,28 @@ async def until_idle() -> None:
 async def test_sentences_are_said_while_the_rest_is_written() -> None:
     studio, ear = Studio(), Ear()
     utterance = await an_utterance(studio)
-    running = asyncio.create_task(utterance.run(ear))
+    running = asyncio.create_task(utterance(ear))
     utterance.add("Hello. How ")
     await until_idle()
-    assert ear.heard == [b"Hello."]
+    assert ear.heard == [b"Hello. "]
     utterance.add("are you")
     utterance.flush()
     await until_idle()
-    assert ear.heard == [b"Hello.", b"How are you"]
+    assert ear.heard == [b"Hello. ", b"How are you "]
     utterance.add("Bye")
     utterance.complete()
     await running
     await studio.settled()
-    assert (ear.admissions, ear.heard[-1]) == (3, b"Bye")
-    assert ear.endings == [Ending(Outcome.DONE, 20, Used(10, "counted"))]
-    assert [fact.event.characters for fact in studio.speeches.outbox] == [10]
+    assert (ear.admissions, ear.heard[-1]) == (3, b"Bye ")
+    assert ear.endings == [Ending(Outcome.DONE, 23, Used(12, "counted"))]
+    assert [fact.event.characters for fact in studio.speeches.outbox] == [12]
 
 
 async def test_who_hears_slowly_makes_the_vendor_wait() -> None:
     studio, ear = Studio(), Ear()
     ear.open.clear()
     utterance = await an_utterance(studio)
-    running = asyncio.create_task(utterance.run(ear))
+    running = asyncio.create_task(utterance(ear))
     utterance.add("One. ")
     await until_idle()
     for _ in range(10):
@@ -97,7 +98,7 @@ async def test_who_is_gone_is_charged_for_what_was_said() -> None:
     utterance = await an_utterance(studio)
     utterance.add("One.")
     utterance.complete()
-    await utterance.run(ear)
+    await utterance(ear)
     await studio.settled()
     assert [fact.event.outcome for fact in studio.speeches.outbox] == ["client_gone"]
     assert not studio.lines.line.is_open
@@ -106,7 +107,7 @@ async def test_who_is_gone_is_charged_for_what_was_said() -> None:
 async def test_a_refused_text_leaves_the_former_to_be_heard() -> None:
     studio, ear = Studio(), Ear()
     utterance = await an_utterance(studio)
-    running = asyncio.create_task(utterance.run(ear))
+    running = asyncio.create_task(utterance(ear))
     utterance.add("One. ")
     await until_idle()
     studio.admission.refuses = True
@@ -114,8 +115,8 @@ async def test_a_refused_text_leaves_the_former_to_be_heard() -> None:
     await running
     await studio.settled()
     assert [type(refusal) for refusal in ear.refusals] == [LimitReached]
-    assert ear.heard == [b"One."]
-    assert ear.endings == [Ending(Outcome.DONE, 4, Used(2, "counted"))]
+    assert ear.heard == [b"One. "]
+    assert ear.endings == [Ending(Outcome.DONE, 5, Used(3, "counted"))]
     with pytest.raises(SpeechEnded):
         utterance.add("Three.")
 
@@ -125,7 +126,7 @@ async def test_a_first_text_that_is_refused_ends_it() -> None:
     studio.admission.refuses = True
     utterance = await an_utterance(studio)
     utterance.add("One.")
-    await utterance.run(ear)
+    await utterance(ear)
     (ending,) = ear.endings
     assert (ending.outcome, ending.used) == (Outcome.REFUSED, None)
     assert isinstance(ending.failure, LimitReached)
@@ -145,7 +146,7 @@ async def test_a_failing_vendor_ends_it(place: str) -> None:
         studio.lines.line.unheard = failure
     utterance = await an_utterance(studio)
     utterance.add("One.")
-    await utterance.run(ear)
+    await utterance(ear)
     await studio.settled()
     (ending,) = ear.endings
     assert (ending.failure, ending.used) == (failure, None)
@@ -158,9 +159,24 @@ async def test_one_that_is_stopped_before_its_turn_asks_nobody() -> None:
     utterance = await an_utterance(studio)
     utterance.add("One.")
     utterance.stop(Outcome.STOPPED)
-    await utterance.run(ear)
+    await utterance(ear)
     assert ear.endings == [Ending(Outcome.STOPPED, 0, None)]
     assert not studio.admission.given
+
+
+async def test_text_for_the_vendors_own_socket_is_told_as_it_is() -> None:
+    studio, ear = Studio(), Ear()
+    wish = replace(a_live_wish(model="eleven_multilingual_v2"), is_verbatim=True)
+    utterance = LiveUtterance(await studio.speak_live(wish), Scheduled([50]))
+    text = " Twelve  of them,\n" + "and " * 300 + "so it goes"
+    for word in text.split(" "):
+        utterance.add(f"{word} ")
+    utterance.complete()
+    await utterance(ear)
+    await studio.settled()
+    assert "".join(studio.lines.line.said) == f"{text} "
+    assert len(studio.lines.line.said) > 1
+    assert [fact.event.characters for fact in studio.speeches.outbox] == [len(text) + 1]
 
 
 async def test_text_has_its_bounds() -> None:
@@ -179,7 +195,7 @@ async def test_a_bug_of_ours_keeps_nobody_waiting_and_is_settled() -> None:
     studio.lines.failure = RuntimeError("a bug")
     utterance = await an_utterance(studio)
     utterance.add("Hello. ")
-    running = asyncio.create_task(utterance.run(ear))
+    running = asyncio.create_task(utterance(ear))
     await asyncio.wait({running}, timeout=1)
     assert running.done()
     with pytest.raises(RuntimeError, match="a bug"):

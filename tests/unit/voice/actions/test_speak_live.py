@@ -3,27 +3,34 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import timedelta
 from uuid import uuid4
 
 import pytest
+from structlog.testing import capture_logs
 
 from services.voice.actions.speak_live import LiveSpeech
 from services.voice.domain.errors import (
+    FormatNotInVendorPlan,
     RealtimeNotInTier,
     SpeechEnded,
     TextNotSpeakable,
     VoiceNotInTier,
 )
+from services.voice.domain.ports import LiveVoice
+from services.voice.domain.script import Manner, SettingsWish
 from services.voice.domain.speech import Outcome, Used
 from services.voice.domain.voice import Voice, VoiceCategory, VoiceId
 from shared.clients.egress import NoUsableKey
 from shared.errors import DependencyUnavailable, LimitReached
+from shared.identity import OnBehalfOf
 from shared.ids import UserId
 from shared.revocation import Revocation
-from shared.vendors.failures import VendorFailed
-from tests.support.voice import NOON, VOICES, Studio, a_live_wish, cut, on_behalf_of
+from shared.vendors.failures import VendorFailed, VendorPlanRequired
+from tests.support.voice import NOON, VOICES, FakeLines, Studio, a_live_wish, cut, on_behalf_of
 
 
 async def heard(speech: LiveSpeech) -> bytes:
@@ -44,12 +51,12 @@ async def test_what_is_said_is_heard_and_charged_as_one_speech() -> None:
     await speech.say("Hello there. ")
     await speech.say("How are you?")
     await speech.finish()
-    assert await heard(speech) == b"Hello there.How are you?"
+    assert await heard(speech) == b"Hello there. How are you? "
     await concluded(studio, speech, Outcome.DONE)
     (fact,) = studio.speeches.outbox
-    assert (fact.event.characters, fact.event.outcome) == (12, "done")
+    assert (fact.event.characters, fact.event.outcome) == (13, "done")
     assert fact.id == speech.hold.usage_event_id
-    assert studio.admission.characters == [12, 12]
+    assert studio.admission.characters == [13, 13], "the vendor counts the space after each"
     assert studio.admission.further == 1, "only the first text is a request"
     assert not studio.lines.line.is_open
 
@@ -71,7 +78,7 @@ async def test_words_are_held_before_the_vendor_hears_them() -> None:
     await speech.say("One.")
     await speech.say("Two.")
     kept = studio.speeches.kept[speech.hold.id]
-    assert kept.hold.characters == 8
+    assert kept.hold.characters == 10
     assert studio.running.ids() == [speech.hold.id]
 
 
@@ -83,10 +90,10 @@ async def test_a_full_budget_refuses_the_next_words_and_leaves_the_former() -> N
     with pytest.raises(LimitReached):
         await speech.say("Two.")
     await speech.finish()
-    assert await heard(speech) == b"One."
+    assert await heard(speech) == b"One. "
     await concluded(studio, speech, Outcome.DONE)
     assert studio.speeches.settlements[0] is not None
-    assert studio.speeches.settlements[0].used == Used(2, "counted")
+    assert studio.speeches.settlements[0].used == Used(3, "counted")
 
 
 async def test_each_place_in_the_month_is_settled_by_what_its_text_costs() -> None:
@@ -98,7 +105,7 @@ async def test_each_place_in_the_month_is_settled_by_what_its_text_costs() -> No
     await heard(speech)
     studio.speeches.outages = 1
     await concluded(studio, speech, Outcome.DONE)
-    assert [given.settled for given in studio.admission.given] == [[4], [6]]
+    assert [given.settled for given in studio.admission.given] == [[5], [7]]
     assert speech.hold.id not in studio.admission.places, "a sweeper would settle one as all"
     assert [given.refunds for given in studio.admission.given] == [0, 0]
 
@@ -106,7 +113,7 @@ async def test_each_place_in_the_month_is_settled_by_what_its_text_costs() -> No
 async def test_a_model_that_costs_half_is_charged_and_counted_as_half() -> None:
     studio = Studio()
     speech = await studio.speak_live(a_live_wish())  # the quick model
-    for text in ("Three", "Seven", "Eight"):
+    for text in ("Four", "Five", "Nine"):
         await speech.say(text)
     await speech.finish()
     await heard(speech)
@@ -133,7 +140,7 @@ async def test_a_line_that_breaks_after_audio_is_charged() -> None:
     studio = Studio()
     speech = await studio.speak_live(a_live_wish())
     await speech.say("One.")
-    assert (await speech.read()).audio == b"One."
+    assert (await speech.read()).audio == b"One. "
     studio.lines.line.unheard = cut()
     with pytest.raises(type(cut())):
         await speech.read()
@@ -146,7 +153,7 @@ async def test_ending_wakes_the_reader_and_refuses_more_words() -> None:
     studio = Studio()
     speech = await studio.speak_live(a_live_wish())
     await speech.say("One.")
-    assert (await speech.read()).audio == b"One."
+    assert (await speech.read()).audio == b"One. "
     reading = asyncio.create_task(heard(speech))
     await asyncio.sleep(0)
     speech.end(Outcome.STOPPED)
@@ -178,7 +185,7 @@ async def test_once_the_sweeper_has_settled_it_nothing_more_is_said() -> None:
     kept.settlement = speech._settlement(Outcome.DONE)
     with pytest.raises(SpeechEnded):
         await speech.say("Two.")
-    assert studio.lines.line.said == ["One."]
+    assert studio.lines.line.said == ["One. "]
     assert studio.admission.given[-1].refunds == 1
 
 
@@ -339,3 +346,103 @@ async def test_a_user_who_has_just_upgraded_is_let_in() -> None:
     await speech.say("One.")
     assert speech.hold.tier == speech.tier == "pro"
     await concluded(studio, speech, Outcome.STOPPED)
+
+
+async def test_it_is_spoken_as_the_user_wants_the_voice_to_speak() -> None:
+    studio = Studio()
+    studio.own.settings = SettingsWish(stability=0.1, style=0.7)
+    speech = await studio.speak_live(a_live_wish(settings=SettingsWish(stability=0.9)))
+    assert (speech.manner.settings.stability, speech.manner.settings.style) == (0.9, 0.7)
+
+
+class _PlanWithout(FakeLines):
+    """The user's plan makes none of some formats."""
+
+    def __init__(self, *formats: str) -> None:
+        super().__init__()
+        self._formats = formats
+
+    @asynccontextmanager
+    async def live(self, manner: Manner, *, by: OnBehalfOf) -> AsyncIterator[LiveVoice]:
+        self.failure = None
+        if manner.format.name in self._formats:
+            self.failure = FormatNotInVendorPlan("elevenlabs")
+        async with super().live(manner, by=by) as line:
+            yield line
+
+    @property
+    def asked(self) -> list[str]:
+        return [manner.format.name for manner in self.manners]
+
+
+async def test_a_format_beyond_the_plan_becomes_another_before_anything_is_said() -> None:
+    studio, ada = Studio(), on_behalf_of()
+    studio.lines = lines = _PlanWithout("pcm_48000")
+    wish = a_live_wish(tier="enterprise", format="pcm_48000", by=ada)
+    speech = await studio.speak_live(wish)
+    speech.prepare()
+    await speech.format_settled()
+    assert lines.asked == ["pcm_48000", "pcm_32000"]
+    await speech.say("One.")
+    assert studio.speeches.kept[speech.hold.id].hold.format == "pcm_32000"
+    await concluded(studio, speech, Outcome.STOPPED)
+    again = await studio.speak_live(wish)
+    assert again.manner.format.name == "pcm_32000", "the first one has found it out for both"
+    assert again.wished_format is not None
+    assert again.wished_format.name == "pcm_48000"
+    strict = await studio.speak_live(replace(wish, strict_format=True))
+    with pytest.raises(FormatNotInVendorPlan):
+        await strict.say("One.")
+    await concluded(studio, strict, Outcome.REFUSED)
+    assert strict.wished_format is None
+
+
+async def test_a_hold_that_is_written_already_hears_of_another_format() -> None:
+    studio = Studio()
+    studio.lines = _PlanWithout("mp3_44100_192")
+    speech = await studio.speak_live(a_live_wish(format="mp3_44100_192"))
+    await speech.say("One.")
+    kept = studio.speeches.kept[speech.hold.id].hold
+    assert kept.format == speech.hold.format == speech.manner.format.name == "mp3_44100_128"
+    await concluded(studio, speech, Outcome.STOPPED)
+
+
+async def test_a_refusal_of_a_format_that_comes_late_helps_the_next_speech() -> None:
+    studio, ada = Studio(), on_behalf_of()
+    wish = a_live_wish(tier="enterprise", format="wav_44100", by=ada)
+    speech = await studio.speak_live(wish)
+    await speech.say("One.")
+    studio.lines.line.unheard = FormatNotInVendorPlan("elevenlabs")
+    with pytest.raises(FormatNotInVendorPlan):
+        await speech.read()
+    await concluded(studio, speech, Outcome.REFUSED)
+    assert (await studio.speak_live(wish)).manner.format.name == "wav_32000"
+
+
+async def test_a_plan_that_lacks_something_else_is_no_matter_of_formats() -> None:
+    studio = Studio()
+    studio.lines.failure = VendorPlanRequired("No.", provider="elevenlabs")
+    speech = await studio.speak_live(a_live_wish())
+    with pytest.raises(VendorPlanRequired):
+        await speech.say("One.")
+    assert len(studio.lines.manners) == 1
+    await concluded(studio, speech, Outcome.REFUSED)
+
+
+async def test_a_line_that_does_not_close_well_is_logged() -> None:
+    for failure, lines in ((cut(), 0), (RuntimeError("a bug"), 1)):
+        studio = Studio()
+        speech = await studio.speak_live(a_live_wish())
+        await speech.say("One.")
+        speech._line.push_async_exit(_fails_with(failure))
+        with capture_logs() as logs:
+            await concluded(studio, speech, Outcome.STOPPED)
+        assert sum(log["event"] == "line_not_closed" for log in logs) == lines
+        assert len(studio.speeches.settlements) == 1
+
+
+def _fails_with(failure: Exception) -> Callable[..., Awaitable[bool]]:
+    async def close(*_exception: object) -> bool:
+        raise failure
+
+    return close

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from services.voice.actions.drop_old_speech import DropOldSpeech
-from services.voice.actions.forget_keys import ForgetKeys
+from services.voice.actions.forget_idempotency_keys import ForgetIdempotencyKeys
 from services.voice.actions.settle_orphans import SettleOrphans
 from services.voice.actions.settle_speech import SettleSpeech
 from services.voice.actions.speak import Wish
@@ -278,7 +278,7 @@ async def test_what_a_request_is_known_by_is_keyed_and_outlives_its_key() -> Non
 
 async def test_a_day_later_a_key_is_free_again() -> None:
     studio = a_studio()
-    forget = ForgetKeys(studio.speeches, VoiceRoom().work, studio.clock)  # type: ignore[arg-type]
+    forget = ForgetIdempotencyKeys(studio.speeches, VoiceRoom().work, studio.clock)  # type: ignore[arg-type]
     studio.provider.audios = [FakeAudio(b"one"), FakeAudio(b"two"), FakeAudio(b"three")]
     await said(studio, a_wish(by=ADA, key="k1"))
     await studio.speak(a_wish(an_order("It is running."), by=ADA, key="k2"))

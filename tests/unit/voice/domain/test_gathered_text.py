@@ -22,13 +22,13 @@ def taken(text: Gathering, *, everything: bool = False) -> list[str]:
 @pytest.mark.parametrize(
     ("bits", "pieces", "left"),
     [
-        (["Hello there. How are"], ["Hello there."], " How are"),
+        (["Hello there. How are"], ["Hello there. "], "How are"),
         (["Hello ", "there."], ["Hello there."], ""),
         (["One. Two! Three?"], ["One. Two! Three?"], ""),
         (["It is 3."], [], "It is 3."),
         (["It is 3.", "14 or so"], [], "It is 3.14 or so"),
-        (['He said "no." Then'], ['He said "no."'], " Then"),
-        (["a line\nand"], ["a line"], "and"),
+        (['He said "no." Then'], ['He said "no." '], "Then"),
+        (["a line\nand"], ["a line\n"], "and"),
         (["今日は。明日"], ["今日は。"], "明日"),
         (["   \n "], [], ""),
         (["no end"], [], "no end"),
@@ -42,7 +42,7 @@ def test_whole_sentences_are_said_as_soon_as_they_are_there(
         text.add(bit)
     assert taken(text) == pieces
     assert text.waiting == len(left) or not left.strip()
-    assert taken(text, everything=True) == ([left.strip()] if left.strip() else [])
+    assert taken(text, everything=True) == ([left] if left.strip() else [])
 
 
 def test_nobody_waits_for_the_end_of_an_endless_sentence() -> None:
@@ -66,11 +66,11 @@ def test_the_vendors_schedule_is_kept() -> None:
     text.add("x" * 59)
     assert taken(text) == []
     text.add(" and")
-    assert taken(text) == ["x" * 59], "the last word may go on"
+    assert taken(text) == ["x" * 59 + " "], "the last word may go on"
     text.add("y" * 90 + " ")
     assert taken(text) == []
     text.is_hurried = True
-    assert taken(text) == ["and" + "y" * 90]
+    assert taken(text) == ["and" + "y" * 90 + " "]
     text.add("z ")
     assert taken(text) == []
-    assert taken(text, everything=True) == ["z"]
+    assert taken(text, everything=True) == ["z "]

@@ -50,7 +50,7 @@ class Hearer(Protocol):
 
 
 class LiveUtterance:
-    """Takes text at any time, also before it is its turn to `run`."""
+    """Takes text at any time, also before it is its turn to be spoken, which a call does."""
 
     def __init__(self, speech: LiveSpeech, text: Gathering) -> None:
         self.speech = speech
@@ -93,8 +93,8 @@ class LiveUtterance:
         self.speech.end(outcome)
         self._wake.set()
 
-    async def run(self, hearer: Hearer) -> None:
-        """From its first words to its settlement."""
+    async def __call__(self, hearer: Hearer) -> None:
+        """Speak it, from its first words to its settlement."""
         outcome = Outcome.STOPPED
         telling = asyncio.create_task(self._tell(hearer))
         try:

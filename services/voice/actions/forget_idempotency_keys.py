@@ -14,7 +14,7 @@ _MOST_BATCHES = 50
 
 
 @dataclass(frozen=True, slots=True)
-class ForgetKeys:
+class ForgetIdempotencyKeys:
     """Let go of keys that are older than `kept_for`, those of speeches and of clones, and with them
     of what their orders were known by, in small batches; answers how many."""
 
