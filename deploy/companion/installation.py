@@ -60,6 +60,11 @@ class Installation:
         record = running(DataDir(settings.data_dir))
         if record is not None:
             settings = Settings.from_environment({**settings.inherited, **record.choices})
+        return cls.as_said(settings)
+
+    @classmethod
+    def as_said(cls, settings: Settings) -> Installation:
+        """As it is to be started: a run that is just ending says nothing of the next one's."""
         return cls(settings, DataDir(settings.data_dir), read_procfile(settings.procfile))
 
     @property

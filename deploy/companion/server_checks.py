@@ -163,14 +163,28 @@ def migrations(site: Site) -> Iterator[Finding]:
         known = known_revisions(service)
         with _asked(site, service) as cursor:
             found = _value(cursor, "select version_num from alembic_version")
+            missing = [] if found in known else _lacking(cursor, service)
         if found == known[0]:
             yield Finding("migrations", "ok", f"{service} is at {found}")
         elif found in known:
             text = f"{service} is at {found}, and {known[0]} is the newest."
             yield Finding("migrations", "problem", text, _PREPARE)
+        elif missing:
+            text = f"{service} is at {found}, which is unknown, and has no {missing[0]}."
+            yield Finding("migrations", "problem", text, "Is it the database of another service?")
         else:
             text = f"{service} is at {found}: a newer release migrated it, and this one runs on it."
             yield Finding("migrations", "warning", text, "Go on to that release, or a later one.")
+
+
+def _lacking(cursor: Cursor, service: str) -> list[str]:
+    from importlib import import_module
+
+    from shared.db.migrations import COLUMNS, lacking
+
+    cursor.execute(COLUMNS)
+    metadata = import_module(f"services.{service}.storage.tables").metadata
+    return lacking(metadata, cursor.fetchall())
 
 
 def events(site: Site) -> Iterator[Finding]:

@@ -168,6 +168,14 @@ def whole(text: str) -> int:
     return number
 
 
+def positive(text: str) -> int:
+    """A number without which Envoy does not start, or does not protect."""
+    number = whole(text)
+    if number == 0:
+        raise ConfigurationRefused("it must be 1 or more")
+    return number
+
+
 def find_ca_bundle(environ: Mapping[str, str] = os.environ) -> Path | None:
     """The file of trusted certificate authorities, or None on a machine that has none.
 

@@ -79,7 +79,7 @@ async def _somebody(client: httpx.AsyncClient, tier: str) -> Person:
             return await _a_person(client, tier)
         except (CompanionError, httpx.HTTPError) as error:
             if not left:
-                raise CompanionError(f"Nobody of the {tier} tier could sign in.") from error
+                raise CompanionError(f"Nobody of the {tier} tier could sign in: {error}") from error
     raise AssertionError("unreachable")
 
 

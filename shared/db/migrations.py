@@ -7,7 +7,7 @@ after it waits as well, and is tried again; what it may do is in docs/migrations
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Connection, MetaData, create_engine, pool, text
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError
 
 from shared.db.engine import KEEP_ALIVE
 
@@ -32,6 +32,27 @@ _PAUSE_SECONDS = 1.0
 # A lock that did not come in time, and one for which the service and we waited for each other.
 _TRY_AGAIN = {"55P03", "40P01"}
 _BACKFILL_PAUSE_SECONDS = 0.05
+
+COLUMNS = """
+    select relname, attname from pg_class join pg_attribute on attrelid = pg_class.oid
+    where relkind in ('r', 'p') and attnum > 0 and not attisdropped
+    and relnamespace in (select oid from pg_namespace where nspname = any(current_schemas(false)))
+"""
+"""SQL that lists what is in a database: table and column."""
+
+
+class DatabaseOfAnother(SQLAlchemyError):
+    """Its revision is unknown, and what this release needs is not in it: no newer release of the
+    service has migrated it. Another service's, more likely."""
+
+
+def lacking(metadata: MetaData, found: Iterable[Sequence[str]]) -> list[str]:
+    """The columns of a service that are not among those found, as `table.column`."""
+    names = {tuple(one) for one in found}
+    columns = [
+        (table.name, column.name) for table in metadata.tables.values() for column in table.c
+    ]
+    return [".".join(one) for one in columns if one not in names]
 
 
 def alembic_config(service: str, database_url: str) -> Config:
@@ -48,7 +69,7 @@ def upgrade(service: str, database_url: str, *, tries: int = _TRIES) -> None:
 
     What a newer release has migrated is left as it is: this one runs on it (docs/migrations.md). A
     revision that does not get its lock in time is rolled back and tried again. Raises
-    SQLAlchemyError, also when it never did.
+    SQLAlchemyError, also when it never did, and DatabaseOfAnother, which is one.
     """
     for last in (False,) * (tries - 1) + (True,):
         try:
@@ -78,7 +99,7 @@ def run_environment(metadata: MetaData) -> None:
         connection.exec_driver_sql("select pg_advisory_lock(4242)")
         connection.exec_driver_sql(f"set lock_timeout = '{LOCK_TIMEOUT}'")
         connection.commit()
-        if not _is_left(connection):
+        if not _is_left(connection, metadata):
             context.configure(
                 connection=connection, target_metadata=metadata, transaction_per_migration=True
             )
@@ -89,16 +110,24 @@ def run_environment(metadata: MetaData) -> None:
     engine.dispose()
 
 
-def _is_left(connection: Connection) -> bool:
-    """Whether a newer release has migrated this database, to a revision that is unknown here."""
+def _is_left(connection: Connection, metadata: MetaData) -> bool:
+    """Whether a newer release has migrated this database, to a revision that is unknown here.
+
+    What tells it from any other database is that all is there which this release needs: the newer
+    one may take away only what this one no longer knows. Raises DatabaseOfAnother.
+    """
     service = context.config.attributes.get("leaves_what_is_newer_of")
     if service is None:
         return False
     found = set(MigrationContext.configure(connection).get_current_heads())
-    connection.commit()
     unknown = found - {script.revision for script in context.script.walk_revisions()}
+    missing = lacking(metadata, connection.exec_driver_sql(COLUMNS).all()) if unknown else []
+    connection.commit()
+    revision = ", ".join(sorted(unknown))
+    if missing:
+        log.error("database_of_another", service=service, revision=revision, lacks=missing[:5])
+        raise DatabaseOfAnother(f"revision {revision} is unknown, and {missing[0]} is not there")
     if unknown:
-        revision = ", ".join(sorted(unknown))
         said = "a newer release migrated it; left as it is"
         log.warning("database_is_newer", service=service, revision=revision, said=said)
     return bool(unknown)

@@ -122,7 +122,8 @@ def openai_errors(*statuses: int) -> Responses:
 def off_schema(failure: RequestValidationError) -> Response:
     """Where it is wrong and why, never what was sent: that may be a secret."""
     first = failure.errors()[0]
-    name = str(first["loc"][1]) if len(first["loc"]) > 1 else ""
+    place = first["loc"][1] if len(first["loc"]) > 1 else ""
+    name = place if isinstance(place, str) else ""  # how far a document was JSON is no name
     if first["type"] == "extra_forbidden":  # its sender named it, and may have put a key there
         name = ""
     error = OpenAIError(

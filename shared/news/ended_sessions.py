@@ -28,6 +28,7 @@ _PREFIX = "companion:ended_session:"
 _COMPLETE = "companion:ended_sessions_complete"
 _CHANNEL = "companion.ended_sessions"
 _LOOK_AGAIN_SECONDS = 30.0
+_MOST_AT_ONCE = 500  # looked up in one question: nothing else runs while it is packed and read
 
 
 class EndedSessions:
@@ -96,14 +97,16 @@ class EndedSessions:
                         yield id_
 
     async def _ended_among(self, ids: Sequence[UUID]) -> list[UUID]:
-        if not ids:
-            return []
-        try:
-            marks = await self._cache.mget([f"{_PREFIX}{id_}" for id_ in ids])
-        except FAILURES as error:
-            log.warning("ended_sessions_not_looked_up", reason=type(error).__name__)
-            return []
-        return [id_ for id_, mark in zip(ids, marks, strict=True) if mark is not None]
+        ended: list[UUID] = []
+        for first in range(0, len(ids), _MOST_AT_ONCE):
+            some = ids[first : first + _MOST_AT_ONCE]
+            try:
+                marks = await self._cache.mget([f"{_PREFIX}{id_}" for id_ in some])
+            except FAILURES as error:
+                log.warning("ended_sessions_not_looked_up", reason=type(error).__name__)
+                break
+            ended += [id_ for id_, mark in zip(some, marks, strict=True) if mark is not None]
+        return ended
 
     async def _write(self, session_ids: Iterable[UUID]) -> None:
         pipe = self._cache.pipeline(transaction=False)

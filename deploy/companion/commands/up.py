@@ -18,6 +18,8 @@ def up(
     """Start every engine and service on this machine; Ctrl-C stops them."""
     from deploy.companion.console import Console
     from deploy.companion.installation import Installation
+    from deploy.companion.settings import Settings
     from deploy.companion.startup import up as start_and_stay
 
-    start_and_stay(Installation.open(), Console(), follow=follow)
+    installation = Installation.as_said(Settings.from_environment())
+    start_and_stay(installation, Console(), follow=follow)

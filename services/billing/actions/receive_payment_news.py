@@ -283,6 +283,9 @@ async def _note_received(
     if order.provider != news.provider:
         await _note_paid_again(work, news, order.id, now)
         return
+    if order.state in PAYABLE:
+        # Of a subscription that nobody pays by any more.
+        order = order.settled(PaymentState.UNUSED, now)
     received = replace(order, reference=news.reference, amount_microusd=news.amount_microusd)
     await work.payments.save(received)
 

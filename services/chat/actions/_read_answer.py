@@ -278,8 +278,9 @@ class Reading:
         return outcome.value
 
     def _usage(self) -> Usage:
-        is_counted = self._turn.counted is not None
-        if self.failure is None and not is_counted and not self._attempts.may_charge:
+        # What was said is charged, even if its vendor says afterwards that it was too busy.
+        is_owed = self._attempts.may_charge or self._has_content
+        if self.failure is None and self._turn.counted is None and not is_owed:
             # It was ended before a vendor was asked, or while it waited to ask again.
             return Usage(source="counted")
         return self._attempts.used()

@@ -284,7 +284,7 @@ class _Relay:
                 return
             except ExpectedFailure as failure:
                 # Also where nobody hears of the failure, who has left meanwhile.
-                self._heard.is_asked = may_be_charged(failure) or self._heard.letters > 0
+                self._heard.is_asked = may_be_charged(failure) or self._heard.has_worked
                 never_reached = isinstance(failure, VendorFailed) and not failure.billed
                 if not never_reached or self.begun or not left:
                     raise

@@ -211,8 +211,11 @@ def _is_elsewhere(uri: str) -> bool:
     try:
         parts = urlsplit(uri)
         host = (parts.hostname or "").rstrip(".")
+        host = host.encode("idna").decode()  # which other letters are the same, and other dots
     except ValueError:
         return False
+    if "\\" in parts.netloc or "%" in host:
+        return False  # of which others read another host
     at_vendor = host == _FILES_HOST or host.endswith(_FILM_HOSTS)
     return parts.scheme == "https" and bool(host) and not at_vendor
 

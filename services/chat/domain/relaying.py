@@ -76,6 +76,11 @@ class Heard:
         return self._ended is not None
 
     @property
+    def has_worked(self) -> bool:
+        """Whether the vendor has thought, said or called anything."""
+        return self.letters > 0 or self._calls > 0
+
+    @property
     def why(self) -> str | None:
         """The vendor's own word for the reason why it ended."""
         return self._ended.told_why if self._ended is not None else None
@@ -138,8 +143,7 @@ class Heard:
         if failure is not None:
             # Only a vendor that may have worked can charge; a refusal, ours or theirs, is free.
             billed = isinstance(failure, VendorFailed) and failure.billed
-            worked = has_content or billed or self.letters > 0
-            return Outcome.PROVIDER_FAILED if worked else Outcome.REFUSED
+            return Outcome.PROVIDER_FAILED if billed or self.has_worked else Outcome.REFUSED
         if self._ended is None or self.is_unheard:
             return ended_as or Outcome.PROVIDER_FAILED
         return outcome_of(self._ended, has_content=has_content)

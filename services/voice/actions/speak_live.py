@@ -178,6 +178,14 @@ class LiveSpeech:
             self._studio.running.add(self)
             self._opening = asyncio.create_task(self._open())
 
+    def renew(self, by: OnBehalfOf) -> None:
+        """Its user has shown another token: it is spoken by that, unless its line is being opened
+        already."""
+        if self._opening is None:
+            by = replace(by, request_id=self.hold.request_id, key=self.key)
+            self._wish = replace(self._wish, by=by)
+            self.sign_in_id, self.served_by = by.sign_in_id, by.organisation_id
+
     async def format_settled(self) -> None:
         """Where it is being prepared in a format that the user's plan at the vendor may not make:
         once it is known which one it is spoken in, or that nothing is spoken."""
@@ -224,6 +232,8 @@ class LiveSpeech:
             await self._opened.wait()
             piece = _NOTHING if self._voice is None else await self._heard_of(self._voice)
         if piece.audio:
+            if not self._heard:
+                self._remember_format(self._manner.format)
             self._heard = True
         elif self.hold.characters and not self._heard and not self._is_ended():
             # It was told what to say and says that it has said it all.
@@ -276,10 +286,11 @@ class LiveSpeech:
 
     async def _open(self) -> LiveVoice:
         try:
-            voice = await self._open_line()
+            # Which does not tell yet that the format comes: see `_heard_of`.
+            return await self._open_line()
         except VendorPlanRequired as refused:
             voice = await self._open_in_another_format(refused)
-        self._studio.formats.remember(self.hold.user_id, self._wished_format, self._manner.format)
+        self._remember_format(self._manner.format)
         return voice
 
     async def _open_line(self) -> LiveVoice:
@@ -302,8 +313,11 @@ class LiveSpeech:
         except VendorPlanRequired as refused:
             # Told over the open line it comes too late for this speech, and not for the next one.
             for format_ in self._other_formats(refused)[:1]:
-                self._studio.formats.remember(self.hold.user_id, self._wished_format, format_)
+                self._remember_format(format_)
             raise
+
+    def _remember_format(self, given: AudioFormat) -> None:
+        self._studio.formats.remember(self.hold.user_id, self._wished_format, given)
 
     def _other_formats(self, refused: VendorPlanRequired) -> Sequence[AudioFormat]:
         if self._wish.strict_format:

@@ -159,6 +159,7 @@ class _Along:
         self._caller: Caller | None = None
         self._utterance: LiveUtterance | None = None
         self._text: Gathering = WholeSentences()
+        self._is_within_word = False
         self._refusal: ExpectedFailure | None = None
         self._close_code: int | None = None
         self._writer: asyncio.Task[None] | None = None
@@ -267,6 +268,10 @@ class _Along:
             if message.try_trigger_generation and isinstance(self._text, Scheduled):
                 self._text.is_hurried = True
             utterance.add(message.text)
+        elif message.text and self._is_within_word:
+            # A space by itself keeps the socket open; after a word it parts that from the next.
+            utterance.add(message.text)
+        self._is_within_word = not message.text[-1:].isspace()
         if message.flush:
             utterance.flush()
         if message.text == "":

@@ -383,6 +383,8 @@ class RealtimeSocket:
         if caller.identity.user_id != self.user_id:
             raise OtherUser
         self._caller = caller
+        for spoken in self._queue:
+            spoken.utterance.speech.renew(on_behalf_of(caller))
         self._told_of_expiry = False
         self._tell_who(word.ref)
 

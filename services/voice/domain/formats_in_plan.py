@@ -29,7 +29,10 @@ class FormatsInPlan:
         return given if at is not None and self.clock.now() - at < _REMEMBERED_FOR else wished
 
     def remember(self, user_id: UserId, wished: AudioFormat, given: AudioFormat) -> None:
-        """That format came, and not the one that was wished for; or it did come."""
+        """That format came, and not the one that was wished for; or it did come. What is known
+        already is not known for longer by it: the plan is looked at again in time."""
+        if given != wished and given == self.known(user_id, wished):
+            return
         self._given.pop((user_id, wished), None)
         if given != wished:
             self._given[user_id, wished] = (self.clock.now(), given)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -15,11 +16,14 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
+from services.billing.actions import Actions
+from services.billing.actions.report_outside_usage import ReportResult, Told
 from services.billing.domain.outside_usage import OutsideEvent
 from shared.events import Fact
 from shared.events.usage import UsageReported
 from shared.ids import UserId, first_id_at
 from tests.integration.billing.harness import Billing, drift
+from tests.support.billing import StoppedClock
 
 SINGLE = "application/cloudevents+json"
 BATCH = "application/cloudevents-batch+json"
@@ -265,6 +269,33 @@ async def test_a_bad_repeat_of_what_counts_holds_nothing(service: Service, ada: 
         assert (answer["accepted"], answer["held"]) == (1, [])
         assert codes(answer["rejected"]) == [(place, "id_reused")]
     assert await _held(service, "quantity_out_of_range") == held
+
+
+async def test_what_counts_and_would_be_held_by_now_is_the_same_event_still(
+    actions: Actions, clock: StoppedClock, ada: UUID
+) -> None:
+    reporter = UserId(uuid4())
+    event = OutsideEvent(
+        reporter=reporter,
+        source="/screenshots",
+        external_id="shot-1",
+        user_id=UserId(ada),
+        occurred_at=clock.now(),
+        meter="screenshot",
+        quantity=Decimal(1),
+    )
+
+    async def tell(told: OutsideEvent) -> ReportResult:
+        report = actions.report_outside_usage
+        return await report([Told(0, told, {})], reporter=reporter, for_anybody=True)
+
+    assert (await tell(event)).accepted == 1
+    # A clock that was ahead is set right.
+    clock.move(timedelta(hours=-1))
+    again = await tell(event)
+    assert (again.duplicates, again.held, again.rejected) == (1, [], [])
+    other = await tell(replace(event, quantity=Decimal(2)))
+    assert (other.duplicates, [why.code for _, why in other.rejected]) == (0, ["id_reused"])
 
 
 async def test_reports_that_put_right_what_the_other_spoils_do_not_block_each_other(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -369,6 +370,46 @@ async def test_a_sum_of_the_period_before_is_not_asked_for_in_the_next_one(
     assert await order(actions, ada, "enterprise") != little
 
 
+@pytest.mark.parametrize("is_replaced", [False, True])
+async def test_an_upgrade_for_the_end_of_a_period_is_none_in_the_next_one(
+    actions: Actions, database: Database, clock: StoppedClock, ada: UserId, is_replaced: bool
+) -> None:
+    await buy(actions, ada, "pro")
+    clock.move(30 * DAY - timedelta(minutes=1))
+    little = await order(actions, ada, "enterprise")
+    if is_replaced:
+        await order(actions, ada, "enterprise", 2)
+    clock.move(DAY)
+    await actions.mark_paid(await owed_by(actions, ada), by=STAFF)
+    assert (await actions.mark_paid(little, by=STAFF)).tier_name == "pro"
+    [unused] = await actions.list_unused_payments(after=None, most=10)
+    assert unused.id == little
+    assert await amounts(database, ada) == [("period_fee", 9_000_000)] * 2
+
+
+async def test_what_was_replaced_is_paid_at_the_price_of_the_day(
+    actions: Actions, database: Database, clock: StoppedClock, ada: UserId
+) -> None:
+    grace, alan = UserId(uuid4()), UserId(uuid4())
+    replaced, waiting, old = [await order(actions, who, "pro") for who in (ada, grace, alan)]
+    more = await order(actions, ada, "enterprise")
+    await order(actions, ada, "pro")
+    for tier, price in (("pro", 12_000_000), ("enterprise", 11_000_000)):
+        await actions.set_plan_price(tier, price, effective_from=clock.now() + DAY, by=STAFF)
+    clock.move(2 * DAY)
+    assert (await actions.mark_paid(replaced, by=STAFF)).tier_name == "free"
+    # What was asked for last stands for as long as a transfer takes.
+    assert (await actions.mark_paid(waiting, by=STAFF)).tier_name == "pro"
+    assert await amounts(database, grace) == [("period_fee", 9_000_000)]
+    clock.move(29 * DAY)
+    assert (await actions.mark_paid(old, by=STAFF)).tier_name == "free"
+    unused = await actions.list_unused_payments(after=None, most=10)
+    assert {payment.id for payment in unused} == {replaced, old}
+    # Of what costs less by now, the rest is in the balance.
+    assert (await actions.mark_paid(more, by=STAFF)).tier_name == "enterprise"
+    assert await amounts(database, ada) == [("period_fee", 11_000_000)]
+
+
 async def test_the_billing_team_sees_what_a_holder_was_asked_for(billing: Billing) -> None:
     ada = uuid4()
     asked = [
@@ -533,6 +574,31 @@ async def test_what_comes_for_a_deleted_account_is_unused(
     unused = await actions.list_unused_payments(after=None, most=10)
     assert {payment.id for payment in unused} == {wish, renewal}
     assert await database.fetch("select * from subscription") == []
+
+
+async def test_what_comes_for_a_dissolved_organisation_is_unused(
+    actions: Actions, database: Database, ada: UserId
+) -> None:
+    firm = uuid4()
+    known = FixedOrganisations({(firm, ada): True})
+    change = replace(actions.change_subscription, organisations=known)
+    wishes = []
+    for seats in (3, 5):
+        with pytest.raises(SubscriptionNotPaid) as refusal:
+            holder = Holder(UserId(firm), is_organisation=True)
+            await change(holder, Wanted("enterprise", seats), by=ada)
+        wishes.append(PaymentId(UUID(refusal.value.facts["payment_id"])))
+    for _delivery in range(2):
+        await actions.end_organisation_subscriptions([(firm, ada)])
+    for wish in wishes:
+        assert (await actions.mark_paid(wish, by=STAFF)).tier_name == "free"
+        with pytest.raises(PaymentNotFound):
+            await actions.mark_paid(wish, by=STAFF)
+    unused = await actions.list_unused_payments(after=None, most=10)
+    assert [payment.id for payment in unused] == wishes
+    [kept] = await database.fetch("select tier, next_step_at from subscription")
+    assert tuple(kept.values()) == ("free", None)
+    assert await amounts(database, UserId(firm)) == []
 
 
 async def test_what_comes_while_an_account_is_deleted_waits_and_is_unused(

@@ -230,6 +230,36 @@ async def test_a_change_that_stripe_took_and_we_forgot_is_settled_by_its_event(
     assert len(await shop.charges()) == 3
 
 
+@pytest.mark.parametrize(
+    ("meanwhile", "seats", "state"),
+    [("nothing", 5, "paid"), ("more", 6, "unused"), ("ended", 2, "unused")],
+)
+async def test_a_change_that_stripe_took_is_paid_also_when_another_wish_took_its_place(
+    shop: Shop, meanwhile: str, seats: int, state: str
+) -> None:
+    subscription = await shop.buy("enterprise", 2)
+    shop.stripe.loses_answers = True
+    try:
+        await shop.choose("enterprise", 5)
+    finally:
+        shop.stripe.loses_answers = False
+    invoice = shop.stripe.an_invoice(subscription, reason="subscription_update", paid=True)
+    invoice["amount_paid"] = 4_499
+    shop.stripe.declines = True
+    assert (await shop.choose("enterprise", 4)).json()["code"] == "payment_declined"
+    shop.stripe.declines = False
+    if meanwhile == "more":
+        assert (await shop.choose("enterprise", 6)).status_code == 200
+    elif meanwhile == "ended":
+        await shop.deliver(shop.stripe.emit("customer.subscription.deleted", subscription))
+    for _twice in range(2):
+        assert (await shop.deliver(shop.stripe.emit("invoice.paid", invoice))).status_code == 200
+    assert (await shop.state())["seats"] == seats
+    assert (await shop.payments())[1] == ("order", state, 44_990_000)
+    paid = sum(amount for _, state, amount in await shop.payments() if state != "void")
+    assert (await shop.billing.get("balance", shop.ada)).json()["paid_microusd"] == paid
+
+
 @dataclass
 class SlowAnswers:
     """Stripe, whose events come before its answers."""

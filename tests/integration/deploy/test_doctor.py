@@ -79,6 +79,9 @@ def test_old_tables_late_and_dead_events_are_told(site: Site) -> None:
         connection.cursor().execute("update alembic_version set version_num = '9999'")
     [newer] = examine_site(site, (server_checks.migrations,))
     assert newer.level == "warning" and "chat is at 9999: a newer release" in newer.text
+    others = replace(site, databases={"voice": site.databases["chat"]})
+    [foreign] = examine_site(others, (server_checks.migrations,))
+    assert foreign.level == "problem" and "voice is at 9999, which is unknown" in foreign.text
 
 
 def test_what_can_not_be_reached_is_a_problem_and_gives_no_password_away(site: Site) -> None:

@@ -18,6 +18,7 @@ from sqlalchemy.exc import IntegrityError, OperationalError
 from structlog.testing import capture_logs
 
 from deploy.companion import migrate
+from deploy.companion.errors import CompanionError
 from shared.db import migrations
 from shared.messaging import prepare
 from tests.support.engines import PostgresServer
@@ -152,6 +153,32 @@ def test_what_a_newer_release_migrated_is_left_as_it_is(
     assert rows(url, "select version_num from alembic_version") == [("0002",)]
     with pytest.raises(CommandError, match="0002"):
         command.downgrade(migrations.alembic_config("toy", url), "base")
+
+
+_ENV_OF_ANOTHER = """
+from sqlalchemy import Column, MetaData, Table, Text
+from shared.db.migrations import run_environment
+metadata = MetaData()
+Table("thing", metadata, Column("colour", Text), Column("owner", Text))
+run_environment(metadata)
+"""
+
+
+def test_a_database_of_another_service_is_not_taken_for_a_newer_one(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when two services' addresses are exchanged: their revisions have the same numbers."""
+    migrations.upgrade("toy", url)
+    folder = tmp_path / "toy" / "storage" / "migrations"
+    (folder / "versions" / "0002_second.py").unlink()
+    (folder / "env.py").write_text(_ENV_OF_ANOTHER)
+    monkeypatch.setattr(migrate, "service_database_url", lambda *_: url)
+    with capture_logs() as told, pytest.raises(CompanionError, match="DatabaseOfAnother"):
+        migrate.migrate_all(url, ["toy"])
+    assert [(one["event"], one["lacks"]) for one in told] == [
+        ("database_of_another", ["thing.owner"])
+    ]
+    assert rows(url, "select version_num from alembic_version") == [("0002",)]
 
 
 def rows(url: str, sql: str) -> list[tuple[object, ...]]:

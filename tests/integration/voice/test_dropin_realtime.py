@@ -16,7 +16,7 @@ from services.voice.providers import elevenlabs_live
 from services.voice.providers.elevenlabs import settings_body
 from shared.news.ended_sessions import EndedSessions
 from shared.valkey import open_cache
-from tests.support.voice_service import Person, Voice
+from tests.support.voice_service import Person, Surroundings, Voice, running_voice
 from tests.support.voice_sockets import RACHEL, at_stream_input
 
 FLASH = "model_id=eleven_flash_v2_5&output_format=pcm_16000"
@@ -50,6 +50,20 @@ async def test_text_is_gathered_flushed_and_finished(voice: Voice) -> None:
     assert (served["model"], served["outcome"]) == ("eleven_flash_v2_5", "completed")
     assert (usage["outcome"], usage["characters"]) == ("done", served["usage"]["credits"])
     assert served["usage"]["characters"] == len("Hello there Bye ")
+
+
+async def test_white_space_by_itself_parts_words_and_else_keeps_the_socket_open(
+    voice: Voice,
+) -> None:
+    ada = voice.person()
+    async with at_stream_input(voice.url, token_of(ada), query=FLASH) as client:
+        for text in (" ", "A title", "\n\n", " ", " ", "and", " ", "its text. ", " ", ""):
+            await client.say(text)
+        messages, code = await client.rest()
+    chars = [char for one in messages[:-1] for char in one["alignment"]["chars"]]
+    assert ("".join(chars), code) == ("A title\n\nand its text. ", 1000)
+    (served,) = ada.served()
+    assert served["usage"]["characters"] == len(chars)
 
 
 async def test_enough_text_is_spoken_unasked(voice: Voice) -> None:
@@ -213,8 +227,8 @@ async def test_what_a_message_leaves_open_is_as_the_user_keeps_it(
 async def test_a_token_that_ends_lets_what_was_said_be_spoken_and_is_told(voice: Voice) -> None:
     ada = voice.person()
     short = voice.surroundings.mint.token(ada.id, tier="pro", lifetime_seconds=2)
-    text = "[[sim:chunks=50,delay_ms=60]] " + "and on " * 30
-    async with at_stream_input(voice.url, short, query=f"{FLASH}&inactivity_timeout=3") as client:
+    text = "[[sim:chunks=50,delay_ms=90]] " + "and on " * 30
+    async with at_stream_input(voice.url, short, query=f"{FLASH}&inactivity_timeout=4") as client:
         await client.say(" ")
         await client.say(text, flush=True)
         messages, code = await client.rest()
@@ -228,10 +242,10 @@ async def test_a_token_that_ends_lets_what_was_said_be_spoken_and_is_told(voice:
 
 async def test_a_token_that_ends_after_the_text_is_no_matter(voice: Voice) -> None:
     ada = voice.person()
-    short = voice.surroundings.mint.token(ada.id, tier="pro", lifetime_seconds=1)
+    short = voice.surroundings.mint.token(ada.id, tier="pro", lifetime_seconds=2)
     async with at_stream_input(voice.url, short, query=FLASH) as client:
         await client.say(" ")
-        await client.say("[[sim:chunks=50,delay_ms=60]] " + "and on " * 30)
+        await client.say("[[sim:chunks=50,delay_ms=80]] " + "and on " * 30)
         await client.say("")
         messages, code = await client.rest()
     assert (messages[-1], code) == ({"isFinal": True, "audio": None}, 1000)
@@ -250,6 +264,20 @@ async def test_a_session_that_ends_is_told_before_the_close(voice: Voice) -> Non
         await EndedSessions(cache).tell([sign_in])
         messages, code = await client.rest()
     assert (messages[-1]["error"], messages[-1]["code"], code) == ("invalid_api_key", 4401, 4401)
+
+
+async def test_a_replica_that_goes_away_says_so(surroundings: Surroundings) -> None:
+    async with running_voice(surroundings) as voice:
+        ada = voice.person()
+        async with at_stream_input(voice.url, token_of(ada), query=FLASH) as client:
+            await client.say(" ")
+            await client.say("[[sim:chunks=50,delay_ms=60]] " + "and on " * 30, flush=True)
+            await client.next()
+            voice.process.stopping()
+            messages, code = await client.rest()
+        assert (messages[-1]["error"], messages[-1]["code"], code) == ("speech_stopped", 1012, 1012)
+        (usage,) = await voice.usage(ada)
+        assert usage["outcome"] == "stopped"
 
 
 async def test_a_format_beyond_the_plan_is_refused_as_in_the_vendors_other_calls(

@@ -12,6 +12,8 @@ from deploy.companion.environment import (
     vendor_urls,
 )
 from deploy.companion.errors import CompanionError
+from deploy.companion.installation import Installation
+from deploy.companion.previous_run import RunRecord, write_record
 from deploy.companion.programs import SERVICES, Role, internal
 from deploy.companion.settings import Settings
 
@@ -53,6 +55,15 @@ def test_a_run_is_seen_as_it_was_started_with_all_settings_of_ours() -> None:
     shell = {"CHAT_RETRIES": "5", "VOICE_DRAIN_SECONDS": "7", "EDITOR": "ed"}
     seen = Settings.from_environment({**shell, **choices})
     assert seen.inherited == {**mine, "EDITOR": "ed"}
+
+
+def test_the_next_run_takes_nothing_from_one_that_is_just_ending(tmp_path: Path) -> None:
+    said = Settings.from_environment({"COMPANION_DATA_DIR": str(tmp_path), "LOG_LEVEL": "error"})
+    data = DataDir(tmp_path)
+    data.create()
+    write_record(data, RunRecord.of_this_process("http://127.0.0.1:1", {"LOG_LEVEL": "debug"}))
+    assert Installation.open(said).settings.log_level == "debug"
+    assert Installation.as_said(said).settings.log_level == "error"
 
 
 @pytest.mark.parametrize("name", SERVICES)

@@ -50,6 +50,13 @@ def test_it_says_where_and_why_and_never_what_was_sent(
     assert SECRET.encode() not in bytes(answer.body)
 
 
+def test_what_is_no_json_has_no_parameter() -> None:
+    place = {"type": "json_invalid", "loc": ("body", 5), "msg": "JSON decode error", "input": {}}
+    error = json.loads(bytes(off_schema(RequestValidationError([place])).body))["error"]
+    assert error["param"] is None
+    assert error["message"].startswith("The request: ")
+
+
 def failure_of(body: dict[str, Any]) -> RequestValidationError:
     with pytest.raises(ValidationError) as refused:
         Body.model_validate(body)

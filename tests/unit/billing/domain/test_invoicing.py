@@ -85,7 +85,7 @@ def test_a_line_counts_what_was_used(facts: dict[str, Any], quantity: int, unit:
         (204, 1_000, 20),
         (-205, 1_000, -21),
         (205, 0, 0),
-        (None, 1_000, 0),
+        (None, 10_000, 0),
         (205, 10_000, 205),
     ],
 )

@@ -556,6 +556,26 @@ async def test_a_probe_that_is_stopped_leaves_its_place_to_the_next() -> None:
     assert isinstance(await last_event(desk), Answered)
 
 
+async def test_what_is_asked_of_nobody_is_no_probe(monkeypatch: pytest.MonkeyPatch) -> None:
+    desk = a_desk(HELLO)
+    for _ in range(5):
+        desk.breakers.failed(("openai", ada), OVERLOADED, is_probe=False)
+    desk.time.now += 10
+    rejected = VendorRejectedRequest("It would not take that.", provider="openai")
+
+    def unasked(*_: object, **__: object) -> Any:
+        raise rejected
+
+    with monkeypatch.context() as patched:
+        patched.setattr(desk.provider, "answer", unasked)
+        result = await last_event(desk)
+    assert isinstance(result, Broken)
+    assert result.failure is rejected
+    # Nothing was heard of the vendor: it is still left alone, and the next one may try at once.
+    assert len(desk.breakers) == 1
+    assert isinstance(await last_event(desk), Answered)
+
+
 async def test_a_prompt_that_is_too_long_is_tried_once_more_with_less_history() -> None:
     too_long = PromptTooLong("Too long.", provider="openai")
     desk = a_desk([too_long], HELLO)

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
+from datetime import timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -17,8 +18,8 @@ from services.chat.actions._read_answer import Drains
 from services.chat.actions.relay_call import RelayCall, Relaying
 from services.chat.api.dropin_openai_calls import read_chat
 from services.chat.domain.capabilities import OnLeaving
-from services.chat.domain.errors import AnswerEnded, VendorRejectedRequest
-from services.chat.domain.frames import Began, Ended, Frame, Text
+from services.chat.domain.errors import AnswerEnded, TurnTooLong, VendorRejectedRequest
+from services.chat.domain.frames import Began, Ended, Frame, Text, Thinking, ToolCallPiece
 from services.chat.domain.raw_calls import RawAnswer, RawCall, RawPiece, RawRefusal
 from services.chat.domain.relayed import AnswerHead, RepeatedAnswer
 from services.chat.domain.running_turn import RunningTurns
@@ -30,7 +31,7 @@ from shared.ids import UserId
 from shared.model_catalogue import ModelCatalogue
 from shared.revocation import Revocation
 from shared.tiers import TIERS
-from shared.vendors.failures import VendorFailed
+from shared.vendors.failures import VendorFailed, VendorOverloaded
 from tests.support.chat import NOON, Desk, MemoryTurns, ScriptedProvider, ada
 
 BODY = b'{"model":"gpt-6-luna","stream":%b,"messages":[{"role":"user","content":"hi"}]}'
@@ -145,6 +146,7 @@ class Relay:
     client: Client = field(default_factory=Client)
     drains: Drains = field(default_factory=Drains)
     by: OnBehalfOf = BY
+    longest: timedelta = timedelta(minutes=10)
 
     async def __call__(
         self, *, streamed: bool = True, key: str | None = None
@@ -158,6 +160,7 @@ class Relay:
             self.vendor,
             ModelCatalogue(),
             self.drains,
+            self.longest,
         )
         call = read_chat(BODY % (b"true" if streamed else b"false"))
         return await action(Relaying(call, self.by, TIERS["free"], key), self.client)
@@ -207,6 +210,20 @@ async def test_what_broke_off_is_told_and_charged() -> None:
     assert [type(failure) for failure in relay.client.ended] == [VendorFailed]
     settlement = relay.desk.only_settlement
     assert (settlement.outcome, settlement.usage.source) == (Outcome.PROVIDER_FAILED, "estimated")
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [Text("one "), Thinking("Hm"), ToolCallPiece(0, "call-1", "look", "")],
+    ids=["text", "thinking", "a call without arguments"],
+)
+async def test_what_was_begun_is_charged_though_its_vendor_says_it_was_busy(frame: Frame) -> None:
+    begun = piece(b"1", Began("c-1", None), frame)
+    relay = Relay(ScriptedVendor([begun, VendorOverloaded("Busy.", provider="openai")]))
+    await relay()
+    settlement = relay.desk.only_settlement
+    assert settlement.outcome is Outcome.PROVIDER_FAILED
+    assert (settlement.usage.source, settlement.usage.input_tokens > 0) == ("estimated", True)
 
 
 async def test_a_bug_of_ours_is_settled_like_a_vendors_failure() -> None:
@@ -404,6 +421,14 @@ async def test_a_client_that_can_not_be_told_the_end_ends_no_settlement(
         await task
     assert [line["event"] for line in logs] == ["client_not_told"]
     assert relay.desk.outcome is Outcome.DONE
+
+
+async def test_what_takes_too_long_is_cut_and_may_be_charged() -> None:
+    relay = Relay(ScriptedVendor([asyncio.Event()]), longest=timedelta(seconds=0.05))
+    await relay()
+    assert [type(failure) for failure in relay.client.ended] == [TurnTooLong]
+    settlement = relay.desk.only_settlement
+    assert (settlement.outcome, settlement.usage.source) == (Outcome.PROVIDER_FAILED, "estimated")
 
 
 async def test_an_answer_that_never_ends_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:

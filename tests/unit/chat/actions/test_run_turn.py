@@ -344,6 +344,21 @@ async def test_what_is_late_while_it_waits_to_ask_again_is_charged_nothing() -> 
     assert (desk.outcome, list(desk.turns.facts)) == (Outcome.REFUSED, [])
 
 
+async def test_what_was_said_is_charged_though_a_busy_vendor_broke_off_after_the_stop() -> None:
+    more = asyncio.Event()
+    busy = VendorOverloaded("In trouble.", provider="openai")
+    desk = a_desk(Began("c", None), Text("Hello"), more, busy, drains=True)
+    turn = await without_a_session(desk)
+    await turn.more(1)
+    turn.end(Outcome.STOPPED)
+    more.set()
+    await turn.result()
+    await desk.running.drained(1)
+    usage = desk.only_settlement.usage
+    assert (desk.outcome, usage.source) == (Outcome.STOPPED, "estimated")
+    assert usage.output_tokens > 0
+
+
 async def test_an_answer_that_never_ends_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_read_answer, "LONGEST_ANSWER", 100)
     desk = a_desk(Began("c", None), *[Text("and on ")] * 100, Ended("stop", TOLD))

@@ -211,6 +211,11 @@ def test_usage_is_asked_for_in_streams_alone() -> None:
         lambda: content(contents=[file_part(f"{FILES}/a")]),
         lambda: content(contents=[file_part(f"{FILES.upper()}/a")]),
         lambda: content(contents=[file_part("https://www.youtube.com/watch?v=a")]),
+        lambda: content(contents=[file_part("https://youtube.com\\@pictures.test/a.png")]),
+        lambda: content(contents=[file_part("https://%79outube.com/watch?v=a")]),
+        lambda: content(contents=[file_part("https://\uff59outube.com/watch?v=a")]),
+        lambda: content(contents=[file_part("https://youtube\u3002com/watch?v=a")]),
+        lambda: content(contents=[file_part("https://" + "a" * 64 + ".test/a.png")]),
         lambda: content(contents=[file_part("https://films.test/a.mp4", "video/mp4")]),
         lambda: content(contents=[file_part("https://pictures.test/a.png", None)]),
         lambda: content(contents=[{"parts": [{"inlineData": {"mimeType": "audio/wav"}}]}]),
@@ -221,6 +226,19 @@ def test_what_is_not_offered_is_refused(make: Any) -> None:
         make()
     assert isinstance(refused.value, BadParameter | UnsupportedParameter | ToolNotOffered)
     assert refused.value.facts["param"]
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "https://pictures.test:8443/a%20b.png?c=\\d",
+        "https://b\u00fccher.test/a.png",
+        "https://a_b.pictures.test./a",
+    ],
+)
+def test_a_file_may_lie_anywhere_else(uri: str) -> None:
+    part = sent(content(contents=[file_part(uri)]))["contents"][0]["parts"][0]
+    assert part["file_data"]["file_uri"] == uri
 
 
 @pytest.mark.parametrize("kind", ["image/png", "application/pdf", "text/plain"])

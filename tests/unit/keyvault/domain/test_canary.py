@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from services.keyvault.domain.canary import Purpose, canaries_of, prove
-from services.keyvault.domain.keyring import KeyringRefused
+from services.keyvault.domain.keyring import KeyringRefused, KeyState
 from tests.support.keyvault import a_keyring, example_key, roots_of
 
 
@@ -55,6 +55,11 @@ async def test_another_fingerprint_key_is_noticed() -> None:
 async def test_a_missing_old_version_is_noticed() -> None:
     with pytest.raises(KeyringRefused, match="keyring_lacks_a_version"):
         await prove(roots_of(a_keyring(2)), await canaries_of(roots_of(a_keyring(1, 2))))
+
+
+async def test_a_version_that_was_closed_is_not_missed() -> None:
+    closed = replace(a_keyring(2), states={1: KeyState.CLOSED})
+    await prove(roots_of(closed), await canaries_of(roots_of(a_keyring(1, 2))))
 
 
 async def test_a_new_version_waits_on_standby_until_it_has_a_canary() -> None:

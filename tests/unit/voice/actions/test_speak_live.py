@@ -13,6 +13,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from services.voice.actions.speak_live import LiveSpeech
+from services.voice.domain.audio_format import AudioFormat
 from services.voice.domain.errors import (
     FormatNotInVendorPlan,
     RealtimeNotInTier,
@@ -355,6 +356,20 @@ async def test_it_is_spoken_as_the_user_wants_the_voice_to_speak() -> None:
     assert (speech.manner.settings.stability, speech.manner.settings.style) == (0.9, 0.7)
 
 
+async def test_another_token_is_for_what_is_not_begun() -> None:
+    studio, ada = Studio(), on_behalf_of()
+    waits, speaks = [await studio.speak_live(a_live_wish(by=ada)) for _ in range(2)]
+    await speaks.say("One.")
+    newer = replace(on_behalf_of(ada.user_id), organisation_id=uuid4())
+    for speech in (waits, speaks):
+        speech.renew(newer)
+    assert (waits.sign_in_id, waits.served_by) == (newer.sign_in_id, newer.organisation_id)
+    assert (speaks.sign_in_id, speaks.served_by) == (ada.sign_in_id, None)
+    assert waits.hold.request_id == ada.request_id
+    for speech in (waits, speaks):
+        await concluded(studio, speech, Outcome.STOPPED)
+
+
 class _PlanWithout(FakeLines):
     """The user's plan makes none of some formats."""
 
@@ -417,6 +432,26 @@ async def test_a_refusal_of_a_format_that_comes_late_helps_the_next_speech() -> 
         await speech.read()
     await concluded(studio, speech, Outcome.REFUSED)
     assert (await studio.speak_live(wish)).manner.format.name == "wav_32000"
+
+
+async def test_a_line_that_opens_is_no_proof_of_its_format_and_audio_is() -> None:
+    studio, ada = Studio(), on_behalf_of()
+    wish = a_live_wish(tier="enterprise", format="wav_44100", by=ada)
+    studio.formats.remember(ada.user_id, AudioFormat("wav_44100"), AudioFormat("wav_32000"))
+    strict = replace(wish, strict_format=True)
+    refused = await studio.speak_live(strict)
+    await refused.say("One.")
+    studio.lines.line.unheard = FormatNotInVendorPlan("elevenlabs")
+    with pytest.raises(FormatNotInVendorPlan):
+        await refused.read()
+    await concluded(studio, refused, Outcome.REFUSED)
+    assert (await studio.speak_live(wish)).manner.format.name == "wav_32000"
+    studio.lines = FakeLines()
+    given = await studio.speak_live(strict)
+    await given.say("One.")
+    assert (await given.read()).audio
+    await concluded(studio, given, Outcome.STOPPED)
+    assert (await studio.speak_live(wish)).manner.format.name == "wav_44100"
 
 
 async def test_a_plan_that_lacks_something_else_is_no_matter_of_formats() -> None:

@@ -238,6 +238,19 @@ async def test_the_next_best_format_is_asked_for_and_remembered() -> None:
     assert other.wished_format is None
 
 
+async def test_a_plan_is_looked_at_again_also_for_who_never_pauses() -> None:
+    studio, by = Studio(), a_wish().by
+    studio.provider.audios = [
+        FormatNotInVendorPlan("elevenlabs"),
+        *(FakeAudio(b"one") for _ in range(3)),
+    ]
+    for _ in range(3):
+        await studio.speak(a_wish(an_order(format="mp3_44100_192"), by=by))
+        studio.clock.at += timedelta(minutes=20)
+    names = [script.format.name for script in studio.provider.scripts]
+    assert names == ["mp3_44100_192", "mp3_44100_128", "mp3_44100_128", "mp3_44100_192"]
+
+
 async def test_where_the_codec_is_refused_altogether_the_tiers_default_is_given() -> None:
     studio, refused = Studio(), FormatNotInVendorPlan("elevenlabs")
     studio.provider.audios = [refused, refused, FakeAudio(b"one")]
