@@ -26,6 +26,9 @@ from shared.ids import UserId
 ALGORITHM = "ES256"
 ACCESS_TOKEN_TYPE = "at+jwt"  # noqa: S105 - a media type
 CLOCK_SKEW_SECONDS = 10
+PERSONAL = "pat"
+"""The method of an access token that stands for a personal token, for one request of a program."""
+
 _MAX_TOKEN_BYTES = 8192
 
 
@@ -48,6 +51,11 @@ class Identity:
     has_second_factor: bool = False
     # Whether they had one of its seats when the token was made.
     has_seat: bool = False
+
+    @property
+    def is_program(self) -> bool:
+        """Whether a personal token was shown. The gateway has just asked auth about that."""
+        return PERSONAL in self.methods
 
     @property
     def served_by(self) -> UUID | None:

@@ -106,7 +106,11 @@ class LivingSessions:
 
 
 class VerifierOfTheLiving:
-    """A verifier for which a token ends with its session."""
+    """A verifier for which a token ends with its session.
+
+    A program's personal token is asked about at each request anyway, by the gateway: it may be good
+    again, or good for less, after what stood for it has ended.
+    """
 
     def __init__(self, verifier: Verifies, sessions: LivingSessions) -> None:
         self._verifier = verifier
@@ -115,5 +119,6 @@ class VerifierOfTheLiving:
     async def verify(self, token: str) -> Identity:
         """The identity that the token proves. Raises what the verifier raises, and SessionEnded."""
         identity = await self._verifier.verify(token)
-        await self._sessions.require(identity.sign_in_id)
+        if not identity.is_program:
+            await self._sessions.require(identity.sign_in_id)
         return identity

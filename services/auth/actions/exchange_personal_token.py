@@ -12,8 +12,9 @@ from services.auth.domain.ports import PresentedTokens
 from services.auth.domain.token_pair import TokenIssuer
 from services.auth.domain.user import Role
 from shared.clock import Clock
+from shared.tokens import PERSONAL
 
-_METHODS = ("pat",)
+_METHODS = (PERSONAL,)
 
 
 @dataclass(frozen=True, slots=True)

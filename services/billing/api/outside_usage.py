@@ -199,7 +199,7 @@ async def report_usage(request: Request, actions: ServiceActions, reporter: Repo
     events = _events_in(await request.body(), request.headers.get("content-type", ""))
     told, unreadable = _read(events, identity.user_id)
     result = await actions.report_outside_usage(
-        told, reporter=identity.user_id, for_anybody="pat" in identity.methods
+        told, reporter=identity.user_id, for_anybody=identity.is_program
     )
     return ReportBody.of(result, unreadable)
 

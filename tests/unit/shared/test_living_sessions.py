@@ -124,3 +124,28 @@ async def test_a_token_is_verified_before_its_session_is() -> None:
     living.end(OTHER)
     with pytest.raises(SessionEnded):
         await verifier.verify("a token")
+
+
+async def test_a_personal_token_is_good_when_the_gateway_says_so() -> None:
+    """It outlives what was issued for it: an account that is open again, a role that was lost."""
+    program = Identity(
+        UserId(uuid4()),
+        "free",
+        "member",
+        None,
+        frozenset({"chat"}),
+        sign_in_id=ONE,
+        expires_at=0,
+        issued_at=0,
+        methods=frozenset({"pat"}),
+    )
+
+    class Verifier:
+        async def verify(self, token: str) -> Identity:
+            return program
+
+    lookup = Lookup(ONE)
+    assert (
+        await VerifierOfTheLiving(Verifier(), LivingSessions(lookup)).verify("a token") == program
+    )
+    assert not lookup.asked
