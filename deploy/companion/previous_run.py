@@ -35,7 +35,8 @@ _CLOCK_TOLERANCE_SECONDS = 2.0
 class RunRecord:
     """Who runs the processes of a data directory: kept on disk while they run.
 
-    `choices` holds secrets, too: the file is for its owner alone, and nobody prints it.
+    `choices` tells the passwords of the engines: the file is for its owner alone, and nobody prints
+    it.
     """
 
     pid: int

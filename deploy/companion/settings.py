@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -54,6 +55,8 @@ _OF_COMMANDS = frozenset(
 # passed on as they are named, and the service reads the file.
 _ENGINES = ("DATABASE_URL", "CACHE_URL", "BROKER_URL")
 _SECRETS = (*_ENGINES, "AUTH_SMTP_URL", "COMPATIBLE_API_KEY")
+# What may hold one, of names that we don't know.
+_SECRET_NAME = re.compile("KEY|SECRET|TOKEN|PASS|HEADERS|CREDENTIAL")
 
 _TRUE = {"1", "true", "yes", "on"}
 _FALSE = {"", "0", "false", "no", "off"}
@@ -104,7 +107,8 @@ class Settings:
     @property
     def choices(self) -> dict[str, str]:
         """The variables that shape a run, so that later commands see it as it was started: all
-        settings of ours, secrets among them, and what is named like one.
+        settings of ours and what is named like one, but for secrets. Of those only where the
+        engines are is here, which no command can do without; the others one process alone has.
 
         One that was not set stands here as empty, which counts as unset.
         """
@@ -118,8 +122,10 @@ class Settings:
             for name in self.inherited
             if is_named_like_ours(name) or name.startswith(OF_LIBRARIES)
         }
-        names = sorted((known | others) - _OF_COMMANDS)
-        return {name: self.inherited.get(name, "") for name in names}
+        names = (known | others) - _OF_COMMANDS - (SECRETS - set(_ENGINES))
+        ours = {name for name in known if not name.startswith(OF_LIBRARIES)}
+        names = {name for name in names if name in ours or not _SECRET_NAME.search(name)}
+        return {name: self.inherited.get(name, "") for name in sorted(names)}
 
     @property
     def embeds_postgres(self) -> bool:

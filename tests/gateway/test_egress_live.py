@@ -83,7 +83,7 @@ async def heard(live: ElevenLabsLive, *texts: str, **wishes: str) -> list[Piece]
 
 @pytest.mark.parametrize("model", ["eleven_flash_v2_5", "eleven_v3", "eleven_v4_turbo"])
 async def test_both_kinds_of_sockets_speak(live: ElevenLabsLive, proxy: Egress, model: str) -> None:
-    pieces = await heard(live, "Hello there.", "Bye.", model=model)
+    pieces = await heard(live, "Hello there. ", "Bye. ", model=model)
     spoken = "".join("".join(piece.alignment.characters) for piece in pieces if piece.alignment)
     assert spoken == "Hello there. Bye. "
     assert len(b"".join(piece.audio for piece in pieces)) == len(spoken) * 640 * 2

@@ -16,6 +16,7 @@ from deploy.companion.installation import Installation
 from deploy.companion.previous_run import RunRecord, write_record
 from deploy.companion.programs import SERVICES, Role, internal
 from deploy.companion.settings import Settings
+from shared.settings.known import SECRETS
 
 DATA = DataDir(Path("/data"))
 PORTS = {name: 20000 + i for i, name in enumerate([*SERVICES, *map(internal, SERVICES)])}
@@ -48,9 +49,16 @@ def test_a_run_is_seen_as_it_was_started_with_all_settings_of_ours() -> None:
         "SANDBOX": "1",
     }
     of_the_command = {"COMPANION_BACKUP_PASSPHRASE": "p", "COMPANION_DATA_DIR": "/d"}
-    choices = Settings.from_environment({**mine, **of_the_command, "EDITOR": "vi"}).choices
+    of_one_process = {
+        **dict.fromkeys(SECRETS - {"DATABASE_URL", "CACHE_URL", "BROKER_URL"}, "s"),
+        "AWS_SECRET_ACCESS_KEY": "s",
+        "OTEL_EXPORTER_OTLP_HEADERS": "s",
+        "STRIPE_API_KEYS": "misspelt",
+    }
+    given = {**mine, **of_the_command, **of_one_process, "EDITOR": "vi"}
+    choices = Settings.from_environment(given).choices
     assert mine.items() <= choices.items()
-    assert "EDITOR" not in choices and not of_the_command.keys() & choices.keys()
+    assert not {"EDITOR", *of_the_command, *of_one_process} & choices.keys()
     assert choices["VOICE_DRAIN_SECONDS"] == choices["DATABASE_URL_FILE"] == ""
     shell = {"CHAT_RETRIES": "5", "VOICE_DRAIN_SECONDS": "7", "EDITOR": "ed"}
     seen = Settings.from_environment({**shell, **choices})
