@@ -30,7 +30,7 @@ def removing(room: VoiceRoom, seconds: float = 5) -> RemoveEveryVoice:
 async def test_one_that_hangs_or_fails_keeps_none_of_the_others() -> None:
     room, by = VoiceRoom(), on_behalf_of()
     with_clones(room, by.user_id, "one", "hangs", "fails", "breaks", "elsewhere", "two", None)
-    remove, tasks = room.studio.remove, asyncio.all_tasks()
+    remove = room.studio.remove
 
     async def troubled(voice_id: VoiceId, *, by: OnBehalfOf) -> bool:
         if voice_id == "hangs":
@@ -46,7 +46,8 @@ async def test_one_that_hangs_or_fails_keeps_none_of_the_others() -> None:
     # One that the vendor did not find may be in the account of a key that they had before.
     assert sorted(left.voices) == ["breaks", "elsewhere", "fails", "hangs"]
     assert not left.are_all
-    assert asyncio.all_tasks() == tasks
+    # Others' tasks come and go in this loop; of its own none is left.
+    assert not [task for task in asyncio.all_tasks() if "RemoveEveryVoice" in repr(task)]
     kept = {clone.voice_id: clone.state for clone in room.clones.kept.values()}
     # The one that nobody has seen made is not known at the vendor yet.
     assert kept == {
