@@ -49,10 +49,16 @@ def _signing_key(signing_keys: Path) -> ECKey:
     return ECKey.import_key(active)
 
 
+async def issuer_of(client: httpx.AsyncClient) -> str:
+    """What that gateway's tokens must name."""
+    answer = await client.get("/.well-known/oauth-authorization-server")
+    return str(answer.raise_for_status().json()["issuer"])
+
+
 async def _a_chatter(client: httpx.AsyncClient, key: ECKey, tier: str) -> Chatter:
     now = int(time.time())
     claims = {
-        "iss": "https://companion.invalid/auth",
+        "iss": await issuer_of(client),
         "aud": "companion",
         "sub": str(uuid4()),
         "sid": str(uuid4()),

@@ -30,6 +30,7 @@ from joserfc.jwk import ECKey
 
 from bench.bare_proxy import BareProxy, bare_proxy
 from bench.load import NextCall, Outcome, at_rate, in_flight, json_call
+from bench.people import issuer_of
 from bench.processes import Meter
 from shared.tokens import sign_access_token
 from tests.support.suite import Suite, running_suite
@@ -175,7 +176,7 @@ async def signed_in(client: httpx.AsyncClient, key: ECKey, *, scope: str, provid
     """The access token of a new user of the largest tier, who has stored a key."""
     now = int(time.time())
     claims = {
-        "iss": "https://companion.invalid/auth",
+        "iss": await issuer_of(client),
         "aud": "companion",
         "sub": str(uuid4()),
         "sid": str(uuid4()),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -25,3 +26,14 @@ class LimitState:
     @property
     def remaining(self) -> int:
         return max(0, self.limit - self.used - self.reserved)
+
+
+def tightest(limits: Iterable[LimitState], what: str) -> LimitState | None:
+    """Of the windows in which `what` is counted (`requests`, `tokens`), the one that holds first:
+    which has the least left, and of such the one that stays for longest."""
+    named = (limit for limit in limits if _counted_in(limit) == what)
+    return min(named, key=lambda it: (it.remaining, -it.resets_at.timestamp()), default=None)
+
+
+def _counted_in(limit: LimitState) -> str:
+    return limit.name.rpartition(".")[2].partition("_per_")[0]

@@ -65,7 +65,8 @@ EVERY_TIER = "*"
 
 
 class ModelCatalogue:
-    """Answers which vendor id serves a model class, and how large a model's context is."""
+    """Answers which vendor id serves a model class, and how large a model's context is.
+    `overridden`: the ids that the operator has for classes, in place of today's."""
 
     def __init__(
         self,
@@ -77,7 +78,8 @@ class ModelCatalogue:
         if unknown:
             known = ", ".join(sorted(_TODAY))
             raise ValueError(f"MODEL_OVERRIDES: there are the model classes {known}")
-        self._ids = {**_TODAY, **(overrides or {})}
+        self.overridden: Mapping[str, str] = MappingProxyType(dict(overrides or {}))
+        self._ids = {**_TODAY, **self.overridden}
         self._contexts = dict(contexts or {})
         self._own = {tier: tuple(models) for tier, models in (own or {}).items()}
 

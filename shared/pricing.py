@@ -33,6 +33,9 @@ _PROVIDER_IDS: Mapping[str, str] = MappingProxyType(
 _OWN_ENGINES = frozenset({"espeak-ng"})
 # Which price variants the vendor's own word for the tier of service selects.
 _TIER_NAMES: Mapping[str, str] = MappingProxyType({"anthropic": "speed"})
+# What everything costs, in hundredths, where it had to run in one part of the world. The table
+# knows none of it: https://platform.claude.com/docs/en/manage-claude/data-residency
+_PLACES: Mapping[tuple[str, str], int] = MappingProxyType({("anthropic", "us"): 110})
 
 
 class TokenCounts(Protocol):
@@ -69,7 +72,7 @@ def price(
     """The cost of one call that began at `at` (aware); None when it is unknown, never zero for it.
 
     Unknown are a model that is not in the price table, counts of a kind it has no price for, and
-    counts that contradict each other.
+    counts that contradict each other. A `service_tier` may name a place behind a slash ("fast/us").
     """
     rates = rates_of(provider, model, at, service_tier)
     if rates is None:
@@ -161,18 +164,23 @@ def _rates(provider: str, model: str, day: date, service_tier: str | None) -> Ra
     provider_id = _PROVIDER_IDS.get(provider)
     if provider_id is None:
         return None
+    tier, _, place = (service_tier or "").partition("/")
+    hundredths = _PLACES.get((provider, place)) if place else 100
+    if hundredths is None:
+        return None
     try:
         found, info = get_snapshot().find_provider_model(model, None, provider_id, None)
     except LookupError:
         return None
     # Variants are the vendor's own; a model that it only resells has none.
     own = service_tier is not None and any(info is known for known in found.models)
-    context = {_TIER_NAMES.get(provider, "service_tier"): service_tier or ""} if own else None
+    context = {_TIER_NAMES.get(provider, "service_tier"): tier} if own else None
     prices = info.get_prices(datetime.combine(day, time(), UTC), context)
-    return _read(prices, f"genai-prices/{genai_prices.__version__}")
+    version = f"genai-prices/{genai_prices.__version__}"
+    return _read(prices, f"{version}/{place}" if place else version, hundredths)
 
 
-def _read(prices: ModelPrice, version: str) -> Rates:
+def _read(prices: ModelPrice, version: str, hundredths: int) -> Rates:
     given = {
         "input": prices.input_mtok,
         "cache_read": prices.cache_read_mtok,
@@ -181,7 +189,8 @@ def _read(prices: ModelPrice, version: str) -> Rates:
         "characters": prices.input_mchars,
     }
     parts = 10 ** max([_places(rate) for value in given.values() for rate in _all_of(value)] + [0])
-    return Rates(version, parts, *(_rate(value, parts) for value in given.values()))
+    rates = (_rate(value, parts * hundredths) for value in given.values())
+    return Rates(version, parts * 100, *rates)
 
 
 def _all_of(value: Any) -> list[Decimal]:

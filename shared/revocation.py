@@ -98,6 +98,10 @@ class KeyInUse:
         if self._doubts:
             self._resolve(provider, used)
 
+    def owners(self, provider: str) -> frozenset[UUID]:
+        """Whose keys they were at a vendor, as far as it was told."""
+        return frozenset(used.owner_id for used in self._used if used.provider == provider)
+
     def _resolve(self, provider: str, used: UsedKey | None) -> None:
         doubts, self._doubts = self._doubts, ()
         for revocation, end in doubts:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog
 from xdist.scheduler import LoadScopeScheduling
 
 from shared.db.migrations import upgrade
@@ -60,6 +61,20 @@ def own_environment() -> None:
         if any(mark in name for mark in _FOREIGN):
             del os.environ[name]
     os.environ["NO_PROXY"] = "127.0.0.1,localhost"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def loggers_that_can_be_captured() -> Iterator[None]:
+    """`capture_logs` does not hear a logger that has kept its way of writing, as ours do where a
+    service was started in this process before."""
+    configure = structlog.configure
+
+    def uncached(**settings: Any) -> None:
+        configure(**{**settings, "cache_logger_on_first_use": False})
+
+    structlog.configure = uncached  # type: ignore[assignment]
+    yield
+    structlog.configure = configure
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -12,7 +12,6 @@ from deploy.companion.errors import CompanionError
 from deploy.companion.installation import Installation
 from deploy.companion.previous_run import MARK
 from deploy.companion.programs import Kind
-from deploy.companion.starting import PATIENCE_SECONDS
 
 _POLL_SECONDS = 0.05
 
@@ -42,7 +41,7 @@ def engines_alone(installation: Installation) -> Iterator[None]:
         for process, how in reversed(running):
             process.send_signal(how)
         for process, _ in running:
-            process.wait(PATIENCE_SECONDS)
+            process.wait(installation.settings.start_seconds)
 
 
 def _start(
@@ -65,7 +64,7 @@ def _start(
 
 
 def _await(is_ready: Callable[[], bool], name: str, installation: Installation) -> None:
-    deadline = time.monotonic() + PATIENCE_SECONDS
+    deadline = time.monotonic() + installation.settings.start_seconds
     while not is_ready():
         if time.monotonic() > deadline:
             raise CompanionError(f"{name} did not start.", f"See {installation.data.log(name)}.")

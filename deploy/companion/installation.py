@@ -240,6 +240,16 @@ class Installation:
             case _:
                 return readiness.always
 
+    def asked_port(self, role: Role) -> int | None:
+        """The port at which a process of ours is asked whether it works, if it has one."""
+        match role.kind:
+            case Kind.WEB:
+                return self.ports()[internal(role.name)]
+            case Kind.POSTGRES | Kind.VALKEY | Kind.PROXY | Kind.SIMULATOR:
+                return self.ports()[role.name]
+            case _:
+                return None
+
     def _variables(self, role: Role) -> dict[str, str | Sequence[str]]:
         variables: dict[str, str | Sequence[str]] = {
             "RUN": str(self.data.run),

@@ -9,8 +9,9 @@ import asyncio
 import logging
 import sys
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import structlog
@@ -19,13 +20,14 @@ from deploy.companion.console_settings import settings_of
 from deploy.companion.errors import CompanionError
 from services.keyvault.actions import Actions
 from services.keyvault.actions.watch_rotation import RotationState
+from services.keyvault.domain.canary import Purpose
 from services.keyvault.domain.errors import VersionNotEverywhere
 from services.keyvault.domain.key_encryption import KekState
 from services.keyvault.domain.keyring import KeyringRefused
 from services.keyvault.domain.rotation import Progress
 from services.keyvault.settings import Settings
 from services.keyvault.wiring import wire
-from shared.errors import ExpectedFailure
+from shared.errors import ExpectedFailure, Unavailable
 
 _LOOK_AGAIN_SECONDS = 0.5
 
@@ -76,12 +78,53 @@ async def retire(
                 await patience.after(failure)
 
 
-async def status(file: Path | None = None) -> tuple[KekState, RotationState]:
-    """The versions, and how far a rotation is."""
+@dataclass(frozen=True, slots=True)
+class KeyringStatus:
+    """The versions, and how far a rotation is. `keys`: none where no keyring can be read.
+
+    `sealed_because`: why these keys don't open the vault; `missing`: versions that sealed something
+    and are not among them.
+    """
+
+    keys: KekState | None
+    rotation: RotationState
+    sealed_because: str | None = None
+    missing: Sequence[int] = ()
+
+    @property
+    def trouble(self) -> str:
+        """Why the vault is sealed, in one sentence; empty where it opens."""
+        if self.sealed_because is None:
+            return ""
+        lacking = "".join(f", version {version} is missing" for version in self.missing)
+        return f"The vault is sealed: {self.sealed_because}{lacking}."
+
+
+async def status(file: Path | None = None) -> KeyringStatus:
+    """What the keyring, the database and the running processes say, also of a sealed vault."""
     async with _desk(file) as actions:
         await actions.examine_vault()
         vault = actions.examine_vault.vault
-        return await vault.roots.kek.state(), await actions.show_rotation()
+        if vault.sealed_because is not None:
+            return await _sealed_status(actions, vault.sealed_because)
+        return KeyringStatus(await vault.roots.kek.state(), await actions.show_rotation())
+
+
+async def _sealed_status(actions: Actions, reason: str) -> KeyringStatus:
+    examine = actions.examine_vault
+    try:
+        rotation = await actions.show_rotation()
+        async with examine.unit_of_work() as work:
+            canaries = await work.canaries.all()
+    except Unavailable as failure:
+        raise CompanionError(f"The vault is sealed: {reason}. {failure.message}") from failure
+    try:
+        keys = await (await examine.source.read()).state()
+    except KeyringRefused:
+        return KeyringStatus(None, rotation, reason)
+    vouched = {canary.version for canary in canaries if canary.purpose is Purpose.WRAPPING}
+    missing = sorted((vouched | rotation.data_keys.keys()) - keys.versions.keys())
+    return KeyringStatus(keys, rotation, reason, missing)
 
 
 class _Patience:

@@ -10,7 +10,9 @@ from deploy.companion.console_settings import settings_of
 from deploy.companion.errors import CompanionError
 from services.billing.actions.archive_ledger import ArchiveVerdict
 from services.billing.actions.verify_ledger import ChainVerdict
+from services.billing.actions.verify_periods import PeriodVerdict
 from services.billing.domain.archive import Archive
+from services.billing.domain.closing import Month
 from services.billing.domain.ledger_chain import CORRECTIONS, chain_on
 from services.billing.domain.ledger_ports import ChainLag
 from services.billing.settings import Settings
@@ -18,6 +20,7 @@ from services.billing.wiring import wire
 from shared.chain import Head
 from shared.errors import ExpectedFailure
 
+_MONTH = re.compile(r"\d{4}-\d{2}")
 _PARTITION = re.compile(r"(?:ledger_entry_)?(\d{4})[-_](\d{2})(?:[-_](\d{2}))?")
 
 
@@ -28,6 +31,18 @@ async def verify(partition: str | None, heads: Sequence[str]) -> list[ChainVerdi
     try:
         async with wire(billing_settings()) as wired:
             return await wired.actions.verify_ledger(chains, known)
+    except ExpectedFailure as failure:
+        raise CompanionError(failure.message) from failure
+
+
+async def verify_months(partition: str | None) -> list[PeriodVerdict]:
+    """Compare the closed month of this name, or all. Raises CompanionError."""
+    month = Month.named(partition) if partition and _MONTH.fullmatch(partition) else None
+    if partition and month is None:
+        return []
+    try:
+        async with wire(billing_settings()) as wired:
+            return await wired.actions.verify_periods(month)
     except ExpectedFailure as failure:
         raise CompanionError(failure.message) from failure
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from sqlalchemy.exc import SQLAlchemyError
 
 from deploy.companion.errors import CompanionError
-from shared.db.migrations import upgrade
+from shared.db.migrations import DatabaseOfAnother, upgrade
 from shared.settings import service_database_url
 
 
@@ -20,7 +20,8 @@ def migrate_all(database_url: str, services: Sequence[str]) -> None:
         try:
             upgrade(service, service_database_url(database_url, service))
         except SQLAlchemyError as error:
-            reason = str(getattr(error, "orig", None) or type(error).__name__).strip()
+            named = str(error) if isinstance(error, DatabaseOfAnother) else type(error).__name__
+            reason = str(getattr(error, "orig", None) or named).strip()
             raise CompanionError(
                 f"The database of {service} can't be migrated: {reason}",
                 "Nothing was half-done: each migration is one transaction. Mend the cause and "

@@ -7,9 +7,13 @@ import random
 import socket
 from collections.abc import Collection, Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from deploy.companion.data_dir import read_json, replace_private
 from deploy.companion.errors import CompanionError
+
+if TYPE_CHECKING:
+    import psutil
 
 LOOPBACK = "127.0.0.1"
 
@@ -69,6 +73,28 @@ def read_ports(book: Path) -> dict[str, int]:
     if not isinstance(entries, dict):
         return {}
     return {str(name): port for name, port in entries.items() if isinstance(port, int)}
+
+
+def listens_itself(pid: int, port: int) -> bool:
+    """Whether this process, or one below it, listens on the port; yes where nobody may know."""
+    import psutil
+
+    try:
+        process = psutil.Process(pid)
+        return any(_listens(one, port) for one in (process, *process.children(recursive=True)))
+    except psutil.NoSuchProcess:
+        return False
+    except psutil.Error:  # another user's, and no right to look
+        return True
+
+
+def _listens(process: psutil.Process, port: int) -> bool:
+    import psutil
+
+    return any(
+        found.status == psutil.CONN_LISTEN and found.laddr[1:] == (port,)
+        for found in process.net_connections(kind="tcp")
+    )
 
 
 def holder_of(port: int) -> str | None:

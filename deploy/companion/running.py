@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from deploy.companion.errors import CompanionError
 from deploy.companion.installation import Installation
+from deploy.companion.ports import listens_itself
 from deploy.companion.previous_run import RunRecord, running
 from deploy.companion.programs import Role
 from deploy.companion.readiness import Probe
@@ -122,7 +123,8 @@ class Running:
 
     def _is_ready(self, role: Role, state: ProcessState) -> bool:
         probe: Probe = self._installation.probe(role, thorough=True, since=state.started_at)
-        return state.is_up and probe()
+        port = self._installation.asked_port(role)
+        return state.is_up and probe() and (port is None or listens_itself(state.pid, port))
 
     def _states(self) -> dict[str, ProcessState]:
         try:

@@ -30,6 +30,7 @@ _OUTBOX_LATE_SECONDS, _OUTBOX_STUCK_SECONDS = 60, 600
 _SKEW_WARNING_SECONDS, _SKEW_PROBLEM_SECONDS = 2.0, 8.0
 _CONNECTIONS_WARNING = 0.8
 _LONG_QUEUE = 10_000
+_SEALED = "docs/runbooks/VaultSealed.md says what to do."
 _PREPARE = "Run `companion migrate`, or in containers each service's prepare."
 _OLDEST_POSTGRES, _OLDEST_VALKEY, _OLDEST_RABBITMQ = 17, 7, 4
 
@@ -163,15 +164,16 @@ def migrations(site: Site) -> Iterator[Finding]:
         known = known_revisions(service)
         with _asked(site, service) as cursor:
             found = _value(cursor, "select version_num from alembic_version")
-            missing = [] if found in known else _lacking(cursor, service)
-        if found == known[0]:
+            is_older = found in known[1:]
+            missing = [] if is_older else _lacking(cursor, service)
+        if missing:
+            text = f"{service} is at {found} and has no {missing[0]}."
+            yield Finding("migrations", "problem", text, "Is it the database of another service?")
+        elif found == known[0]:
             yield Finding("migrations", "ok", f"{service} is at {found}")
-        elif found in known:
+        elif is_older:
             text = f"{service} is at {found}, and {known[0]} is the newest."
             yield Finding("migrations", "problem", text, _PREPARE)
-        elif missing:
-            text = f"{service} is at {found}, which is unknown, and has no {missing[0]}."
-            yield Finding("migrations", "problem", text, "Is it the database of another service?")
         else:
             text = f"{service} is at {found}: a newer release migrated it, and this one runs on it."
             yield Finding("migrations", "warning", text, "Go on to that release, or a later one.")
@@ -233,15 +235,18 @@ def keyring(site: Site) -> Iterator[Finding]:
     from deploy.companion.key_rotation import status
 
     try:
-        state, rotation = asyncio.run(status())
+        found = asyncio.run(status())
     except CompanionError as error:
-        remedy = error.remedy or "services/keyvault/README.md (Sealed) says what to do."
-        yield Finding("keyring", "problem", error.message, remedy)
+        yield Finding("keyring", "problem", error.message, error.remedy or _SEALED)
         return
-    kept = sum(rotation.data_keys.values())
-    yield Finding("keyring", "ok", f"opens; version {state.active} wraps, {kept} data keys")
-    yield from _rotation_of_keyring(site, state.active)
-    old = sum(count for version, count in rotation.data_keys.items() if version < state.active)
+    if found.keys is None or found.trouble:
+        yield Finding("keyring", "problem", found.trouble, _SEALED)
+        return
+    active, data_keys = found.keys.active, found.rotation.data_keys
+    kept = sum(data_keys.values())
+    yield Finding("keyring", "ok", f"opens; version {active} wraps, {kept} data keys")
+    yield from _rotation_of_keyring(site, active)
+    old = sum(count for version, count in data_keys.items() if version < active)
     if old:
         text = f"{old} data keys are still wrapped with an older version."
         yield Finding("keyring", "warning", text, "Run `companion keyring rewrap`.")

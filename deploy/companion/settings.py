@@ -27,6 +27,7 @@ COMPATIBLE_URL = "PROVIDER_COMPATIBLE_URL"
 _CHOICES = (
     "PORT",
     "COMPANION_PROCFILE",
+    "COMPANION_START_SECONDS",
     "DATABASE_URL",
     "CACHE_URL",
     "BROKER_URL",
@@ -69,6 +70,7 @@ class Settings:
     data_dir: Path
     port: int
     procfile: Path
+    start_seconds: int = 90
     database_url: str | None = field(default=None, repr=False)
     cache_url: str | None = field(default=None, repr=False)
     broker_url: str | None = field(default=None, repr=False)
@@ -85,10 +87,14 @@ class Settings:
     def from_environment(cls, environment: Mapping[str, str] | None = None) -> Settings:
         """Read the settings; an empty variable counts as unset. Raises CompanionError."""
         env = _with_secrets({k: v for k, v in (environment or os.environ).items() if v != ""})
+        port = _whole(env, "PORT", 8080, least=1, most=65535)
+        # Where people reach us, so that OAuth libraries find our metadata below it (RFC 8414).
+        address = env.get("AUTH_PUBLIC_URL", f"http://127.0.0.1:{port}").rstrip("/")
         return cls(
             data_dir=Path(env.get("COMPANION_DATA_DIR", ROOT / ".companion")).resolve(),
-            port=_port(env.get("PORT", "8080")),
+            port=port,
             procfile=Path(env.get("COMPANION_PROCFILE", ROOT / "Procfile")).resolve(),
+            start_seconds=_whole(env, "COMPANION_START_SECONDS", 90, least=10, most=3600),
             database_url=_url(env, "DATABASE_URL", "postgresql", "postgres"),
             cache_url=_url(env, "CACHE_URL", "redis", "rediss"),
             broker_url=_url(env, "BROKER_URL", "redis", "rediss", "amqp", "amqps"),
@@ -99,7 +105,7 @@ class Settings:
             },
             cors_origins=env.get("CORS_ORIGINS", ""),
             log_level=env.get("LOG_LEVEL", "info"),
-            token_issuer=env.get("TOKEN_ISSUER", "https://companion.invalid/auth"),
+            token_issuer=env.get("TOKEN_ISSUER", address),
             token_audience=env.get("TOKEN_AUDIENCE", "companion"),
             inherited=env,
         )
@@ -152,9 +158,11 @@ def _with_secrets(env: dict[str, str]) -> dict[str, str]:
         raise CompanionError(str(refused)) from refused
 
 
-def _port(text: str) -> int:
-    if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= 65535:
-        raise CompanionError(f"PORT is {text!r}.", "Set it to a number from 1 to 65535.")
+def _whole(env: Mapping[str, str], name: str, default: int, *, least: int, most: int) -> int:
+    text = env.get(name, str(default))
+    is_number = text.isascii() and text.isdigit() and len(text) <= len(str(most))
+    if not is_number or not least <= int(text) <= most:
+        raise CompanionError(f"{name} is {text!r}.", f"Set it to a number from {least} to {most}.")
     return int(text)
 
 

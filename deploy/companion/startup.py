@@ -22,7 +22,7 @@ from deploy.companion.previous_run import MARK, RunRecord, sole_run
 from deploy.companion.programs import Stage
 from deploy.companion.readiness import http_status
 from deploy.companion.signals import StopAsked, ignore_signals, stop_on_signals
-from deploy.companion.starting import PATIENCE_SECONDS, start_together
+from deploy.companion.starting import start_together
 from deploy.companion.supervision.session import Session
 from deploy.companion.tour import printed_tour
 from deploy.companion.watching import Watch
@@ -157,7 +157,7 @@ class _Run:
         start_together(
             session.of_stage(stage),
             session.client,
-            self._installation.probe,
+            self._installation,
             self._console,
             while_waiting=self._show_logs,
         )
@@ -176,7 +176,8 @@ class _Run:
                 prepare.declare_queues(addresses.broker_url)
 
     def _await_gateway(self) -> None:
-        deadline = time.monotonic() + PATIENCE_SECONDS
+        patience_seconds = self._installation.settings.start_seconds
+        deadline = time.monotonic() + patience_seconds
         while time.monotonic() < deadline:
             status = http_status(self._installation.settings.port, "/health")
             # What is missing was said above; the rest works, so do not wait for it.
@@ -185,7 +186,7 @@ class _Run:
             self._show_logs()
             time.sleep(_POLL_SECONDS)
         raise CompanionError(
-            f"{self._url}/health does not answer 200 after {PATIENCE_SECONDS} s.",
+            f"{self._url}/health does not answer 200 after {patience_seconds} s.",
             f"`companion status` tells who is not ready; the logs are in {self._data.logs}.",
         )
 

@@ -14,10 +14,11 @@ from deploy.envoy.endpoints import (
     flag,
     given,
     parse_admin,
+    patience_seconds,
     read,
     refuse_open_admin,
     required,
-    whole,
+    seconds,
 )
 
 # One segment of a path. It begins with a letter or digit, so that it can never be a dot segment.
@@ -160,8 +161,11 @@ class EgressSettings:
             {
                 "metrics": ("EGRESS_METRICS", Endpoint.parse),
                 "access_log": ("EGRESS_ACCESS_LOG", Path),
-                "authorisation_timeout_seconds": ("EGRESS_AUTHORISATION_TIMEOUT_SECONDS", float),
-                "stream_idle_seconds": ("EGRESS_STREAM_IDLE_SECONDS", whole),
+                "authorisation_timeout_seconds": (
+                    "EGRESS_AUTHORISATION_TIMEOUT_SECONDS",
+                    patience_seconds,
+                ),
+                "stream_idle_seconds": ("EGRESS_STREAM_IDLE_SECONDS", seconds),
             },
             environ,
         )

@@ -22,6 +22,12 @@ CA_BUNDLES = (
 _YES = {"1", "true", "t", "yes", "y", "on"}
 _NO = {"", "0", "false", "f", "no", "n", "off"}
 
+_MOST = 2**31 - 1
+_DAY_SECONDS = 86_400
+# Not less than the pause before a second try.
+_LEAST_PATIENCE_SECONDS = 0.05
+_MOST_PATIENCE_SECONDS = 60
+
 T = TypeVar("T")
 
 # What a vendor's base path may hold. It ends up in a rewrite, where a backslash has a meaning.
@@ -160,20 +166,39 @@ def read(environ: Mapping[str, str], name: str, parse: Callable[[str], T], defau
         raise ConfigurationRefused(f"{name}: it must be a number") from error
 
 
-def whole(text: str) -> int:
-    """A number that counts something."""
+def whole(text: str, *, least: int = 0, most: int = _MOST) -> int:
+    """A number that counts something, and that Envoy can hold."""
     number = int(text)
-    if number < 0:
-        raise ConfigurationRefused("it must be 0 or more")
+    if number < least:
+        raise ConfigurationRefused(f"it must be {least} or more")
+    if number > most:
+        raise ConfigurationRefused(f"it must be {most} at most")
     return number
 
 
 def positive(text: str) -> int:
     """A number without which Envoy does not start, or does not protect."""
-    number = whole(text)
-    if number == 0:
-        raise ConfigurationRefused("it must be 1 or more")
-    return number
+    return whole(text, least=1)
+
+
+def seconds(text: str) -> int:
+    """A time of a day at most; 0: without a limit."""
+    return whole(text, most=_DAY_SECONDS)
+
+
+def positive_seconds(text: str) -> int:
+    """A time without which Envoy does not start, or does not protect."""
+    return whole(text, least=1, most=_DAY_SECONDS)
+
+
+def patience_seconds(text: str) -> float:
+    """How long to wait for an answer on which a call depends, to the millisecond."""
+    number = float(text)
+    if not _LEAST_PATIENCE_SECONDS <= number <= _MOST_PATIENCE_SECONDS:
+        raise ConfigurationRefused(
+            f"it must be from {_LEAST_PATIENCE_SECONDS} to {_MOST_PATIENCE_SECONDS} seconds"
+        )
+    return round(number, 3)
 
 
 def find_ca_bundle(environ: Mapping[str, str] = os.environ) -> Path | None:

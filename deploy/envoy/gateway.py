@@ -15,9 +15,11 @@ from deploy.envoy.endpoints import (
     given,
     parse_admin,
     positive,
+    positive_seconds,
     read,
     refuse_open_admin,
     required,
+    seconds,
     whole,
 )
 
@@ -98,10 +100,13 @@ PUBLIC_CALLS = (
     PublicCall("POST", "/oauth/authorize"),
     PublicCall("POST", "/oauth/token"),
     PublicCall("POST", "/oauth/revoke"),
-    # Pages for people who are not signed in, behind the links of our mails.
+    # Pages for people who are not signed in, behind the links of our mails and the login page.
     *(
         PublicCall(method, f"/oauth/{page}")
-        for page in ("verify-email", "forgot-password", "reset-password", "accept-invitation")
+        for page in (
+            *("verify-email", "forgot-password", "reset-password", "accept-invitation"),
+            "register",
+        )
         for method in ("GET", "POST")
     ),
     # Stripe has no token of ours: billing checks its signature over the body.
@@ -113,6 +118,7 @@ PUBLIC_CALLS = (
     PublicCall("POST", "/billing/admin/dashboard/open"),
     PublicCall("GET", "/.well-known/jwks.json"),
     PublicCall("GET", "/.well-known/oauth-authorization-server"),
+    PublicCall("GET", "/.well-known/oauth-authorization-server/auth"),
     PublicCall("GET", "/health"),
     PublicCall("GET", "/docs"),
     *(PublicCall("GET", f"/{service}/openapi.json") for service in SERVICES),
@@ -174,10 +180,7 @@ _MOST_REMEMBERED = 20_000
 
 def _remembered(text: str) -> int:
     """A number of tokens. Raises ConfigurationRefused for more than there may be memory for."""
-    number = whole(text)
-    if number > _MOST_REMEMBERED:
-        raise ConfigurationRefused(f"it must be {_MOST_REMEMBERED} at most")
-    return number
+    return whole(text, most=_MOST_REMEMBERED)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -270,17 +273,17 @@ def _optional(environ: Mapping[str, str]) -> dict[str, Any]:
             "access_log": ("GATEWAY_ACCESS_LOG", Path),
             "legacy": ("LEGACY_URL", BaseUrl.parse),
             "trusted_proxies": ("GATEWAY_TRUSTED_PROXIES", whole),
-            "jwks_cache_seconds": ("GATEWAY_JWKS_CACHE_SECONDS", whole),
+            "jwks_cache_seconds": ("GATEWAY_JWKS_CACHE_SECONDS", positive_seconds),
             "remembered_tokens": ("GATEWAY_REMEMBERED_TOKENS", _remembered),
             "shield_requests_per_second": ("GATEWAY_SHIELD_REQUESTS_PER_SECOND", positive),
             "shield_sockets_per_second": ("GATEWAY_SHIELD_SOCKETS_PER_SECOND", positive),
             "max_connections": ("GATEWAY_MAX_CONNECTIONS", positive),
             "heap_mebibytes": ("GATEWAY_HEAP_MEBIBYTES", positive),
-            "idle_seconds": ("GATEWAY_IDLE_SECONDS", positive),
-            "upload_seconds": ("GATEWAY_UPLOAD_SECONDS", whole),
-            "answer_timeout_seconds": ("GATEWAY_ANSWER_TIMEOUT_SECONDS", whole),
-            "file_seconds": ("GATEWAY_FILE_SECONDS", whole),
-            "stream_idle_seconds": ("GATEWAY_STREAM_IDLE_SECONDS", whole),
+            "idle_seconds": ("GATEWAY_IDLE_SECONDS", positive_seconds),
+            "upload_seconds": ("GATEWAY_UPLOAD_SECONDS", seconds),
+            "answer_timeout_seconds": ("GATEWAY_ANSWER_TIMEOUT_SECONDS", seconds),
+            "file_seconds": ("GATEWAY_FILE_SECONDS", seconds),
+            "stream_idle_seconds": ("GATEWAY_STREAM_IDLE_SECONDS", seconds),
         },
         environ,
     )

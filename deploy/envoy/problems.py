@@ -4,7 +4,9 @@ Each row says which local replies it takes (by status, response flag or a word o
 explanation) and which problem document they become. The first row that fits wins.
 """
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 # Types, codes and titles are those of the services wherever the same thing happened.
 TYPE_PREFIX = "urn:companion:problem:"
@@ -23,6 +25,7 @@ class LocalReply:
     because: str | None = None  # a word of Envoy's response code details
     retry_after_seconds: int | None = None
     challenge: str | None = None  # the WWW-Authenticate header
+    unread: bool = False  # said before the Origin was read, so any page may see it
 
 
 # Without its keys the gateway can't tell a good token from a bad one. A 401 would make every
@@ -84,11 +87,23 @@ _COMMON = (
         title="The header is too large",
         detail="The request's header fields are too large.",
         status=431,
+        unread=True,
     ),
 )
 
-# Auth's refusals of a personal token are not in this table: they pass with auth's own body. This
-# is for when it gave no answer, or one that proves nothing.
+# Auth's refusals of a personal token are not in the table: they pass with auth's own body. This is
+# the same for where a vendor's SDK reads it.
+TOKEN_REFUSED = LocalReply(
+    answer=401,
+    code="personal_token_refused",
+    title="Sign in first",
+    detail="The personal access token is not valid.",
+    status=401,
+    flag="UAEX",
+    challenge="Bearer",
+)
+
+# This is for when it gave no answer, or one that proves nothing.
 _EXCHANGE_FAILED = LocalReply(
     answer=503,
     code="unavailable",
@@ -134,6 +149,57 @@ GATEWAY_REPLIES = (
         detail="The service did not answer in time.",
         status=504,
     ),
+)
+
+_ANTHROPIC_TYPES = {
+    401: "authentication_error",
+    404: "not_found_error",
+    413: "request_too_large",
+    429: "rate_limit_error",
+    504: "timeout_error",
+}
+_GEMINI_STATUSES = {
+    401: "UNAUTHENTICATED",
+    404: "NOT_FOUND",
+    429: "RESOURCE_EXHAUSTED",
+    503: "UNAVAILABLE",
+    504: "DEADLINE_EXCEEDED",
+}
+_OPENAI_TYPES = {401: "authentication_error", 429: "rate_limit_error"}
+
+
+def _as_openai(reply: LocalReply) -> Mapping[str, Any]:
+    usual = "invalid_request_error" if reply.answer < 500 else "server_error"
+    kind = _OPENAI_TYPES.get(reply.answer, usual)
+    return {"error": {"message": reply.detail, "type": kind, "code": reply.code}}
+
+
+def _as_anthropic(reply: LocalReply) -> Mapping[str, Any]:
+    usual = "invalid_request_error" if reply.answer < 500 else "api_error"
+    kind = _ANTHROPIC_TYPES.get(reply.answer, usual)
+    details = {"error_code": reply.code}
+    return {"type": "error", "error": {"type": kind, "message": reply.detail, "details": details}}
+
+
+def _as_gemini(reply: LocalReply) -> Mapping[str, Any]:
+    usual = "INVALID_ARGUMENT" if reply.answer < 500 else "INTERNAL"
+    status = _GEMINI_STATUSES.get(reply.answer, usual)
+    return {"error": {"code": reply.answer, "message": reply.detail, "status": status}}
+
+
+@dataclass(frozen=True, slots=True)
+class Dialect:
+    """Where a vendor's SDKs come in, and what they read of an error: members beside those of the
+    problem document, or in the place of one. (ElevenLabs' show whatever they get.)"""
+
+    paths: str
+    members: Callable[[LocalReply], Mapping[str, Any]]
+
+
+DIALECTS = (
+    Dialect("/(openai|v1)/.*", _as_openai),
+    Dialect("/anthropic/.*", _as_anthropic),
+    Dialect("/gemini/.*", _as_gemini),
 )
 
 # Keyvault's refusals are not in this table: they pass with keyvault's own status and body.

@@ -17,6 +17,7 @@ from deploy.envoy import gateway, problems
 from deploy.envoy.egress import EgressSettings
 from deploy.envoy.endpoints import BaseUrl, ConfigurationRefused, Endpoint
 from deploy.envoy.gateway import GatewaySettings, Pool
+from shared.settings.refused import EXIT_CODE
 from shared.tiers import TIERS
 
 __all__ = [
@@ -45,6 +46,8 @@ def render_gateway(settings: GatewaySettings) -> str:
             facts=gateway,
             known_origins="|".join(map(re.escape, settings.cors_origins)),
             replies=problems.GATEWAY_REPLIES,
+            token_refused=problems.TOKEN_REFUSED,
+            dialects=list(problems.DIALECTS),
             problem_type=problems.TYPE_PREFIX,
             docs_page=page,
             docs_policy=_content_policy(page),
@@ -116,7 +119,7 @@ def main(arguments: Sequence[str] | None = None, environ: Mapping[str, str] = os
                 return 2
     except ConfigurationRefused as refused:
         print(f"configuration refused: {refused}", file=sys.stderr)
-        return 1
+        return EXIT_CODE
     return 0
 
 

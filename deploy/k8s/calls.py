@@ -156,7 +156,7 @@ def _among_services() -> Iterator[Call]:
         if service != "auth":
             # Health of all, and what each keeps about a user who wants to have it.
             yield Call(auth, of_service(service, Kind.WEB), INTERNAL_PORT)
-    for service in ("keyvault", "billing"):
+    for service in ("keyvault", "voice", "billing"):
         # Who decides for an organisation.
         yield Call(of_service(service, Kind.WEB), auth, INTERNAL_PORT)
     # Answers read aloud while they are written.

@@ -82,10 +82,10 @@ def _of_service(service: str) -> dict[str, str]:
 
 
 def _peers(service: str) -> dict[str, str]:
-    if service in POOLED:
-        return {"EGRESS_URL": f"http://egress:{EGRESS_PORT}"}
     if service != "auth":
-        return {"AUTH_INTERNAL_URL": internal_url("auth")}
+        egress = {"EGRESS_URL": f"http://egress:{EGRESS_PORT}"} if service in POOLED else {}
+        asked = {} if service == "chat" else {"AUTH_INTERNAL_URL": internal_url("auth")}
+        return egress | asked
     webs = [one for one in processes() if one.kind is Kind.WEB and one.service != "auth"]
     return {
         **{

@@ -101,6 +101,7 @@ from services.billing.actions.tell_payers import TellPayers
 from services.billing.actions.tell_spending import ChooseAlerts, TellSpending
 from services.billing.actions.verify_invoice import VerifyInvoice
 from services.billing.actions.verify_ledger import ShowLedger, VerifyLedger
+from services.billing.actions.verify_periods import VerifyPeriods
 from services.billing.actions.watch_money import WatchArrivals, WatchWaiting
 from services.billing.domain.billing_cycle import Rules
 from services.billing.domain.export_ports import ExportTarget
@@ -230,7 +231,7 @@ def build_actions(
     files = _archive(settings)
     exports = _export_actions(settings, parts, usage.list_usage, files)
     users = UserActions(
-        forget_user=ForgetUser(unit_of_work, clock),
+        forget_user=ForgetUser(unit_of_work, clock, rules_of(settings)),
         export_user=ExportUser(unit_of_work, subscriptions.show_subscription, exports.export_usage),
     )
     return Actions(
@@ -286,6 +287,7 @@ def _ledger_actions(
         close_period=ClosePeriod(work, clock),
         show_period=ShowPeriod(work),
         list_periods=ListPeriods(work),
+        verify_periods=VerifyPeriods(work),
         reconcile=Reconcile(work, clock),
         watch_arrivals=WatchArrivals(work, clock),
         watch_waiting=WatchWaiting(work, clock),
@@ -350,7 +352,7 @@ def _subscription_actions(settings: Settings, parts: _Parts) -> SubscriptionActi
         resume_subscription=ResumeSubscription(work, clock, organisations, rules),
         advance_subscriptions=AdvanceSubscriptions(work, clock, parts.payments, rules),
         show_organisation_subscription=ShowOrganisationSubscription(work, organisations),
-        end_organisation_subscriptions=EndOrganisationSubscriptions(work, clock),
+        end_organisation_subscriptions=EndOrganisationSubscriptions(work, clock, rules),
     )
 
 

@@ -44,6 +44,7 @@ from services.chat.actions.read_limits import ReadLimits
 from services.chat.actions.read_messages import ReadMessages
 from services.chat.actions.read_preference import ReadPreference
 from services.chat.actions.read_session import ReadSession
+from services.chat.actions.read_tier import ReadTier
 from services.chat.actions.relay_call import RelayCall
 from services.chat.actions.relay_free_call import CountFreeCall, RelayFreeCall
 from services.chat.actions.renew_leases import RenewLeases
@@ -61,6 +62,7 @@ from services.chat.api import turn_metrics
 from services.chat.api.live_events import audio_trouble, live_event
 from services.chat.domain.attempts import AttemptPolicy
 from services.chat.domain.devices import Devices
+from services.chat.domain.model_choice import CHAT_PROVIDERS
 from services.chat.domain.ports import Admission, NewUnitOfWork, Quote, Revocations
 from services.chat.domain.running_turn import RunningTurn, RunningTurns
 from services.chat.domain.usage import Usage
@@ -154,6 +156,7 @@ async def wire_web(settings: Settings) -> AsyncIterator[Wired]:
     async with wire(settings) as wired:
         # Loading the price list takes half a second, which no user should wait for.
         quote("openai", "gpt-6-luna", Usage(), SystemClock().now())
+        _tell_of_unpriced(settings.catalogue)
         turn_metrics.watch_running(wired.running)
         async with running_beside(
             repeated(wired.actions.renew_leases, pause_seconds=_RENEW_SECONDS),
@@ -373,6 +376,7 @@ def _call_actions(settings: Settings, parts: _Parts, list_models: ListModels) ->
 def _user_actions(parts: _Parts, revocations: Revocations) -> UserActions:
     work, clock, live = parts.work, parts.clock, parts.live
     return UserActions(
+        read_tier=ReadTier(parts.admission),
         read_limits=ReadLimits(parts.turns, parts.admission, clock),
         learn_keys=LearnKeys(work),
         forget_keys=ForgetKeys(work, revocations),
@@ -392,6 +396,16 @@ def quote(provider: str, model: str, usage: Usage, at: datetime) -> Quote | None
     """The list price of a call; billing's own price book has the last word."""
     priced = price(provider, model, usage, at, usage.service_tier)
     return Quote(priced.cost, priced.version) if priced else None
+
+
+def _tell_of_unpriced(catalogue: ModelCatalogue) -> None:
+    """An operator's own choice of models may be ahead of the price list: what these cost is not
+    known, and no user's cap on the month holds for them."""
+    anything, now = Usage(input_tokens=1, output_tokens=1), SystemClock().now()
+    for model_class, model in catalogue.overridden.items():
+        provider = model_class.partition(".")[0]
+        if provider in CHAT_PROVIDERS and quote(provider, model, anything, now) is None:
+            log.warning("model_without_price", model_class=model_class, model=model)
 
 
 async def _renew_places(wired: Wired) -> None:

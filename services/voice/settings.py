@@ -17,6 +17,8 @@ class Settings(CommonSettings):
     """Voice's settings beside the common ones."""
 
     egress_url: HttpUrl = Field(validation_alias="EGRESS_URL")
+    # Whether somebody decides about an organisation's voices, is asked there.
+    auth_internal_url: HttpUrl | None = Field(None, validation_alias="AUTH_INTERNAL_URL")
     model_overrides: str = Field("", validation_alias="MODEL_OVERRIDES")
     hold_lease_seconds: int = Field(30, validation_alias="VOICE_HOLD_LEASE_SECONDS", ge=1, le=600)
     first_byte_seconds: int = Field(60, validation_alias="VOICE_FIRST_BYTE_SECONDS", ge=1, le=600)

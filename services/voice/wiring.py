@@ -23,6 +23,7 @@ from services.voice.actions.forget_lost_clones import ForgetLostClones
 from services.voice.actions.forget_user import ForgetUser
 from services.voice.actions.list_engines import ListEngines
 from services.voice.actions.list_voices import ListVoices
+from services.voice.actions.organisation_voices import OrganisationVoices
 from services.voice.actions.read_standing import ReadStanding
 from services.voice.actions.read_tier import ReadTier
 from services.voice.actions.read_voice import ReadVoice
@@ -42,7 +43,7 @@ from services.voice.api import speech_metrics
 from services.voice.domain.formats_in_plan import FormatsInPlan
 from services.voice.domain.offline_engine import OfflineEngine
 from services.voice.domain.open_sockets import OpenSockets
-from services.voice.domain.ports import NewUnitOfWork, Revocations
+from services.voice.domain.ports import KeyAdmins, NewUnitOfWork, Revocations
 from services.voice.domain.running_speech import RunningSpeeches
 from services.voice.domain.voice import VoiceId
 from services.voice.providers.elevenlabs import ElevenLabs, Patience
@@ -60,6 +61,7 @@ from services.voice.storage.recollections import SqlRecollections
 from services.voice.storage.speeches import SqlSpeeches
 from services.voice.storage.unit_of_work import SqlWork
 from shared.background import act_on_each, repeated, running_beside
+from shared.clients.auth import open_auth
 from shared.clients.egress import Egress, open_egress
 from shared.clock import Clock, SystemClock
 from shared.db.database import Database, open_database
@@ -113,13 +115,16 @@ async def wire(settings: Settings) -> AsyncIterator[Wired]:
         open_cache(cache_url) as cache,
         open_listener(cache_url) as listener,
         open_egress(settings.egress_url, me) as egress,
+        open_auth(settings.auth_internal_url, me) as auth,
     ):
         admissions = Admissions(cache)
         running = RunningSpeeches()
         revocations = ValkeyRevocations("voice", cache, listener)
         ended_sessions = EndedSessions(cache, listener)
         kept = _spoken_before(settings, database)
-        actions = build_actions(settings, database, admissions, egress, running, kept, revocations)
+        actions = build_actions(
+            settings, database, admissions, egress, auth, running, kept, revocations
+        )
         try:
             yield Wired(
                 actions=actions,
@@ -180,6 +185,7 @@ def build_actions(
     database: Database,
     admissions: Admissions,
     egress: Egress,
+    key_admins: KeyAdmins,
     running: RunningSpeeches,
     before: SpokenBefore,
     revocations: Revocations,
@@ -202,13 +208,13 @@ def build_actions(
     )
     speech = _speech_actions(settings, parts, running, before)
     return Actions(
-        **vars(_voice_actions(parts)),
+        **vars(_voice_actions(parts, key_admins)),
         **vars(speech),
         **vars(_user_actions(parts, running, speech.open_sockets, revocations)),
     )
 
 
-def _voice_actions(parts: _Parts) -> VoiceActions:
+def _voice_actions(parts: _Parts, key_admins: KeyAdmins) -> VoiceActions:
     provider, work, clock = parts.provider, parts.work, parts.clock
     studio = RememberedStudio(ElevenLabsVoices(parts.egress, parts.patience), provider)
     remove_voice = RemoveVoice(studio, provider, work, clock)
@@ -221,6 +227,7 @@ def _voice_actions(parts: _Parts) -> VoiceActions:
         remove_voice=remove_voice,
         remove_every_voice=RemoveEveryVoice(remove_voice, work),
         forget_lost_clones=ForgetLostClones(work, clock),
+        organisation_voices=OrganisationVoices(key_admins, work, remove_voice),
     )
 
 

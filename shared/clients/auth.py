@@ -1,6 +1,6 @@
 """auth, asked on its internal port what somebody may do in an organisation.
 
-Fits the ports of billing and of keyvault by its shape alone.
+Fits the ports of billing, of keyvault and of voice by its shape alone.
 """
 
 from __future__ import annotations

@@ -42,8 +42,8 @@ COLUMNS = """
 
 
 class DatabaseOfAnother(SQLAlchemyError):
-    """Its revision is unknown, and what this release needs is not in it: no newer release of the
-    service has migrated it. Another service's, more likely."""
+    """What this release needs is not in it, though its revision is this release's own, or unknown
+    here: no release of the service has migrated it so. Another service's, more likely."""
 
 
 def lacking(metadata: MetaData, found: Iterable[Sequence[str]]) -> list[str]:
@@ -105,6 +105,7 @@ def run_environment(metadata: MetaData) -> None:
             )
             with context.begin_transaction():
                 context.run_migrations()
+            _ensure_whole(connection, metadata)
         connection.exec_driver_sql("select pg_advisory_unlock(4242)")
         connection.commit()
     engine.dispose()
@@ -121,16 +122,26 @@ def _is_left(connection: Connection, metadata: MetaData) -> bool:
         return False
     found = set(MigrationContext.configure(connection).get_current_heads())
     unknown = found - {script.revision for script in context.script.walk_revisions()}
-    missing = lacking(metadata, connection.exec_driver_sql(COLUMNS).all()) if unknown else []
     connection.commit()
-    revision = ", ".join(sorted(unknown))
-    if missing:
-        log.error("database_of_another", service=service, revision=revision, lacks=missing[:5])
-        raise DatabaseOfAnother(f"revision {revision} is unknown, and {missing[0]} is not there")
     if unknown:
-        said = "a newer release migrated it; left as it is"
+        _ensure_whole(connection, metadata)
+        said, revision = "a newer release migrated it; left as it is", ", ".join(sorted(unknown))
         log.warning("database_is_newer", service=service, revision=revision, said=said)
     return bool(unknown)
+
+
+def _ensure_whole(connection: Connection, metadata: MetaData) -> None:
+    """At the newest revision, or a later one, all is there that this release needs. Raises
+    DatabaseOfAnother."""
+    service = context.config.attributes.get("leaves_what_is_newer_of")
+    if service is None:
+        return
+    missing = lacking(metadata, connection.exec_driver_sql(COLUMNS).all())
+    revision = ", ".join(sorted(MigrationContext.configure(connection).get_current_heads()))
+    connection.commit()
+    if missing:
+        log.error("database_of_another", service=service, revision=revision, lacks=missing[:5])
+        raise DatabaseOfAnother(f"it is at revision {revision}, and has no {missing[0]}")
 
 
 def _render(metadata: MetaData) -> None:

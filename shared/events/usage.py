@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
-from typing import Literal
+from typing import Annotated, Literal
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from shared.events.base import Event
 
@@ -16,12 +16,28 @@ Outcome = Literal[
     "done", "content_blocked", "stopped", "client_gone", "provider_failed", "replica_lost"
 ]
 
+# A counter beyond this is broken: the largest contexts are some ten million tokens. The bound keeps
+# every cost within 64 bits, at any price that billing's price book accepts.
+MOST_UNITS = 10**12
+LONGEST_TEXT = 300
+
+
+def _cut(said: str) -> str:
+    return said[:LONGEST_TEXT]
+
+
+Count = Annotated[int, Field(ge=0, le=MOST_UNITS)]
+Name = Annotated[str, AfterValidator(_cut)]
+"""What something is called. A vendor or a proxy of one may have a longer name for it: that is no
+reason to lose the usage, nor was it one for what was told before names were cut."""
+
 
 class UsageRecorded(Event):
     """One paid call to a vendor, whatever became of it. The event's id is the usage's identity.
 
     Token classes are those of `genai-prices`: `input_tokens` is the total and includes the cached
     ones, `output_tokens` includes reasoning. `source` tells who counted: the vendor, we, or nobody.
+    Its bounds are the ledger's: what that refused would be lost for good, since no event changes.
     """
 
     type = "usage.recorded"
@@ -30,19 +46,19 @@ class UsageRecorded(Event):
 
     user_id: UUID
     operation: Operation
-    provider: str
-    model: str
+    provider: Name
+    model: Name
     source: Source
     outcome: Outcome
-    input_tokens: int = Field(0, ge=0)
-    cache_read_tokens: int = Field(0, ge=0)
-    cache_write_tokens: int = Field(0, ge=0)
-    output_tokens: int = Field(0, ge=0)
-    output_reasoning_tokens: int = Field(0, ge=0)
-    characters: int = Field(0, ge=0)
-    service_tier: str | None = None
-    request_id: str
-    provider_request_id: str | None = None
+    input_tokens: Count = 0
+    cache_read_tokens: Count = 0
+    cache_write_tokens: Count = 0
+    output_tokens: Count = 0
+    output_reasoning_tokens: Count = 0
+    characters: Count = 0
+    service_tier: Name | None = None
+    request_id: Name
+    provider_request_id: Name | None = None
     session_id: UUID | None = None
     sandbox: bool = False
     # Answered from what the user had before: no vendor was asked, so nothing was used.

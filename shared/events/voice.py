@@ -38,7 +38,8 @@ class VoiceCloned(Event):
 
 
 class VoiceRemoved(Event):
-    """The vendor has said that the voice is gone."""
+    """The vendor has said that the voice is gone. `removed_by`: who asked for it, its user or
+    somebody who decides about the organisation's keys; None: nobody says."""
 
     type = "voice.removed"
 
@@ -46,3 +47,4 @@ class VoiceRemoved(Event):
     clone_id: UUID
     provider: str
     voice_id: str
+    removed_by: UUID | None = None

@@ -21,6 +21,7 @@ from shared.http.hot import HotRoute, HotRoutes, document_hot_routes
 from shared.http.problems import document_no_more_than_answered, problems
 from shared.http.readiness import Check, states_of
 from shared.http.saturation import watch_connections
+from shared.http.security import document_security, give_security
 from shared.identity import Peers
 from shared.news.ended_sessions import EndedSessions
 from shared.news.living_sessions import VerifierOfTheLiving, Verifies
@@ -77,7 +78,7 @@ def create_http_app(
     """
     configure_logging(service, settings.log_level)
     report_unknown_settings()
-    public = _public(service, description, routers, hot_routes)
+    public = _public(service, description, scope, routers, hot_routes)
     internal = _internal(service, internal_routers)
     stoppers: list[Callable[[], None]] = []
     return WebProcess(
@@ -102,15 +103,18 @@ def create_http_app(
 def _public(
     service: str,
     description: str,
+    scope: str,
     routers: Sequence[APIRouter],
     hot_routes: Sequence[HotRoute],
 ) -> FastAPI:
     app = _application(service, description)
+    give_security(routers, scope)
     for router in routers:
         _give_headlines(router)
         app.include_router(router)
     document_no_more_than_answered(app)
     document_hot_routes(app, hot_routes)
+    document_security(app, hot_routes, scope)
     return app
 
 

@@ -206,13 +206,13 @@ class Holding:
     """
 
     def __init__(self, scope: str) -> None:
-        self._scope = scope
+        self.scope = scope
 
     async def __call__(self, request: Request) -> Caller:
         verifier: TokenVerifier = request.app.state.verifier
         token = bearer_token(request.headers.get("authorization"))
         caller = Caller(await verifier.verify(token), token)
-        caller.require(self._scope)
+        caller.require(self.scope)
         ended: EndedSessions = request.app.state.ended_sessions
         await ended.check(caller.identity.sign_in_id)
         return caller
@@ -232,6 +232,30 @@ async def still_signed_in(request: Request, caller: SignedIn) -> Caller:
 
 StillSignedIn = Annotated[Caller, Depends(still_signed_in)]
 """For what matters: a session that was ended is out within a second. Needs Valkey."""
+
+
+class AlsoHolding:
+    """A dependency for a route that needs a scope beside its service's: the caller, whose session
+    has not ended. Raises ScopeMissing, too."""
+
+    def __init__(self, scope: str) -> None:
+        self.scope = scope
+
+    async def __call__(self, caller: StillSignedIn) -> Caller:
+        caller.require(self.scope)
+        return caller
+
+
+class SdkSignedIn:
+    """A dependency for a route that a vendor's SDK calls: the caller, wherever it put the token.
+    `key_header` is where it puts what it takes for a key. Raises Unauthenticated, or ScopeMissing.
+    """
+
+    def __init__(self, key_header: str) -> None:
+        self._key_header = key_header
+
+    async def __call__(self, request: Request) -> Caller:
+        return await caller_with(request.app, sdk_token(request.headers, self._key_header))
 
 
 async def freshly_proven(caller: StillSignedIn) -> Caller:

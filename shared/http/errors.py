@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 import structlog
@@ -45,6 +47,8 @@ PLAIN = {
 
 PROBLEM = "application/problem+json"
 
+_LONGEST_WAIT_SECONDS = 60
+
 # What a misspelt field may look like; keys have digits or are longer.
 _LIKE_A_NAME = re.compile(r"[A-Za-z_]{1,32}\Z")
 
@@ -64,6 +68,23 @@ def problem_of(failure: errors.ExpectedFailure) -> tuple[int, dict[str, Any], di
     if status == 401:
         headers["www-authenticate"] = "Bearer"
     return status, _document(status, failure.code, title, failure.message, facts), headers
+
+
+def is_too_long_to_wait(headers: Mapping[str, str]) -> bool:
+    """Whether trying again is later than a program should sleep for. Those of JavaScript's SDKs
+    sleep for as long as `retry-after` says, be it half a day, and nobody hears of the limit."""
+    return any(seconds > _LONGEST_WAIT_SECONDS for seconds in _waits(headers))
+
+
+def _waits(headers: Mapping[str, str]) -> Iterator[float]:
+    said = headers.get("retry-after", "")
+    try:
+        yield float(said or 0)
+        yield float(headers.get("retry-after-ms") or 0) / 1_000
+    except ValueError:
+        with suppress(ValueError):
+            at = parsedate_to_datetime(said)
+            yield (at.replace(tzinfo=at.tzinfo or UTC) - datetime.now(UTC)).total_seconds()
 
 
 def _status_of(failure: errors.ExpectedFailure) -> tuple[int, str]:

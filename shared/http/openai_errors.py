@@ -16,7 +16,7 @@ from fastapi.routing import APIRoute
 from pydantic import BaseModel
 
 from shared.errors import ExpectedFailure, Invalid, LimitReached, NotInTier, PaymentRequired
-from shared.http.errors import problem_of, rule_text
+from shared.http.errors import is_too_long_to_wait, problem_of, rule_text
 from shared.http.openai_limits import openai_limit_headers
 from shared.http.problems import NEVER, Responses
 from shared.lenient_json import to_json
@@ -149,7 +149,7 @@ def told(
         param=param if isinstance(param, str) else None,
         code=shown.code or failure.code,
     )
-    if shown.final or final:
+    if shown.final or final or is_too_long_to_wait(headers):
         headers["x-should-retry"] = "false"
     if isinstance(failure, LimitReached):
         headers |= openai_limit_headers(failure.limits, datetime.now(UTC))

@@ -9,17 +9,18 @@ import math
 from collections.abc import Sequence
 from datetime import datetime
 
-from shared.limit_state import LimitState
+from shared.limit_state import LimitState, tightest
 
-_KINDS = {"requests_per_minute": "requests", "tokens_per_minute": "tokens"}
+_KINDS = ("requests", "tokens")
 
 
 def openai_limit_headers(limits: Sequence[LimitState], now: datetime) -> dict[str, str]:
-    """`x-ratelimit-{limit,remaining,reset}-{requests,tokens}`, as far as there are such limits."""
+    """`x-ratelimit-{limit,remaining,reset}-{requests,tokens}`, each of the tightest window, as far
+    as there are such limits."""
     headers = {}
-    for limit in limits:
-        kind = _KINDS.get(limit.name.rpartition(".")[2])
-        if kind is not None:
+    for kind in _KINDS:
+        limit = tightest(limits, kind)
+        if limit is not None:
             headers[f"x-ratelimit-limit-{kind}"] = str(limit.limit)
             headers[f"x-ratelimit-remaining-{kind}"] = str(limit.remaining)
             headers[f"x-ratelimit-reset-{kind}"] = _duration(
@@ -30,4 +31,7 @@ def openai_limit_headers(limits: Sequence[LimitState], now: datetime) -> dict[st
 
 def _duration(seconds: float) -> str:
     minutes, rest = divmod(max(0, math.ceil(seconds)), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours}h{minutes}m{rest}s"
     return f"{minutes}m{rest}s" if minutes else f"{rest}s"

@@ -45,7 +45,12 @@ async def legacy(
 ) -> AsyncIterator[Legacy]:
     jwks = f"{suite.url}/.well-known/jwks.json"
     with running_legacy(
-        tmp_path, legacy_port, gateway=suite.url, jwks=jwks, token=usage_token
+        tmp_path,
+        legacy_port,
+        gateway=suite.url,
+        jwks=jwks,
+        issuer=suite.url,
+        token=usage_token,
     ) as running:
         await ready(running)
         yield running
@@ -130,7 +135,12 @@ async def test_while_billing_is_away_and_after_a_crash_each_counts_once(
         legacy.kill()  # with its report under way: billing may still get to read it
     jwks = f"{suite.url}/.well-known/jwks.json"
     with running_legacy(
-        legacy.folder, legacy_port, gateway=suite.url, jwks=jwks, token=usage_token
+        legacy.folder,
+        legacy_port,
+        gateway=suite.url,
+        jwks=jwks,
+        issuer=suite.url,
+        token=usage_token,
     ) as again:
         await ready(again)
         await eventually(told(again, "accepted", "duplicates"), lambda count: count == 1)

@@ -321,6 +321,8 @@ def _code(answer: httpx.Response) -> str | None:
         return None
     if not isinstance(body, dict):
         return None
+    if "code" in body:
+        return str(body["code"])
     # The vendors' own forms have it inside.
     error = body.get("error", body.get("detail"))
-    return error.get("code") if isinstance(error, dict) else body.get("code")
+    return error.get("code") if isinstance(error, dict) else None

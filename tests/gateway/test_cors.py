@@ -13,12 +13,23 @@ ALLOWED_HEADERS = {
     "x-api-key",
     "x-goog-api-key",
     "xi-api-key",
+    "x-voice-consent",
     # What official SDKs send of their own in a browser.
     "anthropic-version",
     "anthropic-beta",
     "anthropic-dangerous-direct-browser-access",
+    "openai-organization",
+    "openai-project",
+    "user-agent",
+    "x-fern-language",
+    "x-fern-runtime",
+    "x-fern-runtime-version",
+    "x-fern-sdk-name",
+    "x-fern-sdk-version",
     "x-goog-api-client",
+    "x-server-timeout",
     "x-stainless-arch",
+    "x-stainless-helper",
     "x-stainless-helper-method",
     "x-stainless-lang",
     "x-stainless-os",
@@ -88,7 +99,8 @@ def words(text: str) -> set[str]:
 
 @pytest.mark.parametrize("origin", [ORIGIN, "https://app.example"])
 @pytest.mark.parametrize(
-    "path", ["/chat/sessions", "/auth/login", "/oauth/token", "/keys", "/v1/responses"]
+    "path",
+    ["/chat/sessions", "/auth/login", "/oauth/token", "/keys", "/v1/responses", "/unknown", "/"],
 )
 async def test_a_known_page_may_ask(gateway: Gateway, origin: str, path: str) -> None:
     counts = sum(len(server.received) for server in gateway.servers.values())
@@ -106,7 +118,7 @@ async def test_a_known_page_may_ask(gateway: Gateway, origin: str, path: str) ->
 @pytest.mark.parametrize("origin", STRANGERS)
 async def test_a_stranger_may_not(gateway: Gateway, origin: str) -> None:
     counts = sum(len(server.received) for server in gateway.servers.values())
-    for path in ("/chat/sessions", "/auth/login"):
+    for path in ("/chat/sessions", "/auth/login", "/unknown"):
         asked = await gateway.send(path, method="OPTIONS", headers=preflight(origin))
         assert "access-control-allow-origin" not in asked.headers
     assert sum(len(server.received) for server in gateway.servers.values()) == counts
@@ -138,3 +150,23 @@ async def test_a_known_page_reads_answers_and_errors(
 
 async def test_options_without_a_preflight_is_an_ordinary_call(gateway: Gateway) -> None:
     assert (await gateway.send("/keys", method="OPTIONS")).status == 401
+
+
+async def test_a_page_reads_that_its_headers_are_too_large(gateway: Gateway) -> None:
+    """Envoy says so before it knows the Origin; there is nothing in it that is anybody's."""
+    headers = {"Origin": ORIGIN, "x-a": "x" * 30_000}
+    answer = await gateway.send("/health", headers=headers)
+    assert (answer.status, answer.json["code"]) == (431, "header_too_large")
+    assert answer.headers["access-control-allow-origin"] == "*"
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/.well-known/jwks.json", "/.well-known/oauth-authorization-server", "/health", "/docs", "/x"],
+)
+@pytest.mark.parametrize("origin", [ORIGIN, "https://evil.example", None])
+async def test_no_cache_shows_one_origin_anothers_answer(
+    gateway: Gateway, path: str, origin: str | None
+) -> None:
+    answer = await gateway.send(path, headers={"Origin": origin} if origin else {})
+    assert words(answer.headers["vary"]) == {"origin"}

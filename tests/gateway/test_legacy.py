@@ -12,7 +12,7 @@ from joserfc.jwk import ECKey
 from tests.gateway.conftest import Gateway, a_workplace, room
 from tests.gateway.servers import StandIn, free_endpoint, serving
 from tests.gateway.test_tokens import BAD_TOKENS
-from tests.gateway.tokens import ADA, a_key, a_token, bearer, key_set, token_with_header
+from tests.gateway.tokens import ADA, ISSUER, a_key, a_token, bearer, key_set, token_with_header
 from tests.support.legacy import node_or_skip, running_legacy
 
 FORGED = {"x-user-id": ADA, "x-tier": "enterprise", "x-scope": "chat"}
@@ -45,6 +45,7 @@ async def service(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Ser
             endpoint.port,
             gateway="http://127.0.0.1:9",
             jwks=f"http://{auth.endpoint}/.well-known/jwks.json",
+            issuer=ISSUER,
             token="ttc_of_nobody",
             browser=node_or_skip(),  # no screenshot is taken here
         ):

@@ -1,9 +1,17 @@
 """Every answer that Envoy makes itself is a problem document, and tells nothing of the inside."""
 
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import pytest
+from aiohttp import web
 
+from deploy.envoy.problems import DIALECTS, GATEWAY_REPLIES, TOKEN_REFUSED
+from services.auth.domain.errors import PersonalTokenRefused
+from services.chat.api import dropin_anthropic_errors, dropin_gemini_errors
+from services.chat.api.dropin_errors import Told
+from shared.http.errors import problem_of
+from shared.http.openai_errors import type_of
 from tests.gateway.conftest import Gateway
 from tests.gateway.tokens import a_token, bearer, unsigned_token
 from tests.gateway.wire import Answer, send_bytes
@@ -108,6 +116,61 @@ async def test_it_is_a_problem_document(impatient: Gateway, kind: str) -> None:
         assert secret not in problem["detail"].lower()
     assert answer.headers["server"] == "companion"
     assert not [name for name in answer.headers if name.startswith("x-envoy")]
+
+
+FORMS: dict[str, Callable[[int, str], dict[str, Any]]] = {
+    "/openai/v1/models": lambda _, code: {"type": "authentication_error", "code": code},
+    "/v1/chat/completions": lambda _, code: {"type": "authentication_error", "code": code},
+    "/anthropic/v1/messages": lambda _, code: {
+        "type": "authentication_error",
+        "details": {"error_code": code},
+    },
+    "/gemini/v1beta/models": lambda status, _: {"code": status, "status": "UNAUTHENTICATED"},
+}
+
+
+@pytest.mark.parametrize("path", FORMS)
+@pytest.mark.parametrize("token", ["ttc_no-such-token", unsigned_token()])
+async def test_a_vendors_sdk_reads_that_a_token_is_no_good(
+    gateway: Gateway, path: str, token: str
+) -> None:
+    """As it would read it at the vendor's; whoever reads the problem document finds that, too."""
+    code = "personal_token_refused" if token.startswith("ttc_") else "unauthenticated"
+    gateway.servers["auth-internal"].override = refusing
+    answer = await gateway.send(path, headers=bearer(token))
+    gateway.servers["auth-internal"].override = None
+    assert (answer.status, answer.headers["www-authenticate"]) == (401, "Bearer")
+    said = answer.json
+    assert said.keys() == FIELDS | {"error"}
+    assert said["error"] == {"message": said["detail"], **FORMS[path](401, code)}
+    assert (said["code"], said["request_id"]) == (code, answer.headers["x-request-id"])
+    assert said["type"] == ("error" if "anthropic" in path else f"urn:companion:problem:{code}")
+
+
+async def test_a_vendors_sdk_reads_that_its_path_is_not_taken(gateway: Gateway) -> None:
+    answer = await gateway.send("/v1/models/openai%2Fgpt-6-luna")
+    kind, code = "invalid_request_error", "malformed_request"
+    assert answer.json["error"] == {"message": answer.json["detail"], "type": kind, "code": code}
+
+
+async def refusing(_request: web.BaseRequest) -> web.StreamResponse:
+    return web.Response(status=401, body=b"{}", content_type="application/problem+json")
+
+
+def test_a_refused_token_is_told_as_auth_tells_it() -> None:
+    _, document, _ = problem_of(PersonalTokenRefused())
+    ours = (TOKEN_REFUSED.code, TOKEN_REFUSED.title, TOKEN_REFUSED.detail)
+    assert (document["code"], document["title"], document["detail"]) == ours
+
+
+def test_a_vendors_words_for_a_status_are_those_of_the_services() -> None:
+    for reply in (*GATEWAY_REPLIES, TOKEN_REFUSED):
+        said = [dialect.members(reply)["error"] for dialect in DIALECTS]
+        told = Told(reply.answer, reply.code, reply.detail, {}, {}, None)
+        assert said[0]["type"] == type_of(reply.answer)
+        assert said[1] == dropin_anthropic_errors.document(told)["error"]
+        theirs = dropin_gemini_errors.document(told)["error"]
+        assert said[2] == {name: theirs[name] for name in said[2]}
 
 
 async def test_a_services_own_error_passes_unchanged(gateway: Gateway) -> None:

@@ -19,6 +19,7 @@ from deploy.envoy.render import (
     render_egress,
     render_gateway,
 )
+from shared.settings.refused import EXIT_CODE
 
 HERE = Endpoint("127.0.0.1", 9)
 ENVIRONMENT = {
@@ -169,6 +170,17 @@ def test_a_missing_service_is_named(missing: str) -> None:
         ("GATEWAY_SHIELD_SOCKETS_PER_SECOND", "0"),
         ("GATEWAY_REMEMBERED_TOKENS", "all"),
         ("GATEWAY_REMEMBERED_TOKENS", "20001"),
+        ("GATEWAY_JWKS_CACHE_SECONDS", "0"),
+        ("GATEWAY_JWKS_CACHE_SECONDS", "86401"),
+        ("GATEWAY_TRUSTED_PROXIES", "99999999999"),
+        ("GATEWAY_SHIELD_REQUESTS_PER_SECOND", "99999999999"),
+        ("GATEWAY_SHIELD_SOCKETS_PER_SECOND", "2147483648"),
+        ("GATEWAY_MAX_CONNECTIONS", "99999999999999999999"),
+        ("GATEWAY_HEAP_MEBIBYTES", "99999999999"),
+        *(
+            (f"GATEWAY_{time}_SECONDS", "99999999999999999999")
+            for time in ("IDLE", "UPLOAD", "ANSWER_TIMEOUT", "FILE", "STREAM_IDLE")
+        ),
         ("CORS_ORIGINS", "https://*.example"),
         ("SANDBOX", "perhaps"),
     ],
@@ -176,6 +188,30 @@ def test_a_missing_service_is_named(missing: str) -> None:
 def test_a_variable_that_makes_no_sense_is_named_and_not_repeated(name: str, text: str) -> None:
     with pytest.raises(ConfigurationRefused, match=rf"^{name}\b(?!.*{re.escape(text)})"):
         GatewaySettings.from_environment(ENVIRONMENT | {name: text}, ("free",))
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        *(
+            ("EGRESS_AUTHORISATION_TIMEOUT_SECONDS", text)
+            for text in ("-1", "0", "0.01", "61", "nan", "inf", "1e20", "soon")
+        ),
+        ("EGRESS_STREAM_IDLE_SECONDS", "-1"),
+        ("EGRESS_STREAM_IDLE_SECONDS", "86401"),
+    ],
+)
+def test_a_time_of_the_egress_that_envoy_could_not_hold_is_named(name: str, text: str) -> None:
+    environment = {"EGRESS_KEYVAULT": "keyvault:8001", "EGRESS_CA_BUNDLE": "/a.pem", name: text}
+    with pytest.raises(ConfigurationRefused, match=rf"^{name}: it must be"):
+        EgressSettings.from_environment(environment)
+
+
+def test_a_time_is_rendered_as_envoy_reads_it() -> None:
+    environment = {"EGRESS_KEYVAULT": "keyvault:8001", "EGRESS_CA_BUNDLE": "/a.pem"}
+    name = "EGRESS_AUTHORISATION_TIMEOUT_SECONDS"
+    text = render_egress(EgressSettings.from_environment({**environment, name: "0.2500000001"}))
+    assert "timeout: 0.25s" in text
 
 
 def test_the_environment_names_the_vendors() -> None:
@@ -220,7 +256,7 @@ def test_the_command_prints_a_configuration(capsys: pytest.CaptureFixture[str]) 
     assert "chat-enterprise" in printed
     assert main(["egress"], {"EGRESS_KEYVAULT": "keyvault:8001", "EGRESS_CA_BUNDLE": "/a"}) == 0
     assert "text-to-speech" in capsys.readouterr().out
-    assert main(["gateway"], {}) == 1
+    assert main(["gateway"], {}) == EXIT_CODE
     assert "GATEWAY_AUTH" in capsys.readouterr().err
     assert main([], {}) == 2
 

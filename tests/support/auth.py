@@ -228,6 +228,7 @@ class Memory:
     organisations: dict[OrganisationId, Organisation] = field(default_factory=dict)
     erasures: dict[ErasureId, Erasure] = field(default_factory=dict)
     invitations: dict[InvitationId, Invitation] = field(default_factory=dict)
+    lost_seats: dict[UserId, tuple[datetime | None, datetime | None]] = field(default_factory=dict)
     retiered: list[UserId] = field(default_factory=list)
     oauth_clients: dict[str, OAuthClient] = field(default_factory=dict)
     codes: dict[bytes, AuthorizationCode] = field(default_factory=dict)

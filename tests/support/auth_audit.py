@@ -39,6 +39,12 @@ class MemoryAudit:
     ) -> Sequence[AuditEntry]:
         return self._page([one for one in self._entries if one.user_id == user_id], before, most)
 
+    async def by_user(
+        self, user_id: UserId, *, before: UUID | None, most: int
+    ) -> Sequence[AuditEntry]:
+        found = [e for e in self._entries if e.actor_id == user_id and e.user_id != user_id]
+        return self._page(found, before, most)
+
     async def of_organisation(
         self, organisation_id: UUID, *, before: UUID | None, most: int
     ) -> Sequence[AuditEntry]:

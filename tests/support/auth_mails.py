@@ -84,6 +84,13 @@ class MemoryMailedProofs:
             if proof.user_id == user_id and proof.purpose in purposes:
                 self._memory.used_proofs.add(proof.token_hash)
 
+    async def pending_address(self, user_id: UserId, at: datetime) -> EmailAddress | None:
+        for token_hash, proof in self._memory.proofs.items():
+            is_open = token_hash not in self._memory.used_proofs and proof.expires_at > at
+            if is_open and (proof.user_id, proof.purpose) == (user_id, ProofPurpose.CHANGE_EMAIL):
+                return proof.email
+        return None
+
     async def newest_at(self, user_id: UserId, purpose: ProofPurpose) -> datetime | None:
         all_of_user = [
             proof.created_at

@@ -90,6 +90,17 @@ class MemoryMembers:
     async def seated(self, organisation_id: OrganisationId) -> Sequence[Member]:
         return [member for member in self._all(organisation_id) if member.is_seated]
 
+    async def who_lost_seats(
+        self, organisation_id: OrganisationId, since: datetime
+    ) -> Sequence[Member]:
+        found = [m for m in self._all(organisation_id) if not m.is_seated and m.seat_lost_at]
+        return [m for m in found if m.seat_lost_at and m.seat_lost_at > since]
+
+    async def with_roles(
+        self, organisation_id: OrganisationId, roles: Collection[OrganisationRole]
+    ) -> Sequence[Member]:
+        return [member for member in self._all(organisation_id) if member.role in roles]
+
     async def headcount(self, organisation_id: OrganisationId) -> Headcount:
         found = self._all(organisation_id)
         owners = sum(member.is_owner for member in found)
@@ -108,13 +119,18 @@ class MemoryMembers:
     async def save(self, members: Sequence[Member]) -> None:
         for member in members:
             user = self._memory.accounts[member.user_id]
+            self._memory.lost_seats[member.user_id] = (member.seat_lost_at, member.sat_since)
             _place(self._memory, user, self._place_of(member))
 
     async def remove(self, member: Member) -> None:
         _place(self._memory, self._memory.accounts[member.user_id], None)
 
     def _all(self, organisation_id: OrganisationId) -> Sequence[Member]:
-        return [_member_of(user) for user in _users_of(self._memory, organisation_id)]
+        return [
+            replace(_member_of(user), seat_lost_at=lost_at, sat_since=since)
+            for user in _users_of(self._memory, organisation_id)
+            for lost_at, since in [self._memory.lost_seats.get(user.id, (None, None))]
+        ]
 
     def _place_of(self, member: Member) -> Membership:
         organisation = self._memory.organisations[member.organisation_id]
@@ -150,6 +166,22 @@ class MemoryInvitations:
         most: int,
     ) -> Sequence[Invitation]:
         found = [one for one in self._open(organisation_id, at) if not before or one.id < before]
+        return sorted(found, key=lambda one: one.id, reverse=True)[:most]
+
+    async def concerning(
+        self,
+        user_id: UserId,
+        email: EmailAddress | None,
+        *,
+        before: InvitationId | None,
+        most: int,
+    ) -> Sequence[Invitation]:
+        found = [
+            one
+            for one in self._memory.invitations.values()
+            if (user_id in (one.invited_by, one.accepted_by) or one.email == email)
+            and (before is None or one.id < before)
+        ]
         return sorted(found, key=lambda one: one.id, reverse=True)[:most]
 
     async def count_open(self, organisation_id: OrganisationId, at: datetime) -> int:

@@ -202,6 +202,7 @@ class Memory:
     overrides: list[PriceOverride] = field(default_factory=list)
     kept: dict[UserId, Subscription] = field(default_factory=dict)
     dissolved: set[UserId] = field(default_factory=set)
+    readers: set[tuple[UserId, UserId]] = field(default_factory=set)
     changes: list[tuple[Subscription, UserId]] = field(default_factory=list)
     plan_prices: list[PlanPrice] = field(default_factory=list)
     charges: list[Charge] = field(default_factory=list)
@@ -575,6 +576,9 @@ class _Periods:
 
     async def totals(self, month: Month) -> Totals:
         return Totals(len(self._memory.entries), "0" * 32, [])
+
+    async def entries_at_closing(self, closed: ClosedPeriod) -> tuple[int, str]:
+        return closed.totals.events, closed.totals.ids
 
     async def unpriced(self, month: Month) -> Sequence[Finding]:
         waiting = sum(1 for entry in self._memory.entries.values() if entry.rating is None)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -61,6 +61,15 @@ class MemorySubscriptions:
     async def dissolve(self, organisation_id: UserId, at: datetime) -> None:
         self._memory.dissolved.add(organisation_id)
 
+    async def add_readers(self, organisation_id: UserId, readers: Sequence[UserId]) -> None:
+        self._memory.readers |= {(organisation_id, reader) for reader in readers}
+
+    async def is_reader(self, organisation_id: UserId, user_id: UserId) -> bool:
+        return (organisation_id, user_id) in self._memory.readers
+
+    async def forget_reader(self, user_id: UserId) -> None:
+        self._memory.readers = {one for one in self._memory.readers if one[1] != user_id}
+
     async def began_a_trial(self, user_id: UserId) -> bool:
         return any(by == user_id and s.state is State.TRIALING for s, by in self._memory.changes)
 
@@ -115,6 +124,10 @@ class MemoryPayments:
 
     async def hold(self, payment_id: PaymentId) -> Payment | None:
         return self.payments.get(payment_id)
+
+    async def forget_notes(self, holder: UserId) -> None:
+        for payment in [p for p in self.payments.values() if p.holder == holder]:
+            self.payments[payment.id] = replace(payment, note=None)
 
     async def open_of(self, holder: UserId, kind: PaymentKind) -> Payment | None:
         for payment in self.payments.values():

@@ -48,7 +48,8 @@ DOORS = (
 @dataclass(frozen=True, slots=True)
 class Want:
     """What a turn has to come to. `code` None is an answer; `calls` is how often the vendor is
-    asked; `outcome` None is any. `thinks_aloud`: the vendor's thinking is shown."""
+    asked; `outcome` None is any. `thinks_aloud`: the vendor's thinking is shown. `goes`: in how
+    many the answer comes, each a paid call of its own."""
 
     code: str | None
     calls: int = 1
@@ -57,6 +58,7 @@ class Want:
     source: str | None = "provider"
     finish: str | None = None
     thinks_aloud: bool = False
+    goes: int = 1
 
     @property
     def is_told(self) -> bool:
@@ -279,8 +281,8 @@ def _answered(vendor: str, door: Door) -> Iterator[tuple[str, Want]]:
         filtered = Want(None, finish="content_filter") if door.streamed else blocked
         yield "finish=content_filter", filtered
         if door.translates:
-            yield "continuation=1", Want(None, calls=2, finish="stop")
-            yield "continuation=2,reasoning=2", Want(None, calls=3, finish="stop")
+            yield "continuation=1", Want(None, calls=2, finish="stop", goes=2)
+            yield "continuation=2,reasoning=2", Want(None, calls=3, finish="stop", goes=3)
     else:
         reason = "stop" if vendor == "openai" else "content_filter"
         yield "refuse", Want(None, said="other", finish=reason)

@@ -27,6 +27,7 @@ from shared.clients.egress import GRANT_HEADER
 from shared.clients.egress_refusals import DETAIL_HEADER
 from shared.errors import Unauthenticated
 from shared.identity import USER_HEADER, Grant, Peers
+from shared.revocation import KEY_HEADER
 from shared.tiers import COMPATIBLE
 from shared.vendors import vendors
 from tests.support.simulator.process import RunningSimulator
@@ -74,13 +75,14 @@ class EgressCall:
 
 @dataclass(slots=True)
 class EgressStandIn:
-    """`keys` holds the users' keys by user and vendor, `own_server_key` is the operator's; a test
-    may change all of it at any time."""
+    """`keys` holds the users' keys by user and vendor, `owners` of some whose they are, as keyvault
+    tells it; `own_server_key` is the operator's. A test may change all of it at any time."""
 
     vendor_urls: Mapping[str, str]
     peers: Peers
     mint: TokenMint
     keys: dict[tuple[UUID, str], str] = field(default_factory=dict)
+    owners: dict[str, UUID] = field(default_factory=dict)
     own_server_key: str = "sim-operator"
     keyvault_is_down: bool = False
     refusal: tuple[int, str] | None = None
@@ -168,7 +170,7 @@ class EgressStandIn:
                 data=io.BytesIO(body) if body else None,
                 allow_redirects=False,
             ) as answer:
-                return await _pass_back(request, answer)
+                return await _pass_back(request, answer, self.owners.get(key))
         except aiohttp.ClientConnectorError:
             return _lost("remote_connection_failure|delayed_connect_error:_Connection_refused")
         except aiohttp.ClientError:
@@ -240,12 +242,16 @@ def _lost(how: str) -> web.Response:
     return web.Response(status=503, headers={DETAIL_HEADER: detail})
 
 
-async def _pass_back(request: web.Request, answer: aiohttp.ClientResponse) -> web.StreamResponse:
+async def _pass_back(
+    request: web.Request, answer: aiohttp.ClientResponse, owner: UUID | None
+) -> web.StreamResponse:
     response = web.StreamResponse(status=answer.status)
     for name, value in answer.headers.items():
         if name.lower() not in _NOT_PASSED_BACK:
             response.headers.add(name, value)
     response.headers[DETAIL_HEADER] = "via_upstream"
+    if owner is not None:
+        response.headers[KEY_HEADER] = f"{owner} 1"
     await response.prepare(request)
     try:
         async for piece in answer.content.iter_any():

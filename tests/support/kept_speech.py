@@ -68,6 +68,7 @@ class MemoryRecollections:
 
     kept_speeches: MemoryKeptSpeeches
     own: dict[tuple[UserId, VoiceId], SettingsWish] = field(default_factory=dict)
+    hidden: set[tuple[UserId, VoiceId]] = field(default_factory=set)
     looks: int = 0
 
     async def of(
@@ -80,9 +81,11 @@ class MemoryRecollections:
     ) -> Recollection:
         self.looks += 1
         own = self.own.get((user_id, voice_id), SettingsWish())
+        is_hidden = (user_id, voice_id) in self.hidden
         if address is None or since is None:
-            return Recollection(own)
-        return Recollection(own, await self.kept_speeches.find(user_id, address, since=since))
+            return Recollection(own, is_hidden=is_hidden)
+        sealed = await self.kept_speeches.find(user_id, address, since=since)
+        return Recollection(own, sealed, is_hidden)
 
 
 @dataclass(slots=True)

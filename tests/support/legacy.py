@@ -72,7 +72,14 @@ class Legacy:
 
 @contextmanager
 def running_legacy(
-    folder: Path, port: int, *, gateway: str, jwks: str, token: str, browser: str | None = None
+    folder: Path,
+    port: int,
+    *,
+    gateway: str,
+    jwks: str,
+    issuer: str,
+    token: str,
+    browser: str | None = None,
 ) -> Iterator[Legacy]:
     """It tells usage with the personal token `token`; `folder` outlives it."""
     node = node_or_skip()
@@ -85,6 +92,7 @@ def running_legacy(
         "LEGACY_PORT": str(port),
         "LEGACY_INTERNAL_PORT": str(internal),
         "JWKS_URL": jwks,
+        "TOKEN_ISSUER": issuer,
         "GATEWAY_URL": gateway,
         "USAGE_TOKEN_FILE": str(secret),
         "USAGE_OUTBOX": str(folder / "outbox"),

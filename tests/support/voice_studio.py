@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -83,17 +83,23 @@ class FakeClones:
         self.outages = 0
 
     async def begin(self, clone: Clone) -> bool:
-        if clone.idempotency_key and await self.earlier(clone.user_id, clone.idempotency_key):
+        if clone.idempotency_key and await self.earlier(clone.maker, clone.idempotency_key):
             return False
         self.kept[clone.id] = clone
         return True
 
-    async def finish(self, clone_id: CloneId, made: MadeVoice) -> None:
+    async def finish(
+        self, clone_id: CloneId, made: MadeVoice, organisation_id: UUID | None = None
+    ) -> None:
         if self.outages:
             self.outages -= 1
             raise DependencyUnavailable("database")
-        ready = replace(self.kept[clone_id], voice_id=made.id, state=CloneState.READY)
-        self.kept[clone_id] = ready
+        self.kept[clone_id] = replace(
+            self.kept[clone_id],
+            voice_id=made.id,
+            state=CloneState.READY,
+            organisation_id=organisation_id,
+        )
 
     async def earlier(self, user_id: UserId, idempotency_key: str) -> Clone | None:
         asked = (user_id, idempotency_key)
@@ -103,8 +109,30 @@ class FakeClones:
     async def of(self, user_id: UserId) -> Sequence[Clone]:
         return [clone for clone in self.kept.values() if clone.user_id == user_id]
 
+    async def of_organisation(self, organisation_id: UUID) -> Sequence[Clone]:
+        return [one for one in self.kept.values() if one.organisation_id == organisation_id]
+
+    async def hidden_from(
+        self, user_id: UserId, voice_ids: Collection[VoiceId]
+    ) -> Collection[VoiceId]:
+        return {
+            clone.voice_id
+            for clone in self.kept.values()
+            if clone.voice_id in voice_ids
+            and clone.voice_id is not None
+            and (clone.user_id != user_id or clone.is_leaving)
+        }
+
     async def begin_removal(self, user_id: UserId, voice_id: VoiceId, at: datetime) -> Clone | None:
-        for clone in await self.of(user_id):
+        return self._begin_removal(await self.of(user_id), voice_id)
+
+    async def begin_removal_for(
+        self, organisation_id: UUID, voice_id: VoiceId, at: datetime
+    ) -> Clone | None:
+        return self._begin_removal(await self.of_organisation(organisation_id), voice_id)
+
+    def _begin_removal(self, clones: Sequence[Clone], voice_id: VoiceId) -> Clone | None:
+        for clone in clones:
             if clone.voice_id == voice_id:
                 self.kept[clone.id] = replace(clone, state=CloneState.REMOVING)
                 return self.kept[clone.id]

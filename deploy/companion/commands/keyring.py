@@ -54,18 +54,26 @@ def init(
 
 @app.command()
 def status(context: typer.Context) -> None:
-    """List the versions, how many data keys each wraps, and which processes know which."""
+    """List the versions, how many data keys each wraps, and which processes know which.
+
+    Ends with 1 where these keys don't open the vault, and says why.
+    """
+    from deploy.companion.errors import CompanionError
     from deploy.companion.key_rotation import status as look
 
-    keys, rotation = asyncio.run(look(context.obj))
-    for version in sorted(keys.versions.keys() | rotation.data_keys.keys()):
-        state = keys.versions[version].value if version in keys.versions else "unknown"
+    found = asyncio.run(look(context.obj))
+    versions = found.keys.versions if found.keys else {}
+    rotation = found.rotation
+    for version in sorted({*versions, *rotation.data_keys, *found.missing}):
+        state = versions[version].value if version in versions else "missing"
         line = f"version {version}  {state:8}  {rotation.data_keys.get(version, 0)} data keys"
         moved = rotation.rewrapped.get(version, 0)
         typer.echo(line + (f", {moved} rewrapped to it so far" if moved else ""))
     for replica in rotation.replicas:
         known = ", ".join(map(str, sorted(replica.versions)))
         typer.echo(f"{replica.name}: wraps with {replica.active}, knows {known}")
+    if found.trouble:
+        raise CompanionError(found.trouble, "docs/runbooks/VaultSealed.md says what to do.")
 
 
 @app.command()

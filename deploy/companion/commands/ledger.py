@@ -38,11 +38,13 @@ def verify(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Walk the chains. Exit code 1, and the first record that does not fit, when one was changed.
+    """Walk the chains, and compare closed months with the ledger. Exit code 1, and the first record
+    that does not fit, when one was changed.
 
     Without --head it can't be seen whether an end was cut off: keep the heads that it prints.
     """
     from deploy.companion.ledger import verify as walk
+    from deploy.companion.ledger import verify_months
     from services.billing.domain.ledger_chain import chain_name
 
     verdicts = asyncio.run(walk(partition, head or []))
@@ -57,12 +59,25 @@ def verify(
         }
         for one in verdicts
     ]
-    broken = [line for line in lines if line["broken"]]
+    months: list[dict[str, Any]] = [
+        {
+            "partition": one.period.month.name,
+            "entries": one.period.totals.events,
+            "digest": one.period.kept_digest,
+            "broken": one.broken,
+        }
+        for one in asyncio.run(verify_months(partition))
+    ]
+    broken = [line for line in (*lines, *months) if line["broken"]]
     if as_json:
-        typer.echo(json.dumps({"whole": not broken, "chains": lines}, indent=2))
+        document = {"whole": not broken, "chains": lines, "closed_months": months}
+        typer.echo(json.dumps(document, indent=2))
     else:
         for line in lines:
             typer.echo(f"{line['partition']:12} {line['links']:9} links fit  head {line['head']}")
+        for line in months:
+            if not line["broken"]:
+                typer.echo(f"{line['partition']:12} {line['entries']:9} entries    closed as kept")
         for line in broken:
             typer.echo(f"BROKEN: {line['partition']}: {line['broken']}", err=True)
     if broken:

@@ -11,6 +11,10 @@ from deploy.companion.data_dir import replace_private
 from deploy.companion.engines.binaries import valkey_program
 from deploy.companion.ports import LOOPBACK
 
+REWRITES = {"auto-aof-rewrite-min-size": "1mb", "auto-aof-rewrite-percentage": "100"}
+"""When the log of writes is made anew: once it has doubled, and has a mebibyte. Every Valkey of the
+suite says the same, in containers too."""
+
 
 @dataclass(frozen=True, slots=True)
 class Valkey:
@@ -45,6 +49,9 @@ class Valkey:
             "appendonly": "yes",
             "appendfsync": "everysec",
             "save": '""',
+            # What has expired goes from the disk when the log of writes is made anew: texts of
+            # answers are in it that are gone from memory within the hour.
+            **REWRITES,
             # A full server says so; it never throws away a queue or a limit.
             "maxmemory": "1gb",
             "maxmemory-policy": "noeviction",

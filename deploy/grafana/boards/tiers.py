@@ -127,7 +127,7 @@ TIERS = Board(
                     [Line("sum by (tier) (companion_voice_speeches_running)", "{{tier}}")],
                 ),
                 Graph(
-                    "Characters spoken",
+                    "Credits of speech",
                     "short",
                     [
                         Line(

@@ -138,7 +138,11 @@ VAULT = Board(
                             "sum by (status) (rate(companion_http_requests_total"
                             '{service="auth",status=~"401|403|429"}[5m]))',
                             "{{status}}",
-                        )
+                        ),
+                        Line(
+                            "sum by (code) (rate(companion_auth_forms_shown_again_total[5m]))",
+                            "page: {{code}}",
+                        ),
                     ],
                 ),
             ],

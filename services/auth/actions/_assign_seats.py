@@ -5,16 +5,24 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
+from services.auth.domain.audit import AuditEntry
 from services.auth.domain.errors import NoSeatLeft
-from services.auth.domain.organisation import Member, Organisation
+from services.auth.domain.mail import Mail, MailKind
+from services.auth.domain.organisation import (
+    SEAT_COMES_BACK_WITHIN,
+    Member,
+    Organisation,
+    getting_seats_back,
+    losing_their_seats,
+)
 from services.auth.domain.ports import UnitOfWork
 from shared.events.seat import SeatAssigned, SeatReleased
 
 
 async def require_free_seat(work: UnitOfWork, organisation: Organisation) -> None:
     """Raises NoSeatLeft."""
-    if (await work.members.headcount(organisation.id)).seated >= organisation.seats:
-        raise NoSeatLeft(organisation.seats)
+    if (await work.members.headcount(organisation.id)).seated >= organisation.seats_to_give:
+        raise NoSeatLeft(organisation.seats, organisation.next_seats)
 
 
 async def assign_seat(
@@ -34,9 +42,51 @@ async def release_seats(
     work: UnitOfWork, organisation: Organisation, members: Sequence[Member]
 ) -> None:
     """Free the seats of these members, who fall back to the tier of their own."""
-    seated = [member for member in members if member.is_seated]
-    await work.members.save([member.without_seat() for member in seated])
-    await tell_released(work, organisation, seated)
+    await work.members.save([member.without_seat() for member in members])
+    await tell_released(work, organisation, [member for member in members if member.is_seated])
+
+
+async def fit_to_seats(work: UnitOfWork, organisation: Organisation, at: datetime) -> int:
+    """Let stand up who sits there too many, or sit down again, while seats are free, who had to
+    stand up a short while ago. Answers how many seats were lost."""
+    seated = await work.members.seated(organisation.id)
+    losing = losing_their_seats(seated, organisation.seats)
+    await work.members.save([member.losing_seat(at) for member in losing])
+    await tell_released(work, organisation, losing)
+    for member in losing:
+        await _note(work, "member.unseated", member, at, reason="fewer_seats")
+        await mail_lost_seat(work, organisation, member, at, reason="fewer_seats")
+    free = organisation.seats_to_give - len(seated)
+    if free > 0:
+        lost = await work.members.who_lost_seats(organisation.id, at - SEAT_COMES_BACK_WITHIN)
+        back = [member.with_seat_back() for member in getting_seats_back(lost, free)]
+        await work.members.save(back)
+        for member in back:
+            await tell_assigned(work, organisation, member)
+            await _note(work, "member.seated", member, at, reason="seats_came_back")
+    return len(losing)
+
+
+async def mail_lost_seat(
+    work: UnitOfWork, organisation: Organisation, member: Member, at: datetime, *, reason: str
+) -> None:
+    """Tell a member, at a proven address. `reason`: fewer_seats, taken, removed or dissolved."""
+    user = await work.users.get(member.user_id)
+    if user is None or not user.is_active or not user.email_verified:
+        return
+    facts = {"organisation": organisation.name.text, "reason": reason}
+    await work.mails.add(Mail.make(MailKind.SEAT_LOST, user.email, at, **facts), to=user)
+
+
+async def _note(
+    work: UnitOfWork, action: str, member: Member, at: datetime, *, reason: str
+) -> None:
+    """By the system: what was paid for has decided it."""
+    await work.audit.note(
+        AuditEntry.in_organisation(
+            action, member.organisation_id, at, by=None, user_id=member.user_id, reason=reason
+        )
+    )
 
 
 async def tell_assigned(work: UnitOfWork, organisation: Organisation, member: Member) -> None:

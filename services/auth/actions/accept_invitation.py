@@ -51,7 +51,7 @@ class AcceptInvitation:
             await require_free_seat(work, organisation)
             member = Member.joining(organisation.id, user, invitation.role, now).seated(now)
             await work.members.add(member)
-            await work.invitations.save(invitation.accepted(now))
+            await work.invitations.save(invitation.accepted(now, by=by))
             await tell_assigned(work, organisation, member)
             await work.audit.note(
                 AuditEntry.in_organisation(

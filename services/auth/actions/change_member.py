@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
-from services.auth.actions._assign_seats import assign_seat, release_seats
+from services.auth.actions._assign_seats import assign_seat, mail_lost_seat, release_seats
 from services.auth.actions._enter_organisation import enter
 from services.auth.domain.audit import AuditEntry
 from services.auth.domain.errors import LastOwner, MemberNotFound
@@ -22,6 +22,8 @@ from services.auth.domain.origin import Origin
 from services.auth.domain.ports import NewUnitOfWork, UnitOfWork
 from shared.clock import Clock
 from shared.ids import UserId
+
+_SAT_BRIEFLY = timedelta(hours=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +62,8 @@ class ChangeMember:
             acting = _Acting(work, entered, origin, self.clock.now())
             if change.role is not None and change.role is not member.role:
                 member = await acting.give_role(member, change.role, proof)
-            if change.seated is not None and change.seated is not member.is_seated:
+            differs = change.seated is not member.is_seated or member.seat_lost_at is not None
+            if change.seated is not None and differs:
                 member = await acting.seat(member, change.seated)
         return member
 
@@ -93,10 +96,20 @@ class _Acting:
         if seated:
             member = await assign_seat(self.work, organisation, member, self.at)
         else:
+            await self._tell_loss(member)
             await release_seats(self.work, organisation, [member])
             member = member.without_seat()
         await self._note("member.seated" if seated else "member.unseated", member)
         return member
+
+    async def _tell_loss(self, member: Member) -> None:
+        sat = member.seated_at
+        # Who gives and takes a seat in turn must not be able to fill a mailbox.
+        if sat is None or self.at - sat < _SAT_BRIEFLY:
+            return
+        if member.user_id != self.entered.actor.user_id:
+            organisation = self.entered.organisation
+            await mail_lost_seat(self.work, organisation, member, self.at, reason="taken")
 
     async def _note(self, action: str, member: Member, **facts: str) -> None:
         await self.work.audit.note(

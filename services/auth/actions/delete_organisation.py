@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from services.auth.actions._assign_seats import tell_released
+from services.auth.actions._assign_seats import mail_lost_seat, tell_released
 from services.auth.actions._enter_organisation import enter
 from services.auth.domain.audit import AuditEntry
-from services.auth.domain.organisation import Act, Organisation, OrganisationId
+from services.auth.domain.organisation import MAY, Act, Organisation, OrganisationId
 from services.auth.domain.origin import Origin
 from services.auth.domain.ports import NewUnitOfWork, UnitOfWork
 from shared.clock import Clock
@@ -38,10 +38,18 @@ async def dissolve(
 ) -> None:
     """Delete an organisation that the unit of work holds, and tell everybody."""
     seated = await work.members.seated(organisation.id)
+    deciding = await work.members.with_roles(organisation.id, MAY[Act.BUY])
     await work.organisations.delete(organisation.id)
     await tell_released(work, organisation, seated)
+    for member in seated:
+        if member.user_id != by:
+            await mail_lost_seat(work, organisation, member, at, reason="dissolved")
     work.publish(
-        OrganisationDeleted(organisation_id=organisation.id, user_id=by),
+        OrganisationDeleted(
+            organisation_id=organisation.id,
+            user_id=by,
+            decided=tuple(member.user_id for member in deciding),
+        ),
         subject=organisation.id,
         tier=organisation.tier,
     )

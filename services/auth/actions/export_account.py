@@ -9,9 +9,11 @@ from services.auth.actions.list_personal_tokens import ListPersonalTokens
 from services.auth.actions.list_sign_ins import ListSignIns
 from services.auth.actions.read_audit import ReadAudit
 from services.auth.domain.audit import AuditEntry
+from services.auth.domain.organisation import Invitation
 from services.auth.domain.personal_token import PersonalToken
 from services.auth.domain.ports import AccountCollector, CollectedAccount, NewUnitOfWork
 from services.auth.domain.sign_in import SignIn
+from services.auth.domain.user import EmailAddress
 from shared.clock import Clock
 from shared.ids import UserId
 
@@ -57,10 +59,38 @@ class ExportAccount:
                 return
             before = page[-1].id
 
+    async def invitations(self, user_id: UserId) -> AsyncIterator[Sequence[Invitation]]:
+        """Those that the user sent or accepted, and those to their proven address."""
+        before = None
+        while True:
+            async with self.unit_of_work() as work:
+                user = await work.users.get(user_id)
+                email = user.email if user is not None and user.email_verified else None
+                page = await work.invitations.concerning(user_id, email, before=before, most=_PAGE)
+            yield page
+            if len(page) < _PAGE:
+                return
+            before = page[-1].id
+
+    async def pending_address(self, user_id: UserId) -> EmailAddress | None:
+        """The address that waits for the user to prove it."""
+        async with self.unit_of_work() as work:
+            return await work.mailed_proofs.pending_address(user_id, self.clock.now())
+
     async def trail(self, user_id: UserId) -> AsyncIterator[Sequence[AuditEntry]]:
         before = None
         while True:
             page = await self.read_audit(user_id, before=before, most=_PAGE)
+            yield page
+            if len(page) < _PAGE:
+                return
+            before = page[-1].id
+
+    async def acts(self, user_id: UserId) -> AsyncIterator[Sequence[AuditEntry]]:
+        """What the user did to others, or where nobody was concerned."""
+        before = None
+        while True:
+            page = await self.read_audit.acts(user_id, before=before, most=_PAGE)
             yield page
             if len(page) < _PAGE:
                 return

@@ -6,9 +6,9 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from services.auth.actions._assign_seats import release_seats
+from services.auth.actions._assign_seats import fit_to_seats
 from services.auth.domain.audit import AuditEntry
-from services.auth.domain.organisation import Organisation, OrganisationId, losing_their_seats
+from services.auth.domain.organisation import Organisation, OrganisationId
 from services.auth.domain.ports import NewUnitOfWork, UnitOfWork
 from shared.clock import Clock
 from shared.events import Fact
@@ -54,24 +54,28 @@ class FollowSubscriptions:
         self, work: UnitOfWork, present: Organisation, change: SubscriptionChanged
     ) -> None:
         now = self.clock.now()
-        after = present.subscribed(change.tier_name, change.seats, change.revision, now)
+        after = present.subscribed(
+            change.tier_name, change.seats, change.revision, now, next_seats=change.next_seats
+        )
         if after == present:
             return
         await work.organisations.save(after)
         seated = await work.members.seated(after.id)
-        losing = losing_their_seats(seated, after.seats)
-        await release_seats(work, after, losing)
+        lost = await fit_to_seats(work, after, now)
         if after.tier != present.tier:
             await work.users.note_tiers([member.user_id for member in seated])
+        # The clock acts in the name of the organisation itself, which is nobody.
+        by = None if change.user_id == after.id else UserId(change.user_id)
         await work.audit.note(
             AuditEntry.in_organisation(
                 "organisation.subscribed",
                 after.id,
                 now,
-                by=UserId(change.user_id),
+                by=by,
                 tier=after.tier,
                 seats=after.seats,
-                seats_released=len(losing),
+                next_seats=after.next_seats,
+                seats_released=lost,
             )
         )
 

@@ -1,4 +1,5 @@
-"""Write to users whose spending came to a mark of theirs, or whose webhook was switched off."""
+"""Write to users about what billing has to tell them: marks of spending, webhooks that were
+switched off, payments, tiers that ended."""
 
 from __future__ import annotations
 
@@ -8,14 +9,18 @@ from typing import TypeVar
 from uuid import UUID
 
 from services.auth.domain.mail import Mail, MailKind
-from services.auth.domain.ports import NewUnitOfWork
+from services.auth.domain.organisation import MAY, Act, OrganisationId
+from services.auth.domain.ports import NewUnitOfWork, UnitOfWork
 from shared.clock import Clock
 from shared.events import Event, Fact
+from shared.events.payment import PaymentDue, PaymentOverdue
 from shared.events.spend import SpendReached
+from shared.events.subscription import SubscriptionEnded
 from shared.events.webhook import WebhookDisabled
 from shared.ids import UserId
 
 E = TypeVar("E", bound=Event)
+H = TypeVar("H", PaymentDue, PaymentOverdue, SubscriptionEnded)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +40,36 @@ class MailBillingNews:
         """To whoever made the webhook."""
         await self._mail(MailKind.WEBHOOK_DISABLED, facts, _of_webhook, lambda e: e.user_id)
 
+    async def payments(self, facts: Sequence[Fact[PaymentDue]]) -> None:
+        """To who pays, or in an organisation to those who decide about what is bought."""
+        await self._mail_holders(MailKind.PAYMENT_DUE, facts, _of_payment)
+
+    async def overdue(self, facts: Sequence[Fact[PaymentOverdue]]) -> None:
+        """Likewise."""
+        await self._mail_holders(MailKind.PAYMENT_OVERDUE, facts, _of_payment)
+
+    async def endings(self, facts: Sequence[Fact[SubscriptionEnded]]) -> None:
+        """Likewise."""
+        await self._mail_holders(MailKind.TIER_ENDED, facts, _of_ending)
+
+    async def _mail_holders(
+        self,
+        kind: MailKind,
+        facts: Sequence[Fact[H]],
+        words: Callable[[H], Mapping[str, str]],
+    ) -> None:
+        async with self.unit_of_work() as work:
+            unseen = await work.unseen(fact.id for fact in facts)
+            for event in {fact.id: fact.event for fact in facts if fact.id in unseen}.values():
+                name, whom = await _holder(work, event)
+                for user_id in whom:
+                    user = await work.users.get(user_id)
+                    if user is None or not user.is_active or not user.email_verified:
+                        continue
+                    told = {**words(event), "tier": event.tier_name, "organisation": name}
+                    mail = Mail.make(kind, user.email, self.clock.now(), **told)
+                    await work.mails.add(mail, to=user)
+
     async def _mail(
         self,
         kind: MailKind,
@@ -50,6 +85,31 @@ class MailBillingNews:
                     continue
                 mail = Mail.make(kind, user.email, self.clock.now(), **words(event))
                 await work.mails.add(mail, to=user)
+
+
+async def _holder(
+    work: UnitOfWork, event: PaymentDue | PaymentOverdue | SubscriptionEnded
+) -> tuple[str, Sequence[UserId]]:
+    """The organisation's name, where it is one, and who pays."""
+    if not event.is_organisation:
+        return "", [UserId(event.holder_id)]
+    organisation = await work.organisations.get(OrganisationId(event.holder_id))
+    if organisation is None:
+        return "", []
+    deciding = await work.members.with_roles(organisation.id, MAY[Act.BUY])
+    return organisation.name.text, [member.user_id for member in deciding]
+
+
+def _of_payment(event: PaymentDue | PaymentOverdue) -> Mapping[str, str]:
+    until = event.holds_until
+    return {
+        "amount": _dollars(event.amount_microusd),
+        "holds_until": f"{until:%Y-%m-%d %H:%M} UTC" if until else "",
+    }
+
+
+def _of_ending(event: SubscriptionEnded) -> Mapping[str, str]:
+    return {"reason": event.reason}
 
 
 def _of_spending(event: SpendReached) -> Mapping[str, str]:

@@ -30,5 +30,6 @@ class NoteVoices:
 
 def _entry(fact: VoiceFact) -> AuditEntry:
     user_id = UserId(fact.event.user_id)
-    facts = fact.event.model_dump(mode="json", exclude={"user_id"})
-    return AuditEntry(uuid7(), fact.time, fact.event.type, user_id, user_id, None, facts)
+    actor_id = UserId(getattr(fact.event, "removed_by", None) or user_id)
+    facts = fact.event.model_dump(mode="json", exclude={"user_id", "removed_by"})
+    return AuditEntry(uuid7(), fact.time, fact.event.type, user_id, actor_id, None, facts)

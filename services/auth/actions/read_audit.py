@@ -28,6 +28,13 @@ class ReadAudit:
         async with self.unit_of_work() as work:
             return await work.audit.of_user(user_id, before=before, most=most)
 
+    async def acts(
+        self, user_id: UserId, *, before: UUID | None, most: int
+    ) -> Sequence[AuditEntry]:
+        """What a user did that concerns others, or nobody alone, likewise."""
+        async with self.unit_of_work() as work:
+            return await work.audit.by_user(user_id, before=before, most=most)
+
     async def organisations(
         self, organisation_id: OrganisationId, *, by: UserId, before: UUID | None, most: int
     ) -> Sequence[AuditEntry]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from services.auth.actions._find_client import find_client
 from services.auth.domain.audit import AuditEntry
-from services.auth.domain.errors import RefreshRefused, RefreshReused
+from services.auth.domain.errors import RefreshRefused, RefreshReused, SignInUndone
 from services.auth.domain.mail import Mail, MailKind
 from services.auth.domain.origin import NOWHERE, Origin
 from services.auth.domain.ports import NewUnitOfWork, UnitOfWork
@@ -15,6 +15,7 @@ from services.auth.domain.sign_in import EndReason, SignIn, SignInLifetimes, Ver
 from services.auth.domain.token_pair import TokenIssuer, TokenPair
 from services.auth.domain.user import User
 from shared.clock import Clock
+from shared.errors import ExpectedFailure
 from shared.ids import uuid7
 
 
@@ -32,29 +33,33 @@ class Refresh:
     ) -> TokenPair:
         """A sign-in goes on where it began: with the client that began it, or with none.
 
-        Raises RefreshRefused, RefreshReused, UnknownClient or SigningKeysUnavailable.
+        Raises RefreshRefused, RefreshReused, SignInUndone, UnknownClient or
+        SigningKeysUnavailable.
         """
         self.issuer.keys.current()
         token = RefreshToken.parse(refresh_token)
         async with self.unit_of_work() as work:
             if client_id is not None:
                 await find_client(work, client_id)
-            pair = await self._exchange(work, token, origin, client_id)
+            outcome = await self._exchange(work, token, origin, client_id)
         # Only now: an exception inside would have undone the end of the sign-in.
-        if pair is None:
-            raise RefreshReused
-        return pair
+        if isinstance(outcome, ExpectedFailure):
+            raise outcome
+        return outcome
 
     async def _exchange(
         self, work: UnitOfWork, token: RefreshToken, origin: Origin, client_id: str | None
-    ) -> TokenPair | None:
+    ) -> TokenPair | RefreshReused | SignInUndone:
         while True:
             sign_in, user = await self._behind(work, token, client_id)
             now = self.clock.now()
             verdict = sign_in.verdict_on(token.counter, now, self.lifetimes)
             if verdict is Verdict.REUSED:
                 await self._end_reused(work, sign_in, user, origin)
-                return None
+                return RefreshReused()
+            if verdict is Verdict.AHEAD:
+                await self._end_undone(work, sign_in, user, origin)
+                return SignInUndone()
             if verdict is Verdict.REPEAT:
                 return self.issuer.pair(user, sign_in, now)
             rotated = sign_in.rotated(now, self.lifetimes)
@@ -78,6 +83,17 @@ class Refresh:
         if user.email_verified:
             mail = Mail.make(MailKind.REFRESH_REUSED, user.email, now, device=sign_in.device)
             await work.mails.add(mail)
+
+    async def _end_undone(
+        self, work: UnitOfWork, sign_in: SignIn, user: User, origin: Origin
+    ) -> None:
+        """Quietly: after a restore this comes of every device that was in use."""
+        now = self.clock.now()
+        if not await work.sign_ins.end(sign_in.id, EndReason.RESTORED, now):
+            return
+        facts = {"sign_in_id": str(sign_in.id), "reason": EndReason.RESTORED.value}
+        entry = AuditEntry(uuid7(), now, "sign_in.ended", user.id, None, facts=facts, origin=origin)
+        await work.audit.note(entry)
 
     async def _behind(
         self, work: UnitOfWork, token: RefreshToken, client_id: str | None

@@ -24,6 +24,8 @@ _ASKED_FOR_BY_ANYBODY = frozenset(
         MailKind.EMAIL_CHANGE_ASKED,
         MailKind.RESET_PASSWORD,
         MailKind.INVITATION,
+        # Whoever founds organisations and sits people down in them may take those seats again.
+        MailKind.SEAT_LOST,
     }
 )
 

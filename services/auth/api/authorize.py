@@ -54,7 +54,7 @@ async def show_login(request: Request, actions: ServiceActions) -> Response:
 @router.post(
     "/authorize",
     response_class=HTMLResponse,
-    responses=_REDIRECT | {401: {"description": "The page again: the login is wrong."}},
+    responses=_REDIRECT | {200: {"description": "The page again, which says what was wrong."}},
     openapi_extra=documented((*_REQUIRED, "csrf"), (*_OPTIONAL, "login", "password", "otp")),
 )
 async def log_in(request: Request, actions: ServiceActions, origin: FromWhere) -> Response:

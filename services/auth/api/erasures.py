@@ -23,7 +23,8 @@ class ReceiptBody(BaseModel):
     requested_at: datetime
     voices_left: int | None = Field(
         description="How many voices that you had made here could not be deleted at their vendor"
-        " with the key that you have now: they may be in your account there. null: nobody knows,"
+        " with the key that you have now: they are in your account there, or in that of the"
+        " organisation whose key made them, whose admins can delete them. null: nobody knows,"
         " since voice was away, one was being made, or this sign-in is not good for voice."
     )
 

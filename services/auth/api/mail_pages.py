@@ -13,9 +13,9 @@ from fastapi.responses import HTMLResponse
 from services.auth.api.actions import ServiceActions
 from services.auth.api.browser import Browser
 from services.auth.api.forms import documented, form_of, query_of
-from services.auth.api.login_page import refusal, status_of, what_to_say
+from services.auth.api.login_page import refusal, status_of_form, wrong
 from services.auth.api.origin import FromWhere
-from services.auth.api.page import NOTHING, Field, complaint, form, page, paragraph, success
+from services.auth.api.page import Field, form, page, paragraph, success
 from services.auth.api.passwords import LONGEST_PROOF
 from services.auth.domain.authorization import Asked
 from services.auth.domain.errors import PasswordRefused, ProofRefused
@@ -55,10 +55,8 @@ class SmallPage:
         elif self.needs_token:
             fields.insert(0, Field(_TOKEN, "Code in the mail", "off", longest=LONGEST_PROOF))
         entry = form(self.path, self.button, hidden, fields)
-        status, headers = status_of(failure) if failure else (200, {})
-        told = complaint(what_to_say(failure)) if failure else NOTHING
-        content = paragraph(self.text) + told + entry
-        answer = page(self.title, content, status=status, headers=headers)
+        content = paragraph(self.text) + wrong(failure) + entry
+        answer = page(self.title, content, status=status_of_form(failure))
         browser.remember(answer)
         return answer
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Literal
+from typing import Literal, Self
 
 from fastapi import APIRouter, Response
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
+from services.auth.actions.show_second_factor import SecondFactorState
 from services.auth.api.actions import ServiceActions
 from services.auth.api.origin import FromWhere
 from services.auth.domain.password import LONGEST_PASSWORD, Password
@@ -25,6 +26,14 @@ class SecondFactorBody(BaseModel):
     totp: bool
     confirmed_at: datetime | None
     recovery_codes_left: int
+
+    @classmethod
+    def of(cls, state: SecondFactorState) -> Self:
+        return cls(
+            totp=state.confirmed_at is not None,
+            confirmed_at=state.confirmed_at,
+            recovery_codes_left=state.recovery_codes_left,
+        )
 
 
 class BegunTotpBody(BaseModel):
@@ -68,12 +77,7 @@ class ProvenToken(BaseModel):
 @router.get("/mfa", response_model=SecondFactorBody)
 async def show(actions: ServiceActions, caller: StillSignedIn) -> SecondFactorBody:
     """Show whether the caller has a second factor."""
-    state = await actions.show_second_factor(caller.identity.user_id)
-    return SecondFactorBody(
-        totp=state.confirmed_at is not None,
-        confirmed_at=state.confirmed_at,
-        recovery_codes_left=state.recovery_codes_left,
-    )
+    return SecondFactorBody.of(await actions.show_second_factor(caller.identity.user_id))
 
 
 @router.post(

@@ -16,6 +16,7 @@ from services.auth.domain.errors import (
     OAuthRefused,
     RefreshRefused,
     RefreshReused,
+    SignInUndone,
     UnknownClient,
     UnsupportedGrantType,
 )
@@ -132,7 +133,7 @@ def refused(request: Request, failure: ExpectedFailure) -> Response:
     error = "temporarily_unavailable" if status in (429, 503) else "invalid_request"
     if isinstance(failure, OAuthRefused):
         error, status = failure.error, 401 if isinstance(failure, UnknownClient) else 400
-    elif isinstance(failure, RefreshRefused | RefreshReused):
+    elif isinstance(failure, RefreshRefused | RefreshReused | SignInUndone):
         error, status = "invalid_grant", 400
         headers.pop("www-authenticate", None)
     document |= {"status": status, "error": error, "error_description": failure.message}

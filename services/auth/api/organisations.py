@@ -54,6 +54,10 @@ class OrganisationBody(BaseModel):
     tier: str
     seats: int
     seats_taken: int
+    seats_from_next_period: int | None = Field(
+        description="How many it is to have from the next period on, where that was chosen. Nobody"
+        " is seated beyond it."
+    )
     members: int
     role: OrganisationRole
     seated: bool
@@ -69,6 +73,7 @@ class OrganisationBody(BaseModel):
             tier=organisation.tier,
             seats=organisation.seats,
             seats_taken=count.seated,
+            seats_from_next_period=organisation.next_seats,
             members=count.members,
             role=actor.role,
             seated=actor.is_seated,
@@ -208,7 +213,11 @@ async def rename(
 async def delete(
     organisation_id: UUID, actions: ServiceActions, caller: FreshlyProven, origin: FromWhere
 ) -> None:
-    """Dissolve the organisation; its members' accounts stay."""
+    """Dissolve the organisation; its members' accounts stay.
+
+    Its owners, admins and billing members still read its invoices and charges, until their accounts
+    are deleted.
+    """
     await actions.delete_organisation(
         OrganisationId(organisation_id), by=caller.identity.user_id, origin=origin
     )

@@ -18,12 +18,13 @@ from shared.ids import UserId
 router = APIRouter(prefix="/internal", tags=["peers"])
 
 # Those who ask who decides in an organisation.
-Asker = Annotated[str, Depends(OnlyFrom("billing", "keyvault"))]
+Asker = Annotated[str, Depends(OnlyFrom("billing", "keyvault", "voice"))]
 
 
 class MemberForPeers(BaseModel):
     """Somebody's place in an organisation. `may_buy`: see and change its subscription;
-    `may_manage_keys`: its keys for vendors; `seats_taken`: how many people sit there."""
+    `may_manage_keys`: its keys for vendors, and voices that those made; `seats_taken`: how many
+    people sit there."""
 
     organisation_id: UUID
     user_id: UUID

@@ -87,7 +87,9 @@ async def login(
 @router.post(
     "/refresh",
     response_model=Tokens,
-    responses=problems(_401="refresh_refused, refresh_reused", _503="signing_keys_unavailable"),
+    responses=problems(
+        _401="refresh_refused, refresh_reused, sign_in_undone", _503="signing_keys_unavailable"
+    ),
 )
 async def refresh(
     body: RefreshRequest, response: Response, actions: ServiceActions, origin: FromWhere

@@ -54,7 +54,9 @@ class ServerMetadata(BaseModel):
     ui_locales_supported: tuple[str, ...] = ("en",)
 
 
+# An issuer with the path `/auth` has its metadata at the second (RFC 8414, section 3.1).
 @router.get("/oauth-authorization-server", response_model=ServerMetadata)
+@router.get("/oauth-authorization-server/auth", response_model=ServerMetadata)
 async def server_metadata(response: Response, actions: ServiceActions) -> ServerMetadata:
     """How clients sign people in."""
     response.headers["cache-control"] = "public, max-age=300"

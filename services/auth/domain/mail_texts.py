@@ -250,6 +250,86 @@ def _role_changed(facts: Facts) -> Text:
     )
 
 
+_SEAT_LOST_BY = {
+    "fewer_seats": "The organisation has fewer seats now. If it gets more within 30 days and nobody"
+    " else was given yours, you have it back by itself.",
+    "taken": "Somebody who runs the organisation has taken your seat away.",
+    "removed": "Somebody who runs the organisation has taken you out of it.",
+    "dissolved": "The organisation was dissolved.",
+}
+
+
+def _seat_lost(facts: Facts) -> Text:
+    return Text(
+        "You have no seat in your organisation any more",
+        (
+            f"You had a seat in the organisation “{facts['organisation']}”, and with it what its"
+            " plan offers. From now on you have your own plan alone.",
+            _SEAT_LOST_BY.get(facts["reason"], ""),
+            "Your account and all that is in it stay as they are.",
+        ),
+    )
+
+
+def _plan(facts: Facts) -> str:
+    tier, name = facts["tier"], facts["organisation"]
+    return f"the plan “{tier}” of the organisation “{name}”" if name else f"your plan “{tier}”"
+
+
+def _sentence(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+def _payment_due(facts: Facts) -> Text:
+    until = facts["holds_until"]
+    return Text(
+        "A payment is due",
+        (
+            f"{facts['amount']} US dollars, before tax, are due for {_plan(facts)}, whose new"
+            " period has begun.",
+            f"Without the payment the plan holds until {until}, and then ends." if until else "",
+            "Pay as you did before; GET /billing/balance shows what is open.",
+        ),
+    )
+
+
+def _payment_overdue(facts: Facts) -> Text:
+    until = facts["holds_until"]
+    return Text(
+        "A payment is overdue",
+        (
+            f"{facts['amount']} US dollars, before tax, have not come for {_plan(facts)}.",
+            f"Without them the plan ends at {until}." if until else "Without them the plan ends.",
+            "Pay as you did before. Where a card is charged, another one can be given at the"
+            " page that POST /billing/subscription/portal names.",
+        ),
+    )
+
+
+_TIER_ENDED_BY = {
+    "unpaid": "The payment for it did not come.",
+    "trial_over": "It was for trial, and the trial is over.",
+    "cancelled": "It had been cancelled.",
+}
+
+
+def _tier_ended(facts: Facts) -> Text:
+    name = facts["organisation"]
+    seats = "Its members have lost their seats, but for one." if name else ""
+    return Text(
+        "A plan has ended",
+        (
+            f"{_sentence(_plan(facts))} has ended."
+            f" {_TIER_ENDED_BY.get(facts['reason'], '')}".strip(),
+            seats,
+            "Nothing was deleted. PUT /billing/subscription buys a plan again; who lost a seat has"
+            " it back if enough seats are bought within 30 days."
+            if name
+            else "Nothing was deleted. PUT /billing/subscription buys a plan again.",
+        ),
+    )
+
+
 def _limit_reached(facts: Facts) -> Text:
     is_full = facts["percent"] == "100"
     return Text(
@@ -308,6 +388,10 @@ _TEXTS: Mapping[MailKind, Callable[[Facts], Text]] = {
     MailKind.ACCOUNT_DISABLED: _account_disabled,
     MailKind.ACCOUNT_ENABLED: _account_enabled,
     MailKind.ROLE_CHANGED: _role_changed,
+    MailKind.SEAT_LOST: _seat_lost,
+    MailKind.PAYMENT_DUE: _payment_due,
+    MailKind.PAYMENT_OVERDUE: _payment_overdue,
+    MailKind.TIER_ENDED: _tier_ended,
     MailKind.LIMIT_REACHED: _limit_reached,
     MailKind.SPEND_REACHED: _spend_reached,
     MailKind.WEBHOOK_DISABLED: _webhook_disabled,

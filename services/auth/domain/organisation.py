@@ -29,6 +29,8 @@ MOST_OPEN_INVITATIONS = 500
 INVITATIONS_TO_ONE_ADDRESS = 3
 INVITATIONS_OF_ONE_MEMBER = 200
 INVITATIONS_COUNTED_FOR = timedelta(hours=24)
+# For so long a seat that was lost to fewer seats comes back with more.
+SEAT_COMES_BACK_WITHIN = timedelta(days=30)
 
 _TOKEN_BYTES = 32
 
@@ -103,7 +105,8 @@ class OrganisationName:
 
 @dataclass(frozen=True, slots=True)
 class Organisation:
-    """People who share a subscription. `tier` and `seats` are what billing sold last."""
+    """People who share a subscription. `tier` and `seats` are what billing sold last, `next_seats`
+    what was ordered from the next period on."""
 
     id: OrganisationId
     name: OrganisationName
@@ -112,6 +115,13 @@ class Organisation:
     tier: str = DEFAULT_TIER.name
     seats: int = 1
     subscription_revision: int = 0
+    next_seats: int | None = None
+
+    @property
+    def seats_to_give(self) -> int:
+        """On how many people may sit: nobody is seated who would lose the seat at the period's
+        end."""
+        return min(self.seats, self.next_seats or self.seats)
 
     @classmethod
     def founded(cls, name: OrganisationName, at: datetime) -> Self:
@@ -121,11 +131,20 @@ class Organisation:
     def renamed(self, name: OrganisationName, at: datetime) -> Self:
         return replace(self, name=name, updated_at=at)
 
-    def subscribed(self, tier: str, seats: int, revision: int, at: datetime) -> Self:
+    def subscribed(
+        self, tier: str, seats: int, revision: int, at: datetime, *, next_seats: int | None = None
+    ) -> Self:
         """With another subscription; itself when a later one is known already."""
         if revision <= self.subscription_revision:
             return self
-        return replace(self, tier=tier, seats=seats, subscription_revision=revision, updated_at=at)
+        return replace(
+            self,
+            tier=tier,
+            seats=seats,
+            next_seats=next_seats,
+            subscription_revision=revision,
+            updated_at=at,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +158,11 @@ class Headcount:
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """A user as their organisation sees them. The names are read along, kept elsewhere."""
+    """A user as their organisation sees them. The names are read along, kept elsewhere.
+
+    `seat_lost_at`: when they lost their seat because there were fewer; `sat_since`: since when they
+    had sat there.
+    """
 
     user_id: UserId
     organisation_id: OrganisationId
@@ -148,6 +171,8 @@ class Member:
     seated_at: datetime | None
     username: Username
     email: EmailAddress
+    seat_lost_at: datetime | None = None
+    sat_since: datetime | None = None
 
     @classmethod
     def joining(
@@ -184,10 +209,22 @@ class Member:
 
     def seated(self, at: datetime) -> Self:
         """With a seat; who has one keeps it and its date."""
-        return self if self.is_seated else replace(self, seated_at=at)
+        return self if self.is_seated else self._sitting_since(at)
 
     def without_seat(self) -> Self:
-        return replace(self, seated_at=None)
+        """As somebody has decided, so that it does not come back by itself."""
+        return self._sitting_since(None)
+
+    def losing_seat(self, at: datetime) -> Self:
+        """Since there are fewer seats; it comes back with them."""
+        return replace(self, seated_at=None, seat_lost_at=at, sat_since=self.seated_at)
+
+    def with_seat_back(self) -> Self:
+        """As if they had sat there all the time."""
+        return self._sitting_since(self.sat_since)
+
+    def _sitting_since(self, at: datetime | None) -> Self:
+        return replace(self, seated_at=at, seat_lost_at=None, sat_since=None)
 
 
 def losing_their_seats(seated: Iterable[Member], seats: int) -> Sequence[Member]:
@@ -199,6 +236,16 @@ def losing_their_seats(seated: Iterable[Member], seats: int) -> Sequence[Member]
         return (not member.is_owner, member.seated_at, member.user_id)
 
     return sorted(seated, key=claim)[seats:]
+
+
+def getting_seats_back(lost: Iterable[Member], free: int) -> Sequence[Member]:
+    """Who sits down again when so many seats are free: owners, then who sat there first."""
+
+    def claim(member: Member) -> tuple[bool, datetime, UserId]:
+        assert member.sat_since is not None
+        return (not member.is_owner, member.sat_since, member.user_id)
+
+    return sorted(lost, key=claim)[: max(0, free)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,6 +278,7 @@ class Invitation:
     expires_at: datetime
     accepted_at: datetime | None = None
     withdrawn_at: datetime | None = None
+    accepted_by: UserId | None = None
 
     @classmethod
     def to(
@@ -257,8 +305,8 @@ class Invitation:
         """Neither accepted, nor withdrawn or replaced, nor expired."""
         return self.accepted_at is None and self.withdrawn_at is None and at < self.expires_at
 
-    def accepted(self, at: datetime) -> Self:
-        return replace(self, accepted_at=at)
+    def accepted(self, at: datetime, *, by: UserId) -> Self:
+        return replace(self, accepted_at=at, accepted_by=by)
 
     def withdrawn(self, at: datetime) -> Self:
         return replace(self, withdrawn_at=at)

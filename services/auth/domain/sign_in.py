@@ -31,6 +31,7 @@ class EndReason(StrEnum):
     ENDED_BY_OWNER = "ended_by_owner"
     PASSWORD_CHANGED = "password_changed"  # noqa: S105 - a reason
     REFRESH_REUSED = "refresh_reused"
+    RESTORED = "restored"
     CODE_REUSED = "code_reused"
     CLIENT_DISABLED = "client_disabled"
     SECOND_FACTOR_CHANGED = "second_factor_changed"
@@ -44,6 +45,7 @@ class Verdict(Enum):
     ROTATE = "rotate"
     REPEAT = "repeat"
     REUSED = "reused"
+    AHEAD = "ahead"
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,8 +137,12 @@ class SignIn:
         """Judge a token by its counter.
 
         The immediate parent is forgiven for a moment, since its reply may have been lost or two
-        tabs may have asked at once; anything else that is not current has been stolen.
+        tabs may have asked at once; any other that is behind has been stolen. One that is ahead we
+        made in a time that a restored backup has undone. It is no replay, and not to be believed:
+        the backup has undone, too, which of those later tokens were stolen or ended.
         """
+        if counter > self.counter:
+            return Verdict.AHEAD
         if counter == self.counter:
             return Verdict.ROTATE
         if counter == self.counter - 1 and at - self.rotated_at <= lifetimes.grace:

@@ -32,6 +32,11 @@ _OF_ORGANISATION = f"""
 {_COLUMNS} where e.organisation_id = $1 and ($2::uuid is null or e.id < $2)
 order by e.id desc limit $3
 """
+_BY_USER = f"""
+{_COLUMNS} where e.actor_id = $1 and e.user_id is distinct from e.actor_id
+  and ($2::uuid is null or e.id < $2)
+order by e.id desc limit $3
+"""
 _OF_EVERYBODY = f"""
 {_COLUMNS} where $1::timestamptz is null or e.at >= $1 order by e.id desc limit $2
 """
@@ -77,6 +82,12 @@ class SqlAudit:
         self, user_id: UserId, *, before: UUID | None, most: int
     ) -> Sequence[AuditEntry]:
         rows = await self._connection.fetch(_OF_USER, user_id, before, most)
+        return [from_row(row) for row in rows]
+
+    async def by_user(
+        self, user_id: UserId, *, before: UUID | None, most: int
+    ) -> Sequence[AuditEntry]:
+        rows = await self._connection.fetch(_BY_USER, user_id, before, most)
         return [from_row(row) for row in rows]
 
     async def of_organisation(

@@ -54,6 +54,9 @@ select id from personal_token where user_id = $1 and revoked_at is null
 # Anybody may have claimed an address that is not theirs; mails to it are then not theirs to drop.
 _MAILS = "delete from outgoing_mail where recipient = $1"
 _INVITATIONS = "delete from invitation where email = $1"
+# Accepted at an address that the user has changed since; and what the user sent, void since they
+# left.
+_OWN_INVITATIONS = "delete from invitation where accepted_by = $1 or invited_by = $1"
 _ACCOUNT = "delete from user_account where id = $1"
 
 
@@ -73,6 +76,7 @@ class SqlErasures:
         if user.email_verified:
             for statement in (_MAILS, _INVITATIONS):
                 await self._connection.execute(statement, user.email.text)
+        await self._connection.execute(_OWN_INVITATIONS, user.id)
         await self._connection.execute(_ACCOUNT, user.id)
 
     async def add(self, erasure: Erasure) -> None:

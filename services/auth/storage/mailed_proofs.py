@@ -26,6 +26,11 @@ where token_hash = $1 and purpose = any($2) and used_at is null and expires_at >
 returning {_COLUMNS}
 """  # noqa: S608
 _NEWEST = "select max(created_at) as at from mailed_proof where user_id = $1 and purpose = $2"
+_PENDING_ADDRESS = """
+select email from mailed_proof
+where user_id = $1 and purpose = 'change_email' and used_at is null and expires_at > $2
+order by created_at desc limit 1
+"""
 _FORGET_BEFORE = """
 delete from mailed_proof where token_hash in (
     select token_hash from mailed_proof where expires_at < $1 limit $2 for update skip locked
@@ -50,6 +55,10 @@ class SqlMailedProofs:
             proof.created_at,
             proof.expires_at,
         )
+
+    async def pending_address(self, user_id: UserId, at: datetime) -> EmailAddress | None:
+        row = await self._connection.fetchrow(_PENDING_ADDRESS, user_id, at)
+        return EmailAddress(row["email"]) if row else None
 
     async def find(
         self, token_hash: bytes, purposes: Collection[ProofPurpose], at: datetime

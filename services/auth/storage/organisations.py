@@ -27,19 +27,20 @@ from services.auth.domain.user import EmailAddress, Username
 from shared.db.database import Connection, Row
 from shared.ids import UserId
 
-_ORGANISATION = "id, name, tier, seats, subscription_revision, created_at, updated_at"
+_ORGANISATION = "id, name, tier, seats, subscription_revision, created_at, updated_at, next_seats"
 _GET = f"select {_ORGANISATION} from organisation where id = $1"  # noqa: S608 - constants only
 _HOLD = f"{_GET} for update"
-_ADD = f"insert into organisation ({_ORGANISATION}) values ($1, $2, $3, $4, $5, $6, $7)"  # noqa: S608
+_ADD = f"insert into organisation ({_ORGANISATION}) values ($1, $2, $3, $4, $5, $6, $7, $8)"  # noqa: S608
 _SAVE = """
 update organisation set name = $2, tier = $3, seats = $4, subscription_revision = $5,
-    updated_at = $6
+    updated_at = $6, next_seats = $7
 where id = $1
 """
 _DELETE = "delete from organisation where id = $1"
 
 _MEMBER = """
-select m.user_id, m.organisation_id, m.role, m.joined_at, m.seated_at, u.username, u.email
+select m.user_id, m.organisation_id, m.role, m.joined_at, m.seated_at, u.username, u.email,
+    m.seat_lost_at, m.sat_since
 from membership m join user_account u on u.id = m.user_id
 where m.organisation_id = $1
 """
@@ -49,6 +50,8 @@ and ($2::timestamptz is null or (m.joined_at, m.user_id) > ($2, $3::uuid))
 order by m.joined_at, m.user_id limit $4
 """
 _SEATED = f"{_MEMBER} and m.seated_at is not null"
+_LOST_SEATS = f"{_MEMBER} and m.seated_at is null and m.seat_lost_at > $2"
+_WITH_ROLES = f"{_MEMBER} and m.role = any($2::text[]) order by m.joined_at, m.user_id"
 _HEADCOUNT = """
 select count(*) as members, count(*) filter (where role = 'owner') as owners,
     count(seated_at) as seated
@@ -60,15 +63,17 @@ insert into membership (user_id, organisation_id, role, joined_at, seated_at)
 values ($1, $2, $3, $4, $5) on conflict (user_id) do nothing returning user_id
 """
 _SAVE_MEMBERS = """
-update membership m set role = t.role, seated_at = t.seated_at
-from unnest($2::uuid[], $3::text[], $4::timestamptz[]) as t (user_id, role, seated_at)
+update membership m set role = t.role, seated_at = t.seated_at, seat_lost_at = t.seat_lost_at,
+    sat_since = t.sat_since
+from unnest($2::uuid[], $3::text[], $4::timestamptz[], $5::timestamptz[], $6::timestamptz[])
+    as t (user_id, role, seated_at, seat_lost_at, sat_since)
 where m.organisation_id = $1 and m.user_id = t.user_id
 """
 _REMOVE_MEMBER = "delete from membership where organisation_id = $1 and user_id = $2"
 
 _INVITATION = (
     "id, organisation_id, email, role, token_hash, invited_by, created_at, expires_at,"
-    " accepted_at, withdrawn_at"
+    " accepted_at, withdrawn_at, accepted_by"
 )
 _GET_INVITATION = f"select {_INVITATION} from invitation where organisation_id = $1 and id = $2"  # noqa: S608
 _SHOWN = f"select {_INVITATION} from invitation where token_hash = $1"  # noqa: S608
@@ -82,14 +87,21 @@ order by id desc limit $4
 _COUNT_OPEN = f"""
 select count(*) as open from invitation where organisation_id = $1 and {_IS_OPEN}
 """  # noqa: S608
+_CONCERNING = f"""
+select {_INVITATION} from invitation
+where (invited_by = $1 or accepted_by = $1 or email = $2) and ($3::uuid is null or id < $3)
+order by id desc limit $4
+"""  # noqa: S608
 _SENT_SINCE = """
 select created_at from invitation
 where organisation_id = $1 and email = $2 and created_at > $3 order by created_at
 """
 _ADD_INVITATION = f"""
-insert into invitation ({_INVITATION}) values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
+insert into invitation ({_INVITATION}) values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
 """  # noqa: S608
-_SAVE_INVITATION = "update invitation set accepted_at = $2, withdrawn_at = $3 where id = $1"
+_SAVE_INVITATION = """
+update invitation set accepted_at = $2, withdrawn_at = $3, accepted_by = $4 where id = $1
+"""
 _WITHDRAW_TO = f"""
 update invitation set withdrawn_at = $2 where organisation_id = $1 and {_IS_OPEN} and email = $3
 """  # noqa: S608
@@ -126,6 +138,7 @@ class SqlOrganisations:
             organisation.subscription_revision,
             organisation.created_at,
             organisation.updated_at,
+            organisation.next_seats,
         )
 
     async def save(self, organisation: Organisation) -> None:
@@ -137,6 +150,7 @@ class SqlOrganisations:
             organisation.seats,
             organisation.subscription_revision,
             organisation.updated_at,
+            organisation.next_seats,
         )
 
     async def delete(self, organisation_id: OrganisationId) -> None:
@@ -162,6 +176,19 @@ class SqlMembers:
 
     async def seated(self, organisation_id: OrganisationId) -> Sequence[Member]:
         rows = await self._connection.fetch(_SEATED, organisation_id)
+        return [_member(row) for row in rows]
+
+    async def who_lost_seats(
+        self, organisation_id: OrganisationId, since: datetime
+    ) -> Sequence[Member]:
+        rows = await self._connection.fetch(_LOST_SEATS, organisation_id, since)
+        return [_member(row) for row in rows]
+
+    async def with_roles(
+        self, organisation_id: OrganisationId, roles: Collection[OrganisationRole]
+    ) -> Sequence[Member]:
+        names = [role.value for role in roles]
+        rows = await self._connection.fetch(_WITH_ROLES, organisation_id, names)
         return [_member(row) for row in rows]
 
     async def headcount(self, organisation_id: OrganisationId) -> Headcount:
@@ -201,6 +228,8 @@ class SqlMembers:
             [member.user_id for member in members],
             [member.role.value for member in members],
             [member.seated_at for member in members],
+            [member.seat_lost_at for member in members],
+            [member.sat_since for member in members],
         )
 
     async def remove(self, member: Member) -> None:
@@ -234,6 +263,18 @@ class SqlInvitations:
         rows = await self._connection.fetch(_OPEN, organisation_id, at, before, most)
         return [_invitation(row) for row in rows]
 
+    async def concerning(
+        self,
+        user_id: UserId,
+        email: EmailAddress | None,
+        *,
+        before: InvitationId | None,
+        most: int,
+    ) -> Sequence[Invitation]:
+        address = email.text if email else None
+        rows = await self._connection.fetch(_CONCERNING, user_id, address, before, most)
+        return [_invitation(row) for row in rows]
+
     async def count_open(self, organisation_id: OrganisationId, at: datetime) -> int:
         row = await self._connection.fetchrow(_COUNT_OPEN, organisation_id, at)
         assert row is not None
@@ -258,11 +299,16 @@ class SqlInvitations:
             invitation.expires_at,
             invitation.accepted_at,
             invitation.withdrawn_at,
+            invitation.accepted_by,
         )
 
     async def save(self, invitation: Invitation) -> None:
         await self._connection.execute(
-            _SAVE_INVITATION, invitation.id, invitation.accepted_at, invitation.withdrawn_at
+            _SAVE_INVITATION,
+            invitation.id,
+            invitation.accepted_at,
+            invitation.withdrawn_at,
+            invitation.accepted_by,
         )
 
     async def withdraw_to(
@@ -296,6 +342,7 @@ def _organisation(row: Row | None) -> Organisation | None:
         tier=row["tier"],
         seats=row["seats"],
         subscription_revision=row["subscription_revision"],
+        next_seats=row["next_seats"],
     )
 
 
@@ -308,6 +355,8 @@ def _member(row: Row) -> Member:
         seated_at=row["seated_at"],
         username=Username(row["username"]),
         email=EmailAddress(row["email"]),
+        seat_lost_at=row["seat_lost_at"],
+        sat_since=row["sat_since"],
     )
 
 
@@ -323,4 +372,5 @@ def _invitation(row: Row) -> Invitation:
         expires_at=row["expires_at"],
         accepted_at=row["accepted_at"],
         withdrawn_at=row["withdrawn_at"],
+        accepted_by=UserId(row["accepted_by"]) if row["accepted_by"] else None,
     )

@@ -189,6 +189,8 @@ Table(
     # What billing sold: everybody who has a seat has this tier.
     Column("tier", Text, nullable=False),
     Column("seats", Integer, nullable=False),
+    # Where it is to have other ones from the next period on.
+    Column("next_seats", Integer),
     Column("subscription_revision", BigInteger, nullable=False),
     Column("created_at", _Moment, nullable=False),
     Column("updated_at", _Moment, nullable=False),
@@ -205,6 +207,9 @@ Table(
     Column("role", Text, nullable=False),
     Column("joined_at", _Moment, nullable=False),
     Column("seated_at", _Moment),
+    # Of who lost their seat since there were fewer; they may get it back.
+    Column("seat_lost_at", _Moment),
+    Column("sat_since", _Moment),
     CheckConstraint("role in ('owner', 'admin', 'billing', 'member')", name="known_role"),
     Index("ix_membership_organisation_id", "organisation_id", "joined_at"),
 )
@@ -221,6 +226,7 @@ Table(
     Column("created_at", _Moment, nullable=False),
     Column("expires_at", _Moment, nullable=False),
     Column("accepted_at", _Moment),
+    Column("accepted_by", UUID(as_uuid=True)),
     Column("withdrawn_at", _Moment),
     UniqueConstraint("token_hash"),
     CheckConstraint("role in ('owner', 'admin', 'billing', 'member')", name="known_role"),
@@ -297,6 +303,12 @@ Table(
     CheckConstraint("jsonb_typeof(facts) = 'object'", name="named_facts"),
     Index("ix_audit_event_user_id_id", "user_id", "id"),
     Index("ix_audit_event_organisation_id_id", "organisation_id", "id"),
+    Index(
+        "ix_audit_event_by_others",
+        "actor_id",
+        "id",
+        postgresql_where=text("user_id is distinct from actor_id"),
+    ),
 )
 
 # From where it was done: personal, so it is no part of the chain and goes with the user.

@@ -79,6 +79,7 @@ from services.billing.actions.tell_payers import TellPayers
 from services.billing.actions.tell_spending import ChooseAlerts, TellSpending
 from services.billing.actions.verify_invoice import VerifyInvoice
 from services.billing.actions.verify_ledger import ShowLedger, VerifyLedger
+from services.billing.actions.verify_periods import VerifyPeriods
 from services.billing.actions.watch_money import WatchArrivals, WatchWaiting
 
 
@@ -116,6 +117,7 @@ class LedgerActions:
     close_period: ClosePeriod
     show_period: ShowPeriod
     list_periods: ListPeriods
+    verify_periods: VerifyPeriods
     reconcile: Reconcile
     watch_arrivals: WatchArrivals
     watch_waiting: WatchWaiting

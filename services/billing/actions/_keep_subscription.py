@@ -10,9 +10,12 @@ from services.billing.domain.billing_cycle import Rules, Step, brought_up_to
 from services.billing.domain.payment import BY_HAND, Payment, PaymentId, PaymentKind, PaymentState
 from services.billing.domain.plan_price import PlanPrices
 from services.billing.domain.ports import UnitOfWork
-from services.billing.domain.subscription import Holder, Subscription
-from shared.events.subscription import SubscriptionChanged
+from services.billing.domain.subscription import Holder, State, Subscription
+from shared.events import Event
+from shared.events.payment import PaymentDue, PaymentOverdue
+from shared.events.subscription import SubscriptionChanged, SubscriptionEnded
 from shared.ids import UserId, uuid7
+from shared.tiers import DEFAULT_TIER
 
 
 async def look_up(
@@ -76,7 +79,8 @@ async def keep_steps(
             await work.subscriptions.save(after, by=by or after.user_id)
             await _tell(work, after, by or after.user_id)
         if after.owed_microusd != before.owed_microusd:
-            await _ask(work, after)
+            await ask_for_owed(work, after)
+        await tell_who_pays(work, before, step)
 
 
 async def _tell(work: UnitOfWork, after: Subscription, by: UserId) -> None:
@@ -86,6 +90,7 @@ async def _tell(work: UnitOfWork, after: Subscription, by: UserId) -> None:
         seats=after.seats,
         revision=after.revision,
         organisation_id=after.organisation_id,
+        next_seats=after.next_seats,
     )
     work.publish(event, subject=after.user_id, tier=after.tier_name)
     facts = {
@@ -105,7 +110,61 @@ async def _tell(work: UnitOfWork, after: Subscription, by: UserId) -> None:
     )
 
 
-async def _ask(work: UnitOfWork, after: Subscription) -> None:
+async def tell_who_pays(work: UnitOfWork, before: Subscription, step: Step) -> None:
+    """What those hear by mail who pay: once each, since each comes with a step of its own.
+
+    What a payment provider collects by itself is not due, but may be overdue.
+    """
+    after = step.subscription
+    told: list[Event] = []
+    owes_more = after.owed_microusd > before.owed_microusd
+    if owes_more and not await _is_collected(work, after):
+        told.append(
+            PaymentDue(
+                holder_id=after.user_id,
+                is_organisation=after.is_organisation,
+                tier_name=after.tier_name,
+                amount_microusd=after.owed_microusd,
+                holds_until=step.holds_until,
+            )
+        )
+    if after.state is State.PAST_DUE and before.state is not State.PAST_DUE:
+        told.append(
+            PaymentOverdue(
+                holder_id=after.user_id,
+                is_organisation=after.is_organisation,
+                tier_name=after.tier_name,
+                amount_microusd=after.owed_microusd,
+                holds_until=step.holds_until,
+            )
+        )
+    if after.state is State.ENDED and before.tier != DEFAULT_TIER:
+        told.append(
+            SubscriptionEnded(
+                holder_id=after.user_id,
+                is_organisation=after.is_organisation,
+                tier_name=before.tier_name,
+                reason=_why_ended(before),
+            )
+        )
+    for event in told:
+        work.publish(event, subject=after.user_id, tier=after.tier_name)
+
+
+async def _is_collected(work: UnitOfWork, subscription: Subscription) -> bool:
+    payer = await work.payments.payer(subscription.user_id)
+    return payer is not None and payer.provider != BY_HAND and payer.subscription is not None
+
+
+def _why_ended(before: Subscription) -> str:
+    if before.owed_microusd:
+        return "unpaid"
+    if before.state is State.TRIALING and not before.cancels:
+        return "trial_over"
+    return "cancelled" if before.cancels else "ended"
+
+
+async def ask_for_owed(work: UnitOfWork, after: Subscription) -> None:
     """One open payment for all that is owed; none when nothing is."""
     known = await work.payments.open_of(after.user_id, PaymentKind.RENEWAL)
     if known is not None:

@@ -20,7 +20,7 @@ from services.billing.domain.errors import PaymentNotFound, PaymentOutstanding
 from services.billing.domain.payment import BY_HAND, Payment, PaymentId, PaymentState
 from services.billing.domain.plan_price import PlanPrices, UnitPrice
 from services.billing.domain.ports import UnitOfWork
-from services.billing.domain.subscription import Subscription
+from services.billing.domain.subscription import State, Subscription
 from shared.ids import UserId
 from shared.tiers import TIERS, Tier
 
@@ -79,18 +79,22 @@ async def settle_renewal(
     received_microusd: int | None = None,
     provider: str | None = None,
 ) -> Subscription | None:
-    """What was owed is paid; None when nobody waits for this payment any more."""
+    """What was owed is paid, unless it was written off by now; None for one that was settled
+    before."""
     seen = await work.payments.get(payment_id)
     if seen is None:
         return None
     present = await take_up_kept(work, seen.holder, now, rules)
     payment = await work.payments.hold(payment_id)
-    if payment is None or payment.state is not PaymentState.OPEN:
+    if payment is None or payment.state not in (PaymentState.OPEN, PaymentState.VOID):
         return None
-    state = PaymentState.PAID if present is not None else PaymentState.UNUSED
+    is_waited_for = present is not None and payment.state is PaymentState.OPEN
+    state = PaymentState.PAID if is_waited_for else PaymentState.UNUSED
     await work.payments.save(_received(payment.settled(state, now), received_microusd, provider))
     if present is None:
         return Subscription.initial(seen.holder, is_organisation=seen.is_organisation)
+    if not is_waited_for:
+        return present
     step = paid(present, now)
     await keep_step(work, present, step, by=by)
     return step.subscription
@@ -111,7 +115,10 @@ def _fulfilled(
         return None
     if not _is_late(order, present, now, by_hand=by_hand):
         asked = UnitPrice(order.unit_price_microusd, order.price_version or "")
-        return _changed(present, tier, order.seats, asked, now)
+        # What a payment provider has changed within what it collects for, it asks for with the
+        # renewal that is owed.
+        owing = not by_hand and order.checkout_url is None
+        return _changed(present, tier, order.seats, asked, now, owing=owing)
     step = _changed(present, tier, order.seats, unit_price(present, tier, now, prices), now)
     if step is None or step.amount_microusd > order.amount_microusd:
         return None
@@ -121,10 +128,19 @@ def _fulfilled(
 def _is_late(order: Payment, present: Subscription, now: datetime, *, by_hand: bool) -> bool:
     """Whether its sum says nothing of what it costs now. What a payment provider collects for an
     open order it goes on collecting, also when the next period has begun meanwhile."""
-    if order.state is PaymentState.VOID or _precedes(order, present.changed_at):
+    if order.state is PaymentState.VOID:
+        return True
+    if _precedes(order, present.changed_at) and (by_hand or not _is_only_dunned(order, present)):
         return True
     is_old = _precedes(order, present.period_begins) or now - order.created_at > _A_SUM_STANDS
     return by_hand and is_old
+
+
+def _is_only_dunned(order: Payment, present: Subscription) -> bool:
+    """Whether all that changed since is that a renewal could not be collected at once: more is not
+    chosen meanwhile, and less would be planned."""
+    is_planned = present.cancels or present.next_tier_name is not None
+    return present.state is State.PAST_DUE and order.checkout_url is None and not is_planned
 
 
 def _precedes(order: Payment, moment: datetime | None) -> bool:
@@ -132,12 +148,19 @@ def _precedes(order: Payment, moment: datetime | None) -> bool:
 
 
 def _changed(
-    present: Subscription, tier: Tier, seats: int, unit: UnitPrice, now: datetime
+    present: Subscription,
+    tier: Tier,
+    seats: int,
+    unit: UnitPrice,
+    now: datetime,
+    *,
+    owing: bool = False,
 ) -> Step | None:
+    """`owing`: also while a renewal is owed."""
     try:
         course = course_of(present, tier, seats, unit)
     except PaymentOutstanding:
-        return None
+        return upgraded(present, tier, seats, unit, now) if owing else None
     if course is Course.BUY:
         return bought(present, tier, seats, unit, now)
     if course is Course.UPGRADE:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from uuid import UUID
 
-from services.billing.actions._keep_subscription import keep_step
-from services.billing.domain.billing_cycle import granted
+from services.billing.actions._keep_subscription import keep_step, take_up
+from services.billing.domain.billing_cycle import Rules, granted
 from services.billing.domain.ports import NewUnitOfWork, UnitOfWork
 from shared.clock import Clock
 from shared.ids import UserId
@@ -15,26 +14,42 @@ from shared.tiers import DEFAULT_TIER
 
 
 @dataclass(frozen=True, slots=True)
+class Dissolved:
+    """An organisation that is gone, who dissolved it, and who decided about its subscription."""
+
+    organisation_id: UserId
+    by: UserId
+    decided: tuple[UserId, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class EndOrganisationSubscriptions:
     """Let their subscriptions end like any other, so that a month is charged up to this day. What
-    is paid for them later is an unused payment."""
+    is paid for them later is an unused payment. Who decided there until then still reads the
+    books."""
 
     unit_of_work: NewUnitOfWork
     clock: Clock
+    rules: Rules = Rules()  # noqa: RUF009 - frozen, and the operator's own come from wiring
 
-    async def __call__(self, deleted: Iterable[tuple[UUID, UserId]]) -> None:
-        """`deleted`: organisations, and who dissolved each."""
-        for organisation_id, by in deleted:
+    async def __call__(self, deleted: Iterable[Dissolved]) -> None:
+        for one in deleted:
             async with self.unit_of_work() as work:
-                await work.webhooks.forget(UserId(organisation_id))
-                await self._end(work, UserId(organisation_id), by)
-                await work.details.forget(UserId(organisation_id), self.clock.now())
+                await work.webhooks.forget(one.organisation_id)
+                await self._end(work, one.organisation_id, one.by)
+                await work.details.forget(one.organisation_id, self.clock.now())
+                # A release of auth before this one names nobody but who dissolved it.
+                deciding = list({one.by, *one.decided})
+                gone = await work.forgotten.among(deciding)
+                readers = [user_id for user_id in deciding if user_id not in gone]
+                await work.subscriptions.add_readers(one.organisation_id, readers)
 
     async def _end(self, work: UnitOfWork, organisation_id: UserId, by: UserId) -> None:
         found = await work.subscriptions.get(organisation_id)
         if found is None or not found.is_organisation:
             return
-        present = await work.subscriptions.hold(found.user_id, is_organisation=True)
-        ended = granted(present, DEFAULT_TIER.name, 1, self.clock.now())
+        now = self.clock.now()
+        present, _prices = await take_up(work, found.holder, now, self.rules)
+        ended = granted(present, DEFAULT_TIER.name, 1, now)
         await keep_step(work, present, ended, by=by)
-        await work.subscriptions.dissolve(organisation_id, self.clock.now())
+        await work.subscriptions.dissolve(organisation_id, now)

@@ -13,6 +13,7 @@ from services.billing.domain.closing import Month
 from services.billing.domain.invoice import CreditNote, CreditNoteId, Invoice, InvoiceId
 from services.billing.domain.invoice_ports import Standing
 from services.billing.domain.ledger import Entry
+from services.billing.domain.payment import Payment, PaymentId
 from services.billing.domain.period import Period
 from services.billing.domain.ports import NewUnitOfWork
 from services.billing.domain.subscription import Subscription
@@ -51,6 +52,17 @@ class ExportUser:
             if len(charges) < _PAGE:
                 return
             after = charges[-1].id
+
+    async def payments(self, user_id: UserId) -> AsyncIterator[Sequence[Payment]]:
+        """The newest first."""
+        before: PaymentId | None = None
+        while True:
+            async with self.unit_of_work() as work:
+                payments = await work.payments.of(user_id, before=before, most=_PAGE)
+            yield payments
+            if len(payments) < _PAGE:
+                return
+            before = payments[-1].id
 
     async def invoices(self, user_id: UserId) -> AsyncIterator[Sequence[tuple[Invoice, Standing]]]:
         """With what became of them, the newest month first."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from services.billing.domain.billing_cycle import granted
+from services.billing.actions._keep_subscription import ask_for_owed
+from services.billing.domain.billing_cycle import Rules, brought_up_to, granted
 from services.billing.domain.ports import UnitOfWork
 from shared.erasure import BATCH, Forget, Left
 from shared.ids import UserId
@@ -17,18 +18,23 @@ class ForgetUser(Forget[UnitOfWork]):
     """End the user's subscription, and drop it and their billing details; those of a business that
     is still to be invoiced with its last invoice.
 
-    What services outside the suite said beside the user's usage goes too. The ledger, the record of
+    What services outside the suite said beside the user's usage goes too, and what the billing team
+    wrote beside their payments. The ledger, the record of
     what they paid for, and invoices with the name on them stay: books are kept. The first two hold
     an id that no longer leads to anybody; none, what was said.
     """
 
     service: ClassVar[str] = "billing"
 
+    rules: Rules = Rules()  # noqa: RUF009 - frozen, and the operator's own come from wiring
+
     async def erase(self, work: UnitOfWork, user_id: UserId) -> Left:
         """All of it with the first step, but for what others said beside the usage: that goes in
         pieces."""
         await work.webhooks.forget(user_id)
         await work.dashboard_passes.forget(user_id)
+        await work.subscriptions.forget_reader(user_id)
+        await work.payments.forget_notes(user_id)
         is_all = await work.outside.forget(user_id, most=BATCH)
         if await work.subscriptions.get(user_id) is not None:
             await self._end_subscription(work, user_id)
@@ -37,10 +43,13 @@ class ForgetUser(Forget[UnitOfWork]):
         return Left.NOTHING if is_all else Left.MORE
 
     async def _end_subscription(self, work: UnitOfWork, user_id: UserId) -> None:
+        now = self.clock.now()
         present = await work.subscriptions.hold(user_id)
-        ended = granted(present, DEFAULT_TIER.name, None, self.clock.now())
+        by_now = brought_up_to(present, now, await work.plan_prices.all(), self.rules)
+        ended = granted(by_now.subscription, DEFAULT_TIER.name, None, now)
         if ended.subscription != present:
             # A change like any other, so that a month is charged up to this day and no further.
-            await work.charges.add(ended.charges)
+            await work.charges.add([*by_now.charges, *ended.charges])
             await work.subscriptions.save(ended.subscription, by=user_id)
+            await ask_for_owed(work, ended.subscription)
         await work.subscriptions.delete(user_id)

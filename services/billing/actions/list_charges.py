@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from services.billing.actions.show_organisation_subscription import ensure_may_decide
+from services.billing.actions.show_organisation_subscription import ensure_may_read
 from services.billing.domain.charge import Charge, ChargeId
 from services.billing.domain.ports import NewUnitOfWork, Organisations
 from services.billing.domain.subscription import Holder
@@ -22,7 +22,7 @@ class ListCharges:
     async def __call__(
         self, holder: Holder, *, by: UserId, after: ChargeId | None, most: int
     ) -> Sequence[Charge]:
-        """The newest first. Raises what `ensure_may_decide` raises."""
-        await ensure_may_decide(self.organisations, holder, by)
+        """The newest first. Raises what `ensure_may_read` raises."""
+        await ensure_may_read(self.unit_of_work, self.organisations, holder, by)
         async with self.unit_of_work() as work:
             return await work.charges.of(holder.id, after=after, most=most)

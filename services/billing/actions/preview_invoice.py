@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from services.billing.actions.make_invoices import drafts_of
 from services.billing.domain.closing import Month
 from services.billing.domain.errors import InvoiceNotFound
-from services.billing.domain.invoice import Invoice
+from services.billing.domain.invoice import Invoice, LineKind
 from services.billing.domain.invoicing import UNTIL_NOW, Due, Scope, Terms
 from services.billing.domain.ports import NewUnitOfWork, UnitOfWork
 from services.billing.domain.subscription import Holder
@@ -17,14 +17,15 @@ from shared.clock import Clock
 @dataclass(frozen=True, slots=True)
 class PreviewInvoice:
     """A holder's next invoice as a draft, from what is known by now; nothing is written. Of a month
-    that was invoiced the invoice itself."""
+    that was invoiced the invoice itself. What an earlier one carried is no reason for another."""
 
     unit_of_work: NewUnitOfWork
     clock: Clock
     terms: Terms
 
     async def __call__(self, holder: Holder, month: Month) -> Invoice:
-        """Raises InvoiceNotFound for a month that was invoiced with nothing of this holder's."""
+        """Raises InvoiceNotFound for a month that was invoiced with nothing of this holder's, or
+        with nothing to invoice by now."""
         async with self.unit_of_work() as work:
             issued = await work.invoices.of_month(holder.id, month)
             if issued is not None:
@@ -32,6 +33,8 @@ class PreviewInvoice:
             scope = await self._scope(work, month)
             due = Due(holder, await work.invoices.late(scope, holder.id))
             [draft] = await drafts_of(work, self.terms, scope, [due], clock=self.clock, keep=False)
+        if all(line.kind is LineKind.ROUNDING for line in draft.lines):
+            raise InvoiceNotFound
         return draft
 
     async def _scope(self, work: UnitOfWork, month: Month) -> Scope:

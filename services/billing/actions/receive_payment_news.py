@@ -15,6 +15,7 @@ from services.billing.domain.billing_cycle import (
     Rules,
     cancelled,
     ended,
+    held_until,
     paid,
     payment_failed,
     resumed,
@@ -305,7 +306,9 @@ async def _invoice_failed(work: UnitOfWork, news: News, now: datetime, rules: Ru
 async def _fail(work: UnitOfWork, payer: Payer, now: datetime, rules: Rules) -> None:
     present = await take_up_kept(work, payer.holder, now, rules)
     if present is not None:
-        await keep_step(work, present, payment_failed(present, now), by=payer.holder)
+        failed = payment_failed(present, now)
+        step = replace(failed, holds_until=held_until(failed.subscription, rules))
+        await keep_step(work, present, step, by=payer.holder)
 
 
 async def _paid_back(work: UnitOfWork, news: News, now: datetime, _rules: Rules) -> None:

@@ -16,8 +16,10 @@ from shared.ids import UserId, uuid7
 class SetPrice:
     """Add a price that holds from a moment on, past or future.
 
-    It rates what comes and what waits for a price; a rating that was given stays, and with
-    `rerate` gets a correction that makes the difference. Raises PriceNotAcceptable or PriceExists.
+    It rates what was used since then, whether it comes or waits for a price; a rating that was
+    given stays, and with `rerate` gets a correction that makes the difference. Without
+    `effective_from` that moment is now, and what waits goes on waiting. Raises PriceNotAcceptable
+    or PriceExists.
     """
 
     unit_of_work: NewUnitOfWork

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from services.billing.actions.show_organisation_subscription import ensure_may_decide
+from services.billing.actions.show_organisation_subscription import ensure_may_read
 from services.billing.domain.balance import Balance, balance_of
 from services.billing.domain.ports import NewUnitOfWork, Organisations
 from services.billing.domain.subscription import Holder
@@ -19,8 +19,8 @@ class ShowBalance:
     organisations: Organisations
 
     async def __call__(self, holder: Holder, *, by: UserId) -> Balance:
-        """Raises what `ensure_may_decide` raises."""
-        await ensure_may_decide(self.organisations, holder, by)
+        """Raises what `ensure_may_read` raises."""
+        await ensure_may_read(self.unit_of_work, self.organisations, holder, by)
         return await self.of(holder.id)
 
     async def of(self, holder_id: UserId) -> Balance:

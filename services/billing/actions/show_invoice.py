@@ -6,10 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
-from services.billing.actions.show_organisation_subscription import (
-    ensure_may_buy,
-    ensure_may_decide,
-)
+from services.billing.actions.show_organisation_subscription import ensure_may_read
 from services.billing.domain.closing import Month
 from services.billing.domain.errors import (
     CreditNoteNotFound,
@@ -46,7 +43,9 @@ class ShowInvoice:
                 raise InvoiceNotFound
             standing = await work.invoices.standing(invoice_id)
         holder = Holder(invoice.holder, invoice.is_organisation)
-        if by is not None and not await is_theirs(self.organisations, holder, by):
+        if by is not None and not await is_theirs(
+            self.unit_of_work, self.organisations, holder, by
+        ):
             raise InvoiceNotFound
         return invoice, standing
 
@@ -82,8 +81,8 @@ class ListInvoices:
         after: tuple[Month, InvoiceId] | None,
         most: int,
     ) -> Sequence[InvoiceHead]:
-        """Raises what `ensure_may_decide` raises."""
-        await ensure_may_decide(self.organisations, holder, by)
+        """Raises what `ensure_may_read` raises."""
+        await ensure_may_read(self.unit_of_work, self.organisations, holder, by)
         async with self.unit_of_work() as work:
             return await work.invoices.heads(holder=holder.id, after=after, most=most)
 
@@ -113,15 +112,17 @@ class ShowCreditNotes:
         if note is None:
             raise CreditNoteNotFound
         holder = Holder(note.holder, note.is_organisation)
-        if by is not None and not await is_theirs(self.organisations, holder, by):
+        if by is not None and not await is_theirs(
+            self.unit_of_work, self.organisations, holder, by
+        ):
             raise CreditNoteNotFound
         return note
 
     async def of(
         self, holder: Holder, *, by: UserId, after: CreditNoteId | None, most: int
     ) -> Sequence[CreditNote]:
-        """A holder's, the newest first. Raises what `ensure_may_decide` raises."""
-        await ensure_may_decide(self.organisations, holder, by)
+        """A holder's, the newest first. Raises what `ensure_may_read` raises."""
+        await ensure_may_read(self.unit_of_work, self.organisations, holder, by)
         async with self.unit_of_work() as work:
             return await work.credit_notes.of(holder.id, invoice_id=None, after=after, most=most)
 
@@ -151,12 +152,12 @@ class PrintInvoice:
         return await self.renderer.pdf(document)
 
 
-async def is_theirs(organisations: Organisations, holder: Holder, user_id: UserId) -> bool:
+async def is_theirs(
+    new_work: NewUnitOfWork, organisations: Organisations, holder: Holder, user_id: UserId
+) -> bool:
     """Whether somebody sees the books of this holder."""
-    if not holder.is_organisation:
-        return holder.id == user_id
     try:
-        await ensure_may_buy(organisations, holder.id, user_id)
+        await ensure_may_read(new_work, organisations, holder, user_id)
     except (SubscriptionNotFound, OrganisationBillingRequired):
         return False
     return True

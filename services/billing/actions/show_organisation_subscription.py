@@ -45,3 +45,16 @@ async def ensure_may_decide(organisations: Organisations, holder: Holder, user_i
         await ensure_may_buy(organisations, holder.id, user_id)
     elif holder.id != user_id:
         raise SubscriptionNotFound(holder.id)
+
+
+async def ensure_may_read(
+    new_work: NewUnitOfWork, organisations: Organisations, holder: Holder, user_id: UserId
+) -> None:
+    """Raises the same, but lets who decided in an organisation until it was dissolved read its
+    books."""
+    try:
+        await ensure_may_decide(organisations, holder, user_id)
+    except SubscriptionNotFound:
+        async with new_work() as work:
+            if not await work.subscriptions.is_reader(holder.id, user_id):
+                raise

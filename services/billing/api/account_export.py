@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Annotated
 from uuid import UUID
 
 from fastapi import APIRouter, Depends
 from fastapi.responses import StreamingResponse
+from pydantic import BaseModel
 
 from services.billing.api.billing_details import DetailsBody
 from services.billing.api.dependencies import ServiceActions
@@ -15,12 +17,45 @@ from services.billing.api.payments import ChargeBody
 from services.billing.api.record_body import RecordBody
 from services.billing.api.subscription import SubscriptionBody
 from services.billing.api.webhooks import WebhookBody
+from services.billing.domain.payment import Payment
 from shared.http.caller import OnlyFrom
 from shared.http.export import json_answer, pages_of
 from shared.http.problems import problems
 from shared.ids import UserId
 
 router = APIRouter(prefix="/internal", tags=["export"])
+
+
+class PaymentRecordBody(BaseModel):
+    """What was asked for, paid or given back, and what the billing team says of it."""
+
+    id: UUID
+    kind: str
+    state: str
+    provider: str
+    amount_microusd: int
+    tier: str | None
+    seats: int | None
+    reference: str | None
+    note: str | None
+    created_at: datetime
+    settled_at: datetime | None
+
+    @classmethod
+    def of(cls, payment: Payment) -> PaymentRecordBody:
+        return cls(
+            id=payment.id,
+            kind=payment.kind.value,
+            state=payment.state.value,
+            provider=payment.provider,
+            amount_microusd=payment.amount_microusd,
+            tier=payment.tier_name,
+            seats=payment.seats,
+            reference=payment.reference,
+            note=payment.note,
+            created_at=payment.created_at,
+            settled_at=payment.settled_at,
+        )
 
 
 @router.get(
@@ -30,7 +65,7 @@ async def export(
     user_id: UUID, actions: ServiceActions, _auth: Annotated[str, Depends(OnlyFrom("auth"))]
 ) -> StreamingResponse:
     """All that is kept of a user: their subscription, its changes, whom invoices are made out to,
-    their charges, invoices and credit notes, webhooks and alerts, and every paid call."""
+    their charges, payments, invoices and credit notes, webhooks and alerts, and every paid call."""
     user, export_user = UserId(user_id), actions.export_user
     present = SubscriptionBody.of(await export_user.subscription(user))
     changes = [SubscriptionBody.of(change) for change in await export_user.changes(user)]
@@ -41,6 +76,7 @@ async def export(
             "subscription_changes": [change.model_dump(mode="json") for change in changes],
             "billing_details": DetailsBody.of(details).model_dump() if details else None,
             "charges": pages_of(export_user.charges(user), ChargeBody.of_charge),
+            "payments": pages_of(export_user.payments(user), PaymentRecordBody.of),
             "invoices": pages_of(export_user.invoices(user), lambda pair: InvoiceBody.of(*pair)),
             "credit_notes": pages_of(export_user.credit_notes(user), CreditNoteBody.of),
             "webhooks": [

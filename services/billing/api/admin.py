@@ -37,8 +37,9 @@ UnitPrice = Annotated[
 
 
 class UnitPricesBody(BaseModel):
-    """Micro-dollars per million tokens of a class, and per million characters. Cached input without
-    a price costs what plain input costs; any other class without one stays unknown."""
+    """Micro-dollars per million tokens of a class, and per million `characters`: of speech, credits
+    as the vendor counts them (a character each, with its quick models half). Cached input without a
+    price costs what plain input costs; any other class without one stays unknown."""
 
     input_microusd_per_million: UnitPrice = None
     cache_read_microusd_per_million: UnitPrice = None

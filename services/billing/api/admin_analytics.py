@@ -52,7 +52,8 @@ class RevenueRow(_Row):
 
 
 class UsageRow(_Row):
-    """What all users used together, by what was asked for; without the sandbox."""
+    """What all users used together, by what was asked for; without the sandbox. `characters` are
+    credits of speech, as the vendor counts them."""
 
     month: dt.date | None = None
     day: dt.date | None = None

@@ -9,7 +9,6 @@ from uuid import UUID
 from fastapi import APIRouter, Query, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from services.billing.actions.verify_invoice import InvoiceCheck
 from services.billing.api.dependencies import (
     REPLAYED,
     BillingStaff,
@@ -31,6 +30,7 @@ from services.billing.api.invoices import Limit, position_of, read_position
 from services.billing.domain.closing import Month
 from services.billing.domain.crediting import CreditRequest, WantedCredit
 from services.billing.domain.invoice import CreditNoteId, InvoiceId, LineId
+from services.billing.domain.invoice_check import InvoiceCheck
 from services.billing.domain.invoicing import Run
 from services.billing.domain.subscription import Holder
 from services.billing.domain.usage_fee import MOST_BASIS_POINTS, UsageFee
@@ -98,13 +98,31 @@ class LineCheckBody(BaseModel):
     differences: list[str]
 
 
+class CreditNoteCheckBody(BaseModel):
+    """A credit note beside its lines and its invoice."""
+
+    credit_note_id: UUID
+    number: str
+    differences: list[str]
+
+
 class InvoiceCheckBody(BaseModel):
-    """An invoice, worked out again. `differences`: `count`, `ids`, `vendor_cost`, `amount`."""
+    """An invoice, worked out again; `sound` if no `differences` are named anywhere.
+
+    Of a line: `count`, `ids`, `holder`, `vendor_cost`, `amount`, `facts`, `quantity`. Of the
+    invoice or a credit note, whose rows keep the sums beside the lines: `subtotal`, `net`, `total`,
+    `carried`, `taxed_net`. Of the invoice also `tax`, `positions`, `missing_records` (so many stand
+    on no line that is there), `credit_notes` (one is gone) and `credited` (more than there is, or
+    other cents and taxes than all of it comes to); of a credit note `holder` and `lines`.
+    """
 
     invoice_id: UUID
     number: str | None
     sound: bool
+    differences: list[str]
+    missing_records: int
     lines: list[LineCheckBody]
+    credit_notes: list[CreditNoteCheckBody]
 
     @classmethod
     def of(cls, check: InvoiceCheck) -> InvoiceCheckBody:
@@ -112,6 +130,16 @@ class InvoiceCheckBody(BaseModel):
             invoice_id=check.invoice.id,
             number=check.invoice.number,
             sound=check.is_sound,
+            differences=list(check.differences),
+            missing_records=check.missing,
+            credit_notes=[
+                CreditNoteCheckBody(
+                    credit_note_id=one.note.id,
+                    number=one.note.number,
+                    differences=list(one.differences),
+                )
+                for one in check.notes
+            ],
             lines=[
                 LineCheckBody(
                     line_id=one.line.id,
@@ -208,7 +236,8 @@ async def preview_invoice(
     format_: AskedFormat = None,
     accept: Accept = None,
 ) -> InvoiceBody | Response:
-    """A holder's invoice of a month as a draft, from what is known by now. Nothing is written."""
+    """A holder's invoice of a month as a draft, from what is known by now; 404 while there would be
+    none. Nothing is written."""
     draft = await actions.preview_invoice(
         Holder(UserId(holder), is_organisation), Month.named(month)
     )
@@ -265,7 +294,8 @@ async def show_any_invoice(
 async def verify_invoice(
     invoice_id: UUID, actions: ServiceActions, _staff: BillingStaff
 ) -> InvoiceCheckBody:
-    """Work an invoice out again from the ledger and the charges, and compare."""
+    """Work an invoice and its credit notes out again from the ledger, the charges and the fees that
+    were in effect, and compare."""
     return InvoiceCheckBody.of(await actions.verify_invoice(InvoiceId(invoice_id)))
 
 

@@ -158,7 +158,7 @@ class ReceivedMoney(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    amount_cents: int = Field(ge=1, le=_MOST_CENTS, strict=True)
+    amount_cents: int | None = Field(None, ge=1, le=_MOST_CENTS, strict=True)
 
 
 class NewPayment(BaseModel):
@@ -174,9 +174,17 @@ class NewPayment(BaseModel):
         description="Zero only with a `payment_id` that was given back in another way.",
     )
     reference: str = Field(
-        min_length=1, max_length=200, description="The bank's or your own, used once."
+        min_length=1,
+        max_length=200,
+        description="The bank's or your own, used once. It stays in the books for good: name"
+        " nobody in it.",
     )
-    note: str = Field(min_length=1, max_length=300)
+    note: str = Field(
+        min_length=1,
+        max_length=300,
+        description="Emptied when the user it is about is deleted. What is written after that stays"
+        " in the books for good: name nobody in it.",
+    )
     payment_id: UUID | None = Field(
         None, description="An unused payment that needs nobody's attention any more by this."
     )
@@ -281,7 +289,9 @@ async def list_unused_payments(
     cursor: Cursor = None,
     limit: Annotated[int, Query(ge=1, le=200)] = 50,
 ) -> Page[UnusedBody]:
-    """What has to be paid back."""
+    """What has to be paid back, or made use of. A change that Stripe collected while its answer got
+    lost is here, too, when a larger one followed that was collected as the difference to it: then
+    the seats did cost it, and `expected_microusd` of the balance is about zero without a refund."""
     after = PaymentId(read_cursor(cursor, UUID)[0]) if cursor else None
     found = await actions.list_unused_payments(after=after, most=limit + 1)
     page = Page.of(found, limit, lambda payment: cursor_of(payment.id))
@@ -323,8 +333,9 @@ async def mark_paid(
     received: ReceivedMoney | None = None,
 ) -> SubscriptionBody:
     """The money has come: what waited for it takes effect, also when another wish took its place
-    meanwhile. Without a body it was what was asked for, with its tax."""
-    microusd = None if received is None else received.amount_cents * MICRODOLLARS_A_CENT
+    meanwhile. Without a sum it was what was asked for, with its tax."""
+    cents = received.amount_cents if received else None
+    microusd = None if cents is None else cents * MICRODOLLARS_A_CENT
     subscription = await actions.mark_paid(
         PaymentId(payment_id), by=staff.identity.user_id, received_microusd=microusd
     )

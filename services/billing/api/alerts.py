@@ -7,12 +7,11 @@ from typing import Annotated
 from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
 
-from services.billing.api.dependencies import ServiceActions
-from shared.http.caller import SignedIn, StillSignedIn
+from services.billing.api.dependencies import OWN_ONLY, Payer, ServiceActions
+from shared.http.caller import SignedIn
 from shared.http.problems import problems
-from shared.scopes import BILLING
 
-router = APIRouter(prefix="/billing/alerts", tags=["limits"])
+router = APIRouter(prefix="/billing/alerts", tags=["limits"], dependencies=[OWN_ONLY])
 
 _MOST_MICROUSD = 10**12
 Threshold = Annotated[int, Field(ge=1, le=_MOST_MICROUSD, strict=True)]
@@ -27,7 +26,7 @@ class AlertsBody(BaseModel):
     monthly_spend_microusd: list[Threshold] = Field(max_length=10)
 
 
-@router.get("", responses=problems(401))
+@router.get("", responses=problems(401, _422="own_usage_only"))
 async def show_alerts(actions: ServiceActions, caller: SignedIn) -> AlertsBody:
     """What you chose."""
     found = await actions.choose_alerts.show(caller.identity.user_id)
@@ -35,10 +34,7 @@ async def show_alerts(actions: ServiceActions, caller: SignedIn) -> AlertsBody:
 
 
 @router.put("", responses=problems(401, 403, 422))
-async def choose_alerts(
-    wanted: AlertsBody, actions: ServiceActions, caller: StillSignedIn
-) -> AlertsBody:
+async def choose_alerts(wanted: AlertsBody, actions: ServiceActions, caller: Payer) -> AlertsBody:
     """Choose anew; an empty list ends it."""
-    caller.require(BILLING)
     kept = await actions.choose_alerts(caller.identity.user_id, wanted.monthly_spend_microusd)
     return AlertsBody(monthly_spend_microusd=list(kept))

@@ -8,13 +8,12 @@ from uuid import UUID
 from fastapi import APIRouter, Query
 from pydantic import BaseModel, ConfigDict, Field
 
-from services.billing.api.dependencies import ServiceActions
+from services.billing.api.dependencies import Payer, ServiceActions
 from services.billing.api.subscription import holder_of
 from services.billing.domain import billing_details as limits
 from services.billing.domain.billing_details import BillingDetails
-from shared.http.caller import SignedIn, StillSignedIn
+from shared.http.caller import SignedIn
 from shared.http.problems import problems
-from shared.scopes import BILLING
 
 router = APIRouter(prefix="/billing", tags=["invoices"])
 
@@ -82,11 +81,8 @@ async def show_details(
         _503="dependency_unavailable",
     ),
 )
-async def keep_details(
-    wanted: NewDetails, actions: ServiceActions, caller: StillSignedIn
-) -> DetailsBody:
+async def keep_details(wanted: NewDetails, actions: ServiceActions, caller: Payer) -> DetailsBody:
     """Tell whom invoices are made out to from now on; those that were issued stay as they are."""
-    caller.require(BILLING)
     details = wanted.checked()
     holder = holder_of(caller, wanted.organisation_id)
     await actions.keep_billing_details(holder, details, by=caller.identity.user_id)

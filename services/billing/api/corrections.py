@@ -15,8 +15,8 @@ from services.billing.api.dependencies import (
     ServiceActions,
 )
 from services.billing.domain.correction import Correction, Deltas
-from services.billing.domain.ledger import MOST_UNITS
 from services.billing.domain.rollup import Drift, RollupCheck
+from shared.events.usage import MOST_UNITS
 from shared.http.idempotency_key import RequiredIdempotencyKey
 from shared.http.problems import problems
 from shared.ids import EventId
@@ -25,7 +25,14 @@ router = APIRouter(prefix="/billing/admin", tags=["billing team"])
 
 Delta = Annotated[int, Field(0, ge=-MOST_UNITS, le=MOST_UNITS, strict=True)]
 Money = Annotated[int, Field(0, ge=-(2**62), le=2**62, strict=True)]
-Reason = Annotated[str, Field(min_length=1, max_length=300)]
+Reason = Annotated[
+    str,
+    Field(
+        min_length=1,
+        max_length=300,
+        description="Stays in the books for good: name nobody in it.",
+    ),
+]
 
 
 class DeltasBody(BaseModel):

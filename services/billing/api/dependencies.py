@@ -11,8 +11,8 @@ from fastapi import Depends, Query, Request
 from pydantic import AwareDatetime, Field
 
 from services.billing.actions import Actions
-from services.billing.domain.errors import BadPeriod, NotBillingStaff
-from shared.http.caller import Caller, StillSignedIn
+from services.billing.domain.errors import BadPeriod, NotBillingStaff, OwnUsageOnly
+from shared.http.caller import AlsoHolding, Caller
 from shared.scopes import BILLING
 
 _STAFF = frozenset({"billing", "operator"})
@@ -29,13 +29,26 @@ def is_billing_staff(caller: Caller) -> bool:
     return caller.identity.role in _STAFF
 
 
-async def _billing_staff(caller: StillSignedIn) -> Caller:
-    # A sign-in that was given to a program for reading has its owner's role all the same.
-    caller.require(BILLING)
+Payer = Annotated[Caller, Depends(AlsoHolding(BILLING))]
+"""Whoever may change what is paid, and not only look."""
+
+
+async def _billing_staff(caller: Payer) -> Caller:
+    # A sign-in that was given to a program for reading has its owner's role all the same: so what
+    # a payer must hold is asked of them, too.
     if not is_billing_staff(caller):
         raise NotBillingStaff
     return caller
 
+
+async def _refuse_organisation(request: Request) -> None:
+    # Were it ignored, an organisation's admin would take their own usage for the organisation's.
+    if "organisation_id" in request.query_params:
+        raise OwnUsageOnly
+
+
+OWN_ONLY = Depends(_refuse_organisation)
+"""On routes that show what users have, and organisations don't."""
 
 ServiceActions = Annotated[Actions, Depends(_actions)]
 BillingStaff = Annotated[Caller, Depends(_billing_staff)]

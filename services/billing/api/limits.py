@@ -7,13 +7,13 @@ from datetime import datetime
 from fastapi import APIRouter
 from pydantic import BaseModel
 
-from services.billing.api.dependencies import ServiceActions
+from services.billing.api.dependencies import OWN_ONLY, ServiceActions
 from services.billing.domain.limits import LimitStanding
 from shared.http.caller import SignedIn
 from shared.http.pages import Page
 from shared.http.problems import problems
 
-router = APIRouter(prefix="/billing", tags=["limits"])
+router = APIRouter(prefix="/billing", tags=["limits"], dependencies=[OWN_ONLY])
 
 
 class LimitBody(BaseModel):
@@ -40,7 +40,7 @@ class LimitBody(BaseModel):
         )
 
 
-@router.get("/limits", responses=problems(401))
+@router.get("/limits", responses=problems(401, _422="own_usage_only"))
 async def show_limits(actions: ServiceActions, caller: SignedIn) -> Page[LimitBody]:
     """Every window of your tier, with what is used of it and what running requests hold. What is
     unlimited is not listed; the month's spending is, in micro-dollars."""

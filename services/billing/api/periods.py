@@ -48,7 +48,9 @@ class FindingBody(BaseModel):
 
 
 class PeriodBody(BaseModel):
-    """A closed month. `digest` is SHA-256 over month and totals, as sorted JSON without spaces."""
+    """A closed month. `digest` is SHA-256 over month and totals, as sorted JSON without spaces, and
+    was kept with them; `sound` is false when they do not fit it any more: one of them was changed.
+    """
 
     month: str
     closed_at: datetime
@@ -60,6 +62,7 @@ class PeriodBody(BaseModel):
     corrections: int
     corrected_cost_microusd: int
     digest: str
+    sound: bool
 
     @classmethod
     def of(cls, period: ClosedPeriod) -> PeriodBody:
@@ -100,7 +103,8 @@ def _facts_of(period: ClosedPeriod) -> dict[str, Any]:
         "ids": period.totals.ids,
         "corrections": period.totals.corrections,
         "corrected_cost_microusd": period.totals.corrected_cost,
-        "digest": period.digest,
+        "digest": period.kept_digest or period.digest,
+        "sound": period.is_as_kept,
     }
 
 

@@ -17,7 +17,8 @@ router = APIRouter(prefix="/billing", tags=["subscription"])
 
 
 class AllowanceBody(BaseModel):
-    """What a plan grants at one vendor; a limit that is null is none."""
+    """What a plan grants at one vendor; a limit that is null is none. `characters_per_month` are
+    credits of speech, as the vendor counts them: a character each, with its quick models half."""
 
     model_classes: list[str]
     max_output_tokens: int

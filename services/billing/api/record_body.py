@@ -13,7 +13,8 @@ from shared.money import dollars_text
 
 
 class RecordBody(BaseModel):
-    """One paid call. Its cost is null while its price is unknown."""
+    """One paid call. Its cost is null while its price is unknown. `characters` of speech are
+    credits, as the vendor counts them."""
 
     event_id: UUID
     occurred_at: datetime

@@ -11,7 +11,7 @@ from fastapi import APIRouter, Header, Query, Response
 from pydantic import BaseModel
 
 from services.billing.api.corrections import DeltasBody, deltas_body
-from services.billing.api.dependencies import AskedPeriod, Cursor, ServiceActions
+from services.billing.api.dependencies import OWN_ONLY, AskedPeriod, Cursor, ServiceActions
 from services.billing.api.export import CSV, NDJSON, PARQUET, export, wanted_format
 from services.billing.api.invoice_body import InvoicedAsBody
 from services.billing.api.record_body import RecordBody
@@ -25,7 +25,7 @@ from shared.http.pages import Page, cursor_of, moment_in_cursor, read_cursor
 from shared.http.problems import problems
 from shared.ids import EventId
 
-router = APIRouter(prefix="/billing/usage/records", tags=["usage"])
+router = APIRouter(prefix="/billing/usage/records", tags=["usage"], dependencies=[OWN_ONLY])
 
 _PAGE = 50
 

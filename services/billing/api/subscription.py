@@ -10,14 +10,13 @@ from fastapi import APIRouter, Query, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from services.billing.actions.change_subscription import Outcome, Wanted
-from services.billing.api.dependencies import ServiceActions
+from services.billing.api.dependencies import Payer, ServiceActions
 from services.billing.domain.charge import Charge
 from services.billing.domain.subscription import Holder, Subscription
-from shared.http.caller import Caller, SignedIn, StillSignedIn
+from shared.http.caller import Caller, SignedIn
 from shared.http.problems import problems
 from shared.ids import UserId
 from shared.money import dollars_text
-from shared.scopes import BILLING
 
 router = APIRouter(prefix="/billing", tags=["subscription"])
 
@@ -199,13 +198,12 @@ async def show_subscription(
 async def change_subscription(
     wanted: ChosenSubscription,
     actions: ServiceActions,
-    caller: StillSignedIn,
+    caller: Payer,
     response: Response,
     preview: Annotated[bool, Query(description="Only say what it would do and cost.")] = False,
 ) -> ChoiceBody:
     """Choose a tier, for yourself or for your organisation. More takes effect at once, against the
     price of the rest of the period; less from the next period on."""
-    caller.require(BILLING)
     user_id = caller.identity.user_id
     holder = holder_of(caller, wanted.organisation_id)
     choice = Wanted(wanted.tier, wanted.seats, trial=wanted.trial)
@@ -225,10 +223,9 @@ async def change_subscription(
     ),
 )
 async def cancel_subscription(
-    actions: ServiceActions, caller: StillSignedIn, whom: ForWhom | None = None
+    actions: ServiceActions, caller: Payer, whom: ForWhom | None = None
 ) -> SubscriptionBody:
     """End it with its period. What is not paid for ends at once."""
-    caller.require(BILLING)
     holder = holder_of(caller, whom.organisation_id if whom else None)
     cancelled = await actions.cancel_subscription(holder, by=caller.identity.user_id)
     return SubscriptionBody.of(cancelled)
@@ -241,10 +238,9 @@ async def cancel_subscription(
     ),
 )
 async def resume_subscription(
-    actions: ServiceActions, caller: StillSignedIn, whom: ForWhom | None = None
+    actions: ServiceActions, caller: Payer, whom: ForWhom | None = None
 ) -> SubscriptionBody:
     """Take a cancellation back while the period lasts."""
-    caller.require(BILLING)
     holder = holder_of(caller, whom.organisation_id if whom else None)
     resumed = await actions.resume_subscription(holder, by=caller.identity.user_id)
     return SubscriptionBody.of(resumed)

@@ -8,20 +8,21 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query
 from pydantic import BaseModel
 
-from services.billing.api.dependencies import AskedPeriod, ServiceActions
+from services.billing.api.dependencies import OWN_ONLY, AskedPeriod, ServiceActions
 from services.billing.domain.usage_report import Dimension, Sums, UsageReport, dimensions_named
 from shared.http.caller import SignedIn
 from shared.http.problems import problems
 from shared.money import dollars_text
 
-router = APIRouter(prefix="/billing", tags=["usage"])
+router = APIRouter(prefix="/billing", tags=["usage"], dependencies=[OWN_ONLY])
 
 _ALL = ",".join(Dimension)
 
 
 class SumsBody(BaseModel):
     """Sums. The cost covers what has a known price and is null where nothing has;
-    `unpriced_requests` tells how many have none."""
+    `unpriced_requests` tells how many have none. `characters` of speech are credits, as the vendor
+    counts them: a character each, with its quick models (flash, turbo) half."""
 
     requests: int
     input_tokens: int

@@ -14,17 +14,16 @@ from services.billing.actions.keep_webhooks import Asker, Change
 from services.billing.api.dependencies import (
     Cursor,
     NearMoment,
+    Payer,
     ServiceActions,
     is_billing_staff,
 )
 from services.billing.domain.errors import NotBillingStaff, TooManyDeliveries
 from services.billing.domain.webhook import Delivery, DeliveryId, Endpoint, EndpointId
 from services.billing.domain.webhook_url import LONGEST_URL
-from shared.http.caller import StillSignedIn
 from shared.http.pages import Page, cursor_of, read_cursor
 from shared.http.problems import problems
 from shared.limits.local import LocalLimit
-from shared.scopes import BILLING
 
 router = APIRouter(prefix="/billing/webhooks", tags=["webhooks"])
 # The same doors for the operator's own endpoints, which are told of everybody.
@@ -168,9 +167,8 @@ def _fields_of(endpoint: Endpoint) -> dict[str, Any]:
     }
 
 
-async def _asker(request: Request, caller: StillSignedIn) -> Asker:
+async def _asker(request: Request, caller: Payer) -> Asker:
     """Raises ScopeMissing, or NotBillingStaff at the operator's doors."""
-    caller.require(BILLING)
     at_operators = request.url.path.startswith(staff_router.prefix)
     if at_operators and not is_billing_staff(caller):
         raise NotBillingStaff

@@ -42,11 +42,13 @@ class Rules:
 @dataclass(frozen=True, slots=True)
 class Step:
     """A subscription after something happened, with its new charges. `retry`: ask for the payment
-    again."""
+    again. `holds_until`: when it ends without the payment that it owes, where the clock has moved
+    it or the payment could not be collected."""
 
     subscription: Subscription
     charges: tuple[Charge, ...] = ()
     retry: bool = False
+    holds_until: datetime | None = None
 
     @property
     def amount_microusd(self) -> int:
@@ -130,7 +132,8 @@ def bought(present: Subscription, tier: Tier, seats: int, unit: UnitPrice, at: d
 
 def upgraded(present: Subscription, tier: Tier, seats: int, unit: UnitPrice, at: datetime) -> Step:
     """More within the period: the rest of it is given back at the old terms and charged at the new
-    ones. What was to change at its end is forgotten."""
+    ones. What was to change at its end is forgotten; where the period is owed, the difference is
+    owed with it."""
     begins, ends = _period(present)
     moment = min(max(whole_second(at), begins), ends)
     after = present.revised(
@@ -145,6 +148,8 @@ def upgraded(present: Subscription, tier: Tier, seats: int, unit: UnitPrice, at:
     )
     credit = -rest_of(present.price_microusd_per_month, begins, moment, ends)
     debit = rest_of(after.price_microusd_per_month, begins, moment, ends)
+    if present.owed_microusd:
+        after = replace(after, owed_microusd=present.owed_microusd + credit + debit)
     key = f"change/{after.user_id}/{after.revision}"
     return _step(
         after,
@@ -262,7 +267,16 @@ def brought_up_to(present: Subscription, now: datetime, prices: PlanPrices, rule
         current = step.subscription
         charges += step.charges
         retry = retry or step.retry
-    return Step(current, tuple(charges), retry and current.owed_microusd > 0)
+    return Step(
+        current, tuple(charges), retry and current.owed_microusd > 0, held_until(current, rules)
+    )
+
+
+def held_until(present: Subscription, rules: Rules) -> datetime | None:
+    """When it ends without the payment that it owes, if it owes any."""
+    if not present.owed_microusd or present.unpaid_since is None:
+        return None
+    return present.unpaid_since + rules.grace
 
 
 def _next_step(present: Subscription, now: datetime, prices: PlanPrices, rules: Rules) -> Step:

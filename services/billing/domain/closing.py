@@ -104,6 +104,12 @@ class ClosedPeriod:
     totals: Totals
     waived: tuple[Finding, ...] = ()
     reason: str | None = None
+    kept_digest: str | None = None  # as it stands beside the totals; None before it is kept
+
+    @property
+    def is_as_kept(self) -> bool:
+        """Whether the totals are those that the kept digest was worked out from."""
+        return self.kept_digest in (None, self.digest)
 
     @property
     def digest(self) -> str:

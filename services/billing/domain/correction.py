@@ -13,7 +13,8 @@ from services.billing.domain.errors import (
     UsageNotPriced,
     UsageVoidedAlready,
 )
-from services.billing.domain.ledger import MOST_UNITS, Entry
+from services.billing.domain.ledger import Entry
+from shared.events.usage import MOST_UNITS
 from shared.ids import EventId, UserId
 
 Kind = Literal["voided", "adjusted"]

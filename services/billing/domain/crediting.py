@@ -113,7 +113,7 @@ def credit_note_of(
         month=invoice.month,
         lines=lines,
         net_cents=_cents(then) - _cents(so_far),
-        tax_lines=_tax_of(invoice, _cents(so_far), _cents(then)),
+        tax_lines=credited_tax(invoice, _cents(so_far), _cents(then)),
         billed_to=invoice.billed_to,
         reason=request.reason,
         issued_at=at,
@@ -125,7 +125,7 @@ def _cents(amount: int) -> int:
     return divided_half_up(amount, MICRODOLLARS_A_CENT)
 
 
-def _tax_of(invoice: Invoice, before: int, then: int) -> tuple[TaxLine, ...]:
+def credited_tax(invoice: Invoice, before: int, then: int) -> tuple[TaxLine, ...]:
     """What the tax of all that is credited grows by, at the invoice's rates. Not a share of the
     invoice's tax: where debits and credits nearly cancel out, that is a rounded cent or none."""
     return tuple(

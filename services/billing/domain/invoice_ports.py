@@ -18,6 +18,7 @@ from services.billing.domain.invoice import (
     CreditNoteId,
     Invoice,
     InvoiceId,
+    InvoiceLine,
     LineId,
     LineKind,
     Source,
@@ -81,12 +82,37 @@ class InvoicedAs:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What a line's sources come to by the books themselves. `archived`: entries that are in a file
-    by now, whose costs are not compared."""
+    """What a line's sources come to by the books themselves. `line`: as it would be made of them
+    today; None where they make none, or more than one. `strangers`: sources that are somebody
+    else's. `archived`: entries that are in a file by now, whose costs are not compared."""
 
     source: Source
     sum_microusd: int  # of charges' amounts, of vendor's costs, or of rests
     archived: int
+    strangers: int = 0
+    line: InvoiceLine | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Sums:
+    """As they stand in a document's row."""
+
+    subtotal_microusd: int
+    net_cents: int
+    total_cents: int
+    carried_microusd: int
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """What the books say of an invoice. `missing`: records that should be on a line of it, or are
+    on one that is gone; `lost_credits`: credited lines of a note that is gone."""
+
+    sums: Sums
+    lines: Mapping[LineId, Found]
+    notes: Mapping[CreditNoteId, Sums]
+    missing: int
+    lost_credits: int
 
 
 class InvoiceRuns(Protocol):
@@ -174,8 +200,8 @@ class Invoices(Protocol):
 
     async def invoiced_as(self, ids: Sequence[UUID]) -> Sequence[InvoicedAs]: ...
 
-    async def found(self, invoice_id: InvoiceId) -> Mapping[LineId, Found]:
-        """What its lines come to by the books."""
+    async def proof(self, invoice: Invoice) -> Proof:
+        """What the books say of it."""
         ...
 
 

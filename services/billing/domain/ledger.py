@@ -14,10 +14,6 @@ from shared.events.usage import UsageRecorded
 from shared.ids import EventId, UserId
 from shared.money import MicroDollars
 
-# A counter beyond this is broken: the largest contexts are some ten million tokens. The bound keeps
-# every cost within 64 bits, at any price that `price_book` accepts.
-MOST_UNITS = 10**12
-LONGEST_TEXT = 300
 LAST_SEQUENCE = 2**62
 
 
@@ -163,7 +159,6 @@ def _place(fact: Fact[UsageRecorded]) -> Place | None:
 
 def _refusal(fact: Fact[UsageRecorded]) -> str | None:
     """Why this event can't stand in the ledger; None when it can."""
-    usage = fact.event
     # The ledger is partitioned by the time in the id, and the id is what makes an event unique.
     if fact.id.version != 7:
         return "its id is no version 7 UUID"
@@ -171,32 +166,4 @@ def _refusal(fact: Fact[UsageRecorded]) -> str | None:
         return "its time is out of range"
     if fact.sequence is not None and not 0 < fact.sequence < LAST_SEQUENCE:
         return "its sequence number is out of range"
-    if max(_numbers(usage)) > MOST_UNITS:
-        return "a count is beyond what one call can use"
-    if max([len(text or "") for text in _texts(fact)]) > LONGEST_TEXT:
-        return "a text is too long"
     return None
-
-
-def _numbers(usage: UsageRecorded) -> tuple[int, ...]:
-    return (
-        usage.input_tokens,
-        usage.cache_read_tokens,
-        usage.cache_write_tokens,
-        usage.output_tokens,
-        usage.output_reasoning_tokens,
-        usage.characters,
-    )
-
-
-def _texts(fact: Fact[UsageRecorded]) -> tuple[str | None, ...]:
-    usage = fact.event
-    return (
-        fact.source,
-        fact.tier,
-        usage.provider,
-        usage.model,
-        usage.request_id,
-        usage.provider_request_id,
-        usage.service_tier,
-    )

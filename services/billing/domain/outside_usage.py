@@ -12,7 +12,7 @@ from types import MappingProxyType
 from uuid import UUID
 
 from services.billing.domain.ledger import Counts, Entry
-from shared.ids import EventId, UserId
+from shared.ids import EventId, UserId, uuid7_of
 
 OUTSIDE = "outside"
 """The provider under which its prices are set; no vendor's public list knows it."""
@@ -95,10 +95,7 @@ class OutsideEvent:
         the reporter's own id, even where that is such a UUID: nobody outside chooses which entry of
         the ledger an event stands for."""
         key = repr([str(self.reporter), self.source, self.external_id]).encode()
-        rest = int.from_bytes(hashlib.sha256(key).digest()[:10], "big")
-        milliseconds = int(self.occurred_at.timestamp() * 1000)
-        rest = rest & ~(0xF << 76) & ~(0b11 << 62) | 0x7 << 76 | 0b10 << 62
-        return EventId(UUID(int=milliseconds << 80 | rest))
+        return EventId(uuid7_of(int(self.occurred_at.timestamp() * 1000), key))
 
     def trouble(self, now: datetime) -> Trouble | None:
         """Why it can't be counted as it stands; None when it can."""

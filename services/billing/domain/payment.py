@@ -62,9 +62,11 @@ class Payment:
     @property
     def can_be_paid_by_hand(self) -> bool:
         """Whether somebody may still transfer what it asks for: also for a wish that another took
-        the place of, unless there was a page to pay at."""
+        the place of, unless there was a page to pay at, and for what was written off."""
         if self.state is PaymentState.VOID:
-            return self.kind is PaymentKind.ORDER and self.checkout_url is None
+            return self.kind is PaymentKind.RENEWAL or (
+                self.kind is PaymentKind.ORDER and self.checkout_url is None
+            )
         return self.state is PaymentState.OPEN
 
     def settled(self, state: PaymentState, at: datetime) -> Self:

@@ -152,6 +152,14 @@ class Subscriptions(Protocol):
         """The organisation is gone: what is paid for it from now on brings nothing back."""
         ...
 
+    async def add_readers(self, organisation_id: UserId, readers: Sequence[UserId]) -> None:
+        """Let them read the books of an organisation that is gone."""
+        ...
+
+    async def is_reader(self, organisation_id: UserId, user_id: UserId) -> bool: ...
+
+    async def forget_reader(self, user_id: UserId) -> None: ...
+
     async def began_a_trial(self, user_id: UserId) -> bool:
         """Whether this person did, for whomever; nobody begins another for them meanwhile."""
         ...
@@ -209,11 +217,18 @@ class PaymentBook(Protocol):
         ...
 
     async def void_open(self, holder: UserId, at: datetime) -> None: ...
+    async def forget_notes(self, holder: UserId) -> None:
+        """What the billing team has written beside a holder's payments."""
+        ...
 
     async def unpaid_orders(
         self, holder: UserId, *, before: PaymentId | None, most: int
     ) -> Sequence[Payment]:
         """Those that can be paid by hand, the newest first."""
+        ...
+
+    async def of(self, holder: UserId, *, before: PaymentId | None, most: int) -> Sequence[Payment]:
+        """All of a holder's, the newest first."""
         ...
 
     async def unused(self, *, after: PaymentId | None, most: int) -> Sequence[Payment]:

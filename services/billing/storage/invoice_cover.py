@@ -36,15 +36,16 @@ _MONTH = "date_trunc('month', {0}.occurred_at, 'UTC')::date"
 _NAMES = "{0}.tier, {0}.provider, {0}.model, {0}.operation"
 _NUMBERS = ", ".join(f"{{0}}.{name}" for name in COUNTS)
 
-# $1 the month, $2 its begin, $3 its end, $4 the end of what was invoiced before, $5 received until,
-# $6 holders, $7 late entries.
-_USAGE = f"""
-with fees as (
+FEES = """fees as (
     select tier, basis_points, effective_from,
            lead(effective_from, 1, 'infinity')
                over (partition by tier order by effective_from) as until
     from usage_fee
-), entries as (
+)"""
+# $1 the month, $2 its begin, $3 its end, $4 the end of what was invoiced before, $5 received until,
+# $6 holders, $7 late entries.
+_USAGE = f"""
+with {FEES}, entries as (
     select e.* from unnest($6::uuid[]) as h (id) join ledger_entry e on e.user_id = h.id
     where e.occurred_at >= $4 and e.occurred_at < $3 and e.received_at <= $5 and not e.sandbox
     union all
@@ -67,10 +68,15 @@ with fees as (
                       where known.source_id = i.source_id and known.aspect = 'priced')
     union all
     select c.id, 'correction', c.user_id, 'correction', coalesce(e.tier, ''), c.provider, c.model,
-           c.operation, {_MONTH.format("c")}, null, c.occurred_at, c.cost_microusd, false,
-           c.requests, {_NUMBERS.format("c")}, 0
-    from ledger_correction c left join ledger_entry e on e.event_id = c.event_id
+           c.operation, {_MONTH.format("c")}, e.unit, c.occurred_at, c.cost_microusd, false,
+           c.requests, {_NUMBERS.format("c")},
+           case when c.kind = 'voided' then coalesce(-e.units, 0) else 0 end
+    from ledger_correction c left join lateral (
+        select tier, unit, units, received_at, event_id from ledger_entry
+        where event_id = c.event_id limit 1
+    ) as e on true
     where c.user_id = any($6::uuid[]) and c.occurred_at < $3 and not c.sandbox
+      and (e.event_id is null or e.received_at <= $5)
       and not exists (select 1 from invoice_item known
                       where known.source_id = c.id and known.aspect = 'correction')
 ), priced as (
@@ -165,12 +171,13 @@ async def cover(
     )
     return Covered(
         [CoveredCharge(from_row(row), row["digest"]) for row in charges],
-        [_usage(row) for row in usages],
+        [usage_of(row) for row in usages],
         [_carried(row) for row in carried],
     )
 
 
-def _usage(row: Row) -> CoveredUsage:
+def usage_of(row: Row) -> CoveredUsage:
+    """What makes one line of usage, out of its row."""
     return CoveredUsage(
         line_id=LineId(UUID(bytes=row["line_id"].bytes)),
         holder=UserId(row["holder_id"]),

@@ -43,6 +43,8 @@ with found as (
     where occurred_at < $2 and not sandbox
       and not exists (select 1 from invoice_item i
                       where i.source_id = c.id and i.aspect = 'correction')
+      and not exists (select 1 from ledger_entry e
+                      where e.event_id = c.event_id and e.received_at > $5)
     union all
     select i.holder_id, false, null::uuid
     from invoice_item i join ledger_entry e on e.event_id = i.source_id

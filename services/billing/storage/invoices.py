@@ -19,9 +19,9 @@ from services.billing.domain.invoice import (
 )
 from services.billing.domain.invoice_ports import (
     CoveredRecord,
-    Found,
     InvoicedAs,
     InvoiceHead,
+    Proof,
     Standing,
 )
 from services.billing.domain.invoicing import Covered, Due, Scope
@@ -29,8 +29,8 @@ from services.billing.domain.tax import TaxLine
 from services.billing.storage.charges import from_row as charge_from_row
 from services.billing.storage.corrections import from_row as correction_from_row
 from services.billing.storage.invoice_cover import PATIENCE_SECONDS, cover
+from services.billing.storage.invoice_proof import proof
 from services.billing.storage.ledger import from_row as entry_from_row
-from shared.db.archive import ids_digest
 from shared.db.database import Connection, Row
 from shared.ids import UserId
 
@@ -107,25 +107,6 @@ select t.aspect, i.id as invoice_id, i.number, l.id as line_id, l.position, l.ki
 from invoice_item t join invoice_line l on l.id = t.line_id join invoice i on i.id = l.invoice_id
 where t.source_id = any($1::uuid[]) order by i.month, l.position
 """
-# Entries' costs count where the line knew them: those of unknown price stand with none.
-_FOUND = f"""
-select l.id, count(t.source_id) as items, {ids_digest("t.source_id")} as digest,
-       coalesce(sum(case t.aspect
-           when 'charge' then c.amount_microusd
-           when 'correction' then k.cost_microusd
-           when 'carry' then coalesce(o.carried_microusd, -n.carried_microusd)
-           else case when t.unpriced then 0 else e.cost_microusd end
-       end), 0) as amount,
-       count(*) filter (where t.aspect in ('usage', 'priced') and e.event_id is null) as archived
-from invoice_line l
-left join invoice_item t on t.line_id = l.id
-left join ledger_entry e on t.aspect in ('usage', 'priced') and e.event_id = t.source_id
-left join charge c on t.aspect = 'charge' and c.id = t.source_id
-left join ledger_correction k on t.aspect = 'correction' and k.id = t.source_id
-left join invoice o on t.aspect = 'carry' and o.id = t.source_id
-left join credit_note n on t.aspect = 'carry' and n.id = t.source_id
-where l.invoice_id = $1 group by l.id
-"""  # noqa: S608 - made of our own SQL
 _FIRST = UUID(int=0)
 _MICRODOLLARS_A_CENT = 10_000
 
@@ -245,14 +226,8 @@ class SqlInvoices:
             for row in await self._connection.fetch(_INVOICED_AS, list(ids))
         ]
 
-    async def found(self, invoice_id: InvoiceId) -> Mapping[LineId, Found]:
-        rows = await self._connection.fetch(_FOUND, invoice_id, timeout=PATIENCE_SECONDS)
-        return {
-            LineId(row["id"]): Found(
-                Source(row["items"], row["digest"]), int(row["amount"]), row["archived"]
-            )
-            for row in rows
-        }
+    async def proof(self, invoice: Invoice) -> Proof:
+        return await proof(self._connection, invoice)
 
 
 def _to_row(invoice: Invoice) -> tuple[object, ...]:

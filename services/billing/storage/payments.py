@@ -45,6 +45,7 @@ update payment set state = $2, amount_microusd = $3, reference = $4, checkout_ur
     settled_at = $6, settles = $7, provider = $8
 where id = $1
 """
+_FORGET_NOTES = "update payment set note = null where holder_id = $1 and note is not null"
 _VOID_OPEN = """
 update payment set state = 'void', settled_at = $2
 where holder_id = $1 and kind = 'order' and state = 'open'
@@ -55,6 +56,9 @@ select * from payment
 where holder_id = $1 and id < $2 and kind = 'order'
   and (state = 'open' or state = 'void' and checkout_url is null)
 order by id desc limit $3
+"""
+_OF = """
+select * from payment where holder_id = $1 and id < $2 order by id desc limit $3
 """
 _UNUSED = """
 select * from payment where state = 'unused' and id > $1 order by id limit $2
@@ -191,6 +195,9 @@ class SqlPayments:
             payment.provider,
         )
 
+    async def forget_notes(self, holder: UserId) -> None:
+        await self._connection.execute(_FORGET_NOTES, holder)
+
     async def void_open(self, holder: UserId, at: datetime) -> None:
         await self._connection.execute(_VOID_OPEN, holder, at)
 
@@ -198,6 +205,10 @@ class SqlPayments:
         self, holder: UserId, *, before: PaymentId | None, most: int
     ) -> Sequence[Payment]:
         rows = await self._connection.fetch(_UNPAID_ORDERS, holder, before or _LAST, most)
+        return [found for row in rows if (found := _payment(row)) is not None]
+
+    async def of(self, holder: UserId, *, before: PaymentId | None, most: int) -> Sequence[Payment]:
+        rows = await self._connection.fetch(_OF, holder, before or _LAST, most)
         return [found for row in rows if (found := _payment(row)) is not None]
 
     async def unused(self, *, after: PaymentId | None, most: int) -> Sequence[Payment]:

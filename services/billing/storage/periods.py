@@ -56,6 +56,7 @@ _IDS = f"""
 select count(*) as events, {ids_digest("event_id")} as ids
 from ledger_entry where occurred_at >= $1 and occurred_at < $2
 """  # noqa: S608 - made of the names above
+_IDS_AT_CLOSING = f"{_IDS} and received_at <= $3"
 _TOTALS = f"""
 select {", ".join(_GROUP)}, count(*) as requests,
        count(*) filter (where cost_microusd is null) as unpriced_requests,
@@ -73,6 +74,10 @@ from ledger_correction where occurred_at >= $1 and occurred_at < $2
 _UNPRICED = """
 select provider, model, count(*) as entries from ledger_entry
 where pricing_status = 'unknown_price' and occurred_at >= $1 and occurred_at < $2
+  and not exists (
+    select 1 from ledger_correction c
+    where c.event_id = ledger_entry.event_id and c.kind = 'voided'
+  )
 group by 1, 2 order by 1, 2
 """
 
@@ -134,6 +139,12 @@ class SqlPeriods:
         corrections, corrected_cost = await self._corrected(month)
         return Totals(ids["events"], ids["ids"], groups, corrections, corrected_cost)
 
+    async def entries_at_closing(self, closed: ClosedPeriod) -> tuple[int, str]:
+        span = (closed.month.period.begins, closed.month.period.ends, closed.closed_at)
+        row = await self._connection.fetchrow(_IDS_AT_CLOSING, *span, timeout=_PATIENCE_SECONDS)
+        assert row is not None
+        return row["events"], row["ids"]
+
     async def _corrected(self, month: Month) -> tuple[int, int]:
         row = await self._connection.fetchrow(
             _CORRECTED, month.period.begins, month.period.ends, timeout=_PATIENCE_SECONDS
@@ -188,4 +199,5 @@ def from_row(row: Row) -> ClosedPeriod:
             totals["corrections"],
             totals["corrected_cost_microusd"],
         ),
+        kept_digest=row["digest"],
     )

@@ -32,6 +32,14 @@ def add_subscriptions(metadata: MetaData) -> None:
     _add_payer(metadata)
     _add_payment_news(metadata)
     _add_change(metadata)
+    # Who decided in an organisation that is gone, and still reads its books.
+    Table(
+        "organisation_reader",
+        metadata,
+        Column("user_id", _Id, nullable=False),
+        Column("organisation_id", _Id, nullable=False),
+        PrimaryKeyConstraint("user_id", "organisation_id"),
+    )
 
 
 def _add_subscription(metadata: MetaData) -> None:

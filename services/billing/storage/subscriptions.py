@@ -62,6 +62,14 @@ select * from subscription where state = 'past_due' and user_id > $1 order by us
 """
 _FIRST = UUID(int=0)
 
+_ADD_READERS = """
+insert into organisation_reader (organisation_id, user_id) select $1, unnest($2::uuid[])
+on conflict do nothing
+"""
+_IS_READER = """
+select 1 from organisation_reader where organisation_id = $1 and user_id = $2
+"""
+_FORGET_READER = "delete from organisation_reader where user_id = $1"
 _DELETE = "delete from subscription where user_id = $1"
 # Two organisations' trials of one person are begun one after the other.
 _TAKE_TURN = "select pg_advisory_xact_lock(4247, hashtext($1))"
@@ -131,6 +139,15 @@ class SqlSubscriptions:
 
     async def dissolve(self, organisation_id: UserId, at: datetime) -> None:
         await self._connection.execute(_DISSOLVE, organisation_id, at)
+
+    async def add_readers(self, organisation_id: UserId, readers: Sequence[UserId]) -> None:
+        await self._connection.execute(_ADD_READERS, organisation_id, list(readers))
+
+    async def is_reader(self, organisation_id: UserId, user_id: UserId) -> bool:
+        return await self._connection.fetchrow(_IS_READER, organisation_id, user_id) is not None
+
+    async def forget_reader(self, user_id: UserId) -> None:
+        await self._connection.execute(_FORGET_READER, user_id)
 
     async def began_a_trial(self, user_id: UserId) -> bool:
         await self._connection.execute(_TAKE_TURN, str(user_id))

@@ -23,11 +23,21 @@ user_id, producer, rated_at, cached
 """
 _CORRECTION = f"""
 event_id, occurred_at, made_at as received_at, null as tier, operation, provider, model, source,
-null as outcome, {", ".join(COUNTS)}, 0 as units, null as unit, null as service_tier,
+null as outcome, {", ".join(COUNTS)}, coalesce(voided_units, 0) as units,
+voided_unit as unit, null as service_tier,
 null as request_id, null as provider_request_id, null::uuid as session_id, sandbox,
 'rated' as pricing_status, cost_microusd, null as price_version, kind as record,
 id as correction_id, requests, unpriced_requests, user_id, source as producer,
 null::timestamptz as rated_at, false as cached
+"""
+# What was voided has no units any more, unless it is in a file. The limit says that each is looked
+# up by its id: where there are many partitions, all of the ledger would be read for a few.
+_CORRECTED = """
+ledger_correction left join lateral (
+    select -units as voided_units, unit as voided_unit from ledger_entry
+    where ledger_correction.kind = 'voided' and ledger_entry.event_id = ledger_correction.event_id
+    limit 1
+) as voided on true
 """
 # As text, which sorts as ids do: they have no least one before PostgreSQL 18.
 _BOUNDS = """
@@ -47,16 +57,16 @@ where event_id >= $1 and event_id < $2 and ($3::timestamptz is null or received_
 order by event_id limit $4
 """  # noqa: S608
 _CORRECTIONS_OF = f"""
-select {_CORRECTION} from ledger_correction where event_id = any($1::uuid[]) order by id
+select {_CORRECTION} from {_CORRECTED} where event_id = any($1::uuid[]) order by id
 """  # noqa: S608
 _CORRECTIONS_ON = f"""
-select {_CORRECTION} from ledger_correction
+select {_CORRECTION} from {_CORRECTED}
 where event_id >= $1 and event_id < $2 and id > $3
   and ($4::timestamptz is null or made_at < $4)
 order by id limit $5
 """  # noqa: S608
 _CORRECTIONS_WITHIN = f"""
-select {_CORRECTION} from ledger_correction
+select {_CORRECTION} from {_CORRECTED}
 where occurred_at >= $1 and occurred_at < $2 and id > $3
   and ($4::timestamptz is null or made_at < $4)
 order by id limit $5

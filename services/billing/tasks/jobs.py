@@ -115,12 +115,16 @@ async def link_ledger(actions: Actions) -> None:
 
 @listen.every(timedelta(hours=6))
 async def verify_ledger(actions: Actions) -> None:
-    """Walk the latest chains; `companion ledger verify` walks all of them."""
+    """Walk the latest chains, and look at the digests of closed months; `companion ledger verify`
+    walks all chains and counts the months."""
     verdicts = await actions.verify_ledger.lately(datetime.now(UTC))
     broken = [verdict.broken for verdict in verdicts if verdict.broken is not None]
     for one in broken:
         log.error("ledger_chain_is_broken", chain=chain_name(one.chain), reason=one.what)
-    CHAIN_BROKEN.labels("ledger").set(bool(broken))
+    changed = await actions.verify_periods.changed()
+    for period in changed:
+        log.error("closed_month_was_changed", month=period.month.name)
+    CHAIN_BROKEN.labels("ledger").set(bool(broken or changed))
     CHAIN_VERIFIED_AT.labels("ledger").set(time.time())
 
 

@@ -8,9 +8,16 @@ from datetime import datetime
 from operator import itemgetter
 from typing import Any, get_args
 
-from services.billing.domain.ledger import LAST_SEQUENCE, LONGEST_TEXT, MOST_UNITS
+from services.billing.domain.ledger import LAST_SEQUENCE
 from services.billing.domain.usage_columns import UsageColumns
-from shared.events.usage import Operation, Outcome, Source, UsageRecorded
+from shared.events.usage import (
+    LONGEST_TEXT,
+    MOST_UNITS,
+    Operation,
+    Outcome,
+    Source,
+    UsageRecorded,
+)
 
 _ENVELOPE = ("specversion", "id", "source", "type", "subject", "time", "dataschema", "tier", "data")
 _TEXTS = ("provider", "model", "request_id")

@@ -26,6 +26,7 @@ from services.chat.actions.read_limits import ReadLimits
 from services.chat.actions.read_messages import ReadMessages
 from services.chat.actions.read_preference import ReadPreference
 from services.chat.actions.read_session import ReadSession
+from services.chat.actions.read_tier import ReadTier
 from services.chat.actions.relay_call import RelayCall
 from services.chat.actions.relay_free_call import CountFreeCall, RelayFreeCall
 from services.chat.actions.renew_leases import RenewLeases
@@ -89,6 +90,7 @@ class CallActions:
 class UserActions:
     """Users: how they stand, which keys they have, what ends for them."""
 
+    read_tier: ReadTier
     read_limits: ReadLimits
     learn_keys: LearnKeys
     forget_keys: ForgetKeys

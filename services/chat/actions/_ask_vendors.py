@@ -130,6 +130,7 @@ class Attempts:
             turn.output_letters,
             turn.told,
             thought_letters=turn.thought_letters,
+            max_output_tokens=self.prompt.choice.max_output_tokens,
         )
 
     @property

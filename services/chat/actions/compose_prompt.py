@@ -7,13 +7,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from uuid import UUID
 
-import orjson
-
 from services.chat.domain.content import Role, ToolResult, Utterance, asked_as
 from services.chat.domain.context_window import (
     Window,
     coherent,
     fitted,
+    tokens_beside,
     window_of,
     without_images,
     without_tools,
@@ -36,7 +35,6 @@ from services.chat.domain.images import check_sizes
 from services.chat.domain.model_choice import ModelChoice
 from services.chat.domain.ports import Asked, AskedBefore, Beginning, ChatProvider
 from services.chat.domain.question import Question
-from services.chat.domain.token_count import count_tokens, tokens_of_tool
 from services.chat.domain.turn import Prompt
 from shared.model_catalogue import ModelCatalogue
 from shared.tiers import Tier
@@ -87,7 +85,7 @@ class ComposePrompt:
         require_capabilities(prompt, self.providers[choice.provider].capabilities)
         history = self._shown(beginning.history, tier, choice.provider)
         kept = fitted(
-            coherent([*history, *now]), self._window(tier, choice), beside=_beside(prompt)
+            coherent([*history, *now]), self._window(tier, choice), beside=tokens_beside(prompt)
         )
         return Composed(
             prompt=replace(prompt, utterances=kept.utterances),
@@ -149,16 +147,6 @@ def _named(results: Sequence[ToolResult], history: Sequence[Utterance]) -> Seque
     if sorted(result.call_id for result in results) != sorted(calls):
         raise ToolResultsUnexpected(sorted(calls))
     return tuple(replace(result, name=calls[result.call_id]) for result in results)
-
-
-def _beside(prompt: Prompt) -> int:
-    """Tokens of what is sent along with what is said."""
-    tokens = sum(tokens_of_tool(tool) for tool in prompt.tools)
-    if prompt.system_prompt:
-        tokens += count_tokens(prompt.system_prompt)
-    if prompt.answer_format and prompt.answer_format.schema:
-        tokens += count_tokens(orjson.dumps(prompt.answer_format.schema).decode())
-    return tokens
 
 
 def opaque(user_id: UUID) -> str:

@@ -8,11 +8,13 @@ from dataclasses import dataclass
 from services.chat.domain.conversation import Attachment, ChatSession, Message, SessionId
 from services.chat.domain.ports import NewUnitOfWork
 from services.chat.domain.preference import Preference
+from services.chat.domain.turn import TurnRecord
 from shared.ids import UserId
 
 _SESSIONS = 100
 # Answers may be long, and a page is held in memory.
 _MESSAGES = 50
+_TURNS = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +56,17 @@ class ExportUser:
                 )
             yield page
             if len(page) < _MESSAGES:
+                return
+            after = page[-1].id
+
+    async def turns(self, user_id: UserId) -> AsyncIterator[Sequence[TurnRecord]]:
+        """What was asked, in sessions and without."""
+        after = None
+        while True:
+            async with self.unit_of_work() as work:
+                page = await work.sessions.turns_of(user_id, after=after, most=_TURNS)
+            yield page
+            if len(page) < _TURNS:
                 return
             after = page[-1].id
 

@@ -37,7 +37,8 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Opening:
-    """A turn that wants in. Without a session nothing of it is kept but its hold."""
+    """A turn that wants in. Without a session nothing of it is kept but its hold. `service_tier`:
+    the vendor's own, if it asks for one with another price."""
 
     by: OnBehalfOf
     tier: Tier
@@ -45,6 +46,7 @@ class Opening:
     input_estimate: int
     cap_microusd: int | None
     surface: Surface = Surface.SESSION
+    service_tier: str | None = None
     session_id: SessionId | None = None
     asked: Asked | None = None
     question_id: MessageId | None = None  # of a question that is asked again
@@ -190,6 +192,7 @@ class OpenTurn:
         expected = Usage(
             input_tokens=opening.input_estimate,
             output_tokens=opening.choice.max_output_tokens,
+            service_tier=opening.service_tier,
         )
         quote = self.price(opening.choice.provider, opening.choice.model, expected, now)
         return quote.cost_microusd if quote else None

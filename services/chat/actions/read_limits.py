@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from services.chat.actions.read_tier import ReadTier
 from services.chat.domain.ports import Admission, Turns
 from shared.clock import Clock
 from shared.ids import UserId
 from shared.limit_state import LimitState
-from shared.tiers import Tier, TierChanged
+from shared.tiers import Tier
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,8 +34,7 @@ class ReadLimits:
     async def __call__(self, user_id: UserId, tier: Tier) -> Limits:
         """Raises SessionEnded or Unavailable."""
         now = self.clock.now()
-        told = await self.admission.tier_told_of(user_id)
-        tier = TierChanged(told).tier if told is not None else tier
+        tier = await ReadTier(self.admission)(user_id, tier)
         cap = await self.turns.cap_of(user_id)
         windows = await self.admission.states(user_id, tier, now=now, cap_microusd=cap)
         month = now.replace(day=1, hour=0, minute=0, second=0, microsecond=0)

@@ -125,6 +125,7 @@ class RelayCall:
                 input_estimate=call.input_estimate,
                 cap_microusd=await self.turns.cap_of(user_id),
                 surface=call.surface,
+                service_tier=call.service_tier,
                 idempotency_key=relaying.idempotency_key,
                 request_hash=call.request_hash,
             )
@@ -174,7 +175,7 @@ class _Relay:
         self._on_leaving = OnLeaving.CANCEL
         self._draining: list[asyncio.TimerHandle] = []
         self._given_back: asyncio.Task[None] | None = None
-        self._heard = Heard()
+        self._heard = Heard(opened.opening.service_tier)
         self._head: AnswerHead | None = None
         self._whole: list[bytes] = []
         self._keeps = opened.hold.idempotency_key is not None
@@ -341,7 +342,11 @@ class _Relay:
     def _settlement(self, elapsed_ms: int) -> Settlement:
         hold = self._turn.hold
         settlement = self._heard.settlement(
-            hold, self.failure, ended_as=self._turn.ended_as, elapsed_ms=elapsed_ms
+            hold,
+            self.failure,
+            max_output_tokens=self._opened.opening.choice.max_output_tokens,
+            ended_as=self._turn.ended_as,
+            elapsed_ms=elapsed_ms,
         )
         whole = settlement.outcome is Outcome.DONE
         if hold.idempotency_key is None or self._head is None or not whole:

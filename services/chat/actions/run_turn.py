@@ -15,12 +15,13 @@ from services.chat.actions._read_answer import Drains, Reading
 from services.chat.actions.open_turn import Opened
 from services.chat.actions.settle_turn import SettleTurn
 from services.chat.domain.conversation import Message
+from services.chat.domain.errors import AnswerLost
 from services.chat.domain.ports import Reservation
 from services.chat.domain.running_turn import RunningTurn, RunningTurns
 from services.chat.domain.stored_answer import with_stored_answer
 from services.chat.domain.turn import Prompt, Settlement
 from services.chat.domain.turn_events import Answered, Broken, UsageTold
-from shared.errors import DependencyUnavailable
+from shared.errors import DependencyUnavailable, ExpectedFailure
 from shared.identity import OnBehalfOf
 
 log = structlog.get_logger(__name__)
@@ -92,9 +93,9 @@ class _Run:
         try:
             await self._conclude(self._settlement())
         except Exception:
-            # The hold stays open: once nobody renews its lease, a worker settles it.
+            # A bug of ours. The hold stays open: once nobody renews its lease, a worker settles it.
             log.exception("turn_not_settled", turn_id=str(self._turn.hold.id))
-            self._break()
+            self._break(AnswerLost(None))
 
     def _settlement(self) -> Settlement:
         elapsed_ms = round((time.perf_counter() - self._began) * 1000)
@@ -119,7 +120,10 @@ class _Run:
         turn, failure = self._turn, self._reading.failure
         if turn.is_over:
             return
-        if failure is None:
+        if failure is None and message.status is not settlement.outcome.answer_status:
+            # This replica was taken for dead, and what is kept may be less than was said here.
+            turn.say(Broken(AnswerLost(message.finish_reason), message))
+        elif failure is None:
             turn.say(UsageTold(message))
             turn.say(_answered(message, settlement))
         else:
@@ -147,11 +151,11 @@ class _Run:
 
     def _break_before(self, settling: asyncio.Future[Message]) -> None:
         if not settling.done():
-            self._break()
+            self._break(DependencyUnavailable("database"))
 
-    def _break(self) -> None:
+    def _break(self, failure: ExpectedFailure) -> None:
         if not self._turn.is_over:
-            self._turn.say(Broken(DependencyUnavailable("database"), None))
+            self._turn.say(Broken(failure, None))
             self._turn.over()
 
     async def _give_back(self, settlement: Settlement) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from services.chat.domain.errors import UnknownProvider
@@ -19,11 +20,14 @@ class SavePreference:
     unit_of_work: NewUnitOfWork
     catalogue: ModelCatalogue
 
-    async def __call__(self, user_id: UserId, preference: Preference) -> None:
-        """Raises UnknownProvider."""
+    async def __call__(
+        self, user_id: UserId, preference: Preference, only: Collection[str] | None = None
+    ) -> Preference:
+        """What is kept then; of fields that are not among `only`, as it was. Raises
+        UnknownProvider."""
         known = providers_of(self.catalogue)
         unknown = [name for name in preference.fallback if name not in known]
         if unknown:
             raise UnknownProvider(unknown[0])
         async with self.unit_of_work() as work:
-            await work.preferences.save(user_id, preference)
+            return await work.preferences.save(user_id, preference, only)

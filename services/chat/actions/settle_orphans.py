@@ -11,10 +11,11 @@ import structlog
 from services.chat.actions.run_turn import give_back
 from services.chat.actions.settle_turn import SettleTurn
 from services.chat.domain.ports import Admission, Turns
-from services.chat.domain.turn import Orphan, Outcome, Settlement, TurnId
+from services.chat.domain.turn import Hold, Orphan, Outcome, Settlement, TurnId
 from services.chat.domain.usage import estimated_usage, letters_of
 from shared.clock import Clock
 from shared.errors import Unavailable
+from shared.tiers import TIERS
 
 log = structlog.get_logger(__name__)
 
@@ -82,7 +83,9 @@ class SettleOrphans:
             outcome=Outcome.REPLICA_LOST,
             text=text,
             usage=estimated_usage(
-                hold.input_estimate, max(orphan.output_letters, letters_of(text))
+                hold.input_estimate,
+                max(orphan.output_letters, letters_of(text)),
+                max_output_tokens=_most_allowed(hold),
             ),
             provider=hold.provider,
             model=hold.model,
@@ -92,3 +95,10 @@ class SettleOrphans:
             # What was said without a session is written down nowhere.
             shows_more=orphan.output_letters > 0,
         )
+
+
+def _most_allowed(hold: Hold) -> int | None:
+    """The longest answer that its tier allows; what the call itself asked for is not kept."""
+    tier = TIERS.get(hold.tier)
+    allowance = tier.allowance(hold.provider) if tier is not None else None
+    return allowance.max_output_tokens if allowance is not None else None

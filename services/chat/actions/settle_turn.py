@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TypeVar
-from uuid import UUID, uuid5
+from uuid import UUID
 
 from services.chat.domain.content import Role
 from services.chat.domain.conversation import Message, SessionId
@@ -18,7 +18,7 @@ from shared.clock import Clock
 from shared.errors import Unavailable
 from shared.events import Fact
 from shared.events.usage import UsageRecorded
-from shared.ids import EventId
+from shared.ids import EventId, uuid7_of
 
 T = TypeVar("T")
 
@@ -176,7 +176,7 @@ def _facts(
     return [
         _fact(
             hold,
-            EventId(uuid5(event_id, f"aside/{number}")) if number else event_id,
+            _id_of_aside(event_id, number) if number else event_id,
             provider,
             model,
             call,
@@ -186,6 +186,11 @@ def _facts(
         )
         for number, call in enumerate(usage.calls)
     ]
+
+
+def _id_of_aside(first: EventId, number: int) -> EventId:
+    """Of the same moment as the first's: the ledger has its entries by the time in their ids."""
+    return EventId(uuid7_of(first.int >> 80, f"{first}/aside/{number}".encode()))
 
 
 def _fact(

@@ -8,17 +8,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
-from shared.limit_state import LimitState
+from shared.limit_state import LimitState, tightest
 
-_KINDS = {"requests_per_minute": "requests", "tokens_per_minute": "tokens"}
+_KINDS = ("requests", "tokens")
 
 
 def anthropic_limit_headers(limits: Sequence[LimitState], _now: datetime) -> dict[str, str]:
-    """`anthropic-ratelimit-{requests,tokens}-{limit,remaining,reset}`, as far as there are such."""
+    """`anthropic-ratelimit-{requests,tokens}-{limit,remaining,reset}`, each of the tightest window,
+    as far as there are such."""
     headers = {}
-    for limit in limits:
-        kind = _KINDS.get(limit.name.rpartition(".")[2])
-        if kind is not None:
+    for kind in _KINDS:
+        limit = tightest(limits, kind)
+        if limit is not None:
             name = f"anthropic-ratelimit-{kind}"
             headers[f"{name}-limit"] = str(limit.limit)
             headers[f"{name}-remaining"] = str(limit.remaining)

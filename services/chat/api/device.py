@@ -10,6 +10,7 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Coroutine
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Protocol
 from uuid import UUID
@@ -379,20 +380,23 @@ class Device:
         self._require_room_for(session_id)
         await self._actions.read_session(session_id, by=by)
         await self._enter(session_id)
-        turn: LiveTurn | None
-        if word.after is None and word.turn_id is None:
-            turn = await follow.running_in(session_id, by=by)
-        else:
+        turn: LiveTurn | None = None
+        is_named = word.after is not None or word.turn_id is not None
+        if is_named:
             turn_id = TurnId(word.turn_id) if word.turn_id else None
-            try:
+            with suppress(NoTurn):
                 turn = await follow(session_id, by=by, turn_id=turn_id, after=word.after or 0)
-            except NoTurn:
-                turn = None
+        # Asked last: one that ended meanwhile may have been heard to its end.
+        running = await follow.running_in(session_id, by=by)
+        turn = turn if is_named else running
         data = {"turn_id": str(turn.turn_id) if turn else None}
         self.tell("joined", data, ref=word.ref, session_id=session_id)
         # Whoever joins twice has heard the beginning already.
         if turn is not None and (word.after is not None or turn.turn_id not in self._places):
             self._follow(turn, word.after or 0)
+        # What began while the device was away is heard whole, beside the turn that it left.
+        if running is not None and running.turn_id not in self._places:
+            self._follow(running, 0)
 
     async def _enter(self, session_id: SessionId) -> None:
         if session_id not in self._joined:

@@ -30,6 +30,7 @@ MANNER = Manner(
     document=dropin_anthropic_errors.document,
     words=dropin_anthropic_errors.words,
     limit_headers=anthropic_limit_headers,
+    id_header="request-id",
 )
 
 router = APIRouter(prefix="/anthropic/v1", tags=["anthropic"], route_class=route_class(MANNER))
@@ -110,6 +111,7 @@ async def count_tokens(request: Request) -> Response:
 @router.get("/models", response_model=AnthropicModels, responses=_errors())
 async def list_models(
     request: Request,
+    response: Response,
     actions: ServiceActions,
     limit: Annotated[int, Query(ge=1, le=1_000)] = 20,
     after_id: Annotated[str | None, Query(max_length=200)] = None,
@@ -117,7 +119,8 @@ async def list_models(
 ) -> AnthropicModels:
     """Anthropic's models that you can use now."""
     caller = await caller_in(request, MANNER)
-    found = [AnthropicModel.of(m) for m in await usable_models(actions, caller, "anthropic")]
+    usable = await usable_models(actions, caller, "anthropic", response)
+    found = [AnthropicModel.of(model) for model in usable]
     ids = [model.id for model in found]
     begin = ids.index(after_id) + 1 if after_id in ids else 0
     end = ids.index(before_id) if before_id in ids else len(ids)
@@ -132,11 +135,14 @@ async def list_models(
 
 @router.get("/models/{model}", response_model=AnthropicModel, responses=_errors(404))
 async def show_model(
-    model: Annotated[str, Path(max_length=200)], request: Request, actions: ServiceActions
+    model: Annotated[str, Path(max_length=200)],
+    request: Request,
+    response: Response,
+    actions: ServiceActions,
 ) -> AnthropicModel:
     """One of them, by any name that a call may use for it."""
     caller = await caller_in(request, MANNER)
-    return AnthropicModel.of(await usable_model(actions, caller, "anthropic", model))
+    return AnthropicModel.of(await usable_model(actions, caller, "anthropic", model, response))
 
 
 @strays.api_route(

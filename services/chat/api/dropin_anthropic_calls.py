@@ -13,6 +13,7 @@ from services.chat.api.dropin_call import (
     features_of,
     hash_of,
     items,
+    one_of,
     own_tools,
     refuse,
 )
@@ -47,8 +48,9 @@ _BETAS = frozenset(
     }
 )
 # Tools of Anthropic's making that run at the client.
-_CLIENT_TOOLS = ("bash_", "text_editor_", "computer_", "memory_")
+_CLIENT_TOOLS = ("bash_", "text_editor_", "computer_", "browser_toolset_", "memory_")
 _NOT_OFFERED = ("container", "mcp_servers", "fallbacks", "fallback_credit_token")
+_SPEEDS = ("fast",)  # with a price of its own
 _OF_TOOLS = frozenset({"input", "input_schema"})
 _SMALLEST_BUDGET = 1_024
 
@@ -72,8 +74,9 @@ def read_message(body: bytes, headers: Mapping[str, str]) -> VendorCall:
         framing=partial(AsItCame, partial(named_event, "error")),
         request_hash=hash_of(MESSAGES_PATH.encode(), repr(sorted(passed.items())).encode(), body),
         input_estimate=size.estimate,
+        service_tier=one_of(whole.get("speed"), _SPEEDS),
         streamed=fields.flag("stream") or False,
-        max_output_tokens=fields.count("max_tokens"),
+        max_output_tokens=fields.count("max_tokens", 0),  # 0: only the cache is written
         features=features_of(size, has_tools, reasons=_reasons(thinking, whole)),
         headers=passed,
     )
@@ -128,6 +131,8 @@ def _govern_model(body: Body, choice: ModelChoice, _end_user: str) -> None:
 def _refuse_what_is_not_offered(whole: Body) -> None:
     """Raises UnsupportedParameter, and ThreadNotOffered for a thread alone."""
     refuse(whole, *_NOT_OFFERED)
+    if whole.get("inference_geo") not in (None, "global"):
+        raise UnsupportedParameter("inference_geo")
     if whole.get("thread") is not None:
         raise ThreadNotOffered
 
@@ -199,16 +204,18 @@ def _blocks(body: Mapping[str, Any]) -> Iterator[tuple[str, Body]]:
 
 
 def _measure(block: Body, size: Size, place: str) -> None:
-    kind = block.get("type")
-    source = block.get("source")
-    source = source if isinstance(source, dict) else {}
-    if kind == "container_upload" or source.get("type") == "file":
-        raise UnsupportedParameter(place)
-    encoded = source.get("data") if source.get("type") == "base64" else None
-    if kind == "image":
-        size.add_image(encoded)
-    elif kind == "document":
-        size.add_file(encoded)
-    elif kind == "tool_result":
-        for inner in items(block.get("content")):
-            _measure(inner, size, place)
+    """What a block holds beside text, and those within it: of a tool's result, of a document."""
+    todo = [block]
+    while todo:
+        block = todo.pop()
+        kind, source = block.get("type"), block.get("source")
+        source = source if isinstance(source, dict) else {}
+        if kind == "container_upload" or source.get("type") == "file":
+            raise UnsupportedParameter(place)
+        encoded = source.get("data") if source.get("type") == "base64" else None
+        if kind == "image":
+            size.add_image(encoded)
+        elif kind == "document":
+            size.add_file(encoded, source.get("media_type"))
+        for held in (block.get("content"), source.get("content")):
+            todo.extend(items([held] if isinstance(held, dict) else held))

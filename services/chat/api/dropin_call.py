@@ -7,12 +7,14 @@ and so for the vendor.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping
+from binascii import a2b_base64
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
 
+from services.chat.api.data_url import SCHEME
 from services.chat.api.dropin_door import Framing
 from services.chat.api.fields import Fields
 from services.chat.domain.errors import ToolNotOffered, UnsupportedParameter
@@ -25,6 +27,17 @@ from shared.vendors.dropins import BadParameter
 
 # An image stands for so many characters of a file that is sent along, as of a page of a document.
 _FILE_CHARACTERS_PER_PAGE = 65_536
+# Files that have pages: PDFs, which may begin a little later, and office's, of both its kinds. All
+# others are read as text.
+_PDF, _OFFICE = b"%PDF-", (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")
+_TYPES_WITH_PAGES = (
+    "application/pdf",
+    "application/vnd.",
+    "application/msword",
+    "application/octet-stream",
+)
+_BEGINNING = 1_368  # characters of base64 for the first kilobyte
+_URL_SAFE = str.maketrans("-_", "+/")
 
 Body = dict[str, Any]
 Govern = Callable[[Body, ModelChoice, str], None]
@@ -45,11 +58,23 @@ class Size:
         if isinstance(encoded, str):
             self.binary_letters += len(encoded)
 
-    def add_file(self, encoded: Any) -> None:
-        """A document, whose pages are read like images."""
-        size = len(encoded) if isinstance(encoded, str) else 0
-        self.binary_letters += size
-        self.images += 1 + size // _FILE_CHARACTERS_PER_PAGE
+    def add_file(self, encoded: Any = None, media_type: Any = None) -> None:
+        """A document, whose pages are read like images, or a text. Its bytes are base64, or a data
+        URL that tells their type."""
+        self.images += 1
+        if not isinstance(encoded, str):
+            return
+        start = 0
+        if encoded.startswith(SCHEME):
+            start = encoded.find(",") + 1
+            media_type, _, encoding = encoded[len(SCHEME) : max(0, start - 1)].rpartition(";")
+            if encoding != "base64":
+                return  # a text as it stands
+        if _has_pages(encoded[start : start + _BEGINNING], media_type):
+            self.binary_letters += len(encoded)
+            self.images += len(encoded) // _FILE_CHARACTERS_PER_PAGE
+        else:
+            self.binary_letters += len(encoded) // 4  # base64 has four for three
 
     def add_text(self, *values: Any) -> None:
         """All texts in these values, however deep."""
@@ -74,6 +99,18 @@ class Size:
         return estimated_input(text, self.messages, images=self.images)
 
 
+def _has_pages(beginning: str, media_type: Any) -> bool:
+    named = media_type.lower() if isinstance(media_type, str) else ""
+    if named and not named.startswith(_TYPES_WITH_PAGES):
+        return False
+    plain = "".join(beginning.split()).translate(_URL_SAFE)
+    try:
+        content = a2b_base64(plain[: len(plain) // 4 * 4])
+    except ValueError:
+        return False
+    return _PDF in content or content.startswith(_OFFICE)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VendorCall:
     """A call of one vendor's wire. `path` may hold `{model}`."""
@@ -86,6 +123,7 @@ class VendorCall:
     framing: Callable[[], Framing]
     request_hash: bytes
     input_estimate: int = 0
+    service_tier: str | None = None
     streamed: bool = False
     max_output_tokens: int | None = None
     features: frozenset[str] = frozenset()
@@ -136,6 +174,11 @@ def own_tools(tools: Iterable[Fields], is_own: Callable[[Fields], bool]) -> bool
         if not is_own(tool):
             raise ToolNotOffered(tool.place)
     return bool(tools)
+
+
+def one_of(value: Any, words: Collection[str]) -> str | None:
+    """The value, if it is one of these; what else it may be the vendor judges."""
+    return value if isinstance(value, str) and value in words else None
 
 
 def refuse(body: Mapping[str, Any], *names: str) -> None:

@@ -25,6 +25,7 @@ from services.chat.domain.relayed import (
     RepeatedAnswer,
 )
 from shared.errors import ExpectedFailure, LimitReached, TooLarge
+from shared.events.base import current_request_id
 from shared.http.caller import Caller, caller_with, on_behalf_of, refresh_hint, sdk_token
 from shared.http.door import Receive, Send
 from shared.http.idempotency_key import key_in
@@ -60,13 +61,15 @@ class DropInCall(ClientCall, Protocol):
 @dataclass(frozen=True, slots=True)
 class Manner:
     """How one vendor's interface speaks beside its calls. `key_header` is where its SDK puts what
-    it takes for a key."""
+    it takes for a key, `id_header` where it looks for the request's id, if not in `x-request-id`.
+    """
 
     surface: str
     key_header: str
     document: Callable[[Told], dict[str, Any]]
     words: Callable[[Mapping[str, Any]], VendorWords]
     limit_headers: Callable[[Sequence[LimitState], datetime], dict[str, str]]
+    id_header: str | None = None
 
     def error(self, failure: ExpectedFailure) -> Response:
         """One of our failures as an answer."""
@@ -85,13 +88,20 @@ class Manner:
 
     def _response(self, said: Told) -> Response:
         body = to_json(self.document(said))
-        return Response(body, said.status, dict(said.headers), media_type="application/json")
+        headers = {**self.id_headers(), **said.headers}
+        return Response(body, said.status, headers, media_type="application/json")
+
+    def id_headers(self) -> dict[str, str]:
+        """Our id of the request, where the vendor tells none of its own."""
+        id_ = current_request_id.get()
+        return {self.id_header: id_} if self.id_header and id_ else {}
 
     def answer_headers(self, head: AnswerHead) -> dict[str, str]:
         """What a good answer says beside its body."""
         now = datetime.now(UTC)
         kept = {name: head.vendor_headers.get(name, "") for name in VENDOR_HEADERS}
         return {
+            **self.id_headers(),
             **{name: value for name, value in kept.items() if value},
             **rate_limit_headers(head.limits, now),
             **self.limit_headers(head.limits, now),
@@ -102,12 +112,17 @@ def route_class(manner: Manner) -> type[APIRoute]:
     """Routes whose expected failures have the vendor's shape, also those of reading a request."""
 
     class DropInRoute(APIRoute):
+        # Each of them lets its caller in by `caller_in`.
+        asks_for_token = True
+
         def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
             handle = super().get_route_handler()
 
             async def handled(request: Request) -> Response:
                 try:
-                    return await handle(request)
+                    answer = await handle(request)
+                    answer.headers.update(manner.id_headers())
+                    return answer
                 except ExpectedFailure as failure:
                     return manner.error(failure)
                 except RequestValidationError as failure:

@@ -14,7 +14,7 @@ from typing import Any
 from services.chat.domain.errors import AnswerNotKept
 from services.chat.domain.raw_calls import RawRefusal
 from shared.errors import ExpectedFailure, Invalid, LimitReached, NotInTier, PaymentRequired
-from shared.http.errors import problem_of
+from shared.http.errors import is_too_long_to_wait, problem_of
 from shared.idempotency import IdempotencyKeyReused
 from shared.limits.tier_admission import SPENDING
 from shared.vendors.failures import NoUsableKey, VendorQuotaExhausted, may_be_charged
@@ -24,10 +24,11 @@ _FINAL = (NotInTier, PaymentRequired, NoUsableKey, AnswerNotKept, IdempotencyKey
 # A 401 would be about the token of ours, and a 409 is tried again: a key that is missing or refused
 # is a permission that the user does not have.
 _STATUS: Mapping[type[ExpectedFailure], int] = {Invalid: 400, NotInTier: 403, NoUsableKey: 403}
+_RETRY = "x-should-retry"
 _KEPT_HEADERS: Mapping[str, re.Pattern[str]] = {
     "retry-after": re.compile(r"\d{1,9}(\.\d{1,9})?|[A-Za-z]{3}, [0-9A-Za-z: ]{1,30}"),
     "retry-after-ms": re.compile(r"\d{1,12}(\.\d{1,9})?"),
-    "x-should-retry": re.compile(r"true|false"),
+    _RETRY: re.compile(r"true|false"),
 }
 # No key looks like the name of a field: lower case, digits in brackets alone.
 _FIELD = re.compile(r"[a-z_]{1,40}(\[\d{1,5}\])?(\.(\d{1,5}|[a-z_]{1,40}(\[\d{1,5}\])?)){0,6}")
@@ -55,7 +56,7 @@ def told(failure: ExpectedFailure) -> Told:
     headers.pop("www-authenticate", None)
     shown = next((_STATUS[kind] for kind in type(failure).__mro__ if kind in _STATUS), status)
     if isinstance(failure, _FINAL) or _is_about_money(failure) or may_be_charged(failure):
-        headers["x-should-retry"] = "false"
+        headers[_RETRY] = "false"
     param = failure.facts.get("param")
     own = {"type", "title", "status", "detail", "code", "request_id"}
     return Told(
@@ -63,10 +64,14 @@ def told(failure: ExpectedFailure) -> Told:
         code=failure.code,
         message=failure.message,
         facts={name: value for name, value in document.items() if name not in own},
-        headers=headers,
+        headers=_without_long_sleep(headers),
         request_id=document["request_id"],
         param=param if isinstance(param, str) else None,
     )
+
+
+def _without_long_sleep(headers: Mapping[str, str]) -> Mapping[str, str]:
+    return {**headers, _RETRY: "false"} if is_too_long_to_wait(headers) else headers
 
 
 def _is_about_money(failure: ExpectedFailure) -> bool:
@@ -101,7 +106,7 @@ def told_refusal(refusal: RawRefusal, words: Callable[[Mapping[str, Any]], Vendo
         code=ours.code,
         message=ours.message,
         facts=ours.facts,
-        headers={**ours.headers, **kept},
+        headers=_without_long_sleep({**ours.headers, **kept}),
         request_id=ours.request_id,
         word=said.word,
         detail=said.detail,

@@ -40,6 +40,14 @@ Version = Annotated[str, Path(max_length=20)]
 ModelName = Annotated[str, Path(max_length=200)]
 
 
+class VersionMissing(CallNotOffered):
+    """An address without its version: some clients take it from the base URL."""
+
+    def __init__(self, surface: str) -> None:
+        super().__init__(surface)
+        self.message += " Addresses begin with /gemini/v1beta or /gemini/v1."
+
+
 class GeminiError(BaseModel):
     """What went wrong; an ErrorInfo among the details has our own stable code and the facts."""
 
@@ -96,7 +104,7 @@ def _errors(*statuses: int) -> Responses:
 
 def _checked(request: Request, version: str) -> None:
     if version not in _VERSIONS:
-        raise CallNotOffered(MANNER.surface)
+        raise VersionMissing(MANNER.surface)
     if "key" in request.query_params:
         # An address is written down in many places.
         raise BadParameter("key", "in the x-goog-api-key header")
@@ -146,22 +154,28 @@ async def count_tokens(version: Version, model: ModelName, request: Request) -> 
 
 
 @router.get("/{version}/models", response_model=GeminiModels, responses=_errors())
-async def list_models(version: Version, request: Request, actions: ServiceActions) -> GeminiModels:
+async def list_models(
+    version: Version, request: Request, response: Response, actions: ServiceActions
+) -> GeminiModels:
     """Gemini's models that you can use now."""
     _checked(request, version)
     caller = await caller_in(request, MANNER)
-    found = await usable_models(actions, caller, "gemini")
+    found = await usable_models(actions, caller, "gemini", response)
     return GeminiModels(models=[GeminiModel.of(model) for model in found])
 
 
 @router.get("/{version}/models/{model}", response_model=GeminiModel, responses=_errors())
 async def show_model(
-    version: Version, model: ModelName, request: Request, actions: ServiceActions
+    version: Version,
+    model: ModelName,
+    request: Request,
+    response: Response,
+    actions: ServiceActions,
 ) -> GeminiModel:
     """One of them, by any name that a call may use for it."""
     _checked(request, version)
     caller = await caller_in(request, MANNER)
-    return GeminiModel.of(await usable_model(actions, caller, "gemini", model))
+    return GeminiModel.of(await usable_model(actions, caller, "gemini", model, response))
 
 
 @router.api_route(
@@ -169,7 +183,8 @@ async def show_model(
     methods=["GET", "POST", "PUT", "PATCH", "DELETE"],
     include_in_schema=False,
 )
-async def not_offered(request: Request) -> Response:
+async def not_offered(request: Request, _rest: str) -> Response:
     """All that Gemini offers beside."""
     await caller_in(request, MANNER)
-    raise CallNotOffered(MANNER.surface)
+    is_versioned = _rest.partition("/")[0] in _VERSIONS
+    raise (CallNotOffered if is_versioned else VersionMissing)(MANNER.surface)

@@ -143,7 +143,7 @@ def _with_ours(given: Any) -> list[Any]:
     settings = given or []
     if not isinstance(settings, list):
         raise BadParameter("safetySettings", "a list")
-    named = {item.get("category") for item in items(settings)}
+    named = [item.get("category") for item in items(settings)]
     ours = [f"HARM_CATEGORY_{category}" for category in _CATEGORIES]
     return [
         *settings,
@@ -168,14 +168,24 @@ def _size_of(body: Body) -> Size:
     size, body = Size(), dict(body)
     contents, system = _take(body, "contents"), _take(body, "systemInstruction")
     size.add_text(contents, system)
-    for content in [*items(contents if isinstance(contents, list) else [contents])]:
+    for content in _listed(contents):
         size.messages += 1
-        parts = content.get("parts")
-        for part in items(parts if isinstance(parts, list) else [parts]):
-            _measure(part, size)
+        _measure_parts(content, size)
+    for content in _listed(system):
+        _measure_parts(content, size)
     size.add_schema(_take(body, "tools"))
     size.add_schema(_take(body, "generationConfig"))
     return size
+
+
+def _listed(value: Any) -> list[Body]:
+    """The objects of a list that may be left out around one of them."""
+    return items(value if isinstance(value, list) else [value])
+
+
+def _measure_parts(content: Body, size: Size) -> None:
+    for part in _listed(content.get("parts")):
+        _measure(part, size)
 
 
 def _measure(part: Body, size: Size) -> None:
@@ -188,7 +198,7 @@ def _measure(part: Body, size: Size) -> None:
         kind = _take(inline, "mimeType")
         if isinstance(kind, str) and not kind.startswith(_MEDIA):
             raise UnsupportedParameter("inlineData.mimeType")
-        _add(size, str(kind), inline.get("data"))
+        _add(size, kind, inline.get("data"))
     result = _take(part, "functionResponse")
     for inner in items(result.get("parts")) if isinstance(result, dict) else []:
         _measure(inner, size)
@@ -220,9 +230,11 @@ def _is_elsewhere(uri: str) -> bool:
     return parts.scheme == "https" and bool(host) and not at_vendor
 
 
-def _add(size: Size, kind: str, encoded: Any) -> None:
-    add = size.add_image if kind.startswith("image/") else size.add_file
-    add(encoded)
+def _add(size: Size, kind: Any, encoded: Any) -> None:
+    if isinstance(kind, str) and kind.startswith("image/"):
+        size.add_image(encoded)
+    else:
+        size.add_file(encoded, kind)
 
 
 @lru_cache(maxsize=256)

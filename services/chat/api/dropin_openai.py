@@ -42,10 +42,12 @@ async def respond(request: Request) -> Response:
 
 
 @router.get("/models", response_model=OpenAIModelList, responses=openai_errors(401, 403, 429))
-async def list_models(request: Request, actions: ServiceActions) -> OpenAIModelList:
+async def list_models(
+    request: Request, response: Response, actions: ServiceActions
+) -> OpenAIModelList:
     """OpenAI's models that you can use now."""
     caller = await caller_in(request, MANNER)
-    found = await usable_models(actions, caller, "openai")
+    found = await usable_models(actions, caller, "openai", response)
     return OpenAIModelList(data=[OpenAIModel(id=m.model, owned_by=m.provider) for m in found])
 
 
@@ -53,11 +55,14 @@ async def list_models(request: Request, actions: ServiceActions) -> OpenAIModelL
     "/models/{model}", response_model=OpenAIModel, responses=openai_errors(401, 403, 404, 429)
 )
 async def show_model(
-    model: Annotated[str, Path(max_length=200)], request: Request, actions: ServiceActions
+    model: Annotated[str, Path(max_length=200)],
+    request: Request,
+    response: Response,
+    actions: ServiceActions,
 ) -> OpenAIModel:
     """One of them, by any name that a call may use for it."""
     caller = await caller_in(request, MANNER)
-    found = await usable_model(actions, caller, "openai", model)
+    found = await usable_model(actions, caller, "openai", model, response)
     return OpenAIModel(id=found.model, owned_by=found.provider)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter
 from pydantic import BaseModel
 
-from services.chat.api.doors import ServiceActions
+from services.chat.api.doors import CurrentTier, ServiceActions
 from shared.http.caller import SignedIn
 from shared.http.problems import problems
 
@@ -32,12 +32,10 @@ class ModelsBody(BaseModel):
 
 
 @router.get("", responses=problems(401, 503))
-async def list_all(actions: ServiceActions, caller: SignedIn) -> ModelsBody:
+async def list_all(actions: ServiceActions, caller: SignedIn, tier: CurrentTier) -> ModelsBody:
     """What you may use now, by your tier and by your valid keys."""
     identity = caller.identity
-    offered = await actions.list_models(
-        identity.user_id, caller.tier, organisation_id=identity.served_by
-    )
+    offered = await actions.list_models(identity.user_id, tier, organisation_id=identity.served_by)
     return ModelsBody(
         data=[
             ModelBody(

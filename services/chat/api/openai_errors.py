@@ -9,6 +9,7 @@ from fastapi import Response
 from fastapi.responses import JSONResponse
 
 from services.chat.domain.errors import (
+    AnswerLost,
     AnswerNotKept,
     ModelUnavailable,
     PromptTooLong,
@@ -36,6 +37,7 @@ _TOO_LONG = "context_length_exceeded"
 _SHOWN: Mapping[type[ExpectedFailure], Shown] = {
     **SHOWN,
     QuestionTooLong: Shown(400, code=_TOO_LONG),
+    AnswerLost: Shown(final=True),
     AnswerNotKept: Shown(final=True),
     KeyRefused: Shown(403, final=True),
     VendorRejectedRequest: Shown(400, final=True),

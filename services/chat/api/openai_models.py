@@ -8,7 +8,7 @@ from fastapi import APIRouter, Path
 from pydantic import BaseModel
 
 from services.chat.actions.list_models import OfferedModel
-from services.chat.api.doors import ServiceActions
+from services.chat.api.doors import CurrentTier, ServiceActions
 from services.chat.api.openai_errors import OpenAIRoute, openai_errors
 from shared.http.caller import SignedIn
 
@@ -32,26 +32,25 @@ class OpenAIModelList(BaseModel):
 
 
 @router.get("", response_model=OpenAIModelList, responses=openai_errors(401, 403))
-async def list_all(actions: ServiceActions, caller: SignedIn) -> OpenAIModelList:
+async def list_all(actions: ServiceActions, caller: SignedIn, tier: CurrentTier) -> OpenAIModelList:
     """What you can use now: models of your tier that a working key of yours reaches."""
     identity = caller.identity
-    offered = await actions.list_models(
-        identity.user_id, caller.tier, organisation_id=identity.served_by
-    )
+    offered = await actions.list_models(identity.user_id, tier, organisation_id=identity.served_by)
     return OpenAIModelList(data=[_body(model) for model in offered if model.usable])
 
 
 @router.get("/{model:path}", response_model=OpenAIModel, responses=openai_errors(401, 403, 404))
 async def show(
-    model: Annotated[str, Path(max_length=200)], actions: ServiceActions, caller: SignedIn
+    model: Annotated[str, Path(max_length=200)],
+    actions: ServiceActions,
+    caller: SignedIn,
+    tier: CurrentTier,
 ) -> OpenAIModel:
     """One of them, by any name that a call may use for it: `openai/gpt-6-luna`, `openai.small`,
     `default`."""
     identity = caller.identity
     return _body(
-        await actions.find_model(
-            identity.user_id, caller.tier, model, organisation_id=identity.served_by
-        )
+        await actions.find_model(identity.user_id, tier, model, organisation_id=identity.served_by)
     )
 
 

@@ -62,7 +62,7 @@ def _part(part: Fields, text_types: tuple[str, ...]) -> ContentPart:
         return _image(part, "image_url", part.word("detail", _DETAILS))
     if kind == "refusal":
         return TextPart(part.text("refusal") or "")
-    raise part.wrong("type", "text or an image")
+    raise part.wrong("type", "text or an image: files and sound are not offered")
 
 
 def _image(fields: Fields, name: str, detail: str | None) -> ImagePart:
@@ -99,7 +99,7 @@ def tools_of(fields: Fields, *, nested: bool) -> tuple[Tool, ...]:
     tools = []
     for tool in fields.objects("tools"):
         if tool.needed_text("type") != "function":
-            raise tool.wrong("type", "function; tools of the vendor's own are not offered")
+            raise tool.wrong("type", "function: neither custom tools nor the vendor's are offered")
         tools.append(tool_of(tool.needed_object("function") if nested else tool))
     if len(tools) > _MOST_TOOLS:
         raise fields.wrong("tools", f"no more than {_MOST_TOOLS} functions")

@@ -26,6 +26,7 @@ from services.chat.domain.content import (
     ToolResult,
     Utterance,
 )
+from services.chat.domain.errors import ItemNotKept
 
 _ROLES = ("developer", "system", "user", "assistant")
 _TEXTS = ("input_text", "output_text", "text")
@@ -119,6 +120,8 @@ class _Conversation:
         elif kind == "reasoning":
             turn = self._open_turn()
             self._replace(turn, thoughts=(*turn.thoughts, Thought("openai", item.whole)))
+        elif kind == "item_reference":
+            raise ItemNotKept(item.place)
         else:
             raise item.wrong("type", "a message, a function call, its output or reasoning")
 

@@ -23,8 +23,9 @@ _MOST_MICROUSD = 1_000_000_000_000  # a million dollars, in a month
 class PreferencesChoice(BaseModel):
     """`fallback`: who answers, in this order, when the provider that was asked can't; nobody, when
     it is empty. `monthly_cap_microusd`: the most that your turns may cost in a calendar month
-    (UTC); null is no cap. `speak_voice_id`: the voice of answers that are asked for with
-    `speak: true`."""
+    (UTC); null is no cap. What a model costs that the vendors' price list does not know is not
+    counted, and such a turn is let in until the cap is used up. `speak_voice_id`: the voice of
+    answers that are asked for with `speak: true`."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -33,6 +34,10 @@ class PreferencesChoice(BaseModel):
     ] = []
     monthly_cap_microusd: Annotated[int, Field(ge=0, le=_MOST_MICROUSD, strict=True)] | None = None
     speak_voice_id: Annotated[str, Field(pattern=r"^[A-Za-z0-9]{1,64}$")] | None = None
+
+    def preference(self) -> Preference:
+        fallback = tuple(dict.fromkeys(self.fallback))
+        return Preference(fallback, self.monthly_cap_microusd, self.speak_voice_id)
 
 
 class PreferencesBody(BaseModel):
@@ -99,12 +104,21 @@ async def read(actions: ServiceActions, caller: SignedIn) -> PreferencesBody:
 async def choose(
     body: PreferencesChoice, actions: ServiceActions, caller: SignedIn
 ) -> PreferencesBody:
-    """Choose anew, all of it; it counts from your next turn on."""
-    preference = Preference(
-        tuple(dict.fromkeys(body.fallback)), body.monthly_cap_microusd, body.speak_voice_id
+    """Choose anew, all of it: what is left out is cleared, also the cap on money. It counts from
+    your next turn on."""
+    kept = await actions.save_preference(caller.identity.user_id, body.preference())
+    return PreferencesBody.of(kept)
+
+
+@router.patch("/preferences", responses=problems(401, 422, 503))
+async def change(
+    body: PreferencesChoice, actions: ServiceActions, caller: SignedIn
+) -> PreferencesBody:
+    """Change what you name; what is left out stays as it is. It counts from your next turn on."""
+    kept = await actions.save_preference(
+        caller.identity.user_id, body.preference(), only=body.model_fields_set
     )
-    await actions.save_preference(caller.identity.user_id, preference)
-    return PreferencesBody.of(preference)
+    return PreferencesBody.of(kept)
 
 
 @router.get("/limits", responses=problems(401, 503))

@@ -13,9 +13,18 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 
+import orjson
+
 from services.chat.domain.content import Role, TextPart, Utterance
 from services.chat.domain.errors import QuestionTooLong
-from services.chat.domain.token_count import about_tokens_of, most_tokens_of, tokens_of
+from services.chat.domain.token_count import (
+    about_tokens_of,
+    count_tokens,
+    most_tokens,
+    most_tokens_of,
+    tokens_of,
+    tokens_of_tool,
+)
 from services.chat.domain.turn import Prompt
 
 # What vendors add on their own: the wire's frame, a preamble for tools, and our miscounting.
@@ -75,6 +84,24 @@ def fitted(utterances: Sequence[Utterance], window: Window, *, beside: int = 0) 
         kept = _newest(earlier, min(most - needed, window.history_tokens), count)
     sent = list(chain(*kept, last))
     return Fitted(sent, len(utterances) - len(sent))
+
+
+def require_room(prompt: Prompt, window: Window) -> None:
+    """That a prompt fits of which nothing may be left out, counted as above. Raises
+    QuestionTooLong."""
+    size = most_tokens_of(prompt.utterances)
+    if size + tokens_beside(prompt, most_tokens) > window.prompt_tokens:
+        _needed(prompt.utterances, tokens_beside(prompt), window, _counting(size))
+
+
+def tokens_beside(prompt: Prompt, count: Callable[[str], int] = count_tokens) -> int:
+    """Of what is sent along with what is said."""
+    tokens = sum(tokens_of_tool(tool, count) for tool in prompt.tools)
+    if prompt.system_prompt:
+        tokens += count(prompt.system_prompt)
+    if prompt.answer_format and prompt.answer_format.schema:
+        tokens += count(orjson.dumps(prompt.answer_format.schema).decode())
+    return tokens
 
 
 def _counting(size: int) -> Count:

@@ -86,6 +86,20 @@ class UnsupportedParameter(Invalid):
         super().__init__(f"{param} is not supported here.", param=param)
 
 
+class ItemNotKept(UnsupportedParameter):
+    """An item of an earlier answer that is named and not sent: nothing is kept that it could name.
+    The message says what helps, since several SDKs name items unless they are told otherwise."""
+
+    code = "item_not_kept"
+
+    def __init__(self, param: str) -> None:
+        super().__init__(param)
+        self.message = (
+            f"{param} names an item of an earlier answer, and none are kept here. Send the item "
+            "itself, as it was answered; SDKs do so with `store: false`."
+        )
+
+
 class ThreadNotOffered(UnsupportedParameter):
     """A conversation that Anthropic would keep. Anthropic's own word for one that it can't keep:
     its SDK then sends the whole conversation each time."""
@@ -321,13 +335,14 @@ class CapabilityMissing(Invalid):
 
 
 class ToolNotOffered(Invalid):
-    """A tool that the vendor runs itself, for a price of its own."""
+    """A tool that the vendor runs itself, for a price of its own; or may run, unless `unless`."""
 
     code = "tool_not_offered"
 
-    def __init__(self, param: str) -> None:
+    def __init__(self, param: str, *, unless: str | None = None) -> None:
+        where = f"may run at the vendor unless {unless}" if unless else "runs at the vendor"
         super().__init__(
-            f"{param} is a tool that runs at the vendor; only your own functions are offered here.",
+            f"{param} is a tool that {where}; only those that run at the client are offered here.",
             param=param,
         )
 

@@ -24,7 +24,7 @@ from services.chat.domain.known_key import KnownKey, RevokedKey
 from services.chat.domain.live import HeardTurn, LiveEvent, LiveNews, LiveTurn
 from services.chat.domain.preference import Preference
 from services.chat.domain.search import Found, Terms
-from services.chat.domain.turn import Hold, Orphan, Prompt, Settlement, TurnId
+from services.chat.domain.turn import Hold, Orphan, Prompt, Settlement, TurnId, TurnRecord
 from services.chat.domain.usage import Usage
 from shared.erasure import ForgottenUsers
 from shared.events import Event, Fact
@@ -73,6 +73,12 @@ class Sessions(Protocol):
         self, user_id: UserId, *, after: SessionId | None, most: int
     ) -> Sequence[ChatSession]:
         """The oldest first, from the one after `after` on."""
+        ...
+
+    async def turns_of(
+        self, user_id: UserId, *, after: TurnId | None, most: int
+    ) -> Sequence[TurnRecord]:
+        """All that a user had, in sessions and without: the oldest first."""
         ...
 
     async def save(self, session: ChatSession) -> None: ...
@@ -141,7 +147,11 @@ class Preferences(Protocol):
     """What users have chosen for all their turns."""
 
     async def of_user(self, user_id: UserId) -> Preference: ...
-    async def save(self, user_id: UserId, preference: Preference) -> None: ...
+    async def save(
+        self, user_id: UserId, preference: Preference, only: Collection[str] | None = None
+    ) -> Preference:
+        """What is kept then. `only`: the fields that are chosen; the others stay as they are."""
+        ...
 
 
 class UnitOfWork(Protocol):

@@ -42,6 +42,11 @@ class ClientCall(Protocol):
     @property
     def input_estimate(self) -> int: ...
     @property
+    def service_tier(self) -> str | None:
+        """The tier of service that it asks for, where that has a price of its own."""
+        ...
+
+    @property
     def request_hash(self) -> bytes: ...
 
     def governed(self, choice: ModelChoice, *, end_user: str) -> RawCall:

@@ -28,7 +28,9 @@ def governed_choice(call: ClientCall, tier: Tier, catalogue: ModelCatalogue) -> 
     """
     choice = relayed_model(call, tier, catalogue)
     require_each(tier, call.provider, call.features)
-    most = min(choice.max_output_tokens, call.max_output_tokens or choice.max_output_tokens)
+    most = choice.max_output_tokens
+    if call.max_output_tokens is not None:
+        most = min(most, call.max_output_tokens)
     choice = replace(choice, max_output_tokens=most)
     allowance = tier.allowance(call.provider)
     window = window_of(
@@ -55,9 +57,10 @@ def relayed_model(call: ClientCall, tier: Tier, catalogue: ModelCatalogue) -> Mo
 
 
 class Heard:
-    """What has been heard of one answer."""
+    """What has been heard of one answer. `service_tier`: the one that it was asked at, which holds
+    until the vendor tells another."""
 
-    def __init__(self) -> None:
+    def __init__(self, service_tier: str | None = None) -> None:
         # Nobody listens any more: what comes now is read for its usage alone.
         self.is_unheard = False
         # Once the vendor may have heard of the call, it may charge for it.
@@ -68,7 +71,7 @@ class Heard:
         self._text: list[str] = []
         self._calls = 0
         self._shows_thinking = False
-        self._told: Usage | None = None
+        self._told = Usage(service_tier=service_tier) if service_tier else None
         self._ended: Ended | None = None
 
     @property
@@ -103,7 +106,7 @@ class Heard:
                 self.letters += letters_of(frame.arguments)
             elif isinstance(frame, Began):
                 self.provider_request_id = frame.provider_request_id
-                self._model, self._told = frame.model, frame.usage
+                self._model, self._told = frame.model, frame.usage or self._told
             elif isinstance(frame, Ended):
                 self._ended = frame
 
@@ -112,6 +115,7 @@ class Heard:
         hold: Hold,
         failure: ExpectedFailure | None,
         *,
+        max_output_tokens: int,
         ended_as: Outcome | None,
         elapsed_ms: int,
     ) -> Settlement:
@@ -121,7 +125,7 @@ class Heard:
         return Settlement(
             outcome=outcome,
             text="".join(self._text),
-            usage=usage or self._estimated(hold),
+            usage=usage or self._estimated(hold, max_output_tokens),
             provider=hold.provider,
             model=self._model or hold.model,
             provider_request_id=self.provider_request_id,
@@ -131,11 +135,15 @@ class Heard:
             shows_more=self._shows_thinking or (outcome is Outcome.DONE and _says(usage)),
         )
 
-    def _estimated(self, hold: Hold) -> Usage:
+    def _estimated(self, hold: Hold, max_output_tokens: int) -> Usage:
         if not self.is_asked:
             return Usage(source="counted")
         return estimated_usage(
-            hold.input_estimate, self.letters, self._told, thought_letters=self._thought_letters
+            hold.input_estimate,
+            self.letters,
+            self._told,
+            thought_letters=self._thought_letters,
+            max_output_tokens=max_output_tokens,
         )
 
     def _outcome(self, failure: ExpectedFailure | None, ended_as: Outcome | None) -> Outcome:

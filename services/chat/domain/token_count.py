@@ -131,12 +131,7 @@ def _tokens_of(utterance: Utterance, count: Callable[[str], int]) -> int:
     )
 
 
-def tokens_of_tool(tool: Tool) -> int:
+def tokens_of_tool(tool: Tool, count: Callable[[str], int] = count_tokens) -> int:
     """Of a tool's description."""
     schema = orjson.dumps(tool.parameters).decode() if tool.parameters else ""
-    return (
-        _TOKENS_PER_TOOL
-        + count_tokens(tool.name)
-        + count_tokens(tool.description or "")
-        + count_tokens(schema)
-    )
+    return _TOKENS_PER_TOOL + count(tool.name) + count(tool.description or "") + count(schema)

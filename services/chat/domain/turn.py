@@ -219,3 +219,25 @@ class Orphan:
     output_letters: int
     provider_request_id: str | None
     sandbox: bool
+
+
+@dataclass(frozen=True, slots=True)
+class TurnRecord:
+    """A turn as its user may look back on it. `kept_answer`: what a repeated request would get,
+    while a turn without a session keeps it."""
+
+    id: TurnId
+    session_id: SessionId | None
+    surface: str
+    provider: str
+    model: str
+    tier: str
+    outcome: Outcome | None
+    request_id: str
+    provider_request_id: str | None
+    output_characters: int
+    cost_microusd: int | None
+    idempotency_key: str | None
+    kept_answer: bytes | None
+    created_at: datetime
+    settled_at: datetime | None

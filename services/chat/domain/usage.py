@@ -68,6 +68,8 @@ def _without(usage: Usage, parts: Sequence[Usage]) -> Usage:
         cache_write_tokens=usage.cache_write_tokens
         - sum(part.cache_write_tokens for part in parts),
         output_tokens=usage.output_tokens - sum(part.output_tokens for part in parts),
+        output_reasoning_tokens=usage.output_reasoning_tokens
+        - sum(part.output_reasoning_tokens for part in parts),
         asides=(),
     )
 
@@ -108,15 +110,22 @@ def estimated_usage(
     told: Usage | None = None,
     *,
     thought_letters: int = 0,
+    max_output_tokens: int | None,
 ) -> Usage:
     """The usage of an answer whose vendor did not tell it to the end. `told`: what it told before,
-    of which the input is whole, and the output may have grown since. `thought_letters`: those of
-    the output that are thinking."""
-    if told is None:
-        output_tokens = estimated_tokens(output_letters)
-        return Usage(input_tokens=input_tokens, output_tokens=output_tokens, source="estimated")
+    of which the input is whole, if there is any, and the output may have grown since.
+    `thought_letters`: those of the output that are thinking. `max_output_tokens`: as many as the
+    vendor was allowed, beyond what it told; None where that is not known any more."""
+    told = told or Usage()
     # What was thought may be told as soon as it was, or shown, or both; what was said comes to it.
     thought = max(told.output_reasoning_tokens, estimated_tokens(thought_letters))
-    said = estimated_tokens(output_letters - thought_letters)
+    output_tokens = thought + estimated_tokens(output_letters - thought_letters)
+    if max_output_tokens is not None:
+        output_tokens = min(output_tokens, told.output_tokens + max_output_tokens)
     # A part of it is a guess, which an invoice must not take for the vendor's own count.
-    return replace(told, output_tokens=max(told.output_tokens, thought + said), source="estimated")
+    return replace(
+        told,
+        input_tokens=told.input_tokens or input_tokens,
+        output_tokens=max(told.output_tokens, output_tokens),
+        source="estimated",
+    )

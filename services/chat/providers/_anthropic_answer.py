@@ -24,7 +24,16 @@ from services.chat.domain.frames import (
 )
 from services.chat.domain.usage import Usage
 from services.chat.providers._anthropic_refusal import refusal
-from services.chat.providers._reading import count, mapping, rows, storable, text
+from services.chat.providers._reading import (
+    are_told,
+    as_name,
+    count,
+    mapping,
+    rows,
+    said_in,
+    storable,
+    text,
+)
 from shared.errors import ExpectedFailure
 from shared.vendors.failures import VendorFailed
 
@@ -36,10 +45,13 @@ _FINISH: Mapping[str, FinishReason] = {
     "tool_use": "tool_calls",
     "refusal": "content_filter",
     "pause_turn": "paused",
+    "compaction": "stop",
 }
+_SAYING = ("text", "compaction")
 # Words that say no more than our own do.
 _PLAIN = {"end_turn", "max_tokens", "tool_use", "pause_turn"}
-
+# Where a model may run that nobody told where to.
+_ANYWHERE = {"", "global", "not_available"}
 
 _COUNTS = (
     "input_tokens",
@@ -89,14 +101,13 @@ class MessageAnswer:
 
     def _began(self, message: Mapping[str, Any]) -> Began:
         self._count(message)
-        id_, model = text(message.get("id")) or None, text(message.get("model")) or None
+        id_, model = as_name(message.get("id")), as_name(message.get("model"))
         # What was read is known from the beginning, and charged whoever leaves.
         return Began(id_, model, usage_from_wire(self._usage))
 
     def _count(self, holder: Mapping[str, Any]) -> None:
         """Counts are cumulative: a later one takes the place of an earlier one."""
-        told = mapping(holder.get("usage"))
-        self._usage.update({name: value for name, value in told.items() if value is not None})
+        self._usage |= said_in(holder.get("usage"))
 
     def _start_block(self, event: Mapping[str, Any]) -> Sequence[Frame]:
         block = _Block(mapping(event.get("content_block")))
@@ -104,12 +115,13 @@ class MessageAnswer:
         kind = block.started.get("type")
         if kind == "tool_use":
             return [self._call(block)]
-        if kind == "redacted_thinking":
+        if kind in ("redacted_thinking", "compaction"):
             self._worked = True
         if kind == "thinking":
             return _thought(block, text(block.started.get("thinking")))
-        said = text(block.started.get("text")) if kind == "text" else ""
-        return [Text(said)] if said else ()
+        # What a conversation was summed up to its client reads like an answer.
+        said = text(block.started.get("content" if kind == "compaction" else "text"))
+        return [Text(said)] if said and kind in _SAYING else ()
 
     def _call(self, block: _Block) -> ToolCallPiece:
         block.call = self._calls
@@ -124,6 +136,8 @@ class MessageAnswer:
             return [Text(said)]
         if block is None:
             return ()
+        if delta.get("type") == "compaction_delta" and (said := text(delta.get("content"))):
+            return [Text(said)]
         if signature := text(delta.get("signature")):
             block.signature += signature
             self._worked = True
@@ -220,9 +234,12 @@ def usage_from_wire(usage: Mapping[str, Any]) -> Usage | None:
     """Token counts; None when none were told. The vendor counts cached input apart, and so it does
     with what it took to sum up a conversation that had grown too long."""
     steps = rows(usage.get("iterations"))
-    speed = text(usage.get("speed")) or None
-    asides = [_counted(step, speed) for step in steps if step.get("type") == "compaction"]
-    counted = [_counted(usage, speed), *asides]
+    steps = [step for step in steps if step.get("type") == "compaction"]
+    if not all(are_told(one, *_COUNTS) for one in (usage, *steps)):
+        return None
+    tier = _service_tier(usage)
+    asides = [_counted(step, tier) for step in steps]
+    counted = [_counted(usage, tier), *asides]
     told = replace(
         counted[0],
         input_tokens=sum(one.input_tokens for one in counted),
@@ -237,12 +254,18 @@ def usage_from_wire(usage: Mapping[str, Any]) -> Usage | None:
     return told if told.total_tokens else None
 
 
-def _counted(counts: Mapping[str, Any], speed: str | None) -> Usage:
+def _service_tier(usage: Mapping[str, Any]) -> str | None:
+    """How fast it was and, where it had to be one, in which part of the world: both have prices."""
+    speed, place = text(usage.get("speed")) or None, text(usage.get("inference_geo"))
+    return as_name(speed if place in _ANYWHERE else f"{speed or 'standard'}/{place}")
+
+
+def _counted(counts: Mapping[str, Any], tier: str | None) -> Usage:
     plain, read, written, output = (count(counts.get(name)) for name in _COUNTS)
     return Usage(
         input_tokens=plain + written + read,
         cache_read_tokens=read,
         cache_write_tokens=written,
         output_tokens=output,
-        service_tier=speed,
+        service_tier=tier,
     )

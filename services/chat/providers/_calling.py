@@ -159,10 +159,10 @@ class _Goes:
             if not self.is_continued:
                 self._began = frame
                 return frame
-            told = _added(self._used, frame.usage or Usage()) if self._used else None
+            told = _added(self._used, frame.usage or Usage())
             return replace(self._began, usage=told)
         if isinstance(frame, Ended):
-            if self._used is not None:
+            if self.is_continued:
                 frame = replace(frame, usage=_added(self._used, frame.usage))
             if frame.reason == "paused" and self._count <= _MOST_CONTINUATIONS:
                 self._following = self._wire.continued(self._request, frame)
@@ -268,9 +268,9 @@ def _heard(reader: Reader, event: bytes) -> Sequence[Frame]:
 
 
 def _added(first: Usage | None, second: Usage | None) -> Usage | None:
-    """The usage of both hops; unknown when one of them is."""
+    """The usage of both goes, each a call of its own; unknown when one of them is."""
     if first is None or second is None:
-        return second
+        return None
     return Usage(
         input_tokens=first.input_tokens + second.input_tokens,
         cache_read_tokens=first.cache_read_tokens + second.cache_read_tokens,
@@ -279,6 +279,7 @@ def _added(first: Usage | None, second: Usage | None) -> Usage | None:
         output_reasoning_tokens=first.output_reasoning_tokens + second.output_reasoning_tokens,
         source=second.source,
         service_tier=second.service_tier,
+        asides=(*first.asides, *[call for call in second.calls if call.total_tokens]),
     )
 
 

@@ -31,7 +31,17 @@ from services.chat.domain.turn import Prompt
 from services.chat.domain.usage import Usage
 from services.chat.providers._openai_errors import Refusals
 from services.chat.providers._openai_models import ModelFacts
-from services.chat.providers._reading import DocumentReader, WholeBody, count, mapping, rows, text
+from services.chat.providers._reading import (
+    DocumentReader,
+    WholeBody,
+    are_told,
+    as_name,
+    count,
+    mapping,
+    rows,
+    said_in,
+    text,
+)
 from services.chat.providers._sse import DataLines
 from services.chat.providers._stopping import stopping
 from services.chat.providers._wire import Reader, WireRequest
@@ -141,7 +151,8 @@ class ChunkAnswer:
         self._said = False
         self._refused = False
         self._finish: str | None = None
-        self._usage: Usage | None = None
+        self._usage: dict[str, Any] = {}
+        self._tier: Any = None
         self._calls = _Calls()
 
     def take(self, document: Mapping[str, Any]) -> Iterable[Frame]:
@@ -156,7 +167,9 @@ class ChunkAnswer:
         if not self._began and (document.get("id") or document.get("choices")):
             self._began = True
             yield began(document)
-        self._usage = usage_of(document) or self._usage
+        if counts := said_in(document.get("usage")):
+            self._usage |= counts
+            self._tier = document.get("service_tier")
         # The chunk that carries the usage has no choices; a client's own request may want several.
         for choice in rows(document.get("choices")):
             for frame in self._frames(choice):
@@ -175,7 +188,8 @@ class ChunkAnswer:
         # A cut connection can end like a whole one; only a finish reason tells them apart.
         if self._finish is None:
             raise VendorFailed(self._refusals.provider)
-        return [_ended(self._finish, self._usage, self._calls, refused=self._refused)]
+        usage = usage_of({"usage": self._usage, "service_tier": self._tier})
+        return [_ended(self._finish, usage, self._calls, refused=self._refused)]
 
 
 class CompletionAnswer:
@@ -210,8 +224,10 @@ class CompletionAnswer:
 
 
 def began(document: Mapping[str, Any]) -> Began:
-    """The answer's id and the model that gives it."""
-    return Began(text(document.get("id")) or None, text(document.get("model")) or None)
+    """The answer's id, the model that gives it, and at which tier of service."""
+    tier = as_name(document.get("service_tier"))
+    told = Usage(service_tier=tier) if tier else None
+    return Began(as_name(document.get("id")), as_name(document.get("model")), told)
 
 
 def error_in(event: Mapping[str, Any]) -> Any:
@@ -403,9 +419,9 @@ def schema_to_wire(wanted: AnswerFormat) -> dict[str, Any]:
 
 
 def usage_of(document: Mapping[str, Any]) -> Usage | None:
-    """Token counts, if there are any; every detail may be absent."""
+    """Token counts, if they are told; every detail may be absent."""
     usage = mapping(document.get("usage"))
-    if not usage:
+    if not are_told(usage, "prompt_tokens", "completion_tokens"):
         return None
     of_input = mapping(usage.get("prompt_tokens_details"))
     of_output = mapping(usage.get("completion_tokens_details"))
@@ -415,5 +431,5 @@ def usage_of(document: Mapping[str, Any]) -> Usage | None:
         cache_write_tokens=count(of_input.get("cache_write_tokens")),
         output_tokens=count(usage.get("completion_tokens")),
         output_reasoning_tokens=count(of_output.get("reasoning_tokens")),
-        service_tier=text(document.get("service_tier")) or None,
+        service_tier=as_name(document.get("service_tier")),
     )

@@ -19,7 +19,7 @@ from services.chat.domain.frames import (
 )
 from services.chat.domain.usage import Usage
 from services.chat.providers._gemini_refusal import refusal
-from services.chat.providers._reading import count, mapping, rows, text
+from services.chat.providers._reading import are_told, as_name, count, mapping, rows, said_in, text
 from shared.errors import ExpectedFailure
 from shared.vendors.failures import VendorFailed
 
@@ -42,6 +42,12 @@ _FINISH: Mapping[str, FinishReason] = {
 }
 # Words that say no more than our own do.
 _PLAIN = {"STOP", "MAX_TOKENS", "CONTINUATION"}
+_COUNTS = (
+    "promptTokenCount",
+    "toolUsePromptTokenCount",
+    "candidatesTokenCount",
+    "thoughtsTokenCount",
+)
 _NOT_YET = {"", "FINISH_REASON_UNSPECIFIED"}
 
 
@@ -70,7 +76,7 @@ class ContentAnswer:
         if document.get("error"):
             raise self._failure(document)
         frames = [*self._beginning(document)]
-        self._usage.update(mapping(document.get("usageMetadata")))
+        self._usage |= said_in(document.get("usageMetadata"))
         self._read_feedback(mapping(document.get("promptFeedback")))
         for candidate in rows(document.get("candidates")):
             if not candidate.get("index"):
@@ -98,8 +104,8 @@ class ContentAnswer:
     def _beginning(self, document: Mapping[str, Any]) -> Iterator[Frame]:
         if not self._began:
             self._began = True
-            self._id = text(document.get("responseId")) or None
-            model = text(document.get("modelVersion")) or None
+            self._id = as_name(document.get("responseId"))
+            model = as_name(document.get("modelVersion"))
             # What was read is known from the beginning, and charged whoever leaves.
             yield Began(self._id, model, usage_from_wire(mapping(document.get("usageMetadata"))))
 
@@ -150,12 +156,13 @@ class ContentAnswer:
 
 def usage_from_wire(usage: Mapping[str, Any]) -> Usage | None:
     """Token counts; None when none were told. The vendor counts thoughts apart."""
-    thoughts = count(usage.get("thoughtsTokenCount"))
+    if not are_told(usage, *_COUNTS):
+        return None
+    prompt, fetched, said, thoughts = (count(usage.get(name)) for name in _COUNTS)
     told = Usage(
-        input_tokens=count(usage.get("promptTokenCount"))
-        + count(usage.get("toolUsePromptTokenCount")),
+        input_tokens=prompt + fetched,
         cache_read_tokens=count(usage.get("cachedContentTokenCount")),
-        output_tokens=count(usage.get("candidatesTokenCount")) + thoughts,
+        output_tokens=said + thoughts,
         output_reasoning_tokens=thoughts,
     )
     return told if told.total_tokens else None

@@ -12,9 +12,13 @@ import orjson
 
 from services.chat.domain.frames import Frame
 from shared.errors import ExpectedFailure
+from shared.events.usage import LONGEST_TEXT, MOST_UNITS
 from shared.vendors.failures import VendorFailed
 
 _LARGEST_ANSWER = 64 << 20
+# Of one number. A vendor may count a call in several, whose sum has to be one that is believed.
+_MOST = MOST_UNITS // 10
+_MOST_DIGITS = len(str(_MOST))
 
 
 class Framing(Protocol):
@@ -107,6 +111,11 @@ def mapping(value: Any) -> Mapping[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
+def said_in(value: Any) -> dict[str, Any]:
+    """What an object says. A vendor that tells a thing in pieces may name the others as null."""
+    return {name: said for name, said in mapping(value).items() if said is not None}
+
+
 def rows(value: Any) -> Sequence[Mapping[str, Any]]:
     """The objects of a list."""
     return [row for row in value if isinstance(row, dict)] if isinstance(value, list) else []
@@ -128,6 +137,26 @@ def storable(value: Any) -> Any:
     return text(value) if isinstance(value, str) else value
 
 
+def as_name(value: Any) -> str | None:
+    """What something is called, as much of it as is kept."""
+    return text(value)[:LONGEST_TEXT] or None
+
+
 def count(value: Any) -> int:
     """The number of something, or none."""
-    return value if type(value) is int and value > 0 else 0
+    return _number(value) or 0
+
+
+def are_told(counts: Mapping[str, Any], *names: str) -> bool:
+    """Whether any of these numbers is there, and none of them is there that can't be read: then
+    what is known of the others is no count of a call."""
+    told = [counts[name] for name in names if counts.get(name) is not None]
+    return bool(told) and None not in map(_number, told)
+
+
+def _number(value: Any) -> int | None:
+    """A whole number, however it is written; None for anything else, and for one that can't be."""
+    written = isinstance(value, str) and value.isdecimal() and len(value) <= _MOST_DIGITS
+    if written or (isinstance(value, float) and value.is_integer()):
+        value = int(value)
+    return value if type(value) is int and 0 <= value <= _MOST else None

@@ -43,6 +43,8 @@ from services.chat.providers._openai_models import ModelFacts
 from services.chat.providers._reading import (
     DocumentReader,
     WholeBody,
+    are_told,
+    as_name,
     count,
     mapping,
     rows,
@@ -63,11 +65,14 @@ _INCOMPLETE: Mapping[str, FinishReason] = {
 }
 # What calls of tools that run at the client hold of what is asked of them. We ask for functions
 # alone; clients of the vendor's own interface may ask for all.
-_GIVEN: Mapping[str, str] = {
-    "function_call": "arguments",
-    "custom_tool_call": "input",
-    "local_shell_call": "action",
-    "apply_patch_call": "operation",
+_GIVEN: Mapping[str, Sequence[str]] = {
+    "function_call": ["arguments"],
+    "custom_tool_call": ["input"],
+    "local_shell_call": ["action"],
+    "shell_call": ["action"],
+    "apply_patch_call": ["operation"],
+    "computer_call": ["actions", "action"],
+    "tool_search_call": ["arguments"],
 }
 _ANY_ARGUMENTS: Mapping[str, Any] = {"type": "object", "properties": {}}
 
@@ -224,6 +229,7 @@ class ResponseAnswer:
             if _is_call(item):
                 yield replace(_named(item, calls), arguments=_given(item))
                 calls += 1
+            yield from _shown(item)
             for part in _parts(item):
                 refused = refused or part.get("type") == "refusal"
                 if said := text(part.get("text")) or text(part.get("refusal")):
@@ -258,8 +264,9 @@ def _is_call(item: Mapping[str, Any]) -> bool:
 
 
 def _given(item: Mapping[str, Any]) -> str:
-    given = item.get(_GIVEN[text(item.get("type"))])
-    return to_json(given).decode() if isinstance(given, dict) else text(given)
+    names = _GIVEN[text(item.get("type"))]
+    given = next((item[name] for name in names if item.get(name)), None)
+    return to_json(given).decode() if isinstance(given, dict | list) else text(given)
 
 
 def _named(item: Mapping[str, Any], call: int) -> ToolCallPiece:
@@ -271,6 +278,14 @@ def _parts(item: Mapping[str, Any]) -> list[Mapping[str, Any]]:
         return []
     parts = rows(item.get("content"))
     return [part for part in parts if part.get("type") in ("output_text", "refusal")]
+
+
+def _shown(item: Mapping[str, Any]) -> Iterator[Frame]:
+    """What is shown of the model's reasoning."""
+    if item.get("type") == "reasoning":
+        for part in (*rows(item.get("summary")), *rows(item.get("content"))):
+            if thinking := text(part.get("text")):
+                yield Thinking(thinking)
 
 
 def _thought(item: Mapping[str, Any]) -> Thought | None:
@@ -293,7 +308,7 @@ def _ended(response: Mapping[str, Any], *, calls: int, refused: bool) -> Ended:
 
 def _usage(response: Mapping[str, Any]) -> Usage | None:
     usage = mapping(response.get("usage"))
-    if not usage:
+    if not are_told(usage, "input_tokens", "output_tokens"):
         return None
     of_input = mapping(usage.get("input_tokens_details"))
     of_output = mapping(usage.get("output_tokens_details"))
@@ -303,7 +318,7 @@ def _usage(response: Mapping[str, Any]) -> Usage | None:
         cache_write_tokens=count(of_input.get("cache_write_tokens")),
         output_tokens=count(usage.get("output_tokens")),
         output_reasoning_tokens=count(of_output.get("reasoning_tokens")),
-        service_tier=text(response.get("service_tier")) or None,
+        service_tier=as_name(response.get("service_tier")),
     )
 
 
@@ -345,7 +360,14 @@ def _after_the_user(prompt: Prompt) -> int:
 
 
 def _own(utterance: Utterance) -> list[Thought]:
-    return [thought for thought in utterance.thoughts if thought.provider == PROVIDER]
+    own = [thought for thought in utterance.thoughts if thought.provider == PROVIDER]
+    return [thought for thought in own if not _is_named_alone(thought.block)]
+
+
+def _is_named_alone(item: Mapping[str, Any]) -> bool:
+    """Whether it is reasoning that only its id stands for, which the vendor keeps nothing of."""
+    is_named = item.get("type") == "reasoning" and bool(item.get("id"))
+    return is_named and not item.get("encrypted_content")
 
 
 def _items(utterance: Utterance, *, with_thoughts: bool) -> list[dict[str, Any]]:

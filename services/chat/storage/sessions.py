@@ -15,7 +15,7 @@ from services.chat.domain.conversation import (
     SessionId,
 )
 from services.chat.domain.search import EXCERPT_CHARACTERS, Found, Terms
-from services.chat.domain.turn import TurnId
+from services.chat.domain.turn import Outcome, TurnId, TurnRecord
 from services.chat.storage.extras import from_extras
 from shared.db.database import Connection, Row
 from shared.ids import UserId
@@ -52,6 +52,11 @@ order by s.updated_at desc, s.id desc limit $2
 _OF_USER = f"""
 select {_COLUMNS} from chat_session where user_id = $1 and id > $2 order by id limit $3
 """  # noqa: S608
+_TURNS = """
+select id, session_id, surface, provider, model, tier, outcome, request_id, provider_request_id,
+    output_characters, cost_microusd, idempotency_key, stored_answer, created_at, settled_at
+from generation where user_id = $1 and id > $2 order by id limit $3
+"""
 _SAVE = """
 update chat_session set name = $3, provider = $4, system_prompt = $5, updated_at = $6
 where id = $1 and user_id = $2
@@ -140,6 +145,12 @@ class SqlSessions:
     ) -> Sequence[ChatSession]:
         rows = await self._connection.fetch(_OF_USER, user_id, after or _FIRST_ID, most)
         return [session_from_row(row) for row in rows]
+
+    async def turns_of(
+        self, user_id: UserId, *, after: TurnId | None, most: int
+    ) -> Sequence[TurnRecord]:
+        rows = await self._connection.fetch(_TURNS, user_id, after or _FIRST_ID, most)
+        return [_turn_from_row(row) for row in rows]
 
     async def save(self, session: ChatSession) -> None:
         await self._connection.execute(
@@ -232,4 +243,24 @@ def message_from_row(row: Row) -> Message:
         thoughts=extras.thoughts,
         attachments=extras.attachments,
         safety_ratings=extras.safety_ratings,
+    )
+
+
+def _turn_from_row(row: Row) -> TurnRecord:
+    return TurnRecord(
+        id=TurnId(row["id"]),
+        session_id=None if row["session_id"] is None else SessionId(row["session_id"]),
+        surface=row["surface"],
+        provider=row["provider"],
+        model=row["model"],
+        tier=row["tier"],
+        outcome=None if row["outcome"] is None else Outcome(row["outcome"]),
+        request_id=row["request_id"],
+        provider_request_id=row["provider_request_id"],
+        output_characters=row["output_characters"],
+        cost_microusd=row["cost_microusd"],
+        idempotency_key=row["idempotency_key"],
+        kept_answer=row["stored_answer"],
+        created_at=row["created_at"],
+        settled_at=row["settled_at"],
     )

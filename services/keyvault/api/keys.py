@@ -32,21 +32,29 @@ async def keep_nowhere(response: Response) -> None:
 ServiceActions = Annotated[Actions, Depends(actions_of)]
 
 
+_SHORTEST_KEY, _LONGEST_KEY = 8, 512
+
+
 def _trimmed(value: object) -> object:
     return value.strip() if isinstance(value, str) else value
 
 
-def _printable(value: SecretStr) -> SecretStr:
-    if not all("!" <= character <= "~" for character in value.get_secret_value()):
+def _like_a_key(value: SecretStr) -> SecretStr:
+    key = value.get_secret_value()
+    if not _SHORTEST_KEY <= len(key) <= _LONGEST_KEY:
+        told = f"A key has {_SHORTEST_KEY} to {_LONGEST_KEY} characters"
+        raise PydanticCustomError("api_key_length", told)
+    if not all("!" <= character <= "~" for character in key):
         raise PydanticCustomError("api_key_characters", "Holds a character that no key has")
     return value
 
 
+# The lengths are for the documentation: pydantic's own message would speak of "items".
 ApiKey = Annotated[
     SecretStr,
     BeforeValidator(_trimmed),
-    Field(min_length=8, max_length=512),
-    AfterValidator(_printable),
+    AfterValidator(_like_a_key),
+    Field(json_schema_extra={"minLength": _SHORTEST_KEY, "maxLength": _LONGEST_KEY}),
 ]
 
 

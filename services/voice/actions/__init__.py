@@ -16,6 +16,7 @@ from services.voice.actions.forget_lost_clones import ForgetLostClones
 from services.voice.actions.forget_user import ForgetUser
 from services.voice.actions.list_engines import ListEngines
 from services.voice.actions.list_voices import ListVoices
+from services.voice.actions.organisation_voices import OrganisationVoices
 from services.voice.actions.read_standing import ReadStanding
 from services.voice.actions.read_tier import ReadTier
 from services.voice.actions.read_voice import ReadVoice
@@ -43,6 +44,7 @@ class VoiceActions:
     remove_voice: RemoveVoice
     remove_every_voice: RemoveEveryVoice
     forget_lost_clones: ForgetLostClones
+    organisation_voices: OrganisationVoices
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from typing import Any
 
 import structlog
 
+from services.voice.domain.errors import VoiceNotFound
 from services.voice.domain.kept_speech import (
     Address,
     Bounds,
@@ -65,17 +66,17 @@ class SpokenBefore:
     ) -> tuple[SettingsWish, bytes | None]:
         """The user's own settings of the script's voice; and, where those say nothing, the audio of
         that very script, if this user has it and it may be recalled. With settings of their own
-        it is another script, to be looked for by `recall`. Raises Unavailable.
+        it is another script, to be looked for by `recall`. Raises VoiceNotFound and Unavailable.
         """
         place = self._place(user_id, script) if may_be_recalled else None
-        if place is None:
-            return (await self.recollections.of(user_id, script.voice_id)).own, None
-        seal, address = place
-        found = await self.recollections.of(
-            user_id, script.voice_id, address, since=self.clock.now() - self.bounds.age
-        )
-        if found.sealed is None or found.own != SettingsWish():
+        seal, address = place or (None, None)
+        since = self.clock.now() - self.bounds.age
+        found = await self.recollections.of(user_id, script.voice_id, address, since=since)
+        if found.is_hidden:
+            raise VoiceNotFound(script.voice_id)
+        if seal is None or found.sealed is None or found.own != SettingsWish():
             return found.own, None
+        assert address is not None
         return found.own, seal.open(user_id, address, found.sealed)
 
     def marks_of(self, user_id: UserId, request_hash: bytes) -> Sequence[bytes]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from services.voice.actions._hidden_voices import refuse_hidden
 from services.voice.domain.own_settings import SettingsChange, refuse_settings_outside
 from services.voice.domain.ports import NewUnitOfWork, SpeechProvider
 from services.voice.domain.script import refuse_outside
@@ -29,6 +30,7 @@ class ChangeVoiceSettings:
         known = voice_id_of(voice_id)
         refuse_settings_outside(tier, change)
         # Nothing is kept of voices that don't exist.
+        await refuse_hidden(self.unit_of_work, known, by.user_id)
         refuse_outside(tier, await self.provider.voice(known, by=by))
         if change:
             async with self.unit_of_work() as work:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from uuid import UUID
 
 import structlog
 
@@ -130,7 +131,7 @@ class CloneVoice:
         if clone.idempotency_key is None:
             return None
         async with self.unit_of_work() as work:
-            earlier = await work.clones.earlier(clone.user_id, clone.idempotency_key)
+            earlier = await work.clones.earlier(clone.maker, clone.idempotency_key)
         if earlier is None:
             return None
         if earlier.request_hash != clone.request_hash:
@@ -145,13 +146,13 @@ class CloneVoice:
             if not await work.clones.begin(clone):
                 return False
             told = VoiceConsentGiven(
-                user_id=clone.user_id,
+                user_id=clone.maker,
                 clone_id=clone.id,
                 provider=clone.provider,
                 consent_version=clone.consent_version,
                 sample_sha256s=tuple(clone.sample_sha256s),
             )
-            work.publish(told, subject=clone.user_id, tier=clone.tier)
+            work.publish(told, subject=clone.maker, tier=clone.tier)
         return True
 
     async def _made(self, clone: Clone, wish: CloneWish, samples: Sequence[Sample]) -> MadeVoice:
@@ -174,7 +175,7 @@ class CloneVoice:
         for last, seconds in enumerate(_NOTED_AFTER_SECONDS, start=1):
             await asyncio.sleep(seconds)
             try:
-                return await self._note(clone, made)
+                return await self._note(clone, made, by)
             except ExpectedFailure as failure:
                 log.warning("clone_not_noted", clone_id=str(clone.id), reason=failure.code)
                 if last == len(_NOTED_AFTER_SECONDS):
@@ -182,19 +183,24 @@ class CloneVoice:
                     raise
         raise AssertionError("unreachable")
 
-    async def _note(self, clone: Clone, made: MadeVoice) -> ClonedVoice:
+    async def _note(self, clone: Clone, made: MadeVoice, by: OnBehalfOf) -> ClonedVoice:
+        ready = replace(
+            clone,
+            requires_verification=made.requires_verification,
+            voice_id=made.id,
+            organisation_id=_organisation_of(clone, by),
+        )
         async with self.unit_of_work() as work:
-            await work.clones.finish(clone.id, made)
+            await work.clones.finish(clone.id, made, ready.organisation_id)
             told = VoiceCloned(
-                user_id=clone.user_id,
+                user_id=clone.maker,
                 clone_id=clone.id,
                 provider=clone.provider,
                 voice_id=made.id,
                 consent_version=clone.consent_version,
                 sample_sha256s=tuple(clone.sample_sha256s),
             )
-            work.publish(told, subject=clone.user_id, tier=clone.tier)
-        ready = replace(clone, requires_verification=made.requires_verification, voice_id=made.id)
+            work.publish(told, subject=clone.maker, tier=clone.tier)
         return ClonedVoice(ready, made.id)
 
     async def _undo(self, voice_id: VoiceId, by: OnBehalfOf) -> None:
@@ -202,6 +208,12 @@ class CloneVoice:
             await self.maker.remove(voice_id, by=by)
         except ExpectedFailure as failure:
             log.warning("clone_left_behind", voice_id=voice_id, reason=failure.code)
+
+
+def _organisation_of(clone: Clone, by: OnBehalfOf) -> UUID | None:
+    """Whose key made the voice, where it was not its user's own."""
+    others = by.key.owners(clone.provider) - {clone.user_id}
+    return next(iter(others), None)
 
 
 class _Answered(Exception):

@@ -21,7 +21,8 @@ class ForgetUser(Forget[UnitOfWork]):
 
     At the vendor those voices were deleted before (`remove_every_voice`), while the key was there,
     which works only while its user is. What could not be deleted then stays in the user's own
-    account there.
+    account there, or in the organisation's whose key made it: of that we go on knowing the voice,
+    without its user, so that the organisation can have it deleted.
 
     A running one is ended, not deleted: what it has used is still to be told to billing. Its hold
     goes once that is done.

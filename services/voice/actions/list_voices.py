@@ -26,9 +26,9 @@ _AT_ONCE = 3
 class ListVoices:
     """What the user's key reaches and their tier includes, page by page.
 
-    Voices that the user has had deleted are not among them, whether or not the vendor knows yet:
-    one that it could not be told of is told here once more. That can't be done by the clock, since
-    a key works only while its user is here.
+    Voices that were made for others who share the key are not among them, nor those that the user
+    has had deleted, whether or not the vendor knows yet: one that it could not be told of is told
+    here once more. That can't be done by the clock, since a key works only while its user is here.
     """
 
     library: VoiceLibrary
@@ -45,7 +45,9 @@ class ListVoices:
         leaving = [clone for clone in clones if clone.is_leaving]
         await self._remove_some(leaving, by)
         page = await self.library.search(query, by=by)
-        gone = {clone.voice_id for clone in leaving}
+        async with self.unit_of_work() as work:
+            hidden = await work.clones.hidden_from(by.user_id, [each.id for each in page.voices])
+        gone = {clone.voice_id for clone in leaving} | set(hidden)
         own = {clone.voice_id for clone in clones if clone.voice_id is not None}
         found = [_found(voice, tier, own) for voice in page.voices if voice.id not in gone]
         return FoundPage(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from services.voice.actions._check_voice import check_voice
+from services.voice.actions._hidden_voices import refuse_hidden
 from services.voice.domain.own_settings import SettingsOverview, defaults_of, effective
 from services.voice.domain.ports import NewUnitOfWork, SpeechProvider
 from services.voice.domain.voice import voice_id_of
@@ -23,6 +24,7 @@ class ReadVoiceSettings:
     async def __call__(self, voice_id: str, tier: Tier, *, by: OnBehalfOf) -> SettingsOverview:
         """Raises VoiceNotFound, VoiceNotInTier, or what the vendor raises."""
         known = voice_id_of(voice_id)
+        await refuse_hidden(self.unit_of_work, known, by.user_id)
         await check_voice(self.provider, known, tier, by=by)
         recommended = await self.provider.settings_of(known, by=by)
         async with self.unit_of_work() as work:

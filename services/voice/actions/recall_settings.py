@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from services.voice.domain.errors import VoiceNotFound
 from services.voice.domain.kept_speech import Recollections
 from services.voice.domain.offline_engine import OFFLINE_ENGINE, provider_of
 from services.voice.domain.script import SettingsWish
@@ -13,12 +14,16 @@ from shared.ids import UserId
 
 @dataclass(frozen=True, slots=True)
 class RecallSettings:
-    """The user's own settings of a voice; nothing said for one that they have left alone."""
+    """The user's own settings of a voice that they may use; nothing said for one that they have
+    left alone."""
 
     recollections: Recollections
 
     async def __call__(self, voice_id: str, user_id: UserId) -> SettingsWish:
-        """Raises VoiceNotFound for what is no voice's id."""
+        """Raises VoiceNotFound, also for what is no voice's id, and Unavailable."""
         if provider_of(voice_id) == OFFLINE_ENGINE:
             return SettingsWish()  # of what could be set, it has nothing
-        return (await self.recollections.of(user_id, voice_id_of(voice_id))).own
+        found = await self.recollections.of(user_id, voice_id_of(voice_id))
+        if found.is_hidden:
+            raise VoiceNotFound(voice_id)
+        return found.own

@@ -31,7 +31,7 @@ class LeftVoices:
 @dataclass(frozen=True, slots=True)
 class RemoveEveryVoice:
     """Their user is about to leave, and waits for it: what the vendor can't be told within
-    `seconds` stays in the user's own account there."""
+    `seconds` stays in the account of the key that made it, their own or an organisation's."""
 
     remove_voice: RemoveVoice
     unit_of_work: NewUnitOfWork

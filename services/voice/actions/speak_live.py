@@ -13,6 +13,7 @@ from uuid import UUID
 import structlog
 
 from services.voice.actions._check_voice import check_voice
+from services.voice.actions.read_tier import ReadTier
 from services.voice.actions.recall_settings import RecallSettings
 from services.voice.actions.settle_speech import SettleSpeech
 from services.voice.actions.withdraw_hold import WithdrawHold
@@ -89,13 +90,11 @@ class SpeakLive:
 
     async def __call__(self, wish: LiveWish) -> LiveSpeech:
         """Raises RealtimeNotInTier, VoiceNotFound, UnknownFormat, what of the wish is not in the
-        tier, and what the vendor says of the voice."""
+        tier that the user has now, SessionEnded, and what the vendor says of the voice."""
         own = await self.recall_settings(wish.wish.voice_id, wish.by.user_id)
-        return await by_current_tier(
-            wish.tier,
-            lambda: self.admission.tier_told_of(wish.by.user_id),
-            lambda tier: self._prepared(replace(wish, tier=tier), own),
-        )
+        # A place in the limits, which would tell, is only taken for the first words.
+        tier = await ReadTier(self.admission)(wish.by.user_id, wish.tier)
+        return await self._prepared(replace(wish, tier=tier), own)
 
     async def _prepared(self, wish: LiveWish, own: SettingsWish) -> LiveSpeech:
         manner = manner_for(filled(wish.wish, own, wish.tier), wish.tier, self.catalogue)

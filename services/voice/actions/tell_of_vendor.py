@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from services.voice.domain.clone import CloneState
-from services.voice.domain.errors import VoiceNotFound
+from services.voice.actions._hidden_voices import refuse_hidden
 from services.voice.domain.ports import NewUnitOfWork
 from services.voice.domain.script import (
     VENDOR,
@@ -17,7 +16,7 @@ from services.voice.domain.script import (
     speech_allowance,
 )
 from services.voice.domain.told import Query, TellingVendor, ToldVoice, ToldVoices
-from services.voice.domain.voice import VoiceCategory, VoiceId, voice_id_of
+from services.voice.domain.voice import VoiceCategory, voice_id_of
 from shared.identity import OnBehalfOf
 from shared.model_catalogue import ModelCatalogue
 from shared.tiers import Tier
@@ -29,8 +28,9 @@ _CATEGORY = "category"
 
 @dataclass(frozen=True, slots=True)
 class TellOfVendor:
-    """What the user's key reaches and their tier includes. Voices that the user has had deleted are
-    not among them, whether or not the vendor knows yet."""
+    """What the user's key reaches and their tier includes. Voices that were made for others who
+    share the key are not among them, nor those that were deleted, whether or not the vendor knows
+    yet."""
 
     vendor: TellingVendor
     unit_of_work: NewUnitOfWork
@@ -54,8 +54,7 @@ class TellOfVendor:
     async def voice(self, voice_id: str, tier: Tier, *, by: OnBehalfOf) -> ToldVoice:
         """One of them. Raises VoiceNotFound, VoiceNotInTier, or what the vendor raises."""
         told = await self.vendor.tell_voice(voice_id_of(voice_id), by=by)
-        if told.voice.id in await self._leaving(by):
-            raise VoiceNotFound(told.voice.id)
+        await refuse_hidden(self.unit_of_work, told.voice.id, by.user_id)
         refuse_outside(tier, told.voice)
         return told
 
@@ -67,16 +66,12 @@ class TellOfVendor:
         return [model.words for model in told if every or model.id in granted]
 
     async def _included(self, told: ToldVoices, tier: Tier, by: OnBehalfOf) -> ToldVoices:
-        leaving = await self._leaving(by)
+        asked = [each.voice.id for each in told.voices]
+        async with self.unit_of_work() as work:
+            hidden = await work.clones.hidden_from(by.user_id, asked)
         voices = [
             each
             for each in told.voices
-            if includes_voice(tier, each.voice) and each.voice.id not in leaving
+            if includes_voice(tier, each.voice) and each.voice.id not in hidden
         ]
         return replace(told, voices=voices)
-
-    async def _leaving(self, by: OnBehalfOf) -> Collection[VoiceId]:
-        async with self.unit_of_work() as work:
-            clones = await work.clones.of(by.user_id)
-        removed = (clone.voice_id for clone in clones if clone.state is CloneState.REMOVING)
-        return {voice_id for voice_id in removed if voice_id is not None}

@@ -12,6 +12,7 @@ from services.voice.api import (
     internal_speech,
     leaving,
     openai_speech,
+    organisation_voices,
     realtime,
     say,
     speech,
@@ -21,6 +22,7 @@ from services.voice.api import (
 routers = (
     voices.router,
     clones.router,
+    organisation_voices.router,
     engines.router,
     speech.router,
     realtime.router,

@@ -32,7 +32,8 @@ class KeptBody(BaseModel):
 
 
 class SpeechRecordBody(BaseModel):
-    """A speech as its user may look back on it."""
+    """A speech as its user may look back on it. `characters` of its text; `charged_characters` are
+    credits, as the vendor counts."""
 
     id: UUID
     provider: str
@@ -64,7 +65,8 @@ class OwnSettingsRecordBody(BaseModel):
 
 
 class CloneBody(BaseModel):
-    """A voice that a user had made; no id while it is being made."""
+    """A voice that a user had made; no id while it is being made. `organisation_id`: whose key made
+    it, where that was not the user's own."""
 
     id: UUID
     provider: str
@@ -73,6 +75,7 @@ class CloneBody(BaseModel):
     state: str
     consent_version: str
     sample_sha256s: list[str]
+    organisation_id: UUID | None
     created_at: datetime
 
     @classmethod

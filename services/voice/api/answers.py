@@ -26,7 +26,9 @@ from shared.http.ratelimit import rate_limit_headers
 
 
 class SpokenUsage(BaseModel):
-    """What the speech is charged; `source` tells who counted: the vendor, or we."""
+    """What the speech is charged. `characters` are credits, as the vendor counts: its quick models
+    (flash, turbo) take half a credit for a character. `source` tells who counted: the vendor, or
+    we."""
 
     characters: int
     source: str

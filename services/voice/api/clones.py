@@ -85,7 +85,8 @@ _PROBLEMS = problems(
     503,
     _402="cloning_not_in_tier",
     _409="request_in_progress, voice_slots_full, no_usable_key",
-    _422="consent_missing, sample_refused, samples_refused, samples_rejected, clone_not_described",
+    _422="consent_missing, sample_refused, samples_refused, samples_rejected, clone_not_described,"
+    " idempotency_key_reused",
     _429="limit_reached",
 )
 
@@ -152,11 +153,21 @@ async def clone_voice(
     "/voices/{voice_id}",
     status_code=204,
     summary="Delete a voice that you had made",
-    responses=problems(401, 502, 503, _404="voice_not_found", _409="voice_not_cloned_here"),
+    responses=problems(
+        401,
+        502,
+        503,
+        _404="voice_not_found",
+        _409="voice_not_cloned_here, no_usable_key, voice_on_another_key",
+    ),
 )
 async def remove_voice(voice_id: VoiceIdPath, by: ForCaller, actions: ServiceActions) -> None:
     """Also at the vendor. While that can't be told, the answer is an error, the voice is no longer
-    listed, and telling is tried again when you next look at your voices."""
+    listed, and telling is tried again when you next look at your voices.
+
+    One that you had made with your organisation's key lies in the organisation's account. It can be
+    deleted by you while that key is the one used for you, and at any time by the organisation's
+    owners and admins (`/voice/organisations/{organisation_id}/voices`)."""
     await actions.remove_voice(voice_id, by=by)
 
 

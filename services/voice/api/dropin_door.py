@@ -13,7 +13,7 @@ from pydantic import BaseModel, ValidationError
 from starlette.requests import ClientDisconnect
 
 from services.voice.api.dependencies import ServiceActions
-from shared.http.caller import Caller, caller_with, on_behalf_of, refresh_hint, sdk_token
+from shared.http.caller import Caller, SdkSignedIn, on_behalf_of, refresh_hint
 from shared.identity import OnBehalfOf
 from shared.tiers import Tier
 from shared.vendors.dropins import UnreadableBody
@@ -22,12 +22,7 @@ KEY_HEADER = "xi-api-key"
 M = TypeVar("M", bound=BaseModel)
 
 
-async def _caller(request: Request) -> Caller:
-    """Whose token it is, wherever the SDK put it. Raises Unauthenticated, or ScopeMissing."""
-    return await caller_with(request.app, sdk_token(request.headers, KEY_HEADER))
-
-
-SdkCaller = Annotated[Caller, Depends(_caller)]
+SdkCaller = Annotated[Caller, Depends(SdkSignedIn(KEY_HEADER))]
 
 
 async def _on_behalf_of(caller: SdkCaller) -> OnBehalfOf:

@@ -21,6 +21,7 @@ from services.voice.domain.errors import (
     SpeechStopped,
     VoiceNotClonedHere,
     VoiceNotFound,
+    VoiceOnAnotherKey,
     VoiceSlotsFull,
 )
 from shared.errors import (
@@ -81,6 +82,7 @@ _SHOWN: Mapping[type[ExpectedFailure], _Shown] = {
     NoUsableKey: _Shown(403),
     VoiceNotFound: _Shown(404, "voice_not_found", "voice_id"),
     VoiceNotClonedHere: _Shown(403),
+    VoiceOnAnotherKey: _Shown(403),
     VoiceSlotsFull: _Shown(400, "voice_limit_reached"),
     LimitReached: _Shown(429, "rate_limit_exceeded"),
     VendorRefused: _Shown(403),

@@ -137,9 +137,18 @@ class DropInVoiceSettings(BaseModel):
         )
 
 
+class Price(BaseModel):
+    """An amount of money."""
+
+    amount: str = "0"
+    currency: str = "usd"
+
+
 class Subscription(BaseModel):
     """Your tier here in the words of a subscription there: not your plan at the vendor, of which we
-    know nothing. What has no counterpart is null."""
+    know nothing. Counts are credits, as the vendor counts: the quick models (flash, turbo) take
+    half a credit for a character. What has no counterpart is null, 0 or false, as the vendor's SDKs
+    can read it."""
 
     tier: str
     status: str
@@ -151,9 +160,15 @@ class Subscription(BaseModel):
     next_character_count_reset_unix: int | None
     can_use_instant_voice_cloning: bool
     can_use_professional_voice_cloning: bool = False
-    voice_slots_used: None = None
-    voice_limit: None = None
+    can_extend_voice_limit: bool = False
+    voice_slots_used: int = 0
+    voice_limit: int = 0
+    voice_add_edit_counter: int = 0
+    professional_voice_slots_used: int = 0
+    professional_voice_slots_used_in_workspace: int = 0
+    professional_voice_limit: int = 0
     currency: None = None
+    current_overage: Price = Price()
     open_invoices: list[dict[str, Any]] = []
     has_open_invoices: bool = False
 
@@ -281,7 +296,7 @@ async def list_models(now: SdkTier, by: ForSdkCaller, actions: ServiceActions) -
 async def show_subscription(
     caller: SdkCaller, by: ForSdkCaller, actions: ServiceActions
 ) -> Subscription:
-    """How many characters you may still have spoken this month, by your tier here."""
+    """How many credits you may still have spoken this month, by your tier here."""
     return Subscription.of(await actions.read_standing(by.user_id, caller.tier))
 
 

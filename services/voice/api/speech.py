@@ -162,7 +162,7 @@ _ANSWERS: dict[int | str, dict[str, Any]] = {
         _404="voice_not_found",
         _409="request_in_progress, already_spoken, speech_stopped, no_usable_key",
         _422="text_not_speakable, unknown_format, speech_rejected, audio_too_large_for_json,"
-        " engine_cannot",
+        " engine_cannot, idempotency_key_reused",
         _429="limit_reached",
         _502="vendor_failed, vendor_rate_limited, vendor_overloaded, vendor_quota_exhausted,"
         " vendor_plan_required, vendor_refused, format_not_in_vendor_plan",

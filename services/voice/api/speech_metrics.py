@@ -16,7 +16,7 @@ SPEECHES = Counter(
     ["tier", "provider", "outcome"],
 )
 CHARACTERS = Counter(
-    "companion_voice_characters", "Characters that a vendor spoke and charges for.", ["tier"]
+    "companion_voice_characters", "Credits that vendors charge for speech.", ["tier"]
 )
 RUNNING = Gauge("companion_voice_speeches_running", "Speeches that run on this replica.", ["tier"])
 

@@ -116,9 +116,13 @@ class CloneState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Clone:
-    """A voice that was made for a user; it has no id while it is being made."""
+    """A voice that was made for a user; it has no id while it is being made.
 
-    user_id: UserId
+    One that an organisation's key made lies in the organisation's account at the vendor: it stays
+    known here when its user is deleted, without them.
+    """
+
+    user_id: UserId | None
     tier: str  # which queue carries what is told of it
     name: str
     sample_sha256s: Sequence[str]
@@ -130,11 +134,18 @@ class Clone:
     requires_verification: bool = False
     idempotency_key: str | None = None
     request_hash: bytes | None = None
+    organisation_id: UUID | None = None  # whose key made it, where that was not the user's own
     id: CloneId = field(default_factory=lambda: CloneId(uuid7()))
 
     @property
+    def maker(self) -> UserId:
+        """Whose it is, where that is not in question."""
+        assert self.user_id is not None
+        return self.user_id
+
+    @property
     def is_leaving(self) -> bool:
-        """Its user has had it deleted."""
+        """Somebody has had it deleted who may."""
         return self.state is CloneState.REMOVING
 
 

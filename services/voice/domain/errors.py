@@ -7,7 +7,15 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
-from shared.errors import Conflict, Invalid, LimitReached, NotFound, NotInTier, Unavailable
+from shared.errors import (
+    Conflict,
+    Forbidden,
+    Invalid,
+    LimitReached,
+    NotFound,
+    NotInTier,
+    Unavailable,
+)
 from shared.vendors.dropins import ModelNotFound
 from shared.vendors.failures import VendorFailed, VendorPlanRequired
 
@@ -310,6 +318,38 @@ class VoiceNotClonedHere(Conflict):
 
     def __init__(self, voice_id: str) -> None:
         super().__init__("You did not have this voice made here.", voice_id=voice_id)
+
+
+class VoiceOnAnotherKey(Conflict):
+    """A voice in the account of an organisation's key, which the vendor was not asked with."""
+
+    code = "voice_on_another_key"
+
+    def __init__(self, voice_id: str, organisation_id: UUID) -> None:
+        super().__init__(
+            "This voice was made with an organisation's key, and the key that is used for you is"
+            " another one.",
+            voice_id=voice_id,
+            organisation_id=str(organisation_id),
+        )
+
+
+class OrganisationVoicesNotFound(NotFound):
+    """No organisation that the caller belongs to."""
+
+    code = "organisation_voices_not_found"
+
+    def __init__(self) -> None:
+        super().__init__("No such organisation.")
+
+
+class VoiceAdminRequired(Forbidden):
+    """The caller belongs to the organisation, and does not decide about its keys."""
+
+    code = "voice_admin_required"
+
+    def __init__(self) -> None:
+        super().__init__("This is for the organisation's owners and admins.")
 
 
 class TooMuchText(Invalid):

@@ -82,10 +82,12 @@ class KeptSpeeches(Protocol):
 @dataclass(frozen=True, slots=True)
 class Recollection:
     """What is known of a user before they are spoken to: how they want that voice to speak, and the
-    sealed audio of the words, if they had them said before."""
+    sealed audio of the words, if they had them said before. `is_hidden`: the voice was made for
+    somebody else, or is being removed."""
 
     own: SettingsWish = field(default_factory=SettingsWish)
     sealed: bytes | None = None
+    is_hidden: bool = False
 
 
 class Recollections(Protocol):

@@ -126,7 +126,11 @@ class Clones(Protocol):
         """Write it down; False when its idempotency key is taken."""
         ...
 
-    async def finish(self, clone_id: CloneId, made: MadeVoice) -> None: ...
+    async def finish(
+        self, clone_id: CloneId, made: MadeVoice, organisation_id: UUID | None = None
+    ) -> None:
+        """It is made; with the key of the given organisation, or with its user's own."""
+        ...
 
     async def earlier(self, user_id: UserId, idempotency_key: str) -> Clone | None: ...
 
@@ -134,8 +138,24 @@ class Clones(Protocol):
         """All of them, the oldest first; vendors allow few."""
         ...
 
+    async def of_organisation(self, organisation_id: UUID) -> Sequence[Clone]:
+        """All that its key made, the oldest first."""
+        ...
+
+    async def hidden_from(
+        self, user_id: UserId, voice_ids: Collection[VoiceId]
+    ) -> Collection[VoiceId]:
+        """Those of them that were made for somebody else, or are being removed."""
+        ...
+
     async def begin_removal(self, user_id: UserId, voice_id: VoiceId, at: datetime) -> Clone | None:
         """From now on it is being removed. None when the user had no such voice made."""
+        ...
+
+    async def begin_removal_for(
+        self, organisation_id: UUID, voice_id: VoiceId, at: datetime
+    ) -> Clone | None:
+        """The same of a voice that the organisation's key made, whosever it is."""
         ...
 
     async def forget(self, clone_id: CloneId) -> bool:
@@ -151,7 +171,18 @@ class Clones(Protocol):
         answers how many."""
         ...
 
-    async def erase(self, user_id: UserId, *, most: int) -> int: ...
+    async def erase(self, user_id: UserId, *, most: int) -> int:
+        """Forget some of them; of what an organisation's key made, whose it was. Answers how
+        many."""
+        ...
+
+
+class KeyAdmins(Protocol):
+    """auth, asked who decides about an organisation's keys."""
+
+    async def may_manage_keys(self, organisation_id: UUID, user_id: UserId) -> bool | None:
+        """None for somebody who does not belong to it. Raises DependencyUnavailable."""
+        ...
 
 
 class UnitOfWork(Protocol):

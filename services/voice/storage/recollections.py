@@ -14,7 +14,9 @@ _OF = """
 select
     (select settings from voice_settings where user_id = $1 and voice_id = $2) as settings,
     (select audio from cached_utterance
-     where user_id = $1 and address = $3 and kept_at >= $4) as audio
+     where user_id = $1 and address = $3 and kept_at >= $4) as audio,
+    exists (select from cloned_voice
+     where voice_id = $2 and (user_id <> $1 or state = 'removing')) as hidden
 """
 
 _NOTHING_OF_THEIR_OWN = Recollection()
@@ -36,9 +38,9 @@ class SqlRecollections:
     ) -> Recollection:
         row = await self._database.fetchrow(_OF, user_id, voice_id, address, since)
         assert row is not None
-        settings, audio = row["settings"], row["audio"]
-        if settings is None and audio is None:
+        settings, audio, hidden = row["settings"], row["audio"], row["hidden"]
+        if settings is None and audio is None and not hidden:
             return _NOTHING_OF_THEIR_OWN
         return Recollection(
-            SettingsWish(**(settings or {})), None if audio is None else bytes(audio)
+            SettingsWish(**(settings or {})), None if audio is None else bytes(audio), hidden
         )

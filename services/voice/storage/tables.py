@@ -97,12 +97,14 @@ voice_settings = Table(
     Column("updated_at", _TIME, nullable=False),
 )
 
-# A voice made from samples of somebody who agreed to it. The samples are not kept.
+# A voice made from samples of somebody who agreed to it. The samples are not kept. One that an
+# organisation's key made stays known without its user, until it is gone at the vendor.
 cloned_voice = Table(
     "cloned_voice",
     metadata,
     Column("id", _ID, primary_key=True),
-    Column("user_id", _ID, nullable=False),
+    Column("user_id", _ID, nullable=False),  # the organisation's, once the user was deleted
+    Column("organisation_id", _ID),  # whose key made it; null: the user's own did
     Column("tier", Text, nullable=False),
     Column("provider", Text, nullable=False),
     Column("voice_id", Text),  # null while it is being made
@@ -119,6 +121,12 @@ cloned_voice = Table(
     CheckConstraint("(state = 'making') = (voice_id is null)", name="voice"),
     CheckConstraint("(idempotency_key is null) = (request_hash is null)", name="idempotency"),
     Index("ix_cloned_voice_user_id_voice_id", "user_id", "voice_id"),
+    Index("ix_cloned_voice_voice_id", "voice_id"),
+    Index(
+        "ix_cloned_voice_organisation_id",
+        "organisation_id",
+        postgresql_where=text("organisation_id is not null"),
+    ),
     Index(
         "uq_cloned_voice_user_id_idempotency_key",
         "user_id",

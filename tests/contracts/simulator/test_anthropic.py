@@ -212,6 +212,36 @@ def test_bad_requests_are_refused(anthropic: Anthropic, extra: dict[str, Any]) -
     assert body["request_id"] == refused.value.response.headers["request-id"]
 
 
+_SCHEMA: Final = {"type": "object", "properties": {"city": {"type": "string"}}}
+
+
+@pytest.mark.parametrize(
+    ("beta", "fields"),
+    [
+        ("context-management-2025-06-27", {"context_management": {"edits": []}}),
+        (
+            "structured-outputs-2025-11-13",
+            {"output_format": {"type": "json_schema", "schema": _SCHEMA}},
+        ),
+    ],
+)
+def test_a_beta_brings_its_field(anthropic: Anthropic, beta: str, fields: dict[str, Any]) -> None:
+    def ask(**options: Any) -> Any:
+        return anthropic.messages.create(
+            model=HAIKU, max_tokens=50, messages=say("Rome"), extra_body=fields, **options
+        )
+
+    (block,) = ask(extra_headers={"anthropic-beta": f"fast-mode-2026-02-01, {beta}"}).content
+    assert ("output_format" in fields) == block.text.startswith("{")
+    with pytest.raises(BadRequestError, match="Extra inputs are not permitted"):
+        ask()
+
+
+def test_a_text_without_citations_does_not_name_them(anthropic: Anthropic) -> None:
+    answer = anthropic.messages.create(model=HAIKU, max_tokens=50, messages=say("hi"))
+    assert answer.content[0].to_dict() == {"type": "text", "text": "You said: hi"}
+
+
 def test_a_retired_model_is_not_found(anthropic: Anthropic) -> None:
     with pytest.raises(NotFoundError):
         anthropic.messages.create(model="claude-opus-4-1", max_tokens=9, messages=say("hi"))

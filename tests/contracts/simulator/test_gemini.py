@@ -148,6 +148,8 @@ def test_of_calls_made_at_once_the_first_is_signed_and_has_to_stay_so(
     told = [question, called, results]
     answer = gemini.models.generate_content(model=FLASH, contents=told, config=config)
     assert answer.text == "The tool said: rain rain"
+    called.parts[0].function_call.id = None
+    gemini.models.generate_content(model=FLASH, contents=told, config=config)
     called.parts[0].thought_signature = b"of another call"
     with pytest.raises(errors.ClientError, match="not valid"):
         gemini.models.generate_content(model=FLASH, contents=told, config=config)

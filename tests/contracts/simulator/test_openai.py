@@ -286,6 +286,24 @@ def test_input_tokens_are_counted(openai: OpenAI) -> None:
     assert counted.input_tokens == 3 + 85
 
 
+def test_reasoning_comes_back_encrypted_or_not_at_all(openai: OpenAI) -> None:
+    asked: dict[str, Any] = {"model": LUNA, "input": "hi [[sim:reasoning=5]]"}
+    named = openai.responses.create(**asked).output[0].model_dump(exclude_none=True)
+    assert (named["type"], "encrypted_content" in named) == ("reasoning", False)
+    reference = {"type": "item_reference", "id": "msg_1"}
+    alone: list[Any] = [named, reference]
+    for item in alone:
+        with pytest.raises(NotFoundError, match="Items are not persisted"):
+            openai.responses.create(model=LUNA, input=[item])
+    include: Any = ["reasoning.encrypted_content"]
+    whole = openai.responses.create(**asked, include=include).output[0].model_dump()
+    assert whole["encrypted_content"]
+    told: Any = [whole, {"role": "user", "content": "hi"}]
+    assert openai.responses.create(model=LUNA, input=told).output_text == "You said: hi"
+    with pytest.raises(BadRequestError, match="not supported with this model"):
+        openai.responses.create(model="gpt-4o", input="hi", include=include)
+
+
 def test_responses_refuse_what_they_do_not_know(openai: OpenAI) -> None:
     with pytest.raises(BadRequestError) as refused:
         openai.responses.create(model=LUNA, input="hi", extra_body={"stop": ["x"]})

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import httpx
 import pytest
@@ -19,12 +19,14 @@ from services.auth.actions.note_forgotten import Forgotten, NoteForgotten
 from services.auth.actions.remind_services import RemindServices
 from services.auth.domain.erasure import SERVICES, Erasure, Receipt
 from services.auth.domain.errors import ExportUnavailable, TooManyExports
+from services.auth.domain.mailed_proof import MailedProof, ProofPurpose
+from services.auth.domain.user import EmailAddress
 from services.auth.providers.account_collector import CollectedParts, PeerCollector
 from services.auth.storage.unit_of_work import SqlWork
 from shared.clock import SystemClock
 from shared.db.database import Database
 from shared.identity import Peers
-from shared.ids import UserId
+from shared.ids import UserId, uuid7
 from tests.support.auth import PASSWORD, RunningAuth, running_auth
 from tests.support.tokens import identity_of, serving
 
@@ -144,6 +146,37 @@ async def test_mails_and_invitations_to_a_proven_address_go_and_to_a_claimed_one
         assert answer.status_code == 202
         assert len(await database.fetch(mails, account.email)) == left
         await database.execute("delete from outgoing_mail where recipient = $1", account.email)
+
+
+_ACCEPTED = """
+insert into invitation (id, organisation_id, email, role, token_hash, invited_by, created_at,
+    expires_at, accepted_at, withdrawn_at, accepted_by)
+values ($1, $2, $3, 'member', $4, $5, now(), now() + interval '1 day', now(), null, $6)
+"""
+
+
+async def test_no_invitation_of_theirs_is_left_at_whatever_address(
+    auth: RunningAuth, database: Database
+) -> None:
+    ada, ben = await auth.account(), await auth.account()
+    firm = (
+        await auth.client.post(
+            "/auth/organisations", headers=ada.headers, json={"name": "Analytical"}
+        )
+    ).json()
+    # Accepted at an address that ben had before; sent by ben; nothing to do with ben.
+    for email, by, accepted_by in (
+        ("before@example.com", ada.id, ben.id),
+        ("guest@example.com", ben.id, None),
+        ("other@example.com", ada.id, None),
+    ):
+        token = uuid4().bytes * 2
+        await database.execute(_ACCEPTED, uuid4(), UUID(firm["id"]), email, token, by, accepted_by)
+    assert (await auth.client.delete("/auth/me", headers=ben.headers)).status_code == 202
+    left = await database.fetch(
+        "select email from invitation where organisation_id = $1", UUID(firm["id"])
+    )
+    assert [row["email"] for row in left] == ["other@example.com"]
 
 
 async def test_a_sign_in_at_the_moment_of_deletion_is_refused_or_ended(
@@ -382,12 +415,55 @@ async def test_a_person_downloads_all_and_no_secret_of_theirs_is_in_it(
     assert {one["device"] for one in document["auth"]["sessions"]} >= {"a second device"}
     assert document["chat"] == {"user": str(account.id)}
     rows = await database.fetch("select password_hash from user_account where id = $1", account.id)
+    assert document["auth"]["second_factor"]["totp"] is False
+    assert (document["auth"]["pending_email"], document["auth"]["invitations"]) == (None, [])
     for secret in (PASSWORD, account.refresh_token, account.access_token, rows[0][0]):
         assert secret not in answer.text
     noted = await database.fetch(
         "select 1 from audit_event where user_id = $1 and action = 'account.exported'", account.id
     )
     assert len(noted) == 1
+
+
+async def test_what_waits_and_what_was_done_to_others_is_in_the_export(
+    exporting: RunningAuth, database: Database, new_work: NewWork
+) -> None:
+    ada, ben = await exporting.account(), await exporting.account()
+    await database.execute("update user_account set email_verified = true")
+    now = datetime.now(UTC)
+    proof = MailedProof(
+        token_hash=b"h" * 32,
+        purpose=ProofPurpose.CHANGE_EMAIL,
+        user_id=UserId(ada.id),
+        email=EmailAddress.parse("another@example.com"),
+        created_at=now,
+        expires_at=now + timedelta(hours=1),
+    )
+    async with new_work() as work:
+        await work.mailed_proofs.add(proof)
+    client, founded = exporting.client, {"name": "Analytical"}
+    firm = (await client.post("/auth/organisations", headers=ada.headers, json=founded)).json()
+    invited = await client.post(
+        f"/auth/organisations/{firm['id']}/invitations",
+        headers=ada.headers,
+        json={"email": ben.email},
+    )
+    assert invited.status_code == 201, invited.text
+
+    own = (await client.get("/auth/me/export", headers=ada.headers)).json()["auth"]
+    assert own["pending_email"] == "another@example.com"
+    assert [one["email"] for one in own["invitations"]] == [ben.email]
+    acts = {act["action"]: act for act in own["acts"]}
+    assert (acts["invitation.sent"]["actor"], acts["invitation.sent"]["user"]) == (
+        str(ada.id),
+        None,
+    )
+    assert acts["invitation.sent"]["address"] is not None
+    accepted = ("before@example.com", uuid4().bytes * 2, ada.id, ben.id)
+    await database.execute(_ACCEPTED, uuid7(), UUID(firm["id"]), *accepted)
+    theirs = (await client.get("/auth/me/export", headers=ben.headers)).json()["auth"]
+    assert [one["email"] for one in theirs["invitations"]] == ["before@example.com", ben.email]
+    assert (theirs["pending_email"], theirs["acts"]) == (None, [])
 
 
 async def test_an_export_that_can_not_be_whole_is_a_503_that_names_why(

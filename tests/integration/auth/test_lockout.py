@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from uuid import uuid4
@@ -221,3 +222,21 @@ async def test_of_many_who_ask_at_once_so_many_are_served(
     await database.execute("update login_failure set window_ends_at = now()")
     answers = await asyncio.gather(*(ask() for _ in range(8)))
     assert Counter(answer.status_code for answer in answers) == {served: 6, 429: 2}
+
+
+async def test_accounts_made_on_the_page_count_as_all_others(strict: RunningAuth) -> None:
+    path, network = "/oauth/register", {ADDRESS: "198.51.100.77"}
+    shown = await strict.client.get(path)
+    found = re.search('name="csrf" value="([0-9a-f]+)"', shown.text)
+    assert found is not None
+    cookie = {"cookie": shown.headers["set-cookie"].partition(";")[0]}
+    told = []
+    for _ in range(strict.settings.registrations_network + 1):
+        name = f"page{uuid4().hex[:12]}"
+        typed = {"email": f"{name}@example.com", "username": name, "password": PASSWORD}
+        form = typed | {"csrf": found[1]}
+        answer = await strict.client.post(path, data=form, headers=cookie | network)
+        told.append("Come back in" in answer.text)
+    assert told == [False] * strict.settings.registrations_network + [True]
+    answer = await strict.client.post("/auth/register", json=typed, headers=network)
+    assert answer.status_code == 429

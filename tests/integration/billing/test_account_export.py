@@ -35,19 +35,30 @@ async def test_all_of_theirs_and_nothing_of_others(billing: Billing, identities:
     ]
     await books_of(billing).charge(*charges)
     await billing.record(a_usage(user=ada), a_usage(user=grace))
+    transfer = {
+        "holder_id": str(ada),
+        "amount_cents": 900,
+        "reference": f"transfer-{ada}",
+        "note": "by post",
+    }
+    booked = await billing.send("POST", "admin/payments", uuid4(), role="billing", json=transfer)
+    assert booked.status_code in (200, 201), booked.text
 
     export = (await export_of(billing, identities, ada)).json()
     assert set(export) == {
-        *("subscription", "subscription_changes", "billing_details", "charges", "invoices"),
-        *("credit_notes", "webhooks", "spend_alerts_microusd", "usage_records"),
+        *("subscription", "subscription_changes", "billing_details", "charges", "payments"),
+        *("invoices", "credit_notes", "webhooks", "spend_alerts_microusd", "usage_records"),
     }
     assert export["billing_details"]["name"] == "Lamp & Sons"
     assert export["spend_alerts_microusd"] == [7]
     amounts = [charge["amount_microusd"] for charge in export["charges"]]
     assert sorted(amounts) == list(range(1, 42))
     assert len(export["usage_records"]) == 1
+    [payment] = export["payments"]
+    told = (payment["amount_microusd"], payment["reference"], payment["note"])
+    assert told == (9_000_000, transfer["reference"], "by post")
     others = (await export_of(billing, identities, grace)).json()
-    assert (others["charges"], others["billing_details"]) == ([], None)
+    assert (others["charges"], others["payments"], others["billing_details"]) == ([], [], None)
 
 
 async def test_nobody_but_auth_collects_it(billing: Billing, identities: Path) -> None:

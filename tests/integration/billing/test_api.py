@@ -328,6 +328,7 @@ async def test_in_a_sandbox_a_change_takes_effect_at_once_and_is_told(
         "seats": 1,
         "revision": 1,
         "organisation_id": None,
+        "next_seats": None,
     }
 
 

@@ -36,7 +36,6 @@ def a_batch(*changes: dict[str, Any]) -> tuple[dict[str, Any], list[dict[str, An
         {"input_tokens": 1.5},
         {"operation": "hologram"},
         {"source": "guessed"},
-        {"model": "x" * 301},
     ],
     ids=str,
 )
@@ -55,6 +54,19 @@ async def test_it_is_put_aside_alone_and_seen(
     assert [one.missing_count for one in state.progress] == [0]
     assert state.dead_events >= 1
     assert await drift(database) == []
+
+
+async def test_a_name_that_is_too_long_is_cut_and_its_usage_counts(
+    consumer: Consumer, database: Database
+) -> None:
+    message, envelopes = a_batch({"model": "x" * 301, "provider_request_id": "y" * 415})
+    await consumer.receive(UsageRecorded.type, message)
+    assert len(await ids_in(database)) == len(envelopes)
+    row = await database.fetchrow(
+        "select provider_request_id from ledger_entry where model = $1", "x" * 300
+    )
+    assert row is not None
+    assert row["provider_request_id"] == "y" * 300
 
 
 @pytest.mark.parametrize("minutes", [-10, 10])

@@ -13,6 +13,7 @@ import pytest
 import pytest_asyncio
 
 from services.billing.actions import Actions
+from services.billing.actions.end_organisation_subscriptions import Dissolved
 from services.billing.domain.charge import Charge, ChargeId, ChargeKind
 from services.billing.domain.invoice import InvoiceId
 from services.billing.domain.payment import Payment, PaymentId, PaymentKind, PaymentState
@@ -146,7 +147,7 @@ async def test_details_are_forgotten_with_their_user_and_organisation(
     assert await actions.export_user.details(ada) == some_details()
 
     await actions.forget_user.begin([(ada, ErasureId(uuid4()))])
-    await actions.end_organisation_subscriptions([(firm, grace)])
+    await actions.end_organisation_subscriptions([Dissolved(firm, grace)])
 
     rows = await database.fetch("select holder_id from billing_details")
     assert [row["holder_id"] for row in rows] == [grace]

@@ -428,6 +428,74 @@ async def test_what_is_missing_unpriced_or_unheard_of_keeps_a_month_open(
     assert period.waived == waived.waived
 
 
+@pytest.mark.parametrize(
+    ("forgery", "told", "reason"),
+    [
+        ("update period set totals = jsonb_set(totals, '{events}', '0')", True, "do not fit"),
+        ("update period set digest = ''", True, "do not fit"),
+        ("delete from ledger_entry", False, "has 0"),
+    ],
+)
+async def test_a_closed_month_that_was_changed_is_told(
+    actions: Actions,
+    database: Database,
+    after: StoppedClock,
+    forgery: str,
+    told: bool,
+    reason: str,
+) -> None:
+    await actions.record_usage(some_usage(2))
+    await actions.close_period(MONTH, by=STAFF, reason=REASON)
+    await actions.record_usage(some_usage(1))
+    assert [one.broken for one in await actions.verify_periods(MONTH)] == [None]
+    assert await actions.verify_periods.changed() == []
+    async with database.connection() as connection:
+        for table in ("period", "ledger_entry"):
+            await connection.execute(f"alter table {table} disable trigger user")
+        await connection.execute(forgery)
+    period, _late = await actions.show_period(MONTH)
+    assert period.is_as_kept is not told
+    assert len(await actions.verify_periods.changed()) == int(told)
+    [verdict] = await actions.verify_periods()
+    assert reason in str(verdict.broken)
+
+
+@pytest.mark.parametrize(("state", "is_told"), [("verified", True), ("dropped", False)])
+async def test_a_closed_month_with_entries_in_a_file_is_not_counted(
+    actions: Actions, database: Database, after: StoppedClock, state: str, is_told: bool
+) -> None:
+    await actions.record_usage(some_usage(2))
+    await actions.close_period(MONTH, by=STAFF, reason=REASON)
+    ends = UUID(int=int((MONTH.period.ends - timedelta(days=1)).timestamp() * 1_000) << 80)
+    async with database.connection() as connection:
+        await connection.execute("alter table ledger_entry disable trigger user")
+        await connection.execute("delete from ledger_entry")
+        await connection.execute(
+            "insert into ledger_archive"
+            " (partition, begins, ends, first_chain, last_chain, state, changed_at)"
+            " values ('ledger_entry_a_day', $1, $2, 0, 1, $3, now())",
+            UUID(int=0),
+            ends,
+            state,
+        )
+    [verdict] = await actions.verify_periods()
+    assert (verdict.broken is not None) is is_told
+
+
+async def test_what_was_voided_waits_for_no_price(
+    actions: Actions, work: NewUnitOfWork, after: StoppedClock
+) -> None:
+    usage = a_usage(model="dark-horse", at=LAST_HOUR, id_=id_made_at(LAST_HOUR))
+    await actions.record_usage([usage])
+    async with work() as unit:
+        [found] = await unit.periods.unpriced(MONTH)
+    assert (found.subject, found.count) == ("openai/dark-horse", 1)
+    await actions.correct_usage(usage.id, None, reason=REASON, by=STAFF)
+    await actions.link_ledger()
+    closed = await actions.close_period(MONTH, by=STAFF, reason=None)
+    assert (closed.waived, closed.totals.events) == ((), 1)
+
+
 async def test_a_month_that_is_not_over_stays_open(actions: Actions, clock: StoppedClock) -> None:
     clock.move(MONTH.period.ends + timedelta(hours=2) - clock.now() - timedelta(seconds=1))
     with pytest.raises(PeriodNotOver):

@@ -10,6 +10,7 @@ import json
 import os
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -23,9 +24,11 @@ from services.billing.actions import Actions
 from services.billing.actions.archive_ledger import ArchiveLedger
 from services.billing.actions.export_days import ExportDays
 from services.billing.actions.export_records import ReadRows
+from services.billing.actions.report_outside_usage import Told
 from services.billing.api.gauges import LAST_EXPORTED_DAY, show_exports
 from services.billing.domain.correction import Deltas
 from services.billing.domain.export_target import check_target
+from services.billing.domain.outside_usage import OutsideEvent
 from services.billing.domain.period import Period
 from services.billing.domain.ports import NewUnitOfWork
 from services.billing.domain.price_book import UnitPrices
@@ -33,6 +36,7 @@ from services.billing.domain.usage_export import COLUMNS, METERS, OWN_COLUMNS, D
 from services.billing.providers.archived_rows import ArchivedUsage
 from services.billing.providers.export_target import open_target
 from services.billing.providers.parquet_archive import ParquetArchive
+from services.billing.storage.usage_rows import _CORRECTIONS_OF, _CORRECTIONS_WITHIN
 from services.billing.wiring import FORMATS
 from shared.db.archive import ids_digest
 from shared.db.database import Database
@@ -157,6 +161,11 @@ async def test_what_lies_in_the_archive_is_in_the_file(
     }
     usage.append(a_usage(id_=id_made_at(moments[0]), at=moments[0], **nothing))
     await actions.record_usage(usage)
+    clock.move(day + timedelta(hours=1) - clock.now())
+    shots = OutsideEvent(STAFF, "/shots", "one", UserId(uuid4()), day, "screenshot", Decimal(10))
+    await actions.report_outside_usage([Told(0, shots, {})], reporter=STAFF, for_anybody=True)
+    [entry] = await database.fetch("select event_id from ledger_entry where units = 10")
+    await actions.correct_usage(entry["event_id"], None, reason="made twice", by=STAFF)
     await actions.link_ledger()
     prices = UnitPrices(characters=1_000_000)
     speech = ("elevenlabs", "eleven_flash_v2_5")
@@ -174,12 +183,14 @@ async def test_what_lies_in_the_archive_is_in_the_file(
     read = ReadRows(work, ArchivedUsage(files))
     period = Period(day, day + timedelta(days=1))
     before = [row async for page in read.within(period, up_to=None) for row in page]
-    assert len(before) == 9
+    assert len(before) == 11
+    assert sorted((row["units"], row["unit"]) for row in before)[0] == (-10, "screenshot")
+    assert sum(row["units"] for row in before) == 0
     assert [row["event_id"] for row in before if row["cached"]] == [usage[-1].id]
     assert await ArchiveLedger(work, files, clock, timedelta(days=95))() != []
     assert await database.fetch("select 1 from ledger_entry") == []
     after = [row async for page in read.within(period, up_to=None) for row in page]
-    key = lambda row: row["event_id"]  # noqa: E731
+    key = lambda row: (row["event_id"], row["record"])  # noqa: E731
     assert sorted(after, key=key) == sorted(before, key=key)
     narrow = Period(moments[1], moments[3])
     assert len([1 async for page in read.within(narrow, up_to=None) for _ in page]) == 4
@@ -464,3 +475,24 @@ def test_what_names_no_place_is_refused(url: str, settings: Callable[..., Any]) 
     with pytest.raises(ValueError, match=r"target|directory|bucket") as refused:
         settings(export_target=url)
     assert "secret" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("sql", "values"),
+    [
+        (_CORRECTIONS_OF, ([uuid4()],)),
+        (
+            _CORRECTIONS_WITHIN,
+            (NOON, NOON + timedelta(days=31), uuid4(), None, 9),
+        ),
+        ("select units, unit from reporting.usage_corrections", ()),
+    ],
+)
+async def test_what_was_voided_is_looked_up_however_large_the_ledger_is(
+    database: Database, sql: str, values: tuple[object, ...]
+) -> None:
+    async with database.connection() as connection, connection.transaction():
+        # As where there are many partitions, and looking up seems dear.
+        await connection.execute("set local enable_nestloop = off")
+        plan = await connection.fetch(f"explain {sql}", *values)
+    assert not [line for (line,) in plan if "Hash" in line or "Merge" in line]

@@ -8,6 +8,7 @@ from uuid import uuid4
 from services.billing.actions import Actions
 from services.billing.actions.report_outside_usage import Told
 from services.billing.domain.outside_usage import OutsideEvent
+from services.billing.domain.payment import Booking
 from services.billing.domain.ports import NewUnitOfWork
 from shared.db.database import Database
 from shared.erasure import BATCH, ErasureId, Left
@@ -34,6 +35,24 @@ async def test_the_subscription_ends_and_the_books_stay(
     assert [(change.revision, change.tier_name) for change in changes] == [(1, "pro"), (2, "free")]
     assert len(await database.fetch("select 1 from ledger_entry where user_id = $1", ada)) == 1
     assert await drift(database) == []
+
+
+async def test_what_the_team_wrote_beside_payments_goes_and_their_sums_stay(
+    actions: Actions, database: Database
+) -> None:
+    ada, grace = UserId(uuid4()), UserId(uuid4())
+    for user in (ada, grace):
+        await actions.grant_subscription(user, "pro", None, by=STAFF)
+        booking = Booking(user, 1_000, f"transfer-{user}", "by somebody@example.com")
+        await actions.book_payment(booking, by=STAFF)
+
+    await actions.forget_user.begin([(ada, ErasureId(uuid4()))])
+
+    rows = await database.fetch("select holder_id, reference, note from payment order by id")
+    assert [tuple(row.values()) for row in rows] == [
+        (ada, f"transfer-{ada}", None),
+        (grace, f"transfer-{grace}", "by somebody@example.com"),
+    ]
 
 
 async def test_what_others_said_beside_the_usage_goes(

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from uuid import uuid4
 
 import asyncpg
 import pytest
 
+from services.billing.actions.end_organisation_subscriptions import Dissolved
+from services.billing.actions.report_outside_usage import Told
 from services.billing.domain.balance import balance_of
+from services.billing.domain.billing_details import BillingDetails
 from services.billing.domain.closing import Month
 from services.billing.domain.crediting import CreditRequest, WantedCredit
 from services.billing.domain.errors import (
@@ -23,10 +27,13 @@ from services.billing.domain.errors import (
     NothingToCredit,
     PeriodNotClosed,
 )
-from services.billing.domain.invoice import Invoice, InvoiceId, LineId, Status
+from services.billing.domain.invoice import Invoice, InvoiceId, LineId, LineKind, Status
+from services.billing.domain.outside_usage import OUTSIDE, OutsideEvent
 from services.billing.domain.payment import Payment, PaymentId, PaymentKind, PaymentState
 from services.billing.domain.ports import NewUnitOfWork
+from services.billing.domain.price_book import UnitPrices
 from services.billing.domain.subscription import Holder
+from services.billing.domain.tax import Taxable, TaxLine, net_cents
 from services.billing.settings import Settings
 from services.billing.wiring import build_actions
 from shared.db.database import Database
@@ -212,6 +219,71 @@ async def test_a_preview_is_what_the_run_makes_and_leaves_nothing(
         await books.actions.preview_invoice(Holder(UserId(uuid4())), SEPTEMBER)
 
 
+async def test_a_carried_rest_alone_is_neither_invoiced_nor_previewed(books: Books) -> None:
+    ada = uuid4()
+    await books.charge(a_charge(ada, 1_234_567, at=IN_SEPTEMBER))
+    await books.close_and_run(SEPTEMBER)
+    assert (await books.invoice_of(ada)).rounding_carried_microusd == 4_567
+    with pytest.raises(InvoiceNotFound):
+        await books.actions.preview_invoice(Holder(UserId(ada)), OCTOBER)
+    await books.charge(a_charge(ada, 1_000_000, at=IN_OCTOBER))
+    draft = await books.actions.preview_invoice(Holder(UserId(ada)), OCTOBER)
+    assert kinds(draft) == [("fee", 1_000_000), ("rounding", 4_567)]
+
+
+async def test_what_is_voided_of_a_meter_takes_its_units_back(
+    books: Books, database: Database
+) -> None:
+    ada = UserId(uuid4())
+    prices = UnitPrices(unit=2_000)
+    await books.actions.set_price(
+        (OUTSIDE, "screenshot"), prices, effective_from=IN_AUGUST, by=STAFF
+    )
+    for quantity in (3, 10):
+        event = OutsideEvent(
+            STAFF, "/shots", str(quantity), ada, IN_SEPTEMBER, "screenshot", Decimal(quantity)
+        )
+        await books.actions.report_outside_usage(
+            [Told(0, event, {})], reporter=STAFF, for_anybody=True
+        )
+    [made_twice] = await database.fetch("select event_id from ledger_entry where units = 10")
+    await books.void(made_twice["event_id"])
+    [taken_back] = await database.fetch("select units, unit from reporting.usage_corrections")
+    assert tuple(taken_back.values()) == (-10, "screenshot")
+    await books.close_and_run(SEPTEMBER)
+    invoice = await books.invoice_of(ada)
+    assert [
+        (line.kind.value, line.quantity, line.unit, line.vendor_cost_microusd)
+        for line in invoice.lines
+    ] == [("usage", 13, "screenshot", 26_000), ("correction", -10, "screenshot", -20_000)]
+    assert (await books.actions.verify_invoice(invoice.id)).is_sound
+    # Invoices of earlier releases say nothing of a correction's units.
+    async with database.connection() as connection:
+        await connection.execute("alter table invoice_line disable trigger user")
+        await connection.execute(
+            "update invoice_line set quantity = 0, unit = 'tokens',"
+            " facts = facts - '{unit,units}'::text[] where kind = 'correction'"
+        )
+    assert (await books.actions.verify_invoice(invoice.id)).is_sound
+
+
+async def test_a_correction_is_on_no_invoice_before_what_it_corrects(books: Books) -> None:
+    ada, grace = uuid4(), uuid4()
+    await books.fee("pro", 10_000, since=ALWAYS)
+    await books.charge(a_charge(grace, 5, at=IN_SEPTEMBER))
+    await books.close(SEPTEMBER)
+    for user in (ada, grace):
+        await books.void(await books.use(user, at=IN_SEPTEMBER, tier="pro"))
+    await books.run(SEPTEMBER)
+    assert await books.invoices_of(ada) == []
+    assert kinds(await books.invoice_of(grace)) == [("fee", 5)]
+    await books.close_and_run(OCTOBER)
+    for user in (ada, grace):
+        [usage, correction] = (await books.invoices_of(user))[-1].lines[:2]
+        assert usage.amount_microusd == -correction.amount_microusd > 0
+        assert (usage.kind.value, correction.kind.value) == ("late_usage", "correction")
+
+
 # Traces, and what guards them
 
 
@@ -258,10 +330,107 @@ async def test_an_invoice_is_proven_and_a_forgery_is_seen(books: Books, database
         await connection.execute("delete from invoice_item where source_id = $1", changed)
         await connection.execute("alter table invoice_item enable trigger user")
     check = await books.actions.verify_invoice(first.id)
+    assert (check.differences, check.missing) == (["missing_records"], 1)
     [wrong] = [one for one in check.lines if one.differences]
-    assert wrong.differences == ["count", "ids", "vendor_cost", "amount"]
+    assert wrong.differences == ["count", "ids", "vendor_cost", "amount", "facts", "quantity"]
     with pytest.raises(InvoiceNotFound):
         await books.actions.verify_invoice(InvoiceId(uuid4()))
+
+
+class FlatTax:
+    """A fifth of everything."""
+
+    def tax_for(
+        self,
+        details: BillingDetails | None,
+        lines: Sequence[Taxable],
+        at: datetime,
+    ) -> Sequence[TaxLine]:
+        return (TaxLine.at_rate("VAT", 2_000, net_cents(lines)),)
+
+
+_KEPT = ("invoice", "invoice_line", "invoice_item", "credit_note", "credit_note_line", "charge")
+# What somebody with the database's own rights could do, and what shows it.
+_FORGERIES = (
+    (
+        "update invoice set subtotal_microusd = 10000, net_cents = 1, total_cents = 1",
+        {"subtotal", "net", "total"},
+    ),
+    ("update invoice set total_cents = total_cents + 1", {"total"}),
+    ("update invoice set carried_microusd = 7", {"carried"}),
+    (
+        "update invoice set holder_id = gen_random_uuid(), billed_to = null",
+        {"holder"},
+    ),
+    (
+        "update invoice set tax_lines = jsonb_set(tax_lines, '{0,tax_cents}', '0'),"
+        " total_cents = net_cents",
+        {"tax"},
+    ),
+    ("delete from invoice_line where kind = 'fee'", {"subtotal", "missing_records", "positions"}),
+    ("delete from invoice_line where kind = 'usage'", {"subtotal", "missing_records"}),
+    (
+        "update invoice_line set facts = facts || '{\"fee_basis_points\": 10000}',"
+        " amount_microusd = 4100000 where kind = 'usage'",
+        {"subtotal", "amount", "facts"},
+    ),
+    (
+        "update invoice_line set quantity = 99, facts = facts || '{\"seats\": 99}'"
+        " where kind = 'fee'",
+        {"facts", "quantity"},
+    ),
+    (
+        "update invoice_line set facts = facts || '{\"model\": \"cheap\"}' where kind = 'usage'",
+        {"facts"},
+    ),
+    ("update charge set seats = 99", {"facts", "quantity"}),
+    ("update invoice_item set holder_id = gen_random_uuid()", {"holder"}),
+    (
+        "update credit_note set net_cents = net_cents + 1, total_cents = total_cents + 1",
+        {"carried", "taxed_net", "credited"},
+    ),
+    ("update credit_note set holder_id = gen_random_uuid()", {"holder"}),
+    ("update credit_note_line set amount_microusd = 2 * amount_microusd", {"subtotal"}),
+    ("delete from credit_note", {"credit_notes"}),
+)
+
+
+async def test_no_part_of_an_invoice_or_its_credit_note_can_be_forged_unseen(
+    books: Books, database: Database
+) -> None:
+    ada = uuid4()
+    await books.fee("pro", 300, since=ALWAYS)
+    await books.use(ada, at=IN_SEPTEMBER, tier="pro")
+    await books.charge(a_charge(ada, 3_004_444, at=IN_SEPTEMBER))
+    await books.close(SEPTEMBER)
+    taxed = replace(books.actions.make_invoices.terms, tax_rules=FlatTax())
+    await replace(books.actions.make_invoices, terms=taxed)(SEPTEMBER, by=STAFF, within=A_WHILE)
+    invoice = await books.invoice_of(ada)
+    [fee] = [line for line in invoice.lines if line.kind is LineKind.FEE]
+    await books.actions.issue_credit_note(invoice.id, a_request(WantedCredit(fee.id, 1_000_001)))
+
+    async def differences() -> set[str]:
+        check = await books.actions.verify_invoice(invoice.id)
+        found = set(check.differences)
+        found |= {name for line in check.lines for name in line.differences}
+        found |= {name for note in check.notes for name in note.differences}
+        assert check.is_sound is not bool(found)
+        return found
+
+    assert await differences() == set()
+    async with database.connection() as connection:
+        for table in _KEPT:
+            await connection.execute(f"alter table {table} disable trigger user")
+            await connection.execute(f"create temporary table kept_{table} as table {table}")
+        for forgery, shown in _FORGERIES:
+            await connection.execute(forgery)
+            assert shown <= await differences(), forgery
+            for table in _KEPT:
+                await connection.execute(f"delete from {table}")
+                await connection.execute(f"insert into {table} table kept_{table}")
+        for table in _KEPT:
+            await connection.execute(f"alter table {table} enable trigger user")
+    assert await differences() == set()
 
 
 # Each of them would change what is final.
@@ -481,7 +650,7 @@ async def test_the_last_invoice_of_a_business_that_left_has_its_name_and_nothing
         a_charge(firm, 15_000_000, at=IN_SEPTEMBER, is_organisation=True),
     )
     await actions.forget_user.begin([(user, ErasureId(uuid4())) for user in (ada, grace, alan)])
-    await actions.end_organisation_subscriptions([(firm, ada)])
+    await actions.end_organisation_subscriptions([Dissolved(firm, ada)])
     await actions.forget_user.watch()
     kept = "select holder_id, email from billing_details"
     rows = await database.fetch(kept)

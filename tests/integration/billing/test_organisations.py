@@ -19,9 +19,11 @@ from services.billing.storage.unit_of_work import SqlWork
 from services.billing.tasks.on_organisation import end_subscriptions
 from services.billing.wiring import build_actions
 from shared.clock import SystemClock
+from shared.erasure import ErasureId
 from shared.events import Fact
 from shared.events.organisation import OrganisationDeleted
 from shared.identity import Peers
+from shared.ids import UserId
 from tests.integration.billing.harness import Billing, running_billing
 from tests.support.billing import FixedCounters, FixedOrganisations
 from tests.support.tokens import TokenMint, serving
@@ -108,6 +110,7 @@ async def test_who_decides_buys_for_the_organisation_and_not_for_themselves(
         "seats": 3,
         "revision": 1,
         "organisation_id": str(firm),
+        "next_seats": None,
     }
 
 
@@ -226,7 +229,7 @@ async def test_what_a_deleted_organisation_had_ends(
         clock=SystemClock(),
         settings=shop.settings,
     )
-    event = OrganisationDeleted(organisation_id=firm, user_id=ada)
+    event = OrganisationDeleted(organisation_id=firm, user_id=ada, decided=(ada,))
     for _delivery in range(2):
         await end_subscriptions([Fact(event=event, subject=firm, tier="enterprise")], actions)
     rows = await shop.database.fetch(
@@ -235,3 +238,22 @@ async def test_what_a_deleted_organisation_had_ends(
         firm,
     )
     assert [tuple(row.values()) for row in rows] == [("enterprise", 9, 1), ("free", 1, 2)]
+    del members[firm, ada]
+    of_firm = {"organisation_id": str(firm)}
+    for what in ("charges", "invoices", "credit-notes", "balance"):
+        assert (await shop.get(what, ada, params=of_firm)).status_code == 200, what
+        unseen = await shop.get(what, uuid4(), params=of_firm)
+        assert code_of(unseen) == (404, "subscription_not_found")
+    bought = await shop.send("PUT", "subscription", ada, json=an_order(firm))
+    assert code_of(bought) == (404, "subscription_not_found")
+    await actions.forget_user.begin([(UserId(ada), ErasureId(uuid4()))])
+    unseen = await shop.get("invoices", ada, params=of_firm)
+    assert code_of(unseen) == (404, "subscription_not_found")
+
+
+@pytest.mark.parametrize("path", ["usage", "usage/records", "limits", "alerts"])
+async def test_nobodys_own_usage_is_shown_as_an_organisations(shop: Billing, path: str) -> None:
+    ada = uuid4()
+    refused = await shop.get(path, ada, params={"organisation_id": str(uuid4())})
+    assert code_of(refused) == (422, "own_usage_only")
+    assert (await shop.get(path, ada)).status_code == 200

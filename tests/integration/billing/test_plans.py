@@ -18,7 +18,10 @@ from alembic import command
 from sqlalchemy import create_engine, make_url, text
 
 from services.billing.actions import Actions
+from services.billing.actions._keep_subscription import take_up
 from services.billing.actions.change_subscription import Outcome, Wanted
+from services.billing.actions.end_organisation_subscriptions import Dissolved
+from services.billing.domain.billing_cycle import Rules
 from services.billing.domain.errors import (
     NoPortal,
     PaymentNotFound,
@@ -199,8 +202,11 @@ async def test_a_renewal_is_owed_marked_as_paid_or_lost(
     states = await database.fetch("select state from payment order by id")
     assert [row["state"] for row in states] == ["paid", "paid", "void"]
     told = await database.fetch("select envelope from outbox order by created_at")
-    tiers = [row["envelope"]["data"]["tier_name"] for row in told]
+    said = [(row["envelope"]["type"], row["envelope"]["data"]["tier_name"]) for row in told]
+    tiers = [tier for type_, tier in said if type_ == "subscription.changed"]
     assert (tiers[0], tiers[-1]) == ("pro", "free")
+    news = ["payment.due", "payment.due", "payment.overdue", "subscription.ended"]
+    assert sorted(type_ for type_, _ in said if type_ != "subscription.changed") == news
 
 
 async def test_many_workers_and_a_long_standstill_charge_each_period_once(
@@ -556,6 +562,49 @@ async def test_a_deleted_account_is_charged_up_to_that_day(
     ]
 
 
+async def test_what_comes_for_a_renewal_that_was_written_off_is_unused(
+    actions: Actions, database: Database, clock: StoppedClock, ada: UserId
+) -> None:
+    await buy(actions, ada, "pro")
+    clock.move(31 * DAY)
+    owed = await owed_by(actions, ada)
+    clock.move(10 * DAY)
+    assert (await actions.mark_paid(owed, by=STAFF)).state is State.ENDED
+    with pytest.raises(PaymentNotFound):
+        await actions.mark_paid(owed, by=STAFF)
+    [unused] = await actions.list_unused_payments(after=None, most=10)
+    assert (unused.id, unused.amount_microusd) == (owed, 9_000_000)
+    assert sum(amount for _, amount in await amounts(database, ada)) == 9_000_000
+
+
+async def test_what_those_owed_who_are_gone_is_written_off_and_waits_for_nobody(
+    actions: Actions, database: Database, clock: StoppedClock, ada: UserId
+) -> None:
+    firm, grace = UserId(uuid4()), UserId(uuid4())
+    organisations = FixedOrganisations({(firm, ada): True})
+    change = replace(actions.change_subscription, organisations=organisations)
+    await buy(actions, ada, "pro")
+    await buy(actions, grace, "pro")
+    with pytest.raises(SubscriptionNotPaid) as refusal:
+        await change(Holder(firm, is_organisation=True), Wanted("enterprise", 2), by=ada)
+    await actions.mark_paid(PaymentId(UUID(refusal.value.facts["payment_id"])), by=STAFF)
+    clock.move(32 * DAY)
+    # Of grace it is known by now that the next period began; for the others the clock's own job
+    # did not come by.
+    async with actions.mark_paid.unit_of_work() as work:
+        await take_up(work, Holder(grace), clock.now(), Rules())
+    await actions.forget_user.begin([(who, ErasureId(uuid4())) for who in (ada, grace)])
+    await actions.end_organisation_subscriptions([Dissolved(firm, ada)])
+    for holder, fee in ((ada, 9_000_000), (grace, 9_000_000), (firm, 30_000_000)):
+        assert await amounts(database, holder) == [
+            ("period_fee", fee),
+            ("period_fee", fee),
+            ("write_off", -fee),
+        ]
+    asked = await database.fetch("select holder_id, state from payment where kind = 'renewal'")
+    assert {(row["holder_id"], row["state"]) for row in asked} == {(grace, "void"), (firm, "void")}
+
+
 async def test_what_comes_for_a_deleted_account_is_unused(
     actions: Actions, database: Database, clock: StoppedClock, ada: UserId
 ) -> None:
@@ -589,7 +638,7 @@ async def test_what_comes_for_a_dissolved_organisation_is_unused(
             await change(holder, Wanted("enterprise", seats), by=ada)
         wishes.append(PaymentId(UUID(refusal.value.facts["payment_id"])))
     for _delivery in range(2):
-        await actions.end_organisation_subscriptions([(firm, ada)])
+        await actions.end_organisation_subscriptions([Dissolved(UserId(firm), ada)])
     for wish in wishes:
         assert (await actions.mark_paid(wish, by=STAFF)).tier_name == "free"
         with pytest.raises(PaymentNotFound):
@@ -629,7 +678,9 @@ async def test_charges_are_shown_page_by_page_and_to_nobody_else(
     assert refused.json()["amount_microusd"] == 9_000_000
     stranger = await billing.send("POST", f"admin/payments/{payment}/paid", ada)
     assert stranger.status_code == 403
-    paid = await billing.send("POST", f"admin/payments/{payment}/paid", STAFF, role="billing")
+    paid = await billing.send(
+        "POST", f"admin/payments/{payment}/paid", STAFF, role="billing", json={}
+    )
     assert (paid.status_code, paid.json()["state"]) == (200, "active")
     more = await billing.send("PUT", "subscription", ada, json={"tier": "enterprise", "seats": 2})
     payment = more.json()["payment_id"]

@@ -260,6 +260,51 @@ async def test_a_change_that_stripe_took_is_paid_also_when_another_wish_took_its
     assert (await shop.billing.get("balance", shop.ada)).json()["paid_microusd"] == paid
 
 
+@pytest.mark.parametrize(
+    "order",
+    [
+        ("renewal", "updated", "change"),
+        ("updated", "change", "renewal"),
+        ("failed", "updated", "change", "renewal"),
+    ],
+)
+async def test_a_change_that_is_told_after_the_turn_of_its_period_counts_in_any_order(
+    shop: Shop, order: tuple[str, ...]
+) -> None:
+    await shop.after(0)
+    subscription = await shop.buy("enterprise", 2)
+    shop.stripe.loses_answers = True
+    try:
+        await shop.choose("enterprise", 3)
+    finally:
+        shop.stripe.loses_answers = False
+    updated = json.dumps(shop.stripe.events[-1]).encode()
+    invoice = shop.stripe.an_invoice(subscription, reason="subscription_update", paid=True)
+    change = shop.stripe.emit("invoice.paid", invoice | {"amount_paid": 10})
+    await shop.after(31.2)
+    renewed = shop.stripe.an_invoice(subscription, paid=True) | {"amount_paid": 4_500}
+    told = {
+        "updated": updated,
+        "change": change,
+        "failed": shop.stripe.emit("invoice.payment_failed", renewed | {"amount_paid": 0}),
+        "renewal": shop.stripe.emit("invoice.paid", renewed),
+    }
+    for name in order:
+        assert (await shop.deliver(told[name])).status_code == 200
+    state = await shop.state()
+    assert (state["seats"], state["state"], state["owed_microusd"]) == (3, "active", 0)
+    assert sorted(await shop.payments()) == [
+        ("order", "paid", 100_000),
+        ("order", "paid", 30_000_000),
+        ("renewal", "paid", 45_000_000),
+    ]
+    kinds = [kind for kind, _ in await shop.charges()]
+    assert kinds == ["period_fee", "period_fee", "proration_credit", "proration_debit"]
+    balance = (await shop.billing.get("balance", shop.ada)).json()
+    # Of the period that begins all is charged but the seconds of 0.2 days at the old terms.
+    assert -300_000 < balance["expected_microusd"] <= -100_000
+
+
 @dataclass
 class SlowAnswers:
     """Stripe, whose events come before its answers."""
@@ -307,6 +352,13 @@ async def test_a_failed_renewal_is_dunned_paid_and_forgiven(shop: Shop) -> None:
     failed = shop.stripe.emit("invoice.payment_failed", invoice)
     await shop.deliver(failed)
     assert (await shop.state())["state"] == "past_due"
+    [row] = await shop.billing.database.fetch(
+        "select s.unpaid_since, o.envelope->'data'->>'holds_until' as until"
+        " from subscription s join outbox o on o.envelope->>'subject' = s.user_id::text"
+        " where s.user_id = $1 and o.envelope->>'type' = 'payment.overdue'",
+        shop.ada,
+    )
+    assert datetime.fromisoformat(row["until"]) == row["unpaid_since"] + timedelta(days=10)
     refused = await shop.choose("enterprise", 2)
     assert (refused.status_code, refused.json()["code"]) == (409, "payment_outstanding")
     listed = await shop.billing.send(

@@ -170,6 +170,18 @@ async def test_a_whole_answer_is_the_vendors_and_is_billed(
         assert hold["session_id"] is None
 
 
+async def test_claude_may_only_write_its_cache(chat: ChatSuite) -> None:
+    async with chat.user(tier="enterprise") as user:
+        answer = await MESSAGES.call(user, "what is a tooltip?", max_tokens=0)
+        assert answer.status_code == 200, answer.text
+        assert (answer.json()["content"], answer.json()["stop_reason"]) == ([], "max_tokens")
+        (event,) = await chat.usage_events(user.id)
+        assert (event["data"]["source"], event["data"]["outcome"]) == ("provider", "done")
+        assert event["data"]["input_tokens"] > 0
+        assert event["data"]["output_tokens"] == 0
+        assert (await used(chat, user, "anthropic"))["requests_per_minute"] == 0
+
+
 @every
 async def test_a_stream_is_the_vendors_byte_by_byte(chat: ChatSuite, door: Interface) -> None:
     async with chat.user(tier="enterprise") as user:
@@ -262,6 +274,51 @@ async def test_what_sdks_read_of_a_refusal_is_kept(chat: ChatSuite) -> None:
         assert [row["retryDelay"] for row in details if "retryDelay" in row] == ["31s"]
         answer = await CHAT.call(user, "hello", temperature=0.3)
         assert answer.json()["error"]["param"] == "temperature"
+
+
+async def test_reasoning_can_be_sent_back_though_nothing_is_kept(chat: ChatSuite) -> None:
+    async with chat.user(tier="enterprise") as user:
+        question = {"role": "user", "content": "[[sim:reasoning=5]] why?"}
+        answer = await RESPONSES.call(user, "", input=[question])
+        thought, said = answer.json()["output"]
+        assert thought["encrypted_content"], answer.text
+        again: list[Json] = [question, thought, said, {"role": "user", "content": "Go on."}]
+        answer = await RESPONSES.call(user, "", input=again)
+        assert answer.status_code == 200, answer.text
+        del again[1]["encrypted_content"]
+        for named in (thought, {"type": "item_reference", "id": said["id"]}):
+            for path in (RESPONSES.path, "/v1/responses"):
+                if named is thought and path == "/v1/responses":
+                    continue
+                body = {"model": "gpt-6-luna", "input": [question, named]}
+                refused = await user.client.post(path, json=body)
+                error = refused.json()["error"]
+                assert (refused.status_code, error["code"]) == (400, "item_not_kept")
+                assert (error["param"], "store: false" in error["message"]) == ("input[1]", True)
+
+
+@pytest.mark.parametrize("kind", ["cut", "stream_error"])
+async def test_a_response_that_breaks_ends_in_a_numbered_event(chat: ChatSuite, kind: str) -> None:
+    async with chat.user(tier="enterprise") as user:
+        answer = await RESPONSES.call(user, f"[[sim:{kind},at=3]] one two three", stream=True)
+        numbers = [event["sequence_number"] for event in documents(answer.text)]
+        assert numbers == list(range(len(numbers)))
+        assert documents(answer.text)[-1]["type"] == "error"
+
+
+async def test_anthropics_sdk_finds_an_id_in_every_answer(chat: ChatSuite) -> None:
+    async with chat.user(tier="pro") as user:
+        counting = {"model": "claude-3-sonnet", "messages": [{"role": "user", "content": "hi"}]}
+        for answer in (
+            await user.client.get("/anthropic/v1/models"),
+            await user.client.get("/anthropic/v1/models/nothing"),
+            await user.client.post("/anthropic/v1/messages/count_tokens", json=counting),
+            await user.client.post("/anthropic/v1/messages", json={}),
+            await MESSAGES.call(user, "hello", model="claude-fable-5-2"),
+        ):
+            assert answer.headers["request-id"] == answer.headers["x-request-id"], answer.text
+        answer = await MESSAGES.call(user, "hello")
+        assert answer.headers["request-id"] != answer.headers["x-request-id"]
 
 
 BREAKS = [(d, kind) for d in INTERFACES for kind in ("cut", "reset", "truncate", "stream_error")]
@@ -587,6 +644,13 @@ async def test_what_is_not_offered_is_said_in_the_vendors_shape(chat: ChatSuite)
             assert door.error_of(answer.json())["code"] == "call_not_offered", path
         answer = await user.client.delete(CHAT.path)
         assert answer.json()["error"]["code"] == "call_not_offered"
+        for path, tells in (
+            ("/gemini/models/m:generateContent", True),
+            ("/gemini/v2/models", True),
+            ("/gemini/v1/models/m:embedContent", False),
+        ):
+            told = (await user.client.get(path)).json()["error"]["message"]
+            assert ("begin with /gemini/v1beta" in told) is tells, path
 
 
 @every

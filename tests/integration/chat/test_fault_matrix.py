@@ -371,22 +371,21 @@ def record_faults(cell: Cell, seen: Seen) -> Iterator[str]:
 
 
 def bill_faults(cell: Cell, seen: Seen) -> Iterator[str]:
-    """One usage event or none, with the vendor's own numbers where it told them."""
+    """One usage event for each go or none, with the vendor's own numbers where it told them."""
     want = cell.want
-    if len(seen.events) != (1 if want.is_told else 0):
+    if len(seen.events) != (want.goes if want.is_told else 0):
         yield f"{len(seen.events)} usage events"
         return
     if not want.is_told:
         return
-    (event,) = seen.events
-    data = event["data"]
+    data = seen.events[0]["data"]
     yield from differs("event's outcome", data["outcome"], want.outcome)
     yield from differs("source", data["source"], want.source)
     yield from differs("event's provider", data["provider"], cell.vendor)
     charged: Counter[str] = Counter()
     for row in seen.served:
         charged.update(row["usage"])
-    told = {name: data[name] for name in TOKENS}
+    told = {name: sum(event["data"][name] for event in seen.events) for name in TOKENS}
     if want.source == "provider":
         yield from differs("tokens", told, {name: charged[name] for name in TOKENS})
         responses = {row["response_id"] for row in seen.served}
@@ -415,8 +414,8 @@ def limit_faults(cell: Cell, seen: Seen) -> Iterator[str]:
     if reserved:
         yield f"still reserved: {reserved}"
     charged = cell.want.said != "none" or cell.want.thinks_aloud
-    data = seen.events[0]["data"] if seen.events else {}
-    tokens = data.get("input_tokens", 0) + data.get("output_tokens", 0)
+    events = [event["data"] for event in seen.events]
+    tokens = sum(data["input_tokens"] + data["output_tokens"] for data in events)
     cost = seen.holds[0]["cost_microusd"] if seen.holds else 0
     wanted = {
         "requests_per_day": int(charged),

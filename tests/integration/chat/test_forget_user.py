@@ -177,6 +177,24 @@ async def test_branches_images_and_preferences_are_exported_and_forgotten(chat: 
         assert await chat.database.fetch(_LEFT_OVER, user.id, kept["id"]) == []
 
 
+async def test_turns_without_a_session_and_their_kept_answers_are_exported(
+    chat: ChatSuite,
+) -> None:
+    async with chat.user(tier="pro") as user:
+        await user.ask("in a session")
+        answer = await user.client.post(
+            "/v1/chat/completions",
+            json={"model": "default", "messages": [{"role": "user", "content": "KEPTMARK"}]},
+            headers={"idempotency-key": "order-67"},
+        )
+        assert answer.status_code == 200, answer.text
+        session, call = (await fetch_export(chat, UserId(user.id))).json()["turns"]
+        assert (session["session_id"], session["kept_answer"]) == (str(user.session_id), None)
+        assert (call["session_id"], call["idempotency_key"]) == (None, "order-67")
+        assert (call["outcome"], call["surface"]) == ("done", "v1")
+        assert "KEPTMARK" in call["kept_answer"]
+
+
 _LEFT_OVER = """
 select 1 from preference where user_id = $1
 union all select 1 from chat_attachment where id = $2::uuid

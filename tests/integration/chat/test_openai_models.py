@@ -11,7 +11,10 @@ import httpx
 import openai
 import pytest
 
+from shared.limits.admission import tier_key
 from shared.scopes import VOICE
+from shared.tiers import NO_TIER
+from shared.valkey import open_cache
 from tests.integration.chat.conftest import ChatSuite
 
 KEEP_KEY = """
@@ -109,6 +112,60 @@ async def test_a_vendors_own_door_knows_a_model_by_every_name_that_its_calls_tak
             "/gemini/v1/models/default",
         ):
             assert (await client.get(path)).status_code == 404
+
+
+LISTS = ("/chat/models", "/v1/models", "/openai/v1/models")
+CLAUDES, GEMINIS = "/anthropic/v1/models", "/gemini/v1beta/models"
+
+
+@pytest.mark.parametrize("path", [*LISTS, CLAUDES, GEMINIS])
+async def test_a_list_goes_with_the_tier_and_not_with_the_token(chat: ChatSuite, path: str) -> None:
+    user_id = uuid4()
+    for provider in ("openai", "anthropic", "gemini"):
+        await know_key(chat, user_id, provider)
+    by_claim = {
+        tier: httpx.AsyncClient(
+            base_url=chat.url, headers=chat.mint.headers(user_id, tier=tier), trust_env=False
+        )
+        for tier in ("free", "enterprise")
+    }
+    async with by_claim["free"] as free, by_claim["enterprise"] as enterprise:
+        small, large = await free.get(path), await enterprise.get(path)
+        assert small.json() != large.json()
+        for claims, now, shows in ((free, "enterprise", large), (enterprise, "free", small)):
+            await told_of(chat, user_id, now)
+            shown = await claims.get(path)
+            assert shown.json() == shows.json()
+            assert shown.headers["x-token-refresh"] == "tier"
+        right = await free.get(path)
+        assert (right.json(), "x-token-refresh" in right.headers) == (small.json(), False)
+        await told_of(chat, user_id, NO_TIER)
+        assert (await free.get(path)).status_code == 401
+
+
+@pytest.mark.parametrize(
+    "path", ["/v1/models/gpt-4", "/openai/v1/models/gpt-4", f"{CLAUDES}/claude-3-opus"]
+)
+async def test_a_model_is_found_by_the_tier_and_not_by_the_token(
+    chat: ChatSuite, path: str
+) -> None:
+    user_id = uuid4()
+    for provider in ("openai", "anthropic"):
+        await know_key(chat, user_id, provider)
+    await told_of(chat, user_id, "enterprise")
+    async with httpx.AsyncClient(
+        base_url=chat.url, headers=chat.mint.headers(user_id, tier="free"), trust_env=False
+    ) as client:
+        found = await client.get(path)
+        assert (found.status_code, found.headers.get("x-token-refresh")) == (200, "tier")
+        await told_of(chat, user_id, "free")
+        assert (await client.get(path)).status_code == 404
+
+
+async def told_of(chat: ChatSuite, user_id: UUID, tier: str) -> None:
+    """As auth tells of a tier that was changed."""
+    async with open_cache(chat.settings.cache_url.get_secret_value()) as cache:
+        await cache.set(tier_key(str(user_id)), tier, ex=60)
 
 
 async def test_a_model_is_listed_once_a_key_reaches_it(chat: ChatSuite) -> None:

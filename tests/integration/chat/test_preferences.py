@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -47,6 +48,45 @@ async def test_a_choice_is_kept_whole(chat: ChatSuite) -> None:
         assert (await user.client.put("/chat/preferences", json={})).json() == nothing
 
 
+async def test_who_changes_one_choice_keeps_the_others(chat: ChatSuite) -> None:
+    async with chat.user() as user:
+        for change in (
+            {"monthly_cap_microusd": 2_500_000},
+            {"fallback": ["gemini"]},
+            {"speak_voice_id": "21m00Tcm4TlvDq8ikWAM"},
+            {},
+        ):
+            answer = await user.client.patch("/chat/preferences", json=change)
+            assert answer.status_code == 200, answer.text
+        assert (
+            answer.json()
+            == await chosen(user)
+            == {
+                "fallback": ["gemini"],
+                "monthly_cap_microusd": 2_500_000,
+                "monthly_cap_usd": "2.500000",
+                "speak_voice_id": "21m00Tcm4TlvDq8ikWAM",
+            }
+        )
+        null: dict[str, Any] = {"monthly_cap_microusd": None, "fallback": []}
+        await user.client.patch("/chat/preferences", json=null)
+        kept = await chosen(user)
+        assert (kept["monthly_cap_microusd"], kept["fallback"]) == (None, [])
+        assert kept["speak_voice_id"] == "21m00Tcm4TlvDq8ikWAM"
+
+
+async def test_two_changes_at_once_are_both_kept(chat: ChatSuite) -> None:
+    async with chat.user() as user:
+        await asyncio.gather(
+            *(
+                user.client.patch("/chat/preferences", json=change)
+                for change in ({"monthly_cap_microusd": 7}, {"speak_voice_id": "a"})
+            )
+        )
+        kept = await chosen(user)
+        assert (kept["monthly_cap_microusd"], kept["speak_voice_id"]) == (7, "a")
+
+
 @pytest.mark.parametrize(
     ("body", "code"),
     [
@@ -67,8 +107,9 @@ async def test_a_choice_is_kept_whole(chat: ChatSuite) -> None:
 )
 async def test_a_bad_choice_is_refused(chat: ChatSuite, body: Any, code: str) -> None:
     async with chat.user() as user:
-        answer = await user.client.put("/chat/preferences", json=body)
-        assert (answer.status_code, answer.json()["code"]) == (422, code)
+        for ask in (user.client.put, user.client.patch):
+            answer = await ask("/chat/preferences", json=body)
+            assert (answer.status_code, answer.json()["code"]) == (422, code)
         assert (await chosen(user))["fallback"] == []
 
 

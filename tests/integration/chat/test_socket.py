@@ -16,8 +16,10 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
+from services.chat.actions.follow_turn import FollowTurn
 from services.chat.api import device
 from services.chat.domain import devices
+from services.chat.domain.live import LiveTurn
 from shared.http import socket_door
 from shared.limits.current_tiers import CurrentTiers
 from shared.news.ended_sessions import EndedSessions
@@ -85,6 +87,32 @@ async def test_a_turn_that_began_by_http_is_heard_too(chat: ChatSuite, elsewhere
             assert done["data"]["message"] == answer.json()["message"]
 
 
+async def test_what_ends_while_a_device_rejoins_is_not_told_twice(
+    chat: ChatSuite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heard_to_its_end, follow = asyncio.Event(), FollowTurn.__call__
+
+    async def slowly(self: FollowTurn, *what: Any, **which: Any) -> LiveTurn:
+        found = await follow(self, *what, **which)
+        await heard_to_its_end.wait()
+        return found
+
+    async with chat.user() as user, a_device(chat.url, token_of(user)) as one:
+        await one.say("send", session_id=user.session_id, content="one")
+        first = (await one.until("done"))["turn_id"]
+        monkeypatch.setattr(FollowTurn, "__call__", slowly)
+        await one.say("send", session_id=user.session_id, content=SLOWLY)
+        second = (await one.until("delta"))["turn_id"]
+        await one.say("join", session_id=user.session_id, turn_id=first, after=2)
+        await one.until("done", turn_id=second)
+        once = one.turn(second)
+        heard_to_its_end.set()
+        await one.until("done", turn_id=first)
+        await one.say("ping")
+        await one.until("pong")
+        assert one.turn(second) == once
+
+
 async def test_joining_late_resumes_and_leaving_ends_it(chat: ChatSuite, elsewhere: str) -> None:
     async with (
         chat.user() as user,
@@ -109,6 +137,30 @@ async def test_joining_late_resumes_and_leaving_ends_it(chat: ChatSuite, elsewhe
         await far.join(user.session_id, after=0)
         await far.until("done", turn_id=turn_id)
         assert far.turn(turn_id)[seen:] == asking.turn(turn_id)
+
+
+@pytest.mark.parametrize("elsewhere_too", [False, True], ids=["here", "elsewhere"])
+async def test_who_rejoins_with_an_ended_answer_hears_the_running_one_whole(
+    chat: ChatSuite, elsewhere: str, elsewhere_too: bool
+) -> None:
+    async with (
+        chat.user() as user,
+        a_device(chat.url, token_of(user)) as asking,
+        a_device(elsewhere if elsewhere_too else chat.url, token_of(user)) as back,
+    ):
+        await asking.say("send", session_id=user.session_id, content="one")
+        first = (await asking.until("done"))["turn_id"]
+        seen = asking.turn(first)
+        await asking.say("send", session_id=user.session_id, content=SLOWLY, ref=2)
+        second = (await asking.until("sent", ref=2))["turn_id"]
+        await asking.until("delta", turn_id=second)
+        joined = await back.join(user.session_id, turn_id=first, after=2)
+        assert joined["data"] == {"turn_id": first}
+        await back.until("done", turn_id=first)
+        await back.until("done", turn_id=second)
+        await asking.until("done", turn_id=second)
+        assert back.turn(first) == seen[2:]
+        assert back.turn(second) == asking.turn(second)
 
 
 async def test_stop_from_another_device(chat: ChatSuite, elsewhere: str) -> None:

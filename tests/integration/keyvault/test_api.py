@@ -198,6 +198,15 @@ async def test_a_refusal_never_repeats_what_was_sent(
     assert_hides(answer)
 
 
+@pytest.mark.parametrize("key", ["x", " 1234567 ", "x" * 513])
+async def test_a_mistyped_key_is_refused_in_words_for_people(keyvault: Keyvault, key: str) -> None:
+    headers = keyvault.around.mint.headers(a_user())
+    answer = await keyvault.public.put("/keys/openai", json={"api_key": key}, headers=headers)
+    assert answer.status_code == 422
+    [place] = answer.json()["errors"]
+    assert place["message"] == "a key has 8 to 512 characters"
+
+
 async def test_a_body_that_claims_to_be_no_json_is_not_repeated_either(keyvault: Keyvault) -> None:
     for kind in ("text/plain", "application/x-www-form-urlencoded", "multipart/form-data", ""):
         answer = await keyvault.public.put(

@@ -170,7 +170,7 @@ async def test_a_rotation_under_way_is_not_noticed_and_survives_a_kill(
             # Both keyvaults have to take the file first; that is waited for.
             assert await key_rotation.activate(None, wait_seconds=10, tell=told.append) == 2
             done = await killed_in_the_middle(around_alone)
-            _, state = await key_rotation.status()
+            state = (await key_rotation.status()).rotation
             assert done <= state.rewrapped[2]
             assert state.data_keys[1] > 0
             before = state.rewrapped[2]
@@ -180,7 +180,7 @@ async def test_a_rotation_under_way_is_not_noticed_and_survives_a_kill(
                 key_rotation.rewrap(lambda _: None), key_rotation.rewrap(lambda _: None)
             )
             assert [run.is_complete for run in runs] == [True, True]
-            keys, state = await key_rotation.status()
+            state = (await key_rotation.status()).rotation
             assert sum(run.rewrapped for run in runs) + before == state.rewrapped[2]
             assert set(state.data_keys) == {2}
             assert len(state.replicas) == 2
@@ -192,8 +192,9 @@ async def test_a_rotation_under_way_is_not_noticed_and_survives_a_kill(
         assert answers["stored", False] == 0
         assert min(answers.values()) > 10
 
-        keys, state = await key_rotation.status()
-        assert (keys.active, keys.usable) == (2, [2])
+        found = await key_rotation.status()
+        assert found.keys is not None and (found.keys.active, found.keys.usable) == (2, [2])
+        state = found.rotation
         show(state)
         assert DATA_KEYS.labels(2)._value.get() == sum(state.data_keys.values())
         assert REWRAPPED.labels(2)._value.get() == state.rewrapped[2] >= MANY

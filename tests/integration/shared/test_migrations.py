@@ -164,16 +164,21 @@ run_environment(metadata)
 """
 
 
-def test_a_database_of_another_service_is_not_taken_for_a_newer_one(
-    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("is_unknown", [True, False])
+def test_a_database_of_another_service_is_not_taken_for_its_own(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_unknown: bool
 ) -> None:
     """As when two services' addresses are exchanged: their revisions have the same numbers."""
     migrations.upgrade("toy", url)
     folder = tmp_path / "toy" / "storage" / "migrations"
-    (folder / "versions" / "0002_second.py").unlink()
+    if is_unknown:
+        (folder / "versions" / "0002_second.py").unlink()
     (folder / "env.py").write_text(_ENV_OF_ANOTHER)
     monkeypatch.setattr(migrate, "service_database_url", lambda *_: url)
-    with capture_logs() as told, pytest.raises(CompanionError, match="DatabaseOfAnother"):
+    with (
+        capture_logs() as told,
+        pytest.raises(CompanionError, match=r"revision 0002, and has no thing\.owner"),
+    ):
         migrate.migrate_all(url, ["toy"])
     assert [(one["event"], one["lacks"]) for one in told] == [
         ("database_of_another", ["thing.owner"])

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, get_type_hints
 
 import httpx
 import pytest
+from elevenlabs.types import Subscription as TheirSubscription
+from pydantic import TypeAdapter
 
 from tests.integration.voice.test_dropin import LIBRARY, RACHEL, call, detail, say
 from tests.support.recordings import wav
@@ -154,6 +156,15 @@ async def test_the_subscription_is_the_tier_here(voice: Voice) -> None:
     assert rich["max_credit_limit_extension"] == "unlimited"
     assert rich["character_limit"] > 10**12
     assert rich["can_use_instant_voice_cloning"]
+
+
+async def test_the_vendors_sdks_can_read_the_subscription(voice: Voice) -> None:
+    """The one for JavaScript reads what its types say, and throws at anything else."""
+    told = (await get(voice, voice.person(), "/v1/user/subscription")).json()
+    for name, kind in get_type_hints(TheirSubscription).items():
+        field = TheirSubscription.model_fields.get(name)
+        if field is not None and field.is_required():
+            assert TypeAdapter(kind).validate_python(told[name], strict=True) is not None, name
 
 
 @pytest.mark.parametrize(

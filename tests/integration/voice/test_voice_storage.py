@@ -71,17 +71,17 @@ async def test_a_clone_comes_and_goes(database: Database) -> None:
         assert await work.clones.begin(clone)
         assert not await work.clones.begin(replace(clone, id=CloneId(uuid7())))
         assert await work.clones.begin(a_clone(idempotency_key="k", request_hash=b"h"))
-        assert await work.clones.earlier(clone.user_id, "k") == clone
+        assert await work.clones.earlier(clone.maker, "k") == clone
         await work.clones.finish(clone.id, MadeVoice(ID, requires_verification=True))
-        [ready] = await work.clones.of(clone.user_id)
+        [ready] = await work.clones.of(clone.maker)
         assert ready == replace(
             clone, voice_id=ID, state=CloneState.READY, requires_verification=True
         )
         assert await work.clones.begin_removal(a_user(), ID, NOON) is None
-        removing = await work.clones.begin_removal(clone.user_id, ID, NOON)
+        removing = await work.clones.begin_removal(clone.maker, ID, NOON)
         assert removing is not None
         assert (removing.state, removing.idempotency_key) == (CloneState.REMOVING, None)
-        again = await work.clones.begin_removal(clone.user_id, ID, NOON + timedelta(days=1))
+        again = await work.clones.begin_removal(clone.maker, ID, NOON + timedelta(days=1))
         assert again == removing
         assert await work.clones.forget(clone.id)
         assert not await work.clones.forget(clone.id)
@@ -94,8 +94,8 @@ async def test_only_what_is_long_in_the_making_is_let_go(database: Database) -> 
             await work.clones.begin(clone)
         await work.clones.finish(made.id, MadeVoice(ID))
         assert await work.clones.forget_lost(NOON + timedelta(minutes=1), most=10) == 1
-        assert await work.clones.of(lost.user_id) == []
-        assert len(await work.clones.of(running.user_id)) == 1
+        assert await work.clones.of(lost.maker) == []
+        assert len(await work.clones.of(running.maker)) == 1
 
 
 async def test_a_day_later_the_keys_of_clones_are_free_again(database: Database) -> None:
@@ -111,10 +111,10 @@ async def test_a_day_later_the_keys_of_clones_are_free_again(database: Database)
     clock, speeches = StoppedClock(NOON), SqlSpeeches(database)
     assert await ForgetIdempotencyKeys(speeches, lambda: SqlWork(database), clock)() == 1
     async with SqlWork(database) as work:
-        assert await work.clones.earlier(old.user_id, "k") is None
-        assert [one.voice_id for one in await work.clones.of(old.user_id)] == [ID]
+        assert await work.clones.earlier(old.maker, "k") is None
+        assert [one.voice_id for one in await work.clones.of(old.maker)] == [ID]
         for clone in (new, making):
-            assert await work.clones.earlier(clone.user_id, "k") is not None
+            assert await work.clones.earlier(clone.maker, "k") is not None
 
 
 async def test_a_deleted_users_settings_and_clones_are_forgotten(database: Database) -> None:
@@ -130,3 +130,22 @@ async def test_a_deleted_users_settings_and_clones_are_forgotten(database: Datab
         assert [row["user_id"] for row in rows] == [grace]
     [told] = await database.fetch("select envelope from outbox")
     assert told["envelope"]["type"] == "user.forgotten"
+
+
+async def test_what_an_organisations_key_made_stays_without_its_user(database: Database) -> None:
+    ada, firm = a_user(), uuid4()
+    own, shared, other = a_clone(user_id=ada), a_clone(user_id=ada), a_clone()
+    async with SqlWork(database) as work:
+        for clone, organisation_id in ((own, None), (shared, firm), (other, firm)):
+            await work.clones.begin(clone)
+            made = MadeVoice(VoiceId(f"voice{clone.id.hex}"))
+            await work.clones.finish(clone.id, made, organisation_id)
+        # In pieces, and each of them once.
+        assert [await work.clones.erase(ada, most=1) for _ in range(3)] == [1, 1, 0]
+        left = await work.clones.of_organisation(firm)
+        hidden = await work.clones.hidden_from(ada, [each.voice_id or ID for each in left])
+    assert [(each.id, each.user_id) for each in left] == [
+        (shared.id, None),
+        (other.id, other.user_id),
+    ]
+    assert hidden == {each.voice_id for each in left}

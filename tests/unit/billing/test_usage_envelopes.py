@@ -19,8 +19,13 @@ from services.billing.domain.price_book import PriceBook
 from services.billing.domain.usage_columns import UsageColumns
 from services.billing.providers.list_prices import PublicPrices
 from services.billing.tasks.usage_envelopes import read_columns
+from services.chat.actions.settle_turn import usage_facts
+from services.chat.domain.turn import Outcome, Settlement
+from services.chat.domain.usage import Usage
+from shared.ids import EventId, uuid7
 from shared.messaging import batch as batches
 from tests.support.billing import EPOCH, FixedPrices, Memory, a_price, a_speech, a_usage
+from tests.support.chat_calls import a_hold
 
 MISSING = object()
 # What a careless or hostile producer might write, at any place of an envelope.
@@ -149,6 +154,21 @@ def test_a_batch_costs_what_its_entries_cost_one_by_one(
     rated = UsageColumns.of(entries).rated(book)
     assert list(rated.cost_microusd) == [one.cost if one else None for one in ratings]
     assert list(rated.price_version) == [one.price_version if one else None for one in ratings]
+
+
+def test_each_call_that_chat_tells_of_is_taken() -> None:
+    aside = Usage(input_tokens=90_000, output_tokens=3_000)
+    usage = Usage(input_tokens=200_000, output_tokens=6_700, asides=(aside, aside))
+    hold = a_hold(usage_event_id=EventId(uuid7()))
+    settlement = Settlement(Outcome.DONE, "", usage, "anthropic", "claude-haiku-5-5", "msg_1", 12)
+    facts = usage_facts(hold, settlement, sandbox=False)
+    columns = read_columns([fact.to_wire() for fact in facts])
+    assert columns is not None
+    assert len(set(columns.event_id)) == 3
+    assert sum(columns.input_tokens) == 200_000
+    assert [Entry.reported(fact).event_id for fact in facts] == [fact.id for fact in facts]
+    # In the ledger they lie where the first one lies, whenever they are told.
+    assert {fact.id.int >> 80 for fact in facts} == {hold.usage_event_id.int >> 80}
 
 
 def test_numbers_of_several_streams_come_as_runs_without_a_gap() -> None:

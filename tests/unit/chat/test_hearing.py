@@ -9,9 +9,11 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+from structlog.testing import capture_logs
 
 from services.chat import wiring
 from services.chat.settings import Settings
+from shared.model_catalogue import ModelCatalogue
 
 KINDS = ("revocation", "sign_in", "tier", "live")
 
@@ -96,9 +98,20 @@ async def test_what_goes_wrong_once_makes_nobody_deaf(monkeypatch: pytest.Monkey
     monkeypatch.setattr(wiring, "wire", wire)
     monkeypatch.setattr(wiring, "_HEAR_AGAIN_SECONDS", 0.001)
     monkeypatch.setattr(f"{wiring.__name__}.turn_metrics.watch_running", lambda _running: None)
-    settings = cast("Settings", SimpleNamespace(hold_lease_seconds=30, drain_seconds=0))
+    overrides = {
+        "openai.small": "gpt-6-luna",
+        "openai.large": "gpt-of-tomorrow",
+        "elevenlabs.high": "eleven_of_tomorrow",
+    }
+    catalogue = ModelCatalogue(overrides)
+    settings = cast(
+        "Settings", SimpleNamespace(hold_lease_seconds=30, drain_seconds=0, catalogue=catalogue)
+    )
 
-    async with asyncio.timeout(5), wiring.wire_web(settings):
-        await actions.all_acted.wait()
+    with capture_logs() as logs:
+        async with asyncio.timeout(5), wiring.wire_web(settings):
+            await actions.all_acted.wait()
+    unpriced = [line["model"] for line in logs if line["event"] == "model_without_price"]
+    assert unpriced == ["gpt-of-tomorrow"]
     assert all(actions.seen[kind] == [1, 2] for kind in KINDS)
     assert ended == [1, 2]

@@ -18,7 +18,7 @@ import typer
 
 from deploy.companion.cli import app
 from deploy.companion.settings import ROOT
-from services.billing.api.admin import ProducerBody, ReconciliationBody
+from services.billing.api.admin import NewPrice, ProducerBody, ReconciliationBody
 
 PAGES = sorted([*(ROOT / "docs").rglob("*.md"), *ROOT.glob("services/*/README.md")])
 PAGES.append(ROOT / "README.md")
@@ -119,3 +119,14 @@ def test_fields_of_an_answer_that_a_page_names_are_in_it() -> None:
     told = {(page.name, field) for page in PAGES for field in named.findall(page.read_text())}
     assert {"UsageHeld.md", "RollupsDrifted.md"} <= {page for page, _ in told}
     assert {(page, field) for page, field in told if field not in known} == set()
+
+
+def test_prices_for_what_waits_name_a_moment_before_it() -> None:
+    """A price without one holds from now on, and what is older goes on waiting."""
+    body = re.compile(r"^ *POST /billing/admin/prices\n *(\{.*\})$", re.M)
+    for page in PAGES:
+        prices = [
+            NewPrice.model_validate_json(one) for one in body.findall(page.read_text("utf-8"))
+        ]
+        if page.name in ("UsageUnpriced.md", "usage-events.md"):
+            assert [price.effective_from is not None for price in prices] == [True], page.name

@@ -1,9 +1,11 @@
 """The embedded engines start and stop here, also as root below a directory closed to others."""
 
+import contextlib
 import os
 import stat
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +18,9 @@ import redis
 from deploy.companion.databases import connect, database_url, ensure_databases, existing_databases
 from deploy.companion.engines import privileges
 from deploy.companion.engines.postgres import server_process
+from deploy.companion.engines.valkey import REWRITES
 from deploy.companion.errors import CompanionError
+from deploy.companion.settings import ROOT
 from tests.support.engines import (
     PostgresServer,
     RabbitServer,
@@ -137,6 +141,36 @@ def test_valkey_keeps_everything_or_says_so(valkey: ValkeyServer) -> None:
     with redis.Redis.from_url(valkey.url) as client:
         policy = client.config_get("maxmemory-policy")
     assert policy == {"maxmemory-policy": "noeviction"}
+
+
+def test_what_valkey_has_forgotten_goes_from_the_disk(tmp_path: Path) -> None:
+    """Of a small installation, too: texts of answers are there for an hour at most."""
+
+    def is_on_disk() -> bool:
+        for file in (tmp_path / "valkey" / "appendonlydir").iterdir():
+            with contextlib.suppress(FileNotFoundError):
+                if b"a marked answer" in file.read_bytes():
+                    return True
+        return False
+
+    with running_valkey(tmp_path, durable=True) as server:
+        with redis.Redis.from_url(server.url) as client:
+            client.set("turn:1", "a marked answer", px=100)
+            assert is_on_disk()
+            for _ in range(11):
+                client.set("limit:1", "x" * 100_000)
+        deadline = time.monotonic() + 15
+        while is_on_disk():
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+
+
+def test_every_valkey_of_ours_makes_its_file_anew_as_soon() -> None:
+    composed = (ROOT / "deploy/compose/valkey.conf").read_text("utf-8")
+    in_pods = (ROOT / "deploy/k8s/engines/valkey.yaml").read_text("utf-8")
+    for name, value in REWRITES.items():
+        assert f"\n{name} {value}\n" in composed
+        assert f"--{name}, {value}," in in_pods.replace('"', "")
 
 
 def test_each_test_has_its_own_valkey_database(valkey: ValkeyServer) -> None:

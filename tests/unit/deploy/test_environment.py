@@ -106,6 +106,16 @@ def test_links_lead_to_the_gateway() -> None:
     assert elsewhere["AUTH_PUBLIC_URL"] == "https://companion.example.com"
 
 
+def test_tokens_name_the_address_that_people_use() -> None:
+    def issuer(**said: str) -> str:
+        return Settings.from_environment({"PORT": "8123", **said}).token_issuer
+
+    assert issuer() == "http://127.0.0.1:8123"
+    assert issuer(AUTH_PUBLIC_URL="https://companion.example/") == "https://companion.example"
+    said = {"AUTH_PUBLIC_URL": "https://companion.example", "TOKEN_ISSUER": "https://a.example/b"}
+    assert issuer(**said) == "https://a.example/b"
+
+
 def test_only_chat_and_voice_know_the_way_out() -> None:
     assert {name for name in SERVICES if "EGRESS_URL" in told(name)} == {"chat", "voice"}
 

@@ -99,7 +99,7 @@ def test_the_use_of_keys_is_behind_the_egress(overlay: str) -> None:
 
 
 def test_who_asks_which_service_inside(overlay: str) -> None:
-    assert _callers(overlay, "auth", 8001) == {"gateway", "keyvault", "billing"}
+    assert _callers(overlay, "auth", 8001) == {"gateway", "keyvault", "voice", "billing"}
     assert _callers(overlay, "voice", 8001) == {"auth", "chat"}
     assert _callers(overlay, "chat", 8001) == {"auth"}
     assert _callers(overlay, "billing", 8001) == {"auth"}

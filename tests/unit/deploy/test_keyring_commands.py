@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from typer.testing import CliRunner
 
+from deploy.companion import key_rotation
 from deploy.companion.cli import app
 from deploy.companion.errors import CompanionError
 from deploy.companion.ports import free_port
+from services.keyvault.actions import ExamineVault, ShowRotation
 from services.keyvault.domain.keyring import new_keyring_document
-from tests.support.keyvault import write_keyring
+from services.keyvault.domain.rotation import Replica
+from services.keyvault.domain.vault import Vault
+from tests.support.keyvault import Desk, MemoryKeyring, a_keyring, an_open_desk, write_keyring
 from tests.support.tokens import write_identities
 
 Companion = Callable[..., Any]
@@ -98,3 +106,48 @@ def test_at_a_key_service_versions_are_not_made_here(
     monkeypatch.setenv("KEYVAULT_KEYRING", "env")
     monkeypatch.setenv("KEYVAULT_KEYRING_JSON", json.dumps(new_keyring_document()))
     assert "versions are made there where it lies" in told(companion("add"))
+
+
+def seen_with(keyring: MemoryKeyring, desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The console sees what this desk keeps, with a keyring of its own."""
+
+    @asynccontextmanager
+    async def opened(_: Path | None) -> AsyncIterator[SimpleNamespace]:
+        examine = ExamineVault(keyring, desk.work, Vault())
+        yield SimpleNamespace(examine_vault=examine, show_rotation=ShowRotation(desk.work))
+
+    monkeypatch.setattr(key_rotation, "_desk", opened)
+
+
+@pytest.mark.parametrize(
+    ("keyring", "line", "trouble"),
+    [
+        (MemoryKeyring(a_keyring(1, 2)), "version 2  active ", ""),
+        (
+            MemoryKeyring(a_keyring(1)),
+            "version 2  missing ",
+            "The vault is sealed: keyring_lacks_a_version, version 2 is missing.",
+        ),
+        (
+            MemoryKeyring(a_keyring(1, 2, environment="another")),
+            "version 2  active ",
+            "The vault is sealed: keyring_of_another_database.",
+        ),
+        (MemoryKeyring(), "", "The vault is sealed: keyring_missing."),
+    ],
+)
+def test_a_sealed_vault_says_why_and_who_knows_what(
+    monkeypatch: pytest.MonkeyPatch, keyring: MemoryKeyring, line: str, trouble: str
+) -> None:
+    async def begun() -> Desk:
+        desk = await an_open_desk(source=MemoryKeyring(a_keyring(1, 2)))
+        async with desk.work() as work:
+            replica = Replica("web 1", 2, frozenset({1, 2}))
+            await work.rotation.report(replica, good_for=timedelta(minutes=1))
+        return desk
+
+    seen_with(keyring, asyncio.run(begun()), monkeypatch)
+    said = CliRunner().invoke(app, ["keyring", "status"])
+    assert line in said.output
+    assert "web 1: wraps with 2, knows 1, 2" in said.output
+    assert (told(said) if trouble else said.exception or "") == trouble

@@ -6,12 +6,12 @@ import itertools
 import threading
 import time
 from datetime import UTC, datetime, timedelta
-from uuid import UUID
+from uuid import RFC_4122, UUID
 
 import pytest
 
 from shared import ids
-from shared.ids import first_id_at, uuid7
+from shared.ids import first_id_at, uuid7, uuid7_of
 
 
 def test_a_hundred_thousand_ids_strictly_increase() -> None:
@@ -44,6 +44,13 @@ def test_an_id_is_a_uuid_of_version_7() -> None:
         assert id_.version == 7
         assert id_.variant == "specified in RFC 4122"
         assert UUID(str(id_)) == id_
+
+
+def test_an_id_of_a_moment_and_a_seed_is_always_the_same() -> None:
+    made = uuid7_of(1_764_000_000_123, b"seed")
+    assert made == uuid7_of(1_764_000_000_123, b"seed")
+    assert (made.version, made.variant, made.int >> 80) == (7, RFC_4122, 1_764_000_000_123)
+    assert len({made, uuid7_of(1_764_000_000_124, b"seed"), uuid7_of(1_764_000_000_123, b"")}) == 3
 
 
 def test_an_id_lies_at_the_moment_when_it_was_made() -> None:

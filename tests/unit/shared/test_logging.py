@@ -37,7 +37,6 @@ def lines(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> It
     monkeypatch.setattr(sys, "stdout", out)
     monkeypatch.setattr(sys, "stderr", trouble)
     configure_logging("chat", getattr(request, "param", "debug"))
-    structlog.configure(cache_logger_on_first_use=False)
 
     def read() -> list[dict[str, Any]]:
         assert trouble.getvalue() == ""

@@ -63,6 +63,18 @@ def test_the_vendors_tier_of_service_decides(service_tier: str | None, microusd:
     assert cost("openai", "gpt-6.1-sol", tokens, service_tier=service_tier) == microusd
 
 
+def test_where_a_model_had_to_run_has_its_factor() -> None:
+    model, tokens = "claude-sonnet-5-5", Tokens(1700, 1000, 500, 350)
+    assert cost("anthropic", model, tokens) == 5_250
+    for tier in ("standard/us", "/us"):
+        assert cost("anthropic", model, tokens, service_tier=tier) == 5_775
+    assert cost("anthropic", model, tokens, service_tier="standard/moon") is None
+    assert cost("openai", "gpt-6.1-sol", tokens, service_tier="default/us") is None
+    priced = price("anthropic", model, tokens, TODAY, "standard/us")
+    assert priced is not None
+    assert priced.version == f"genai-prices/{genai_prices.__version__}/us"
+
+
 def test_anthropics_word_for_the_tier_of_service_is_speed() -> None:
     anthropic = next(p for p in get_snapshot().providers if p.id == "anthropic")
     variants = [

@@ -143,3 +143,12 @@ def test_what_says_nothing_of_a_key_is_none(said: str) -> None:
 
 def test_what_is_told_can_be_read() -> None:
     assert UsedKey.from_told("openai", told(3)) == UsedKey(ADA, "openai", 3)
+
+
+def test_whose_keys_they_were_is_told_by_vendor() -> None:
+    key = KeyInUse()
+    assert key.owners("openai") == set()
+    for provider, said in (("openai", told()), ("openai", told(owner=FIRM)), ("gemini", "")):
+        key.answered(provider, said)
+    assert key.owners("openai") == {ADA, FIRM}
+    assert key.owners("gemini") == set()

@@ -83,12 +83,19 @@ class LastOwner(Conflict):
 
 
 class NoSeatLeft(Conflict):
-    """Every seat that was paid for is taken."""
+    """Every seat that was paid for is taken, or those that will be from the next period on."""
 
     code = "no_seat_left"
 
-    def __init__(self, seats: int) -> None:
-        super().__init__("The organisation has no free seat.", seats=seats)
+    def __init__(self, seats: int, next_seats: int | None = None) -> None:
+        if next_seats is not None and next_seats < seats:
+            super().__init__(
+                "The organisation has fewer seats from the next period on, and they are taken.",
+                seats=seats,
+                next_seats=next_seats,
+            )
+        else:
+            super().__init__("The organisation has no free seat.", seats=seats)
 
 
 class AlreadyAMember(Conflict):

@@ -84,6 +84,18 @@ class RefreshReused(Unauthenticated):
         )
 
 
+class SignInUndone(Unauthenticated):
+    """A refresh token of a time that a restored backup has undone: nobody has done wrong."""
+
+    code = "sign_in_undone"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The service went back to an earlier state, which does not know this sign-in's last"
+            " steps. Sign in again."
+        )
+
+
 class SignInNotFound(NotFound):
     """Also raised for another user's sign-in, so that ids can't be probed."""
 

@@ -29,6 +29,12 @@ class Audit(Protocol):
         """What concerns a user: the newest first, from the one after `before` on."""
         ...
 
+    async def by_user(
+        self, user_id: UserId, *, before: UUID | None, most: int
+    ) -> Sequence[AuditEntry]:
+        """What a user did that concerns others, or nobody alone, likewise."""
+        ...
+
     async def of_organisation(
         self, organisation_id: UUID, *, before: UUID | None, most: int
     ) -> Sequence[AuditEntry]:

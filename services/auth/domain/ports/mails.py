@@ -10,7 +10,7 @@ from uuid import UUID
 from services.auth.domain.letter import Letter
 from services.auth.domain.mail import Mail
 from services.auth.domain.mailed_proof import MailedProof, ProofPurpose
-from services.auth.domain.user import User
+from services.auth.domain.user import EmailAddress, User
 from shared.ids import UserId
 
 
@@ -57,6 +57,10 @@ class MailedProofs(Protocol):
     async def void(
         self, user_id: UserId, purposes: Collection[ProofPurpose], at: datetime
     ) -> None: ...
+
+    async def pending_address(self, user_id: UserId, at: datetime) -> EmailAddress | None:
+        """The one that waits for its user to prove it."""
+        ...
 
     async def newest_at(self, user_id: UserId, purpose: ProofPurpose) -> datetime | None: ...
 

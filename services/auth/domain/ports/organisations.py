@@ -52,6 +52,16 @@ class Members(Protocol):
 
     async def seated(self, organisation_id: OrganisationId) -> Sequence[Member]: ...
 
+    async def who_lost_seats(
+        self, organisation_id: OrganisationId, since: datetime
+    ) -> Sequence[Member]:
+        """Who lost their seat since then because there were fewer, and has none again."""
+        ...
+
+    async def with_roles(
+        self, organisation_id: OrganisationId, roles: Collection[OrganisationRole]
+    ) -> Sequence[Member]: ...
+
     async def headcount(self, organisation_id: OrganisationId) -> Headcount: ...
 
     async def has_address(self, organisation_id: OrganisationId, email: EmailAddress) -> bool:
@@ -87,6 +97,17 @@ class Invitations(Protocol):
         most: int,
     ) -> Sequence[Invitation]:
         """The newest first, from the one after `before` on."""
+        ...
+
+    async def concerning(
+        self,
+        user_id: UserId,
+        email: EmailAddress | None,
+        *,
+        before: InvitationId | None,
+        most: int,
+    ) -> Sequence[Invitation]:
+        """Those that a user sent or accepted, and those to an address: the newest first."""
         ...
 
     async def count_open(self, organisation_id: OrganisationId, at: datetime) -> int: ...

@@ -62,6 +62,18 @@ class OrganisationBillingRequired(Forbidden):
         super().__init__("Only an owner, an admin or a billing member may do this.")
 
 
+class OwnUsageOnly(Invalid):
+    """Usage, limits and alerts are asked for of an organisation, and only users have them."""
+
+    code = "own_usage_only"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "Usage, limits and alerts are each user's own; there are none of an organisation."
+            " Leave `organisation_id` away."
+        )
+
+
 class NothingToCancel(Conflict):
     """There is no subscription, or it ends already."""
 

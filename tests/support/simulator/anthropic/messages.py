@@ -23,7 +23,7 @@ from tests.support.simulator.anthropic.rules import (
     check_count,
     check_message,
 )
-from tests.support.simulator.anthropic.versions import is_new
+from tests.support.simulator.anthropic.versions import betas_of, is_new
 from tests.support.simulator.call import Call
 from tests.support.simulator.delivery import Frames, stream, whole
 from tests.support.simulator.ids import new_id
@@ -44,7 +44,7 @@ _NOVELTY: Final = event({"type": "content_block_novelty", "index": 0, "novelty":
 
 async def create(call: Call) -> web.StreamResponse:
     body = call.body
-    check_message(body, new_version=is_new(call))
+    check_message(body, new_version=is_new(call), betas=betas_of(call))
     text, from_tool = _last_words(body["messages"])
     said, directives = call.listen(text)
     await call.obey(directives)
@@ -60,7 +60,7 @@ async def create(call: Call) -> web.StreamResponse:
 
 async def count(call: Call) -> web.StreamResponse:
     body = await call.json()
-    check_count(body, new_version=is_new(call))
+    check_count(body, new_version=is_new(call), betas=betas_of(call))
     return await whole(call, dump({"input_tokens": _tokens_in(body)}), headers_for(call))
 
 
@@ -93,7 +93,7 @@ def _thoughts_in(messages: list[Json]) -> int:
 
 
 def _read(body: Json, said: str, from_tool: bool) -> Ask:
-    form = (body.get("output_config") or {}).get("format") or {}
+    form = (body.get("output_config") or {}).get("format") or body.get("output_format") or {}
     return Ask(
         said=said,
         input_tokens=_tokens_in(body),
@@ -177,7 +177,7 @@ class _Draft:
         blocks: list[Json] = [self.thinking()] if self.reply.thinks else []
         blocks += [self.tool_use(*call) for call in self._calls]
         text = self.reply.script.text
-        return [*blocks, {"type": "text", "text": text, "citations": None}] if text else blocks
+        return [*blocks, {"type": "text", "text": text}] if text else blocks
 
     def thinking(self) -> Json:
         return {"type": "thinking", "thinking": THOUGHT, "signature": SIGNATURE}
@@ -243,8 +243,7 @@ class _Stream:
         if calls:
             middle = [frame for call in calls for frame in self._tool_use(*call)]
             return Frames(opening + _PING, middle, self._end(), self._failure)
-        block = {"type": "text", "text": "", "citations": None}
-        opening += self._start(block) + _PING
+        opening += self._start({"type": "text", "text": ""}) + _PING
         return Frames(opening, self._text(), self._stop() + self._end(), self._failure)
 
     def _start(self, block: Json) -> bytes:

@@ -17,6 +17,10 @@ _FIELDS: Final = _COMMON | names(
     """container diagnostics max_tokens metadata service_tier stop_sequences stream temperature
     top_k top_p"""
 )
+_BY_BETA: Final = {
+    "context-management-2025-06-27": "context_management",
+    "structured-outputs-2025-11-13": "output_format",
+}
 _SAMPLING: Final = {"temperature": 1, "top_p": 1, "top_k": None}
 _IMAGES: Final = frozenset({"image/jpeg", "image/png", "image/gif", "image/webp"})
 _THINKING: Final = frozenset({"adaptive", "disabled", "enabled", "between_tools"})
@@ -28,21 +32,21 @@ THOUGHTFUL: Final = "toolu_thought_"
 """How the ids of calls begin that were made in a turn with thinking."""
 
 
-def check_message(body: Json, *, new_version: bool) -> Model:
-    _known_fields(body, _FIELDS)
+def check_message(body: Json, *, new_version: bool, betas: frozenset[str]) -> Model:
+    _known_fields(body, _FIELDS, betas)
     for name in ("model", "max_tokens", "messages"):
         if body.get(name) is None:
             raise Refused(missing(name))
     model = find_model(body["model"])
-    _cap(model, body["max_tokens"])
+    _cap(model, body)
     _sampling(model, body, new_version=new_version)
     _thinking(model, body)
     _messages(model, body["messages"], new_version=new_version)
     return model
 
 
-def check_count(body: Json, *, new_version: bool) -> Model:
-    _known_fields(body, _COMMON)
+def check_count(body: Json, *, new_version: bool, betas: frozenset[str]) -> Model:
+    _known_fields(body, _COMMON, betas)
     for name in ("model", "messages"):
         if body.get(name) is None:
             raise Refused(missing(name))
@@ -55,15 +59,19 @@ def _bad(message: str) -> Refused:
     return Refused(error(400, message))
 
 
-def _known_fields(body: Json, known: frozenset[str]) -> None:
+def _known_fields(body: Json, known: frozenset[str], betas: frozenset[str]) -> None:
+    of_betas = {field for beta, field in _BY_BETA.items() if beta in betas}
     for name in body:
-        if name not in known:
+        if name not in known | of_betas:
             raise Refused(extra_input(name))
 
 
-def _cap(model: Model, cap: object) -> None:
-    if not isinstance(cap, int) or cap < 1:
-        raise _bad("max_tokens: Input should be greater than or equal to 1")
+def _cap(model: Model, body: Json) -> None:
+    cap = body["max_tokens"]
+    if not isinstance(cap, int) or cap < 0:
+        raise _bad("max_tokens: Input should be greater than or equal to 0")
+    if cap == 0 and body.get("stream"):
+        raise _bad("max_tokens: 0 is not supported with `stream`")
     if cap > model.max_tokens:
         raise _bad(f"max_tokens: {cap} > {model.max_tokens}, the maximum for {model.id}")
 

@@ -11,3 +11,8 @@ VERSIONS: Final = frozenset({OLD, NEW})
 
 def is_new(call: Call) -> bool:
     return call.request.headers.get("anthropic-version") == NEW
+
+
+def betas_of(call: Call) -> frozenset[str]:
+    named = ",".join(call.request.headers.getall("anthropic-beta", ()))
+    return frozenset(beta.strip() for beta in named.split(","))

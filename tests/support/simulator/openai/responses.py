@@ -137,6 +137,7 @@ class _Draft:
         self.id = new_id("resp_")
         self.message_id = new_id("msg_")
         self._with_usage = with_usage
+        self._tells_thoughts = "reasoning.encrypted_content" in (body.get("include") or ())
         self._reasoning = {"id": new_id("rs_"), "type": "reasoning", "summary": []}
         self._calls = [(call, new_id("fc_"), new_id("call_")) for call in reply.calls]
         tier = body.get("service_tier")
@@ -184,6 +185,9 @@ class _Draft:
         return [*thoughts, *(self.calls() or [self.message()])]
 
     def reasoning(self) -> Json:
+        """What it was is told to nobody but who asks for it, and then encrypted."""
+        if not self._tells_thoughts:
+            return self._reasoning
         return {**self._reasoning, "encrypted_content": "c2ltdWxhdGVkIHRob3VnaHQ="}
 
     def message(self) -> Json:

@@ -59,10 +59,28 @@ def check_responses(body: Json) -> Model:
     effort = (body.get("reasoning") or {}).get("effort")
     _effort(model, effort, "reasoning.effort")
     _sampling(model, body, effort)
+    _items(body.get("input"))
+    if not model.reasons and "reasoning.encrypted_content" in (body.get("include") or ()):
+        message = "Encrypted content is not supported with this model."
+        raise Refused(error(400, message, param="include"))
     if body.get("previous_response_id") is not None:
         message = "Previous response not found: the simulator stores none."
         raise Refused(error(400, message, param="previous_response_id"))
     return model
+
+
+def _items(given: object) -> None:
+    """The simulator stores nothing, as the vendor under `store: false`."""
+    for item in given if isinstance(given, list) else ():
+        kind = item.get("type") if isinstance(item, dict) else None
+        is_named = kind == "item_reference" or (kind == "reasoning" and "id" in item)
+        if is_named and not item.get("encrypted_content"):
+            message = (
+                f"Item with id '{item.get('id')}' not found. Items are not persisted when `store` "
+                "is set to false. Try again with `store` set to true, or remove this item from "
+                "your input."
+            )
+            raise Refused(error(404, message, param="input"))
 
 
 def check_image(url: object, param: str) -> None:

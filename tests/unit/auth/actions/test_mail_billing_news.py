@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import timedelta
-from uuid import uuid4
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID, uuid4
 
 from services.auth.actions.mail_billing_news import MailBillingNews
 from services.auth.domain.mail import Mail, MailKind
 from services.auth.domain.mail_texts import letter
 from shared.events import Fact
+from shared.events.payment import PaymentDue, PaymentOverdue
 from shared.events.spend import SpendReached
+from shared.events.subscription import SubscriptionEnded
 from shared.events.webhook import WebhookDisabled
-from tests.support.auth import Memory, StoppedClock, a_user
+from tests.support.auth import NOON, Memory, StoppedClock, a_user
+from tests.support.auth_organisations import a_member, an_organisation
 
 CLOCK = StoppedClock()
 ADA = replace(a_user("ada"), email_verified=True)
@@ -65,3 +69,51 @@ async def test_whose_webhook_was_switched_off_is_told_why() -> None:
         text = text_of(memory.mails[-1])
         assert "The webhook at hooks.example.com" in text
         assert words in text
+
+
+FIRM = an_organisation(NOON, tier="enterprise", seats=9)
+
+
+def owing(kind: type[PaymentDue] | type[PaymentOverdue], holder: UUID, **parts: Any) -> Fact[Any]:
+    facts = {"tier_name": "enterprise", "amount_microusd": 60_000_000, **parts}
+    event = kind(holder_id=holder, is_organisation=holder == FIRM.id, **facts)
+    return Fact(event=event, subject=holder, tier="enterprise", source="billing")
+
+
+async def test_a_due_payment_is_told_once_to_those_who_decide() -> None:
+    roles = ("owner", "billing", "member")
+    people = [
+        replace(a_member(a_user(role), FIRM, role, since=NOON), email_verified=True)
+        for role in roles
+    ]
+    memory = Memory().keep(*people, replace(a_member(a_user("late"), FIRM, "admin", since=NOON)))
+    memory.organisations[FIRM.id] = FIRM
+    news = MailBillingNews(memory.work, CLOCK)
+    fact = owing(PaymentDue, FIRM.id, holds_until=datetime(2026, 12, 9, 12, tzinfo=UTC))
+    await news.payments([fact, fact])
+    await news.payments([fact])
+    assert {mail.recipient for mail in memory.mails} == {one.email for one in people[:2]}
+    assert len(memory.mails) == 2
+    text = text_of(memory.mails[0])
+    assert "60.00 US dollars, before tax, are due for the plan “enterprise” of the" in text
+    assert "organisation “Lovelace & Sons”" in text
+    assert "holds until 2026-12-09 12:00 UTC" in text
+
+
+async def test_an_overdue_payment_and_the_end_are_told_to_a_user() -> None:
+    memory = Memory().keep(ADA)
+    news = MailBillingNews(memory.work, CLOCK)
+    await news.overdue([owing(PaymentOverdue, ADA.id, tier_name="pro")])
+    facts = {"holder_id": ADA.id, "is_organisation": False, "tier_name": "pro"}
+    ended = SubscriptionEnded(**facts, reason="unpaid")
+    await news.endings([Fact(event=ended, subject=ADA.id, tier="free", source="billing")])
+    overdue, over = memory.mails
+    assert (overdue.kind, over.kind) == (MailKind.PAYMENT_OVERDUE, MailKind.TIER_ENDED)
+    assert "60.00 US dollars, before tax, have not come for your plan “pro”" in text_of(overdue)
+    assert "Your plan “pro” has ended. The payment for it did not come." in text_of(over)
+
+
+async def test_of_an_organisation_that_is_gone_nobody_hears() -> None:
+    memory = Memory().keep(ADA)
+    await MailBillingNews(memory.work, CLOCK).payments([owing(PaymentDue, FIRM.id)])
+    assert memory.mails == []

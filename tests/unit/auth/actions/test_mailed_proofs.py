@@ -334,6 +334,15 @@ async def test_an_address_gets_so_many_mails_an_hour_whoever_asks() -> None:
     assert sent == [1, 1, 0, 0, 1]
 
 
+async def test_an_address_hears_of_so_many_lost_seats_an_hour() -> None:
+    house = House(ada := a_user("ada"), most_per_hour=2)
+    for _ in range(4):
+        facts = {"organisation": "Analytical", "reason": "removed"}
+        mail = Mail.make(MailKind.SEAT_LOST, ada.email, house.clock.now(), **facts)
+        await house.memory.work().mails.add(mail)
+    assert len(await house.letters()) == 2
+
+
 async def test_a_network_forgets_so_many_passwords_and_then_waits() -> None:
     house = House()
     for number in range(8):

@@ -39,3 +39,14 @@ async def test_each_fact_is_noted_once_with_what_it_says() -> None:
         assert "user_id" not in entry.facts
     assert memory.audited[0].facts["sample_sha256s"] == list(SAMPLES)
     assert memory.audited[1].facts["voice_id"] == "v1"
+
+
+async def test_who_had_it_removed_is_who_acted() -> None:
+    memory, admin = Memory().keep(ADA), uuid4()
+    removed = VoiceRemoved(
+        user_id=ADA.id, clone_id=CLONE, provider="elevenlabs", voice_id="v1", removed_by=admin
+    )
+    await NoteVoices(memory.work)([told(removed)])
+    [entry] = memory.audited
+    assert (entry.user_id, entry.actor_id) == (ADA.id, admin)
+    assert "removed_by" not in entry.facts

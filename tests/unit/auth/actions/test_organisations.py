@@ -163,7 +163,9 @@ async def test_only_an_owner_dissolves_it_and_everybody_falls_back_to_their_own_
     assert {kept.accounts[u.id].effective_tier for u in (ada, anne, ben, mel)} == {"free"}
     assert set(kept.retiered) == {ada.id, anne.id, mel.id}
     told = events(kept)
-    assert OrganisationDeleted(organisation_id=FIRM.id, user_id=ada.id) in told
+    [gone] = [event for event in told if isinstance(event, OrganisationDeleted)]
+    assert (gone.organisation_id, gone.user_id) == (FIRM.id, ada.id)
+    assert set(gone.decided) == {ada.id, anne.id, ben.id}
     assert sum(isinstance(event, SeatReleased) for event in told) == 3
     assert role_of(kept, olga) == "owner"
 
@@ -359,4 +361,5 @@ async def test_an_organisation_goes_with_its_only_member() -> None:
     kept = memory()
     await leave_all(kept, olga)
     assert set(kept.organisations) == {FIRM.id}
-    assert OrganisationDeleted(organisation_id=OTHER.id, user_id=olga.id) in events(kept)
+    deleted = OrganisationDeleted(organisation_id=OTHER.id, user_id=olga.id, decided=(olga.id,))
+    assert deleted in events(kept)

@@ -6,7 +6,12 @@ from datetime import timedelta
 import pytest
 
 from services.auth.actions.refresh import Refresh
-from services.auth.domain.errors import RefreshRefused, RefreshReused, SigningKeysUnavailable
+from services.auth.domain.errors import (
+    RefreshRefused,
+    RefreshReused,
+    SigningKeysUnavailable,
+    SignInUndone,
+)
 from services.auth.domain.refresh_token import RefreshToken
 from services.auth.domain.sign_in import EndReason, SignIn
 from services.auth.domain.token_pair import TokenPair
@@ -100,12 +105,22 @@ async def test_the_grandparent_ends_the_sign_in_even_at_once() -> None:
         await device.refresh(parent)
 
 
-async def test_a_token_from_before_a_restored_backup_ends_the_sign_in() -> None:
+async def test_a_token_that_a_restored_backup_has_undone_ends_the_sign_in_without_an_alarm() -> (
+    None
+):
     device = Device()
     successor = (await device.refresh(device.first_token)).refresh_token
     later = (await device.refresh(successor)).refresh_token
-    device.memory.keep(device.sign_in)
-    with pytest.raises(RefreshReused):
+    proven = replace(device.user, email_verified=True)
+    device.memory.keep(proven, device.sign_in)
+    with pytest.raises(SignInUndone):
+        await device.refresh(later)
+    assert device.end_reason is EndReason.RESTORED
+    assert [(entry.action, entry.facts["reason"]) for entry in device.memory.audited] == [
+        ("sign_in.ended", "restored")
+    ]
+    assert not device.memory.mails
+    with pytest.raises(RefreshRefused):
         await device.refresh(later)
 
 

@@ -113,7 +113,7 @@ def test_an_invitation_is_good_for_three_days_and_once() -> None:
     assert timedelta(hours=72) == INVITATION_LASTS
     assert made.is_open(end - timedelta(seconds=1))
     assert not made.is_open(end)
-    assert not made.accepted(NOON).is_open(NOON)
+    assert not made.accepted(NOON, by=made.invited_by).is_open(NOON)
     assert not made.withdrawn(NOON).is_open(NOON)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from datetime import timedelta
 from uuid import UUID, uuid4
 
 import pytest
@@ -12,7 +13,12 @@ from services.billing.actions.change_subscription import (
     GrantSubscription,
     Wanted,
 )
-from services.billing.actions.end_organisation_subscriptions import EndOrganisationSubscriptions
+from services.billing.actions.end_organisation_subscriptions import (
+    Dissolved,
+    EndOrganisationSubscriptions,
+)
+from services.billing.actions.list_charges import ListCharges
+from services.billing.actions.show_invoice import is_theirs
 from services.billing.actions.show_organisation_subscription import ShowOrganisationSubscription
 from services.billing.domain.billing_cycle import Rules
 from services.billing.domain.errors import (
@@ -22,13 +28,14 @@ from services.billing.domain.errors import (
     SubscriptionNotPaid,
 )
 from services.billing.domain.ports import Payments
-from services.billing.domain.subscription import Holder, Subscription
+from services.billing.domain.subscription import Holder, State, Subscription
 from services.billing.providers.manual import ManualPayments, SandboxPayments
 from services.billing.providers.tax import NoTax
+from shared.erasure import ErasureId, Forgetting
 from shared.errors import DependencyUnavailable
 from shared.events.subscription import SubscriptionChanged
 from shared.ids import UserId
-from tests.support.billing import FixedOrganisations, Memory, StoppedClock
+from tests.support.billing import NOON, FixedOrganisations, Memory, StoppedClock
 
 ADA, GRACE, STRANGER, STAFF = (UserId(uuid4()) for _ in range(4))
 FIRM = uuid4()
@@ -121,8 +128,58 @@ async def test_nothing_is_sold_to_an_organisation_that_is_gone() -> None:
     )
     end = EndOrganisationSubscriptions(memory.work, StoppedClock())
     for _delivery in range(2):
-        await end([(FIRM, ADA), (uuid4(), ADA), (ADA, ADA)])
+        await end([Dissolved(of, ADA) for of in (AS_HOLDER, UserId(uuid4()), ADA)])
     ended = memory.kept[AS_HOLDER]
     assert (ended.tier_name, ended.seats, ended.revision) == ("free", 1, 4)
     assert memory.changes == [(ended, ADA)]
     assert memory.kept[ADA].tier_name == "pro"
+
+
+async def test_who_decided_until_the_end_still_reads_the_books_and_no_more() -> None:
+    memory = Memory(
+        kept={AS_HOLDER: Subscription(AS_HOLDER, "enterprise", 9, 3, is_organisation=True)},
+    )
+    await memory.forgotten.add([Forgetting(STAFF, ErasureId(uuid4()), StoppedClock().now())])
+    end = EndOrganisationSubscriptions(memory.work, StoppedClock())
+    await end([Dissolved(AS_HOLDER, ADA, (GRACE, STAFF))])
+    gone = FixedOrganisations({})
+    holder = Holder(AS_HOLDER, is_organisation=True)
+    charges = ListCharges(memory.work, gone)
+    for reader in (ADA, GRACE):
+        assert await charges(holder, by=reader, after=None, most=9) == memory.charges
+        assert await is_theirs(memory.work, gone, holder, reader)
+    for other in (STRANGER, STAFF):
+        with pytest.raises(SubscriptionNotFound):
+            await charges(holder, by=other, after=None, most=9)
+    with pytest.raises(SubscriptionNotFound):
+        await ChangeSubscription(
+            memory.work, StoppedClock(), gone, ManualPayments(), Rules(), NoTax()
+        )(holder, Wanted("enterprise", 2), by=ADA)
+    async with memory.work() as work:
+        await work.subscriptions.forget_reader(ADA)
+    with pytest.raises(SubscriptionNotFound):
+        await charges(holder, by=ADA, after=None, most=9)
+
+
+async def test_fewer_seats_from_the_next_period_on_are_told() -> None:
+    memory = Memory(
+        kept={
+            AS_HOLDER: Subscription(
+                AS_HOLDER,
+                "enterprise",
+                4,
+                3,
+                is_organisation=True,
+                state=State.ACTIVE,
+                anchor=NOON,
+                period_begins=NOON,
+                period_ends=NOON + timedelta(days=30),
+                unit_price_microusd=15_000_000,
+                price_version="x",
+            )
+        }
+    )
+    await changing(memory, sandbox=False)(FIRM, "enterprise", 3, by=ADA)
+    [(told, _, _)] = memory.published
+    assert isinstance(told, SubscriptionChanged)
+    assert (told.seats, told.next_seats) == (4, 3)

@@ -176,6 +176,17 @@ def test_who_does_not_pay_is_dunned_and_falls_back_after_the_grace() -> None:
     assert kinds(step) == [("write_off", -9_000_000)]
 
 
+def test_more_while_a_renewal_is_owed_is_owed_with_it_and_moves_no_deadline() -> None:
+    renewal = datetime(2026, 2, 28, 10, tzinfo=UTC)
+    owing = brought_up_to(buy("enterprise", 2), renewal, PRICES, RULES).subscription
+    step = upgraded(owing, TEAM, 3, PRICES.at("enterprise", renewal), renewal)
+    more = step.subscription
+    assert kinds(step) == [("proration_credit", -30_000_000), ("proration_debit", 45_000_000)]
+    assert (more.owed_microusd, more.next_step_at) == (45_000_000, owing.next_step_at)
+    over = brought_up_to(more, renewal + 10 * DAY, PRICES, RULES)
+    assert kinds(over) == [("write_off", -45_000_000)]
+
+
 def test_a_failure_told_by_the_provider_counts_at_once_and_a_payment_ends_it() -> None:
     renewal = datetime(2026, 2, 28, 10, tzinfo=UTC)
     owing = brought_up_to(buy(), renewal, PRICES, RULES).subscription

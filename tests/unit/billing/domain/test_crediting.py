@@ -29,6 +29,8 @@ from services.billing.domain.invoice import (
     LineKind,
     Status,
 )
+from services.billing.domain.invoice_check import checked
+from services.billing.domain.invoice_ports import Found, Proof, Sums
 from services.billing.domain.invoicing import NEVER, Scope, month_after, numbered
 from services.billing.domain.tax import TaxLine, net_cents
 from shared.ids import UserId
@@ -121,6 +123,47 @@ def test_the_tax_of_several_rates_is_credited_by_their_shares() -> None:
         (one.net_cents + other.net_cents, one.tax_cents + other.tax_cents)
         for one, other in zip(half.tax_lines, rest.tax_lines, strict=True)
     ] == [(75, 14), (25, 2)]
+
+
+def sums_of(document: Invoice | CreditNote) -> Sums:
+    return Sums(
+        document.subtotal_microusd,
+        document.net_cents,
+        document.total_cents,
+        document.rounding_carried_microusd,
+    )
+
+
+@given(
+    amounts=st.lists(st.integers(-(10**6), 10**8), min_size=1, max_size=4),
+    percents=st.lists(st.tuples(st.integers(0, 3), st.integers(0, 100)), max_size=5),
+    cut=st.integers(0, 100),
+)
+def test_honest_notes_are_sound_also_where_each_rate_is_rounded_by_itself(
+    amounts: list[int], percents: list[tuple[int, int]], cut: int
+) -> None:
+    invoice, before = an_invoice(*amounts), dict[LineId, int]()
+    first = invoice.net_cents * cut // 100
+    rates = ((1_900, first), (700, invoice.net_cents - first))
+    taxes = tuple(TaxLine.at_rate("VAT", rate, net) for rate, net in rates)
+    invoice = replace(invoice, tax_lines=taxes)
+    notes = []
+    for index, percent in percents:
+        line = invoice.lines[index % len(invoice.lines)]
+        rest = line.amount_microusd - before.get(line.id, 0)
+        if part := int(rest * percent / 100):
+            notes.append(a_credit(invoice, before, WantedCredit(line.id, part)))
+    proof = Proof(
+        sums=sums_of(invoice),
+        lines={
+            line.id: Found(line.source, line.amount_microusd, 0, line=line)
+            for line in invoice.lines
+        },
+        notes={note.id: sums_of(note) for note in notes},
+        missing=0,
+        lost_credits=0,
+    )
+    assert checked(invoice, notes, proof).is_sound
 
 
 def test_no_line_gives_more_than_it_has_in_one_request_either() -> None:

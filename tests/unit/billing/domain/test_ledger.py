@@ -8,9 +8,9 @@ from uuid import UUID, uuid4
 import pytest
 
 from services.billing.domain.errors import UsageNotAcceptable
-from services.billing.domain.ledger import MOST_UNITS, Entry, Place, Rating
+from services.billing.domain.ledger import Entry, Place, Rating
 from shared.events import Fact
-from shared.events.usage import UsageRecorded
+from shared.events.usage import MOST_UNITS, UsageRecorded
 from shared.money import MicroDollars
 from tests.support.billing import EPOCH, NOON, a_usage, an_entry, id_made_at
 
@@ -42,12 +42,6 @@ def test_an_event_that_no_relay_numbered_has_no_place() -> None:
     [
         a_usage(id_=uuid4()),
         a_usage(id_=UUID(int=0)),
-        a_usage(input_tokens=MOST_UNITS + 1),
-        a_usage(output_reasoning_tokens=2**80),
-        a_usage(characters=2**63),
-        a_usage(model="m" * 301),
-        a_usage(request_id="r" * 301),
-        a_usage(producer="p" * 301),
         a_usage(sequence=0),
         a_usage(sequence=-1),
         a_usage(sequence=2**62),

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.billing.domain.errors import PriceNotAcceptable
-from services.billing.domain.ledger import MOST_UNITS, Counts, Entry, Rating
+from services.billing.domain.ledger import Counts, Entry, Rating
 from services.billing.domain.price_book import (
     MOST_MICROUSD_PER_MILLION,
     PriceBook,
@@ -17,6 +17,7 @@ from services.billing.domain.price_book import (
     PriceOverride,
     UnitPrices,
 )
+from shared.events.usage import MOST_UNITS
 from shared.ids import UserId, uuid7
 from shared.money import MicroDollars
 from tests.support.billing import NOON, FixedPrices, a_price, a_speech, an_entry

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -26,7 +27,7 @@ from shared.clients.egress import KeyRefused, KeysWithheld, KeyUsedTooOften
 from shared.errors import DependencyUnavailable, ExpectedFailure
 from shared.identity import OnBehalfOf
 from shared.revocation import Revocation
-from shared.tiers import TIERS
+from shared.tiers import TIERS, TierChanged
 from shared.vendors.failures import (
     NoUsableKey,
     VendorFailed,
@@ -56,6 +57,7 @@ from tests.support.chat import (
 SESSION = a_session()
 HELLO = an_answer("Hello")
 OVERLOADED = VendorOverloaded("In trouble.", provider="openai")
+OVERLOADED_THERE = VendorOverloaded("In trouble.", provider="gemini")
 UNSENT = VendorFailed("openai", billed=False)
 CUT = VendorFailed("openai")
 
@@ -729,3 +731,94 @@ async def test_a_replay_tells_who_answered() -> None:
         "UsageTold",
         "Answered",
     ]
+
+
+async def test_what_has_answered_is_in_no_trouble() -> None:
+    desk = a_desk([OVERLOADED], HELLO)
+    assert isinstance(await last_event(desk), Answered)
+    assert len(desk.breakers) == 0
+
+
+async def test_a_place_that_could_not_be_written_down_is_given_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def away(*_parts: object, **_more: object) -> None:
+        raise DependencyUnavailable("database")
+
+    desk = a_desk([CUT], wishes=True)
+    monkeypatch.setattr(desk.turns, "redirect", away)
+    assert isinstance(await last_event(desk), Broken)
+    assert attempts(desk) == (1, 0)
+    assert [place.times_given_back for place in desk.admission.reservations] == [1, 1]
+
+
+@pytest.mark.parametrize(("failure", "source"), [(CUT, "estimated"), (OVERLOADED, "counted")])
+async def test_who_stops_it_before_it_moves_pays_for_what_may_be_charged(
+    monkeypatch: pytest.MonkeyPatch, failure: ExpectedFailure, source: str
+) -> None:
+    looking = asyncio.Event()
+
+    class Slow(MemoryWork):
+        @asynccontextmanager
+        async def begin(self) -> AsyncIterator[MemoryWork]:
+            looking.set()
+            await asyncio.Event().wait()
+            yield self
+
+    desk = a_desk([failure], wishes=True)
+    monkeypatch.setattr(desk.time, "sleep", lambda _seconds: asyncio.Event().wait())
+    desk.work = Slow()
+    turn = await desk.take_turn(a_question(SESSION, tier=TIERS["pro"]))
+    assert isinstance(turn, RunningTurn)
+    if failure is CUT:
+        await looking.wait()
+    else:
+        await asyncio.sleep(0.01)
+    turn.end(Outcome.STOPPED)
+    await asyncio.wait_for(turn.result(), 5)
+    assert desk.only_settlement.usage.source == source
+
+
+async def test_what_never_reached_its_vendor_is_charged_nothing_when_it_is_stopped(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    desk = a_desk([UNSENT])
+    monkeypatch.setattr(desk.time, "sleep", lambda _seconds: asyncio.Event().wait())
+    turn = await desk.take_turn(a_question(SESSION, tier=TIERS["pro"]))
+    assert isinstance(turn, RunningTurn)
+    await asyncio.sleep(0.01)
+    turn.end(Outcome.STOPPED)
+    await asyncio.wait_for(turn.result(), 5)
+    assert desk.only_settlement.usage == Usage(source="counted")
+
+
+@pytest.mark.parametrize("no_place", [DependencyUnavailable("cache"), TierChanged("free")])
+async def test_without_a_place_elsewhere_the_first_failure_is_told(
+    monkeypatch: pytest.MonkeyPatch, no_place: Exception
+) -> None:
+    desk = a_desk([CUT], wishes=True)
+    admit = desk.admission.admit
+
+    async def at_openai_alone(request: Any, **more: Any) -> Any:
+        if request.provider != "openai":
+            raise no_place
+        return await admit(request, **more)
+
+    monkeypatch.setattr(desk.admission, "admit", at_openai_alone)
+    told = await last_event(desk)
+    assert isinstance(told, Broken)
+    assert told.failure is CUT
+
+
+@pytest.mark.parametrize("last", [[CUT], an_answer("At last")])
+async def test_of_three_the_one_that_was_asked_is_named(last: Sequence[ScriptStep]) -> None:
+    desk = a_desk([CUT], gemini=[OVERLOADED_THERE])
+    anthropic = ScriptedProvider(*last, name="anthropic")
+    desk.others = {**desk.others, "anthropic": anthropic}
+    desk.work = falling_back("gemini", "anthropic")
+    told = await last_event(desk)
+    assert len(anthropic.prompts) == 1
+    if isinstance(told, Broken):
+        assert told.failure is CUT
+    else:
+        assert (told.message.provider, told.fallback_from) == ("anthropic", "openai")

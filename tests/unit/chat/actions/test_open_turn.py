@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -12,12 +15,14 @@ from structlog.testing import capture_logs
 from services.chat.actions.open_turn import Opening, OpenTurn
 from services.chat.actions.withdraw_hold import WithdrawHold
 from services.chat.domain.model_choice import ModelChoice
-from services.chat.domain.ports import Asked
+from services.chat.domain.ports import Asked, Quote
 from services.chat.domain.turn import Hold, Outcome, Surface
+from services.chat.domain.usage import Usage
 from shared import withdrawals
 from shared.errors import DependencyUnavailable
-from shared.idempotency import RequestInProgress
+from shared.idempotency import IdempotencyKeyReused, RequestInProgress
 from shared.identity import OnBehalfOf
+from shared.ids import UserId
 from shared.tiers import TIERS
 from tests.support.chat import Desk, MemoryTurns, ScriptedProvider, ada
 
@@ -250,3 +255,67 @@ async def test_what_the_storage_declines_is_not_there() -> None:
         await open_turn(OPENING)
     assert open_turn.withdraw.work is None
     assert [r.refunds for r in desk.admission.reservations] == [0, 1]
+
+
+async def test_a_place_is_asked_for_the_longest_answer_and_within_the_users_cap() -> None:
+    desk = Desk(MemoryTurns(), ScriptedProvider())
+    await desk.open(OPENING)
+    await desk.open(replace(OPENING, idempotency_key=None, cap_microusd=500))
+    asked = [(r.tokens, r.cap_microusd, r.cost_microusd) for r in desk.admission.requests]
+    assert asked == [(1_010, None, None), (1_010, 500, 7)]
+
+
+async def test_a_hold_has_its_lease_and_is_known_by_its_key_alone() -> None:
+    desk = Desk(MemoryTurns(), ScriptedProvider())
+    keyed = (await desk.open(OPENING)).hold
+    plain = (await desk.open(replace(OPENING, idempotency_key=None))).hold
+    assert keyed.lease_expires_at == desk.clock.now() + timedelta(seconds=30)
+    assert (keyed.request_hash, plain.request_hash) == (b"hash", None)
+    with pytest.raises(RequestInProgress):
+        await desk.open.earlier(ada, "once", b"hash")
+    with pytest.raises(IdempotencyKeyReused):
+        await desk.open.earlier(ada, "once", b"another")
+    assert await desk.open.earlier(ada, "twice", b"hash") is None
+
+
+async def test_what_it_may_cost_is_that_of_the_longest_answer() -> None:
+    asked: list[Usage] = []
+
+    def price(provider: str, model: str, usage: Usage, at: datetime) -> Quote | None:
+        asked.append(usage)
+        return None
+
+    desk = Desk(MemoryTurns(), ScriptedProvider(), price=price)
+    await desk.open(replace(OPENING, cap_microusd=500))
+    assert asked == [Usage(input_tokens=10, output_tokens=1_000)]
+
+
+async def test_an_answer_is_told_again_though_nobody_can_tell_the_limits(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def away(*_parts: object, **_more: object) -> None:
+        raise DependencyUnavailable("cache")
+
+    desk = Desk(MemoryTurns(), ScriptedProvider())
+    monkeypatch.setattr(desk.admission, "states", away)
+    assert await desk.open.limits_at(ada, TIERS["pro"], "openai") == ()
+
+
+async def test_what_was_spent_counts_from_the_months_first_moment(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    desk, asked = Desk(MemoryTurns(), ScriptedProvider()), list[datetime]()
+    admit = desk.admission.admit
+
+    async def spent_since(_user: UserId, since: datetime) -> int:
+        asked.append(since)
+        return 0
+
+    async def admitted(request: Any, *, spent: Callable[[], Awaitable[int]]) -> Any:
+        await spent()
+        return await admit(request, spent=spent)
+
+    monkeypatch.setattr(desk.turns, "spent_since", spent_since)
+    monkeypatch.setattr(desk.admission, "admit", admitted)
+    await desk.open(OPENING)
+    assert asked == [datetime(2026, 11, 1, tzinfo=UTC)]

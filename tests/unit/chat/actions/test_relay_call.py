@@ -18,18 +18,24 @@ from services.chat.actions._read_answer import Drains
 from services.chat.actions.relay_call import RelayCall, Relaying
 from services.chat.api.dropin_openai_calls import read_chat
 from services.chat.domain.capabilities import OnLeaving
-from services.chat.domain.errors import AnswerEnded, TurnTooLong, VendorRejectedRequest
+from services.chat.domain.errors import (
+    AnswerEnded,
+    AnswerNotKept,
+    TurnTooLong,
+    VendorRejectedRequest,
+)
 from services.chat.domain.frames import Began, Ended, Frame, Text, Thinking, ToolCallPiece
 from services.chat.domain.raw_calls import RawAnswer, RawCall, RawPiece, RawRefusal
 from services.chat.domain.relayed import AnswerHead, RepeatedAnswer
 from services.chat.domain.running_turn import RunningTurns
 from services.chat.domain.turn import Outcome
 from services.chat.domain.usage import Usage
+from services.chat.wiring import quote
 from shared.errors import ExpectedFailure
 from shared.identity import OnBehalfOf
 from shared.ids import UserId
 from shared.model_catalogue import ModelCatalogue
-from shared.revocation import Revocation
+from shared.revocation import KeyInUse, Revocation, UsedKey
 from shared.tiers import TIERS
 from shared.vendors.failures import VendorFailed, VendorOverloaded
 from tests.support.chat import NOON, Desk, MemoryTurns, ScriptedProvider, ada
@@ -147,6 +153,7 @@ class Relay:
     drains: Drains = field(default_factory=Drains)
     by: OnBehalfOf = BY
     longest: timedelta = timedelta(minutes=10)
+    body: bytes = BODY
 
     async def __call__(
         self, *, streamed: bool = True, key: str | None = None
@@ -162,7 +169,7 @@ class Relay:
             self.drains,
             self.longest,
         )
-        call = read_chat(BODY % (b"true" if streamed else b"false"))
+        call = read_chat(self.body % (b"true" if streamed else b"false"))
         return await action(Relaying(call, self.by, TIERS["free"], key), self.client)
 
     async def begun(self, pieces: int) -> asyncio.Task[Any]:
@@ -438,3 +445,223 @@ async def test_an_answer_that_never_ends_is_cut(monkeypatch: pytest.MonkeyPatch)
     assert [type(failure) for failure in relay.client.ended] == [VendorFailed]
     assert len(relay.client.heard) == 14
     assert relay.desk.outcome is Outcome.PROVIDER_FAILED
+
+
+async def test_of_what_nobody_counted_no_more_is_charged_than_was_allowed() -> None:
+    relay = Relay(
+        ScriptedVendor([piece(b"1", Text("word" * 100)), piece(b"2", Ended("stop", None))])
+    )
+    relay.body = BODY.replace(b"{", b'{"max_completion_tokens":40,', 1)
+    await relay()
+    usage = relay.desk.only_settlement.usage
+    assert (usage.source, usage.output_tokens) == ("estimated", 40)
+
+
+async def test_the_users_own_cap_holds_for_it() -> None:
+    desk = Desk(MemoryTurns(), ScriptedProvider())
+    desk.turns.cap = 500
+    await Relay(ScriptedVendor(), desk=desk)()
+    assert [request.cap_microusd for request in desk.admission.requests] == [500]
+
+
+async def test_what_it_may_cost_is_by_the_tier_of_service_that_it_asks_for() -> None:
+    costs = []
+    for word in (b"flex", b"auto", b"priority", b"fast"):
+        desk = Desk(MemoryTurns(), ScriptedProvider(), price=quote)
+        desk.turns.cap = 500
+        body = BODY.replace(b"{", b'{"service_tier":"' + word + b'",', 1)
+        await Relay(ScriptedVendor(), desk=desk, body=body)()
+        costs.append(desk.admission.requests[0].cost_microusd)
+    assert costs == [250, 501, 1_001, 1_001]
+
+
+@pytest.mark.parametrize(
+    ("begins", "tier"),
+    [
+        ([], "priority"),
+        ([piece(b"1", Began("c-1", None))], "priority"),
+        ([piece(b"1", Began("c-1", None, Usage(service_tier="default")))], "default"),
+    ],
+)
+async def test_what_broke_off_is_of_the_tier_of_service_that_was_told_or_else_asked_for(
+    begins: list[Step], tier: str
+) -> None:
+    body = BODY.replace(b"{", b'{"service_tier":"priority",', 1)
+    relay = Relay(ScriptedVendor([*begins, VendorFailed("openai")]), body=body)
+    with pytest.raises(VendorFailed):
+        await relay(streamed=False)
+    usage = relay.desk.only_settlement.usage
+    assert (usage.service_tier, usage.source) == (tier, "estimated")
+    assert usage.input_tokens > 0
+
+
+async def test_it_ends_with_the_key_that_it_runs_on_and_no_other() -> None:
+    key = KeyInUse()
+    key.answered("openai", UsedKey(ada, "openai", 2).told)
+    vendor = ScriptedVendor([ANSWER[0], asyncio.Event()])
+    relay = Relay(vendor, by=replace(BY, key=key))
+    task = await relay.begun(1)
+    old, new = (Revocation(ada, "openai", NOON, version) for version in (1, 2))
+    assert relay.desk.running.end_on_key(old, Outcome.STOPPED) == 0
+    assert relay.desk.running.end_on_key(new, Outcome.STOPPED) == 1
+    await task
+
+
+async def test_of_what_is_too_long_to_be_kept_a_repetition_makes_no_other_call(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(relay_call, "_LARGEST_KEPT", 2)
+    relay = Relay(ScriptedVendor())
+    await relay(key="k")
+    with pytest.raises(AnswerNotKept):
+        await relay(key="k")
+    assert len(relay.vendor.calls) == 1
+    monkeypatch.setattr(relay_call, "_LARGEST_KEPT", 3)
+    await relay(key="another")
+    assert isinstance(await relay(key="another"), RepeatedAnswer)
+
+
+async def test_what_its_vendor_thought_is_estimated_once() -> None:
+    told = Usage(input_tokens=10, output_tokens=10, output_reasoning_tokens=10)
+    thought: list[Step] = [
+        piece(b"1", Began("c-1", None, told), Thinking("x" * 40)),
+        VendorFailed("openai"),
+    ]
+    relay = Relay(ScriptedVendor(thought))
+    await relay()
+    assert relay.desk.only_settlement.usage.output_tokens == 10
+
+
+async def test_a_call_of_a_tool_counts_and_is_kept_only_while_somebody_hears_it() -> None:
+    call = ToolCallPiece(0, "call-1", "look_up", "x" * 40)
+    relay = Relay(ScriptedVendor([piece(b"1", call), VendorFailed("openai")]))
+    await relay()
+    settlement = relay.desk.only_settlement
+    assert (len(settlement.tool_calls), settlement.usage.output_tokens) == (1, 10)
+
+    more = asyncio.Event()
+    steps: list[Step] = [
+        piece(b"1", Began("c-1", None)),
+        more,
+        piece(b"2", call),
+        piece(b"3", Ended("stop", None)),
+    ]
+    unheard = Relay(ScriptedVendor(steps, on_leaving=OnLeaving.DRAIN))
+    task = await unheard.begun(1)
+    unheard.client.leaves.set()
+    await asyncio.sleep(0.01)
+    more.set()
+    await task
+    assert unheard.desk.only_settlement.tool_calls == ()
+
+
+@pytest.mark.parametrize("patience", [0.02, 5.0])
+async def test_its_client_hears_the_end_once_it_is_settled_but_does_not_wait_for_long(
+    monkeypatch: pytest.MonkeyPatch, patience: float
+) -> None:
+    monkeypatch.setattr(relay_call, "_SETTLE_PATIENCE_SECONDS", patience)
+    relay, is_back, is_told = Relay(ScriptedVendor()), asyncio.Event(), asyncio.Event()
+    settle, settled_first = relay.desk.turns.settle, []
+
+    async def later(*parts: Any) -> bool:
+        await is_back.wait()
+        return await settle(*parts)
+
+    async def told(_failure: ExpectedFailure | None) -> None:
+        settled_first.append(bool(relay.desk.turns.settled))
+        is_told.set()
+
+    monkeypatch.setattr(relay.desk.turns, "settle", later)
+    monkeypatch.setattr(relay.client, "end", told)
+    task = asyncio.create_task(relay())
+    if patience < 1:
+        await asyncio.wait_for(is_told.wait(), 2)
+    else:
+        await asyncio.sleep(0.01)
+    is_back.set()
+    await task
+    assert settled_first == [patience > 1]
+
+
+async def test_what_the_vendor_told_as_it_began_is_kept_of_what_broke_off() -> None:
+    began = Began("c-1", "gpt-6-luna-2026", Usage(input_tokens=77))
+    relay = Relay(ScriptedVendor([piece(b"1", began, Text("one ")), VendorFailed("openai")]))
+    await relay()
+    settlement = relay.desk.only_settlement
+    assert (settlement.usage.input_tokens, settlement.usage.source) == (77, "estimated")
+    assert settlement.model == "gpt-6-luna-2026"
+
+
+@pytest.mark.parametrize(
+    "steps",
+    [
+        [piece(b"1", Began("c-1", None), Thinking("hm")), VendorFailed("openai")],
+        [piece(b"1", Began("c-1", None)), piece(b"2", Ended("stop", USAGE))],
+    ],
+    ids=["thinking", "what we do not read"],
+)
+async def test_whatever_was_seen_counts_in_the_limits(steps: list[Step]) -> None:
+    relay = Relay(ScriptedVendor(steps))
+    await relay()
+    (place,) = relay.desk.admission.reservations
+    assert (len(place.settled), place.refunds) == (1, 0)
+
+
+async def test_a_drain_makes_room_for_the_next_and_ends_at_once_with_its_key() -> None:
+    vendor = ScriptedVendor([ANSWER[0], asyncio.Event()], on_leaving=OnLeaving.DRAIN)
+    relay = Relay(vendor, drains=Drains(1))
+    task = await relay.begun(1)
+    relay.client.leaves.set()
+    await asyncio.sleep(0.01)
+    assert not relay.drains.take()
+    gone = Revocation(ada, "openai", NOON)
+    assert relay.desk.running.end_on_key(gone, Outcome.STOPPED) == 1
+    await asyncio.wait_for(task, 0.9)
+    assert relay.drains.take()
+    assert relay.desk.only_settlement.usage.source == "estimated"
+
+
+async def test_a_bug_after_the_vendor_was_asked_may_be_charged() -> None:
+    relay = Relay(ScriptedVendor([ZeroDivisionError()]))
+    with capture_logs():
+        await relay()
+    assert (relay.desk.outcome, len(relay.desk.turns.facts)) == (Outcome.PROVIDER_FAILED, 1)
+
+
+async def test_what_has_not_begun_has_no_end() -> None:
+    relay = Relay(ScriptedVendor(fails_first=2))
+    with pytest.raises(VendorFailed):
+        await relay()
+    assert (relay.client.head, relay.client.ended) == (None, [])
+
+
+async def test_of_an_answer_that_only_thought_unseen_the_limits_know_nothing() -> None:
+    thought = Usage(input_tokens=10, output_tokens=5, output_reasoning_tokens=5)
+    ended = piece(b"2", Ended("stop", thought))
+    relay = Relay(ScriptedVendor([piece(b"1", Began("c-1", None)), ended]))
+    await relay()
+    assert relay.desk.admission.reservations[0].refunds == 1
+
+
+async def test_limits_come_back_before_a_slow_drain_ends_and_it_does(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(relay_call, "_SLOW_DRAIN_SECONDS", 0.01)
+    monkeypatch.setattr(relay_call, "_DRAIN_SECONDS", 0.1)
+    vendor = ScriptedVendor([ANSWER[0], asyncio.Event()], on_leaving=OnLeaving.DRAIN)
+    relay = Relay(vendor)
+    task = await relay.begun(1)
+    relay.client.leaves.set()
+    await asyncio.sleep(0.05)
+    (place,) = relay.desk.admission.reservations
+    assert (place.times_given_back, relay.desk.turns.settled) == (1, {})
+    await asyncio.wait_for(task, 2)
+    assert (place.times_given_back, relay.desk.outcome) == (1, Outcome.CLIENT_GONE)
+
+
+async def test_without_room_for_a_drain_nobody_waits_for_one() -> None:
+    vendor = ScriptedVendor([ANSWER[0], asyncio.Event()], on_leaving=OnLeaving.DRAIN)
+    relay = Relay(vendor, drains=Drains(0))
+    task = await relay.begun(1)
+    relay.client.leaves.set()
+    await asyncio.wait_for(task, 0.9)

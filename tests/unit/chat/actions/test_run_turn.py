@@ -6,6 +6,7 @@ import asyncio
 import gc
 from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing
+from dataclasses import replace
 from datetime import timedelta
 from uuid import UUID
 
@@ -20,7 +21,7 @@ from services.chat.actions.open_turn import Opening
 from services.chat.domain import running_turn
 from services.chat.domain.capabilities import Capabilities, OnLeaving
 from services.chat.domain.content import Role, Utterance
-from services.chat.domain.errors import ContentBlocked
+from services.chat.domain.errors import AnswerLost, ContentBlocked
 from services.chat.domain.frames import Began, Ended, Frame, Text, Thinking, ToolCallPiece
 from services.chat.domain.model_choice import ModelChoice
 from services.chat.domain.running_turn import RunningTurn
@@ -31,6 +32,7 @@ from services.chat.domain.usage import Usage
 from shared.errors import DependencyUnavailable, ExpectedFailure
 from shared.identity import OnBehalfOf
 from shared.ids import UserId
+from shared.revocation import KeyInUse, Revocation, UsedKey
 from shared.tiers import TIERS
 from shared.vendors.failures import (
     NoUsableKey,
@@ -368,6 +370,13 @@ async def test_an_answer_that_never_ends_is_cut(monkeypatch: pytest.MonkeyPatch)
     assert len(desk.only_settlement.text) == 105
 
 
+async def test_of_what_nobody_counted_no_more_is_charged_than_was_allowed() -> None:
+    desk = a_desk(Began("c", None), Text("word" * 2_000), Ended("stop", None))
+    await result_of(await without_a_session(desk))
+    usage = desk.only_settlement.usage
+    assert (usage.source, usage.output_tokens) == ("estimated", 1_000)
+
+
 async def test_an_answer_that_takes_longer_than_any_may_is_interrupted_and_counted() -> None:
     desk = a_desk(Began("c", None), Text("so far"), asyncio.Event())
     desk.longest = timedelta(seconds=0.01)
@@ -437,7 +446,8 @@ async def test_a_bug_in_settling_leaves_the_hold_to_the_sweeper_and_ends_the_tur
     turn = await in_a_session(desk)
     result = await result_of(turn)
     assert isinstance(result, Broken)
-    assert isinstance(result.failure, DependencyUnavailable)
+    # Nor is it told as trouble of the database's, which answered.
+    assert isinstance(result.failure, AnswerLost)
     await desk.running.drained(1)
     assert desk.running.progress() == {}
     assert [r.times_given_back for r in desk.admission.reservations] == [1]
@@ -686,3 +696,121 @@ async def test_a_process_ends_though_its_database_stays_away(
         await asyncio.wait_for(desk.running.drained(0), 5)
     assert [entry["event"] for entry in logs] == ["turns_left_unsettled"]
     assert list(desk.running.progress()) == [turn.turn_id]
+
+
+async def test_what_is_late_before_its_first_word_may_be_charged() -> None:
+    desk = a_desk(asyncio.Event())
+    desk.longest = timedelta(seconds=0.01)
+    await result_of(await in_a_session(desk))
+    assert (desk.outcome, len(desk.turns.facts)) == (Outcome.PROVIDER_FAILED, 1)
+
+
+async def test_a_stop_between_two_attempts_is_none_of_an_answer_to_be_read_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    desk = a_desk(VendorOverloaded("In trouble.", provider="openai"), drains=True)
+    drained: list[bool] = []
+    monkeypatch.setattr(desk.time, "sleep", lambda _seconds: asyncio.Event().wait())
+    monkeypatch.setattr(desk.drains, "take", lambda: drained.append(True))
+    turn = await without_a_session(desk)
+    await asyncio.sleep(0.01)
+    turn.end(Outcome.STOPPED)
+    await result_of(turn)
+    assert drained == []
+
+
+async def test_it_ends_with_the_key_that_it_runs_on_and_no_other() -> None:
+    key = KeyInUse()
+    key.answered("openai", UsedKey(ada, "openai", 2).told)
+    desk = a_desk(Began("c", None), Text("Hello"), asyncio.Event())
+    question = a_question(SESSION, tier=TIERS["pro"])
+    turn = await desk.take_turn(replace(question, by=replace(question.by, key=key)))
+    assert isinstance(turn, RunningTurn)
+    await said(turn, 2)
+    old, new = (Revocation(ada, "openai", turn.created_at, version) for version in (1, 2))
+    assert desk.running.end_on_key(old, Outcome.STOPPED) == 0
+    assert desk.running.end_on_key(new, Outcome.STOPPED) == 1
+    await result_of(turn)
+
+
+async def test_it_ends_with_the_key_of_an_organisation_that_may_serve_it() -> None:
+    firm = UUID(int=7)
+    desk = a_desk(Began("c", None), Text("Hello"), asyncio.Event())
+    question = a_question(SESSION, tier=TIERS["pro"])
+    turn = await desk.take_turn(replace(question, by=replace(question.by, organisation_id=firm)))
+    assert isinstance(turn, RunningTurn)
+    await said(turn, 2)
+    withdrawn = Revocation(UserId(firm), "openai", turn.created_at)
+    assert desk.running.end_on_key(withdrawn, Outcome.STOPPED) == 1
+    await result_of(turn)
+
+
+async def test_after_the_end_of_a_slow_drain_nothing_more_is_said(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(_read_answer, "_SESSION_DRAIN_SECONDS", 0.01)
+    gate = asyncio.Event()
+    desk = a_desk(Began("c", None), Text("Hello"), gate, Ended("stop", TOLD), drains=True)
+    turn = await without_a_session(desk)
+    await said(turn, 2)
+    turn.left()
+    told = await result_of(turn)
+    events = len(turn.events)
+    gate.set()
+    await desk.running.drained(5)
+    assert desk.only_settlement.usage == TOLD
+    assert (len(turn.events), await result_of(turn)) == (events, told)
+
+
+async def test_what_fails_after_the_stop_is_not_asked_for_again() -> None:
+    gate = asyncio.Event()
+    desk = a_desk(gate, VendorOverloaded("In trouble.", provider="openai"), drains=True)
+    turn = await in_a_session(desk)
+    await asyncio.sleep(0.01)
+    turn.end(Outcome.STOPPED)
+    gate.set()
+    await result_of(turn)
+    assert isinstance(desk.provider, ScriptedProvider)
+    assert (len(desk.provider.prompts), desk.outcome) == (1, Outcome.STOPPED)
+
+
+async def test_without_a_session_a_drain_ends_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_read_answer, "_DRAIN_SECONDS", 0.02)
+    desk = a_desk(Began("c", None), Text("Hello"), asyncio.Event(), drains=True)
+    turn = await without_a_session(desk)
+    await said(turn, 2)
+    turn.left()
+    await asyncio.wait_for(result_of(turn), 0.9)
+    assert desk.only_settlement.usage.source == "estimated"
+
+
+async def test_an_answer_without_its_end_is_none() -> None:
+    desk = a_desk(Began("c", None), Text("Hello"))
+    result = await result_of(await in_a_session(desk))
+    assert isinstance(result, Broken)
+    assert isinstance(result.failure, VendorFailed)
+    assert desk.outcome is Outcome.PROVIDER_FAILED
+
+
+async def test_what_a_tool_was_asked_counts_when_it_is_stopped() -> None:
+    call = ToolCallPiece(0, "call-1", "look_up", "x" * 40)
+    desk = a_desk(Began("c", None), call, asyncio.Event())
+    turn = await in_a_session(desk)
+    await said(turn, 2)
+    turn.end(Outcome.STOPPED)
+    await result_of(turn)
+    assert desk.only_settlement.usage.output_tokens == 10
+
+
+async def test_what_the_vendor_tells_as_it_begins_counts_also_after_the_stop() -> None:
+    gate, later = asyncio.Event(), asyncio.Event()
+    began = Began("c-9", None, Usage(input_tokens=77))
+    desk = a_desk(gate, began, later, VendorFailed("openai"), drains=True)
+    turn = await in_a_session(desk)
+    await asyncio.sleep(0.01)
+    turn.end(Outcome.STOPPED)
+    gate.set()
+    later.set()
+    await result_of(turn)
+    settlement = desk.only_settlement
+    assert (settlement.usage.input_tokens, settlement.provider_request_id) == (77, "c-9")

@@ -13,20 +13,30 @@ from uuid import uuid4
 import pytest
 
 from services.chat.actions.settle_orphans import SettleOrphans, WrittenText
-from services.chat.domain.frames import Began, Text
+from services.chat.domain.frames import Began, Ended, Text
 from services.chat.domain.running_turn import RunningTurn
-from services.chat.domain.turn import Hold, Outcome, TurnId
-from services.chat.domain.turn_events import Answered
+from services.chat.domain.turn import Hold, Orphan, Outcome, TurnId
+from services.chat.domain.turn_events import Answered, Broken
 from shared.errors import DependencyUnavailable
-from tests.support.chat import Desk, MemoryTurns, ScriptedProvider, a_question, a_session
+from shared.tiers import TIERS
+from tests.support.chat import (
+    Desk,
+    MemoryTurns,
+    ScriptedProvider,
+    ScriptStep,
+    a_question,
+    a_session,
+)
 
 TICK = timedelta(seconds=10)
 
 
 @asynccontextmanager
-async def a_desk_with_a_running_turn() -> AsyncIterator[tuple[Desk, RunningTurn]]:
+async def a_desk_with_a_running_turn(
+    *then: ScriptStep,
+) -> AsyncIterator[tuple[Desk, RunningTurn]]:
     session = a_session()
-    script = (Began("c", None), Text("Hello wo"), asyncio.Event())
+    script = (Began("c", None), Text("Hello wo"), *(then or [asyncio.Event()]))
     desk = Desk(MemoryTurns(session), ScriptedProvider(*script))
     turn = await desk.take_turn(a_question(session))
     assert isinstance(turn, RunningTurn)
@@ -134,6 +144,40 @@ async def test_a_replica_that_was_only_slow_changes_nothing_afterwards() -> None
         assert len(desk.turns.facts) == 1
 
 
+async def test_a_whole_answer_of_which_less_is_kept_is_told_as_what_is_kept() -> None:
+    go_on = asyncio.Event()
+    async with a_desk_with_a_running_turn(go_on, Text("rld"), Ended("stop", None)) as (desk, turn):
+        await swept(desk, Written("Hello wo"))
+
+        go_on.set()
+        told = await turn.result()
+
+        # As whoever follows it on another replica is told.
+        assert isinstance(told, Broken)
+        assert told.failure.code == "answer_lost"
+        assert told.message is not None
+        assert (told.message.content, told.message.status) == ("Hello wo", "interrupted")
+
+
+async def test_of_a_lost_answer_no_more_counts_than_its_tier_allows() -> None:
+    async with a_desk_with_a_running_turn() as (desk, turn):
+        desk.turns.progress[turn.hold.id] = 50 << 20
+        await swept(desk)
+        (fact,) = desk.turns.facts
+        allowance = TIERS["free"].allowance("openai")
+        assert allowance is not None
+        assert fact.event.output_tokens == allowance.max_output_tokens
+
+
+async def test_what_an_unknown_tier_allows_is_unknown() -> None:
+    async with a_desk_with_a_running_turn() as (desk, turn):
+        desk.turns.holds[turn.hold.id] = replace(turn.hold, tier="of-a-newer-release")
+        desk.turns.progress[turn.hold.id] = 40_000
+        await swept(desk)
+        (fact,) = desk.turns.facts
+        assert fact.event.output_tokens == 10_000
+
+
 class Written:
     def __init__(self, text: str) -> None:
         self.text = text
@@ -177,3 +221,59 @@ async def test_one_orphan_that_can_not_be_closed_does_not_keep_the_others_open(
         monkeypatch.setattr(desk.turns, "settle", settle_others)
         assert await swept(desk) == 1
         assert list(desk.turns.settled) == [other.id]
+
+
+async def test_what_a_lost_replica_was_counts_and_not_what_the_sweeper_is() -> None:
+    async with a_desk_with_a_running_turn() as (desk, _):
+        assert desk.settle.sandbox
+        await swept(desk)
+        (fact,) = desk.turns.facts
+        assert not fact.event.sandbox
+
+
+async def test_a_sweep_tells_the_limits_what_they_could_not_be_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with a_desk_with_a_running_turn() as (desk, _):
+        told: list[str] = []
+
+        async def tell() -> None:
+            told.append("the untold")
+
+        monkeypatch.setattr(desk.admission, "tell_the_untold", tell)
+        await sweeper(desk)()
+        assert told == ["the untold"]
+
+
+async def test_what_was_settled_meanwhile_is_none_of_the_sweepers(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with a_desk_with_a_running_turn() as (desk, _):
+
+        async def too_late(*_parts: object) -> bool:
+            return False
+
+        with monkeypatch.context() as meanwhile:
+            meanwhile.setattr(desk.turns, "settle", too_late)
+            assert await swept(desk) == 0
+        (place,) = desk.admission.reservations
+        assert place.times_given_back == 0
+
+
+async def test_of_what_was_heard_and_written_down_nowhere_the_limits_are_charged(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with a_desk_with_a_running_turn() as (desk, _):
+        await desk.turns.renew(desk.running.progress(), desk.clock.now())
+        orphans = desk.turns.orphans
+
+        async def told(*parts: Any, **more: Any) -> list[Orphan]:
+            found = await orphans(*parts, **more)
+            return [replace(orphan, provider_request_id="chatcmpl-9") for orphan in found]
+
+        monkeypatch.setattr(desk.turns, "orphans", told)
+        await swept(desk)
+        (place,) = desk.admission.reservations
+        assert (len(place.settled), place.refunds) == (1, 0)
+        (fact,) = desk.turns.facts
+        assert fact.event.provider_request_id == "chatcmpl-9"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from base64 import b64encode
 from collections.abc import Callable
 from typing import Any
 
@@ -15,10 +16,18 @@ from services.chat.api import dropin_gemini_calls as gemini
 from services.chat.api import dropin_openai_calls as openai
 from services.chat.api.dropin_call import VendorCall
 from services.chat.api.dropin_errors import told
-from services.chat.domain.errors import ThreadNotOffered, ToolNotOffered, UnsupportedParameter
+from services.chat.domain.errors import (
+    ItemNotKept,
+    ThreadNotOffered,
+    ToolNotOffered,
+    UnsupportedParameter,
+)
 from services.chat.domain.model_choice import ModelChoice
 from services.chat.domain.relayed import StoredAnswer
+from services.chat.domain.relaying import governed_choice
 from shared.errors import Invalid
+from shared.model_catalogue import ModelCatalogue
+from shared.tiers import TIERS
 from shared.vendors.dropins import BadParameter, UnreadableBody
 
 CHOICE = ModelChoice("openai", "the-model", 1_000)
@@ -63,6 +72,11 @@ def added(definition: Any) -> dict[str, Any]:
     """A message of Anthropic's that adds a tool to the conversation."""
     tool = {"type": "tool_definition", "definition": definition}
     return {"role": "system", "content": [{"type": "tool_addition", "tool": tool}]}
+
+
+def a_namespace(*tools: Any) -> dict[str, Any]:
+    """A group of tools of OpenAI's."""
+    return {"type": "namespace", "name": "crm", "description": "", "tools": list(tools)}
 
 
 def added_before(definition: Any) -> dict[str, Any]:
@@ -125,9 +139,10 @@ def test_a_cap_that_is_none_is_refused(cap: Any) -> None:
         lambda: chat(max_completion_tokens=cap),
         lambda: chat(max_tokens=cap),
         lambda: response(max_output_tokens=cap),
-        lambda: message(max_tokens=cap),
         lambda: content(generationConfig={"maxOutputTokens": cap}),
     ]
+    if cap != 0 or cap is False:
+        makes.append(lambda: message(max_tokens=cap))
     for make in makes:
         with pytest.raises(BadParameter):
             make()
@@ -146,6 +161,59 @@ def test_nothing_is_kept_at_the_vendor() -> None:
     assert sent(response(store=True))["store"] is False
     assert "store" not in sent(chat(store=True))
     assert sent(content(store=True))["store"] is False
+
+
+def test_what_was_reasoned_is_asked_for_in_the_only_form_in_which_it_comes_back() -> None:
+    encrypted = "reasoning.encrypted_content"
+    assert sent(response())["include"] == [encrypted]
+    assert sent(response(include=[encrypted]))["include"] == [encrypted]
+    logprobs = "message.output_text.logprobs"
+    assert sent(response(include=[logprobs]))["include"] == [logprobs, encrypted]
+    assert sent(response(include="all"))["include"] == "all"
+    assert "include" not in sent(response(), ModelChoice("openai", "gpt-4o-mini", 1_000))
+
+
+@pytest.mark.parametrize(
+    "item",
+    [
+        {"type": "item_reference", "id": "msg_1"},
+        {"type": "reasoning", "id": "rs_1", "summary": []},
+        {"type": "reasoning", "id": "rs_1", "summary": [], "encrypted_content": None},
+    ],
+)
+def test_who_names_an_item_that_nobody_keeps_is_told_what_helps(item: dict[str, Any]) -> None:
+    with pytest.raises(ItemNotKept) as refused:
+        response(input=[{"role": "user", "content": "hello"}, item])
+    assert refused.value.facts["param"] == "input[1]"
+    assert "store: false" in refused.value.message
+
+
+def test_reasoning_that_comes_whole_is_passed_on() -> None:
+    item = {"type": "reasoning", "id": "rs_1", "summary": [], "encrypted_content": "gAAA"}
+    assert sent(response(input=[item]))["input"] == [item]
+
+
+def test_a_failure_in_a_response_has_the_next_number() -> None:
+    error = {"error": {"code": "vendor_failed", "message": "It broke.", "param": None}}
+    events = response(stream=True).framing()
+    shown = b'event: x\ndata: {"type":"x","sequence_number":41,"y":[{"sequence_number":7}]}\n\n'
+    assert events.shown(shown) == shown
+    assert events.shown(b": nothing\n\n") == b": nothing\n\n"
+    name, data = events.failed(error).decode().strip().split("\n")
+    assert name == "event: error"
+    told_ = json.loads(data.removeprefix("data: "))
+    assert (told_["sequence_number"], told_["code"]) == (42, "vendor_failed")
+    for odd in (b"", b"data: [1]\n\n", b'data: "sequence_number"\n\n', b'data: {"sequence_number"'):
+        first = response(stream=True).framing()
+        first.shown(odd)
+        assert b'"sequence_number":0' in first.failed(error)
+
+
+def test_claude_may_only_write_its_cache() -> None:
+    call = message(max_tokens=0, model="claude-sonnet-5-5")
+    choice = governed_choice(call, TIERS["pro"], ModelCatalogue())
+    assert choice.max_output_tokens == 0
+    assert sent(call, choice)["max_tokens"] == 0
 
 
 def test_usage_is_asked_for_in_streams_alone() -> None:
@@ -175,11 +243,46 @@ def test_usage_is_asked_for_in_streams_alone() -> None:
         lambda: response(conversation="conv_1"),
         lambda: response(prompt={"id": "pmpt_1"}),
         lambda: response(input=[{"type": "item_reference", "id": "x"}]),
+        lambda: chat(prompt_cache_options={"ttl": "12h"}),
+        lambda: response(prompt_cache_options={"mode": "explicit", "ttl": "12h"}),
+        lambda: response(prompt_cache_options={"ttl": "7d"}),
+        lambda: response(
+            input=[
+                {
+                    "role": "user",
+                    "content": [
+                        {
+                            "type": "input_text",
+                            "text": "Long.",
+                            "prompt_cache_breakpoint": {"mode": "explicit", "ttl": "12h"},
+                        }
+                    ],
+                }
+            ]
+        ),
+        lambda: openai.read_response(
+            b'{"model":"gpt-4","input":"a","prompt_cache_options":{"tt\\u006c":"12h"}}'
+        ),
         lambda: response(
             input=[{"role": "user", "content": [{"type": "input_image", "file_id": "f"}]}]
         ),
+        lambda: response(
+            input=[
+                {
+                    "type": "computer_call_output",
+                    "output": {"type": "computer_screenshot", "file_id": "f"},
+                }
+            ]
+        ),
+        lambda: message(messages=[{"role": "user", "content": [held_by({"type": "file"})]}]),
+        lambda: content(systemInstruction=file_part("https://youtu.be/a", "video/mp4")),
+        lambda: content(
+            system_instruction={"parts": {"inlineData": {"mimeType": "audio/mp3", "data": "AA"}}}
+        ),
         lambda: message(mcp_servers=[{"url": "https://a.example"}]),
         lambda: message(container="c"),
+        lambda: message(inference_geo="us"),
+        lambda: message(inference_geo=["global"]),
         lambda: message(fallbacks=[{"model": "claude-fable-5-2"}]),
         lambda: message(thinking="much"),
         lambda: message(
@@ -268,6 +371,15 @@ def test_a_thread_is_refused_in_the_word_at_which_anthropics_sdk_goes_on_without
         lambda: response(tools=[{"type": "function", "name": "f"}, {"type": "web_search"}]),
         lambda: response(tools=[{"type": "code_interpreter"}]),
         lambda: response(tools=[{"type": "mcp"}]),
+        lambda: response(tools=[{"type": "shell"}]),
+        lambda: response(tools=[{"type": "shell", "environment": {"type": "container_auto"}}]),
+        lambda: response(tools=[{"type": "tool_search"}]),
+        lambda: response(tools=[{"type": "tool_search", "execution": "server"}]),
+        lambda: response(tools=[a_namespace({"type": "web_search"})]),
+        lambda: response(tools=[a_namespace(a_namespace({"type": "function", "name": "f"}))]),
+        lambda: response(
+            input=[{"type": "tool_search_output", "tools": [a_namespace({"type": "mcp"})]}]
+        ),
         lambda: message(tools=[{"type": "web_search_20250305", "name": "web_search"}]),
         lambda: message(tools=[{"type": "code_execution_20250825", "name": "x"}]),
         lambda: content(tools=[{"googleSearch": {}}]),
@@ -283,6 +395,45 @@ def test_a_thread_is_refused_in_the_word_at_which_anthropics_sdk_goes_on_without
 def test_tools_that_run_at_the_vendor_are_refused(make: Any) -> None:
     with pytest.raises(ToolNotOffered):
         make()
+
+
+@pytest.mark.parametrize(
+    "tool",
+    [
+        {"type": "computer"},
+        {"type": "computer_use_preview", "environment": "browser"},
+        {"type": "shell", "environment": {"type": "local"}},
+        {"type": "tool_search", "execution": "client", "parameters": {}},
+        a_namespace({"type": "function", "name": "f"}, {"type": "custom", "name": "g"}),
+        {"type": "local_shell"},
+        {"type": "apply_patch"},
+    ],
+)
+def test_openais_tools_that_run_at_the_client_are_offered(tool: Any) -> None:
+    call = response(tools=[tool])
+    assert sent(call)["tools"] == [tool]
+    assert call.features == {"function_calling"}
+
+
+def test_anthropics_tools_that_run_at_the_client_are_offered() -> None:
+    kinds = ("bash_20250124", "computer_toolset_20260801", "browser_toolset_20260801")
+    tools = [{"type": kind} for kind in kinds]
+    assert message(tools=tools).features == {"function_calling"}
+
+
+@pytest.mark.parametrize(
+    ("tool", "says"),
+    [
+        ({"type": "web_search"}, "tools[0] is a tool that runs at the vendor; "),
+        ({"type": "shell"}, "unless its environment is of the type local; "),
+        ({"type": "tool_search"}, "unless its execution is client; "),
+        (a_namespace({"type": "mcp"}), "tools[0].tools[0] is a tool that runs at the vendor; "),
+    ],
+)
+def test_what_is_refused_is_told_why(tool: Any, says: str) -> None:
+    with pytest.raises(ToolNotOffered) as refused:
+        response(tools=[tool])
+    assert says in str(refused.value)
 
 
 def test_what_a_tier_has_to_include() -> None:
@@ -362,6 +513,136 @@ def test_who_asks_for_thought_asks_for_advanced_reasoning(make: Any, asks: bool)
     assert ("advanced_reasoning" in make().features) is asks
 
 
+def held_by(source: Any, kind: str = "image") -> dict[str, Any]:
+    """A document of Anthropic's that holds a block."""
+    held = [{"type": "text", "text": "See:"}, {"type": kind, "source": source}]
+    return {"type": "document", "source": {"type": "content", "content": held}}
+
+
+SCREENSHOT = {"type": "computer_screenshot", "image_url": PNG}
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: response(input=[{"type": "computer_call_output", "output": SCREENSHOT}]),
+        lambda: response(input=[{"type": "image_generation_call", "result": "A" * 40_000}]),
+        lambda: response(
+            input=[{"type": "code_interpreter_call", "outputs": [{"type": "image", "url": PNG}]}]
+        ),
+        lambda: content(
+            systemInstruction={
+                "parts": [{"inlineData": {"mimeType": "image/png", "data": "A" * 40_000}}]
+            }
+        ),
+        lambda: content(systemInstruction=file_part("https://pictures.test/a.png")),
+        lambda: message(
+            messages=[
+                {"role": "user", "content": [held_by({"type": "base64", "data": "A" * 40_000})]}
+            ]
+        ),
+        lambda: message(
+            messages=[
+                {
+                    "role": "user",
+                    "content": [
+                        {"type": "web_fetch_tool_result", "content": {"content": held_by({})}}
+                    ],
+                }
+            ]
+        ),
+    ],
+)
+def test_an_image_counts_wherever_it_is(make: Any) -> None:
+    call = make()
+    assert call.features == {"multimodal"}
+    assert 1_000 < call.input_estimate < 3_000
+
+
+def test_blocks_may_hold_each_other_however_deeply() -> None:
+    block = b'{"content":' * 990 + b'{"type":"image"}' + b"}" * 990
+    body = b'{"model":"claude","messages":[{"role":"user","content":[%b]}]}' % block
+    assert anthropic.read_message(body, {}).features == {"multimodal"}
+
+
+def test_an_image_that_was_not_made_is_none() -> None:
+    item = {"type": "image_generation_call", "result": None}
+    assert response(input=[item]).features == frozenset()
+
+
+TEXT = b64encode(b"word " * 30_000).decode()
+PAGES = b64encode(b"\n%PDF-1.7\n" + b"\x00" * 150_000).decode()
+SHEET = b64encode(b"PK\x03\x04" + b"\x00" * 150_000).decode()
+SHEETS = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
+
+
+def with_file(door: str, encoded: str, kind: str) -> VendorCall:
+    """The file in the wire of each door."""
+    url = f"data:{kind};base64,{encoded}" if kind else encoded
+    if door == "chat":
+        part: dict[str, Any] = {"type": "file", "file": {"file_data": url}}
+        return chat(messages=[{"role": "user", "content": [part]}])
+    if door == "responses":
+        part = {"type": "input_file", "filename": "a", "file_data": url}
+        return response(input=[{"role": "user", "content": [part]}])
+    if door == "messages":
+        source = {"type": "base64", "media_type": kind, "data": encoded}
+        part = {"type": "document", "source": source}
+        return message(messages=[{"role": "user", "content": [part]}])
+    part = {"inlineData": {"mimeType": kind, "data": encoded}}
+    return content(contents=[{"parts": [part]}])
+
+
+DOORS = ("chat", "responses", "messages", "gemini")
+
+
+@pytest.mark.parametrize("door", DOORS)
+def test_text_in_a_file_counts_as_text(door: str) -> None:
+    for kind in ("text/plain", "text/csv;charset=utf-8", "application/json", "application/pdf"):
+        if door != "gemini" or kind.startswith(("text/", "application/pdf")):
+            call = with_file(door, TEXT, kind)
+            assert 37_500 <= call.input_estimate < 40_000
+            assert call.features == {"multimodal"}
+
+
+@pytest.mark.parametrize("door", DOORS)
+def test_a_file_with_pages_counts_by_them(door: str) -> None:
+    assert with_file(door, PAGES, "application/pdf").input_estimate < 6_000
+    broken = "\n".join(PAGES[at : at + 76] for at in range(0, len(PAGES), 76))
+    assert with_file(door, broken, "application/pdf").input_estimate < 6_000
+    url_safe = PAGES.replace("+", "-").replace("/", "_")
+    assert with_file(door, url_safe, "application/pdf").input_estimate < 6_000
+
+
+@pytest.mark.parametrize("door", ("chat", "responses"))
+def test_a_file_of_an_untold_type_is_what_it_begins_as(door: str) -> None:
+    for kind in ("", "application/octet-stream", SHEETS):
+        assert with_file(door, SHEET, kind).input_estimate < 6_000
+    assert with_file(door, PAGES, "").input_estimate < 6_000
+    assert with_file(door, TEXT, "").input_estimate >= 37_500
+    assert with_file(door, PAGES, "text/plain").input_estimate >= 37_500
+    assert with_file(door, "\u00e9" * 400, "").input_estimate > 1_000
+
+
+def test_a_data_url_may_be_plain_text() -> None:
+    part = {"type": "input_file", "file_data": "data:text/plain," + "word%20" * 30_000}
+    call = response(input=[{"role": "user", "content": [part]}])
+    assert call.input_estimate > 50_000
+
+
+def test_a_tier_of_service_with_its_own_price_is_told() -> None:
+    for word in ("priority", "fast", "flex"):
+        assert chat(service_tier=word).service_tier == word
+        assert response(service_tier=word).service_tier == word
+    others: tuple[Any, ...] = ("auto", "default", "standard", "fast/us", "", None, ["fast"], {})
+    for other in others:
+        assert chat(service_tier=other).service_tier is None
+        assert response(service_tier=other).service_tier is None
+        assert message(speed=other).service_tier is None
+    assert message(speed="fast").service_tier == "fast"
+    assert content().service_tier is None
+
+
 def test_the_prompt_is_estimated_by_its_text() -> None:
     words = "word " * 1_000
     for call in (
@@ -413,6 +694,19 @@ def test_what_is_cached_for_five_minutes_is_passed_on() -> None:
     assert message(betas).headers["anthropic-beta"] == "prompt-caching-2024-07-31"
 
 
+def test_what_is_cached_for_half_an_hour_is_passed_on() -> None:
+    wished = {"mode": "explicit", "ttl": "30m"}
+    for make in (chat, response):
+        assert sent(make(prompt_cache_options=wished))["prompt_cache_options"] == wished
+    properties = {"prompt_cache_breakpoint": {"ttl": "12h"}}
+    tools = [{"type": "function", "name": "f", "parameters": {"properties": properties}}]
+    assert sent(response(tools=tools))["tools"] == tools
+
+
+def test_claude_may_be_asked_to_run_anywhere() -> None:
+    assert sent(message(inference_geo="global"))["inference_geo"] == "global"
+
+
 def test_geminis_usual_tier_of_service_may_be_named() -> None:
     assert sent(content(serviceTier="standard"))["serviceTier"] == "standard"
 
@@ -447,7 +741,9 @@ def test_what_is_nested_too_deeply_to_be_written_is_refused(field: str) -> None:
             sent(make(**{field: [deep]}))
 
 
-@pytest.mark.parametrize("odd", [[], "x", 7, {"a": 1}, [1, "a", None, []], [[{}]]])
+@pytest.mark.parametrize(
+    "odd", [[], "x", 7, {"a": 1}, [1, "a", None, []], [[{}]], [{"type": []}], [{"type": {}}]]
+)
 def test_odd_shapes_are_left_for_the_vendor_to_refuse(odd: Any) -> None:
     for call in (
         chat(messages=odd),
@@ -458,6 +754,7 @@ def test_odd_shapes_are_left_for_the_vendor_to_refuse(odd: Any) -> None:
         message(messages=[{"content": odd}]),
         content(contents=odd),
         content(contents=[{"parts": odd}]),
+        content(safetySettings=[{"category": odd}]),
     ):
         assert sent(call)
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from typing import Any
 
 import pytest
@@ -20,10 +22,17 @@ from services.chat.api.dropin_door import Manner
 from services.chat.api.dropin_errors import field_name, told, told_refusal
 from services.chat.domain.errors import ModelNotInTier, VendorRejectedRequest
 from services.chat.domain.raw_calls import RawRefusal
+from services.chat.domain.relayed import AnswerHead
 from shared.errors import ExpectedFailure, LimitReached
+from shared.events.base import current_request_id
 from shared.limit_state import LimitState
 from shared.limits.tier_admission import SPENDING
-from shared.vendors.failures import NoUsableKey, VendorFailed, VendorQuotaExhausted
+from shared.vendors.failures import (
+    NoUsableKey,
+    VendorFailed,
+    VendorQuotaExhausted,
+    VendorRateLimited,
+)
 
 SECRET = "sk-proj-0123456789abcdefghijABCDEFGH"
 MANNERS = {
@@ -123,6 +132,67 @@ def test_a_limit_says_when_to_come_back_and_a_cap_of_money_that_it_is_no_use(
     assert manner.error(limit_reached(SPENDING)).headers["x-should-retry"] == "false"
     quota = VendorQuotaExhausted("Used up.", provider="openai")
     assert manner.refusal(refusal({}, quota, 429)).headers["x-should-retry"] == "false"
+
+
+@every
+def test_nobody_is_to_sleep_until_tomorrow(manner: Manner) -> None:
+    full = LimitReached("Full.", retry_after=timedelta(hours=11), scope="openai.requests_per_day")
+    answer = manner.error(full)
+    assert (answer.headers["retry-after"], answer.headers["x-should-retry"]) == ("39600", "false")
+    soon = LimitReached("Full.", retry_after=timedelta(seconds=60))
+    assert "x-should-retry" not in manner.error(soon).headers
+    limited = VendorRateLimited("Too fast.", provider="x")
+    tomorrow = format_datetime(datetime.now(UTC) + timedelta(days=1), usegmt=True)
+    for long in (
+        {"retry_after": "61", "x_should_retry": "true"},
+        {"retry_after_ms": "60001"},
+        {"retry_after": tomorrow},
+    ):
+        answer = manner.refusal(refusal({}, limited, 429, **long))
+        assert answer.headers["x-should-retry"] == "false", long
+    past = "Sat, 28 Nov 2020 12:00:00 GMT"
+    for short in ({"retry_after": "60"}, {"retry_after": past}, {"retry_after": "Tag, 1 x"}):
+        assert "x-should-retry" not in manner.refusal(refusal({}, limited, 429, **short)).headers
+
+
+def test_of_two_windows_the_tighter_is_told() -> None:
+    minute = LimitState("openai.requests_per_minute", 5, 3, timedelta(minutes=1), NOON)
+    later = datetime.now(UTC) + timedelta(hours=2, minutes=3, seconds=4)
+    day = LimitState("openai.requests_per_day", 50, 50, timedelta(days=1), later)
+    month = LimitState("elevenlabs.characters_per_month", 9, 9, timedelta(days=30), later)
+    full = LimitReached("Full.", retry_after=timedelta(1), limits=[minute, day, month])
+    headers = dropin_openai.MANNER.error(full).headers
+    assert headers["x-ratelimit-limit-requests"] == "50"
+    assert headers["x-ratelimit-remaining-requests"] == "0"
+    assert headers["x-ratelimit-reset-requests"].startswith("2h3m")
+    headers = dropin_anthropic.MANNER.error(full).headers
+    assert headers["anthropic-ratelimit-requests-remaining"] == "0"
+    assert headers["anthropic-ratelimit-requests-reset"] == f"{later:%Y-%m-%dT%H:%M:%SZ}"
+    both = LimitReached("Full.", retry_after=timedelta(1), limits=[replace(minute, used=5), day])
+    # Of two that have nothing left, the one that stays so for longer.
+    assert dropin_openai.MANNER.error(both).headers["x-ratelimit-limit-requests"] == "50"
+    day = replace(day, used=10)
+    at_once = LimitReached("Full.", retry_after=timedelta(1), limits=[day, minute])
+    headers = dropin_openai.MANNER.error(at_once).headers
+    assert headers["x-ratelimit-remaining-requests"] == "2"
+
+
+def test_anthropics_sdk_finds_an_id_in_every_answer() -> None:
+    known = current_request_id.set("0199-an-id")
+    try:
+        for answer in (
+            dropin_anthropic.MANNER.error(limit_reached("x")),
+            dropin_anthropic.MANNER.refusal(refusal({}, REJECTED)),
+        ):
+            assert answer.headers["request-id"] == "0199-an-id"
+            assert json.loads(bytes(answer.body))["request_id"] == "0199-an-id"
+        head = AnswerHead("application/json", {}, (), "pro")
+        assert dropin_anthropic.MANNER.answer_headers(head)["request-id"] == "0199-an-id"
+        head = replace(head, vendor_headers={"request-id": "req_vendors"})
+        assert dropin_anthropic.MANNER.answer_headers(head)["request-id"] == "req_vendors"
+        assert "request-id" not in dropin_openai.MANNER.error(limit_reached("x")).headers
+    finally:
+        current_request_id.reset(known)
 
 
 def test_limits_are_told_in_the_names_that_sdks_read() -> None:

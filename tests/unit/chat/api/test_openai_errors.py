@@ -11,6 +11,7 @@ from services.chat.api.dropin_errors import told
 from services.chat.api.openai_errors import error_answer, error_document
 from services.chat.domain.errors import (
     AnswerEnded,
+    AnswerLost,
     AnswerNotKept,
     ContentBlocked,
     FeatureNotInTier,
@@ -77,6 +78,7 @@ TABLE: list[tuple[ExpectedFailure, int, str, str, bool]] = [
     (refused(VendorRefused), 502, SERVER, "vendor_refused", AGAIN),
     (VendorFailed("openai"), 502, SERVER, "vendor_failed", FINAL),
     (refused(VendorOverloaded), 503, SERVER, "vendor_overloaded", AGAIN),
+    (AnswerLost(None), 503, SERVER, "answer_lost", FINAL),
     (AnswerEnded(), 503, SERVER, "answer_ended", AGAIN),
     (DependencyUnavailable("cache"), 503, SERVER, "dependency_unavailable", AGAIN),
 ]
@@ -102,6 +104,13 @@ def test_each_failure_is_told_as_openai_would(
 def test_when_to_come_back_is_told_where_it_is_known() -> None:
     for failure in (refused(VendorRateLimited), LimitReached("Full.", retry_after=SOON)):
         assert error_answer(failure)[2]["retry-after"] == "7"
+
+
+def test_nobody_is_to_sleep_until_tomorrow() -> None:
+    full = LimitReached("Full.", retry_after=timedelta(hours=11), scope="openai.requests_per_day")
+    _, document, headers = error_answer(full)
+    assert (headers["retry-after"], headers["x-should-retry"]) == ("39600", "false")
+    assert document["error"]["type"] == LIMIT
 
 
 def test_a_limit_names_itself_and_its_windows() -> None:

@@ -15,7 +15,7 @@ from services.chat.api.openai_chat_request import chat_request
 from services.chat.api.openai_responses_answer import EventWriter, Response
 from services.chat.api.openai_responses_request import responses_request
 from services.chat.domain.content import ImagePart, Role, TextPart, ToolCall, ToolChoice
-from services.chat.domain.errors import UnsupportedParameter
+from services.chat.domain.errors import ItemNotKept, UnsupportedParameter
 from services.chat.domain.turn_events import (
     Answered,
     Broken,
@@ -118,6 +118,18 @@ def test_only_images_that_can_be_sent_are_taken(url: str) -> None:
 def test_what_needs_a_memory_of_the_vendors_is_refused(name: str) -> None:
     with pytest.raises(UnsupportedParameter):
         responses(**{name: "x"})
+
+
+def test_who_names_an_item_that_nobody_keeps_is_told_what_helps() -> None:
+    with pytest.raises(ItemNotKept) as refused:
+        responses(
+            input=[
+                {"role": "user", "content": "hello"},
+                {"type": "item_reference", "id": "msg_1"},
+            ]
+        )
+    assert refused.value.facts["param"] == "input[1]"
+    assert "store: false" in refused.value.message
 
 
 def test_items_of_the_assistants_turn_are_put_together() -> None:

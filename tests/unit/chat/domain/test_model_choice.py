@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+import orjson
 import pytest
 
-from services.chat.domain.errors import ModelNotInTier, ProviderNotInTier, UnknownProvider
+from services.chat.api.dropin_call import VendorCall
+from services.chat.api.dropin_openai_calls import read_chat
+from services.chat.domain.context_window import RESERVE_TOKENS
+from services.chat.domain.errors import (
+    FeatureNotInTier,
+    ModelNotInTier,
+    ProviderNotInTier,
+    QuestionTooLong,
+    UnknownProvider,
+)
 from services.chat.domain.model_choice import CHAT_PROVIDERS, choose_model, models_of, providers_of
 from services.chat.domain.model_name import choose_by_name
+from services.chat.domain.relaying import governed_choice
 from shared.model_catalogue import ModelCatalogue
 from shared.tiers import TIERS
 from shared.vendors.dropins import ModelNotFound
@@ -97,3 +108,36 @@ def test_a_name_that_nobody_has() -> None:
     for name in ("nobody", "compatible/llama", "openai/gpt-oss-20b"):
         with pytest.raises((ModelNotFound, ModelNotInTier)):
             choose_by_name(PRO, name, PLAIN)
+
+
+def called(**parts: object) -> VendorCall:
+    """A chat completion that a client wrote itself."""
+    said = {"model": "gpt-6-luna", "messages": [{"role": "user", "content": "hi"}]}
+    return read_chat(orjson.dumps({**said, **parts}))
+
+
+def test_a_call_has_the_smaller_of_its_own_cap_and_the_tiers() -> None:
+    caps = [
+        governed_choice(called(**cap), FREE, PLAIN).max_output_tokens
+        for cap in ({}, {"max_tokens": 999}, {"max_tokens": 100_000})
+    ]
+    assert caps == [1_000, 999, 1_000]
+
+
+def test_a_call_carries_as_much_as_its_tier_and_its_model_let_it() -> None:
+    room = 16_000 - 1_000 - RESERVE_TOKENS
+    beside = called().input_estimate - 1
+    most = called(messages=[{"role": "user", "content": "x" * 4 * (room - beside)}])
+    assert most.input_estimate == room
+    assert governed_choice(most, FREE, PLAIN).model == "gpt-6-luna"
+    more = called(messages=[{"role": "user", "content": "x" * 4 * (room - beside + 1)}])
+    with pytest.raises(QuestionTooLong):
+        governed_choice(more, FREE, PLAIN)
+    assert governed_choice(more, PRO, PLAIN).model == "gpt-6-luna"
+
+
+def test_a_call_needs_its_tier_for_tools() -> None:
+    tool = {"type": "function", "function": {"name": "look_up", "parameters": {}}}
+    with pytest.raises(FeatureNotInTier):
+        governed_choice(called(tools=[tool]), FREE, PLAIN)
+    assert governed_choice(called(tools=[tool]), PRO, PLAIN).model == "gpt-6-luna"

@@ -61,11 +61,37 @@ def test_a_prompt_is_its_text_and_what_is_around_it() -> None:
 
 def test_what_the_vendor_told_before_it_broke_off_is_kept() -> None:
     told = Usage(100_000, cache_read_tokens=99_000, output_tokens=1)
-    known = estimated_usage(25_000, 400, told)
+    known = estimated_usage(25_000, 400, told, max_output_tokens=100)
     assert known == Usage(100_000, cache_read_tokens=99_000, output_tokens=100, source="estimated")
     # It may have counted more than was said.
-    assert estimated_usage(25_000, 400, Usage(10, output_tokens=500)).output_tokens == 500
-    assert estimated_usage(25_000, 400) == Usage(25_000, output_tokens=100, source="estimated")
+    told = Usage(10, output_tokens=500)
+    assert estimated_usage(25_000, 400, told, max_output_tokens=100).output_tokens == 500
+    # Of some the tier of service alone is known before the end.
+    told = Usage(service_tier="flex")
+    assert estimated_usage(25_000, 400, told, max_output_tokens=None) == Usage(
+        25_000, output_tokens=100, source="estimated", service_tier="flex"
+    )
+    known = estimated_usage(25_000, 400, max_output_tokens=None)
+    assert known == Usage(25_000, output_tokens=100, source="estimated")
+
+
+@pytest.mark.parametrize(
+    ("told", "output_tokens"),
+    [
+        (None, 8_000),
+        (Usage(10, output_tokens=1), 8_001),  # as it began
+        (Usage(10, output_tokens=9_000), 17_000),  # with an earlier go of the same answer
+        (Usage(10, output_tokens=4_000, output_reasoning_tokens=4_000), 12_000),
+    ],
+)
+def test_no_more_is_guessed_than_the_vendor_may_have_said(
+    told: Usage | None, output_tokens: int
+) -> None:
+    known = estimated_usage(25_000, 50 << 20, told, max_output_tokens=8_000)
+    assert known.output_tokens == output_tokens
+    assert estimated_usage(25_000, 400, told, max_output_tokens=0).output_tokens == (
+        told.output_tokens if told else 0
+    )
 
 
 @pytest.mark.parametrize(
@@ -78,5 +104,5 @@ def test_what_the_vendor_told_before_it_broke_off_is_kept() -> None:
 )
 def test_what_was_said_comes_to_what_was_told_of_thinking(shown: int, output_tokens: int) -> None:
     told = Usage(10, output_tokens=4_000, output_reasoning_tokens=4_000)
-    known = estimated_usage(25_000, 400, told, thought_letters=shown)
+    known = estimated_usage(25_000, 400, told, thought_letters=shown, max_output_tokens=8_000)
     assert (known.output_tokens, known.output_reasoning_tokens) == (output_tokens, 4_000)

@@ -402,7 +402,8 @@ def test_what_means_nothing_is_passed_over() -> None:
         stop(7),
         block(8, "web_search_tool_result", tool_use_id="srvtoolu_1", content=[]),
         stop(8),
-        delta(9, "thinking_delta", thinking="of no block"),
+        event("content_block_start", index=9, content_block={"type": [], "text": "of no kind"}),
+        delta(10, "thinking_delta", thinking="of no block"),
         delta(0, "citations_delta", citation={"type": "page_location"}),
         event("message_delta", delta={"stop_reason": None}, usage={"output_tokens": 100}),
         b"data:\n\n",
@@ -665,6 +666,33 @@ def test_what_it_takes_to_sum_up_a_conversation_counts() -> None:
             ),
         ),
     )
+
+
+@pytest.mark.parametrize(
+    ("counts", "tier", "times"),
+    [
+        ({"inference_geo": "us"}, "standard/us", 1.1),
+        ({"inference_geo": "us", "speed": None}, "standard/us", 1.1),
+        ({"inference_geo": "global"}, "standard", 1),
+        ({"inference_geo": "not_available"}, "standard", 1),
+        ({"inference_geo": "moon"}, "standard/moon", None),
+    ],
+)
+def test_one_part_of_the_world_has_its_price(
+    counts: dict[str, Any], tier: str, times: float | None
+) -> None:
+    at = datetime(2026, 11, 24, 12, tzinfo=UTC)
+    usage = the_end(streamed(start(**counts) + end())).usage
+    assert usage is not None
+    assert usage.service_tier == tier
+    there = price("anthropic", OPUS, usage, at, tier)
+    anywhere = price("anthropic", OPUS, usage, at, "standard")
+    assert anywhere is not None
+    if times is None:
+        assert there is None
+    else:
+        assert there is not None
+        assert there.cost == pytest.approx(anywhere.cost * times, abs=1)
 
 
 def test_speed_has_its_price() -> None:

@@ -12,15 +12,21 @@ from uuid import UUID
 import orjson
 import pytest
 
+from services.chat.actions.settle_turn import SettleTurn
 from services.chat.domain.content import Tool
 from services.chat.domain.errors import VendorRejectedRequest
-from services.chat.domain.frames import Began, Frame
+from services.chat.domain.frames import Began, Ended, Frame
+from services.chat.domain.turn import Outcome, Settlement
+from services.chat.domain.usage import Usage
 from services.chat.providers import Patience, SpokenProvider, chat_wires
+from services.chat.wiring import quote
 from shared.clients.egress import VendorConnectionLost
 from shared.errors import ExpectedFailure
 from shared.identity import OnBehalfOf
 from shared.ids import UserId
 from shared.vendors.failures import NoUsableKey, VendorFailed, VendorRateLimited
+from tests.support.chat import MemoryTurns, StoppedClock
+from tests.support.chat_calls import a_hold
 from tests.support.wires import a_prompt
 
 BY = OnBehalfOf(UserId(UUID(int=1)), "request-1", "token", UUID(int=9))
@@ -145,6 +151,48 @@ async def test_whoever_leaves_a_later_go_is_told_of_those_before_it() -> None:
     assert [frame.provider_request_id for frame in began] == ["r", "r"]
     assert [frame.usage.input_tokens for frame in began] == [5, 12]
     assert [frame.usage.output_tokens for frame in began] == [9, 10]
+
+
+@pytest.mark.parametrize("uncounted", [0, 1])
+async def test_of_goes_of_which_one_is_not_counted_the_sum_is_unknown(uncounted: int) -> None:
+    goes: list[dict[str, Any]] = [{"promptTokenCount": 9, "candidatesTokenCount": 7}] * 2
+    goes[uncounted] = {"promptTokenCount": "nine"}
+    last = {"finishReason": "STOP", "content": {"parts": [{"text": "Done."}]}}
+    egress: Any = ScriptedEgress(
+        Said(200, {**PAUSED, "usageMetadata": goes[0]}),
+        Said(200, {"responseId": "s", "usageMetadata": goes[1], "candidates": [last]}),
+    )
+    provider = SpokenProvider(chat_wires["gemini"], egress, Patience())
+    frames = [frame async for frame in provider.answer(a_prompt("gemini"), by=BY, stream=False)]
+    assert isinstance(frames[-1], Ended)
+    assert frames[-1].usage is None
+
+
+async def test_each_go_costs_what_it_costs_alone() -> None:
+    # Together they would lie beyond the threshold from which each token costs more.
+    goes: list[dict[str, Any]] = [
+        {"promptTokenCount": 150_000, "candidatesTokenCount": 900, "thoughtsTokenCount": 100},
+        {"promptTokenCount": 150_000, "candidatesTokenCount": 1_000},
+    ]
+    last = {"finishReason": "STOP", "content": {"parts": [{"text": "Done."}]}}
+    egress: Any = ScriptedEgress(
+        Said(200, {**PAUSED, "usageMetadata": goes[0]}),
+        Said(200, {"responseId": "s", "usageMetadata": goes[1], "candidates": [last]}),
+    )
+    provider = SpokenProvider(chat_wires["gemini"], egress, Patience())
+    prompt = a_prompt("gemini")
+    frames = [frame async for frame in provider.answer(prompt, by=BY, stream=False)]
+    ended = frames[-1]
+    assert isinstance(ended, Ended)
+    assert ended.usage is not None
+    assert (ended.usage.input_tokens, ended.usage.output_tokens) == (300_000, 2_000)
+    assert list(ended.usage.calls) == [
+        Usage(150_000, output_tokens=1_000, output_reasoning_tokens=100),
+        Usage(150_000, output_tokens=1_000),
+    ]
+    settle = SettleTurn(MemoryTurns(), quote, StoppedClock(), sandbox=True)
+    settlement = Settlement(Outcome.DONE, "Done.", ended.usage, "gemini", "gemini-2.5-pro", "r", 12)
+    assert settle.priced(a_hold(), settlement).cost_microusd == 2 * (187_500 + 10_000)
 
 
 def in_events(document: Any) -> Said:

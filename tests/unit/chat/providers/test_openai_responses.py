@@ -155,6 +155,13 @@ def test_a_round_of_tools_with_the_reasoning_that_led_to_it() -> None:
     ]
 
 
+def test_reasoning_that_only_its_id_stands_for_is_not_sent_back() -> None:
+    named = Thought("openai", {"id": "rs_1", "type": "reasoning", "summary": []})
+    answer = Said(Role.ASSISTANT, "", tool_calls=[CALL], thoughts=[named])
+    kinds = [item.get("type") for item in body_of("look it up", answer, RESULT)["input"]]
+    assert kinds == [None, "function_call", "function_call_output"]
+
+
 def test_images_go_by_their_bytes_or_by_their_url() -> None:
     parts: list[ContentPart] = [
         TextPart("what is this?"),

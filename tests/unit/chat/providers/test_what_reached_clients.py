@@ -15,8 +15,9 @@ from services.chat.domain.turn import Hold, Outcome, Settlement, Surface, TurnId
 from services.chat.domain.usage import Usage
 from services.chat.providers import chat_wires
 from shared.ids import EventId, UserId, uuid7
+from shared.vendors.failures import VendorFailed
 from tests.support.chat import NOON
-from tests.support.wires import whole
+from tests.support.wires import read, whole
 
 CHAT, RESPONSES, MESSAGES = "/v1/chat/completions", "/v1/responses", "/v1/messages"
 GEMINI = "/v1beta/models/gemini-3.8-flash:generateContent"
@@ -29,7 +30,10 @@ CUSTOM = {"id": "call_1", "type": "custom", "custom": {"name": "weather", "input
 ITEMS: dict[str, dict[str, Any]] = {
     "custom_tool_call": {"name": "weather", "input": ARGUMENTS},
     "local_shell_call": {"action": {"type": "exec", "command": ["ls"], "env": {}}},
+    "shell_call": {"action": {"commands": ["ls"]}},
     "apply_patch_call": {"operation": {"type": "update_file", "path": "a.py", "diff": "+1"}},
+    "computer_call": {"actions": [{"type": "click", "x": 1, "y": 2}]},
+    "tool_search_call": {"arguments": {"query": "weather"}},
 }
 
 
@@ -58,7 +62,9 @@ def settled(all_of_it: Heard, *, ended_as: Outcome | None = None) -> Settlement:
         lease_expires_at=NOON,
         surface=Surface.OPENAI,
     )
-    return all_of_it.settlement(hold, None, ended_as=ended_as, elapsed_ms=1)
+    return all_of_it.settlement(
+        hold, None, max_output_tokens=1_000, ended_as=ended_as, elapsed_ms=1
+    )
 
 
 def calls_in(frames: Sequence[Frame]) -> dict[int, str]:
@@ -212,6 +218,120 @@ def test_what_no_frame_tells_counts_by_its_tokens(provider: str) -> None:
     assert all_of_it._ended is not None
     all_of_it._ended = replace(all_of_it._ended, usage=thought)
     assert not settled(all_of_it).reached_user
+
+
+COMPACTION = {"type": "compaction", "content": "An essay about tooltips."}
+SUMMED_UP = {
+    "type": "message",
+    "id": "m",
+    "stop_reason": "compaction",
+    "content": [COMPACTION],
+    "usage": {
+        "input_tokens": 0,
+        "output_tokens": 0,
+        "iterations": [{"type": "compaction", "input_tokens": 900, "output_tokens": 30}],
+    },
+}
+
+
+def test_what_a_conversation_was_summed_up_to_is_an_answer() -> None:
+    all_of_it, _ = heard("anthropic", MESSAGES, orjson.dumps(SUMMED_UP), streamed=False)
+    settlement = settled(all_of_it)
+    assert (settlement.outcome, settlement.text) == (Outcome.DONE, COMPACTION["content"])
+    assert settlement.reached_user
+    assert settlement.can_be_repeated
+    said = [
+        {"type": "message_start", "message": {"id": "m", "usage": {"input_tokens": 9}}},
+        {"type": "content_block_start", "index": 0, "content_block": {"type": "compaction"}},
+        {
+            "type": "content_block_delta",
+            "index": 0,
+            "delta": {"type": "compaction_delta", "content": COMPACTION["content"]},
+        },
+    ]
+    end = {"type": "message_delta", "delta": {"stop_reason": "compaction"}}
+    stop = {"type": "message_stop"}
+    streamed = heard("anthropic", MESSAGES, events(*said, end, stop), streamed=True)[0]
+    assert settled(streamed).outcome is Outcome.DONE
+    # Whoever leaves it has heard so much of it.
+    left = Heard()
+    left.is_asked = True
+    left.take(chat_wires["anthropic"].raw_reader(MESSAGES, streamed=True).feed(events(*said)))
+    settlement = settled(left, ended_as=Outcome.CLIENT_GONE)
+    assert settlement.reached_user
+    assert settlement.usage.output_tokens == len(COMPACTION["content"]) // 4
+
+
+def test_what_a_vendor_has_begun_to_sum_up_may_be_charged() -> None:
+    said = [
+        {"type": "message_start", "message": {"id": "m", "usage": {"input_tokens": 9}}},
+        {"type": "content_block_start", "index": 0, "content_block": {"type": "compaction"}},
+        {"type": "error", "error": {"type": "overloaded_error", "message": "?"}},
+    ]
+    reader = chat_wires["anthropic"].raw_reader(MESSAGES, streamed=True)
+    frames, failure = read(reader, [events(*said)])
+    assert [type(frame) for frame in frames] == [Began]
+    assert isinstance(failure, VendorFailed)
+    assert failure.billed
+
+
+def test_a_summing_up_that_failed_is_no_trouble_of_the_vendors() -> None:
+    failed = {**SUMMED_UP, "content": [{"type": "compaction", "content": None}]}
+    settlement = settled(heard("anthropic", MESSAGES, orjson.dumps(failed), streamed=False)[0])
+    assert (settlement.outcome, settlement.text) == (Outcome.DONE, "")
+
+
+def test_a_cache_that_was_only_written_is_billed_and_costs_the_tier_nothing() -> None:
+    counts = {"input_tokens": 3, "cache_creation_input_tokens": 5_000, "output_tokens": 0}
+    body = {**SUMMED_UP, "stop_reason": "max_tokens", "content": [], "usage": counts}
+    settlement = settled(heard("anthropic", MESSAGES, orjson.dumps(body), streamed=False)[0])
+    assert (settlement.outcome, settlement.reached_user) == (Outcome.DONE, False)
+    usage = settlement.usage
+    assert (usage.source, usage.input_tokens, usage.cache_write_tokens) == (
+        "provider",
+        5_003,
+        5_000,
+    )
+
+
+@pytest.mark.parametrize("path", [CHAT, RESPONSES])
+def test_an_answer_that_was_left_has_the_tier_of_service_that_it_began_with(path: str) -> None:
+    head = {"id": "c-1", "model": "gpt-6.1-sol", "service_tier": "priority"}
+    said: list[dict[str, Any]] = [
+        {"type": "response.created", "response": {**head, "status": "in_progress"}},
+        {"type": "response.output_text.delta", "delta": "y" * 8},
+    ]
+    if path == CHAT:
+        said = [{**head, "choices": [{"index": 0, "delta": {"content": "y" * 8}}]}]
+    left = Heard()
+    left.is_asked = True
+    left.take(chat_wires["openai"].raw_reader(path, streamed=True).feed(events(*said)))
+    usage = settled(left, ended_as=Outcome.CLIENT_GONE).usage
+    assert usage == Usage(4, output_tokens=2, source="estimated", service_tier="priority")
+
+
+def test_an_outline_of_a_whole_responses_reasoning_reached_the_client() -> None:
+    reasoning = {
+        "type": "reasoning",
+        "summary": [{"type": "summary_text", "text": "First, "}],
+        "content": [{"type": "reasoning_text", "text": "what is it?"}],
+    }
+    body = {
+        "id": "r",
+        "status": "incomplete",
+        "incomplete_details": {"reason": "max_output_tokens"},
+        "output": [reasoning],
+        "usage": {**RESPONSES_USAGE, "output_tokens_details": {"reasoning_tokens": 5}},
+    }
+    all_of_it, frames = heard("openai", RESPONSES, orjson.dumps(body), streamed=False)
+    thinking = [frame for frame in frames if isinstance(frame, Thinking)]
+    assert thinking == [Thinking("First, "), Thinking("what is it?")]
+    assert settled(all_of_it).reached_user
+    sealed = {**reasoning, "summary": [], "content": None, "encrypted_content": "gAAA"}
+    body["output"] = [sealed]
+    assert not settled(
+        heard("openai", RESPONSES, orjson.dumps(body), streamed=False)[0]
+    ).reached_user
 
 
 def test_thinking_that_was_shown_reached_the_client() -> None:

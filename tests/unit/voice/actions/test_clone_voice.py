@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
+from io import BytesIO
 from typing import Any
 
 import pytest
 
 from services.voice.actions import clone_voice as module
 from services.voice.actions.read_voice import ReadVoice
-from services.voice.domain.clone import CONSENT_VERSION, CloneState
+from services.voice.domain.clone import (
+    CONSENT_VERSION,
+    LARGEST_SAMPLE,
+    LARGEST_TOGETHER,
+    LONGEST_LABEL,
+    LONGEST_NAME,
+    MOST_LABELS,
+    Clone,
+    CloneOrder,
+    CloneState,
+    Upload,
+)
 from services.voice.domain.errors import (
     CloneNotDescribed,
     CloningNotInTier,
@@ -23,6 +36,7 @@ from services.voice.domain.voice_search import VoicePage, VoiceQuery
 from shared.errors import DependencyUnavailable, LimitReached
 from shared.events.voice import VoiceCloned, VoiceConsentGiven, VoiceRemoved
 from shared.idempotency import IdempotencyKeyReused, RequestInProgress
+from shared.ids import UserId
 from shared.tiers import TIERS
 from shared.vendors.failures import VendorFailed
 from tests.support.voice import NOON, VOICES, a_user, on_behalf_of
@@ -259,3 +273,114 @@ async def test_two_deletions_at_once_are_one() -> None:
     await room.remove_voice.go_on(clone, by=by)
     await room.remove_voice.go_on(clone, by=by)
     assert room.told.count("voice.removed") == 1
+
+
+async def test_who_leaves_while_the_vendor_listens_leaves_only_the_consent(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    room, listening = VoiceRoom(), asyncio.Event()
+
+    async def for_ever(*_parts: object, **_more: object) -> None:
+        listening.set()
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(room.studio, "make", for_ever)
+    task = asyncio.create_task(room.clone_voice(a_clone_wish(an_upload(), by=on_behalf_of())))
+    await listening.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert room.clones.kept == {}
+    assert [type(event) for event in room.published] == [VoiceConsentGiven]
+    assert [given.refunds for given in room.admission.given] == [1]
+
+
+async def test_who_leaves_once_it_is_made_leaves_no_voice_that_nobody_knows_of(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "_NOTED_AFTER_SECONDS", (0.01,))
+    room = VoiceRoom()
+    task = asyncio.create_task(room.clone_voice(a_clone_wish(an_upload(), by=on_behalf_of())))
+    while not room.studio.made:
+        await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    await asyncio.sleep(0.05)
+    assert [clone.voice_id for clone in room.clones.kept.values()] == [NEW_VOICE]
+
+
+async def test_of_two_requests_with_one_key_at_the_same_moment_one_is_refunded(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    room, by = VoiceRoom(), on_behalf_of()
+    first = await room.clone_voice(a_clone_wish(an_upload(), by=by, key="k"))
+    looks, earlier = 0, room.clones.earlier
+
+    async def not_seen_at_first(user_id: UserId, key: str) -> Clone | None:
+        nonlocal looks
+        looks += 1
+        return None if looks == 1 else await earlier(user_id, key)
+
+    monkeypatch.setattr(room.clones, "earlier", not_seen_at_first)
+    second = await room.clone_voice(a_clone_wish(an_upload(), by=by, key="k"))
+    assert (second.voice_id, second.again) == (first.voice_id, True)
+    assert [given.refunds for given in room.admission.given] == [0, 1]
+    assert len(room.studio.made) == 1
+
+
+@pytest.mark.parametrize(("seconds", "count"), [(1, 10), (10, 1), (300, 2), (24, 25)])
+async def test_lengths_at_their_bounds_are_taken(seconds: float, count: int) -> None:
+    room = VoiceRoom()
+    room.examiner.seconds = seconds
+    await room.clone_voice(a_clone_wish(*[an_upload()] * count, by=on_behalf_of()))
+    assert len(room.studio.made) == 1
+
+
+async def test_what_the_vendor_said_is_told_though_the_database_is_away(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def away(*_parts: object) -> bool:
+        raise DependencyUnavailable("database")
+
+    room = VoiceRoom()
+    room.studio.failure = VendorFailed("elevenlabs")
+    monkeypatch.setattr(room.clones, "forget", away)
+    with pytest.raises(VendorFailed):
+        await room.clone_voice(a_clone_wish(an_upload(), by=on_behalf_of()))
+    assert [given.refunds for given in room.admission.given] == [1]
+
+
+async def test_a_voice_that_can_be_neither_noted_nor_removed_is_told_as_not_noted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def failing(*_parts: object, **_more: object) -> bool:
+        raise VendorFailed("elevenlabs")
+
+    monkeypatch.setattr(module, "_NOTED_AFTER_SECONDS", (0.0,))
+    room = VoiceRoom()
+    room.clones.outages = 1
+    monkeypatch.setattr(room.studio, "remove", failing)
+    with pytest.raises(DependencyUnavailable):
+        await room.clone_voice(a_clone_wish(an_upload(), by=on_behalf_of()))
+
+
+@pytest.mark.parametrize(
+    "changes", [{"remove_background_noise": True}, {"description": "Warm"}, {"labels": {"a": "b"}}]
+)
+async def test_a_key_is_for_the_same_samples_and_the_same_wishes(changes: dict[str, Any]) -> None:
+    room, by = VoiceRoom(), on_behalf_of()
+    await room.clone_voice(a_clone_wish(an_upload(), by=by, key="k"))
+    with pytest.raises(IdempotencyKeyReused):
+        await room.clone_voice(a_clone_wish(an_upload(), by=by, key="k", **changes))
+    with pytest.raises(IdempotencyKeyReused):
+        await room.clone_voice(a_clone_wish(an_upload(), an_upload(), by=by, key="k"))
+    assert len(room.studio.made) == 1
+
+
+def test_sizes_and_words_at_their_bounds_are_taken() -> None:
+    uploads = [Upload("take.wav", BytesIO(), LARGEST_TOGETHER // 4)] * 4
+    assert uploads[0].size == LARGEST_SAMPLE
+    labels = {f"{number:0{LONGEST_LABEL}}": "x" * LONGEST_LABEL for number in range(MOST_LABELS)}
+    CloneOrder("x" * LONGEST_NAME, uploads, consent=True, labels=labels).check()

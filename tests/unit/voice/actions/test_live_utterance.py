@@ -14,6 +14,7 @@ from services.voice.domain.piece import Piece
 from services.voice.domain.speech import Outcome, Used
 from shared.clients.egress import NoUsableKey
 from shared.errors import ExpectedFailure, LimitReached
+from shared.vendors.failures import VendorQuotaExhausted
 from tests.support.voice import Studio, a_live_wish, cut
 
 
@@ -203,3 +204,73 @@ async def test_a_bug_of_ours_keeps_nobody_waiting_and_is_settled() -> None:
     await studio.settled()
     assert not studio.running.ids()
     assert [given.refunds for given in studio.admission.given] == [1]
+
+
+async def test_an_utterance_that_is_as_long_as_may_be_is_taken() -> None:
+    utterance = await an_utterance(Studio())
+    for _ in range(8):
+        utterance.add("x" * (LONGEST_UTTERANCE // 8))
+    with pytest.raises(TooMuchText):
+        utterance.add("x")
+
+
+async def test_after_its_end_no_text_is_taken() -> None:
+    complete, stopped = [await an_utterance(Studio()) for _ in range(2)]
+    complete.complete()
+    stopped.stop(Outcome.STOPPED)
+    for utterance in (complete, stopped):
+        with pytest.raises(SpeechEnded):
+            utterance.add("More.")
+
+
+async def test_who_is_cancelled_twice_is_settled_all_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    studio, ear = Studio(), Ear()
+    utterance = await an_utterance(studio)
+    utterance.add("Hello. ")
+    running = asyncio.create_task(utterance(ear))
+    await until_idle()
+    assert ear.heard
+    conclude = utterance.speech.conclude
+
+    async def slowly(outcome: Outcome) -> None:
+        await asyncio.sleep(0.01)
+        await conclude(outcome)
+
+    monkeypatch.setattr(utterance.speech, "conclude", slowly)
+    for _ in range(2):
+        running.cancel()
+        await asyncio.sleep(0.001)
+    await asyncio.wait({running})
+    await asyncio.sleep(0.02)
+    await studio.settled()
+    assert [fact.event.outcome for fact in studio.speeches.outbox] == ["stopped"]
+
+
+@pytest.mark.parametrize(
+    ("failure", "heard", "outcome"),
+    [
+        (cut(), False, Outcome.PROVIDER_FAILED),
+        (NoUsableKey("No key."), False, Outcome.REFUSED),
+        (VendorQuotaExhausted("No.", provider="elevenlabs"), True, Outcome.PROVIDER_FAILED),
+    ],
+)
+async def test_what_was_heard_before_a_failure_is_charged(
+    failure: ExpectedFailure, heard: bool, outcome: Outcome
+) -> None:
+    studio, ear = Studio(), Ear()
+    utterance = await an_utterance(studio)
+    utterance.add("One. ")
+    if not heard:
+        studio.lines.line.unheard = failure
+    running = asyncio.create_task(utterance(ear))
+    await until_idle()
+    studio.lines.line.unsaid = failure
+    if heard:
+        utterance.add("Two. ")
+    await running
+    await studio.settled()
+    assert [ending.outcome for ending in ear.endings] == [outcome]
+    assert ear.refusals == [], "the vendor was told, and what it says is the end"
+    assert [fact.event.outcome for fact in studio.speeches.outbox] == [outcome] * heard

@@ -5,20 +5,30 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 from uuid import uuid4
 
 import pytest
+from structlog.testing import capture_logs
 
 from services.voice.actions.drop_key import DropKey
 from services.voice.actions.renew_leases import RenewLeases
 from services.voice.actions.settle_orphans import SettleOrphans
 from services.voice.actions.settle_speech import SettleSpeech
 from services.voice.domain.running_speech import RunningSpeech
-from services.voice.domain.speech import Outcome, Used
+from services.voice.domain.speech import Outcome, Settlement, SpeechId, Used
 from shared.errors import DependencyUnavailable
 from shared.ids import UserId
 from shared.revocation import Revocation
-from tests.support.voice import NOON, FakeAudio, Studio, a_wish, cut, on_behalf_of
+from tests.support.voice import (
+    NOON,
+    FakeAudio,
+    FakeSpeeches,
+    Studio,
+    a_wish,
+    cut,
+    on_behalf_of,
+)
 
 # Between two looks of the sweeper.
 TICK = timedelta(seconds=10)
@@ -276,3 +286,55 @@ async def test_an_organisations_revoked_key_ends_the_speeches_that_it_may_serve(
     assert await drop_key(Revocation(firm, "openai", NOON)) == 0
     assert await drop_key(Revocation(firm, "elevenlabs", NOON)) == 1
     assert (served.ended_as, others.ended_as) == (Outcome.STOPPED, None)
+
+
+async def test_what_was_settled_meanwhile_is_none_of_the_sweepers(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    studio = Studio()
+    await begun(studio)
+    sweeper = a_sweeper(studio)
+
+    async def too_late(_self: object, *_parts: object) -> bool:
+        return False
+
+    monkeypatch.setattr(FakeSpeeches, "settle", too_late)
+    for _look in range(3):
+        studio.clock.at += timedelta(minutes=1)
+        assert await sweeper() == 0
+    assert studio.admission.given[0].settled == []
+
+
+async def test_one_orphan_that_can_not_be_closed_does_not_keep_the_others_open(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    studio = Studio()
+    broken, other = await begun(studio), await begun(studio)
+    settle = FakeSpeeches.settle
+
+    async def settle_others(speeches: FakeSpeeches, id_: SpeechId, *parts: Any) -> bool:
+        if id_ == broken.hold.id:
+            raise ZeroDivisionError
+        return await settle(speeches, id_, *parts)
+
+    monkeypatch.setattr(FakeSpeeches, "settle", settle_others)
+    sweeper = a_sweeper(studio)
+    studio.clock.at += timedelta(minutes=1)
+    assert await sweeper() == 0
+    studio.clock.at += timedelta(minutes=1)
+    with capture_logs() as logs:
+        assert await sweeper() == 1
+    assert [line["event"] for line in logs if line["log_level"] == "error"] == [
+        "orphan_not_settled"
+    ]
+    assert [fact.id for fact in studio.speeches.outbox] == [other.hold.usage_event_id]
+
+
+async def test_who_asks_hears_of_a_settlement_once() -> None:
+    studio = Studio()
+    speech = await begun(studio)
+    heard: list[SpeechId] = []
+    settle = SettleSpeech(studio.speeches, lambda hold, _settlement: heard.append(hold.id))
+    done = Settlement(Outcome.DONE, Used(12, "counted"))
+    assert [await settle(speech.hold, done) for _ in range(2)] == [True, False]
+    assert heard == [speech.hold.id]

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
+from services.voice.actions import speak as speak_module
 from services.voice.domain.errors import (
     AlreadySpoken,
     FormatNotInTier,
@@ -17,12 +19,15 @@ from services.voice.domain.speech import Outcome, Used
 from shared.clients.egress import NoUsableKey
 from shared.errors import ExpectedFailure, LimitReached, SessionEnded
 from shared.idempotency import IdempotencyKeyReused, RequestInProgress
+from shared.revocation import Revocation, UsedKey
 from shared.tiers import NO_TIER
 from shared.vendors.failures import VendorFailed, VendorQuotaExhausted
 from tests.support.voice import (
     NOON,
     PROFESSIONAL,
     FakeAudio,
+    FakeReservation,
+    FakeSpeeches,
     Studio,
     a_wish,
     an_order,
@@ -222,3 +227,100 @@ async def test_an_account_that_is_gone_says_nothing() -> None:
     with pytest.raises(SessionEnded):
         await studio.speak(a_wish())
     assert not studio.speeches.kept
+
+
+async def test_whoever_goes_while_it_is_held_has_their_place_back() -> None:
+    studio, holding = Studio(), asyncio.Event()
+
+    async def for_ever() -> None:
+        holding.set()
+        await asyncio.Event().wait()
+
+    studio.speeches.before_hold = for_ever
+    task = asyncio.create_task(studio.speak(a_wish()))
+    await holding.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert studio.admission.given[0].refunds == 1
+
+
+async def test_whoever_is_cancelled_twice_has_their_place_back_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    studio, refund = Studio(), FakeReservation.refund
+
+    async def slowly(reservation: FakeReservation) -> None:
+        await asyncio.sleep(0.01)
+        await refund(reservation)
+
+    monkeypatch.setattr(FakeReservation, "refund", slowly)
+    studio.provider.audio = FakeAudio(asyncio.Event())
+    task = asyncio.create_task(studio.speak(a_wish()))
+    while not studio.provider.audio.is_open:
+        await asyncio.sleep(0)
+    for _ in range(2):
+        task.cancel()
+        await asyncio.sleep(0.001)
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    await asyncio.sleep(0.02)
+    assert studio.admission.given[0].refunds == 1
+
+
+async def test_nobody_is_asked_for_what_another_request_holds_though_that_is_not_seen() -> None:
+    studio, by = Studio(), on_behalf_of()
+    studio.speeches.hidden = 3
+    await studio.speak(a_wish(by=by, key="k-1"))
+    with pytest.raises(RequestInProgress):
+        await studio.speak(a_wish(by=by, key="k-1"))
+    assert len(studio.provider.scripts) == 1
+
+
+async def test_of_two_other_requests_with_one_key_at_once_one_is_an_error_of_its_user() -> None:
+    studio, by = Studio(), on_behalf_of()
+    studio.speeches.hidden = 2
+    await studio.speak(a_wish(by=by, key="k-1"))
+    with pytest.raises(IdempotencyKeyReused):
+        await studio.speak(a_wish(an_order("Something else."), by=by, key="k-1"))
+
+
+async def test_it_ends_with_the_key_that_it_runs_on_and_no_other() -> None:
+    studio, by = Studio(), on_behalf_of()
+    by.key.answered("elevenlabs", UsedKey(by.user_id, "elevenlabs", 2).told)
+    await studio.speak(a_wish(by=by))
+    old, new = (Revocation(by.user_id, "elevenlabs", NOON, version) for version in (1, 2))
+    assert studio.running.end_on_key(old, Outcome.STOPPED) == 0
+    assert studio.running.end_on_key(new, Outcome.STOPPED) == 1
+
+
+async def test_a_refusal_does_not_wait_for_a_database_that_is_away(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(speak_module, "_SETTLE_PATIENCE_SECONDS", 0.01)
+    studio = Studio()
+    studio.provider.failure, studio.speeches.outages = cut(), 100
+    with pytest.raises(VendorFailed):
+        await asyncio.wait_for(studio.speak(a_wish()), 2)
+    assert len(studio.running) == 1, "until it is settled, its lease is renewed"
+    studio.speeches.outages = 0
+    await studio.settled()
+
+
+async def test_a_request_without_a_key_leaves_nothing_to_know_it_by() -> None:
+    assert (await Studio().speak(a_wish())).hold.request_hash is None
+
+
+async def test_a_key_is_free_once_its_refusal_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    studio, by, settle = Studio(), on_behalf_of(), FakeSpeeches.settle
+
+    async def slowly(speeches: FakeSpeeches, *parts: Any) -> bool:
+        await asyncio.sleep(0.01)
+        return await settle(speeches, *parts)
+
+    monkeypatch.setattr(FakeSpeeches, "settle", slowly)
+    studio.provider.failure = cut()
+    with pytest.raises(VendorFailed):
+        await studio.speak(a_wish(by=by, key="k-1"))
+    studio.provider.failure = None
+    await studio.hear(await studio.speak(a_wish(by=by, key="k-1")))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from datetime import timedelta
 from uuid import uuid4
@@ -31,7 +31,16 @@ from shared.identity import OnBehalfOf
 from shared.ids import UserId
 from shared.revocation import Revocation
 from shared.vendors.failures import VendorFailed, VendorPlanRequired
-from tests.support.voice import NOON, VOICES, FakeLines, Studio, a_live_wish, cut, on_behalf_of
+from tests.support.voice import (
+    NOON,
+    VOICES,
+    FakeLines,
+    FakeSpeeches,
+    Studio,
+    a_live_wish,
+    cut,
+    on_behalf_of,
+)
 
 
 async def heard(speech: LiveSpeech) -> bytes:
@@ -209,6 +218,15 @@ async def test_a_told_tier_that_is_not_known_here_has_what_the_default_has() -> 
         await speech.say("One.")
     with pytest.raises(RealtimeNotInTier):
         await studio.speak_live(a_live_wish(tier="free"))
+
+
+async def test_who_has_a_smaller_tier_by_now_is_refused_before_anything_is_said() -> None:
+    studio = Studio()
+    studio.admission.told = "free"
+    with pytest.raises(RealtimeNotInTier) as refused:
+        await studio.speak_live(a_live_wish(tier="pro"))
+    assert refused.value.facts == {"tier": "free", "upgrade_tier": "pro"}
+    assert studio.admission.given == []
 
 
 async def test_tiers_and_texts_are_checked() -> None:
@@ -481,3 +499,124 @@ def _fails_with(failure: Exception) -> Callable[..., Awaitable[bool]]:
         raise failure
 
     return close
+
+
+async def test_a_voice_beyond_the_tier_is_refused_before_anything_is_said() -> None:
+    studio = Studio()
+    brand = Voice(VoiceId("voiceofabrand"), "Brand", VoiceCategory.ENTERPRISE)
+    studio.provider.known = (*VOICES, brand)
+    with pytest.raises(VoiceNotInTier):
+        await studio.speak_live(a_live_wish(tier="pro", voice_id=brand.id))
+
+
+async def test_another_token_leaves_it_the_key_that_it_falls_with() -> None:
+    asked: list[OnBehalfOf] = []
+
+    class Recording(FakeLines):
+        @asynccontextmanager
+        async def live(self, manner: Manner, *, by: OnBehalfOf) -> AsyncIterator[LiveVoice]:
+            asked.append(by)
+            async with super().live(manner, by=by) as line:
+                yield line
+
+    studio, ada = Studio(lines=Recording()), on_behalf_of()
+    speech = await studio.speak_live(a_live_wish(by=ada))
+    newer = on_behalf_of(ada.user_id)
+    speech.renew(newer)
+    await speech.say("One.")
+    assert [(by.sign_in_id, by.key is speech.key) for by in asked] == [(newer.sign_in_id, True)]
+    await concluded(studio, speech, Outcome.STOPPED)
+
+
+async def test_it_is_concluded_once() -> None:
+    studio = Studio()
+    speech = await studio.speak_live(a_live_wish())
+    await speech.say("One.")
+    await speech.read()
+    for outcome in (Outcome.CLIENT_GONE, Outcome.STOPPED):
+        await concluded(studio, speech, outcome)
+    assert [given.settled for given in studio.admission.given] == [[3]]
+    assert [fact.event.outcome for fact in studio.speeches.outbox] == ["client_gone"]
+
+
+async def test_a_line_that_never_opens_keeps_nobody() -> None:
+    class Stuck(FakeLines):
+        @asynccontextmanager
+        async def live(self, manner: Manner, *, by: OnBehalfOf) -> AsyncIterator[LiveVoice]:
+            await asyncio.Event().wait()
+            yield self.line
+
+    studio = Studio(lines=Stuck())
+    speech = await studio.speak_live(a_live_wish())
+    speech.prepare()
+    await asyncio.sleep(0)
+    await asyncio.wait_for(concluded(studio, speech, Outcome.CLIENT_GONE), 2)
+    assert not studio.running.ids()
+
+
+async def test_words_that_are_held_in_spite_of_the_end_are_settled() -> None:
+    studio, holding, go_on = Studio(), asyncio.Event(), asyncio.Event()
+
+    async def stubbornly() -> None:
+        holding.set()
+        with suppress(asyncio.CancelledError):  # as one that was lost on its way
+            await asyncio.Event().wait()
+        await go_on.wait()
+
+    studio.speeches.before_hold = stubbornly
+    speech = await studio.speak_live(a_live_wish())
+    saying = asyncio.create_task(speech.say("One."))
+    await holding.wait()
+    concluding = asyncio.create_task(concluded(studio, speech, Outcome.CLIENT_GONE))
+    await asyncio.sleep(0)
+    go_on.set()
+    await concluding
+    await asyncio.wait({saying})
+    saying.exception()
+    assert [s and s.used for s in studio.speeches.settlements] == [None]
+    assert studio.speeches.settlements != [None]
+    assert not studio.running.ids()
+
+
+async def test_words_that_could_not_be_held_have_their_place_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def away(*_parts: object) -> bool:
+        raise DependencyUnavailable("database")
+
+    studio = Studio()
+    speech = await studio.speak_live(a_live_wish())
+    await speech.say("One.")
+    monkeypatch.setattr(FakeSpeeches, "grow", away)
+    with pytest.raises(DependencyUnavailable):
+        await speech.say("Two.")
+    assert [given.refunds for given in studio.admission.given] == [0, 1]
+    assert speech.characters == 5
+    await concluded(studio, speech, Outcome.STOPPED)
+
+
+async def test_a_database_that_can_not_be_told_the_format_keeps_nobody_silent(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def away(*_parts: object) -> bool:
+        raise DependencyUnavailable("database")
+
+    monkeypatch.setattr(FakeSpeeches, "ask", away)
+    studio = Studio()
+    studio.lines = _PlanWithout("mp3_44100_192")
+    speech = await studio.speak_live(a_live_wish(format="mp3_44100_192"))
+    await speech.say("One.")
+    assert (await speech.read()).audio == b"One. "
+    await concluded(studio, speech, Outcome.STOPPED)
+
+
+async def test_what_the_sweeper_has_settled_is_at_its_end() -> None:
+    studio = Studio()
+    speech = await studio.speak_live(a_live_wish())
+    await speech.say("One.")
+    studio.speeches.kept[speech.hold.id].settlement = speech._settlement(Outcome.DONE)
+    with pytest.raises(SpeechEnded):
+        await speech.say("Two.")
+    assert speech.ended_as is Outcome.STOPPED
+    assert await heard(speech) == b""
+    await concluded(studio, speech, Outcome.DONE)

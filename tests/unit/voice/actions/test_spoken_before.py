@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from services.voice.actions import _spoken_before
 from services.voice.actions.drop_old_speech import DropOldSpeech
 from services.voice.actions.forget_idempotency_keys import ForgetIdempotencyKeys
 from services.voice.actions.settle_orphans import SettleOrphans
@@ -88,6 +89,15 @@ async def test_with_the_audio_goes_when_it_began_to_be_said() -> None:
     await said(studio)
     # A little before: a replica whose clock is behind may have heard of a voice that goes.
     assert kept(studio).began == [studio.clock.now() - timedelta(seconds=5)]
+
+
+async def test_and_not_when_it_was_heard() -> None:
+    studio = a_studio()
+    speech = await studio.speak(a_wish(by=ADA))
+    began = studio.clock.at
+    studio.clock.at += timedelta(minutes=1)
+    await studio.hear(speech)
+    assert kept(studio).began == [began - timedelta(seconds=5)]
 
 
 async def test_nothing_is_shared_between_users() -> None:
@@ -315,3 +325,51 @@ def test_the_address_says_nothing_without_the_key_and_the_audio_opens_nowhere_el
     assert seal.open(ada, address, sealed) == b"audio"
     assert seal.open(a_user(), address, sealed) is None
     assert seal.open(ada, seal.address(ada, a_script("Other.")), sealed) is None
+
+
+async def test_what_is_said_again_is_not_kept_for_longer_by_it() -> None:
+    studio = a_studio()
+    await said(studio)
+    assert (await said(studio))[1] is True
+    assert len(kept(studio).began) == 1
+
+
+@pytest.mark.parametrize("own", [SettingsWish(), SettingsWish(stability=0.2)])
+async def test_it_is_found_again_for_as_long_as_it_is_kept(own: SettingsWish) -> None:
+    studio = a_studio()
+    recollections(studio).own[ADA.user_id, VoiceId(an_order().voice_id)] = own
+    await said(studio)
+    studio.clock.at += timedelta(days=29)
+    assert (await said(studio))[1] is True
+    studio.clock.at += timedelta(days=2)
+    assert (await said(studio))[1] is False
+
+
+async def test_what_can_not_be_looked_for_is_asked_for() -> None:
+    studio = a_studio()
+    await said(studio)
+    assert studio.before is not None
+    assert await studio.before.recall(ADA.user_id, a_script()) == b"onetwo"
+    kept(studio).is_away = True
+    assert await studio.before.recall(ADA.user_id, a_script()) is None
+
+
+async def test_what_is_just_short_enough_is_kept_and_times_are_not() -> None:
+    studio = a_studio()
+    await said(studio, a_wish(an_order("a" * 1_000), by=ADA))
+    assert len(kept(studio).kept) == 1
+    await said(studio, a_wish(an_order(with_timestamps=True), by=ADA))
+    assert len(kept(studio).kept) == 1
+
+
+async def test_audio_at_the_bound_is_kept() -> None:
+    studio = a_studio(Bounds(bytes=len(b"onetwo")))
+    await said(studio)
+    assert len(kept(studio).kept) == 1
+
+
+async def test_no_more_is_being_kept_at_once_than_may_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_spoken_before, "_KEPT_AT_ONCE", 0)
+    studio = a_studio()
+    await said(studio)
+    assert kept(studio).kept == {}

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from services.voice.actions._check_voice import check_voice
 from services.voice.actions.change_voice_settings import ChangeVoiceSettings
 from services.voice.actions.read_voice import ReadVoice
 from services.voice.actions.read_voice_settings import ReadVoiceSettings
+from services.voice.actions.recall_settings import RecallSettings
 from services.voice.domain.errors import SpeakerBoostNotInTier, VoiceNotFound, VoiceNotInTier
 from services.voice.domain.script import SettingsWish
 from services.voice.domain.voice import Voice, VoiceCategory, VoiceId
@@ -154,3 +157,18 @@ async def test_a_key_that_may_not_look_may_still_speak_where_next_to_nothing_is_
         await check_voice(voices, VoiceId(RACHEL), TIERS["free"], by=on_behalf_of())
     with pytest.raises(VoiceNotInTier):
         await check_voice(FakeProvider(known=[BRAND]), BRAND.id, TIERS["pro"], by=on_behalf_of())
+
+
+async def test_nobody_is_spoken_to_in_a_voice_that_is_anothers() -> None:
+    studio, by = SpeechStudio(), on_behalf_of()
+    studio.before = spoken_before(studio.clock)
+    assert isinstance(studio.before.recollections, MemoryRecollections)
+    studio.before.recollections.hidden.add((by.user_id, VoiceId(RACHEL)))
+    for cached in (True, False):
+        with pytest.raises(VoiceNotFound):
+            await studio.speak(replace(a_wish(by=by), may_be_cached=cached))
+    with pytest.raises(VoiceNotFound):
+        await RecallSettings(studio.before.recollections)(RACHEL, by.user_id)
+    # One look tells it, and nobody is asked.
+    assert studio.before.recollections.looks == 3
+    assert (studio.provider.scripts, studio.speeches.kept) == ([], {})

@@ -3,24 +3,38 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
 from services.voice.domain import recital
 from services.voice.domain.errors import FormatNotInVendorPlan
 from services.voice.domain.piece import Piece
+from services.voice.domain.ports import Audio
 from services.voice.domain.running_speech import RunningSpeech
-from services.voice.domain.speech import Hold, Outcome, Used
+from services.voice.domain.speech import Hold, Outcome, Used, settlement_of_lost
 from shared import withdrawals
 from shared.errors import DependencyUnavailable
 from shared.vendors.failures import (
     VendorFailed,
+    VendorOverloaded,
     VendorPlanRequired,
     VendorQuotaExhausted,
     VendorRateLimited,
 )
-from tests.support.voice import FakeAudio, FakeSpeeches, Studio, a_live_wish, a_wish, an_order, cut
+from tests.support.voice import (
+    FakeAudio,
+    FakeProvider,
+    FakeSpeeches,
+    Studio,
+    a_live_wish,
+    a_wish,
+    an_order,
+    cut,
+)
 
 SENTENCE = "Of all that is said here, nothing is new. "
 LONG = (SENTENCE * 285).strip()  # three parts
@@ -340,3 +354,71 @@ async def test_what_is_known_not_to_be_written_is_not_withdrawn() -> None:
     with pytest.raises(DependencyUnavailable):
         await speech.say("One.")
     assert speak.withdraw.work is live.withdraw.work is None
+
+
+async def test_who_leaves_while_a_part_is_asked_for_pays_for_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    studio, asked = Studio(), asyncio.Event()
+    speech = await begun(studio, FakeAudio(b"a", characters=7))
+    speak = FakeProvider.speak
+
+    @asynccontextmanager
+    async def slow(provider: FakeProvider, *parts: Any, **more: Any) -> AsyncIterator[Audio]:
+        asked.set()
+        await asyncio.Event().wait()
+        async with speak(provider, *parts, **more) as audio:
+            yield audio
+
+    monkeypatch.setattr(FakeProvider, "speak", slow)
+    hearing = asyncio.create_task(studio.hear(speech))
+    await asked.wait()
+    speech.end(Outcome.CLIENT_GONE)
+    await hearing
+    # The vendor may have heard of it, and then charges for it.
+    assert settled(studio) == (Outcome.CLIENT_GONE, Used(7 + PARTS[1], "counted"))
+
+
+async def test_who_leaves_before_a_part_is_asked_for_does_not_pay_for_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    studio, telling = Studio(), asyncio.Event()
+    speech = await begun(studio, FakeAudio(b"a", characters=7))
+
+    async def slow(*_parts: object) -> bool:
+        telling.set()
+        await asyncio.Event().wait()
+        return True
+
+    monkeypatch.setattr(FakeSpeeches, "ask", slow)
+    hearing = asyncio.create_task(studio.hear(speech))
+    await telling.wait()
+    speech.end(Outcome.CLIENT_GONE)
+    await hearing
+    assert settled(studio) == (Outcome.CLIENT_GONE, Used(7, "provider"))
+
+
+async def test_of_a_lost_replica_counts_what_had_been_asked_for() -> None:
+    studio = Studio()
+    await begun(studio, FakeAudio(b"a"))
+    await studio.speak(a_wish())
+    asked = [settlement_of_lost(kept.hold).used for kept in studio.speeches.kept.values()]
+    assert asked == [Used(PARTS[0], "counted"), Used(12, "counted")]
+
+
+@pytest.mark.parametrize("failure", [VendorRateLimited, VendorOverloaded])
+@pytest.mark.parametrize(("told", "waited"), [(0.0, 0.0), (0.05, 0.05), (60.0, 0.1)])
+async def test_who_is_busy_is_given_the_time_that_they_ask_for_within_bounds(
+    monkeypatch: pytest.MonkeyPatch,
+    failure: type[VendorRateLimited | VendorOverloaded],
+    told: float,
+    waited: float,
+) -> None:
+    monkeypatch.setattr(recital, "_BUSY_WAITS_SECONDS", (0.0,))
+    monkeypatch.setattr(recital, "_LONGEST_WAIT_SECONDS", 0.1)
+    studio = Studio()
+    busy = failure("Busy.", provider="elevenlabs", retry_after=timedelta(seconds=told))
+    speech = await begun(studio, FakeAudio(b"a"), busy, FakeAudio(b"b"), FakeAudio(b"c"))
+    began = asyncio.get_running_loop().time()
+    assert await asyncio.wait_for(studio.hear(speech), 5) == (b"abc", "done")
+    assert asyncio.get_running_loop().time() - began >= waited

@@ -50,3 +50,10 @@ def test_what_cost_nothing_is_no_usage() -> None:
 def test_a_lost_replicas_speech_counts_its_text() -> None:
     lost = settlement_of_lost(a_hold(characters=40))
     assert (lost.outcome, lost.used) == (Outcome.REPLICA_LOST, Used(40, "counted"))
+
+
+def test_usage_is_of_when_the_speech_began() -> None:
+    hold = a_hold()
+    fact = usage_fact(hold, Settlement(Outcome.DONE, Used(12, "provider")))
+    assert fact is not None
+    assert fact.time == hold.created_at
