@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import os
 import re
+import struct
 import threading
+import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from http import HTTPStatus
@@ -32,6 +34,7 @@ SHARED_DIRECTORY = "PROMETHEUS_MULTIPROC_DIR"
 _PATHS = frozenset({"/", "/metrics"})
 _OF_LIVING = re.compile(r"gauge_live[a-z]*_(\d+)\.db\Z")
 _PATIENCE_SECONDS = 5.0
+_READINGS, _PAUSE_SECONDS = 3, 0.05
 
 Expose = Callable[[], bytes]
 
@@ -65,6 +68,15 @@ def own_metrics() -> bytes:
 def shared_metrics() -> bytes:
     """What this process and its children counted together, those that have ended included."""
     directory = Path(os.environ[SHARED_DIRECTORY])
+    for _ in range(_READINGS - 1):
+        # The file of a child that begins just now may still be empty.
+        with suppress(struct.error):
+            return _read_together(directory)
+        time.sleep(_PAUSE_SECONDS)
+    return _read_together(directory)
+
+
+def _read_together(directory: Path) -> bytes:
     _forget_dead(directory)
     registry = CollectorRegistry()
     MultiProcessCollector(registry, path=str(directory))  # type: ignore[no-untyped-call]

@@ -274,7 +274,11 @@ async def test_nothing_that_anybody_sends_is_our_fault(
     ]
     assert 300 < len(tried) < 4_000
 
-    answers = await together(person.client.request(**request) for _, request in tried)
+    answers = [*await together(person.client.request(**request) for _, request in tried)]
+    # One of thousands may find an engine slow, whatever it says.
+    for number, answer in enumerate(answers):
+        if answer.status_code == 503 and "dependency_unavailable" in answer.text:
+            answers[number] = await person.client.request(**tried[number][1])
 
     await person.client.aclose()
     wrong = [

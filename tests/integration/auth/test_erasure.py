@@ -429,7 +429,8 @@ async def test_what_waits_and_what_was_done_to_others_is_in_the_export(
     exporting: RunningAuth, database: Database, new_work: NewWork
 ) -> None:
     ada, ben = await exporting.account(), await exporting.account()
-    await database.execute("update user_account set email_verified = true")
+    both = "update user_account set email_verified = true where id = any($1::uuid[])"
+    await database.execute(both, [ada.id, ben.id])
     now = datetime.now(UTC)
     proof = MailedProof(
         token_hash=b"h" * 32,

@@ -193,8 +193,8 @@ async def test_everything_kept_ends_by_itself(admissions: Admissions, cache: Red
     lives = {key.decode(): await cache.ttl(key) for key in await cache.keys() if type(key) is bytes}
     assert len(lives) == 3
     # A minute longer than the window, for replicas whose clocks differ.
-    assert 60 < lives[windows[0].key("ada")] <= 120
-    assert 60 < lives[windows[1].key("ada")] <= 86_460
+    assert 60 <= lives[windows[0].key("ada")] <= 120
+    assert 60 <= lives[windows[1].key("ada")] <= 86_460
     assert 3590 < next(t for key, t in lives.items() if key.startswith("reservation:")) <= 3600
 
 

@@ -6,6 +6,7 @@ import os
 import socket
 import subprocess
 import sys
+import time
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -13,6 +14,7 @@ from pathlib import Path
 import pytest
 from prometheus_client import Counter
 
+from shared.telemetry import exposition
 from shared.telemetry.exposition import SHARED_DIRECTORY, expose_metrics
 
 COUNTED = Counter("exposed_by_a_test", "Of this test.")
@@ -100,3 +102,20 @@ def test_a_parent_shows_what_its_children_counted(tmp_path: Path, free_port: int
     assert done.returncode == 0, done.stderr
     said = dict(line.split(": ") for line in done.stdout.splitlines())
     assert set(said.values()) == {"True"}, said
+
+
+def test_a_child_that_begins_just_now_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(SHARED_DIRECTORY, str(tmp_path))
+    begun = tmp_path / "counter_7.db"
+    begun.touch()
+    pauses = []
+
+    def written(seconds: float) -> None:
+        pauses.append(seconds)
+        begun.write_bytes(bytes(64))
+
+    monkeypatch.setattr(time, "sleep", written)
+    assert "process_resident_memory_bytes" in exposition.shared_metrics().decode()
+    assert len(pauses) == 1
