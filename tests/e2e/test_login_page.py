@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlencode, urlsplit
@@ -63,7 +64,8 @@ async def test_from_the_login_page_to_the_first_call(
     request = request_of(client_id, redirect_uri=callback, scope="account chat")
     await page.look_like(width=400, height=640)
     await page.open(f"{suite.url}/oauth/authorize?{urlencode(request)}")
-    assert await page.run("document.activeElement.id") == "login"
+    focused = partial(page.run, "document.activeElement.id")
+    await eventually(focused, lambda id_: id_ == "login")
     assert "ToolTip for Chromium" in await page.run("document.body.innerText")
     # Nothing to be scrolled sideways in the small window of an extension.
     assert await page.run("document.documentElement.scrollWidth") <= 400

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -137,6 +138,14 @@ def limit_names(answer: httpx.Response) -> list[str]:
     return [window.partition(";")[0] for window in answer.headers["ratelimit"].split(", ")]
 
 
+@pytest.fixture
+async def room_in_the_minute() -> None:
+    """With the next one its counters begin anew."""
+    left = 60 - time.time() % 60
+    if left < 5:
+        await asyncio.sleep(left)
+
+
 async def used(chat: ChatSuite, user: ChatUser, provider: str) -> Mapping[str, int]:
     """The user's counters in the limits."""
     limits = (await user.client.get("/chat/limits")).json()["data"]
@@ -170,6 +179,7 @@ async def test_a_whole_answer_is_the_vendors_and_is_billed(
         assert hold["session_id"] is None
 
 
+@pytest.mark.usefixtures("room_in_the_minute")
 async def test_claude_may_only_write_its_cache(chat: ChatSuite) -> None:
     async with chat.user(tier="enterprise") as user:
         answer = await MESSAGES.call(user, "what is a tooltip?", max_tokens=0)
@@ -239,6 +249,7 @@ REFUSALS = [
 @pytest.mark.parametrize(
     ("door", "fault", "status", "code"), REFUSALS, ids=[f"{d.name}-{f}" for d, f, *_ in REFUSALS]
 )
+@pytest.mark.usefixtures("room_in_the_minute")
 async def test_a_refusal_has_the_vendors_status_and_our_words(
     chat: ChatSuite, door: Interface, fault: str, status: int, code: str
 ) -> None:
@@ -328,6 +339,7 @@ BREAKS += [(GEMINI, "stream_error_bare")]
 
 
 @pytest.mark.parametrize(("door", "kind"), BREAKS, ids=[f"{d.name}-{kind}" for d, kind in BREAKS])
+@pytest.mark.usefixtures("room_in_the_minute")
 async def test_a_stream_that_breaks_ends_in_the_vendors_form_of_an_error(
     chat: ChatSuite, door: Interface, kind: str
 ) -> None:
@@ -347,6 +359,7 @@ async def test_a_stream_that_breaks_ends_in_the_vendors_form_of_an_error(
 
 @every
 @pytest.mark.parametrize("kind", ["cut", "reset"])
+@pytest.mark.usefixtures("room_in_the_minute")
 async def test_a_whole_answer_that_is_cut_is_a_502_and_charged_to_nobodys_limits(
     chat: ChatSuite, door: Interface, kind: str
 ) -> None:
