@@ -31,6 +31,7 @@ class StandInAuth:
 
     peers: Peers
     roles: dict[tuple[UUID, UUID], str] = field(default_factory=dict)
+    is_in_trouble: bool = False
 
     async def __call__(self, scope: Any, _receive: Any, send: Any) -> None:
         headers = {name.decode(): value.decode() for name, value in scope["headers"]}
@@ -41,7 +42,7 @@ class StandInAuth:
         body: dict[str, Any] = {"code": "member_not_found"}
         if role is not None:
             body = {"role": role, "may_manage_keys": role in ("owner", "admin")}
-        status = 200 if role else 404
+        status = 503 if self.is_in_trouble else 200 if role else 404
         await send({"type": "http.response.start", "status": status, "headers": []})
         await send({"type": "http.response.body", "body": json.dumps(body).encode()})
 
@@ -286,3 +287,16 @@ async def test_who_leaves_is_told_how_many_stay_with_the_organisation(firm: Firm
                 await vendor.delete(f"{url}/{voice_id}")
         assert (await client.delete(path, headers=proofs)).json()["left"] == []
     assert await firm.listed() == []
+
+
+async def test_while_auth_is_in_trouble_nobody_sees_or_deletes_them(firm: Firm) -> None:
+    made = await firm.clone(firm.maker)
+    firm.auth.is_in_trouble = True
+    try:
+        for answer in (await firm.voices(firm.admin), await firm.remove(firm.admin, made)):
+            assert code_of(answer) == (503, "dependency_unavailable")
+            assert "retry-after" in answer.headers
+        assert made in await firm.at_the_vendor()
+    finally:
+        firm.auth.is_in_trouble = False
+    assert [each[0] for each in await firm.listed()] == [made]
