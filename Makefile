@@ -69,8 +69,8 @@ doctor: $(VENV)/.running ## what is wrong here, or with the running suite
 drill: $(VENV)/.running ## back the running sandbox up, restore it beside, prove that nothing is lost
 	@$(BIN)/companion backup drill
 
-test: $(VENV)/.developing ## the tests, on real engines, in two processes
-	@$(BIN)/python -m pytest -n 2 -m "not slow and not docker" --durations 20
+test: $(VENV)/.developing ## the tests, on real engines, in three processes
+	@$(BIN)/python -m pytest -n 3 -m "not slow and not docker" --durations 20
 
 chaos: $(VENV)/.developing ## the slow tests: stalled engines, pools of chat under a flood
 	@$(BIN)/python -m pytest -m slow
