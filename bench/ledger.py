@@ -2,8 +2,8 @@
 
 intake   usage events a second: a bare set-based insert of the same rows, the action alone, a whole
          message (JSON, hash, schema, action), and through Valkey and a worker of billing, whose
-         linking of the chain runs beside it. Batches of 500, and as many at once as the worker has
-         processes.
+         linking of the chain runs beside it. As many batches at once as the worker has processes.
+         A relay packs up to 200 events; what a larger batch would save, `--batch` shows.
 linking  links a second, with the sums by the day.
 month    the total of a month for a user with many rows of the ledger, from the hours.
 """
@@ -14,7 +14,6 @@ import argparse
 import asyncio
 import contextlib
 import gc
-import json
 import os
 import signal
 import subprocess
@@ -58,9 +57,9 @@ from shared.events import Fact
 from shared.events.usage import UsageRecorded
 from shared.ids import UserId
 from shared.messaging import batch as batches
-from shared.messaging.celery_app import declare_queues
 from shared.messaging.consumer import Consumer
 from shared.messaging.publisher import Publisher
+from shared.messaging.queues import declare_queues
 from shared.settings import service_database_url
 from tests.support.billing import EPOCH, a_usage
 from tests.support.engines import PostgresServer, running_postgres, running_valkey
@@ -72,7 +71,6 @@ MODELS = (
     ("anthropic", "claude-sonnet-5-5"),
     ("gemini", "gemini-3.8-flash"),
 )
-BATCH = 500
 Batch = list[Fact[UsageRecorded]]
 
 
@@ -83,6 +81,7 @@ def main() -> None:
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)}")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--events", type=int, default=20_000, help="a round of the intake")
+    parser.add_argument("--batch", type=int, default=500, help="events in a message")
     parser.add_argument("--rows", type=int, default=100_000, help="of the user of the month")
     parser.add_argument("--workers", type=int, default=2, help="processes of billing's worker")
     parser.add_argument("--hasty", action="store_true", help="a PostgreSQL that waits for no disk")
@@ -92,10 +91,10 @@ def main() -> None:
         print(uvloop.run(PARTS[name](arguments)))
 
 
-def _batches(events: int, users: Sequence[UUID]) -> list[Batch]:
+def _batches(arguments: argparse.Namespace, users: Sequence[UUID]) -> list[Batch]:
     now, epoch = datetime.now(UTC), uuid4()
     facts = []
-    for number in range(events):
+    for number in range(arguments.events):
         provider, model = MODELS[number % len(MODELS)]
         user = users[number % len(users)]
         facts.append(
@@ -103,7 +102,8 @@ def _batches(events: int, users: Sequence[UUID]) -> list[Batch]:
                 user=user, provider=provider, model=model, at=now, epoch=epoch, sequence=number + 1
             )
         )
-    return [facts[start : start + BATCH] for start in range(0, events, BATCH)]
+    starts = range(0, arguments.events, arguments.batch)
+    return [facts[start : start + arguments.batch] for start in starts]
 
 
 async def intake(arguments: argparse.Namespace) -> str:
@@ -122,7 +122,7 @@ async def intake(arguments: argparse.Namespace) -> str:
             for number in range(arguments.rounds):
                 print(f"round {number + 1} of {arguments.rounds} ...", file=sys.stderr)
                 for name, prepare in ways.all.items():
-                    work = [prepare(batch) for batch in _batches(arguments.events, users)]
+                    work = [prepare(batch) for batch in _batches(arguments, users)]
                     meter = Meter({"client": os.getpid(), "server": bench.server.child.pid})
                     seconds = await _timed(work, arguments.workers)
                     found.setdefault(name, []).append(arguments.events / seconds)
@@ -137,7 +137,7 @@ async def intake(arguments: argparse.Namespace) -> str:
     bare = median(found["bare insert"])
     return _table(
         [
-            f"{arguments.events} events, batches of {BATCH}",
+            f"{arguments.events} events, batches of {arguments.batch}",
             "events/s",
             "slowest",
             "of bare",
@@ -163,7 +163,7 @@ async def linking(arguments: argparse.Namespace) -> str:
     async with _bench_database(hasty=arguments.hasty) as bench:
         ways = _Ways(bench.database)
         for _ in range(arguments.rounds):
-            for batch in _batches(arguments.events, users):
+            for batch in _batches(arguments, users):
                 await ways.record(batch)
             began = time.perf_counter()
             linked = await ways.link()
@@ -221,13 +221,13 @@ class _Ways:
         self.all = {"bare insert": self._bare, "action": self._action, "message": self._message}
 
     def _bare(self, batch: Batch) -> Callable[[], Awaitable[object]]:
-        from services.billing.storage.ledger import _FACTS  # the same rows, the same columns
+        from services.billing.storage.ledger_columns import FACTS  # the same columns
 
         usage = UsageColumns.of([Entry.reported(fact) for fact in batch])
         rated = usage.rated(PriceBook.of(self._prices, ()))
-        columns = [_values(kind, getattr(rated, name)) for name, kind in _FACTS.items()]
-        names = ", ".join(_FACTS)
-        arrays = ", ".join(f"${i}::{kind}[]" for i, kind in enumerate(_FACTS.values(), 1))
+        columns = [_values(kind, getattr(rated, name)) for name, kind in FACTS.items()]
+        names = ", ".join(FACTS)
+        arrays = ", ".join(f"${i}::{kind}[]" for i, kind in enumerate(FACTS.values(), 1))
         sql = (
             f"insert into bare_entry ({names}, pricing_status, rated_at)"
             f" select *, 'rated', now() from unnest({arrays})"
@@ -239,8 +239,10 @@ class _Ways:
 
     def _message(self, batch: Batch) -> Callable[[], Awaitable[object]]:
         wire = batches.to_wire("chat", EPOCH, [fact.to_wire() for fact in batch])
-        body = json.dumps([[], {"batch": wire}, {}]).encode()
-        return lambda: self._consumer.receive(UsageRecorded.type, batches.read_body(body))
+        body = batches.body_of([[], {"batch": wire}, {}])
+        return lambda: self._consumer.receive(
+            UsageRecorded.type, batches.read_body(body), body=body
+        )
 
 
 def _values(kind: str, column: Sequence[Any]) -> list[Any]:
@@ -273,7 +275,7 @@ async def _through_broker(
     """Publish everything first, then let a worker at it: how many it takes a second, its start left
     out, and the processor's microseconds for each in worker and server, its linking with them."""
     publisher = Publisher(broker_url)
-    for batch in _batches(arguments.events, users):
+    for batch in _batches(arguments, users):
         wire = batches.to_wire("chat", EPOCH, [fact.to_wire() for fact in batch])
         publisher.send("usage.recorded.free", UsageRecorded.type, wire, routed=True)
     publisher.close()
@@ -319,7 +321,8 @@ def _worker(bench: _Bench, broker_url: str, processes: int) -> Iterator[int]:
         "LOG_LEVEL": "error",
     }
     command = [
-        *(sys.executable, "-m", "celery", "-A", "services.billing.worker:app", "worker", "--beat"),
+        *(sys.executable, "-m", "shared.messaging.celery_command"),
+        *("-A", "services.billing.worker:app", "worker", "--beat"),
         *("--schedule", str(bench.folder / "beat"), "--pool", "prefork"),
         *("--concurrency", str(processes), "--loglevel", "error"),
         *("--without-gossip", "--without-mingle", "--without-heartbeat"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 from shared.limit_state import LimitState
 
@@ -14,15 +14,26 @@ class ExpectedFailure(Exception):
 
     `code` is a promise to clients: stable, snake_case, unique across the suite. `facts` reach the
     client beside the message, so they hold no secret and no text that a user did not write.
+    `limits`: the windows in which its request was counted, for the headers of the answer.
     """
 
     code: ClassVar[str]
     retryable: ClassVar[bool] = False
+    limits: Sequence[LimitState] = ()
 
     def __init__(self, message: str, **facts: Any) -> None:
         super().__init__(message)
         self.message = message
         self.facts: Mapping[str, Any] = facts
+
+
+F = TypeVar("F", bound=ExpectedFailure)
+
+
+def after_counting(failure: F, limits: Sequence[LimitState]) -> F:
+    """The failure of a request that was let in before: its answer tells the windows, too."""
+    failure.limits = failure.limits or limits
+    return failure
 
 
 class Invalid(ExpectedFailure):
@@ -83,10 +94,8 @@ class Conflict(ExpectedFailure):
 
 
 class LimitReached(ExpectedFailure):
-    """A limit of the user's tier holds; `retry_after` says when to come back.
-
-    `limits`: every window that was asked, for the headers of the answer.
-    """
+    """A limit of the user's tier holds; `retry_after` says when to come back, and `limits` have
+    every window that was asked."""
 
     code = "limit_reached"
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from joserfc.jwk import ECKey
 from shared import compact_jws
 from shared.errors import Unauthenticated
 from shared.ids import UserId, uuid7
-from shared.revocation import KeyInUse
+from shared.revocation import KeyInUse, KeyOfCall
 from shared.settings import file_of
 from shared.tokens import CLOCK_SKEW_SECONDS
 from shared.watched_file import UnusableFile, WatchedFile
@@ -63,6 +63,11 @@ class OnBehalfOf:
     # Whose key may be the one all the same: keyvault also goes by news of a seat that are newer.
     organisation_id: UUID | None = None
     key: KeyInUse = field(default_factory=KeyInUse, compare=False, repr=False)
+
+    def for_call(self) -> tuple[OnBehalfOf, KeyOfCall]:
+        """The same for one paid call, and what will know on whose key that ran."""
+        key = KeyOfCall(self.key)
+        return replace(self, key=key), key
 
 
 def key_id(service: str, key: ECKey) -> str:

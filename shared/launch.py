@@ -41,7 +41,7 @@ def launch_of(role: str, service: str, *, tier: str | None, concurrency: int) ->
         "METRICS_HOST": EVERY_ADDRESS,
         "METRICS_PORT": str(METRICS_PORT),
     }
-    celery = ("-m", "celery", "-A", f"services.{service}.worker:app")
+    celery = ("-m", "shared.messaging.celery_command", "-A", f"services.{service}.worker:app")
     match role:
         case "web":
             return Launch(

@@ -1,7 +1,8 @@
-"""Asks a container's process how it is: `python -I -S /app/shared/probe.py health|alive`.
+"""Asks a container's process how it is: `python -I -S /app/shared/probe.py health|alive [SECONDS]`.
 
 `health`: does it do its work now? `alive`: can it still go on, be it that it waits for somebody?
-The exit code answers.
+The exit code answers. A process that was started less than SECONDS ago is waited for until then;
+for an older one, and without SECONDS, the answer comes at once.
 
 Every container is asked again and again, each time by a new interpreter: so this is run as a file,
 without site-packages, and imports next to nothing.
@@ -20,6 +21,7 @@ STALE_SECONDS = 60.0
 """A process without a public port renews its file at least this often while it does its work."""
 
 _PATIENCE_SECONDS = 3.0
+_LOOK_SECONDS = 0.25
 
 
 def is_ready(role: str) -> bool:
@@ -60,11 +62,34 @@ def _role_here() -> str:
         return ""
 
 
+def answer(question: str, young_seconds: float) -> bool:
+    """Whether the answer is yes; while the process is younger than this, as soon as it is.
+
+    An engine asks for the first time when a pause between its questions is over, and again after
+    another one: who becomes ready just after a question would be seen a whole pause later.
+    """
+    waits_until = _started_at() + young_seconds
+    while not _QUESTIONS[question](_role_here()):
+        if time.time() >= waits_until:
+            return False
+        time.sleep(_LOOK_SECONDS)
+    return True
+
+
+def _started_at() -> float:
+    """When the process became what it is; 0 where it has not yet."""
+    try:
+        return os.stat(ROLE_FILE).st_mtime
+    except OSError:
+        return 0.0
+
+
 def main(words: list[str]) -> None:
     """Answer one question by the exit code: 0 yes, 1 no, 2 for what is no question."""
-    if len(words) != 1 or words[0] not in _QUESTIONS:
+    question, *rest = words or [""]
+    if question not in _QUESTIONS or len(rest) > 1 or not all(map(str.isdecimal, rest)):
         sys.exit(2)
-    sys.exit(0 if _QUESTIONS[words[0]](_role_here()) else 1)
+    sys.exit(0 if answer(question, float(rest[0]) if rest else 0.0) else 1)
 
 
 if __name__ == "__main__":

@@ -102,6 +102,9 @@ class KeyInUse:
         """Whose keys they were at a vendor, as far as it was told."""
         return frozenset(used.owner_id for used in self._used if used.provider == provider)
 
+    def untold(self) -> None:
+        """A vendor may have been asked, and no answer told with which key."""
+
     def _resolve(self, provider: str, used: UsedKey | None) -> None:
         doubts, self._doubts = self._doubts, ()
         for revocation, end in doubts:
@@ -131,3 +134,30 @@ class KeyInUse:
         else:
             self._doubts = (*self._doubts, (revocation, end))
         return ends
+
+
+class KeyOfCall(KeyInUse):
+    """Which key one paid call ran on, be it one request to the vendor or several, beside others of
+    the same request here, which all know of it."""
+
+    __slots__ = ("_all", "_owners")
+
+    def __init__(self, all_: KeyInUse) -> None:
+        super().__init__()
+        self._all = all_
+        self._owners: frozenset[UUID | None] = frozenset()
+
+    def answered(self, provider: str, told: str) -> None:
+        used = UsedKey.from_told(provider, told)
+        self._owners |= {None if used is None else used.owner_id}
+        self._all.answered(provider, told)
+
+    def untold(self) -> None:
+        self._owners |= {None}
+
+    def organisation(self, user_id: UserId) -> UUID | None:
+        """Whose key it was, where that is known of all of it and was not the user's own."""
+        if len(self._owners) != 1:
+            return None
+        (owner,) = self._owners
+        return None if owner == user_id else owner

@@ -77,6 +77,18 @@ def loggers_that_can_be_captured() -> Iterator[None]:
     structlog.configure = configure
 
 
+@pytest.fixture(autouse=True)
+def logging_as_it_was() -> Iterator[None]:
+    """A command that a test has run in this process decides what is logged for itself alone: what
+    it leaves out would be missing where the next test looks for it."""
+    is_configured, before = structlog.is_configured(), structlog.get_config()
+    yield
+    if is_configured:
+        structlog.configure(**before)
+    else:
+        structlog.reset_defaults()
+
+
 @pytest.fixture(scope="session", autouse=True)
 def only_loopback() -> Iterator[None]:
     """A test that reaches beyond this machine fails."""

@@ -31,6 +31,10 @@ _COUNTED = (
     "select xact_commit, tup_inserted, tup_updated, tup_deleted, pg_database_size(datname)"
     " from pg_stat_database where datname = current_database()"
 )
+_UNLINKED = (
+    "select (select count(*) from ledger_unlinked)"
+    " + (select count(*) from ledger_unlinked_of_organisation)"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +108,7 @@ def _settle(suite: Suite) -> None:
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         waiting = suite.rows("chat", "select count(*) from outbox")
-        unlinked = suite.rows("billing", "select count(*) from ledger_unlinked")
+        unlinked = suite.rows("billing", _UNLINKED)
         if waiting[0][0] == unlinked[0][0] == 0:
             break
         time.sleep(0.5)

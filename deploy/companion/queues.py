@@ -8,8 +8,8 @@ from pydantic import Field
 
 from deploy.companion.programs import SERVICES
 from deploy.companion.service_settings import read_settings
-from shared.messaging.celery_app import declare_queues
 from shared.messaging.export_queue import ExportQueue
+from shared.messaging.queues import declare_queues
 from shared.settings import EnvironmentSettings
 
 

@@ -15,9 +15,10 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from deploy.envoy import gateway, problems
 from deploy.envoy.egress import EgressSettings
-from deploy.envoy.endpoints import BaseUrl, ConfigurationRefused, Endpoint
+from deploy.envoy.endpoints import BaseUrl, ConfigurationRefused, Endpoint, flag
 from deploy.envoy.gateway import GatewaySettings, Pool
 from shared.settings.refused import EXIT_CODE
+from shared.settings.unknown import told, unknown_settings
 from shared.tiers import TIERS
 
 __all__ = [
@@ -124,10 +125,21 @@ def main(arguments: Sequence[str] | None = None, environ: Mapping[str, str] = os
 
 
 def _rendered(proxy: str, environ: Mapping[str, str]) -> str:
+    _look_for_unknown(environ)
     if proxy == "egress":
         return render_egress(EgressSettings.from_environment(environ))
     names = [tier.name for tier in sorted(TIERS.values(), key=lambda tier: tier.rank)]
     return render_gateway(GatewaySettings.from_environment(environ, names))
+
+
+def _look_for_unknown(environ: Mapping[str, str]) -> None:
+    """Envoy itself reads none of them, so nobody else would tell."""
+    unknown = unknown_settings(environ)
+    if not unknown:
+        return
+    if flag(environ, "COMPANION_STRICT_SETTINGS"):
+        raise ConfigurationRefused(f"nobody knows the settings {told(unknown)}")
+    print(f"unknown settings: {told(unknown)}", file=sys.stderr)
 
 
 if __name__ == "__main__":

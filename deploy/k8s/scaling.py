@@ -142,10 +142,12 @@ def _p95(buckets: str) -> str:
 
 def _of_ledger(process: Process) -> list[Question]:
     """Usage of a tier, counted by what was committed and what is in the ledger: a broker that lost
-    a message hides nothing. Of a tier that nobody has used yet there are no numbers."""
+    a message hides nothing. Of a tier that nobody has used yet there are no numbers, and that is
+    nothing as long as another number of the same rules is there: a Prometheus without our rules
+    has to be noticed."""
     assert process.tier is not None
     queue = f'{{queue="{process.service}.usage.{process.tier.name}"}}'
-    none_yet = "group(companion_ledger_lag_seconds) * 0"
+    none_yet = "group(companion:ledger_late) * 0"
     return [
         Question(
             "waiting",
@@ -164,16 +166,18 @@ def _of_ledger(process: Process) -> list[Question]:
 
 def _of_queues(process: Process) -> list[Question]:
     """Facts of all tiers: what the broker holds, and how old they are when they have been handled.
-    A broker that nobody watches leaves the second one."""
+    A broker that nobody watches leaves the second one. Neither is nothing while none of our own
+    pods is scraped: then the number is missing."""
     ages = f'companion_event_age_seconds_bucket{{process="{process.name}"}}'
+    nothing = f'group(up{{process="{process.name}"}} == 1) * 0'
     return [
         Question(
             "waiting",
-            f'sum(companion_queue_messages{{queue=~"{process.service}[.].+"}}) or vector(0)',
+            f'sum(companion_queue_messages{{queue=~"{process.service}[.].+"}}) or {nothing}',
             _MESSAGES_PER_WORKER,
             shared=True,
         ),
-        Question("oldest", f"{_p95(ages)} or vector(0)", _OLDEST_SECONDS, shared=False),
+        Question("oldest", f"{_p95(ages)} or {nothing}", _OLDEST_SECONDS, shared=False),
     ]
 
 

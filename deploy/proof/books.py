@@ -22,7 +22,8 @@ from ledger_entry where not cached
 _OPEN = {
     "chat": "select count(*) as n from generation where state = 'running'",
     "voice": "select count(*) as n from speech where outcome is null",
-    "billing": "select count(*) as n from ledger_unlinked",
+    "billing": "select (select count(*) from ledger_unlinked)"
+    " + (select count(*) from ledger_unlinked_of_organisation) as n",
 }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from services.auth.api import INTERNAL_ROUTERS, ROUTERS
+from services.auth.api.routes import INTERNAL_ROUTERS, ROUTERS
 from services.auth.settings import Settings
 from services.auth.wiring import wire_web
 from shared.http.app import WebProcess, create_http_app

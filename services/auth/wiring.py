@@ -100,7 +100,6 @@ from services.auth.actions.verify_email import VerifyEmail
 from services.auth.actions.watch_audit import WatchAudit
 from services.auth.actions.withdraw_invitation import WithdrawInvitation
 from services.auth.actions.write_letter import WriteLetter
-from services.auth.api.gauges import keep_gauges, watch_signing_key
 from services.auth.domain.exchanged_tokens import ExchangedTokens
 from services.auth.domain.ports import (
     AccountCollector,
@@ -156,6 +155,9 @@ class Wired:
 async def wire_web(settings: Settings) -> AsyncIterator[Wired]:
     """A replica that also keeps everybody's knowledge of ended sessions whole, and shows its
     gauges."""
+    # Here and not above: a worker opens no doors, and would show gauges that it never sets.
+    from services.auth.api.gauges import keep_gauges, watch_signing_key
+
     async with (
         wire(settings) as wired,
         running_beside(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from services.billing.api import internal_routers, routers
+from services.billing.api.routes import internal_routers, routers
 from services.billing.settings import Settings
 from services.billing.wiring import wire_web
 from shared.http.app import WebProcess, create_http_app

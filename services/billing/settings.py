@@ -105,6 +105,8 @@ class Settings(CommonSettings):
         "1,3,5,7", validation_alias="BILLING_DUNNING_DAYS", pattern=r"^\d{1,2}(,\d{1,2}){0,9}$"
     )
     grace_days: int = Field(10, validation_alias="BILLING_GRACE_DAYS", ge=1, le=27)
+    # How long a transfer may take; a checkout page ends when the payment provider says so.
+    order_days: int = Field(30, validation_alias="BILLING_ORDER_DAYS", ge=1, le=365)
     # Without a key Stripe is not offered, and the billing team marks what is paid.
     stripe_api_key: SecretStr | None = Field(None, validation_alias="STRIPE_API_KEY")
     # Several while one is exchanged for another, parted by commas.
@@ -128,6 +130,8 @@ class Settings(CommonSettings):
     invoice_prefix: str = Field(
         "TT", validation_alias="BILLING_INVOICE_PREFIX", pattern=r"^[A-Z0-9]{1,10}$"
     )
+    # Usage that came longer after it was used, into a closed month, waits for two people. 0: none.
+    aged_usage_days: int = Field(35, validation_alias="BILLING_AGED_USAGE_DAYS", ge=0, le=400)
     invoice_due_days: int = Field(14, validation_alias="BILLING_INVOICE_DUE_DAYS", ge=0, le=365)
 
     @model_validator(mode="after")

@@ -38,6 +38,11 @@ from services.billing.actions.check_rollups import CheckRollups, RepairDrift
 from services.billing.actions.close_period import ClosePeriod, ListPeriods, ShowPeriod
 from services.billing.actions.compare_manifests import CompareManifests
 from services.billing.actions.correct_usage import ApplyCorrections, CorrectUsage
+from services.billing.actions.decide_aged_usage import (
+    ApproveAgedUsage,
+    ListAgedUsage,
+    RefuseAgedUsage,
+)
 from services.billing.actions.deliver_webhooks import DeliverWebhooks
 from services.billing.actions.derive_activity import DeriveActivity, NoteNewUsers
 from services.billing.actions.drop_left_details import DropLeftDetails
@@ -65,6 +70,7 @@ from services.billing.actions.list_usage import ExportUsage, ListUsage
 from services.billing.actions.make_invoices import MakeInvoices
 from services.billing.actions.mark_paid import MarkPaid
 from services.billing.actions.note_manifests import NoteManifests
+from services.billing.actions.note_staff_look import ListStaffLooks, NoteStaffLook
 from services.billing.actions.open_dashboard import OpenDashboard
 from services.billing.actions.open_portal import OpenPortal
 from services.billing.actions.prepare_ledger import PrepareLedger
@@ -79,6 +85,7 @@ from services.billing.actions.receive_payment_news import (
 from services.billing.actions.reconcile import Reconcile
 from services.billing.actions.record_usage import RecordUsage
 from services.billing.actions.redeliver_webhooks import RedeliverWebhooks
+from services.billing.actions.report_organisation_usage import ReportOrganisationUsage
 from services.billing.actions.report_outside_usage import ReportOutsideUsage
 from services.billing.actions.report_usage import ReportUsage
 from services.billing.actions.request_missing_usage import RequestMissingUsage
@@ -261,6 +268,7 @@ def _usage_actions(
         rate_unpriced_usage=RateUnpricedUsage(work, parts.list_prices, clock),
         report_outside_usage=ReportOutsideUsage(work, parts.list_prices, clock),
         report_usage=ReportUsage(work, clock),
+        report_organisation_usage=ReportOrganisationUsage(work, parts.organisations, clock),
         list_usage=ListUsage(work),
         explain_usage=ExplainUsage(work),
         show_limits=ShowLimits(show_subscription, parts.counters, work, clock),
@@ -369,6 +377,8 @@ def _payment_actions(settings: Settings, parts: _Parts) -> PaymentActions:
         open_portal=OpenPortal(work, organisations, payments),
         list_charges=ListCharges(work, organisations),
         show_balance=ShowBalance(work, organisations),
+        note_staff_look=NoteStaffLook(work, clock),
+        list_staff_looks=ListStaffLooks(work, organisations),
         list_past_due=ListPastDue(work, tax_rules),
         list_unpaid_orders=ListUnpaidOrders(work, tax_rules),
         list_unused_payments=ListUnusedPayments(work),
@@ -388,6 +398,9 @@ def _invoice_actions(settings: Settings, parts: _Parts) -> InvoiceActions:
         show_invoice=ShowInvoice(work, organisations),
         print_invoice=PrintInvoice(renderer_of(settings)),
         verify_invoice=VerifyInvoice(work),
+        list_aged_usage=ListAgedUsage(work, terms.aged_after),
+        approve_aged_usage=ApproveAgedUsage(work, clock, terms.aged_after),
+        refuse_aged_usage=RefuseAgedUsage(work, CorrectUsage(work, clock), terms.aged_after),
         issue_credit_note=IssueCreditNote(work, clock, terms),
         show_credit_notes=ShowCreditNotes(work, organisations),
     )
@@ -446,7 +459,9 @@ def renderer_of(settings: Settings) -> InvoiceRenderer:
 def terms_of(settings: Settings, tax: TaxRules) -> Terms:
     """How the operator makes out invoices."""
     due_after = timedelta(days=settings.invoice_due_days)
-    return Terms(settings.invoice_prefix, due_after, tax)
+    days = settings.aged_usage_days
+    aged_after = timedelta(days=days) if days else None
+    return Terms(settings.invoice_prefix, due_after, tax, aged_after)
 
 
 def rules_of(settings: Settings) -> Rules:
@@ -457,6 +472,7 @@ def rules_of(settings: Settings) -> Rules:
         grace=timedelta(days=settings.grace_days),
         trial=timedelta(days=settings.trial_days) if settings.trial_days else None,
         trial_seats=settings.trial_seats,
+        order_stands=timedelta(days=settings.order_days),
     )
 
 

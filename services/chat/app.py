@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from services.chat.api import hot_routes, internal_routers, routers
+from services.chat.api.routes import hot_routes, internal_routers, routers
 from services.chat.settings import Settings
 from services.chat.wiring import wire_web
 from shared.http.app import WebProcess, create_http_app

@@ -34,6 +34,10 @@ class Settings(CommonSettings):
     longest_turn_seconds: int = Field(
         600, validation_alias="CHAT_LONGEST_TURN_SECONDS", ge=10, le=3600
     )
+    # How long usage of an unpaid tier may wait in the outbox until new calls of it do; 0: any time.
+    shed_after_seconds: int = Field(
+        900, validation_alias="CHAT_SHED_AFTER_SECONDS", ge=0, le=86_400
+    )
     drain_seconds: int = Field(20, validation_alias="CHAT_DRAIN_SECONDS", ge=0, le=600)
 
     @property

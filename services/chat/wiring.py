@@ -86,6 +86,8 @@ from shared.identity import ServiceIdentity
 from shared.ids import UserId
 from shared.limits.admission import Admissions
 from shared.limits.current_tiers import CurrentTiers
+from shared.limits.shedding import Shedding
+from shared.messaging.backlog import LOOK_SECONDS, WatchBacklog, shedding_of
 from shared.model_catalogue import ModelCatalogue
 from shared.news.ended_sessions import EndedSessions
 from shared.news.living_sessions import LivingSessions
@@ -135,6 +137,7 @@ class Wired:
     live: Live
     turns: SqlTurns
     admission: Admission
+    shedding: Shedding
     withdraw: WithdrawHold
     revocations: Revocations
     ended_sessions: EndedSessions
@@ -158,7 +161,10 @@ async def wire_web(settings: Settings) -> AsyncIterator[Wired]:
         quote("openai", "gpt-6-luna", Usage(), SystemClock().now())
         _tell_of_unpriced(settings.catalogue)
         turn_metrics.watch_running(wired.running)
+        bearable = timedelta(seconds=settings.shed_after_seconds)
+        backlog = WatchBacklog("chat", wired.database, wired.shedding, bearable)
         async with running_beside(
+            repeated(backlog, pause_seconds=LOOK_SECONDS),
             repeated(wired.actions.renew_leases, pause_seconds=_RENEW_SECONDS),
             repeated(partial(_renew_places, wired), pause_seconds=_RENEW_SECONDS),
             repeated(partial(_hear_revocations, wired), pause_seconds=_HEAR_AGAIN_SECONDS),
@@ -193,7 +199,8 @@ async def wire(settings: Settings) -> AsyncIterator[Wired]:
         open_egress(settings.egress_url, me) as egress,
     ):
         admissions = Admissions(cache)
-        admission = ValkeyAdmission(admissions)
+        shedding = shedding_of("chat")
+        admission = ValkeyAdmission(admissions, shedding)
         live = Live(cache, listener)
         running = live.running
         turns = SqlTurns(database, Memory.for_tokens(settings.history_tokens))
@@ -222,6 +229,7 @@ async def wire(settings: Settings) -> AsyncIterator[Wired]:
             live=live,
             turns=turns,
             admission=admission,
+            shedding=shedding,
             withdraw=withdraw,
             revocations=revocations,
             ended_sessions=ended_sessions,

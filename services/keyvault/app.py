@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from services.keyvault.api import internal_hot_routes, internal_routers, routers
+from services.keyvault.api.routes import internal_hot_routes, internal_routers, routers
 from services.keyvault.settings import Settings
 from services.keyvault.wiring import wire_web
 from shared.http.app import WebProcess, create_http_app

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from services.voice import api
+from services.voice.api import routes
 from services.voice.api.clones import LARGEST_FORM
 from services.voice.settings import Settings
 from services.voice.wiring import wire_web
@@ -20,9 +20,9 @@ def create_app(settings: Settings | None = None) -> WebProcess:
         settings,
         wire=partial(wire_web, settings),
         scope=VOICE,
-        routers=api.routers,
-        internal_routers=api.internal_routers,
-        hot_routes=api.hot_routes,
+        routers=routes.routers,
+        internal_routers=routes.internal_routers,
+        hot_routes=routes.hot_routes,
         larger_bodies={
             "/voice/voices": LARGEST_FORM,
             "/elevenlabs/v1/voices/add": LARGEST_FORM,

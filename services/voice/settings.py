@@ -23,6 +23,10 @@ class Settings(CommonSettings):
     hold_lease_seconds: int = Field(30, validation_alias="VOICE_HOLD_LEASE_SECONDS", ge=1, le=600)
     first_byte_seconds: int = Field(60, validation_alias="VOICE_FIRST_BYTE_SECONDS", ge=1, le=600)
     silence_seconds: int = Field(30, validation_alias="VOICE_SILENCE_SECONDS", ge=1, le=600)
+    # How long usage of an unpaid tier may wait in the outbox until new calls of it do; 0: any time.
+    shed_after_seconds: int = Field(
+        900, validation_alias="VOICE_SHED_AFTER_SECONDS", ge=0, le=86_400
+    )
     drain_seconds: int = Field(10, validation_alias="VOICE_DRAIN_SECONDS", ge=0, le=600)
 
     # What users had said before. Without the keys nothing is kept.

@@ -38,6 +38,7 @@ from services.voice.actions.settle_speech import SettleSpeech
 from services.voice.actions.speak import Speak
 from services.voice.actions.speak_live import SpeakLive
 from services.voice.actions.tell_of_vendor import TellOfVendor
+from services.voice.actions.tell_refused import TellRefused
 from services.voice.actions.withdraw_hold import WithdrawHold
 from services.voice.api import speech_metrics
 from services.voice.domain.formats_in_plan import FormatsInPlan
@@ -68,6 +69,8 @@ from shared.db.database import Database, open_database
 from shared.http.readiness import Check, GoodToHave
 from shared.identity import ServiceIdentity
 from shared.limits.admission import Admissions
+from shared.limits.shedding import Shedding
+from shared.messaging.backlog import LOOK_SECONDS, WatchBacklog, shedding_of
 from shared.model_catalogue import ModelCatalogue
 from shared.news.ended_sessions import EndedSessions
 from shared.news.living_sessions import LivingSessions
@@ -86,6 +89,7 @@ class Wired:
     database: Database
     checks: Mapping[str, Check]
     running: RunningSpeeches
+    shedding: Shedding
     revocations: Revocations
     ended_sessions: EndedSessions
     living_sessions: LivingSessions
@@ -118,12 +122,12 @@ async def wire(settings: Settings) -> AsyncIterator[Wired]:
         open_auth(settings.auth_internal_url, me) as auth,
     ):
         admissions = Admissions(cache)
-        running = RunningSpeeches()
+        running, shedding = RunningSpeeches(), shedding_of("voice")
         revocations = ValkeyRevocations("voice", cache, listener)
         ended_sessions = EndedSessions(cache, listener)
         kept = _spoken_before(settings, database)
         actions = build_actions(
-            settings, database, admissions, egress, auth, running, kept, revocations
+            settings, database, admissions, egress, auth, running, kept, revocations, shedding
         )
         try:
             yield Wired(
@@ -135,6 +139,7 @@ async def wire(settings: Settings) -> AsyncIterator[Wired]:
                     "egress": GoodToHave(egress.check),
                 },
                 running=running,
+                shedding=shedding,
                 revocations=revocations,
                 ended_sessions=ended_sessions,
                 living_sessions=LivingSessions(ended_sessions),
@@ -151,7 +156,10 @@ async def wire_web(settings: Settings) -> AsyncIterator[Wired]:
     ended sessions."""
     async with wire(settings) as wired:
         speech_metrics.watch_running(wired.running)
+        bearable = timedelta(seconds=settings.shed_after_seconds)
+        backlog = WatchBacklog("voice", wired.database, wired.shedding, bearable)
         async with running_beside(
+            repeated(backlog, pause_seconds=LOOK_SECONDS),
             repeated(wired.actions.renew_leases, pause_seconds=renewal_pause(settings)),
             repeated(partial(_hear_revocations, wired), pause_seconds=1),
             repeated(partial(_hear_ended_sessions, wired), pause_seconds=1),
@@ -189,6 +197,7 @@ def build_actions(
     running: RunningSpeeches,
     before: SpokenBefore,
     revocations: Revocations,
+    shedding: Shedding,
 ) -> Actions:
     """Every verb with its parts."""
     patience = Patience(
@@ -200,7 +209,9 @@ def build_actions(
         egress=egress,
         patience=patience,
         provider=RememberedVoices(ElevenLabs(egress, patience)),
-        admission=ValkeyAdmission(admissions, speeches.charged_since),
+        admission=ValkeyAdmission(
+            admissions, speeches.charged_since, shedding, TellRefused(partial(SqlWork, database))
+        ),
         speeches=speeches,
         work=partial(SqlWork, database),
         catalogue=ModelCatalogue.from_json(settings.model_overrides),

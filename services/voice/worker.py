@@ -1,4 +1,4 @@
-"""Voice's worker process: `celery -A services.voice.worker:app worker`."""
+"""Voice's worker process."""
 
 from __future__ import annotations
 

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Coroutine, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Coroutine, Iterator, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from functools import partial
 from types import TracebackType
 from typing import Any
 from urllib.parse import quote, urlsplit
@@ -37,7 +36,7 @@ from shared.errors import (
     DependencyUnavailable,
 )
 from shared.identity import USER_HEADER, OnBehalfOf, ServiceIdentity
-from shared.revocation import KEY_HEADER
+from shared.revocation import KEY_HEADER, KeyInUse
 from shared.vendors.failures import NoUsableKey
 
 __all__ = [
@@ -118,17 +117,19 @@ class _Call:
     """A call through the lean pool, from its sending to its end. A class, since every turn makes
     one."""
 
-    __slots__ = ("_answer", "_counted", "_send", "_told")
+    __slots__ = ("_answer", "_counted", "_key", "_provider", "_send")
 
     def __init__(
         self,
         counted: CountedCall,
         send: Callable[[str], Coroutine[Any, Any, Answer]],
-        told: Callable[[str], None],
+        provider: str,
+        key: KeyInUse,
     ) -> None:
         self._counted = counted
         self._send = send
-        self._told = told
+        self._provider = provider
+        self._key = key
         self._answer: Answer | None = None
 
     async def __aenter__(self) -> VendorAnswer:
@@ -138,10 +139,12 @@ class _Call:
             if answer.headers.get(DETAIL_HEADER) != FROM_VENDOR:
                 await refuse(answer.status, answer.headers, VendorAnswer(answer))
             counted.has_head(answer.status)
-            self._told(answer.headers.get(KEY_HEADER, ""))
+            self._key.answered(self._provider, answer.headers.get(KEY_HEADER, ""))
             if answer.headers.get("content-encoding", "identity") != "identity":
                 raise VendorConnectionLost("an encoding that was not asked for", sent=True)
         except BaseException as error:
+            if self._answer is None:
+                self._key.untold()
             self._end(error)
             raise
         return VendorAnswer(answer)
@@ -206,7 +209,8 @@ class Egress:
         url = f"{self._base_url}/{provider}{path}"
         with CountedCall(self._me.name, provider) as counted:
             sent["traceparent"] = counted.traceparent
-            response = await self._send(method, url, data, sent, first_byte_within)
+            with _told_or_not(by.key):
+                response = await self._send(method, url, data, sent, first_byte_within)
             try:
                 if response.headers.get(DETAIL_HEADER) != FROM_VENDOR:
                     await refuse(response.status, response.headers, response)
@@ -239,7 +243,7 @@ class Egress:
             return await self._asked(method, target, sent, body or b"", first_byte_within)
 
         counted = CountedCall(self._me.name, provider)
-        return _Call(counted, send, partial(by.key.answered, provider))
+        return _Call(counted, send, provider, by.key)
 
     @asynccontextmanager
     async def socket(
@@ -260,7 +264,8 @@ class Egress:
         with CountedCall(self._me.name, provider) as counted:
             sent["traceparent"] = counted.traceparent
             try:
-                connection = await open_socket(url, sent, within=open_within)
+                with _told_or_not(by.key):
+                    connection = await open_socket(url, sent, within=open_within)
             except VendorSocketRefused as refused:
                 counted.has_head(refused.status)
                 raise
@@ -321,6 +326,16 @@ class Egress:
             await self._pool.reach()
         except NotReached as error:
             raise DependencyUnavailable("egress") from error
+
+
+@contextmanager
+def _told_or_not(key: KeyInUse) -> Iterator[None]:
+    """Around the wait for an answer: one that does not come tells of no key."""
+    try:
+        yield
+    except BaseException:
+        key.untold()
+        raise
 
 
 def _as_sent(target: str) -> str:

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-
-from sqlalchemy import Column, DateTime, MetaData, Table
-from sqlalchemy.dialects.postgresql import UUID
+from typing import TYPE_CHECKING
 
 from shared.db.database import Connection, Row
 from shared.erasure import ErasureId, Forgetting
 from shared.ids import UserId
+
+if TYPE_CHECKING:
+    from sqlalchemy import MetaData, Table
 
 _COLUMNS = "user_id, erasure_id, asked_at, done_at"
 
@@ -47,6 +48,10 @@ _AMONG = "select user_id from forgotten_user where user_id = any($1::uuid[])"
 
 def add_forgotten_user(metadata: MetaData) -> Table:
     """Declare the table in a service's own metadata."""
+    # Here and not above: who only asks for rows goes without it, and starts a fifth sooner.
+    from sqlalchemy import Column, DateTime, Table
+    from sqlalchemy.dialects.postgresql import UUID
+
     return Table(
         "forgotten_user",
         metadata,

@@ -187,6 +187,35 @@ def create_index_concurrently(
             raise
 
 
+_PARTITION_WITHOUT = """
+select inhrelid::regclass::text from pg_inherits
+where inhparent = to_regclass(:table) and not exists (
+    select 1 from pg_index join pg_inherits its on its.inhrelid = indexrelid
+    where indrelid = pg_inherits.inhrelid and its.inhparent = to_regclass(:index)
+)
+order by 1 limit 1
+"""
+
+
+def create_index_on_partitions(name: str, table: str, definition: str) -> None:
+    """An index on a partitioned table that is in use, built on each partition `concurrently`.
+
+    `definition` is what follows the table's name. A partition that comes meanwhile has it from the
+    beginning, under a name of PostgreSQL's, since the table's own index, which is empty, comes
+    first. So each time it is asked anew which one lacks it: some may have left meanwhile.
+    """
+    op.execute(f"create index if not exists {name} on only {table} {definition}")
+    if op.get_context().as_sql:
+        return
+    names = {"table": table, "index": name}
+    while partition := op.get_bind().execute(text(_PARTITION_WITHOUT), names).scalar():
+        its = f"{name}_{partition.removeprefix(table).strip('_')}"
+        with outside_transaction():
+            op.execute(f"drop index concurrently if exists {its}")
+            op.execute(f"create index concurrently {its} on {partition} {definition}")
+        op.execute(f"alter index {name} attach partition {its}")
+
+
 def backfill(statement: str) -> None:
     """Run an update of a few thousand rows, with a limit of its own, until it finds none.
 

@@ -63,6 +63,9 @@ class UsageRecorded(Event):
     sandbox: bool = False
     # Answered from what the user had before: no vendor was asked, so nothing was used.
     cached: bool = False
+    # The organisation whose key at the vendor it ran on, as keyvault told it. None: on a key of the
+    # user's own, on none, or nobody told.
+    key_organisation_id: UUID | None = None
 
 
 class UsageReported(Event):

@@ -15,7 +15,7 @@ import structlog
 
 from shared.errors import TooLarge
 from shared.events.base import current_request_id, current_traceparent
-from shared.http.errors import bug_response, respond
+from shared.http.errors import bug_response, respond, vendor_failed
 from shared.ids import uuid7
 from shared.telemetry import tracing
 from shared.telemetry.metrics import RequestMetrics
@@ -33,6 +33,7 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 log = structlog.get_logger("door")
 
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{8,64}\Z")
+_OF_VENDORS = 502
 # Asked every few seconds by whoever looks after the process.
 _UNTRACED = frozenset({"/healthz", "/readyz", "/metrics"})
 _TRACEPARENT = re.compile(rb"00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}\Z")
@@ -72,6 +73,7 @@ class Door:
         )
         current_request_id.set(request.id)
         current_traceparent.set(request.trace)
+        vendor_failed.set(False)
         if scope["type"] == "websocket":
             await self._socket(scope, receive, send, request)
             return
@@ -131,6 +133,9 @@ class Door:
     def _record(self, scope: Scope, status: int, seconds: float, request: _Request) -> None:
         method, route = scope["method"], _route(scope)
         self._metrics.answered(method, route, status, seconds)
+        # Doors with a vendor's own statuses pass on its 500, 503 or 529: no failure of ours.
+        if status >= 500 and status != _OF_VENDORS and vendor_failed.get():
+            self._metrics.vendor_failures.inc()
         if request.span is not None:
             request.span.end(
                 name=f"{method} {route}",

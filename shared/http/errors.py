@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
+from contextvars import ContextVar
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from typing import Any
@@ -17,6 +18,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from shared import errors
+from shared.clock import rfc3339
 from shared.events.base import current_request_id
 from shared.http.ratelimit import rate_limit_headers
 from shared.lenient_json import to_json
@@ -47,6 +49,9 @@ PLAIN = {
 
 PROBLEM = "application/problem+json"
 
+vendor_failed: ContextVar[bool] = ContextVar("vendor_failed", default=False)
+"""Whether this request was told of a vendor's failure, in whatever shape and with what status."""
+
 _LONGEST_WAIT_SECONDS = 60
 
 # What a misspelt field may look like; keys have digits or are longer.
@@ -56,14 +61,19 @@ _LIKE_A_NAME = re.compile(r"[A-Za-z_]{1,32}\Z")
 def problem_of(failure: errors.ExpectedFailure) -> tuple[int, dict[str, Any], dict[str, str]]:
     """Status, document and headers of an expected failure."""
     status, title = _status_of(failure)
+    if isinstance(failure, errors.UpstreamFailed):
+        vendor_failed.set(True)
     headers = {}
     retry_after: timedelta | None = getattr(failure, "retry_after", None)
-    facts = dict(failure.facts)
+    facts = {
+        name: rfc3339(fact) if isinstance(fact, datetime) else fact
+        for name, fact in failure.facts.items()
+    }
     if retry_after is not None:
         seconds = max(1, math.ceil(retry_after.total_seconds()))
         headers["retry-after"] = str(seconds)
         facts.setdefault("retry_after", seconds)
-    if isinstance(failure, errors.LimitReached):
+    if failure.limits:
         headers |= rate_limit_headers(failure.limits, datetime.now(UTC))
     if status == 401:
         headers["www-authenticate"] = "Bearer"

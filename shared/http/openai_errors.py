@@ -15,7 +15,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from pydantic import BaseModel
 
-from shared.errors import ExpectedFailure, Invalid, LimitReached, NotInTier, PaymentRequired
+from shared.errors import ExpectedFailure, Invalid, NotInTier, PaymentRequired
 from shared.http.errors import is_too_long_to_wait, problem_of, rule_text
 from shared.http.openai_limits import openai_limit_headers
 from shared.http.problems import NEVER, Responses
@@ -151,7 +151,7 @@ def told(
     )
     if shown.final or final or is_too_long_to_wait(headers):
         headers["x-should-retry"] = "false"
-    if isinstance(failure, LimitReached):
+    if failure.limits:
         headers |= openai_limit_headers(failure.limits, datetime.now(UTC))
     named = {name: document[name] for name in facts if name in document}
     return status, {"error": {**error.model_dump(), **named}}, headers

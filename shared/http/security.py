@@ -11,6 +11,7 @@ from fastapi.routing import APIRoute
 
 from shared.http.caller import AlsoHolding, Holding, SdkSignedIn, signed_in
 from shared.http.hot import HotRoute
+from shared.http.problems import problems
 
 BEARER = "bearer"
 SDK_KEY_HEADERS = {
@@ -42,14 +43,16 @@ Security = list[dict[str, list[str]]]
 
 
 def give_security(routers: Sequence[APIRouter], scope: str) -> None:
-    """Let each route say which scopes its token needs; `scope` is the service's. Those that ask
-    for no token say so with an empty list."""
+    """Let each route say which scopes its token needs, and that it answers 401 without one;
+    `scope` is the service's. Those that ask for no token say so with an empty list."""
     for router in routers:
         for route in router.routes:
             if isinstance(route, APIRoute):
                 needed = sorted(_scopes(route, scope))
                 told = security_of(route.path, needed) if needed else []
                 route.openapi_extra = {**(route.openapi_extra or {}), "security": told}
+                if told:
+                    route.responses = {**problems(401), **route.responses}
 
 
 def security_of(path: str, scopes: Sequence[str]) -> Security:

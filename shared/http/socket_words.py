@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Literal, TypeAlias, TypeVar
 
 import orjson
@@ -45,6 +45,11 @@ class OtherUser(Conflict):
 
     def __init__(self) -> None:
         super().__init__("This token is another user's; open another socket for them.")
+
+
+def told_moment(epoch_seconds: int) -> str:
+    """When something is, as all times are told: RFC 3339, UTC."""
+    return f"{datetime.fromtimestamp(epoch_seconds, UTC):%Y-%m-%dT%H:%M:%SZ}"
 
 
 class SpokenWord(BaseModel):

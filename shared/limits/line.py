@@ -16,7 +16,7 @@ from hiredis import Reader, pack_command
 from redis._parsers.base import BaseParser
 from redis.asyncio import ConnectionPool
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import InvalidResponse, ResponseError
+from redis.exceptions import ResponseError
 from redis.exceptions import TimeoutError as RedisTimeout
 
 # uvloop raises RuntimeError for a write to a connection that is closed already.
@@ -103,11 +103,7 @@ class _Wire(asyncio.Protocol):
         self._forgiven = False
         self._watch: asyncio.TimerHandle | None = None
         self._giving_back: asyncio.Task[None] | None = None
-        self._replies = Reader(
-            protocolError=InvalidResponse,
-            replyError=BaseParser.parse_error,
-            notEnoughData=_NOT_YET,
-        )
+        self._replies = Reader(replyError=BaseParser.parse_error, notEnoughData=_NOT_YET)
         self._transport: asyncio.Transport = connection._writer.transport
         # It hears of the end, too: whoever closes the connection waits for that.
         self._former: asyncio.Protocol = self._transport.get_protocol()

@@ -24,15 +24,13 @@ from celery.signals import (
     worker_process_shutdown,
     worker_ready,
 )
-from kombu import Connection, Queue
+from kombu import Queue
 
 from shared.messaging.batch import UnreadableBody, read_body
 from shared.messaging.broker import (
     JOB_TASK_OPTIONS,
     celery_settings,
-    dead_queue,
     event_task_options,
-    events_exchange,
     is_rabbitmq,
 )
 from shared.messaging.consumer import Consumer, of_no_request
@@ -111,17 +109,6 @@ def _keep_logging(**_signal: object) -> None:
 def _expose_metrics(host: str, port: int) -> None:
     with stop_with_sentence(), port_of("METRICS_PORT", host, port):
         expose_metrics(host, port)
-
-
-def declare_queues(listen: Listen, broker_url: str) -> None:
-    """Declare every queue of a service and bind it, so that nothing is published into the void."""
-    with Connection(broker_url, connect_timeout=5) as connection:
-        channel = connection.default_channel
-        events_exchange()(channel).declare()
-        for queue in listen.queues(broker_url):
-            if is_rabbitmq(broker_url):
-                dead_queue(queue.name)(channel).declare()
-            queue(channel).declare()
 
 
 def _taken(queues: Sequence[Queue], tier: str | None) -> list[Queue]:
@@ -231,7 +218,7 @@ def _event_task(process: _Process, type_: str, *, rejects: bool) -> Callable[...
                     raise Reject("undecodable", requeue=False) from error
                 process.run(lambda: process.consumer.put_aside(type_, unread, task.request.id))
                 return
-        process.run(lambda: process.consumer.receive(type_, batch, attempts=attempts))
+        process.run(lambda: process.consumer.receive(type_, batch, body=unread, attempts=attempts))
 
     return handle_event
 

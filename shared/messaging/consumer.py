@@ -52,17 +52,20 @@ class Consumer:
         self._database = database
         self._dead = DeadEvents(listen.service, database)
 
-    async def receive(self, type_: str, batch: Any, *, attempts: int = 0) -> None:
+    async def receive(
+        self, type_: str, batch: Any, *, body: bytes | str | None = None, attempts: int = 0
+    ) -> None:
         """Handle the batch of a message; returns once its effects or its burial are committed.
 
-        `attempts`: how many processes have failed at it before.
+        `body`: the message's, where it was read here. `attempts`: how many processes have failed
+        at it before.
         """
         of_no_request()
         if attempts >= _MOST_ATTEMPTS:
             await self._bury(type_, batch, "process_lost")
             return
         try:
-            envelopes = batches.envelopes_of(batch)
+            envelopes = batches.envelopes_of(batch, body)
         except batches.UnreadableBatch as error:
             await self._bury(type_, batch, f"unreadable_batch: {error}")
             return

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 import orjson
-from kombu.transport import TRANSPORT_ALIASES, redis
+from kombu.transport import redis
 from kombu.utils import json
 
 # At once from Valkey: the usual is a fifteenth of a batch.
@@ -90,9 +90,5 @@ def _is_kombus(value: Any) -> bool:
     return isinstance(value, list) and any(map(_is_kombus, value))
 
 
-def install() -> None:
-    """For every connection to Valkey that this process opens from now on."""
-    # Its channel's methods know no other way to be given a JSON than the names in their module.
-    _KOMBU.dumps, _KOMBU.loads = _dumps, _loads
-    for scheme in ("redis", "rediss"):
-        TRANSPORT_ALIASES[scheme] = f"{__name__}:Transport"
+# Its channel's methods know no other way to be given a JSON than the names in their module.
+_KOMBU.dumps, _KOMBU.loads = _dumps, _loads

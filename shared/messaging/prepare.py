@@ -20,8 +20,8 @@ from sqlalchemy.exc import OperationalError as DatabaseError
 from sqlalchemy.exc import SQLAlchemyError
 
 from shared.db.migrations import upgrade
-from shared.messaging.celery_app import declare_queues
 from shared.messaging.export_queue import ExportQueue, ExportQueueAway
+from shared.messaging.queues import declare_queues
 from shared.settings import (
     BrokerUrl,
     DatabaseUrl,

@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
-import orjson
 from celery import Celery
 from kombu import Connection, Producer
 from kombu.exceptions import KombuError
 
+from shared.messaging.batch import body_of
 from shared.messaging.broker import (
     EXCHANGE_NAME,
     events_exchange,
@@ -154,7 +154,7 @@ class Publisher:
 
 def _written(body: Any) -> bytes:
     try:
-        return orjson.dumps(body)
+        return body_of(body)
     except TypeError:  # half a character, or a number beyond 64 bits
         return json.dumps(body).encode()
 

@@ -13,7 +13,6 @@ from contextlib import suppress
 from typing import Any
 
 import structlog
-from redis.exceptions import RedisError
 
 log = structlog.get_logger(__name__)
 
@@ -56,6 +55,9 @@ def stop_waiting(connection: Any) -> None:
         socket = getattr(getattr(channel, "_in_poll", None), "_sock", None)
         if socket is None:
             continue
+        # Here and not above: with RabbitMQ, a relay and a job of preparation go without it.
+        from redis.exceptions import RedisError
+
         try:
             address = "{}:{}".format(*socket.getsockname()[:2])
             with channel.conn_or_acquire() as client:

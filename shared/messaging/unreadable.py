@@ -14,10 +14,7 @@ from celery.platforms import EX_FAILURE
 from celery.worker import state
 from celery.worker.consumer import Consumer as CeleryConsumer
 from kombu import Message
-from sqlalchemy import text
-from sqlalchemy.exc import SQLAlchemyError
 
-from shared.db.engine import sync_engine
 from shared.messaging.resting import SignalPipe, let_rest, stop_waiting
 from shared.messaging.unread import leave_unread
 
@@ -25,10 +22,10 @@ log = structlog.get_logger(__name__)
 
 PutAside = Callable[[Message, str], None]
 
-_STORE = text("""
+_STORE = """
 insert into dead_event (task, reason, body)
 values (:task, :reason, jsonb_build_object('headers', :headers, 'body', :body))
-""")
+"""
 _PAUSE_SECONDS = 1.0
 _LOOK_AROUND_SECONDS = 5.0
 
@@ -169,6 +166,9 @@ class PutAsideOnValkey:
         self._database_url = database_url
 
     def __call__(self, message: Message, reason: str) -> None:
+        # Here and not above: hardly a worker ever meets such a message, and each starts without it.
+        from sqlalchemy.exc import SQLAlchemyError
+
         try:
             self._store(message, reason)
         except SQLAlchemyError as error:
@@ -179,6 +179,10 @@ class PutAsideOnValkey:
             message.ack()
 
     def _store(self, message: Message, reason: str) -> None:
+        from sqlalchemy import text
+
+        from shared.db.engine import sync_engine
+
         # As Python writes it: jsonb can't hold every text, but the escapes of any.
         values = {
             "task": _task_of(message),
@@ -189,7 +193,7 @@ class PutAsideOnValkey:
         engine = sync_engine(self._database_url)
         try:
             with engine.begin() as connection:
-                connection.execute(_STORE, values)
+                connection.execute(text(_STORE), values)
         finally:
             engine.dispose()
 

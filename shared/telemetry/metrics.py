@@ -9,6 +9,11 @@ REQUESTS = Counter(
     "Requests answered, by route template and status.",
     ["service", "method", "route", "status"],
 )
+VENDOR_FAILURES = Counter(
+    "companion_http_vendor_failures",
+    "Requests answered with a 5xx other than 502 because a vendor failed.",
+    ["service"],
+)
 REQUEST_SECONDS = Histogram(
     "companion_http_request_seconds",
     "Time from a request's head to the end of its answer.",
@@ -102,6 +107,16 @@ OUTBOX_WRITTEN = Gauge(
     "Events that were ever committed to a stream of this outbox, sent or not.",
     ["service", "stream"],
 )
+TIER_SHED = Gauge(
+    "companion_tier_shed",
+    "1 while a replica refuses new paid calls of a tier whose usage can't be told, else 0.",
+    ["service", "tier"],
+)
+REQUESTS_SHED = Counter(
+    "companion_requests_shed",
+    "Paid calls that were refused because usage of their tier can't be told.",
+    ["service", "tier"],
+)
 CHAIN_BROKEN = Gauge(
     "companion_chain_broken",
     "1 when the last walk along a chain of hashes has found a change, else 0.",
@@ -127,7 +142,7 @@ DATABASE_CONNECTIONS = Gauge(
 
 
 class RequestMetrics:
-    """The three metrics of one service's requests, with the labels that it has met resolved once.
+    """The metrics of one service's requests, with the labels that it has met resolved once.
 
     Looking a label up costs more than counting. How many there are is bounded by what the labels
     may be: methods, route templates and statuses.
@@ -136,6 +151,7 @@ class RequestMetrics:
     def __init__(self, service: str) -> None:
         self.in_flight = REQUESTS_IN_FLIGHT.labels(service)
         self.open_sockets = OPEN_SOCKETS.labels(service)
+        self.vendor_failures = VENDOR_FAILURES.labels(service)
         self._service = service
         self._known: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
 

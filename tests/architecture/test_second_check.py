@@ -51,7 +51,7 @@ class Doors:
     """A service's public doors, with nothing behind them."""
 
     def __init__(self, service: str) -> None:
-        api = importlib.import_module(f"services.{service}.api")
+        api = importlib.import_module(f"services.{service}.api.routes")
         self._app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
         install_error_handlers(self._app)
         self._routers = tuple(api.routers)

@@ -71,7 +71,7 @@ def documents(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 
 def doors(service: str, mint: TokenMint) -> HotRoutes:
-    api = importlib.import_module(f"services.{service}.api")
+    api = importlib.import_module(f"services.{service}.api.routes")
     app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
     install_error_handlers(app)
     for router in getattr(api, "routers", None) or api.ROUTERS:
@@ -120,6 +120,7 @@ async def test_a_door_asks_for_what_its_document_says(
             if not scopes_:
                 continue
             assert await refusal(client, operation, None) == ("unauthenticated", ""), operation
+            assert "401" in operation.about["responses"], operation
             for scope in scopes_:
                 held = " ".join(ALL_SCOPES - {scope})
                 token = mint.token(UUID(int=7), role="operator", scope=held)

@@ -1,6 +1,7 @@
 """Runs in an image of ours and says as JSON what it finds there: `python - < inside.py`."""
 
 import importlib
+import importlib.util
 import json
 import os
 import pkgutil
@@ -43,6 +44,15 @@ def writable(folder: str) -> bool:
     return True
 
 
+def uncompiled() -> list[str]:
+    """What an interpreter would compile at each start: the file system is read-only."""
+    return [
+        str(file)
+        for file in Path("/app").rglob("*.py")
+        if not Path(importlib.util.cache_from_source(str(file))).exists()
+    ]
+
+
 def programs() -> list[str]:
     folders = [Path(folder) for folder in ("/bin", "/sbin", "/usr/local/bin", "/usr/sbin")]
     return sorted({file.name for folder in folders if folder.exists() for file in folder.iterdir()})
@@ -57,6 +67,8 @@ def main() -> None:
         "kits": [one for one in ("boto3", "hvac") if importable(one)],
         "broken": broken(f"services.{service}") if service in SERVICES else {},
         "writable": [one for one in ("/app", "/usr", "/etc", "/tmp") if writable(one)],
+        "uncompiled": uncompiled(),
+        "modules": len([*Path("/app").rglob("*.pyc")]),
         "programs": programs(),
         "authorities": len(ssl.create_default_context().get_ca_certs()),
         "zone": str(zoneinfo.ZoneInfo("Europe/Berlin")),

@@ -85,6 +85,12 @@ def test_there_is_python_and_no_other_program(name: str) -> None:
     assert set(inside(name)["unwanted"]) <= allowed
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_nothing_is_compiled_when_a_process_starts(name: str) -> None:
+    assert inside(name)["uncompiled"] == []
+    assert inside(name)["modules"] > 500, "the search itself must find something"
+
+
 @pytest.mark.parametrize("name", SERVICES)
 def test_another_services_rooms_cannot_be_imported(name: str) -> None:
     assert inside(name)["services"] == [name]

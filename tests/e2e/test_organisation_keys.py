@@ -76,6 +76,31 @@ async def test_a_seated_member_talks_with_the_organisations_key_which_nobody_rea
     for end in ("", "/openai", "/audit"):
         assert (await ben.client.get(f"{path}{end}")).status_code == 403
 
+    # What the key was spent on, too: the owner sees it, the member which of their calls that was.
+    spent = f"/billing/organisations/{firm}/usage"
+
+    async def usage() -> dict[str, Any]:
+        return dict((await grace.client.get(spent, params={"group_by": "member,provider"})).json())
+
+    seen = await eventually(usage, lambda body: body["totals"]["requests"] == 1)
+    assert [(group["member"], group["provider"]) for group in seen["data"]] == [(ben.id, "openai")]
+    assert seen["totals"]["cost_microusd"] == answer.json()["cost_microusd"]
+    (record,) = (await ben.client.get("/billing/usage/records")).json()["data"]
+    assert record["key_organisation_id"] == firm
+    assert (await ben.client.get(spent)).json()["code"] == "usage_admin_required"
+
+    # A key of their own goes first, and is nobody else's business.
+    await ben.store_key()
+    assert (await ben.ask("and on mine?")).status_code == 200
+
+    async def records() -> list[dict[str, Any]]:
+        return list((await ben.client.get("/billing/usage/records")).json()["data"])
+
+    on_mine = (await eventually(records, lambda lines: len(lines) == 2))[0]
+    assert on_mine["key_organisation_id"] is None
+    assert (await usage())["totals"] == seen["totals"]
+    assert (await ben.client.delete("/keys/openai")).status_code == 204
+
     # The token still says that there is a seat; the news that there is none is newer.
     unseated = await grace.client.patch(
         f"/auth/organisations/{firm}/members/{ben.id}", json={"seated": False}
@@ -96,6 +121,8 @@ async def test_a_seated_member_talks_with_the_organisations_key_which_nobody_rea
     await stranger.register()
     outside = await stranger.client.get(path)
     assert (outside.status_code, outside.json()["code"]) == (404, "organisation_keys_not_found")
+    outside = await stranger.client.get(spent)
+    assert (outside.status_code, outside.json()["code"]) == (404, "organisation_usage_not_found")
     await stranger.client.aclose()
 
     assert (await grace.client.delete(f"/auth/organisations/{firm}")).status_code == 204

@@ -57,7 +57,7 @@ async def his(suite: Suite) -> AsyncIterator[Belongings]:
 
 @pytest.fixture(scope="module")
 async def found(suite: Suite) -> list[Operation]:
-    async with httpx.AsyncClient(base_url=suite.url, trust_env=False) as client:
+    async with httpx.AsyncClient(base_url=suite.url, trust_env=False, timeout=30) as client:
         return await all_operations(client)
 
 
@@ -84,7 +84,7 @@ def test_every_id_is_somebodys_or_everybodys(found: list[Operation]) -> None:
 async def test_strangers_get_in_where_the_list_says_so_and_nowhere_else(
     suite: Suite, found: list[Operation]
 ) -> None:
-    async with httpx.AsyncClient(base_url=suite.url, trust_env=False) as stranger:
+    async with httpx.AsyncClient(base_url=suite.url, trust_env=False, timeout=30) as stranger:
         answers = await together(stranger.request(**request_for(one, NOBODYS)) for one in found)
     let_in = {
         str(operation)
@@ -104,7 +104,7 @@ async def test_each_service_checks_tokens_by_itself(
         {"authorization": f"Bearer {token}"} for token in bad_tokens(suite, good).values()
     ]
     wrong = []
-    async with httpx.AsyncClient(trust_env=False) as client:
+    async with httpx.AsyncClient(trust_env=False, timeout=30) as client:
         guarded = [operation for operation in found if not is_public(operation)]
         for shown in headers:
             requests = [request_for(one, NOBODYS) for one in guarded]
@@ -126,7 +126,9 @@ async def test_a_bad_token_opens_nothing(
     wrong = []
     for kind, token in bad_tokens(suite, good).items():
         shown = {"authorization": f"Bearer {token}"}
-        async with httpx.AsyncClient(base_url=suite.url, trust_env=False, headers=shown) as client:
+        async with httpx.AsyncClient(
+            base_url=suite.url, trust_env=False, timeout=30, headers=shown
+        ) as client:
             guarded = [operation for operation in found if not is_public(operation)]
             answers = await together(client.request(**request_for(o, hers.ids)) for o in guarded)
         wrong += [
@@ -197,7 +199,9 @@ async def test_a_personal_token_opens_what_its_scope_names(
     suite: Suite, found: list[Operation], hers: Belongings
 ) -> None:
     shown = {"authorization": f"Bearer {hers.personal_token}"}
-    async with httpx.AsyncClient(base_url=suite.url, trust_env=False, headers=shown) as tool:
+    async with httpx.AsyncClient(
+        base_url=suite.url, trust_env=False, timeout=30, headers=shown
+    ) as tool:
         guarded = [operation for operation in found if not is_public(operation)]
         answers = await together(tool.request(**request_for(one, NOBODYS)) for one in guarded)
     wrong = []

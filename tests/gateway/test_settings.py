@@ -261,6 +261,24 @@ def test_the_command_prints_a_configuration(capsys: pytest.CaptureFixture[str]) 
     assert main([], {}) == 2
 
 
+@pytest.mark.parametrize("proxy", ["gateway", "egress"])
+def test_a_setting_that_nobody_knows_is_told_or_stops_the_start(
+    capsys: pytest.CaptureFixture[str], proxy: str
+) -> None:
+    needed = ENVIRONMENT | {"EGRESS_KEYVAULT": "keyvault:8001", "EGRESS_CA_BUNDLE": "/a"}
+    misspelt = needed | {"GATEWAY_IDLE_SECOND": "75", "GATEWAY_SERVICE_HOST": "10.0.0.1"}
+    assert main([proxy], needed) == 0
+    assert capsys.readouterr().err == ""
+    assert main([proxy], misspelt) == 0
+    said = capsys.readouterr()
+    assert said.out
+    assert said.err == "unknown settings: GATEWAY_IDLE_SECOND (GATEWAY_IDLE_SECONDS?)\n"
+    assert main([proxy], misspelt | {"COMPANION_STRICT_SETTINGS": "1"}) == EXIT_CODE
+    said = capsys.readouterr()
+    assert not said.out
+    assert "GATEWAY_IDLE_SECOND " in said.err
+
+
 @pytest.mark.parametrize("text", ["auth", "auth:", ":80", "auth:80/x", "u@auth:80", "auth:99999"])
 def test_an_endpoint_is_a_host_and_a_port(text: str) -> None:
     with pytest.raises(ConfigurationRefused):

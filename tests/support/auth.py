@@ -252,6 +252,9 @@ class MemoryUsers:
     async def get(self, user_id: UserId) -> User | None:
         return self._memory.accounts.get(user_id)
 
+    async def get_all(self, user_ids: Collection[UserId]) -> Sequence[User]:
+        return [user for id_ in user_ids if (user := self._memory.accounts.get(id_)) is not None]
+
     async def hold(self, user_id: UserId) -> User | None:
         return self._memory.accounts.get(user_id)
 

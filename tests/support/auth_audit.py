@@ -34,6 +34,9 @@ class MemoryAudit:
     async def note(self, entry: AuditEntry) -> None:
         self._entries.append(entry)
 
+    async def note_all(self, entries: Sequence[AuditEntry]) -> None:
+        self._entries.extend(entries)
+
     async def of_user(
         self, user_id: UserId, *, before: UUID | None, most: int
     ) -> Sequence[AuditEntry]:

@@ -33,6 +33,10 @@ class MemoryMails:
     async def add(self, mail: Mail, *, to: User | None = None) -> None:
         self._memory.mails.append(mail)
 
+    async def add_all(self, mails: Sequence[tuple[Mail, User]]) -> None:
+        for mail, to in mails:
+            await self.add(mail, to=to)
+
     async def due(self, at: datetime, *, most: int) -> Sequence[UUID]:
         return [mail.id for mail in self._memory.mails if self._due_at(mail) <= at][:most]
 

@@ -19,7 +19,7 @@ from services.billing.domain.manifest import HourManifest, ProducerHours
 from services.billing.domain.outside_usage import HeldCount, OutsideEvent, Trouble
 from services.billing.domain.period import Period
 from services.billing.domain.plan_price import PlanPrice
-from services.billing.domain.ports import Announcement, Position
+from services.billing.domain.ports import Announcement, Position, RecordedBefore
 from services.billing.domain.price_book import (
     Model,
     PriceId,
@@ -247,6 +247,7 @@ class MemoryWork:
     """One transaction on a Memory."""
 
     # Met on the real database alone.
+    key_spending: Any
     corrections: Any
     archive: Any
     usage_rows: Any
@@ -259,6 +260,8 @@ class MemoryWork:
     usage_fees: Any
     webhook_outbox: Any
     spending: Any
+    looks: Any
+    aged: Any
 
     def __init__(self, memory: Memory) -> None:
         self._memory = memory
@@ -307,6 +310,12 @@ class _Ledger:
 
     async def record_columns(self, usage: UsageColumns) -> int:
         return await self.record(entries_of(usage))
+
+    async def add_columns(self, usage: UsageColumns) -> int:
+        entries = entries_of(usage)
+        if any(entry.event_id in self._memory.entries for entry in entries):
+            raise RecordedBefore
+        return await self.record(entries)
 
     async def get(self, event_id: EventId) -> Entry | None:
         return self._memory.entries.get(event_id)
@@ -597,6 +606,9 @@ class _Alerts:
     ) -> Sequence[Approach]:
         return self._memory.approaches
 
+    async def note_reached(self, one: Approach, starts_at: datetime) -> bool:
+        return True
+
     async def forget(self, *, before: datetime) -> None:
         return None
 
@@ -658,6 +670,9 @@ class FixedOrganisations:
 
     async def seats_taken(self, organisation_id: UUID, user_id: UserId) -> int | None:
         return self._seats_taken
+
+    async def may_manage_keys(self, organisation_id: UUID, user_id: UserId) -> bool | None:
+        return await self.may_buy(organisation_id, user_id)
 
     async def may_buy(self, organisation_id: UUID, user_id: UserId) -> bool | None:
         if self._may_buy is None:

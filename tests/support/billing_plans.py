@@ -147,6 +147,11 @@ class MemoryPayments:
     async def save(self, payment: Payment) -> None:
         self.payments[payment.id] = payment
 
+    async def has_grown(self, order: Payment) -> bool:
+        return False
+
+    async def use_grown(self, order: Payment) -> None: ...
+
     async def void_open(self, holder: UserId, at: datetime) -> None:
         known = await self.open_of(holder, PaymentKind.ORDER)
         if known is not None:
@@ -168,6 +173,9 @@ class MemoryPayments:
         return [p for p in found if after is None or p.id > after][:most]
 
     async def payer(self, holder: UserId) -> Payer | None:
+        return self.payers.get(holder)
+
+    async def hold_payer(self, holder: UserId) -> Payer | None:
         return self.payers.get(holder)
 
     async def payer_of(self, provider: str, customer: str) -> Payer | None:

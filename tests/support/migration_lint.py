@@ -38,6 +38,7 @@ _NOT_ASKED = (
 CONTRACTING = {"ban-drop-column", "ban-drop-table", "ban-drop-not-null"}
 """What takes something away; allowed where nothing uses it any more."""
 
+_INDEX_ON_ONLY = re.compile(r"create index (?:if not exists )?\w+ on only (\w+)\b[^;]*;", re.I)
 _BOOK_KEEPING = re.compile(
     r"(?:create table|insert into|update|delete from) alembic_version.*?;", re.I | re.S
 )
@@ -89,7 +90,21 @@ def rendered(config: Config, revision: str, before: str | None) -> str:
 
 def complaints(sql: str, metadata: MetaData, *, contracts: bool = False) -> list[str]:
     """What is wrong with a migration; empty when it may run beside the service."""
-    return [*_of_squawk(sql, contracts=contracts), *_of_ours(sql, metadata)]
+    read = _without_empty_indexes(sql, metadata)
+    return [*_of_squawk(read, contracts=contracts), *_of_ours(sql, metadata)]
+
+
+def _without_empty_indexes(sql: str, metadata: MetaData) -> str:
+    """Without what is made on a partitioned table alone, which has no rows of its own: that can't
+    be made concurrently, and need not."""
+    return _INDEX_ON_ONLY.sub(
+        lambda found: "" if _is_partitioned(found[1], metadata) else found[0], sql
+    )
+
+
+def _is_partitioned(table: str, metadata: MetaData) -> bool:
+    known = metadata.tables.get(table)
+    return known is not None and bool(known.dialect_options["postgresql"]["partition_by"])
 
 
 def _of_squawk(sql: str, *, contracts: bool) -> Iterator[str]:

@@ -57,6 +57,7 @@ SHARED: Mapping[str, str] = {
     "invoice_id": "0198c0de-0000-7000-8000-00000000ada3",
     "line_id": "0198c0de-0000-7000-8000-00000000ada4",
     "credit_note_id": "0198c0de-0000-7000-8000-00000000ada5",
+    "looked_by": "0198c0de-0000-7000-8000-00000000ada6",  # one of the billing team
 }
 # What else bodies need in order to be more than well-formed.
 VALUES: Mapping[str, Any] = {
@@ -94,6 +95,7 @@ class Belongings:
             f"/billing/webhooks/{ids['webhook_id']}/deliveries",
             f"/billing/details?organisation_id={ids['organisation_id']}",
             f"/keys/organisations/{ids['organisation_id']}",
+            f"/billing/organisations/{ids['organisation_id']}/usage?from=2026-11-01&to=2026-11-30",
         )
         answers = await together(client.get(path) for path in paths)
         for answer in answers:

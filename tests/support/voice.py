@@ -263,6 +263,7 @@ class FakeAdmission:
     characters: list[int] = field(default_factory=list)
     told_the_untold: int = 0
     further: int = 0  # how many of them were no request of their own
+    again: int = 0  # and how many a repetition
 
     async def admit(
         self, user_id: UserId, tier: Tier, characters: int, *, now: datetime, reservation: UUID
@@ -284,6 +285,12 @@ class FakeAdmission:
     ) -> FakeReservation:
         self.further += 1
         return await self.admit(user_id, tier, characters, now=now, reservation=reservation)
+
+    async def admit_again(
+        self, user_id: UserId, tier: Tier, *, now: datetime, reservation: UUID
+    ) -> FakeReservation:
+        self.again += 1
+        return await self.admit(user_id, tier, 0, now=now, reservation=reservation)
 
     def place_of(self, hold: Hold) -> FakeReservation:
         return self.places.get(hold.id) or FakeReservation([])

@@ -61,6 +61,7 @@ class Surroundings:
                 "identity_key_file": self.identity_key_file,
                 "identity_trust_file": self.identity_trust_file,
                 "egress_url": self.egress.url,
+                "shed_after_seconds": 0,  # no relay runs here
                 **changes,
             }
         )
@@ -116,7 +117,8 @@ class Voice:
         """What billing is told about this user, once nothing is running any more."""
         await self.until_settled(person)
         rows = await self.database.fetch(
-            "select envelope from outbox where envelope->>'subject' = $1 order by created_at",
+            "select envelope from outbox where envelope->>'subject' = $1"
+            " and starts_with(stream, 'usage.') order by created_at",
             str(person.id),
         )
         return [row["envelope"]["data"] | {"id": row["envelope"]["id"]} for row in rows]

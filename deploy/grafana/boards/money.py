@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from deploy.grafana.panels import Board, Graph, Line, Number, Section
+from deploy.grafana.panels import A_SECOND, Board, Graph, Line, Number, Section
 
 MONEY = Board(
     "money",
@@ -41,7 +41,7 @@ MONEY = Board(
                 Graph(
                     "Usage not recorded",
                     "short",
-                    [Line("companion_queue_messages", "{{queue}}")],
+                    [Line('companion_queue_messages{queue=~"billing[.]usage[.].+"}', "{{queue}}")],
                     "Committed by a producer, and not in the ledger.",
                 ),
                 Graph(
@@ -57,7 +57,7 @@ MONEY = Board(
                 ),
                 Graph(
                     "Written and recorded",
-                    "short",
+                    A_SECOND,
                     [
                         Line(
                             "sum by (service) (rate(companion:usage_written[5m]))",
@@ -102,13 +102,14 @@ MONEY = Board(
                 ),
                 Graph(
                     "Relays in trouble",
-                    "short",
+                    A_SECOND,
                     [
                         Line(
                             "sum by (service, reason) (rate(companion_relay_failures_total[5m]))",
                             "{{service}} {{reason}}",
                         )
                     ],
+                    empty="none",
                 ),
                 Graph(
                     "Dead events, by service",
@@ -156,12 +157,15 @@ MONEY = Board(
                     "s",
                     "time() - (max(companion_billing_last_exported_day_seconds) > 0)",
                     129600,
+                    empty="no export",
                 ),
                 Number(
                     "Since the last backup",
                     "s",
                     "time() - max(companion_backup_last_success_timestamp_seconds)",
                     93600,
+                    "Told by node_exporter, of the file that `companion backup create` writes.",
+                    empty="not told",
                 ),
                 Number(
                     "Since the ledger was last walked along",

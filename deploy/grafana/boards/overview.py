@@ -2,7 +2,33 @@
 
 from __future__ import annotations
 
-from deploy.grafana.panels import Board, Graph, Line, Number, Section
+from deploy.grafana.panels import (
+    A_SECOND,
+    CORES,
+    Board,
+    Graph,
+    Line,
+    Number,
+    Section,
+    Table,
+    increased,
+)
+
+# What an alert may be about: no alert has all of them.
+_ABOUT = (
+    *("service", "process", "envoy_cluster_name", "pool", "instance", "slo", "tier", "queue"),
+    *("stream", "producer", "chain", "provider", "peer", "outcome", "job_name", "reason", "code"),
+    "state",
+)
+_ABOUT_NAMES = ", ".join(f'"{label}"' for label in _ABOUT)
+_FIRING = (
+    "max by (severity, alertname, about, page) (label_join(label_replace("
+    '(time() - ALERTS_FOR_STATE) and ignoring (alertstate) ALERTS{alertstate="firing"}, '
+    '"page", "docs/runbooks/$1.md", "alertname", "(.+)"), '
+    f'"about", " ", {_ABOUT_NAMES}))'
+)
+
+_FAILED_JOBS = increased("companion_job_failures_total", "30m")
 
 OVERVIEW = Board(
     "overview",
@@ -29,16 +55,25 @@ OVERVIEW = Board(
                     "Answers of the gateway",
                     "reqps",
                     'sum(rate(envoy_http_downstream_rq_xx{envoy_http_conn_manager_prefix="gateway"}[5m]))',
-                    1e9,
                 ),
                 Number(
                     "Errors of ours",
                     "percentunit",
                     'max(companion:slo_bad:ratio5m{slo="availability"})',
                     0.01,
+                    empty="no requests",
                 ),
                 Number(
                     "Oldest usage not recorded", "s", "max(companion_queue_oldest_seconds)", 120
+                ),
+                Table(
+                    "Alerts that fire",
+                    "s",
+                    _FIRING,
+                    ("severity", "alertname", "about", "page"),
+                    "for",
+                    "Each with the page that says what to do.",
+                    "none",
                 ),
             ],
         ),
@@ -54,7 +89,7 @@ OVERVIEW = Board(
                     "Errors, by service",
                     "reqps",
                     [Line("sum by (service) (companion:request_errors:rate5m)", "{{service}}")],
-                    "Statuses 5xx without 502, which is a vendor's failure.",
+                    "Statuses 5xx without a vendor's failures.",
                 ),
                 Graph(
                     "Answers of the gateway, by class",
@@ -106,12 +141,25 @@ OVERVIEW = Board(
             "Saturation",
             [
                 Graph(
-                    "CPU, by process", "percentunit", [Line("companion:cpu:rate5m", "{{process}}")]
+                    "CPU, by process",
+                    CORES,
+                    [Line("companion:cpu:rate5m", "{{process}}")],
+                    width=12,
+                    many=True,
+                ),
+                Graph(
+                    "Memory, by process",
+                    "bytes",
+                    [Line("max by (process) (process_resident_memory_bytes)", "{{process}}")],
+                    "Of each the replica with the most.",
+                    width=12,
+                    many=True,
                 ),
                 Graph(
                     "Requests in flight",
                     "short",
                     [Line("companion:requests_in_flight", "{{service}} {{pool}}")],
+                    width=6,
                 ),
                 Graph(
                     "Connections to databases, lent",
@@ -124,16 +172,13 @@ OVERVIEW = Board(
                             "{{service}}",
                         )
                     ],
-                ),
-                Graph(
-                    "Memory, by process",
-                    "bytes",
-                    [Line("max by (process) (process_resident_memory_bytes)", "{{process}}")],
+                    width=6,
                 ),
                 Graph(
                     "Workers, busy",
                     "percentunit",
                     [Line("companion:workers_busy:ratio5m", "{{process}}")],
+                    width=6,
                 ),
                 Graph(
                     "Open sockets",
@@ -144,6 +189,7 @@ OVERVIEW = Board(
                             "{{service}} {{pool}}",
                         )
                     ],
+                    width=6,
                 ),
             ],
         ),
@@ -151,8 +197,20 @@ OVERVIEW = Board(
             "Events and jobs",
             [
                 Graph(
-                    "Events handled",
+                    "Messages in queues, but for usage",
                     "short",
+                    [
+                        Line(
+                            'companion_queue_messages{queue!~"billing[.]usage[.].+"} > 0',
+                            "{{queue}}",
+                        )
+                    ],
+                    "As RabbitMQ tells; usage is on the dashboard about money.",
+                    empty="none",
+                ),
+                Graph(
+                    "Events handled",
+                    A_SECOND,
                     [Line("sum by (type) (rate(companion_events_handled_total[5m]))", "{{type}}")],
                 ),
                 Graph(
@@ -171,11 +229,27 @@ OVERVIEW = Board(
                     "short",
                     [
                         Line(
-                            "sum by (service, job_name)"
-                            " (increase(companion_job_failures_total[30m]))",
+                            f"sum by (service, job_name) ({_FAILED_JOBS}) > 0",
                             "{{service}} {{job_name}}",
                         )
                     ],
+                    width=12,
+                    empty="none",
+                ),
+                Graph(
+                    "Jobs that miss their turns, for how long",
+                    "s",
+                    [
+                        Line(
+                            "time()"
+                            " - max by (service, job_name) (companion_job_done_at_seconds > 0)"
+                            " - 2 * max by (service, job_name) (companion_job_interval_seconds)"
+                            " > 60",
+                            "{{service}} {{job_name}}",
+                        )
+                    ],
+                    width=12,
+                    empty="none",
                 ),
             ],
         ),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from deploy.grafana.panels import Board, Graph, Line, Section
+from deploy.grafana.panels import A_SECOND, CORES, PER_CENT, Board, Graph, Line, Section
 
 _POOLS = 'envoy_cluster_name=~"(chat|voice)-.+|auth|keyvault|billing"'
 
@@ -55,7 +55,7 @@ TIERS = Board(
                     ],
                 ),
                 Graph(
-                    "Healthy replicas",
+                    "Replicas that the gateway knows",
                     "short",
                     [
                         Line(
@@ -75,6 +75,7 @@ TIERS = Board(
                             "{{envoy_cluster_name}} {{envoy_response_code}}",
                         )
                     ],
+                    empty="none",
                 ),
                 Graph(
                     "Refused by limits",
@@ -86,10 +87,11 @@ TIERS = Board(
                             "{{service}} {{pool}}",
                         )
                     ],
+                    empty="none",
                 ),
                 Graph(
                     "CPU, by pool",
-                    "percentunit",
+                    CORES,
                     [Line("sum by (pool) (companion:cpu:rate5m)", "{{pool}}")],
                 ),
             ],
@@ -99,7 +101,7 @@ TIERS = Board(
             [
                 Graph(
                     "Turns settled",
-                    "short",
+                    A_SECOND,
                     [Line("sum by (tier) (rate(companion_chat_turns_total[5m]))", "{{tier}}")],
                 ),
                 Graph(
@@ -109,7 +111,7 @@ TIERS = Board(
                 ),
                 Graph(
                     "How turns end",
-                    "short",
+                    A_SECOND,
                     [
                         Line(
                             "sum by (outcome) (rate(companion_chat_turns_total[5m]))", "{{outcome}}"
@@ -118,7 +120,7 @@ TIERS = Board(
                 ),
                 Graph(
                     "Speeches settled",
-                    "short",
+                    A_SECOND,
                     [Line("sum by (tier) (rate(companion_voice_speeches_total[5m]))", "{{tier}}")],
                 ),
                 Graph(
@@ -128,7 +130,7 @@ TIERS = Board(
                 ),
                 Graph(
                     "Credits of speech",
-                    "short",
+                    A_SECOND,
                     [
                         Line(
                             "sum by (tier) (rate(companion_voice_characters_total[5m]))", "{{tier}}"
@@ -149,8 +151,8 @@ TIERS = Board(
                 ),
                 Graph(
                     "Budget of thirty days, spent",
-                    "percentunit",
-                    [Line("companion:vendor_budget_spent:ratio30d", "{{provider}}")],
+                    PER_CENT,
+                    [Line("100 * companion:vendor_budget_spent:ratio30d", "{{provider}}")],
                 ),
                 Graph(
                     "Rate limited by the vendor",

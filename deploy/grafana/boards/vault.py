@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from deploy.grafana.panels import Board, Graph, Line, Number, Section
+from deploy.grafana.panels import Board, Graph, Line, Number, Section, increased
+
+_REFUSED = 'companion_keyvault_key_uses_total{outcome=~"grant_invalid|grant_replayed|not_your_key"}'
 
 VAULT = Board(
     "vault",
@@ -27,8 +29,7 @@ VAULT = Board(
                 Number(
                     "Proofs that are none, in an hour",
                     "short",
-                    "sum(increase(companion_keyvault_key_uses_total{"
-                    'outcome=~"grant_invalid|grant_replayed|not_your_key"}[1h])) or vector(0)',
+                    f"sum({increased(_REFUSED, '1h')}) or vector(0)",
                     1,
                 ),
                 Number(
@@ -74,6 +75,7 @@ VAULT = Board(
                             "{{outcome}}",
                         )
                     ],
+                    empty="none",
                 ),
                 Graph(
                     "Users within the window",
@@ -100,6 +102,7 @@ VAULT = Board(
                             "{{service}} {{outcome}}",
                         )
                     ],
+                    empty="none",
                 ),
                 Graph(
                     "Latency of keyvault, 95th percentile",
@@ -129,6 +132,7 @@ VAULT = Board(
                             "version {{version}}",
                         )
                     ],
+                    empty="none yet",
                 ),
                 Graph(
                     "Sign-ins refused",

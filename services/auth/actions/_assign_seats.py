@@ -34,7 +34,7 @@ async def assign_seat(
     await require_free_seat(work, organisation)
     seated = member.seated(at)
     await work.members.save([seated])
-    await tell_assigned(work, organisation, seated)
+    await tell_assigned(work, organisation, [seated])
     return seated
 
 
@@ -53,47 +53,60 @@ async def fit_to_seats(work: UnitOfWork, organisation: Organisation, at: datetim
     losing = losing_their_seats(seated, organisation.seats)
     await work.members.save([member.losing_seat(at) for member in losing])
     await tell_released(work, organisation, losing)
-    for member in losing:
-        await _note(work, "member.unseated", member, at, reason="fewer_seats")
-        await mail_lost_seat(work, organisation, member, at, reason="fewer_seats")
+    await _note(work, "member.unseated", losing, at, reason="fewer_seats")
+    await mail_lost_seats(work, organisation, losing, at, reason="fewer_seats")
     free = organisation.seats_to_give - len(seated)
     if free > 0:
         lost = await work.members.who_lost_seats(organisation.id, at - SEAT_COMES_BACK_WITHIN)
         back = [member.with_seat_back() for member in getting_seats_back(lost, free)]
         await work.members.save(back)
-        for member in back:
-            await tell_assigned(work, organisation, member)
-            await _note(work, "member.seated", member, at, reason="seats_came_back")
+        await tell_assigned(work, organisation, back)
+        await _note(work, "member.seated", back, at, reason="seats_came_back")
     return len(losing)
 
 
-async def mail_lost_seat(
-    work: UnitOfWork, organisation: Organisation, member: Member, at: datetime, *, reason: str
+async def mail_lost_seats(
+    work: UnitOfWork,
+    organisation: Organisation,
+    members: Sequence[Member],
+    at: datetime,
+    *,
+    reason: str,
 ) -> None:
-    """Tell a member, at a proven address. `reason`: fewer_seats, taken, removed or dissolved."""
-    user = await work.users.get(member.user_id)
-    if user is None or not user.is_active or not user.email_verified:
-        return
+    """Tell members, at proven addresses. `reason`: fewer_seats, taken, removed or dissolved."""
+    users = await work.users.get_all([member.user_id for member in members])
     facts = {"organisation": organisation.name.text, "reason": reason}
-    await work.mails.add(Mail.make(MailKind.SEAT_LOST, user.email, at, **facts), to=user)
-
-
-async def _note(
-    work: UnitOfWork, action: str, member: Member, at: datetime, *, reason: str
-) -> None:
-    """By the system: what was paid for has decided it."""
-    await work.audit.note(
-        AuditEntry.in_organisation(
-            action, member.organisation_id, at, by=None, user_id=member.user_id, reason=reason
-        )
+    await work.mails.add_all(
+        [
+            (Mail.make(MailKind.SEAT_LOST, user.email, at, **facts), user)
+            for user in users
+            if user.is_active and user.email_verified
+        ]
     )
 
 
-async def tell_assigned(work: UnitOfWork, organisation: Organisation, member: Member) -> None:
-    """Say that the member is seated now."""
-    event = SeatAssigned(organisation_id=organisation.id, user_id=member.user_id)
-    work.publish(event, subject=member.user_id, tier=organisation.tier)
-    await work.users.note_tiers([member.user_id])
+async def _note(
+    work: UnitOfWork, action: str, members: Sequence[Member], at: datetime, *, reason: str
+) -> None:
+    """By the system: what was paid for has decided it."""
+    await work.audit.note_all(
+        [
+            AuditEntry.in_organisation(
+                action, member.organisation_id, at, by=None, user_id=member.user_id, reason=reason
+            )
+            for member in members
+        ]
+    )
+
+
+async def tell_assigned(
+    work: UnitOfWork, organisation: Organisation, members: Sequence[Member]
+) -> None:
+    """Say that these members are seated now."""
+    for member in members:
+        event = SeatAssigned(organisation_id=organisation.id, user_id=member.user_id)
+        work.publish(event, subject=member.user_id, tier=organisation.tier)
+    await work.users.note_tiers([member.user_id for member in members])
 
 
 async def tell_released(

@@ -52,7 +52,7 @@ class AcceptInvitation:
             member = Member.joining(organisation.id, user, invitation.role, now).seated(now)
             await work.members.add(member)
             await work.invitations.save(invitation.accepted(now, by=by))
-            await tell_assigned(work, organisation, member)
+            await tell_assigned(work, organisation, [member])
             await work.audit.note(
                 AuditEntry.in_organisation(
                     "invitation.accepted",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from services.auth.actions._assign_seats import assign_seat, mail_lost_seat, release_seats
+from services.auth.actions._assign_seats import assign_seat, mail_lost_seats, release_seats
 from services.auth.actions._enter_organisation import enter
 from services.auth.domain.audit import AuditEntry
 from services.auth.domain.errors import LastOwner, MemberNotFound
@@ -109,7 +109,7 @@ class _Acting:
             return
         if member.user_id != self.entered.actor.user_id:
             organisation = self.entered.organisation
-            await mail_lost_seat(self.work, organisation, member, self.at, reason="taken")
+            await mail_lost_seats(self.work, organisation, [member], self.at, reason="taken")
 
     async def _note(self, action: str, member: Member, **facts: str) -> None:
         await self.work.audit.note(

@@ -33,7 +33,7 @@ class CreateOrganisation:
             owner = Member.joining(organisation.id, user, OrganisationRole.OWNER, now).seated(now)
             await work.organisations.add(organisation)
             await work.members.add(owner)
-            await tell_assigned(work, organisation, owner)
+            await tell_assigned(work, organisation, [owner])
             await work.audit.note(
                 AuditEntry.in_organisation(
                     "organisation.created", organisation.id, now, origin, by=by, user_id=by

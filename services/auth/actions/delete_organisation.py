@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from services.auth.actions._assign_seats import mail_lost_seat, tell_released
+from services.auth.actions._assign_seats import mail_lost_seats, tell_released
 from services.auth.actions._enter_organisation import enter
 from services.auth.domain.audit import AuditEntry
 from services.auth.domain.organisation import MAY, Act, Organisation, OrganisationId
@@ -41,9 +41,8 @@ async def dissolve(
     deciding = await work.members.with_roles(organisation.id, MAY[Act.BUY])
     await work.organisations.delete(organisation.id)
     await tell_released(work, organisation, seated)
-    for member in seated:
-        if member.user_id != by:
-            await mail_lost_seat(work, organisation, member, at, reason="dissolved")
+    others = [member for member in seated if member.user_id != by]
+    await mail_lost_seats(work, organisation, others, at, reason="dissolved")
     work.publish(
         OrganisationDeleted(
             organisation_id=organisation.id,

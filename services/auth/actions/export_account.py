@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
+from uuid import UUID
 
 from services.auth.actions.list_personal_tokens import ListPersonalTokens
 from services.auth.actions.list_sign_ins import ListSignIns
 from services.auth.actions.read_audit import ReadAudit
 from services.auth.domain.audit import AuditEntry
-from services.auth.domain.organisation import Invitation
-from services.auth.domain.personal_token import PersonalToken
+from services.auth.domain.organisation import Invitation, InvitationId
+from services.auth.domain.personal_token import PersonalToken, PersonalTokenId
 from services.auth.domain.ports import AccountCollector, CollectedAccount, NewUnitOfWork
-from services.auth.domain.sign_in import SignIn
+from services.auth.domain.sign_in import SignIn, SignInId
 from services.auth.domain.user import EmailAddress
 from shared.clock import Clock
 from shared.ids import UserId
+from shared.page_by_page import page_by_page
 
 _PAGE = 500
 
@@ -41,57 +43,44 @@ class ExportAccount:
             await work.audit.note(AuditEntry.of_user("account.exported", user_id, self.clock.now()))
         return collected
 
-    async def sign_ins(self, user_id: UserId) -> AsyncIterator[Sequence[SignIn]]:
-        before = None
-        while True:
-            page = await self.list_sign_ins(user_id, before=before, most=_PAGE)
-            yield page
-            if len(page) < _PAGE:
-                return
-            before = page[-1].id
+    def sign_ins(self, user_id: UserId) -> AsyncIterator[Sequence[SignIn]]:
+        async def read(before: SignInId | None) -> Sequence[SignIn]:
+            return await self.list_sign_ins(user_id, before=before, most=_PAGE)
 
-    async def personal_tokens(self, user_id: UserId) -> AsyncIterator[Sequence[PersonalToken]]:
-        before = None
-        while True:
-            page = await self.list_personal_tokens(user_id, before=before, most=_PAGE)
-            yield page
-            if len(page) < _PAGE:
-                return
-            before = page[-1].id
+        return page_by_page(read, _PAGE)
 
-    async def invitations(self, user_id: UserId) -> AsyncIterator[Sequence[Invitation]]:
+    def personal_tokens(self, user_id: UserId) -> AsyncIterator[Sequence[PersonalToken]]:
+        async def read(before: PersonalTokenId | None) -> Sequence[PersonalToken]:
+            return await self.list_personal_tokens(user_id, before=before, most=_PAGE)
+
+        return page_by_page(read, _PAGE)
+
+    def invitations(self, user_id: UserId) -> AsyncIterator[Sequence[Invitation]]:
         """Those that the user sent or accepted, and those to their proven address."""
-        before = None
-        while True:
+
+        async def read(before: InvitationId | None) -> Sequence[Invitation]:
             async with self.unit_of_work() as work:
                 user = await work.users.get(user_id)
                 email = user.email if user is not None and user.email_verified else None
-                page = await work.invitations.concerning(user_id, email, before=before, most=_PAGE)
-            yield page
-            if len(page) < _PAGE:
-                return
-            before = page[-1].id
+                return await work.invitations.concerning(user_id, email, before=before, most=_PAGE)
+
+        return page_by_page(read, _PAGE)
 
     async def pending_address(self, user_id: UserId) -> EmailAddress | None:
         """The address that waits for the user to prove it."""
         async with self.unit_of_work() as work:
             return await work.mailed_proofs.pending_address(user_id, self.clock.now())
 
-    async def trail(self, user_id: UserId) -> AsyncIterator[Sequence[AuditEntry]]:
-        before = None
-        while True:
-            page = await self.read_audit(user_id, before=before, most=_PAGE)
-            yield page
-            if len(page) < _PAGE:
-                return
-            before = page[-1].id
+    def trail(self, user_id: UserId) -> AsyncIterator[Sequence[AuditEntry]]:
+        async def read(before: UUID | None) -> Sequence[AuditEntry]:
+            return await self.read_audit(user_id, before=before, most=_PAGE)
 
-    async def acts(self, user_id: UserId) -> AsyncIterator[Sequence[AuditEntry]]:
+        return page_by_page(read, _PAGE)
+
+    def acts(self, user_id: UserId) -> AsyncIterator[Sequence[AuditEntry]]:
         """What the user did to others, or where nobody was concerned."""
-        before = None
-        while True:
-            page = await self.read_audit.acts(user_id, before=before, most=_PAGE)
-            yield page
-            if len(page) < _PAGE:
-                return
-            before = page[-1].id
+
+        async def read(before: UUID | None) -> Sequence[AuditEntry]:
+            return await self.read_audit.acts(user_id, before=before, most=_PAGE)
+
+        return page_by_page(read, _PAGE)

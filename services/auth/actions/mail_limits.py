@@ -42,5 +42,6 @@ class MailLimits:
                     limit=f"{reached.limit:,}",
                     used=f"{reached.used:,}",
                     resets_at=f"{reached.resets_at:%Y-%m-%d %H:%M} UTC",
+                    refused="yes" if reached.refused else "no",
                 )
                 await work.mails.add(mail, to=user)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from services.auth.actions._assign_seats import mail_lost_seat, tell_released
+from services.auth.actions._assign_seats import mail_lost_seats, tell_released
 from services.auth.actions._enter_organisation import enter
 from services.auth.actions.change_member import ensure_another_owner
 from services.auth.actions.delete_organisation import dissolve
@@ -101,7 +101,7 @@ async def _end(
     )
     await tell_released(work, organisation, [member] if member.is_seated else [])
     if member.is_seated and member.user_id != by:
-        await mail_lost_seat(work, organisation, member, at, reason="removed")
+        await mail_lost_seats(work, organisation, [member], at, reason="removed")
     await work.audit.note(
         AuditEntry.in_organisation(
             "member.left" if member.user_id == by else "member.removed",

@@ -335,10 +335,14 @@ def _limit_reached(facts: Facts) -> Text:
     return Text(
         "A limit of your plan is reached" if is_full else "A limit of your plan is near",
         (
-            f"You have used {facts['used']} of {facts['limit']} ({facts['window']}), which is"
-            f" {facts['percent']} percent or more.",
+            f"You have used {facts['used']} of {facts['limit']} ({facts['window']}), "
+            + (
+                "and what is left had no room for a request, which was refused."
+                if facts["refused"] == "yes"
+                else f"which is {facts['percent']} percent or more."
+            ),
             f"It begins anew at {facts['resets_at']}."
-            + (" Until then requests that need it are refused." if is_full else ""),
+            + (" Until then requests that need more than is left are refused." if is_full else ""),
             "A larger plan has larger limits; GET /billing/limits shows all of yours.",
         ),
     )

@@ -16,6 +16,12 @@ _NOTE = """
 insert into audit_event (id, at, action, user_id, actor_id, organisation_id, facts)
 values ($1, $2, $3, $4, $5, $6, $7)
 """
+_NOTE_ALL = """
+insert into audit_event (id, at, action, user_id, actor_id, organisation_id, facts)
+select * from unnest(
+    $1::uuid[], $2::timestamptz[], $3::text[], $4::uuid[], $5::uuid[], $6::uuid[], $7::jsonb[]
+)
+"""
 _NOTE_ORIGIN = """
 insert into audit_origin (event_id, user_id, device, address) values ($1, $2, $3, $4)
 """
@@ -59,16 +65,7 @@ class SqlAudit:
         self._connection = connection
 
     async def note(self, entry: AuditEntry) -> None:
-        await self._connection.execute(
-            _NOTE,
-            entry.id,
-            entry.at,
-            entry.action,
-            entry.user_id,
-            entry.actor_id,
-            entry.organisation_id,
-            dict(entry.facts),
-        )
+        await self._connection.execute(_NOTE, *_row(entry))
         if entry.origin != NOWHERE:
             # It says something about who acted: that is whose it is, and with whom it goes. Of a
             # stranger we know nothing else than at whose door they were.
@@ -77,6 +74,12 @@ class SqlAudit:
             await self._connection.execute(
                 _NOTE_ORIGIN, entry.id, whose, origin.device, origin.address
             )
+
+    async def note_all(self, entries: Sequence[AuditEntry]) -> None:
+        assert all(entry.origin == NOWHERE for entry in entries)
+        if entries:
+            rows = zip(*map(_row, entries), strict=True)
+            await self._connection.execute(_NOTE_ALL, *map(list, rows))
 
     async def of_user(
         self, user_id: UserId, *, before: UUID | None, most: int
@@ -104,6 +107,18 @@ class SqlAudit:
 
     async def forget_before(self, at: datetime, *, most: int) -> int:
         return erased(await self._connection.execute(_FORGET_ORIGINS, first_id_at(at), most))
+
+
+def _row(entry: AuditEntry) -> tuple[object, ...]:
+    return (
+        entry.id,
+        entry.at,
+        entry.action,
+        entry.user_id,
+        entry.actor_id,
+        entry.organisation_id,
+        dict(entry.facts),
+    )
 
 
 def from_row(row: Row) -> AuditEntry:

@@ -23,6 +23,12 @@ _ADD = """
 insert into outgoing_mail (id, kind, recipient, sealed_facts, created_at, attempts, due_at)
 values ($1, $2, $3, $4, $5, $6, $5)
 """
+_ADD_ALL = """
+insert into outgoing_mail (id, kind, recipient, sealed_facts, created_at, attempts, due_at)
+select id, kind, recipient, sealed_facts, created_at, attempts, created_at
+from unnest($1::uuid[], $2::text[], $3::text[], $4::bytea[], $5::timestamptz[], $6::int[])
+    as given (id, kind, recipient, sealed_facts, created_at, attempts)
+"""
 _DUE = "select id from outgoing_mail where due_at <= $1 order by due_at limit $2"
 # Whoever comes second while it is being sent finds it not due; whoever is left of a crash is due
 # again at the end of the lease. No transaction stays open while a server is talked to.
@@ -50,21 +56,17 @@ class SqlMails:
         self._publish = publish
 
     async def add(self, mail: Mail, *, to: User | None = None) -> None:
-        facts = json.dumps(dict(mail.facts)).encode()
-        await self._connection.execute(
-            _ADD,
-            mail.id,
-            mail.kind.value,
-            mail.recipient.text,
-            self._sealer().seal(_PURPOSE, mail.id, facts),
-            mail.created_at,
-            mail.attempts,
-        )
-        self._publish(
-            MailQueued(mail_id=mail.id),
-            subject=to.id if to else mail.id,
-            tier=to.tier if to else DEFAULT_TIER.name,
-        )
+        await self._connection.execute(_ADD, *_row(mail, self._sealer()))
+        self._tell(mail, to)
+
+    async def add_all(self, mails: Sequence[tuple[Mail, User]]) -> None:
+        if not mails:
+            return
+        sealer = self._sealer()
+        rows = zip(*(_row(mail, sealer) for mail, _ in mails), strict=True)
+        await self._connection.execute(_ADD_ALL, *map(list, rows))
+        for mail, to in mails:
+            self._tell(mail, to)
 
     async def due(self, at: datetime, *, most: int) -> Sequence[UUID]:
         return [row["id"] for row in await self._connection.fetch(_DUE, at, most)]
@@ -93,5 +95,24 @@ class SqlMails:
     async def remove(self, mail_id: UUID) -> None:
         await self._connection.execute(_REMOVE, mail_id)
 
+    def _tell(self, mail: Mail, to: User | None) -> None:
+        self._publish(
+            MailQueued(mail_id=mail.id),
+            subject=to.id if to else mail.id,
+            tier=to.tier if to else DEFAULT_TIER.name,
+        )
+
     def _sealer(self) -> Sealer:
         return Sealer(self._keys.current().sealing_keys)
+
+
+def _row(mail: Mail, sealer: Sealer) -> tuple[object, ...]:
+    facts = json.dumps(dict(mail.facts)).encode()
+    return (
+        mail.id,
+        mail.kind.value,
+        mail.recipient.text,
+        sealer.seal(_PURPOSE, mail.id, facts),
+        mail.created_at,
+        mail.attempts,
+    )

@@ -61,7 +61,7 @@ from held where u.id = held.id and u.tier_revision < held.revision
 returning u.id
 """
 SELECT_USER = _USER  # for those who join users to what is theirs
-_EFFECTIVE_TIERS = f"{_USER} where u.id = any($1::uuid[])"
+_GET_ALL = f"{_USER} where u.id = any($1::uuid[])"
 
 _FORGET_UNPROVEN = """
 delete from user_account where id in (
@@ -81,6 +81,10 @@ class SqlUsers:
 
     async def get(self, user_id: UserId) -> User | None:
         return from_row(await self._connection.fetchrow(_GET, user_id))
+
+    async def get_all(self, user_ids: Collection[UserId]) -> Sequence[User]:
+        rows = await self._connection.fetch(_GET_ALL, list(user_ids)) if user_ids else []
+        return [user for user in map(from_row, rows) if user is not None]
 
     async def hold(self, user_id: UserId) -> User | None:
         """Locks the row, but not for foreign keys that point at it."""
@@ -153,7 +157,7 @@ async def effective_tiers(
 ) -> dict[UserId, str]:
     """What counts for each: their own tier, their organisation's, or NO_TIER once they are gone or
     locked out."""
-    rows = await connection.fetch(_EFFECTIVE_TIERS, list(user_ids))
+    rows = await connection.fetch(_GET_ALL, list(user_ids))
     users = [user for user in map(from_row, rows) if user is not None]
     let_in = {user.id: user.effective_tier for user in users if user.is_active}
     return dict.fromkeys(user_ids, NO_TIER) | let_in

@@ -20,6 +20,11 @@ from services.billing.actions.check_rollups import CheckRollups, RepairDrift
 from services.billing.actions.close_period import ClosePeriod, ListPeriods, ShowPeriod
 from services.billing.actions.compare_manifests import CompareManifests
 from services.billing.actions.correct_usage import ApplyCorrections, CorrectUsage
+from services.billing.actions.decide_aged_usage import (
+    ApproveAgedUsage,
+    ListAgedUsage,
+    RefuseAgedUsage,
+)
 from services.billing.actions.deliver_webhooks import DeliverWebhooks
 from services.billing.actions.derive_activity import DeriveActivity, NoteNewUsers
 from services.billing.actions.drop_left_details import DropLeftDetails
@@ -47,6 +52,7 @@ from services.billing.actions.list_usage import ExportUsage, ListUsage
 from services.billing.actions.make_invoices import MakeInvoices
 from services.billing.actions.mark_paid import MarkPaid
 from services.billing.actions.note_manifests import NoteManifests
+from services.billing.actions.note_staff_look import ListStaffLooks, NoteStaffLook
 from services.billing.actions.open_dashboard import OpenDashboard
 from services.billing.actions.open_portal import OpenPortal
 from services.billing.actions.prepare_ledger import PrepareLedger
@@ -57,6 +63,7 @@ from services.billing.actions.receive_payment_news import CatchUpOnPayments, Rec
 from services.billing.actions.reconcile import Reconcile
 from services.billing.actions.record_usage import RecordUsage
 from services.billing.actions.redeliver_webhooks import RedeliverWebhooks
+from services.billing.actions.report_organisation_usage import ReportOrganisationUsage
 from services.billing.actions.report_outside_usage import ReportOutsideUsage
 from services.billing.actions.report_usage import ReportUsage
 from services.billing.actions.request_missing_usage import RequestMissingUsage
@@ -94,6 +101,7 @@ class UsageActions:
     rate_unpriced_usage: RateUnpricedUsage
     report_outside_usage: ReportOutsideUsage
     report_usage: ReportUsage
+    report_organisation_usage: ReportOrganisationUsage
     list_usage: ListUsage
     explain_usage: ExplainUsage
     show_limits: ShowLimits
@@ -189,6 +197,8 @@ class PaymentActions:
     open_portal: OpenPortal
     list_charges: ListCharges
     show_balance: ShowBalance
+    note_staff_look: NoteStaffLook
+    list_staff_looks: ListStaffLooks
     list_past_due: ListPastDue
     list_unpaid_orders: ListUnpaidOrders
     list_unused_payments: ListUnusedPayments
@@ -207,6 +217,9 @@ class InvoiceActions:
     show_invoice: ShowInvoice
     print_invoice: PrintInvoice
     verify_invoice: VerifyInvoice
+    list_aged_usage: ListAgedUsage
+    approve_aged_usage: ApproveAgedUsage
+    refuse_aged_usage: RefuseAgedUsage
     issue_credit_note: IssueCreditNote
     show_credit_notes: ShowCreditNotes
 

@@ -19,7 +19,7 @@ from services.billing.domain.archive import (
     Tally,
 )
 from services.billing.domain.errors import ArchiveUnreadable
-from services.billing.domain.ledger_chain import COVERED, Links
+from services.billing.domain.ledger_chain import COVERED, ENTRIES, KEY_FIELD, Links
 from services.billing.domain.ledger_ports import ArchiveFiles, ArchiveWriter
 from services.billing.domain.ports import NewUnitOfWork
 from shared.clock import Clock
@@ -192,13 +192,14 @@ def _records(links: Links, found: Mapping[UUID, Mapping[str, Any]]) -> list[Mapp
     records: list[Mapping[str, Any]] = []
     for place, (kind, id_) in enumerate(zip(links.kinds, links.ids, strict=True)):
         row = found[id_]
+        fields = (*COVERED[kind], KEY_FIELD) if kind in ENTRIES else COVERED[kind]
         records.append(
             {
                 "chain": links.chain,
                 "link_sequence": links.first + place,
                 "kind": kind,
                 "link": links.link(place),
-                **{name: row[name] for name, _ in COVERED[kind]},
+                **{name: row[name] for name, _ in fields},
             }
         )
     return records

@@ -199,6 +199,8 @@ class ChangeSubscription:
             seats=wanted.seats,
             unit_price_microusd=plan.unit.microusd,
             price_version=plan.unit.version,
+            base_revision=present.revision,
+            base_terms_revision=present.terms_revision,
         )
         await work.payments.add(order)
         return order, known
@@ -261,7 +263,7 @@ class ChangeSubscription:
         async with self.unit_of_work() as work:
             step = await settle_order(work, order.id, now, self.rules, by=by)
             told = Wish(order.tier_name or "", order.seats or 1, ending=False)
-            known = await work.payments.payer(order.holder)
+            known = await work.payments.hold_payer(order.holder)
             if known is not None and known.subscription == payer.subscription:
                 await work.payments.keep_payer(replace(known, told=told))
             if step is None:
@@ -287,8 +289,8 @@ class ChangeSubscription:
 
 def _is_of_other_terms(order: Payment, present: Subscription) -> bool:
     """Whether its sum is of what was held, or of a period that went on, before the present one."""
-    moments = (present.changed_at, present.period_begins)
-    return any(moment is not None and order.created_at < moment for moment in moments)
+    begins = present.period_begins
+    return order.is_of_other_terms(present) or (begins is not None and order.created_at < begins)
 
 
 def _fulfilled(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from services.billing.domain.errors import DriftNotFound
 from services.billing.domain.ports import NewUnitOfWork
@@ -51,5 +51,6 @@ class RepairDrift:
             drift = await work.rollups.hold_drift(drift_id)
             if drift is None:
                 raise DriftNotFound(drift_id)
-            await work.rollups.repair(drift, by=by, reason=reason, at=self.clock.now())
-        return drift
+            now = self.clock.now()
+            await work.rollups.repair(drift, by=by, reason=reason, at=now)
+        return replace(drift, repaired_at=now)

@@ -36,9 +36,9 @@ class ReadRows:
         """By the time in their ids, each followed later by its corrections."""
         async with self.unit_of_work() as work:
             archived = await work.usage_rows.archived_on(day)
-        voided: dict[UUID, Row] = {}
+        corrected: dict[UUID, Row] = {}
         for partition in archived:
-            async for page in self._archived(partition, voided):
+            async for page in self._archived(partition, corrected):
                 yield [row for row in page if day.first_id <= row["event_id"] < day.end_id]
         async for page in self._entries(day.first_id, day.end_id, None, None):
             yield page
@@ -46,7 +46,7 @@ class ReadRows:
         while True:
             async with self.unit_of_work() as work:
                 page = await work.usage_rows.corrections_on(day, after=after, up_to=None, most=PAGE)
-            yield [_with_units(row, voided) for row in page]
+            yield [_with_entry(row, corrected) for row in page]
             if len(page) < PAGE:
                 break
             after = page[-1]["correction_id"]
@@ -58,9 +58,9 @@ class ReadRows:
         async with self.unit_of_work() as work:
             archived = await work.usage_rows.archived_within(period)
             bounds = await work.usage_rows.bounds(period)
-        voided: dict[UUID, Row] = {}
+        corrected: dict[UUID, Row] = {}
         for partition in archived:
-            async for page in self._archived(partition, voided):
+            async for page in self._archived(partition, corrected):
                 yield [row for row in page if _is_within(row, period, up_to)]
         if bounds is not None:
             first, last = bounds
@@ -72,7 +72,7 @@ class ReadRows:
                 page = await work.usage_rows.corrections_within(
                     period, after=after, up_to=up_to, most=PAGE
                 )
-            yield [_with_units(row, voided) for row in page]
+            yield [_with_entry(row, corrected) for row in page]
             if len(page) < PAGE:
                 break
             after = page[-1]["correction_id"]
@@ -92,18 +92,20 @@ class ReadRows:
                 return
             first = UUID(int=page[-1]["event_id"].int + 1)
 
-    async def _archived(self, partition: str, voided: dict[UUID, Row]) -> AsyncIterator[Rows]:
-        """`voided` gets those with units that were voided."""
+    async def _archived(self, partition: str, corrected: dict[UUID, Row]) -> AsyncIterator[Rows]:
+        """`corrected` gets those that were corrected, and have what their corrections are shown
+        with."""
         if self.archive is None:  # a file without those rows would be a lie
             raise ArchiveUnreadable(partition)
         pages = self.archive.read(partition)
         while (page := await asyncio.to_thread(next, pages, None)) is not None:
-            counted = {row["event_id"]: row for row in page if row["units"]}
-            if counted:
+            telling = {
+                row["event_id"]: row for row in page if row["units"] or row["key_organisation_id"]
+            }
+            if telling:
                 async with self.unit_of_work() as work:
-                    corrections = await work.usage_rows.corrections_of(list(counted))
-                ids = [row["event_id"] for row in corrections if row["record"] == "voided"]
-                voided.update((id_, counted[id_]) for id_ in ids)
+                    corrections = await work.usage_rows.corrections_of(list(telling))
+                corrected.update((row["event_id"], telling[row["event_id"]]) for row in corrections)
             yield page
 
 
@@ -114,10 +116,15 @@ def _must_be_the_same(before: Sequence[str], after: Sequence[str]) -> None:
             raise ArchiveUnreadable(partition)
 
 
-def _with_units(row: Row, voided: Mapping[UUID, Row]) -> Row:
-    """A correction of what is in a file, with the units of that."""
-    entry = voided.get(row["event_id"]) if row["record"] == "voided" else None
-    return {**row, "units": -entry["units"], "unit": entry["unit"]} if entry else row
+def _with_entry(row: Row, corrected: Mapping[UUID, Row]) -> Row:
+    """A correction of what is in a file, with what that says of it."""
+    entry = corrected.get(row["event_id"])
+    if entry is None:
+        return row
+    known = {**row, "key_organisation_id": entry["key_organisation_id"]}
+    if row["record"] == "voided" and entry["units"]:
+        known |= {"units": -entry["units"], "unit": entry["unit"]}
+    return known
 
 
 def _is_within(row: Row, period: Period, up_to: datetime | None) -> bool:
@@ -204,4 +211,5 @@ def row_of(entry: Entry) -> Row:
         "producer": entry.producer,
         "rated_at": entry.rated_at,
         "cached": entry.cached,
+        "key_organisation_id": entry.key_organisation_id,
     }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 
 from services.billing.actions.list_usage import ExportUsage
 from services.billing.actions.show_subscription import ShowSubscription
@@ -11,14 +12,16 @@ from services.billing.domain.billing_details import BillingDetails
 from services.billing.domain.charge import Charge, ChargeId
 from services.billing.domain.closing import Month
 from services.billing.domain.invoice import CreditNote, CreditNoteId, Invoice, InvoiceId
-from services.billing.domain.invoice_ports import Standing
+from services.billing.domain.invoice_ports import InvoiceHead, Standing
 from services.billing.domain.ledger import Entry
 from services.billing.domain.payment import Payment, PaymentId
 from services.billing.domain.period import Period
 from services.billing.domain.ports import NewUnitOfWork
+from services.billing.domain.staff_look import StaffLook, StaffLookId
 from services.billing.domain.subscription import Subscription
 from services.billing.domain.webhook import Endpoint, EndpointOwner
 from shared.ids import UserId
+from shared.page_by_page import page_by_page
 
 _PAGE = 20
 
@@ -42,52 +45,53 @@ class ExportUser:
         async with self.unit_of_work() as work:
             return await work.subscriptions.changes_of(user_id)
 
-    async def charges(self, user_id: UserId) -> AsyncIterator[Sequence[Charge]]:
+    def charges(self, user_id: UserId) -> AsyncIterator[Sequence[Charge]]:
         """The newest first."""
-        after: ChargeId | None = None
-        while True:
-            async with self.unit_of_work() as work:
-                charges = await work.charges.of(user_id, after=after, most=_PAGE)
-            yield charges
-            if len(charges) < _PAGE:
-                return
-            after = charges[-1].id
 
-    async def payments(self, user_id: UserId) -> AsyncIterator[Sequence[Payment]]:
-        """The newest first."""
-        before: PaymentId | None = None
-        while True:
+        async def read(after: ChargeId | None) -> Sequence[Charge]:
             async with self.unit_of_work() as work:
-                payments = await work.payments.of(user_id, before=before, most=_PAGE)
-            yield payments
-            if len(payments) < _PAGE:
-                return
-            before = payments[-1].id
+                return await work.charges.of(user_id, after=after, most=_PAGE)
+
+        return page_by_page(read, _PAGE)
+
+    def payments(self, user_id: UserId) -> AsyncIterator[Sequence[Payment]]:
+        """The newest first."""
+
+        async def read(before: PaymentId | None) -> Sequence[Payment]:
+            async with self.unit_of_work() as work:
+                return await work.payments.of(user_id, before=before, most=_PAGE)
+
+        return page_by_page(read, _PAGE)
 
     async def invoices(self, user_id: UserId) -> AsyncIterator[Sequence[tuple[Invoice, Standing]]]:
         """With what became of them, the newest month first."""
-        after: tuple[Month, InvoiceId] | None = None
-        while True:
+
+        async def read(after: tuple[Month, InvoiceId] | None) -> Sequence[InvoiceHead]:
             async with self.unit_of_work() as work:
-                heads = await work.invoices.heads(holder=user_id, after=after, most=_PAGE)
+                return await work.invoices.heads(holder=user_id, after=after, most=_PAGE)
+
+        async for heads in page_by_page(read, _PAGE, attrgetter("month", "id")):
+            async with self.unit_of_work() as work:
                 found = [(await work.invoices.get(head.id), head.standing) for head in heads]
             yield [(invoice, standing) for invoice, standing in found if invoice is not None]
-            if len(heads) < _PAGE:
-                return
-            after = (heads[-1].month, heads[-1].id)
 
-    async def credit_notes(self, user_id: UserId) -> AsyncIterator[Sequence[CreditNote]]:
+    def credit_notes(self, user_id: UserId) -> AsyncIterator[Sequence[CreditNote]]:
         """The newest first."""
-        after: CreditNoteId | None = None
-        while True:
+
+        async def read(after: CreditNoteId | None) -> Sequence[CreditNote]:
             async with self.unit_of_work() as work:
-                notes = await work.credit_notes.of(
-                    user_id, invoice_id=None, after=after, most=_PAGE
-                )
-            yield notes
-            if len(notes) < _PAGE:
-                return
-            after = notes[-1].id
+                return await work.credit_notes.of(user_id, invoice_id=None, after=after, most=_PAGE)
+
+        return page_by_page(read, _PAGE)
+
+    def staff_looks(self, user_id: UserId) -> AsyncIterator[Sequence[StaffLook]]:
+        """The newest first."""
+
+        async def read(before: StaffLookId | None) -> Sequence[StaffLook]:
+            async with self.unit_of_work() as work:
+                return await work.looks.page(holder=user_id, by=None, before=before, most=_PAGE)
+
+        return page_by_page(read, _PAGE)
 
     async def webhooks(self, user_id: UserId) -> Sequence[Endpoint]:
         async with self.unit_of_work() as work:

@@ -63,7 +63,9 @@ class MakeInvoices:
             if last is not None and last.finished_at is None:
                 raise InvoicesOutOfOrder(month.name, last.month.name)
             scope = Scope.of(last.scope if last else None, closed)
-            await work.invoice_runs.begin(scope, at=self.clock.now(), by=by)
+            await work.invoice_runs.begin(
+                scope, at=self.clock.now(), by=by, aged_after=self.terms.aged_after
+            )
 
     async def _go_on(self, month: Month, within: timedelta) -> Run:
         ends = self.stopwatch() + within.total_seconds()
@@ -108,7 +110,7 @@ async def drafts_of(
     work: UnitOfWork, terms: Terms, scope: Scope, dues: Sequence[Due], *, clock: Clock, keep: bool
 ) -> list[Invoice]:
     """Worked out, not issued; with `keep` what they cover is on them from now on."""
-    covered = await work.invoices.cover(scope, dues, keep=keep)
+    covered = await work.invoices.cover(scope, dues, keep=keep, aged_after=terms.aged_after)
     details = await work.invoices.details([due.holder.id for due in dues])
     lines = covered.lines_of(scope.month)
     return [

@@ -31,7 +31,8 @@ class PreviewInvoice:
             if issued is not None:
                 return issued
             scope = await self._scope(work, month)
-            due = Due(holder, await work.invoices.late(scope, holder.id))
+            late = await work.invoices.late(scope, holder.id, aged_after=self.terms.aged_after)
+            due = Due(holder, late)
             [draft] = await drafts_of(work, self.terms, scope, [due], clock=self.clock, keep=False)
         if all(line.kind is LineKind.ROUNDING for line in draft.lines):
             raise InvoiceNotFound

@@ -13,13 +13,13 @@ from services.billing.actions._keep_subscription import keep_step, take_up_kept
 from services.billing.actions._settle_payment import PAYABLE, settle_order, settle_renewal
 from services.billing.domain.billing_cycle import (
     Rules,
-    cancelled,
-    ended,
+    ending,
     held_until,
     paid,
     payment_failed,
     resumed,
 )
+from services.billing.domain.calendar import whole_second
 from services.billing.domain.charge import ChargeKind
 from services.billing.domain.payment import (
     News,
@@ -32,7 +32,7 @@ from services.billing.domain.payment import (
     Wish,
 )
 from services.billing.domain.ports import NewUnitOfWork, Payments, UnitOfWork
-from services.billing.domain.subscription import State, Subscription
+from services.billing.domain.subscription import Subscription
 from shared.clock import Clock
 from shared.ids import uuid7
 
@@ -111,7 +111,7 @@ async def _order_paid(work: UnitOfWork, news: News, now: datetime, rules: Rules)
     again = await _note_paid_again(work, news, order.id, now)
     if news.subscription is None:
         return
-    known = await work.payments.payer(order.holder)
+    known = await work.payments.hold_payer(order.holder)
     if known is not None and known.subscription not in (None, news.subscription):
         settled = await work.payments.get(order.id)
         took_effect = settled is not None and settled.state is PaymentState.PAID
@@ -145,6 +145,7 @@ async def _note_paid_again(
         created_at=now,
         reference=news.reference,
         checkout_url=None,
+        base_revision=None,  # it is a part of nothing that is collected later
     )
     await work.payments.add(unused)
     _tell_paid_twice(news, order, unused.id)
@@ -178,7 +179,7 @@ async def _link(work: UnitOfWork, news: News, order: Payment) -> None:
 
 async def _payer_changed(work: UnitOfWork, news: News, now: datetime, rules: Rules) -> None:
     order = await work.payments.get(news.order_id) if news.order_id else None
-    payer = await _payer(work, news)
+    payer = await _held_payer(work, news, now, rules)
     is_news = payer is None or payer.last_told_at is None or news.happened_at >= payer.last_told_at
     if order is not None and payer is not None and _is_of(order, payer) and _fits(order, news):
         # The change was paid and we went down before we could say so.
@@ -189,13 +190,17 @@ async def _payer_changed(work: UnitOfWork, news: News, now: datetime, rules: Rul
     if present is None:
         return
     told = payer.told
+    # Of two things within one second nobody knows the later one: then ours is told in any case.
+    is_later = news.happened_at != payer.last_told_at
     if told is not None and told.ending != news.ending:
-        # Somebody decided so on the payment provider's page.
-        await _follow_ending(work, present, news, now)
+        if is_later:
+            # Somebody decided so on the payment provider's page.
+            await _follow_ending(work, present, news, now)
         told = replace(told, ending=news.ending)
     if told is not None and news.tier_name is not None and news.seats is not None:
         # Should it collect for something else than we sell, it will be told.
-        told = replace(told, tier_name=news.tier_name, seats=news.seats)
+        heard = replace(told, tier_name=news.tier_name, seats=news.seats)
+        told = heard if heard == told or is_later else None
     if news.is_overdue:
         await _fail(work, payer, now, rules)
     await work.payments.keep_payer(
@@ -206,29 +211,36 @@ async def _payer_changed(work: UnitOfWork, news: News, now: datetime, rules: Rul
 async def _follow_ending(
     work: UnitOfWork, present: Subscription, news: News, now: datetime
 ) -> None:
+    planned_at = present.planned_at
+    if planned_at is not None and news.happened_at < whole_second(planned_at):
+        # Here somebody has decided since, and the payment provider will be told.
+        return
     if news.ending and not present.cancels and present.is_paid:
-        await keep_step(work, present, cancelled(present, now), by=present.user_id)
+        step = ending(present, now)
     elif not news.ending and present.cancels:
-        await keep_step(work, present, resumed(present, now), by=present.user_id)
+        step = resumed(present, now)
+    else:
+        return
+    decided = replace(step.subscription, planned_at=news.happened_at)
+    await keep_step(work, present, replace(step, subscription=decided), by=present.user_id)
 
 
 async def _payer_ended(work: UnitOfWork, news: News, now: datetime, rules: Rules) -> None:
-    payer = await _payer(work, news)
+    payer = await _held_payer(work, news, now, rules)
     if payer is None or payer.subscription != news.subscription:
         return
     present = await take_up_kept(work, payer.holder, now, rules)
-    if present is not None and present.state is State.PAST_DUE:
-        await keep_step(work, present, ended(present, now), by=present.user_id)
-    elif present is not None and present.is_paid and not present.cancels:
-        # What is paid for holds; from then on nobody collects.
-        await keep_step(work, present, cancelled(present, now), by=present.user_id)
+    if present is not None and present.is_paid and not present.cancels:
+        # What is paid for holds, and what is owed may be paid and not told yet; from then on nobody
+        # collects.
+        await keep_step(work, present, ending(present, now), by=present.user_id)
     await work.payments.keep_payer(
         replace(payer, subscription=None, item=None, told=None, last_told_at=news.happened_at)
     )
 
 
 async def _invoice_paid(work: UnitOfWork, news: News, now: datetime, rules: Rules) -> None:
-    payer = await _payer(work, news)
+    payer = await _held_payer(work, news, now, rules)
     if payer is None or news.reference is None:
         if news.is_renewal:
             log.error("renewal_of_unknown_payer", provider=news.provider, reference=news.reference)
@@ -286,7 +298,8 @@ async def _note_received(
         return
     if order.state in PAYABLE:
         # Of a subscription that nobody pays by any more.
-        order = order.settled(PaymentState.UNUSED, now)
+        has_grown = await work.payments.has_grown(order)
+        order = order.settled(PaymentState.PAID if has_grown else PaymentState.UNUSED, now)
     received = replace(order, reference=news.reference, amount_microusd=news.amount_microusd)
     await work.payments.save(received)
 
@@ -339,6 +352,15 @@ async def _payer(work: UnitOfWork, news: News) -> Payer | None:
     return await work.payments.payer_of(news.provider, news.customer) if news.customer else None
 
 
+async def _held_payer(work: UnitOfWork, news: News, now: datetime, rules: Rules) -> Payer | None:
+    """With the subscription, so that of two facts at once the second knows what the first left."""
+    payer = await _payer(work, news)
+    if payer is None:
+        return None
+    await take_up_kept(work, payer.holder, now, rules)
+    return await work.payments.hold_payer(payer.holder)
+
+
 def _is_anothers(payer: Payer, news: News) -> bool:
     """Of another subscription at the payment provider's than the one that is paid by."""
     known = payer.subscription
@@ -360,9 +382,9 @@ def _is_of(order: Payment, payer: Payer) -> bool:
 
 
 def _is_of_change(order: Payment, payer: Payer, news: News) -> bool:
-    """An order without a page, within what is paid by: the answer to our asking for it got lost,
-    and another wish may have taken its place since."""
-    if payer.subscription is None or payer.subscription != news.subscription:
+    """An order without a page, within what is paid by, or was until it ended: the answer to our
+    asking for it got lost, and another wish may have taken its place since."""
+    if payer.subscription not in (None, news.subscription):
         return False
     waits = order.state in PAYABLE and order.reference is None
     return waits and (order.holder, order.provider) == (payer.holder, news.provider)

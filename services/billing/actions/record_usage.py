@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from services.billing.domain.ledger import Entry
-from services.billing.domain.ports import NewUnitOfWork
+from services.billing.domain.ports import NewUnitOfWork, RecordedBefore, UnitOfWork
 from services.billing.domain.price_book import ListPrices, PriceBook
 from services.billing.domain.usage_columns import UsageColumns
 from shared.events import Fact
@@ -34,6 +34,14 @@ class RecordUsage:
 
     async def together(self, usage: UsageColumns) -> int:
         """The same for usage that can stand in the ledger as it is."""
-        async with self.unit_of_work() as work:
-            book = PriceBook.of(self.list_prices, await work.prices.of(usage.models))
-            return await work.ledger.record_columns(usage.rated(book))
+        try:
+            async with self.unit_of_work() as work:
+                return await work.ledger.add_columns(await self._rated(usage, work))
+        except RecordedBefore:
+            # A batch that comes again, which is rare.
+            async with self.unit_of_work() as work:
+                return await work.ledger.record_columns(await self._rated(usage, work))
+
+    async def _rated(self, usage: UsageColumns, work: UnitOfWork) -> UsageColumns:
+        overrides = await work.prices.of(usage.models)
+        return usage.rated(PriceBook.of(self.list_prices, overrides))

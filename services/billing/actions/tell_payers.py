@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
+from datetime import datetime
 
 import structlog
 
+from services.billing.domain.calendar import whole_second
 from services.billing.domain.errors import PaymentDeclined, PaymentsUnavailable
 from services.billing.domain.payment import Payer, Wish
 from services.billing.domain.ports import NewUnitOfWork, Payments
@@ -59,6 +61,11 @@ class TellPayers:
         for payer, wish in waiting:
             yield payer, wish, False
 
+    def _since(self, known: Payer) -> datetime:
+        """What happened at the payment provider's before it was told says nothing any more."""
+        now = whole_second(self.clock.now())
+        return now if known.last_told_at is None else max(now, known.last_told_at)
+
     async def _told(self, payer: Payer, wish: Wish, *, is_spare: bool) -> bool:
         try:
             await self.payments.tell(payer, wish)
@@ -73,10 +80,11 @@ class TellPayers:
             if is_spare:
                 await work.payments.spare_ended(payer, self.clock.now())
                 return True
-            known = await work.payments.payer(payer.holder)
+            known = await work.payments.hold_payer(payer.holder)
             if known is None or known.subscription != payer.subscription:
                 return False
-            await work.payments.keep_payer(_after(known, wish))
+            told = replace(known, last_told_at=self._since(known))
+            await work.payments.keep_payer(_after(told, wish))
         return True
 
 

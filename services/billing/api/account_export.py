@@ -15,6 +15,7 @@ from services.billing.api.dependencies import ServiceActions
 from services.billing.api.invoice_body import CreditNoteBody, InvoiceBody
 from services.billing.api.payments import ChargeBody
 from services.billing.api.record_body import RecordBody
+from services.billing.api.staff_looks import LookBody
 from services.billing.api.subscription import SubscriptionBody
 from services.billing.api.webhooks import WebhookBody
 from services.billing.domain.payment import Payment
@@ -65,7 +66,8 @@ async def export(
     user_id: UUID, actions: ServiceActions, _auth: Annotated[str, Depends(OnlyFrom("auth"))]
 ) -> StreamingResponse:
     """All that is kept of a user: their subscription, its changes, whom invoices are made out to,
-    their charges, payments, invoices and credit notes, webhooks and alerts, and every paid call."""
+    their charges, payments, invoices and credit notes, when the billing team looked, webhooks and
+    alerts, and every paid call."""
     user, export_user = UserId(user_id), actions.export_user
     present = SubscriptionBody.of(await export_user.subscription(user))
     changes = [SubscriptionBody.of(change) for change in await export_user.changes(user)]
@@ -83,6 +85,7 @@ async def export(
                 WebhookBody.of(endpoint).model_dump(mode="json")
                 for endpoint in await export_user.webhooks(user)
             ],
+            "staff_looks": pages_of(export_user.staff_looks(user), LookBody.of),
             "spend_alerts_microusd": list(await export_user.spend_alerts(user)),
             "usage_records": pages_of(export_user.records(user), RecordBody.of),
         }

@@ -178,14 +178,16 @@ class ProducerBody(BaseModel):
 
 class HourBody(BaseModel):
     """An hour that differs: what the producer told, and what the ledger has (null: not compared
-    yet)."""
+    yet), by when they were compared last."""
 
     producer: str
     stream: str
     epoch: UUID
     hour: datetime
     announced: UsageSums
+    announced_at: datetime
     recorded: UsageSums | None
+    compared_at: datetime | None
 
     @classmethod
     def of(cls, hour: HourManifest) -> HourBody:
@@ -195,7 +197,9 @@ class HourBody(BaseModel):
             epoch=hour.stream.epoch,
             hour=hour.hour,
             announced=hour.announced,
+            announced_at=hour.announced_at,
             recorded=hour.recorded,
+            compared_at=hour.compared_at,
         )
 
 

@@ -27,6 +27,7 @@ from services.billing.api.invoice_body import (
     wanted_format,
 )
 from services.billing.api.invoices import Limit, position_of, read_position
+from services.billing.api.staff_looks import StaffLooking
 from services.billing.domain.closing import Month
 from services.billing.domain.crediting import CreditRequest, WantedCredit
 from services.billing.domain.invoice import CreditNoteId, InvoiceId, LineId
@@ -229,7 +230,7 @@ async def run_invoices(wanted: WantedRun, actions: ServiceActions, staff: Billin
 )
 async def preview_invoice(
     actions: ServiceActions,
-    _staff: BillingStaff,
+    look: StaffLooking,
     holder: Annotated[UUID, Query(description="A user, or an organisation.")],
     month: Annotated[str, Query(max_length=7, description="`2026-11`", examples=["2026-11"])],
     is_organisation: Annotated[bool, Query()] = False,
@@ -237,7 +238,8 @@ async def preview_invoice(
     accept: Accept = None,
 ) -> InvoiceBody | Response:
     """A holder's invoice of a month as a draft, from what is known by now; 404 while there would be
-    none. Nothing is written."""
+    none. Nothing is written but that you looked."""
+    await look.at(holder)
     draft = await actions.preview_invoice(
         Holder(UserId(holder), is_organisation), Month.named(month)
     )
@@ -250,13 +252,16 @@ async def preview_invoice(
 @router.get("/invoices", responses=problems(401, 403, _422="bad_month, bad_cursor, …"))
 async def list_all_invoices(
     actions: ServiceActions,
-    _staff: BillingStaff,
+    look: StaffLooking,
     month: AskedMonth = None,
     holder: Annotated[UUID | None, Query()] = None,
     cursor: Cursor = None,
     limit: Limit = 50,
 ) -> Page[InvoiceHeadBody]:
-    """Invoices of a month, of a holder, or all, the newest month first."""
+    """Invoices of a month, of a holder, or all, the newest month first. That you looked at one
+    holder's is noted."""
+    if holder is not None:
+        await look.at(holder)
     found = await actions.list_invoices.all(
         holder=UserId(holder) if holder else None,
         month=Month.named(month) if month else None,
@@ -276,12 +281,13 @@ async def list_all_invoices(
 async def show_any_invoice(
     invoice_id: UUID,
     actions: ServiceActions,
-    _staff: BillingStaff,
+    look: StaffLooking,
     format_: AskedFormat = None,
     accept: Accept = None,
 ) -> InvoiceBody | Response:
-    """Anybody's invoice."""
+    """Anybody's invoice. That you looked is noted."""
     invoice, standing = await actions.show_invoice(InvoiceId(invoice_id), by=None)
+    await look.at(invoice.holder)
     wanted = wanted_format(format_, accept)
     if wanted != "json":
         return await printed(actions.print_invoice, invoice, wanted)
@@ -292,11 +298,13 @@ async def show_any_invoice(
     "/invoices/{invoice_id}/verify", responses=problems(401, 403, 422, _404="invoice_not_found")
 )
 async def verify_invoice(
-    invoice_id: UUID, actions: ServiceActions, _staff: BillingStaff
+    invoice_id: UUID, actions: ServiceActions, look: StaffLooking
 ) -> InvoiceCheckBody:
     """Work an invoice and its credit notes out again from the ledger, the charges and the fees that
-    were in effect, and compare."""
-    return InvoiceCheckBody.of(await actions.verify_invoice(InvoiceId(invoice_id)))
+    were in effect, and compare. That you looked is noted."""
+    check = await actions.verify_invoice(InvoiceId(invoice_id))
+    await look.at(check.invoice.holder)
+    return InvoiceCheckBody.of(check)
 
 
 @router.post(
@@ -335,13 +343,14 @@ async def issue_credit_note(
 @router.get("/credit-notes", responses=problems(401, 403, _422="bad_cursor, …"))
 async def list_all_credit_notes(
     actions: ServiceActions,
-    _staff: BillingStaff,
+    look: StaffLooking,
     holder: Annotated[UUID | None, Query()] = None,
     invoice_id: Annotated[UUID | None, Query()] = None,
     cursor: Cursor = None,
     limit: Limit = 50,
 ) -> Page[CreditNoteBody]:
-    """Credit notes of a holder, of an invoice, or all, the newest first."""
+    """Credit notes of a holder, of an invoice, or all, the newest first. That you looked at one
+    holder's is noted."""
     found = await actions.show_credit_notes.all(
         holder=UserId(holder) if holder else None,
         invoice_id=InvoiceId(invoice_id) if invoice_id else None,
@@ -349,6 +358,10 @@ async def list_all_credit_notes(
         most=limit + 1,
     )
     page = Page.of(found, limit, lambda note: cursor_of(note.id))
+    if holder is not None:
+        await look.at(holder)
+    elif invoice_id is not None and page.data:
+        await look.at(page.data[0].holder)
     data = [CreditNoteBody.of(note) for note in page.data]
     return Page(data=data, next_cursor=page.next_cursor)
 

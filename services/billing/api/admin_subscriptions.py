@@ -17,6 +17,7 @@ from services.billing.api.dependencies import (
     NearMoment,
     ServiceActions,
 )
+from services.billing.api.staff_looks import StaffLooking
 from services.billing.api.subscription import SubscriptionBody
 from services.billing.domain.payment import Booking, Payment, PaymentId
 from services.billing.domain.plan_price import MOST_MICROUSD_PER_SEAT, PlanPrice
@@ -269,12 +270,14 @@ async def list_past_due(
 @router.get("/payments/orders", responses=problems(401, 403, _422="bad_cursor, …"))
 async def list_unpaid_orders(
     actions: ServiceActions,
-    _staff: BillingStaff,
+    look: StaffLooking,
     holder: Annotated[UUID, Query(description="A user, or an organisation.")],
     cursor: Cursor = None,
     limit: Annotated[int, Query(ge=1, le=200)] = 50,
 ) -> Page[UnpaidOrderBody]:
-    """What a holder wished for and has not paid, the newest first: each can be marked as paid."""
+    """What a holder wished for and has not paid, the newest first: each can be marked as paid. That
+    you looked is noted."""
+    await look.at(holder)
     before = PaymentId(read_cursor(cursor, UUID)[0]) if cursor else None
     found = await actions.list_unpaid_orders(UserId(holder), before=before, most=limit + 1)
     page = Page.of(found, limit, lambda asked: cursor_of(asked.order.id))
@@ -289,9 +292,7 @@ async def list_unused_payments(
     cursor: Cursor = None,
     limit: Annotated[int, Query(ge=1, le=200)] = 50,
 ) -> Page[UnusedBody]:
-    """What has to be paid back, or made use of. A change that Stripe collected while its answer got
-    lost is here, too, when a larger one followed that was collected as the difference to it: then
-    the seats did cost it, and `expected_microusd` of the balance is about zero without a refund."""
+    """What has to be paid back, or made use of."""
     after = PaymentId(read_cursor(cursor, UUID)[0]) if cursor else None
     found = await actions.list_unused_payments(after=after, most=limit + 1)
     page = Page.of(found, limit, lambda payment: cursor_of(payment.id))

@@ -8,7 +8,8 @@ from uuid import UUID
 from fastapi import APIRouter, Query
 from pydantic import BaseModel
 
-from services.billing.api.dependencies import BillingStaff, ServiceActions
+from services.billing.api.dependencies import ServiceActions
+from services.billing.api.staff_looks import StaffLooking
 from services.billing.api.subscription import holder_of
 from services.billing.domain.balance import Balance
 from services.billing.domain.invoice import CURRENCY
@@ -81,7 +82,8 @@ async def show_balance(
 
 @team_router.get("/balances/{holder_id}", responses=problems(401, 422, _403="not_billing_staff"))
 async def show_anybodys_balance(
-    holder_id: UUID, actions: ServiceActions, _staff: BillingStaff
+    holder_id: UUID, actions: ServiceActions, look: StaffLooking
 ) -> BalanceBody:
-    """What a user or an organisation owes."""
+    """What a user or an organisation owes. That you looked is noted."""
+    await look.at(holder_id)
     return BalanceBody.of(await actions.show_balance.of(UserId(holder_id)))

@@ -108,6 +108,7 @@ class DriftBody(BaseModel):
     kept: dict[str, int]
     due: dict[str, int]
     found_at: datetime
+    repaired_at: datetime | None
 
     @classmethod
     def of(cls, drift: Drift) -> DriftBody:
@@ -123,6 +124,7 @@ class DriftBody(BaseModel):
             kept=dict(drift.kept),
             due=dict(drift.due),
             found_at=drift.found_at,
+            repaired_at=drift.repaired_at,
         )
 
 

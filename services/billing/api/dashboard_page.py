@@ -81,7 +81,6 @@ class Figure:
     chart: Markup | None
     head: Sequence[str]
     rows: Sequence[Sequence[str]]
-    wide: bool = False
 
 
 @dataclass(frozen=True, slots=True)

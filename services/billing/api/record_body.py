@@ -14,7 +14,8 @@ from shared.money import dollars_text
 
 class RecordBody(BaseModel):
     """One paid call. Its cost is null while its price is unknown. `characters` of speech are
-    credits, as the vendor counts them."""
+    credits, as the vendor counts them. `key_organisation_id`: the organisation whose key at the
+    vendor it ran on, which sees it too; null on a key of your own, or on none."""
 
     event_id: UUID
     occurred_at: datetime
@@ -40,6 +41,7 @@ class RecordBody(BaseModel):
     request_metadata: dict[str, Any]
     sandbox: bool
     cached: bool  # answered from what the user had before, so no vendor was asked
+    key_organisation_id: UUID | None
     pricing_status: str
     cost_microusd: int | None
     cost_usd: str | None
@@ -73,6 +75,7 @@ class RecordBody(BaseModel):
             request_metadata=_metadata_of(entry),
             sandbox=entry.sandbox,
             cached=entry.cached,
+            key_organisation_id=entry.key_organisation_id,
             pricing_status="rated" if rating else "unknown_price",
             cost_microusd=rating.cost if rating else None,
             cost_usd=dollars_text(rating.cost) if rating else None,

@@ -62,11 +62,11 @@ class UsageBody(BaseModel):
             data=[
                 GroupBody(
                     **{dimension.value: key for dimension, key in group.keys},
-                    **_numbers(group.sums),
+                    **numbers_of(group.sums),
                 )
                 for group in report.groups
             ],
-            totals=SumsBody(**_numbers(report.totals)),
+            totals=SumsBody(**numbers_of(report.totals)),
         )
 
 
@@ -92,13 +92,14 @@ async def report_usage(
         caller.identity.user_id,
         begins=period.begins,
         ends=period.ends,
-        dimensions=dimensions_named(group_by),
+        dimensions=dimensions_named(group_by, Dimension),
         sandbox=sandbox,
     )
     return UsageBody.of(report)
 
 
-def _numbers(sums: Sums) -> dict[str, Any]:
+def numbers_of(sums: Sums) -> dict[str, Any]:
+    """The fields of a `SumsBody`."""
     return {
         "requests": sums.requests,
         "input_tokens": sums.input_tokens,

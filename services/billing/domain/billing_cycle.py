@@ -5,7 +5,7 @@ Every function answers a `Step` and touches nothing: a moment, the prices and th
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import Enum
@@ -31,12 +31,14 @@ from shared.tiers import DEFAULT_TIER, Tier
 @dataclass(frozen=True, slots=True)
 class Rules:
     """What an operator decides: when a payment is tried again, how long the tier holds without
-    one, how long a trial lasts (none: there are no trials), and for how many seats."""
+    one, how long a trial lasts (none: there are no trials), for how many seats, and how long a
+    transfer may take until it pays what the wish costs by then."""
 
     retries_after: tuple[timedelta, ...] = tuple(timedelta(days=day) for day in (1, 3, 5, 7))
     grace: timedelta = timedelta(days=10)
     trial: timedelta | None = timedelta(days=14)
     trial_seats: int = 10
+    order_stands: timedelta = timedelta(days=30)
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,10 +132,31 @@ def bought(present: Subscription, tier: Tier, seats: int, unit: UnitPrice, at: d
     return _step(after, [_fee(after, key, at)])
 
 
-def upgraded(present: Subscription, tier: Tier, seats: int, unit: UnitPrice, at: datetime) -> Step:
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What the next period brings."""
+
+    tier_name: str | None = None
+    seats: int | None = None
+    cancels: bool = False
+
+
+_AS_NOW = Plan()
+_NOTHING_OWED: Mapping[str, Any] = {"owed_microusd": 0, "unpaid_since": None, "dunning_step": 0}
+
+
+def upgraded(
+    present: Subscription,
+    tier: Tier,
+    seats: int,
+    unit: UnitPrice,
+    at: datetime,
+    *,
+    then: Plan = _AS_NOW,
+) -> Step:
     """More within the period: the rest of it is given back at the old terms and charged at the new
-    ones. What was to change at its end is forgotten; where the period is owed, the difference is
-    owed with it."""
+    ones. What was to change at its end is forgotten, but for `then`; where the period is owed, the
+    difference is owed with it."""
     begins, ends = _period(present)
     moment = min(max(whole_second(at), begins), ends)
     after = present.revised(
@@ -142,14 +165,14 @@ def upgraded(present: Subscription, tier: Tier, seats: int, unit: UnitPrice, at:
         seats=seats,
         unit_price_microusd=unit.microusd,
         price_version=unit.version,
-        next_tier_name=None,
-        next_seats=None,
-        cancels=False,
+        next_tier_name=then.tier_name,
+        next_seats=then.seats,
+        cancels=then.cancels,
     )
     credit = -rest_of(present.price_microusd_per_month, begins, moment, ends)
     debit = rest_of(after.price_microusd_per_month, begins, moment, ends)
     if present.owed_microusd:
-        after = replace(after, owed_microusd=present.owed_microusd + credit + debit)
+        after = _owing(after, present.owed_microusd + credit + debit)
     key = f"change/{after.user_id}/{after.revision}"
     return _step(
         after,
@@ -215,6 +238,12 @@ def cancelled(present: Subscription, at: datetime) -> Step:
     return _step(present.revised(at, cancels=True, next_tier_name=None, next_seats=None))
 
 
+def ending(present: Subscription, at: datetime) -> Step:
+    """It ends with its period, or with the grace of what it owes: so a payment provider tells, and
+    may tell otherwise. What was planned comes back then."""
+    return _step(present.revised(at, cancels=True))
+
+
 def resumed(present: Subscription, at: datetime) -> Step:
     """A cancellation taken back before it took effect. Raises NothingToResume."""
     if not present.cancels:
@@ -240,7 +269,7 @@ def paid(present: Subscription, at: datetime) -> Step:
     """What was owed has come; when nothing was, the next period is paid for already."""
     if not present.owed_microusd:
         return Step(replace(present, paid_ahead=present.paid_ahead + 1))
-    settled = replace(present, owed_microusd=0, unpaid_since=None, dunning_step=0)
+    settled = replace(present, **_NOTHING_OWED)
     if present.state is State.PAST_DUE:
         settled = settled.revised(at, state=State.ACTIVE)
     return _step(settled)
@@ -317,6 +346,14 @@ def _renewed(present: Subscription, now: datetime, prices: PlanPrices, rules: Ru
         after = present.revised(
             now, tier_name=tier_name, seats=seats, next_tier_name=None, next_seats=None, **terms
         )
+        # Decided when it was planned, and not by the clock.
+        decided = present.plan_revision
+        after = replace(
+            after,
+            terms_revision=decided,
+            plan_revision=decided,
+            planned_at=present.planned_at,
+        )
     key = f"renewal/{after.user_id}/{ends.isoformat()}"
     return _step(after, [_fee(after, key, now)], rules=rules)
 
@@ -333,6 +370,14 @@ def _settlement(present: Subscription, revision: int, at: datetime) -> tuple[Cha
     key = f"change/{present.user_id}/{revision}/credit"
     kind = ChargeKind.PRORATION_CREDIT
     return _worth_a_line([_line(present, kind, credit, (moment, ends), key, at)])
+
+
+def _owing(after: Subscription, microusd: int) -> Subscription:
+    """With another sum owed; none, where the new terms cost that much less."""
+    if microusd > 0:
+        return replace(after, owed_microusd=microusd)
+    state = State.ACTIVE if after.state is State.PAST_DUE else after.state
+    return replace(after, state=state, **_NOTHING_OWED)
 
 
 def _write_off(present: Subscription, revision: int, at: datetime) -> tuple[Charge, ...]:

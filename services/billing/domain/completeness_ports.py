@@ -138,6 +138,11 @@ class LimitAlerts(Protocol):
         they were not told of; from now on they count as told."""
         ...
 
+    async def note_reached(self, one: Approach, starts_at: datetime) -> bool:
+        """That they count as told of all thresholds of the window that starts then; False when of
+        the last one they did before."""
+        ...
+
     async def forget(self, *, before: datetime) -> None: ...
 
 

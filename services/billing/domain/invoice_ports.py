@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Protocol
 from uuid import UUID
 
@@ -134,8 +134,11 @@ class InvoiceRuns(Protocol):
         """Nobody else begins a run, of whatever month, until the work ends."""
         ...
 
-    async def begin(self, scope: Scope, *, at: datetime, by: UserId | None) -> bool:
-        """Put everybody who gets an invoice on the list; False when it was begun already."""
+    async def begin(
+        self, scope: Scope, *, at: datetime, by: UserId | None, aged_after: timedelta | None
+    ) -> bool:
+        """Put everybody who gets an invoice on the list; False when it was begun already. What came
+        later after its use than `aged_after` waits for two people (see `AgedUsages`)."""
         ...
 
     async def hold(self, month: Month) -> Run | None:
@@ -154,13 +157,18 @@ class InvoiceRuns(Protocol):
 class Invoices(Protocol):
     """Invoices with their lines and what those cover: appended, never changed."""
 
-    async def cover(self, scope: Scope, dues: Sequence[Due], *, keep: bool) -> Covered:
+    async def cover(
+        self, scope: Scope, dues: Sequence[Due], *, keep: bool, aged_after: timedelta | None
+    ) -> Covered:
         """What these holders' invoices are made of; with `keep` it stands on them from now on. What
-        stands on one already fails the work."""
+        stands on one already fails the work. Corrections of what waits for two people wait, too."""
         ...
 
-    async def late(self, scope: Scope, holder: UserId) -> Sequence[UUID]:
-        """A holder's entries from before the scope's month began that came in its time."""
+    async def late(
+        self, scope: Scope, holder: UserId, *, aged_after: timedelta | None
+    ) -> Sequence[UUID]:
+        """A holder's entries from before the scope's month began that came in its time, or were
+        released by two people since."""
         ...
 
     async def details(self, holders: Sequence[UserId]) -> Mapping[UserId, BillingDetails]: ...

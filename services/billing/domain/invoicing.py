@@ -264,11 +264,13 @@ def _order(line: InvoiceLine) -> tuple[Any, ...]:
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """How the operator makes out invoices."""
+    """How the operator makes out invoices. `aged_after`: how long after it was used what is told
+    waits for two people; None: it never does."""
 
     prefix: str
     due_after: timedelta
     tax_rules: TaxRules
+    aged_after: timedelta | None = None
 
     @property
     def invoice_series(self) -> str:

@@ -77,6 +77,7 @@ class Entry:
     rated_at: datetime | None = None
     unit: str | None = None
     cached: bool = False
+    key_organisation_id: UUID | None = None  # whose key it ran on; None: their own, none, not told
     # What a reporter outside the suite says beside the facts; not a part of the ledger.
     metadata: Mapping[str, str | int | float | bool] | None = None
 
@@ -106,6 +107,7 @@ class Entry:
             occurred_at=fact.time.astimezone(UTC),
             place=_place(fact),
             cached=usage.cached,
+            key_organisation_id=usage.key_organisation_id,
         )
 
     def rated(self, rating: Rating | None) -> Self:
@@ -137,6 +139,7 @@ class Entry:
             self.rated_at,
             self.unit,
             self.cached,
+            self.key_organisation_id,
         )
 
 

@@ -7,7 +7,9 @@ There is a chain for each UTC day, by the time in the entries' ids, hence whole 
 partition, and one for all corrections. An entry that was rated on its way in has one link over its
 facts and its rating; one of unknown price has a link over its facts, and another over its rating
 once it has that. Of an entry all is covered but `cached`, a younger note beside counts that are: an
-entry that is rated as cached says so by its price version, too.
+entry that is rated as cached says so by its price version, too. `key_organisation_id` is younger as
+well, and covered where it is set: links of before it was known hold as they are, and none holds for
+an entry that it was put into, or taken out of, later.
 """
 
 from __future__ import annotations
@@ -85,6 +87,8 @@ CORRECTION_FIELDS = (
     ("sandbox", "boolean"),
     ("occurred_at", "timestamptz"),
 )
+# The last field of an entry's digest, where the entry has it.
+KEY_FIELD = ("key_organisation_id", "uuid")
 # One letter for each kind of record, with the fields that its link covers.
 ENTRY, RATED_ENTRY, RATING, CORRECTION = "e", "r", "l", "c"
 COVERED = {
@@ -93,6 +97,7 @@ COVERED = {
     RATING: (("event_id", "uuid"), *RATING_FIELDS),
     CORRECTION: CORRECTION_FIELDS,
 }
+ENTRIES = (ENTRY, RATED_ENTRY)
 
 LINK_BYTES = 32
 _OIDS = {"boolean": 16, "bigint": 20, "text": 25, "timestamptz": 1184, "uuid": 2950}
@@ -132,6 +137,8 @@ def genesis(chain: int) -> Head:
 def digest(kind: str, record: Mapping[str, Any]) -> bytes:
     """The digest of a record, worked out here: what the database says of it is not asked."""
     fields = COVERED[kind]
+    if kind in ENTRIES and record.get(KEY_FIELD[0]) is not None:
+        fields = (*fields, KEY_FIELD)
     parts = [struct.pack("!i", len(fields))]
     for name, type_ in fields:
         value = _binary(type_, record[name])

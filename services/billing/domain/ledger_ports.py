@@ -19,11 +19,13 @@ from shared.ids import EventId, UserId
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """Records of one batch that wait for their links: `entry`, `rating` or `correction`."""
+    """Records of one batch that wait for their links: `entry`, `rating` or `correction`.
+    `of_organisation`: entries that ran on an organisation's key, which wait apart."""
 
     id: int
     kind: str
     ids: Sequence[UUID]
+    of_organisation: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from enum import Enum
 from typing import NewType, Self
 from uuid import UUID
 
+from services.billing.domain.subscription import Subscription
 from shared.ids import UserId
 
 PaymentId = NewType("PaymentId", UUID)
@@ -58,6 +59,8 @@ class Payment:
     settled_at: datetime | None = None
     note: str | None = field(default=None, repr=False)
     settles: PaymentId | None = None  # the unused payment that is dealt with by it
+    base_revision: int | None = None  # of the subscription, when the order was made
+    base_terms_revision: int | None = None  # the one that had decided what was held then
 
     @property
     def can_be_paid_by_hand(self) -> bool:
@@ -68,6 +71,19 @@ class Payment:
                 self.kind is PaymentKind.ORDER and self.checkout_url is None
             )
         return self.state is PaymentState.OPEN
+
+    @property
+    def is_of_change(self) -> bool:
+        """Whether a payment provider collects it within what is paid by already, without a page."""
+        is_collected = self.provider != BY_HAND and self.checkout_url is None
+        return self.kind is PaymentKind.ORDER and is_collected
+
+    def is_of_other_terms(self, present: Subscription) -> bool:
+        """Whether an order was made before what is held now was decided."""
+        if self.base_revision is None:
+            # Of a release that did not note it.
+            return present.changed_at is not None and self.created_at < present.changed_at
+        return self.base_revision < present.terms_revision
 
     def settled(self, state: PaymentState, at: datetime) -> Self:
         return replace(self, state=state, settled_at=at)

@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Protocol
 from uuid import UUID
 
+from services.billing.domain.aged_usage import AgedUsages
 from services.billing.domain.analytics_ports import Activity, Analytics, DashboardPasses
 from services.billing.domain.balance import Accounts
 from services.billing.domain.billing_details import DetailsBook
@@ -36,6 +37,7 @@ from services.billing.domain.ledger_ports import (
     Rollups,
 )
 from services.billing.domain.limits import LimitStanding
+from services.billing.domain.organisation_usage import Key, KeyDimension, KeySpending
 from services.billing.domain.payment import (
     Checkout,
     News,
@@ -48,6 +50,7 @@ from services.billing.domain.payment import (
 from services.billing.domain.period import Period
 from services.billing.domain.plan_price import PlanPrice, PlanPrices
 from services.billing.domain.price_book import Model, PriceOverride
+from services.billing.domain.staff_look import StaffLooks
 from services.billing.domain.subscription import Subscription
 from services.billing.domain.usage_columns import UsageColumns
 from services.billing.domain.usage_report import Dimension, Group
@@ -60,6 +63,10 @@ from shared.tiers import Tier
 Position = tuple[datetime, EventId]  # where a page of a user's entries ends
 
 
+class RecordedBefore(Exception):
+    """Some of the usage is in the ledger already."""
+
+
 class Ledger(Protocol):
     """The append-only ledger and its hourly sums, which change together."""
 
@@ -68,6 +75,11 @@ class Ledger(Protocol):
         ...
 
     async def record_columns(self, usage: UsageColumns) -> int: ...
+
+    async def add_columns(self, usage: UsageColumns) -> int:
+        """The same at less cost for what is expected to be new. Raises RecordedBefore where any of
+        it is not: then nothing of this work can stand."""
+        ...
 
     async def get(self, event_id: EventId) -> Entry | None: ...
 
@@ -86,6 +98,23 @@ class Ledger(Protocol):
         sandbox: bool | None,
     ) -> Sequence[Group]:
         """Sums over whole hours."""
+        ...
+
+
+class KeySpendings(Protocol):
+    """What ran on organisations' keys."""
+
+    async def of(
+        self,
+        organisation_id: UUID,
+        period: Period,
+        dimensions: Sequence[KeyDimension],
+        *,
+        sandbox: bool | None,
+        after: Sequence[Key] | None,
+        most: int,
+    ) -> KeySpending:
+        """Sums over whole hours, with the groups after that of some keys."""
         ...
 
 
@@ -216,6 +245,14 @@ class PaymentBook(Protocol):
         """None for a holder of whom nothing is in the books."""
         ...
 
+    async def has_grown(self, order: Payment) -> bool:
+        """Whether a later change was collected within the same, as the difference to this one."""
+        ...
+
+    async def use_grown(self, order: Payment) -> None:
+        """What was collected for earlier changes within the same is a part of what this one is."""
+        ...
+
     async def void_open(self, holder: UserId, at: datetime) -> None: ...
     async def forget_notes(self, holder: UserId) -> None:
         """What the billing team has written beside a holder's payments."""
@@ -246,6 +283,11 @@ class PaymentBook(Protocol):
         ...
 
     async def payer(self, holder: UserId) -> Payer | None: ...
+
+    async def hold_payer(self, holder: UserId) -> Payer | None:
+        """The payer, whom nobody else changes until the work ends: after the subscription, where
+        both are held."""
+        ...
 
     async def payer_of(self, provider: str, customer: str) -> Payer | None:
         """Whose customer this is, or was for a subscription that nobody needed."""
@@ -337,6 +379,8 @@ class UnitOfWork(Protocol):
     @property
     def ledger(self) -> Ledger: ...
     @property
+    def key_spending(self) -> KeySpendings: ...
+    @property
     def chain(self) -> LedgerChain: ...
     @property
     def corrections(self) -> Corrections: ...
@@ -392,6 +436,10 @@ class UnitOfWork(Protocol):
     def usage_rows(self) -> UsageRows: ...
     @property
     def usage_exports(self) -> UsageExports: ...
+    @property
+    def looks(self) -> StaffLooks: ...
+    @property
+    def aged(self) -> AgedUsages: ...
     @property
     def forgotten(self) -> ForgottenUsers: ...
     @property
@@ -479,6 +527,13 @@ class Organisations(Protocol):
         """Whether the user decides about its subscription; None for who does not belong to it.
 
         Raises DependencyUnavailable: an access token's claim may be minutes old, so is not asked.
+        """
+        ...
+
+    async def may_manage_keys(self, organisation_id: UUID, user_id: UserId) -> bool | None:
+        """Whether the user decides about its keys; None for who does not belong to it.
+
+        Raises DependencyUnavailable.
         """
         ...
 

@@ -62,6 +62,9 @@ class Subscription:
     unpaid_since: datetime | None = None  # when it was asked for
     dunning_step: int = 0
     next_step_at: datetime | None = None  # when the clock has something to do here
+    terms_revision: int = 0  # the last one that brought another tier, other seats or an end
+    plan_revision: int = 0  # the last one that decided what the next period brings
+    planned_at: datetime | None = None  # when that was decided, here or at a payment provider's
 
     @classmethod
     def initial(cls, user_id: UserId, *, is_organisation: bool = False) -> Self:
@@ -147,4 +150,17 @@ class Subscription:
 
     def revised(self, at: datetime, **changes: Any) -> Self:
         """One revision further."""
-        return replace(self, revision=self.revision + 1, changed_at=at, **changes)
+        after = replace(self, revision=self.revision + 1, changed_at=at, **changes)
+        if _terms(after) != _terms(self):
+            after = replace(after, terms_revision=after.revision)
+        if _plan(after) != _plan(self):
+            after = replace(after, plan_revision=after.revision, planned_at=at)
+        return after
+
+
+def _terms(of: Subscription) -> tuple[object, ...]:
+    return of.tier_name, of.seats, of.anchor, of.period_ends is None
+
+
+def _plan(of: Subscription) -> tuple[object, ...]:
+    return of.next_tier_name, of.next_seats, of.cancels

@@ -56,6 +56,7 @@ class UsageColumns:
     session_id: PerhapsTexts
     sandbox: Sequence[bool]
     cached: Sequence[bool]
+    key_organisation_id: PerhapsTexts
     producer: Texts
     producer_epoch: PerhapsTexts
     stream: PerhapsTexts
@@ -165,6 +166,7 @@ def _row(entry: Entry) -> tuple[object, ...]:
         None if entry.session_id is None else str(entry.session_id),
         entry.sandbox,
         entry.cached,
+        None if entry.key_organisation_id is None else str(entry.key_organisation_id),
         entry.producer,
         str(place.epoch) if place else None,
         place.stream if place else None,

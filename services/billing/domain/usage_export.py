@@ -55,6 +55,7 @@ COLUMNS: Mapping[str, str] = {
     "producer": "text",
     "rated_at": "moment",
     "cached": "flag",
+    "key_organisation_id": "uuid",
 }
 # Whose file it is needs no column, and who told us is none of theirs.
 OWN_COLUMNS: Mapping[str, str] = {

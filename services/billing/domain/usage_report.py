@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from datetime import date
 from enum import StrEnum
-from typing import Self
+from typing import Self, TypeVar
 
 from services.billing.domain.errors import BadGrouping
 from services.billing.domain.period import Period
@@ -21,15 +21,18 @@ class Dimension(StrEnum):
     OPERATION = "operation"
 
 
-def dimensions_named(text: str) -> tuple[Dimension, ...]:
+D = TypeVar("D", bound=StrEnum)
+
+
+def dimensions_named(text: str, known: type[D]) -> tuple[D, ...]:
     """The dimensions in a comma-separated list. Raises BadGrouping."""
     names = [name.strip() for name in text.split(",")] if text.strip() else []
     try:
-        dimensions = tuple(Dimension(name) for name in names)
+        dimensions = tuple(known(name) for name in names)
     except ValueError as error:
-        raise BadGrouping(Dimension) from error
+        raise BadGrouping(known) from error
     if len(set(dimensions)) != len(dimensions):
-        raise BadGrouping(Dimension)
+        raise BadGrouping(known)
     return dimensions
 
 

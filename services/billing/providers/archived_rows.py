@@ -15,7 +15,7 @@ from services.billing.domain.usage_export import COLUMNS, Rows
 from shared.money import dollars_text
 
 _RATING = ("cost_microusd", "price_version", "rated_at")
-_IDS = ("event_id", "user_id", "session_id")
+_IDS = ("event_id", "user_id", "session_id", "key_organisation_id")
 _NOT_RATED: tuple[Any, ...] = (None, None, None)
 
 
@@ -40,7 +40,7 @@ class ArchivedUsage(ArchivedRows):
 
 
 def _row(record: Mapping[str, Any], ratings: Mapping[UUID, tuple[Any, ...]]) -> dict[str, Any]:
-    ids = {name: record[name] and UUID(record[name]) for name in _IDS}
+    ids = {name: UUID(record[name]) if record.get(name) else None for name in _IDS}
     rating = tuple(record[name] for name in _RATING)
     if record["kind"] == ENTRY:
         rating = ratings.get(UUID(record["event_id"]), _NOT_RATED)

@@ -81,7 +81,6 @@ class Sheet:
     total: Sum
     notes: tuple[str, ...]
     bank_lines: tuple[str, ...]
-    is_draft: bool
 
 
 def sheet_of(document: Document, sellers: Sequence[Seller]) -> Sheet:
@@ -130,7 +129,6 @@ def _invoice(invoice: Invoice, sellers: Sequence[Seller]) -> Sheet:
             _VENDOR_COST if _has_vendor_cost(invoice.lines) else "",
         ),
         bank_lines=() if is_draft else tuple(map(clean, seller.bank_lines)),
-        is_draft=is_draft,
     )
 
 
@@ -163,7 +161,6 @@ def _credit_note(note: CreditNote, sellers: Sequence[Seller]) -> Sheet:
             *(tax.note or "" for tax in note.tax_lines),
         ),
         bank_lines=(),
-        is_draft=False,
     )
 
 

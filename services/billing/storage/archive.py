@@ -8,7 +8,7 @@ from datetime import datetime
 from uuid import UUID
 
 from services.billing.domain.archive import Archive, ArchiveState, Contents, Partition
-from services.billing.storage.ledger_chain import COUNTS, SUMS
+from services.billing.storage.ledger_chain import COUNTS, SUMS, UNLINKED
 from shared.db.database import Connection, Row
 
 _BOUNDS = re.compile(r"FOR VALUES FROM \('([0-9a-f-]{36})'\) TO \('([0-9a-f-]{36})'\)")
@@ -37,12 +37,12 @@ select exists (
                       where c.event_id = e.event_id and c.kind = 'voided')
 ) as found
 """
-_UNLINKED = """
+_UNLINKED = f"""
 select exists (
-    select 1 from ledger_unlinked u, unnest(u.ids) as event_id
+    select 1 from {UNLINKED} u, unnest(u.ids) as event_id
     where u.kind <> 'correction' and event_id >= $1 and event_id < $2
 ) as found
-"""
+"""  # noqa: S608 - made of the constant
 _OPEN = """
 select exists (
     select 1 from (
@@ -53,13 +53,16 @@ select exists (
     ) as months where not exists (select 1 from period p where p.month = months.month)
 ) as found
 """
-# What has left can be invoiced no more: late entries, later prices and corrections wait for it.
+# What has left can be invoiced no more: late entries, later prices and corrections wait for it. Of
+# what waited for two people and was voided nothing will be.
 _NOT_INVOICED = """
 select exists (
     select 1 from ledger_entry e
     left join invoice_item i on i.source_id = e.event_id and i.aspect = 'usage'
     where e.event_id >= $1 and e.event_id < $2 and not e.sandbox
-      and (i.source_id is null
+      and (i.source_id is null and not exists (
+               select 1 from aged_usage a join ledger_correction c using (event_id)
+               where a.event_id = e.event_id and a.released_at is null and c.kind = 'voided')
            or (i.unpriced and e.cost_microusd is not null and not exists (
                select 1 from invoice_item known
                where known.source_id = e.event_id and known.aspect = 'priced')))
@@ -68,6 +71,8 @@ select exists (
     where c.event_id >= $1 and c.event_id < $2 and not c.sandbox
       and not exists (select 1 from invoice_item known
                       where known.source_id = c.id and known.aspect = 'correction')
+      and not exists (select 1 from aged_usage a
+                      where a.event_id = c.event_id and a.released_at is null)
 ) as found
 """
 # Corrections are counted with the tier of their entry.
@@ -105,6 +110,28 @@ def _keep_sums(partition: str) -> str:
            count(*) filter (where cost_microusd is null),
            {", ".join(f"sum({name})" for name in COUNTS)}, coalesce(sum(cost_microusd), 0)
     from {partition} group by 2, 3, 4, 5, 6, 7
+    """  # noqa: S608 - a partition's name, of digits
+
+
+def _keep_sums_of_organisations(partition: str) -> str:
+    """With what was put right since: what has left can't be corrected any more."""
+    return f"""
+    insert into usage_archived_organisation_hour
+        (partition, organisation_id, user_id, hour, {_WHOSE}, {", ".join(SUMS)})
+    select $1, organisation_id, user_id, date_trunc('hour', occurred_at, 'UTC'), {_WHOSE},
+           {", ".join(f"sum({name})" for name in SUMS)}
+    from (
+        select key_organisation_id as organisation_id, user_id, occurred_at, {_WHOSE},
+               1 as requests, (cost_microusd is null)::int as unpriced_requests,
+               {", ".join(COUNTS)}, coalesce(cost_microusd, 0) as cost_microusd
+        from {partition} where key_organisation_id is not null
+        union all
+        select e.key_organisation_id, c.user_id, c.occurred_at,
+               {", ".join(f"c.{name}" for name in (*_WHOSE.split(", "), *SUMS))}
+        from {partition} e join ledger_correction c on c.event_id = e.event_id
+        where e.key_organisation_id is not null
+    ) as one
+    group by 2, 3, 4, 5, 6, 7, 8
     """  # noqa: S608 - a partition's name, of digits
 
 
@@ -175,7 +202,8 @@ class SqlLedgerArchive:
             partition, contents
         ):
             return False
-        await self._connection.execute(_keep_sums(name), name, timeout=_PATIENCE_SECONDS)
+        for keep in (_keep_sums, _keep_sums_of_organisations):
+            await self._connection.execute(keep(name), name, timeout=_PATIENCE_SECONDS)
         await self._connection.execute(f"alter table ledger_entry detach partition {name}")
         await self._connection.execute(f"drop table {name}")
         chains = partition.chains

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import timedelta
 from uuid import UUID
 
 from services.billing.domain.invoice import LineId, LineKind, Source
@@ -43,7 +44,7 @@ FEES = """fees as (
     from usage_fee
 )"""
 # $1 the month, $2 its begin, $3 its end, $4 the end of what was invoiced before, $5 received until,
-# $6 holders, $7 late entries.
+# $6 holders, $7 late entries, $8 received after, $9 how long after its use what is told waits.
 _USAGE = f"""
 with {FEES}, entries as (
     select e.* from unnest($6::uuid[]) as h (id) join ledger_entry e on e.user_id = h.id
@@ -72,11 +73,15 @@ with {FEES}, entries as (
            c.requests, {_NUMBERS.format("c")},
            case when c.kind = 'voided' then coalesce(-e.units, 0) else 0 end
     from ledger_correction c left join lateral (
-        select tier, unit, units, received_at, event_id from ledger_entry
+        select tier, unit, units, occurred_at, received_at, event_id from ledger_entry
         where event_id = c.event_id limit 1
     ) as e on true
     where c.user_id = any($6::uuid[]) and c.occurred_at < $3 and not c.sandbox
       and (e.event_id is null or e.received_at <= $5)
+      and coalesce(
+          (select a.released_at is not null from aged_usage a where a.event_id = c.event_id),
+          not (e.occurred_at < $4 and e.received_at > $8 and e.received_at - e.occurred_at > $9),
+          true)
       and not exists (select 1 from invoice_item known
                       where known.source_id = c.id and known.aspect = 'correction')
 ), priced as (
@@ -140,7 +145,12 @@ from fresh group by holder_id
 
 
 async def cover(
-    connection: Connection, scope: Scope, dues: Sequence[Due], *, keep: bool
+    connection: Connection,
+    scope: Scope,
+    dues: Sequence[Due],
+    *,
+    keep: bool,
+    aged_after: timedelta | None,
 ) -> Covered:
     """All that some holders' invoices are made of."""
     holders = [due.holder.id for due in dues]
@@ -161,6 +171,8 @@ async def cover(
         scope.received_until,
         holders,
         late,
+        scope.received_after,
+        aged_after,
         timeout=PATIENCE_SECONDS,
     )
     carried = await connection.fetch(

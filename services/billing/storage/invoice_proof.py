@@ -98,6 +98,7 @@ covered as (
     from run join ledger_entry e on e.user_id = $2
     where e.occurred_at < run.previous_ends and e.received_at > run.received_after
       and e.received_at <= run.received_until and not e.sandbox
+      and not exists (select 1 from aged_usage a where a.event_id = e.event_id)
     union all
     select id, 'correction', false from ledger_correction
     where user_id = $2 and occurred_at < $3 and not sandbox

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from services.billing.domain.closing import ClosedPeriod, Month
 from services.billing.domain.invoicing import Due, Run, Scope, month_after
 from services.billing.domain.subscription import Holder
+from services.billing.storage.aged_usage import HOLD_AGED
 from services.billing.storage.invoice_cover import PATIENCE_SECONDS
 from services.billing.storage.periods import from_row as period_from_row
 from shared.db.database import Connection, Row
@@ -27,8 +28,17 @@ insert into invoice_run
 values ($1, $2, $3, $4, $5, $6, 0) on conflict do nothing returning month
 """
 # Everybody of whom something is not invoiced yet, in one go: page by page it would be read anew.
+# Only of what is left of the corrections is the entry looked up, one by one: joined, it may be read
+# out of all of the ledger.
 _LIST_HOLDERS = """
-with found as (
+with corrected as materialized (
+    select c.user_id, c.event_id from ledger_correction c
+    where c.occurred_at < $2 and not c.sandbox
+      and not exists (select 1 from invoice_item i
+                      where i.source_id = c.id and i.aspect = 'correction')
+      and not exists (select 1 from aged_usage a
+                      where a.event_id = c.event_id and a.released_at is null)
+), found as (
     select holder_id, is_organisation, null::uuid as late from charge c
     where charged_at < $2
       and not exists (select 1 from invoice_item i where i.source_id = c.id and i.aspect = 'charge')
@@ -36,15 +46,18 @@ with found as (
     select distinct user_id, false, null::uuid from ledger_entry
     where occurred_at >= $3 and occurred_at < $2 and received_at <= $5 and not sandbox
     union all
-    select user_id, false, event_id from ledger_entry
+    select user_id, false, event_id from ledger_entry e
     where occurred_at < $3 and received_at > $4 and received_at <= $5 and not sandbox
+      and not exists (select 1 from aged_usage a where a.event_id = e.event_id)
     union all
-    select user_id, false, null::uuid from ledger_correction c
-    where occurred_at < $2 and not sandbox
+    select e.user_id, false, e.event_id from aged_usage a join ledger_entry e using (event_id)
+    where a.released_at is not null and e.occurred_at < $3
       and not exists (select 1 from invoice_item i
-                      where i.source_id = c.id and i.aspect = 'correction')
-      and not exists (select 1 from ledger_entry e
-                      where e.event_id = c.event_id and e.received_at > $5)
+                      where i.source_id = a.event_id and i.aspect = 'usage')
+    union all
+    select user_id, false, null::uuid from corrected c
+    where coalesce((select e.received_at from ledger_entry e
+                    where e.event_id = c.event_id limit 1) <= $5, true)
     union all
     select i.holder_id, false, null::uuid
     from invoice_item i join ledger_entry e on e.event_id = i.source_id
@@ -105,11 +118,14 @@ class SqlInvoiceRuns:
     async def take_turn(self) -> None:
         await self._connection.execute(_TAKE_TURN, timeout=PATIENCE_SECONDS)
 
-    async def begin(self, scope: Scope, *, at: datetime, by: UserId | None) -> bool:
+    async def begin(
+        self, scope: Scope, *, at: datetime, by: UserId | None, aged_after: timedelta | None
+    ) -> bool:
         window = (scope.previous_ends, scope.received_after, scope.received_until)
         begun = await self._connection.fetchrow(_BEGIN, scope.month.first_day, *window, at, by)
         if begun is None:
             return False
+        await self._connection.execute(HOLD_AGED, *window, aged_after, timeout=PATIENCE_SECONDS)
         await self._connection.execute(
             _LIST_HOLDERS,
             scope.month.first_day,

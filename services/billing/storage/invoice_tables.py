@@ -164,6 +164,13 @@ def _add_lines(metadata: MetaData) -> None:
         ),
         Index("ix_invoice_item_line_id", "line_id", "source_id"),
         Index("ix_invoice_item_unpriced", "holder_id", postgresql_where=text("unpriced")),
+        # Usage has an item each, and what else there is would be looked for among them.
+        Index(
+            "ix_invoice_item_but_usage",
+            "source_id",
+            "aspect",
+            postgresql_where=text("aspect <> 'usage'"),
+        ),
     )
     Table(
         "credit_note_line",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
@@ -35,8 +36,16 @@ from shared.db.database import Connection, Row
 from shared.ids import UserId
 
 _LATE = """
-select event_id from ledger_entry
-where user_id = $1 and occurred_at < $2 and received_at > $3 and received_at <= $4 and not sandbox
+select event_id from ledger_entry e
+where user_id = $1 and occurred_at < $2 and not sandbox and (
+    received_at > $3 and received_at <= $4
+    and ($5::interval is null or received_at - occurred_at <= $5)
+    and not exists (select 1 from aged_usage a where a.event_id = e.event_id)
+    or exists (select 1 from aged_usage a
+               where a.event_id = e.event_id and a.released_at is not null)
+    and not exists (select 1 from invoice_item i
+                    where i.source_id = e.event_id and i.aspect = 'usage')
+)
 order by event_id
 """
 _DETAILS = """
@@ -117,12 +126,18 @@ class SqlInvoices:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
-    async def cover(self, scope: Scope, dues: Sequence[Due], *, keep: bool) -> Covered:
-        return await cover(self._connection, scope, dues, keep=keep)
+    async def cover(
+        self, scope: Scope, dues: Sequence[Due], *, keep: bool, aged_after: timedelta | None
+    ) -> Covered:
+        return await cover(self._connection, scope, dues, keep=keep, aged_after=aged_after)
 
-    async def late(self, scope: Scope, holder: UserId) -> Sequence[UUID]:
+    async def late(
+        self, scope: Scope, holder: UserId, *, aged_after: timedelta | None
+    ) -> Sequence[UUID]:
         window = (scope.previous_ends, scope.received_after, scope.received_until)
-        rows = await self._connection.fetch(_LATE, holder, *window, timeout=PATIENCE_SECONDS)
+        rows = await self._connection.fetch(
+            _LATE, holder, *window, aged_after, timeout=PATIENCE_SECONDS
+        )
         return [row["event_id"] for row in rows]
 
     async def details(self, holders: Sequence[UserId]) -> Mapping[UserId, BillingDetails]:

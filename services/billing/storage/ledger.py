@@ -5,119 +5,88 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
+from uuid import UUID
+
+import asyncpg
 
 from services.billing.domain.ledger import Counts, Entry, Place, Rating
 from services.billing.domain.period import Period
-from services.billing.domain.ports import Position
+from services.billing.domain.ports import Position, RecordedBefore
 from services.billing.domain.usage_columns import UsageColumns
 from services.billing.domain.usage_report import Dimension, Group, Sums
+from services.billing.storage.ledger_columns import (
+    COUNTS,
+    FACTS,
+    OWN,
+    SHARED,
+    array,
+    split,
+    unnested,
+)
+from services.billing.storage.ledger_copy import COLUMNS, rows_of
 from shared.db.database import Connection, Row
 from shared.ids import EventId, UserId
 from shared.money import MicroDollars
 
-_FACTS = {
-    "event_id": "uuid",
-    "user_id": "uuid",
-    "tier": "text",
-    "operation": "text",
-    "provider": "text",
-    "model": "text",
-    "source": "text",
-    "outcome": "text",
-    "input_tokens": "bigint",
-    "cache_read_tokens": "bigint",
-    "cache_write_tokens": "bigint",
-    "output_tokens": "bigint",
-    "output_reasoning_tokens": "bigint",
-    "characters": "bigint",
-    "service_tier": "text",
-    "request_id": "text",
-    "provider_request_id": "text",
-    "session_id": "uuid",
-    "sandbox": "boolean",
-    "cached": "boolean",
-    "producer": "text",
-    "producer_epoch": "uuid",
-    "stream": "text",
-    "sequence": "bigint",
-    "occurred_at": "timestamptz",
-    "units": "bigint",
-    "unit": "text",
-    "cost_microusd": "bigint",
-    "price_version": "text",
-}
-_COUNTS = (
-    "input_tokens",
-    "cache_read_tokens",
-    "cache_write_tokens",
-    "output_tokens",
-    "output_reasoning_tokens",
-    "characters",
-)
-# What many entries of a batch have in common is sent once for all of them: giving a value to the
-# driver costs as much as storing it.
-_SHARED = (
-    "tier",
-    "operation",
-    "provider",
-    "model",
-    "source",
-    "outcome",
-    "service_tier",
-    "sandbox",
-    "cached",
-    "producer",
-    "producer_epoch",
-    "stream",
-    "units",
-    "unit",
-    "price_version",
-)
-_OWN = tuple(name for name in _FACTS if name not in _SHARED)
-
-
-# An array as PostgreSQL writes it costs the driver a tenth of an array of values.
-def _arrays(names: Sequence[str], first: int) -> str:
-    return ", ".join(f"${i}::text::{_FACTS[name]}[]" for i, name in enumerate(names, first))
-
-
 _HOUR_KEY = "user_id, hour, provider, model, operation, sandbox"
+_SUMS = ("requests", "unpriced_requests", *COUNTS, "cost_microusd")
 
-# Rows in the order of their ids and sums in the order of their keys: two batches that share some
-# never wait for each other in a circle. The sums see only what was really added.
-_RECORD = f"""
-with fresh as (
-    insert into ledger_entry ({", ".join(_FACTS)}, pricing_status, rated_at)
-    select {", ".join(_FACTS)},
-           case when cost_microusd is null then 'unknown_price' else 'rated' end,
-           case when cost_microusd is null then null else now() end
-    from unnest($1::text::int[], {_arrays(_OWN, 2)}) as own (shared, {", ".join(_OWN)})
-    join unnest({_arrays(_SHARED, 2 + len(_OWN))}) with ordinality
-         as given ({", ".join(_SHARED)}, number) on number = shared
-    order by event_id
-    on conflict (event_id) do nothing
-    returning event_id, user_id, occurred_at, provider, model, operation, sandbox,
-              {", ".join(_COUNTS)}, cost_microusd
-), counted as (
-    insert into usage_hour as known
-        ({_HOUR_KEY}, requests, unpriced_requests, {", ".join(_COUNTS)}, cost_microusd)
+# What follows from the rows of `fresh`, which are those that were really added. Rows in the order
+# of their ids and sums in the order of their keys: two batches that share some never wait for each
+# other in a circle.
+_TAKEN_IN = f"""
+counted as (
+    insert into usage_hour as known ({_HOUR_KEY}, {", ".join(_SUMS)})
     select user_id, date_trunc('hour', occurred_at, 'UTC'), provider, model, operation, sandbox,
            count(*), count(*) filter (where cost_microusd is null),
-           {", ".join(f"sum({name})" for name in _COUNTS)},
+           {", ".join(f"sum({name})" for name in COUNTS)},
            coalesce(sum(cost_microusd), 0)
     from fresh
     group by 1, 2, 3, 4, 5, 6
     order by 1, 2, 3, 4, 5, 6
     on conflict ({_HOUR_KEY}) do update set
-        requests = known.requests + excluded.requests,
-        unpriced_requests = known.unpriced_requests + excluded.unpriced_requests,
-        {", ".join(f"{name} = known.{name} + excluded.{name}" for name in _COUNTS)},
-        cost_microusd = known.cost_microusd + excluded.cost_microusd
+        {", ".join(f"{name} = known.{name} + excluded.{name}" for name in _SUMS)}
 ), noted as (
     insert into ledger_unlinked (kind, ids)
-    select 'entry', array_agg(event_id) from fresh having count(*) > 0
+    select 'entry', array_agg(event_id) from fresh where key_organisation_id is null
+    having count(*) > 0
+), noted_of_organisations as (
+    insert into ledger_unlinked_of_organisation (ids)
+    select array_agg(event_id) from fresh where key_organisation_id is not null
+    having count(*) > 0
 )
 select count(*) as added from fresh
+"""  # noqa: S608 - made of the names above
+_TAKEN = (
+    "event_id, user_id, occurred_at, provider, model, operation, sandbox,"
+    f" {', '.join(COUNTS)}, cost_microusd, key_organisation_id"
+)
+
+_RECORD = f"""
+with fresh as (
+    insert into ledger_entry ({", ".join(FACTS)}, pricing_status, rated_at)
+    select {", ".join(FACTS)},
+           case when cost_microusd is null then 'unknown_price' else 'rated' end,
+           case when cost_microusd is null then null else now() end
+    from {unnested(OWN, SHARED)}
+    order by event_id
+    on conflict (event_id) do nothing
+    returning {_TAKEN}
+), {_TAKEN_IN}
+"""  # noqa: S608 - made of the names above
+
+# A rating that is not later than its row was given with it. And what was copied is found by its
+# key, by one plan for all: one that was made while a partition was empty would read all of it for
+# each batch from then on, and to plan anew each time takes longer than to find them.
+_BEGIN_COPY = """
+select now() as now, set_config('enable_seqscan', 'off', true),
+       set_config('plan_cache_mode', 'force_generic_plan', true)
+"""
+_TAKE_IN_COPIED = f"""
+with fresh as materialized (
+    select {_TAKEN} from ledger_entry
+    where event_id = any($1::text::uuid[]) and event_id between $2 and $3
+), {_TAKEN_IN}
 """  # noqa: S608 - made of the names above
 
 # Also for events that came before: they have come.
@@ -169,10 +138,29 @@ class SqlLedger:
         return await self.record_columns(UsageColumns.of(entries)) if entries else 0
 
     async def record_columns(self, usage: UsageColumns) -> int:
-        row = await self._connection.fetchrow(_RECORD, *_record_values(usage))
+        row = await self._connection.fetchrow(_RECORD, *split(usage, OWN, SHARED))
+        await self._note_places(usage)
+        return int(row["added"]) if row else 0
+
+    async def add_columns(self, usage: UsageColumns) -> int:
+        begun = await self._connection.fetchrow(_BEGIN_COPY)
+        assert begun is not None
+        rows = rows_of(usage, rated_at=begun["now"])
+        try:
+            # Plain bytes would be taken for the path of a file.
+            await self._connection.copy_to_table(
+                "ledger_entry", source=memoryview(rows), columns=COLUMNS, format="binary"
+            )
+        except asyncpg.UniqueViolationError as error:
+            raise RecordedBefore from error
+        ids = usage.event_id
+        await self._connection.execute(_TAKE_IN_COPIED, array(ids), UUID(min(ids)), UUID(max(ids)))
+        await self._note_places(usage)
+        return len(ids)
+
+    async def _note_places(self, usage: UsageColumns) -> None:
         if runs := usage.runs:
             await self._connection.execute(_NOTE_PLACES, *_columns(runs))
-        return int(row["added"]) if row else 0
 
     async def get(self, event_id: EventId) -> Entry | None:
         row = await self._connection.fetchrow(_GET, event_id)
@@ -205,7 +193,7 @@ class SqlLedger:
 def _report(dimensions: Sequence[Dimension]) -> str:
     keys = [f"{_DIMENSIONS[dimension]} as {dimension}" for dimension in dimensions]
     numbers = ", ".join(str(number) for number in range(1, len(keys) + 1))
-    sums = ("requests", "unpriced_requests", *_COUNTS, "cost_microusd")
+    sums = ("requests", "unpriced_requests", *COUNTS, "cost_microusd")
     return f"""
     select {", ".join([*keys, *(f"sum({name}) as {name}" for name in sums)])}
     from usage_hour
@@ -218,7 +206,7 @@ def _group(row: Row, dimensions: Sequence[Dimension]) -> Group:
     sums = Sums(
         requests=int(row["requests"]),
         unpriced_requests=int(row["unpriced_requests"]),
-        **{name: int(row[name]) for name in _COUNTS},
+        **{name: int(row[name]) for name in COUNTS},
         known_cost=int(row["cost_microusd"]),
     )
     return Group(tuple((dimension, row[dimension]) for dimension in dimensions), sums)
@@ -226,35 +214,6 @@ def _group(row: Row, dimensions: Sequence[Dimension]) -> Group:
 
 def _columns(rows: Iterable[tuple[Any, ...]]) -> tuple[list[Any], ...]:
     return tuple(list(column) for column in zip(*rows, strict=True))
-
-
-def _record_values(usage: UsageColumns) -> list[Any]:
-    """Which of the shared values each entry has, its own values, and the shared ones."""
-    rows = list(zip(*(getattr(usage, name) for name in _SHARED), strict=True))
-    numbers = {row: number for number, row in enumerate(dict.fromkeys(rows), 1)}
-    return [
-        _written([numbers[row] for row in rows]),
-        *(_array(name, getattr(usage, name)) for name in _OWN),
-        *map(_array, _SHARED, zip(*numbers, strict=True)),
-    ]
-
-
-def _array(name: str, values: Sequence[Any]) -> str:
-    return _quoted(values) if _FACTS[name] == "text" else _written(values)
-
-
-def _written(values: Sequence[Any]) -> str:
-    """Numbers, ids or times as one array in PostgreSQL's own notation."""
-    return f"{{{','.join(map(str, values)).replace('None', 'NULL')}}}"
-
-
-def _quoted(values: Sequence[str | None]) -> str:
-    """Texts as one array in PostgreSQL's own notation."""
-    present = "".join([value for value in values if value is not None])
-    if '"' in present or "\\" in present:
-        values = [value and value.replace("\\", "\\\\").replace('"', '\\"') for value in values]
-    quoted = ["NULL" if value is None else f'"{value}"' for value in values]
-    return f"{{{','.join(quoted)}}}"
 
 
 def _with_metadata(row: Row) -> Entry:
@@ -273,7 +232,7 @@ def from_row(row: Row) -> Entry:
         model=row["model"],
         source=row["source"],
         outcome=row["outcome"],
-        counts=Counts(**{name: row[name] for name in _COUNTS}, units=row["units"]),
+        counts=Counts(**{name: row[name] for name in COUNTS}, units=row["units"]),
         unit=row["unit"],
         service_tier=row["service_tier"],
         request_id=row["request_id"],
@@ -287,6 +246,7 @@ def from_row(row: Row) -> Entry:
         received_at=row["received_at"],
         rated_at=row["rated_at"],
         cached=row["cached"],
+        key_organisation_id=row["key_organisation_id"],
     )
 
 

@@ -9,6 +9,8 @@ from uuid import UUID
 from services.billing.domain.ledger_chain import (
     CORRECTIONS,
     COVERED,
+    ENTRIES,
+    KEY_FIELD,
     Digests,
     Links,
 )
@@ -19,8 +21,24 @@ from shared.db.database import Connection, Row
 _CHAIN_LOCK = 4244
 # Lets go at the end of the transaction, when its links can be seen by the next one.
 _TAKE_TURN = "select pg_try_advisory_xact_lock($1)"
-_WAITING = "select id, kind, ids from ledger_unlinked order by id limit $1"
+# What is all entries first: a rating that can be seen, whose entry waits apart, comes with it or
+# later. By id and not by time, which is that of a transaction's beginning.
+_WAITING = """
+(select id, kind, ids, false as of_organisation from ledger_unlinked order by id limit $1)
+union all
+(select id, 'entry', ids, true from ledger_unlinked_of_organisation order by id limit $1)
+order by of_organisation desc, id limit $1
+"""
 _TAKEN_UP = "delete from ledger_unlinked where id = any($1::bigint[])"
+_TAKEN_UP_OF_ORGANISATIONS = (
+    "delete from ledger_unlinked_of_organisation where id = any($1::bigint[])"
+)
+UNLINKED = """(
+    select kind, ids, noted_at from ledger_unlinked
+    union all
+    select 'entry', ids, noted_at from ledger_unlinked_of_organisation
+)"""
+"""All that waits for its link."""
 
 COUNTS = (
     "input_tokens",
@@ -35,7 +53,13 @@ _DAY_KEY = "user_id, day, provider, model, operation, sandbox"
 
 
 def _digest_of(kind: str) -> str:
-    return f"sha256(record_send(row({', '.join(name for name, _ in COVERED[kind])})))"
+    fields = ", ".join(name for name, _ in COVERED[kind])
+    digest = f"sha256(record_send(row({fields})))"
+    if kind not in ENTRIES:
+        return digest
+    key = KEY_FIELD[0]
+    of_organisation = f"sha256(record_send(row({fields}, {key})))"
+    return f"case when {key} is null then {digest} else {of_organisation} end"
 
 
 # An entry that was rated on its way in says so by its times: a later rating is later than the row.
@@ -106,15 +130,15 @@ where chain = $1 and first_sequence > $2 order by first_sequence limit $3
 _RECORDS = "select * from ledger_entry where event_id = any($1::uuid[])"
 _CORRECTED = "select * from ledger_correction where id = any($1::uuid[])"
 
-# An entry is covered by exactly one link, or waits for it; so is a later rating. At one moment, so
-# that nothing is between the two.
-_UNCOVERED = """
+# An entry is covered by exactly one link, or waits for it; so is a later rating, which the release
+# before may link while its entry waits apart. At one moment, so that nothing is between the two.
+_UNCOVERED = f"""
 with linked as (
     select u.id, string_agg(substring(l.kinds from u.place::int for 1), '') as kinds
     from ledger_link l, unnest(l.ids) with ordinality as u (id, place)
     where l.chain = $1 group by u.id
 ), waiting as (
-    select unnest(ids) as id, kind from ledger_unlinked where kind <> 'correction'
+    select unnest(ids) as id, kind from {UNLINKED} as u where kind <> 'correction'
 )
 select e.event_id, coalesce(l.kinds, '') as kinds
 from ledger_entry e
@@ -122,13 +146,13 @@ left join linked l on l.id = e.event_id
 where e.event_id >= $2 and e.event_id < $3
   and (
     (length(replace(coalesce(l.kinds, ''), 'l', '')) <> 1
-     and not (l.kinds is null and exists (
+     and not (coalesce(l.kinds, 'l') = 'l' and exists (
         select 1 from waiting w where w.id = e.event_id and w.kind = 'entry')))
     or (l.kinds = 'e' and e.rated_at is not null and not exists (
         select 1 from waiting w where w.id = e.event_id and w.kind = 'rating'))
   )
 order by e.event_id limit 1
-"""
+"""  # noqa: S608 - made of the constant above
 _UNCOVERED_CORRECTION = """
 select c.id from ledger_correction c
 where not exists (select 1 from ledger_link l where l.chain = -1 and c.id = any(l.ids))
@@ -141,10 +165,10 @@ select distinct (('x' || left(replace(event_id::text, '-', ''), 12))::bit(48)::b
                  / 86400000)::int as chain
 from ledger_entry
 """
-_LAG = """
+_LAG = f"""
 select coalesce(sum(cardinality(ids)), 0)::bigint as waiting, min(noted_at) as since
-from ledger_unlinked
-"""
+from {UNLINKED} as u
+"""  # noqa: S608
 # Verifying reads much at a time and is in nobody's way.
 _PATIENCE_SECONDS = 600.0
 
@@ -161,7 +185,7 @@ class SqlLedgerChain:
 
     async def waiting(self, *, most: int) -> Sequence[Waiting]:
         rows = await self._connection.fetch(_WAITING, most)
-        return [Waiting(row["id"], row["kind"], row["ids"]) for row in rows]
+        return [Waiting(row["id"], row["kind"], row["ids"], row["of_organisation"]) for row in rows]
 
     async def take_up(self, kind: str, ids: Sequence[UUID]) -> Digests:
         row = await self._connection.fetchrow(_take_up(kind), ids, min(ids), max(ids))
@@ -184,7 +208,13 @@ class SqlLedgerChain:
         )
 
     async def taken_up(self, waiting: Sequence[Waiting]) -> None:
-        await self._connection.execute(_TAKEN_UP, [one.id for one in waiting])
+        for statement, of_organisation in (
+            (_TAKEN_UP, False),
+            (_TAKEN_UP_OF_ORGANISATIONS, True),
+        ):
+            ids = [one.id for one in waiting if one.of_organisation is of_organisation]
+            if ids:
+                await self._connection.execute(statement, ids)
 
     async def chains(self) -> Sequence[int]:
         return [row["chain"] for row in await self._connection.fetch(_CHAINS)]

@@ -44,6 +44,12 @@ from reached r join told t using (user_id, window_name, starts_at, percent)
 order by r.user_id, r.window_name, r.starts_at, r.percent desc
 """
 
+_NOTE = """
+insert into limit_alert (user_id, window_name, starts_at, percent)
+select $1, $2, $3, percent from unnest($4::int[]) as t (percent) order by percent
+on conflict do nothing returning percent
+"""
+
 _FORGET = "delete from limit_alert where starts_at < $1"
 
 
@@ -81,6 +87,12 @@ class SqlLimitAlerts:
             )
             for row in rows
         ]
+
+    async def note_reached(self, one: Approach, starts_at: datetime) -> bool:
+        told = await self._connection.fetch(
+            _NOTE, one.user_id, one.window, starts_at, list(THRESHOLDS)
+        )
+        return any(row["percent"] == one.percent for row in told)
 
     async def forget(self, *, before: datetime) -> None:
         await self._connection.execute(_FORGET, before)

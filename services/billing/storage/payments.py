@@ -28,8 +28,8 @@ _ADD = """
 insert into payment
     (id, holder_id, is_organisation, kind, state, provider, amount_microusd, asked_by, created_at,
      tier, seats, unit_price_microusd, price_version, reference, checkout_url, settled_at, note,
-     settles)
-values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)
+     settles, base_revision, base_terms_revision)
+values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20)
 """
 _BOOK = _ADD + "on conflict (provider, reference) do nothing returning id"
 _IS_ORGANISATION = """
@@ -49,6 +49,26 @@ _FORGET_NOTES = "update payment set note = null where holder_id = $1 and note is
 _VOID_OPEN = """
 update payment set state = 'void', settled_at = $2
 where holder_id = $1 and kind = 'order' and state = 'open'
+"""
+# The next that was paid, unless that was a purchase anew, or something else had been decided before
+# it was wished for: then it was not collected as the difference. Orders of the release before know
+# neither, and stay unused.
+_HAS_GROWN = """
+select checkout_url is null and base_terms_revision <= $4 as found from payment
+where holder_id = $1 and id > $2 and provider = $3 and kind = 'order' and state = 'paid'
+order by id limit 1
+"""
+# All since the last purchase, and since what was held was decided otherwise, were the difference to
+# one another.
+_USE_GROWN = """
+update payment set state = 'paid'
+where holder_id = $1 and id < $2 and provider = $3 and kind = 'order' and state = 'unused'
+  and checkout_url is null
+  and id > coalesce((
+    select max(id::text)::uuid from payment
+    where holder_id = $1 and id < $2 and kind = 'order' and state = 'paid'
+      and checkout_url is not null), $4)
+  and base_revision >= $5
 """
 
 _UNPAID_ORDERS = """
@@ -82,6 +102,7 @@ update payment set state = 'unused' where id = (
 _FIRST, _LAST = UUID(int=0), UUID(int=2**128 - 1)
 
 _PAYER = "select * from payer where holder_id = $1"
+_HOLD_PAYER = f"{_PAYER} for update"
 _PAYER_OF = """
 select p.* from payer p where p.provider = $1 and p.customer = $2
 union
@@ -201,6 +222,19 @@ class SqlPayments:
     async def void_open(self, holder: UserId, at: datetime) -> None:
         await self._connection.execute(_VOID_OPEN, holder, at)
 
+    async def use_grown(self, order: Payment) -> None:
+        if order.is_of_change:
+            key = (order.holder, order.id, order.provider)
+            since = order.base_terms_revision
+            await self._connection.execute(_USE_GROWN, *key, _FIRST, since)
+
+    async def has_grown(self, order: Payment) -> bool:
+        if not order.is_of_change:
+            return False
+        key = (order.holder, order.id, order.provider)
+        row = await self._connection.fetchrow(_HAS_GROWN, *key, order.base_revision)
+        return row is not None and bool(row["found"])
+
     async def unpaid_orders(
         self, holder: UserId, *, before: PaymentId | None, most: int
     ) -> Sequence[Payment]:
@@ -224,6 +258,9 @@ class SqlPayments:
 
     async def payer(self, holder: UserId) -> Payer | None:
         return _payer(await self._connection.fetchrow(_PAYER, holder))
+
+    async def hold_payer(self, holder: UserId) -> Payer | None:
+        return _payer(await self._connection.fetchrow(_HOLD_PAYER, holder))
 
     async def payer_of(self, provider: str, customer: str) -> Payer | None:
         return _payer(await self._connection.fetchrow(_PAYER_OF, provider, customer))
@@ -319,6 +356,8 @@ def _payment(row: Row | None) -> Payment | None:
         settled_at=row["settled_at"],
         note=row["note"],
         settles=PaymentId(row["settles"]) if row["settles"] else None,
+        base_revision=row["base_revision"],
+        base_terms_revision=row["base_terms_revision"],
     )
 
 
@@ -342,6 +381,8 @@ def _row(payment: Payment) -> tuple[object, ...]:
         payment.settled_at,
         payment.note,
         payment.settles,
+        payment.base_revision,
+        payment.base_terms_revision,
     )
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from services.billing.domain.rollup import Drift, RollupCheck
-from services.billing.storage.ledger_chain import COUNTS, SUMS
+from services.billing.storage.ledger_chain import COUNTS, SUMS, UNLINKED
 from shared.db.database import Connection, Row
 from shared.ids import UserId
 
@@ -31,15 +31,15 @@ _HOURS_KEPT = f"select user_id, hour as begins, {_WHOSE}, {_PLAIN} from usage_ho
 
 # Days follow when records get their links. Those of users for whom something waits are left for
 # the next time.
-_WAITED_FOR = """
+_WAITED_FOR = f"""
     select e.user_id, (e.occurred_at at time zone 'UTC')::date as day
-    from ledger_unlinked u join ledger_entry e on e.event_id = any(u.ids)
+    from {UNLINKED} u join ledger_entry e on e.event_id = any(u.ids)
     where u.kind <> 'correction'
     union
     select c.user_id, (c.occurred_at at time zone 'UTC')::date
     from ledger_unlinked u join ledger_correction c on c.id = any(u.ids)
     where u.kind = 'correction'
-"""
+"""  # noqa: S608 - made of constants
 _SETTLED = f"""not exists (
     select 1 from ({_WAITED_FOR}) as w where w.user_id = one.user_id and w.day = one.day
 )"""  # noqa: S608

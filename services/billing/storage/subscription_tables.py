@@ -69,6 +69,11 @@ def _add_subscription(metadata: MetaData) -> None:
         Column("unpaid_since", _Moment),
         Column("dunning_step", Integer, nullable=False, server_default=text("0")),
         Column("next_step_at", _Moment),
+        # When what is held, and what is planned, was last decided: a payment that is late or
+        # came again changes neither.
+        Column("terms_revision", BigInteger, nullable=False, server_default=text("0")),
+        Column("plan_revision", BigInteger, nullable=False, server_default=text("0")),
+        Column("planned_at", _Moment),
         # Of an organisation that is gone. Its row stays: it tells apart whose changes they were.
         Column("dissolved_at", _Moment),
         CheckConstraint("seats >= 1", name="at_least_one_seat"),
@@ -147,6 +152,10 @@ def _add_payment(metadata: MetaData) -> None:
         Column("note", Text),
         # The unused payment that is dealt with by it.
         Column("settles", _Id),
+        # The revision of the subscription that an order was made on, and the one that had decided
+        # what was held then.
+        Column("base_revision", BigInteger),
+        Column("base_terms_revision", BigInteger),
         UniqueConstraint("provider", "reference"),
         Index("ix_payment_holder_id", "holder_id", "id"),
         Index("ix_payment_unused", "id", postgresql_where=text("state = 'unused'")),

@@ -40,15 +40,19 @@ update subscription s set
     price_version = n.price_version, next_tier = n.next_tier, next_seats = n.next_seats,
     cancels = n.cancels, trial_used_at = n.trial_used_at, paid_ahead = n.paid_ahead,
     owed_microusd = n.owed_microusd, unpaid_since = n.unpaid_since,
-    dunning_step = n.dunning_step, next_step_at = n.next_step_at
+    dunning_step = n.dunning_step, next_step_at = n.next_step_at,
+    terms_revision = n.terms_revision, plan_revision = n.plan_revision,
+    planned_at = n.planned_at
 from unnest(
     $1::uuid[], $2::text[], $3::int[], $4::bigint[], $5::timestamptz[], $6::text[],
     $7::timestamptz[], $8::timestamptz[], $9::timestamptz[], $10::bigint[], $11::text[],
     $12::text[], $13::int[], $14::boolean[], $15::timestamptz[], $16::int[], $17::bigint[],
-    $18::timestamptz[], $19::int[], $20::timestamptz[]
+    $18::timestamptz[], $19::int[], $20::timestamptz[], $21::bigint[], $22::bigint[],
+    $23::timestamptz[]
 ) as n (user_id, tier, seats, revision, changed_at, state, anchor, period_begins, period_ends,
         unit_price_microusd, price_version, next_tier, next_seats, cancels, trial_used_at,
-        paid_ahead, owed_microusd, unpaid_since, dunning_step, next_step_at)
+        paid_ahead, owed_microusd, unpaid_since, dunning_step, next_step_at, terms_revision,
+        plan_revision, planned_at)
 where s.user_id = n.user_id
 """
 
@@ -182,6 +186,9 @@ def from_row(row: Row) -> Subscription:
         unpaid_since=row["unpaid_since"],
         dunning_step=row["dunning_step"],
         next_step_at=row["next_step_at"],
+        terms_revision=row["terms_revision"],
+        plan_revision=row["plan_revision"],
+        planned_at=row["planned_at"],
     )
 
 
@@ -207,6 +214,9 @@ def _terms(of: Subscription) -> tuple[object, ...]:
         of.unpaid_since,
         of.dunning_step,
         of.next_step_at,
+        of.terms_revision,
+        of.plan_revision,
+        of.planned_at,
     )
 
 

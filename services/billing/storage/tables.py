@@ -27,10 +27,12 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import ARRAY, BYTEA, INT8MULTIRANGE, JSONB, UUID
 
+from services.billing.storage.aged_usage_tables import add_aged_usage
 from services.billing.storage.analytics_tables import add_analytics_tables
 from services.billing.storage.details_tables import add_billing_details
 from services.billing.storage.export_tables import add_export_tables
 from services.billing.storage.invoice_tables import add_invoices
+from services.billing.storage.staff_look_tables import add_staff_look
 from services.billing.storage.subscription_tables import add_subscriptions
 from services.billing.storage.webhook_tables import add_webhooks
 from shared.db.forgotten import add_forgotten_user
@@ -38,11 +40,13 @@ from shared.db.tables import new_metadata
 
 metadata = new_metadata()
 add_forgotten_user(metadata)
+add_aged_usage(metadata)
 add_analytics_tables(metadata)
 add_webhooks(metadata)
 add_billing_details(metadata)
 add_export_tables(metadata)
 add_invoices(metadata)
+add_staff_look(metadata)
 add_subscriptions(metadata)
 
 _Id = UUID(as_uuid=True)
@@ -92,6 +96,8 @@ Table(
     # A note beside the counts, which say that nothing was used. No link covers it and no archive
     # has it: links of before it existed must hold as they are.
     Column("cached", Boolean, nullable=False, server_default=text("false")),
+    # Whose key at the vendor it ran on, where that was an organisation's.
+    Column("key_organisation_id", _Id),
     CheckConstraint("units >= 0", name="units_are_not_negative"),
     PrimaryKeyConstraint("event_id"),
     CheckConstraint("get_byte(uuid_send(event_id), 6) >> 4 = 7", name="id_is_version_7"),
@@ -116,6 +122,22 @@ Table(
         "model",
         "event_id",
         postgresql_where=text("pricing_status = 'unknown_price'"),
+    ),
+    # With all that is added up: what an organisation's members used lies scattered over the ledger.
+    Index(
+        "ix_ledger_entry_key_organisation",
+        "key_organisation_id",
+        "occurred_at",
+        postgresql_include=[
+            "user_id",
+            "provider",
+            "model",
+            "operation",
+            "sandbox",
+            *_COUNTS,
+            "cost_microusd",
+        ],
+        postgresql_where=text("key_organisation_id is not null"),
     ),
     postgresql_partition_by="RANGE (event_id)",
 )
@@ -173,6 +195,16 @@ Table(
     Column("ids", ARRAY(_Id), nullable=False),
     Column("noted_at", _Moment, nullable=False, server_default=_NOW),
     CheckConstraint("kind in ('entry', 'rating', 'correction')", name="known_kind"),
+)
+
+# The same for entries that ran on an organisation's key. Apart from the others, since the release
+# before would give them links that leave that out.
+Table(
+    "ledger_unlinked_of_organisation",
+    metadata,
+    Column("id", BigInteger, Identity(), primary_key=True),
+    Column("ids", ARRAY(_Id), nullable=False),
+    Column("noted_at", _Moment, nullable=False, server_default=_NOW),
 )
 
 # A run of links of one chain; `links` has 32 bytes for each. Added to and never changed.
@@ -248,6 +280,29 @@ Table(
     *_sums(),
     PrimaryKeyConstraint(
         "partition", "user_id", "hour", "provider", "model", "operation", "sandbox"
+    ),
+)
+
+# The same of what ran on an organisation's key, with its corrections: nothing of it changes any
+# more.
+Table(
+    "usage_archived_organisation_hour",
+    metadata,
+    Column("partition", Text, nullable=False),
+    Column("organisation_id", _Id, nullable=False),
+    Column("user_id", _Id, nullable=False),
+    Column("hour", _Moment, nullable=False),
+    *_of_whom(),
+    *_sums(),
+    PrimaryKeyConstraint(
+        "organisation_id",
+        "hour",
+        "user_id",
+        "provider",
+        "model",
+        "operation",
+        "sandbox",
+        "partition",
     ),
 )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from services.billing.storage.accounts import SqlAccounts
 from services.billing.storage.activity import SqlActivity
+from services.billing.storage.aged_usage import SqlAgedUsages
 from services.billing.storage.analytics import SqlAnalytics
 from services.billing.storage.archive import SqlLedgerArchive
 from services.billing.storage.billing_details import SqlBillingDetails
@@ -14,6 +15,7 @@ from services.billing.storage.credit_notes import SqlCreditNotes, SqlUsageFees
 from services.billing.storage.dashboard_passes import SqlDashboardPasses
 from services.billing.storage.invoice_runs import SqlInvoiceRuns
 from services.billing.storage.invoices import SqlInvoices
+from services.billing.storage.key_spending import SqlKeySpending
 from services.billing.storage.ledger import SqlLedger
 from services.billing.storage.ledger_chain import SqlLedgerChain
 from services.billing.storage.limit_alerts import SqlLimitAlerts
@@ -26,6 +28,7 @@ from services.billing.storage.price_effects import SqlPriceEffects
 from services.billing.storage.prices import SqlPrices
 from services.billing.storage.rollups import SqlRollups
 from services.billing.storage.spend_alerts import SqlSpendAlerts
+from services.billing.storage.staff_looks import SqlStaffLooks
 from services.billing.storage.subscriptions import SqlSubscriptions
 from services.billing.storage.unpriced import SqlUnpricedUsage
 from services.billing.storage.upkeep import SqlUpkeep
@@ -42,6 +45,7 @@ class SqlWork(SqlUnitOfWork):
 
     service = "billing"
     ledger: SqlLedger
+    key_spending: SqlKeySpending
     chain: SqlLedgerChain
     corrections: SqlCorrections
     rollups: SqlRollups
@@ -74,9 +78,12 @@ class SqlWork(SqlUnitOfWork):
     activity: SqlActivity
     analytics: SqlAnalytics
     dashboard_passes: SqlDashboardPasses
+    looks: SqlStaffLooks
+    aged: SqlAgedUsages
 
     def open_repositories(self) -> None:
         self.ledger = SqlLedger(self.connection)
+        self.key_spending = SqlKeySpending(self.connection)
         self.chain = SqlLedgerChain(self.connection)
         self.corrections = SqlCorrections(self.connection)
         self.rollups = SqlRollups(self.connection)
@@ -109,3 +116,5 @@ class SqlWork(SqlUnitOfWork):
         self.activity = SqlActivity(self.connection)
         self.analytics = SqlAnalytics(self.connection)
         self.dashboard_passes = SqlDashboardPasses(self.connection)
+        self.looks = SqlStaffLooks(self.connection)
+        self.aged = SqlAgedUsages(self.connection)

@@ -9,7 +9,7 @@ from uuid import UUID
 
 from services.billing.domain.period import Period
 from services.billing.domain.usage_export import Day, Rows
-from services.billing.storage.ledger_chain import COUNTS
+from services.billing.storage.ledger_chain import COUNTS, UNLINKED
 from shared.db.database import Connection
 from shared.ids import EventId, UserId
 from shared.money import dollars_text
@@ -19,7 +19,7 @@ event_id, occurred_at, received_at, tier, operation, provider, model, source, ou
 {", ".join(COUNTS)}, units, unit, service_tier, request_id, provider_request_id, session_id,
 sandbox, pricing_status, cost_microusd, price_version, 'usage' as record,
 null::uuid as correction_id, 1 as requests, (cost_microusd is null)::int as unpriced_requests,
-user_id, producer, rated_at, cached
+user_id, producer, rated_at, cached, key_organisation_id
 """
 _CORRECTION = f"""
 event_id, occurred_at, made_at as received_at, null as tier, operation, provider, model, source,
@@ -28,16 +28,19 @@ voided_unit as unit, null as service_tier,
 null as request_id, null as provider_request_id, null::uuid as session_id, sandbox,
 'rated' as pricing_status, cost_microusd, null as price_version, kind as record,
 id as correction_id, requests, unpriced_requests, user_id, source as producer,
-null::timestamptz as rated_at, false as cached
+null::timestamptz as rated_at, false as cached, key_organisation_id
 """
-# What was voided has no units any more, unless it is in a file. The limit says that each is looked
-# up by its id: where there are many partitions, all of the ledger would be read for a few.
+# Whose key it ran on, and of what was voided its units, unless it is in a file. The limit says that
+# each is looked up by its id: where there are many partitions, all of the ledger would be read for
+# a few.
 _CORRECTED = """
 ledger_correction left join lateral (
-    select -units as voided_units, unit as voided_unit from ledger_entry
-    where ledger_correction.kind = 'voided' and ledger_entry.event_id = ledger_correction.event_id
+    select case when ledger_correction.kind = 'voided' then -units end as voided_units,
+           case when ledger_correction.kind = 'voided' then unit end as voided_unit,
+           key_organisation_id
+    from ledger_entry where ledger_entry.event_id = ledger_correction.event_id
     limit 1
-) as voided on true
+) as corrected on true
 """
 # As text, which sorts as ids do: they have no least one before PostgreSQL 18.
 _BOUNDS = """
@@ -91,12 +94,12 @@ from ledger_archive a cross join lateral (
 ) as h
 where a.state = 'dropped'
 """
-_UNLINKED = """
+_UNLINKED = f"""
 select exists (
-    select 1 from ledger_unlinked u, unnest(u.ids) as event_id
+    select 1 from {UNLINKED} u, unnest(u.ids) as event_id
     where u.kind <> 'correction' and event_id >= $1 and event_id < $2
 ) as found
-"""
+"""  # noqa: S608
 # Nobody waits for what is read here in pages; the first page of a long period may take a while.
 _PATIENCE_SECONDS = 600.0
 

@@ -216,6 +216,7 @@ _FACTS = (
     "session_id",
     "sandbox",
     "cached",
+    "key_organisation_id",
 )
 _RATING = ("cost_microusd", "price_version")
 

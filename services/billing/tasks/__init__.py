@@ -10,9 +10,10 @@ install_upkeep(listen)
 
 from services.billing.tasks import (  # noqa: E402 - they register on `listen`
     jobs,
+    on_limit,
     on_organisation,
     on_usage,
     on_user,
 )
 
-__all__ = ["jobs", "listen", "on_organisation", "on_usage", "on_user"]
+__all__ = ["jobs", "listen", "on_limit", "on_organisation", "on_usage", "on_user"]

@@ -65,6 +65,8 @@ def _read(envelopes: Sequence[Mapping[str, Any]]) -> UsageColumns | None:
     data = _transposed(_DATA, map(_data_of, envelope["data"]))
     # Younger than the other fields: what was told before it existed was not cached.
     data["cached"] = tuple(one.get("cached", False) for one in envelope["data"])
+    # Nor was it known whose key it ran on.
+    data["key_organisation_id"] = tuple(one.get("key_organisation_id") for one in envelope["data"])
     epochs = [one.get("producerepoch") for one in envelopes]
     sequences = [one.get("producerseq") for one in envelopes]
     if not (
@@ -105,6 +107,7 @@ def _is_usage(data: Mapping[str, Sequence[Any]]) -> bool:
         and set(map(type, data["cached"])) == {bool}
         and _all_match(_UUIDS, data["user_id"])
         and _all_match(_UUIDS, [one for one in data["session_id"] if one is not None])
+        and _all_match(_UUIDS, [one for one in data["key_organisation_id"] if one is not None])
     )
 
 
@@ -170,6 +173,7 @@ def _columns(
         session_id=data["session_id"],
         sandbox=data["sandbox"],
         cached=data["cached"],
+        key_organisation_id=data["key_organisation_id"],
         producer=envelope["source"],
         producer_epoch=epochs,
         stream=[f"{UsageRecorded.type}.{tier}" for tier in envelope["tier"]]

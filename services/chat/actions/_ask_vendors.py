@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mappi
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
+from uuid import UUID
 
 from services.chat.actions.open_turn import Opened, OpenTurn
 from services.chat.domain.attempts import AttemptPolicy, may_fall_back, may_retry
@@ -27,6 +28,7 @@ from shared.errors import ExpectedFailure, LimitReached, Unavailable
 from shared.identity import OnBehalfOf
 from shared.ids import EventId, uuid7
 from shared.model_catalogue import ModelCatalogue
+from shared.revocation import KeyOfCall
 from shared.tiers import Tier, TierChanged
 from shared.vendors.failures import VendorFailed
 
@@ -109,6 +111,12 @@ class Attempts:
         self._others: list[ModelChoice] | None = None
         self._began = ask.monotonic()
         self._under_way = self._is_probe = self._may_charge = False
+        self._key: KeyOfCall | None = None
+
+    @property
+    def key_organisation_id(self) -> UUID | None:
+        """The organisation on whose key this attempt was made, where that was told."""
+        return self._key.organisation(self._by.user_id) if self._key is not None else None
 
     @property
     def may_charge(self) -> bool:
@@ -142,7 +150,8 @@ class Attempts:
         """The frames of another attempt; raises VendorOverloaded while the breaker is open."""
         # Until its request is made nobody is asked, who could charge for it.
         self._may_charge = False
-        frames = self._provider.answer(self.prompt, by=self._by, stream=self._stream)
+        by, self._key = self._by.for_call()
+        frames = self._provider.answer(self.prompt, by=by, stream=self._stream)
         self._is_probe = self._ask.breakers.enter(self._line)
         self._under_way = self._may_charge = True
         return frames
@@ -233,6 +242,8 @@ class Attempts:
         self.prompt = replace(self.prompt, choice=choice)
         self._retries = 0
         turn = self._turn
+        # Nobody was asked yet who answers now.
+        self._key = None
         turn.forget()
         turn.provider, turn.reservation_id = choice.provider, self.opened.reservation_id
         turn.say(FellBack(choice.provider, choice.model, self.fallback_from))
@@ -242,7 +253,15 @@ class Attempts:
         choice = self.prompt.choice
         # A paid call of its own, whose identity stays however often it is settled.
         id_ = EventId(uuid7())
-        self.abandoned.append(Abandoned(id_, choice.provider, choice.model, lost))
+        self.abandoned.append(
+            Abandoned(
+                id_,
+                choice.provider,
+                choice.model,
+                lost,
+                key_organisation_id=self.key_organisation_id,
+            )
+        )
         self._may_charge = False
 
 

@@ -257,6 +257,7 @@ class Reading:
             abandoned=tuple(attempts.abandoned),
             shows_more=self._shows_thinking,
             safety_ratings=self._ended.ratings if self._ended is not None else None,
+            key_organisation_id=attempts.key_organisation_id,
         )
 
     def _outcome(self, *, has_content: bool) -> Outcome:

@@ -79,6 +79,7 @@ class AskSpoken:
             "model": wish.model,
             "format": wish.format,
             "settings": dict(wish.settings),
+            "session_id": str(question.session_id),
         }
 
 

@@ -5,11 +5,18 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 
-from services.chat.domain.conversation import Attachment, ChatSession, Message, SessionId
+from services.chat.domain.conversation import (
+    Attachment,
+    ChatSession,
+    Message,
+    MessageId,
+    SessionId,
+)
 from services.chat.domain.ports import NewUnitOfWork
 from services.chat.domain.preference import Preference
-from services.chat.domain.turn import TurnRecord
+from services.chat.domain.turn import TurnId, TurnRecord
 from shared.ids import UserId
+from shared.page_by_page import page_by_page
 
 _SESSIONS = 100
 # Answers may be long, and a page is held in memory.
@@ -35,40 +42,32 @@ class ExportUser:
 
     unit_of_work: NewUnitOfWork
 
-    async def sessions(self, user_id: UserId) -> AsyncIterator[Sequence[ChatSession]]:
-        after = None
-        while True:
+    def sessions(self, user_id: UserId) -> AsyncIterator[Sequence[ChatSession]]:
+        async def read(after: SessionId | None) -> Sequence[ChatSession]:
             async with self.unit_of_work() as work:
-                page = await work.sessions.of_user(user_id, after=after, most=_SESSIONS)
-            yield page
-            if len(page) < _SESSIONS:
-                return
-            after = page[-1].id
+                return await work.sessions.of_user(user_id, after=after, most=_SESSIONS)
 
-    async def messages(
+        return page_by_page(read, _SESSIONS)
+
+    def messages(
         self, session_id: SessionId, *, every_branch: bool = True
     ) -> AsyncIterator[Sequence[Message]]:
-        after = None
-        while True:
+        async def read(after: MessageId | None) -> Sequence[Message]:
             async with self.unit_of_work() as work:
-                page = await work.sessions.messages(
+                return await work.sessions.messages(
                     session_id, after=after, most=_MESSAGES, every_branch=every_branch
                 )
-            yield page
-            if len(page) < _MESSAGES:
-                return
-            after = page[-1].id
 
-    async def turns(self, user_id: UserId) -> AsyncIterator[Sequence[TurnRecord]]:
+        return page_by_page(read, _MESSAGES)
+
+    def turns(self, user_id: UserId) -> AsyncIterator[Sequence[TurnRecord]]:
         """What was asked, in sessions and without."""
-        after = None
-        while True:
+
+        async def read(after: TurnId | None) -> Sequence[TurnRecord]:
             async with self.unit_of_work() as work:
-                page = await work.sessions.turns_of(user_id, after=after, most=_TURNS)
-            yield page
-            if len(page) < _TURNS:
-                return
-            after = page[-1].id
+                return await work.sessions.turns_of(user_id, after=after, most=_TURNS)
+
+        return page_by_page(read, _TURNS)
 
     async def images(self, message: Message) -> AsyncIterator[Sequence[ExportedImage]]:
         """What was sent along with a message, one at a time: it may be large."""

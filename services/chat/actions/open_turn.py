@@ -108,7 +108,9 @@ class OpenTurn:
         """Raises LimitReached for whom it is known already that they would not be let in."""
         self.admission.refuse_if_full(user_id, tier, provider, self.clock.now())
 
-    async def admit(self, opening: Opening, reservation: UUID, now: datetime) -> Reservation:
+    async def admit(
+        self, opening: Opening, reservation: UUID, now: datetime, *, is_new: bool = True
+    ) -> Reservation:
         """A place in the limits. Raises TierChanged, LimitReached or Unavailable."""
         request = AdmissionRequest(
             user_id=opening.by.user_id,
@@ -119,6 +121,7 @@ class OpenTurn:
             tokens=opening.input_estimate + opening.choice.max_output_tokens,
             cost_microusd=self._expected_cost(opening, now),
             cap_microusd=opening.cap_microusd,
+            is_new=is_new,
         )
         month = now.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
 
@@ -136,7 +139,7 @@ class OpenTurn:
         await opened.reservation.refund(cost_microusd=self._cost_of(opened, used))
         opening = replace(opened.opening, choice=choice)
         id_ = opened.hold.place_at(choice.provider)
-        reservation = await self.admit(opening, id_, self.clock.now())
+        reservation = await self.admit(opening, id_, self.clock.now(), is_new=False)
         try:
             await self.turns.redirect(opened.hold.id, provider=choice.provider, model=choice.model)
         except BaseException:

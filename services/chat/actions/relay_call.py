@@ -31,9 +31,10 @@ from services.chat.domain.relayed import (
 from services.chat.domain.relaying import Heard, governed_choice
 from services.chat.domain.running_turn import RunningTurn, RunningTurns
 from services.chat.domain.turn import Outcome, Settlement
-from shared.errors import ExpectedFailure
+from shared.errors import ExpectedFailure, after_counting
 from shared.identity import OnBehalfOf
 from shared.model_catalogue import ModelCatalogue
+from shared.revocation import KeyOfCall
 from shared.tiers import Tier
 from shared.vendors.failures import VendorFailed, may_be_charged
 
@@ -99,8 +100,11 @@ class RelayCall:
         relay = _Relay(turn, opened, raw, listener, self)
         self.running.start(turn, relay.run(relaying.by))
         await _ended_when_gone(turn, listener)
-        if relay.refusal is None and relay.failure is not None and not relay.begun:
-            raise relay.failure
+        if relay.failure is not None and not relay.begun:
+            # The vendor's refusal is told from the same failure.
+            failure = after_counting(relay.failure, turn.limits)
+            if relay.refusal is None:
+                raise failure
         return relay.refusal
 
     async def _admitted(
@@ -181,6 +185,7 @@ class _Relay:
         self._keeps = opened.hold.idempotency_key is not None
         self._kept: list[bytes] = []
         self._kept_bytes = 0
+        self._key: KeyOfCall | None = None
 
     async def run(self, by: OnBehalfOf) -> None:
         """From the call to its settlement, and the last word to the client."""
@@ -279,8 +284,9 @@ class _Relay:
     async def _read_in_time(self, by: OnBehalfOf) -> None:
         for left in reversed(range(_TRIES)):
             self._heard.is_asked = True
+            of_try, self._key = by.for_call()
             try:
-                async with self._vendors.call(self._raw, by=by) as answer:
+                async with self._vendors.call(self._raw, by=of_try) as answer:
                     await self._take(answer)
                 return
             except ExpectedFailure as failure:
@@ -348,6 +354,9 @@ class _Relay:
             ended_as=self._turn.ended_as,
             elapsed_ms=elapsed_ms,
         )
+        if self._key is not None:
+            whose = self._key.organisation(hold.user_id)
+            settlement = replace(settlement, key_organisation_id=whose)
         whole = settlement.outcome is Outcome.DONE
         if hold.idempotency_key is None or self._head is None or not whole:
             return settlement

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
-from datetime import timedelta
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
 
 import structlog
 
@@ -87,6 +87,7 @@ class _Run:
         self._reading = Reading(turn, attempts, how.drains, self._tell_early, how.longest)
         self._began = time.perf_counter()
         self._given_back: asyncio.Task[None] | None = None
+        self._ended_at: datetime | None = None
 
     async def __call__(self) -> None:
         await self._reading.run()
@@ -100,8 +101,10 @@ class _Run:
     def _settlement(self) -> Settlement:
         elapsed_ms = round((time.perf_counter() - self._began) * 1000)
         hold = self._turn.hold
-        settlement = self._settle.priced(hold, self._reading.settlement(elapsed_ms))
-        return with_stored_answer(hold, settlement)
+        # What is told now is stored later, and told again from there.
+        self._ended_at = self._ended_at or self._settle.clock.now()
+        settlement = replace(self._reading.settlement(elapsed_ms), at=self._ended_at)
+        return with_stored_answer(hold, self._settle.priced(hold, settlement))
 
     async def _conclude(self, settlement: Settlement) -> None:
         settling = asyncio.ensure_future(self._settle(self._turn.hold, settlement))

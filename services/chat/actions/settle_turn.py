@@ -81,7 +81,7 @@ class SettleTurn:
 
     def message(self, hold: Hold, settlement: Settlement) -> Message:
         """The answer as a settlement leaves it."""
-        return _message(hold, settlement, self.clock.now())
+        return _message(hold, settlement, settlement.at or self.clock.now())
 
     def _priced_attempt(self, hold: Hold, lost: Abandoned) -> Abandoned:
         quote = self._quote(lost.provider, lost.model, lost.usage, hold)
@@ -144,6 +144,7 @@ def usage_facts(
             lost.usage,
             Outcome.PROVIDER_FAILED,
             None,
+            lost.key_organisation_id,
             sandbox=sandbox,
         )
     ]
@@ -156,6 +157,7 @@ def usage_facts(
             settlement.usage,
             settlement.outcome,
             settlement.provider_request_id,
+            settlement.key_organisation_id,
             sandbox=sandbox,
         )
     return facts
@@ -169,6 +171,7 @@ def _facts(
     usage: Usage,
     outcome: Outcome,
     provider_request_id: str | None,
+    key_organisation_id: UUID | None,
     *,
     sandbox: bool,
 ) -> Sequence[Fact[UsageRecorded]]:
@@ -182,6 +185,7 @@ def _facts(
             call,
             outcome,
             provider_request_id,
+            key_organisation_id,
             sandbox=sandbox,
         )
         for number, call in enumerate(usage.calls)
@@ -201,6 +205,7 @@ def _fact(
     usage: Usage,
     outcome: Outcome,
     provider_request_id: str | None,
+    key_organisation_id: UUID | None,
     *,
     sandbox: bool,
 ) -> Fact[UsageRecorded]:
@@ -221,6 +226,7 @@ def _fact(
         provider_request_id=provider_request_id,
         session_id=hold.session_id,
         sandbox=sandbox,
+        key_organisation_id=key_organisation_id,
     )
     return Fact(
         event=event,

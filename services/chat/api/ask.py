@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from uuid import UUID
@@ -23,12 +23,14 @@ from services.chat.api.question_body import NewMessage, question_of
 from services.chat.domain.conversation import SessionId
 from services.chat.domain.question import Question
 from services.chat.domain.turn_events import Answered, Broken
+from shared.errors import after_counting
 from shared.http.caller import Caller, caller_of, refresh_hint
 from shared.http.door import Receive, Scope, Send
 from shared.http.hot import HotRoute
 from shared.http.idempotency_key import is_key
 from shared.http.ratelimit import rate_limit_headers
 from shared.http.read_before import read_whole, told_again
+from shared.limit_state import LimitState
 
 _UUID = re.compile(r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}\Z")
 _JSON = re.compile(rb"application/json *(?:;|\Z)")
@@ -66,14 +68,16 @@ async def whole_answer(
     asked = await actions.take_turn(question)
     headers = rate_limit_headers(asked.limits, datetime.now(UTC))
     if isinstance(asked, Replayed):
-        return headers | {"idempotency-replayed": "true"}, _told(asked.result)
+        return headers | {"idempotency-replayed": "true"}, _told(asked.result, asked.limits)
     headers |= refresh_hint(caller, asked.hold.tier)
-    return headers, _told(await asked.result(), asked.left_out)
+    return headers, _told(await asked.result(), asked.limits, asked.left_out)
 
 
-def _told(result: Answered | Broken, left_out: int | None = None) -> bytes:
+def _told(
+    result: Answered | Broken, limits: Sequence[LimitState], left_out: int | None = None
+) -> bytes:
     if isinstance(result, Broken):
-        raise result.failure
+        raise after_counting(result.failure, limits)
     return answer_json(result.message, result.finish_reason, result.fallback_from, left_out)
 
 

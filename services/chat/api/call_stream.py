@@ -13,7 +13,7 @@ from contextlib import suppress
 from services.chat.api.follower import Follower, Headers, Receive, Send, cancelled, watch
 from services.chat.domain.running_turn import RunningTurn
 from services.chat.domain.turn_events import Broken, FellBack, Started, Thinks, TurnEvent
-from shared.errors import ExpectedFailure
+from shared.errors import ExpectedFailure, after_counting
 
 GRACE_SECONDS = 1.0
 _WORDLESS = (Started, FellBack, Thinks)
@@ -46,7 +46,7 @@ async def stream_call(
         await _first_words(turn)
         failure = _failed_at_once(turn)
         if failure is not None:
-            raise failure
+            raise after_counting(failure, turn.limits)
         follower = Follower(turn, send, told)
         follower.ping_seconds, follower.patience_seconds = ping_seconds, patience_seconds
         await follower.write([*headers()])

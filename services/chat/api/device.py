@@ -46,7 +46,7 @@ from shared.errors import ExpectedFailure, TooLarge
 from shared.events.base import current_request_id
 from shared.http.caller import Caller
 from shared.http.errors import problem_of
-from shared.http.socket_words import Auth, OtherUser, Pace, Ping, Ref, TooFast
+from shared.http.socket_words import Auth, OtherUser, Pace, Ping, Ref, TooFast, told_moment
 from shared.ids import UserId, uuid7
 from shared.lenient_json import to_json
 
@@ -177,7 +177,8 @@ class Device:
             self.close(CloseCode.UNAUTHENTICATED, "token_expired")
         elif left <= _EXPIRES_SOON_SECONDS and not self._told_of_expiry:
             self._told_of_expiry = True
-            self.tell("token_expiring", {"expires_at": self._caller.identity.expires_at})
+            expires_at = told_moment(self._caller.identity.expires_at)
+            self.tell("token_expiring", {"expires_at": expires_at})
 
     def _put(self, message: bytes) -> None:
         self._waiting.append(message)
@@ -200,7 +201,7 @@ class Device:
             {
                 "user_id": str(identity.user_id),
                 "tier": identity.tier,
-                "expires_at": identity.expires_at,
+                "expires_at": told_moment(identity.expires_at),
             },
             ref=ref,
         )

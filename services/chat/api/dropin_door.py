@@ -24,7 +24,7 @@ from services.chat.domain.relayed import (
     ClientCall,
     RepeatedAnswer,
 )
-from shared.errors import ExpectedFailure, LimitReached, TooLarge
+from shared.errors import ExpectedFailure, TooLarge
 from shared.events.base import current_request_id
 from shared.http.caller import Caller, caller_with, on_behalf_of, refresh_hint, sdk_token
 from shared.http.door import Receive, Send
@@ -73,14 +73,16 @@ class Manner:
 
     def error(self, failure: ExpectedFailure) -> Response:
         """One of our failures as an answer."""
-        response = self._response(told(failure))
-        if isinstance(failure, LimitReached):
-            response.headers.update(self.limit_headers(failure.limits, datetime.now(UTC)))
-        return response
+        return self._with_limits(self._response(told(failure)), failure)
 
     def refusal(self, refusal: RawRefusal) -> Response:
         """The vendor's refusal as an answer."""
-        return self._response(told_refusal(refusal, self.words))
+        response = self._response(told_refusal(refusal, self.words))
+        return self._with_limits(response, refusal.failure)
+
+    def _with_limits(self, response: Response, failure: ExpectedFailure) -> Response:
+        response.headers.update(self.limit_headers(failure.limits, datetime.now(UTC)))
+        return response
 
     def error_document(self, failure: ExpectedFailure) -> Mapping[str, Any]:
         """One of our failures, to be told within an answer."""

@@ -20,7 +20,6 @@ from services.chat.domain.turn_events import (
     UsageTold,
 )
 from shared.errors import ExpectedFailure
-from shared.http.errors import problem_of
 from shared.money import dollars_text
 
 
@@ -68,7 +67,7 @@ def _last(event: TurnEvent) -> tuple[str, dict[str, Any]]:
             "fallback_from": event.fallback_from,
         }
     assert isinstance(event, Broken)
-    _, problem, _ = problem_of(event.failure)
+    problem = _problem_of(event.failure)
     if event.message is None:
         return "error", problem
     return "interrupted", {
@@ -90,7 +89,15 @@ def _start(hold: Hold) -> dict[str, Any]:
 
 def audio_trouble(failure: ExpectedFailure) -> tuple[str, bytes]:
     """Why there is no more audio, where voice itself can't tell."""
-    return "audio_error", to_json({"problem": problem_of(failure)[1]})
+    return "audio_error", to_json({"problem": _problem_of(failure)})
+
+
+def _problem_of(failure: ExpectedFailure) -> dict[str, Any]:
+    # Here and not above: a worker, too, ends turns that fell silent, and seldom. It starts without
+    # FastAPI.
+    from shared.http.errors import problem_of
+
+    return problem_of(failure)[1]
 
 
 def as_sse(number: int, name: str, data: bytes) -> bytes:

@@ -21,7 +21,7 @@ from services.chat.domain.errors import AnswerEnded
 from services.chat.domain.running_turn import RunningTurn
 from services.chat.domain.turn import Hold, Outcome
 from services.chat.domain.turn_events import Answered, Broken, FellBack, TurnEvent
-from shared.errors import ExpectedFailure
+from shared.errors import ExpectedFailure, after_counting
 from shared.http.caller import Caller, caller_of, on_behalf_of, refresh_hint
 from shared.http.door import Scope
 from shared.http.idempotency_key import key_in
@@ -137,7 +137,7 @@ async def answer(
         return
     last = as_whole(await whole_call(turn, receive))
     if isinstance(last, Broken):
-        raise last.failure
+        raise after_counting(last.failure, turn.limits)
     assert isinstance(last, Answered)
     await send_json(send, form.document(turn.hold, last), headers() | answer_headers(last))
 

@@ -5,21 +5,16 @@ from __future__ import annotations
 import time
 from collections import OrderedDict, deque
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import timedelta
 
 from shared.errors import ExpectedFailure
 from shared.ids import UserId
 from shared.vendors.failures import VendorFailed, VendorOverloaded, VendorRefused
 
-
-@dataclass(frozen=True, slots=True)
-class BreakerPolicy:
-    """After how many failures in a row, within which time, it opens, and for how long."""
-
-    failures: int = 5
-    within: timedelta = timedelta(seconds=30)
-    open_for: timedelta = timedelta(seconds=10)
+# After how many failures in a row, within which time, it opens, and for how long.
+_FAILURES = 5
+_WITHIN_SECONDS = 30.0
+_OPEN_SECONDS = 10.0
 
 
 class _Line:
@@ -27,8 +22,8 @@ class _Line:
 
     __slots__ = ("failed_at", "rests_until")
 
-    def __init__(self, most: int) -> None:
-        self.failed_at: deque[float] = deque(maxlen=most)
+    def __init__(self) -> None:
+        self.failed_at: deque[float] = deque(maxlen=_FAILURES)
         self.rests_until: float | None = None  # since it opened; until then nobody passes
 
 
@@ -45,13 +40,8 @@ class Breakers:
     """
 
     def __init__(
-        self,
-        policy: BreakerPolicy | None = None,
-        *,
-        monotonic: Callable[[], float] = time.monotonic,
-        most: int = 10_000,
+        self, *, monotonic: Callable[[], float] = time.monotonic, most: int = 10_000
     ) -> None:
-        self._policy = policy or BreakerPolicy()
         self._now = monotonic
         self._most = most
         self._lines: OrderedDict[Key, _Line] = OrderedDict()
@@ -73,7 +63,7 @@ class Breakers:
                 again=False,
             )
         # One may try; the next only if nothing is heard of this one.
-        line.rests_until = now + self._policy.open_for.total_seconds()
+        line.rests_until = now + _OPEN_SECONDS
         return True
 
     def worked(self, key: Key) -> None:
@@ -100,19 +90,19 @@ class Breakers:
     def _count(self, key: Key) -> None:
         line = self._lines.get(key)
         if line is None:
-            line = self._lines[key] = _Line(self._policy.failures)
+            line = self._lines[key] = _Line()
         self._lines.move_to_end(key)
         if len(self._lines) > self._most:
             self._lines.popitem(last=False)
         now = self._now()
         line.failed_at.append(now)
         if line.rests_until is not None or self._is_too_much(line, now):
-            line.rests_until = now + self._policy.open_for.total_seconds()
+            line.rests_until = now + _OPEN_SECONDS
 
-    def _is_too_much(self, line: _Line, now: float) -> bool:
+    @staticmethod
+    def _is_too_much(line: _Line, now: float) -> bool:
         times = line.failed_at
-        enough = len(times) == self._policy.failures
-        return enough and now - times[0] <= self._policy.within.total_seconds()
+        return len(times) == _FAILURES and now - times[0] <= _WITHIN_SECONDS
 
     def __len__(self) -> int:
         return len(self._lines)

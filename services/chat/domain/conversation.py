@@ -21,8 +21,8 @@ _LONGEST_OWN_NAME = 60
 
 
 class MessageStatus(StrEnum):
-    """`pending`: a question whose answer is still being written or never came. `done`: said and
-    heard. `interrupted`: an answer that was cut; what was written of it is kept."""
+    """`pending`: a question whose answer is still being written, broke off or never came. `done`:
+    said and heard. `interrupted`: an answer that was cut; what was written of it is kept."""
 
     PENDING = "pending"
     DONE = "done"

@@ -438,6 +438,7 @@ class AdmissionRequest:
     tokens: int  # prompt plus expected output
     cost_microusd: int | None  # expected; None is unknown
     cap_microusd: int | None  # the user's own cap for a month; None is no cap
+    is_new: bool = True  # and not a turn that has begun and asks elsewhere
 
 
 class Admission(Protocol):

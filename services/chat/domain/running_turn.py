@@ -45,7 +45,7 @@ class RunningTurn:
     sign_in_id: UUID
     served_by: UUID | None = None  # the organisation whose key may be the one
     key: KeyInUse = field(default_factory=KeyInUse)
-    provider: str = ""
+    provider: str = field(init=False)  # who answers now
     reservation_id: UUID | None = None
     left_out: int | None = None
     events: list[TurnEvent] = field(default_factory=list)
@@ -65,7 +65,7 @@ class RunningTurn:
     _leave: Leave | None = None
 
     def __post_init__(self) -> None:
-        self.provider = self.provider or self.hold.provider
+        self.provider = self.hold.provider
         self.events.append(Started(self.hold, self.left_out))
 
     @property

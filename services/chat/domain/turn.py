@@ -158,6 +158,7 @@ class Abandoned:
     model: str
     usage: Usage
     cost_microusd: int | None = None
+    key_organisation_id: UUID | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,6 +168,8 @@ class Settlement:
     `stored_answer`: what a repeated request with the same idempotency key is answered, for turns
     without a session. `shows_more`: the user got to see more of it than text and calls, as the
     thinking that a vendor shows. `safety_ratings`: the vendor's of the answer, by category.
+    `key_organisation_id`: the organisation on whose key it was made, where that was told. `at`:
+    when it ended; without it, when it is stored.
     """
 
     outcome: Outcome
@@ -186,6 +189,8 @@ class Settlement:
     price_version: str | None = None
     shows_more: bool = False
     safety_ratings: Mapping[str, str] | None = None
+    key_organisation_id: UUID | None = None
+    at: datetime | None = None
 
     @property
     def has_content(self) -> bool:

@@ -256,7 +256,7 @@ def usage_from_wire(usage: Mapping[str, Any]) -> Usage | None:
 
 def _service_tier(usage: Mapping[str, Any]) -> str | None:
     """How fast it was and, where it had to be one, in which part of the world: both have prices."""
-    speed, place = text(usage.get("speed")) or None, text(usage.get("inference_geo"))
+    speed, place = text(usage.get("speed")), text(usage.get("inference_geo"))
     return as_name(speed if place in _ANYWHERE else f"{speed or 'standard'}/{place}")
 
 

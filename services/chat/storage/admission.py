@@ -23,6 +23,7 @@ from shared.limits.admission import (
 )
 from shared.limits.full_windows import FullWindows
 from shared.limits.local import LocalLimit
+from shared.limits.shedding import Shedding
 from shared.limits.tier_admission import (
     SPENDING,
     ValkeyReservation,
@@ -75,8 +76,9 @@ class ChatReservation:
 class ValkeyAdmission:
     """What the tier grants at the provider, streams over all providers, and the user's own cap."""
 
-    def __init__(self, admissions: Admissions) -> None:
+    def __init__(self, admissions: Admissions, shedding: Shedding | None = None) -> None:
         self._admissions = admissions
+        self._shedding = shedding or Shedding()
         self._full = FullWindows()
         self._free_calls = LocalLimit()
 
@@ -91,9 +93,11 @@ class ValkeyAdmission:
     async def admit(
         self, request: AdmissionRequest, *, spent: Callable[[], Awaitable[int]]
     ) -> ChatReservation:
-        """Raises TierChanged, LimitReached, or DependencyUnavailable while Valkey is gone for an
-        unpaid tier."""
+        """Raises TierChanged, LimitReached, UsageBacklog, or DependencyUnavailable while Valkey is
+        gone for an unpaid tier."""
         tier, provider, now = request.tier, request.provider, request.now
+        if self._shedding.tiers and request.is_new:
+            await self._shedding.refuse(tier, lambda: self.tier_told_of(request.user_id))
         allowance = tier.allowance(provider)
         windows = (
             list(vendor_windows(allowance, provider, now, tokens=request.tokens))

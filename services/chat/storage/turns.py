@@ -129,7 +129,8 @@ with {path} closed as (
         id, session_id, role, content, status, provider, model, usage, cost_microusd,
         price_version, processing_time_ms, created_at, finish_reason, parent_id, active, extras
     )
-    select c.answer_id, s.id, 'assistant', $4, $3, $12, $5, $6, $7, $9, $10, now(), $13,
+    select c.answer_id, s.id, 'assistant', $4, $3, $12, $5, $6, $7, $9, $10,
+           coalesce($19::timestamptz, now()), $13,
            c.question_id, {answer_active}, $15
     from closed c join session s on s.id = c.session_id
     where $2 <> 'refused'
@@ -323,6 +324,7 @@ class SqlTurns(Beginnings):
             settlement.stored_answer,
             settlement.whole_cost_microusd,
             _can_be_repeated(hold, settlement),
+            settlement.at,
         )
         await self._database.wake_relay()
         return row is not None

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
+from uuid import UUID
 
 from services.keyvault.actions.read_audit import ReadAudit
 from services.keyvault.actions.show_keys import ListKeys
 from services.keyvault.domain.audit import AuditEntry
 from services.keyvault.domain.provider_key import ProviderKey
 from shared.ids import UserId
+from shared.page_by_page import page_by_page
 
 _PAGE = 500
 
@@ -24,12 +26,10 @@ class ExportUser:
     async def keys(self, user_id: UserId) -> AsyncIterator[Sequence[ProviderKey]]:
         yield await self.list_keys(by=user_id)
 
-    async def trail(self, user_id: UserId) -> AsyncIterator[Sequence[AuditEntry]]:
-        """Page by page, the newest first: no transaction waits for a slow reader."""
-        before = None
-        while True:
-            page = await self.read_audit(by=user_id, before=before, most=_PAGE)
-            yield page
-            if len(page) < _PAGE:
-                return
-            before = page[-1].id
+    def trail(self, user_id: UserId) -> AsyncIterator[Sequence[AuditEntry]]:
+        """The newest first."""
+
+        async def read(before: UUID | None) -> Sequence[AuditEntry]:
+            return await self.read_audit(by=user_id, before=before, most=_PAGE)
+
+        return page_by_page(read, _PAGE)

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 
 from services.voice.domain.clone import Clone
 from services.voice.domain.kept_speech import KeptSum
 from services.voice.domain.own_settings import OwnSettings
 from services.voice.domain.ports import NewUnitOfWork
-from services.voice.domain.speech import SpeechRecord
+from services.voice.domain.speech import SpeechId, SpeechRecord
+from services.voice.domain.voice import VoiceId
 from shared.ids import UserId
+from shared.page_by_page import page_by_page
 
 _PAGE = 500
 
@@ -21,32 +24,28 @@ class ExportUser:
 
     unit_of_work: NewUnitOfWork
 
-    async def speeches(self, user_id: UserId) -> AsyncIterator[Sequence[SpeechRecord]]:
-        """Page by page, the oldest first: no transaction waits for a slow reader."""
-        after = None
-        while True:
+    def speeches(self, user_id: UserId) -> AsyncIterator[Sequence[SpeechRecord]]:
+        """The oldest first."""
+
+        async def read(after: SpeechId | None) -> Sequence[SpeechRecord]:
             async with self.unit_of_work() as work:
-                page = await work.traces.page(user_id, after=after, most=_PAGE)
-            yield page
-            if len(page) < _PAGE:
-                return
-            after = page[-1].id
+                return await work.traces.page(user_id, after=after, most=_PAGE)
+
+        return page_by_page(read, _PAGE)
 
     async def kept(self, user_id: UserId) -> KeptSum:
         """How much audio is kept. Not the audio itself: it is what the user has heard already."""
         async with self.unit_of_work() as work:
             return await work.kept_speeches.sum_of(user_id)
 
-    async def own_settings(self, user_id: UserId) -> AsyncIterator[Sequence[OwnSettings]]:
-        """How they want voices to speak, likewise."""
-        after = None
-        while True:
+    def own_settings(self, user_id: UserId) -> AsyncIterator[Sequence[OwnSettings]]:
+        """How they want voices to speak."""
+
+        async def read(after: VoiceId | None) -> Sequence[OwnSettings]:
             async with self.unit_of_work() as work:
-                page = await work.own_settings.page(user_id, after=after, most=_PAGE)
-            yield page
-            if len(page) < _PAGE:
-                return
-            after = page[-1].voice_id
+                return await work.own_settings.page(user_id, after=after, most=_PAGE)
+
+        return page_by_page(read, _PAGE, attrgetter("voice_id"))
 
     async def clones(self, user_id: UserId) -> AsyncIterator[Sequence[Clone]]:
         """The voices that they had made; vendors allow few."""

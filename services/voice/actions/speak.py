@@ -26,6 +26,7 @@ from services.voice.domain.ports import (
     Admission,
     Audio,
     EarlierSpeech,
+    Reservation,
     Speeches,
     SpeechProvider,
     TimedAudio,
@@ -42,7 +43,7 @@ from services.voice.domain.script import (
 from services.voice.domain.speech import Hold, Outcome, Settlement
 from services.voice.domain.whole_audio import WholeAudio
 from shared.clock import Clock
-from shared.errors import Unavailable
+from shared.errors import ExpectedFailure, Unavailable, after_counting
 from shared.idempotency import IdempotencyKeyReused, RequestInProgress
 from shared.identity import OnBehalfOf
 from shared.model_catalogue import ModelCatalogue
@@ -119,13 +120,7 @@ class Speak:
             hold = replace(
                 hold, cached=True, asked_characters=0, idempotency_key=None, request_hash=None
             )
-        reservation = await self.admission.admit(
-            hold.user_id,
-            wish.tier,
-            0 if hold.cached else script.characters,
-            now=hold.created_at,
-            reservation=hold.id,
-        )
+        reservation = await self._admit(hold, script, wish.tier, is_replayed=is_replayed)
         try:
             await self._check_voice(script, wish)
             await self._write(hold, wish)
@@ -150,6 +145,19 @@ class Speak:
         if speech.script.format != wished.format:
             speech.wished_format = wished.format
         return speech
+
+    async def _admit(
+        self, hold: Hold, script: Script, tier: Tier, *, is_replayed: bool
+    ) -> Reservation:
+        admission, user_id = self.admission, hold.user_id
+        if is_replayed:
+            return await admission.admit_again(
+                user_id, tier, now=hold.created_at, reservation=hold.id
+            )
+        characters = 0 if hold.cached else script.characters
+        return await admission.admit(
+            user_id, tier, characters, now=hold.created_at, reservation=hold.id
+        )
 
     async def _recollected(self, wish: Wish) -> tuple[Script, Script, bytes | None]:
         """What is wished for, the same in a format that the user's plan makes, and its audio where
@@ -252,6 +260,8 @@ class Speak:
             except VendorPlanRequired as refused:
                 await self._begin_in_another_format(speech, parts, wish, refused)
         except BaseException as failure:
+            if isinstance(failure, ExpectedFailure):
+                after_counting(failure, speech.limits)
             await asyncio.shield(self._give_up(speech, failure))
             raise
 
@@ -276,7 +286,8 @@ class Speak:
         raise refused
 
     def _recital(self, speech: RunningSpeech, parts: Sequence[Script], wish: Wish) -> Recital:
-        provider, by = self.provider, wish.by
+        provider = self.provider
+        by, speech.key_of_call = wish.by.for_call()
 
         def ask(part: Script) -> AbstractAsyncContextManager[Audio | TimedAudio]:
             if speech.recalled is not None:

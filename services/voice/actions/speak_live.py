@@ -47,6 +47,7 @@ from shared.identity import OnBehalfOf
 from shared.ids import uuid7
 from shared.limit_state import LimitState
 from shared.model_catalogue import ModelCatalogue
+from shared.revocation import KeyOfCall
 from shared.tiers import Tier, by_current_tier
 from shared.vendors.failures import VendorFailed, VendorPlanRequired
 
@@ -64,6 +65,7 @@ class LiveWish:
     by: OnBehalfOf
     strict_format: bool = False  # rather nothing than another format
     is_verbatim: bool = False  # the vendor is told the texts with their own white space
+    session_id: UUID | None = None  # of chat, whose answer it speaks
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +121,7 @@ class LiveSpeech:
         self.sign_in_id: UUID = wish.by.sign_in_id
         self.served_by: UUID | None = wish.by.organisation_id
         self.key = wish.by.key
+        self._key_of_call: KeyOfCall | None = None
         self.ended_as: Outcome | None = None
         # One for each text, with how many characters it has.
         self._reservations: list[tuple[Reservation, int]] = []
@@ -293,7 +296,8 @@ class LiveSpeech:
         return voice
 
     async def _open_line(self) -> LiveVoice:
-        opening = self._studio.provider.live(self._manner, by=self._wish.by)
+        by, self._key_of_call = self._wish.by.for_call()
+        opening = self._studio.provider.live(self._manner, by=by)
         return await self._line.enter_async_context(opening)
 
     async def _open_in_another_format(self, refused: VendorPlanRequired) -> LiveVoice:
@@ -348,7 +352,10 @@ class LiveSpeech:
             failed = outcome in {Outcome.PROVIDER_FAILED, Outcome.DONE}
             return Settlement(Outcome.PROVIDER_FAILED if failed else Outcome.REFUSED, None)
         request_id = self._voice.request_id if self._voice is not None else None
-        return Settlement(outcome, Used(self._cost(self.hold.characters), "counted"), request_id)
+        key, user_id = self._key_of_call, self.hold.user_id
+        organisation_id = key.organisation(user_id) if key is not None else None
+        used = Used(self._cost(self.hold.characters), "counted")
+        return Settlement(outcome, used, request_id, organisation_id)
 
     def _cost(self, characters: int) -> int:
         return speech_model(self._manner.model).cost(characters)
@@ -452,4 +459,5 @@ def _empty_hold(studio: SpeakLive, wish: LiveWish, manner: Manner) -> Hold:
         created_at=now,
         lease_expires_at=now + studio.lease,
         sandbox=studio.sandbox,
+        session_id=wish.session_id,
     )

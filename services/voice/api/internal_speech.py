@@ -12,6 +12,7 @@ import asyncio
 from base64 import b64encode
 from contextlib import suppress
 from typing import Annotated, Any, Literal
+from uuid import UUID
 
 import structlog
 from fastapi import APIRouter, WebSocket
@@ -61,6 +62,7 @@ class _Manner(_Word):
     model: str | None = None
     format: str | None = None
     settings: _Settings = Field(default_factory=_Settings)
+    session_id: UUID | None = None  # whose answer it is
 
     def to_wish(self) -> MannerWish:
         return MannerWish(
@@ -137,7 +139,8 @@ async def _serve(socket: WebSocket, caller: Caller) -> None:
         raise _NotUnderstood
     actions: Actions = socket.app.state.actions
     try:
-        wish = LiveWish(first.to_wish(), caller.tier, on_behalf_of(caller))
+        by, session_id = on_behalf_of(caller), first.session_id
+        wish = LiveWish(first.to_wish(), caller.tier, by, session_id=session_id)
         speech = await actions.speak_live(wish)
     except ExpectedFailure as failure:
         await socket.send_text(_frame("refused", {"problem": problem_of(failure)[1]}))

@@ -37,7 +37,7 @@ from shared.errors import ExpectedFailure, Unauthenticated
 from shared.events.base import current_request_id
 from shared.http.caller import Caller, on_behalf_of
 from shared.http.errors import problem_of
-from shared.http.socket_words import Auth, OtherUser, Pace, Ping, Ref, TooFast
+from shared.http.socket_words import Auth, OtherUser, Pace, Ping, Ref, TooFast, told_moment
 from shared.ids import UserId, uuid7
 from shared.lenient_json import to_json
 
@@ -233,7 +233,8 @@ class RealtimeSocket:
             self._run_out()
         elif left <= _EXPIRES_SOON_SECONDS and not self._told_of_expiry:
             self._told_of_expiry = True
-            self._tell("token_expiring", {"expires_at": self._caller.identity.expires_at})
+            expires_at = told_moment(self._caller.identity.expires_at)
+            self._tell("token_expiring", {"expires_at": expires_at})
         self._look_at_text(now)
         if not self._queue and now - self._heard_at > _IDLE_SECONDS:
             self.close(CloseCode.IDLE, "idle")
@@ -411,7 +412,7 @@ class RealtimeSocket:
         data = {
             "user_id": str(identity.user_id),
             "tier": identity.tier,
-            "expires_at": identity.expires_at,
+            "expires_at": told_moment(identity.expires_at),
         }
         self._tell("authenticated", data, ref)
 

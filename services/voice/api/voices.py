@@ -26,6 +26,7 @@ _Share = Annotated[float, Field(ge=0, le=1)]
 # Said to readers of the document alone: pydantic would warn about each use.
 _OLD: dict[str, Any] = {"deprecated": True}
 _PageSize = Annotated[int, Field(ge=1, le=LARGEST_PAGE)]
+_OF_ONE = problems(_402="voice_not_in_tier", _404="voice_not_found")
 _Token = Annotated[str, Field(min_length=1, max_length=1_000, pattern=r"^[\x21-\x7e]+$")]
 
 
@@ -198,7 +199,7 @@ async def list_voices(
     )
 
 
-@router.get("/voices/{voice_id}", summary="One voice")
+@router.get("/voices/{voice_id}", summary="One voice", responses=_OF_ONE)
 async def read_voice(
     voice_id: VoiceIdPath, tier: CurrentTier, by: ForCaller, actions: ServiceActions
 ) -> OneVoiceBody:
@@ -206,7 +207,7 @@ async def read_voice(
     return OneVoiceBody.of(await actions.read_voice(voice_id, tier, by=by))
 
 
-@router.get("/voices/{voice_id}/settings", summary="How a voice speaks for you")
+@router.get("/voices/{voice_id}/settings", summary="How a voice speaks for you", responses=_OF_ONE)
 async def read_voice_settings(
     voice_id: VoiceIdPath, tier: CurrentTier, by: ForCaller, actions: ServiceActions
 ) -> SettingsOverviewBody:
@@ -214,7 +215,11 @@ async def read_voice_settings(
     return SettingsOverviewBody.of(await actions.read_voice_settings(voice_id, tier, by=by))
 
 
-@router.patch("/voices/{voice_id}/settings", summary="Say how a voice is to speak for you")
+@router.patch(
+    "/voices/{voice_id}/settings",
+    summary="Say how a voice is to speak for you",
+    responses=problems(_402="voice_not_in_tier, speaker_boost_not_in_tier", _404="voice_not_found"),
+)
 async def change_voice_settings(
     voice_id: VoiceIdPath,
     body: SettingsChangeBody,

@@ -352,6 +352,13 @@ class Admission(Protocol):
         """Further characters of a speech that was let in: no further request. Raises the same."""
         ...
 
+    async def admit_again(
+        self, user_id: UserId, tier: Tier, *, now: datetime, reservation: UUID
+    ) -> Reservation:
+        """A repetition of a speech that was charged under the same key: takes nothing, and no full
+        window refuses it. Raises TierChanged and Unavailable."""
+        ...
+
     def place_of(self, hold: Hold) -> Reservation:
         """The place of a speech whose replica may be gone. The texts of a live one have others."""
         ...

@@ -20,7 +20,7 @@ from services.voice.domain.script import Script
 from services.voice.domain.speech import Hold, Outcome, Settlement, SpeechId, Used
 from shared.errors import ExpectedFailure
 from shared.limit_state import LimitState
-from shared.revocation import KeyInUse, Revocation
+from shared.revocation import KeyInUse, KeyOfCall, Revocation
 from shared.vendors.failures import VendorFailed
 
 log = structlog.get_logger(__name__)
@@ -39,6 +39,7 @@ class RunningSpeech:
     sign_in_id: UUID
     served_by: UUID | None = None  # the organisation whose key may be the one
     key: KeyInUse = field(default_factory=KeyInUse)
+    key_of_call: KeyOfCall | None = None  # of its audio; None where no vendor is asked
     wished_format: AudioFormat | None = None  # that the user's plan at the vendor does not make
     recalled: bytes | None = None  # what was said before, and is said again
     may_be_kept: bool = False  # to be said again
@@ -113,7 +114,9 @@ class RunningSpeech:
         """The record of a speech whose audio had begun."""
         assert self._recital is not None
         used = Used(0, "counted") if self.hold.cached else self._recital.used
-        return Settlement(outcome, used, self._recital.request_id)
+        key, user_id = self.key_of_call, self.hold.user_id
+        organisation_id = key.organisation(user_id) if key is not None else None
+        return Settlement(outcome, used, self._recital.request_id, organisation_id)
 
     def failure(self, outcome: Outcome) -> ExpectedFailure:
         """What a hearer is told whom not all of it reached, with what it costs all the same."""

@@ -48,6 +48,7 @@ class Hold:
     provider: str = VENDOR
     idempotency_key: str | None = None
     request_hash: bytes | None = None
+    session_id: UUID | None = None  # of chat, whose answer it speaks
     id: SpeechId = field(default_factory=lambda: SpeechId(uuid7()))
     usage_event_id: EventId = field(default_factory=lambda: EventId(uuid7()))
 
@@ -67,6 +68,8 @@ class Settlement:
     outcome: Outcome
     used: Used | None
     provider_request_id: str | None = None
+    # The organisation on whose key it was spoken, where that was told.
+    key_organisation_id: UUID | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,8 +119,10 @@ def usage_fact(hold: Hold, settlement: Settlement) -> Fact[UsageRecorded] | None
         characters=settlement.used.characters,
         request_id=hold.request_id,
         provider_request_id=settlement.provider_request_id,
+        session_id=hold.session_id,
         sandbox=hold.sandbox,
         cached=hold.cached,
+        key_organisation_id=settlement.key_organisation_id,
     )
     return Fact(
         event=event,

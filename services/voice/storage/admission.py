@@ -10,6 +10,7 @@ from uuid import UUID
 
 from services.voice.domain.script import VENDOR, speech_allowance
 from services.voice.domain.speech import Hold
+from shared.errors import LimitReached
 from shared.ids import UserId
 from shared.limit_state import LimitState
 from shared.limits.admission import (
@@ -21,6 +22,7 @@ from shared.limits.admission import (
     minute_window,
     month_window,
 )
+from shared.limits.shedding import Shedding
 from shared.limits.tier_admission import ValkeyReservation, admit_by_tier, limit_states
 from shared.tiers import Tier
 
@@ -50,6 +52,9 @@ class VoiceReservation:
 ChargedSince = Callable[[UserId, datetime], Awaitable[int]]
 """How many characters a user was charged since a moment."""
 
+Refused = Callable[[UserId, Tier, LimitReached], Awaitable[None]]
+"""Hears of each refusal."""
+
 
 class ValkeyAdmission:
     """Requests a minute and characters a month, as the tier grants them.
@@ -58,15 +63,25 @@ class ValkeyAdmission:
     nobody a second month.
     """
 
-    def __init__(self, admissions: Admissions, charged_since: ChargedSince) -> None:
+    def __init__(
+        self,
+        admissions: Admissions,
+        charged_since: ChargedSince,
+        shedding: Shedding | None = None,
+        refused: Refused | None = None,
+    ) -> None:
         self._admissions = admissions
         self._charged_since = charged_since
+        self._shedding = shedding or Shedding()
+        self._refused = refused
 
     async def admit(
         self, user_id: UserId, tier: Tier, characters: int, *, now: datetime, reservation: UUID
     ) -> VoiceReservation:
-        """Raises TierChanged, LimitReached, or DependencyUnavailable while Valkey is gone for an
-        unpaid tier."""
+        """Raises TierChanged, LimitReached, UsageBacklog, or DependencyUnavailable while Valkey is
+        gone for an unpaid tier."""
+        if self._shedding.tiers:
+            await self._shedding.refuse(tier, lambda: self.tier_told_of(user_id))
         windows = _request_windows(tier, now) + _character_windows(tier, characters, now)
         return await self._admit(user_id, tier, windows, now, reservation)
 
@@ -75,6 +90,14 @@ class ValkeyAdmission:
     ) -> VoiceReservation:
         """As `admit`, without another request."""
         windows = _character_windows(tier, characters, now)
+        return await self._admit(user_id, tier, windows, now, reservation, is_request=False)
+
+    async def admit_again(
+        self, user_id: UserId, tier: Tier, *, now: datetime, reservation: UUID
+    ) -> VoiceReservation:
+        """Raises as `admit`, but for LimitReached: nothing is taken."""
+        requests = [replace(window, amount=0, need=-MOST) for window in _request_windows(tier, now)]
+        windows = requests + _character_windows(tier, 0, now)
         return await self._admit(user_id, tier, windows, now, reservation, is_request=False)
 
     async def _admit(
@@ -87,17 +110,22 @@ class ValkeyAdmission:
         *,
         is_request: bool = True,
     ) -> VoiceReservation:
-        place = await admit_by_tier(
-            self._admissions,
-            user_id,
-            tier,
-            VENDOR,
-            windows,
-            now=now,
-            reservation=reservation,
-            is_request=is_request,
-            spent=partial(self._charged_since, user_id, month_of(now)),
-        )
+        try:
+            place = await admit_by_tier(
+                self._admissions,
+                user_id,
+                tier,
+                VENDOR,
+                windows,
+                now=now,
+                reservation=reservation,
+                is_request=is_request,
+                spent=partial(self._charged_since, user_id, month_of(now)),
+            )
+        except LimitReached as failure:
+            if self._refused is not None:
+                await self._refused(user_id, tier, failure)
+            raise
         if not windows:
             # Nothing was reserved, so there is nothing to know it by when it is settled.
             unreserved = Admission(str(reservation), (), locally=())

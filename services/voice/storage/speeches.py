@@ -19,9 +19,9 @@ _HOLD = """
 insert into speech (
     id, user_id, usage_event_id, request_id, tier, provider, voice_id, model, format, characters,
     sandbox, state, idempotency_key, request_hash, created_at, lease_expires_at, asked_characters,
-    cached
+    cached, session_id
 )
-values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, 'running', $12, $13, $14, $15, $16, $17)
+values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, 'running', $12, $13, $14, $15, $16, $17, $18)
 on conflict (user_id, idempotency_key) where idempotency_key is not null do nothing
 returning id
 """
@@ -123,6 +123,7 @@ class SqlSpeeches:
             hold.lease_expires_at,
             hold.asked_characters,
             hold.cached,
+            hold.session_id,
         )
         return row is not None
 
@@ -196,6 +197,7 @@ def _hold_from_row(row: Row) -> Hold:
         cached=row["cached"],
         idempotency_key=row["idempotency_key"],
         request_hash=row["request_hash"],
+        session_id=row["session_id"],
         created_at=row["created_at"],
         lease_expires_at=row["lease_expires_at"],
     )

@@ -54,6 +54,7 @@ speech = Table(
     Column("lease_expires_at", _TIME, nullable=False),
     Column("doubted_at", _TIME),
     Column("settled_at", _TIME),
+    Column("session_id", _ID),  # of chat, whose answer it speaks
     CheckConstraint("characters > 0", name="characters"),
     CheckConstraint("state in ('running', 'settled')", name="state"),
     CheckConstraint("(state = 'settled') = (outcome is not null)", name="outcome"),

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
 import pytest
 
+from services.auth.actions._assign_seats import fit_to_seats
 from services.auth.actions.accept_invitation import AcceptInvitation
 from services.auth.actions.change_member import ChangeMember, MemberChange
 from services.auth.actions.follow_subscriptions import FollowSubscriptions
@@ -276,6 +278,50 @@ def subscribed(
         user_id=by.id, tier_name=tier, seats=seats, revision=revision, organisation_id=firm.id
     )
     return Fact(event=event, subject=firm.id, tier=tier)
+
+
+@dataclass
+class Counting:
+    """A connection, and how often it was asked."""
+
+    connection: Any
+    statements: int = 0
+
+    def __getattr__(self, name: str) -> Any:
+        self.statements += name in ("execute", "fetch", "fetchrow")
+        return getattr(self.connection, name)
+
+
+async def test_many_seats_that_go_and_come_back_cost_as_many_statements_as_few(
+    new_work: NewWork, database: Database
+) -> None:
+    asked = []
+    for size in (2, 40):
+        owner, members = somebody(), [somebody() for _ in range(size)]
+        firm = await founded(new_work, owner, members=members)
+        for seats in (1, 50):
+            async with new_work() as work:
+                work.connection = counting = Counting(work.connection)
+                work.open_repositories()
+                asked.append(await fit_to_seats(work, replace(firm, seats=seats), NOW))
+            asked.append(counting.statements)
+        rows = await database.fetch(
+            "select action from audit_event where organisation_id = $1", firm.id
+        )
+        assert Counter(row["action"] for row in rows) == {
+            "member.unseated": size,
+            "member.seated": size,
+        }
+        mails = await database.fetch(
+            "select recipient from outgoing_mail where recipient = any($1)",
+            [member.email.text for member in members],
+        )
+        assert len(mails) == size
+        async with new_work() as work:
+            assert len(await work.members.seated(firm.id)) == size + 1
+    few, many = asked[:4], asked[4:]
+    assert (few[0], many[0]) == (2, 40)
+    assert few[1:] == many[1:]
 
 
 async def test_a_lost_seat_is_told_to_valkey_at_once(new_work: NewWork, cache_url: str) -> None:

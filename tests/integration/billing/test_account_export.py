@@ -47,7 +47,8 @@ async def test_all_of_theirs_and_nothing_of_others(billing: Billing, identities:
     export = (await export_of(billing, identities, ada)).json()
     assert set(export) == {
         *("subscription", "subscription_changes", "billing_details", "charges", "payments"),
-        *("invoices", "credit_notes", "webhooks", "spend_alerts_microusd", "usage_records"),
+        *("invoices", "credit_notes", "staff_looks", "webhooks", "spend_alerts_microusd"),
+        "usage_records",
     }
     assert export["billing_details"]["name"] == "Lamp & Sons"
     assert export["spend_alerts_microusd"] == [7]

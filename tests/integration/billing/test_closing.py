@@ -34,8 +34,10 @@ from shared.db.database import Database, open_database
 from shared.db.engine import sync_engine
 from shared.db.unit_of_work import INSERT_OUTBOX, outbox_columns
 from shared.events import Fact
+from shared.events.limit import LimitRefused
 from shared.events.usage import UsageManifest, UsageRecorded, UsageReplayRequested
 from shared.ids import UserId
+from shared.limits.windows import month_window
 from shared.messaging.consumer import Consumer
 from tests.integration.billing.harness import Producer, a_message, drift, ids_in
 from tests.support.billing import NOON, StoppedClock, a_speech, a_usage, an_entry, id_made_at
@@ -633,6 +635,27 @@ async def test_a_threshold_is_told_once_and_the_highest_first(
     assert len(await told()) == 2
     await actions.record_usage([a_speech(user=ada, at=now, characters=10_000)])
     assert (await told())[2:] == [("elevenlabs.characters_per_month", 100, 10_000)]
+
+
+async def test_who_is_refused_near_the_end_has_reached_it_once(
+    actions: Actions, database: Database, clock: StoppedClock
+) -> None:
+    now = datetime.now(UTC)
+    clock.move(now - clock.now())
+    ada, window = uuid4(), "elevenlabs.characters_per_month"
+    ends = month_window("", 0, now).ends_at
+    for used in (9_185, 9_300):
+        event = LimitRefused(user_id=ada, window=window, limit=10_000, used=used, resets_at=ends)
+        facts = [Fact(event=event, subject=ada, tier="free", source="voice")]
+        await actions.tell_limits.refused(facts * 2)
+    await actions.record_usage([a_speech(user=ada, at=now, characters=10_000)])
+    assert await actions.tell_limits() == 0
+    over = LimitRefused(user_id=uuid4(), window=window, limit=1, used=1, resets_at=now)
+    await actions.tell_limits.refused([Fact(event=over, subject=over.user_id, tier="free")])
+    rows = await database.fetch("select envelope from outbox where stream like 'limit.reached.%'")
+    [told] = [row["envelope"]["data"] for row in rows]
+    assert (told["user_id"], told["percent"], told["used"]) == (str(ada), 100, 9_185)
+    assert told["refused"]
 
 
 async def test_what_came_late_is_told_all_the_same(

@@ -16,7 +16,7 @@ import httpx
 import pytest
 import pytest_asyncio
 
-from services.billing.api import routers
+from services.billing.api.routes import routers
 from services.billing.domain.ports import NewUnitOfWork
 from services.billing.providers.list_prices import PublicPrices
 from services.billing.settings import Settings

@@ -17,7 +17,8 @@ import httpx
 import pytest
 import pytest_asyncio
 
-from services.billing.api import routers, webhooks
+from services.billing.api import webhooks
+from services.billing.api.routes import routers
 from services.billing.domain.closing import Month
 from services.billing.domain.ports import NewUnitOfWork
 from services.billing.providers.list_prices import PublicPrices
@@ -27,6 +28,7 @@ from shared.clock import SystemClock
 from shared.db.database import Database
 from shared.http.app import create_http_app
 from shared.http.pages import cursor_of
+from shared.ids import UserId
 from shared.scopes import BILLING_READ
 from tests.support.billing import FixedCounters, FixedOrganisations
 from tests.support.billing_invoices import Books, a_charge
@@ -90,6 +92,13 @@ def complaints_about(operation: Operation, answer: httpx.Response) -> Iterator[s
             yield f"is a problem without {missing}"
 
 
+class DecidesAboutKeys(FixedOrganisations):
+    """Everybody decides about every organisation's keys, and about nothing else."""
+
+    async def may_manage_keys(self, organisation_id: UUID, user_id: UserId) -> bool | None:
+        return True
+
+
 @pytest_asyncio.fixture
 async def doors(
     work: NewUnitOfWork,
@@ -104,7 +113,7 @@ async def doors(
         work,
         list_prices=PublicPrices(),
         counters=FixedCounters({}),
-        organisations=FixedOrganisations({}),
+        organisations=DecidesAboutKeys({}),
         clock=SystemClock(),
         settings=here,
     )
@@ -160,6 +169,7 @@ async def something_of_everything(
         "holder": str(ada),
         "payment_id": NOBODY,
         "month": "2020-07",
+        "organisation_id": str(UUID(int=7)),
     }
 
 

@@ -23,10 +23,10 @@ from services.billing.tasks import listen
 from shared.db.database import Database
 from shared.events.usage import UsageManifest, UsageRecorded, UsageReported, UsageVoided
 from shared.messaging.broker import EXCHANGE_NAME, is_rabbitmq
-from shared.messaging.celery_app import declare_queues
 from shared.messaging.consumer import Consumer
 from shared.messaging.export_queue import EXPORT_QUEUE, STREAMS, ExportQueue
 from shared.messaging.publisher import Publisher
+from shared.messaging.queues import declare_queues
 from tests.integration.billing.harness import a_message, ids_in
 from tests.support.billing import a_manifest, a_usage
 from tests.support.engines import RabbitServer, ValkeyServer

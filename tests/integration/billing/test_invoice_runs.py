@@ -321,7 +321,9 @@ async def test_runs_of_two_months_never_begin_at_once(books: Books) -> None:
         await books.close(september)
         racing = asyncio.create_task(books.run(september))
         await asyncio.sleep(0.1)
-        await work.invoice_runs.begin(Scope.of(None, closed), at=closed.closed_at, by=None)
+        await work.invoice_runs.begin(
+            Scope.of(None, closed), at=closed.closed_at, by=None, aged_after=None
+        )
         assert not racing.done()
     with pytest.raises(InvoicesOutOfOrder):
         await racing

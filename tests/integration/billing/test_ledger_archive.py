@@ -17,13 +17,18 @@ import pytest
 
 from services.billing.actions import Actions
 from services.billing.actions.archive_ledger import ArchiveLedger, VerifyArchive
+from services.billing.actions.export_records import ReadRows
 from services.billing.actions.report_outside_usage import ReportResult, Told
 from services.billing.domain.errors import UsageRecordNotFound
 from services.billing.domain.ledger_chain import chain_of
+from services.billing.domain.organisation_usage import KeyDimension, KeySpending
 from services.billing.domain.outside_usage import OutsideEvent
 from services.billing.domain.period import Period
 from services.billing.domain.ports import NewUnitOfWork
 from services.billing.domain.price_book import UnitPrices
+from services.billing.domain.usage_export import Day
+from services.billing.providers import parquet_archive
+from services.billing.providers.archived_rows import ArchivedUsage
 from services.billing.providers.parquet_archive import ParquetArchive
 from shared.chain import Head
 from shared.db.database import Database
@@ -374,3 +379,98 @@ async def test_two_workers_at_once_write_one_file(
     done = await asyncio.gather(*(day.archive() for _ in range(3)))
     assert sorted(done) == [[], [], [PARTITION]]
     assert [verdict.problem for verdict in await day.verify()] == [None]
+
+
+FIRM = UUID("019a0000-0000-4000-8000-0000000000f1")
+
+
+async def on_keys(actions: Actions, database: Database) -> list[Fact[UsageRecorded]]:
+    """Of an archived day: some calls on an organisation's key, of which two are corrected."""
+    usage = [
+        a_usage(
+            user=ADA,
+            id_=id_made_at(DAY + timedelta(hours=4, minutes=number)),
+            at=DAY + timedelta(hours=4, minutes=number),
+            key_organisation_id=FIRM,
+        )
+        for number in range(4)
+    ]
+    await actions.record_usage(usage)
+    await actions.link_ledger()
+    await settle(actions, database)
+    await actions.correct_usage(usage[0].id, None, reason="Not paid.", by=STAFF)
+    await actions.link_ledger()
+    await settle(actions, database)
+    return usage
+
+
+async def spent(work: NewUnitOfWork) -> KeySpending:
+    async with work() as open_work:
+        return await open_work.key_spending.of(
+            FIRM,
+            Period(DAY, DAY + timedelta(days=1)),
+            [KeyDimension.MEMBER, KeyDimension.DAY, KeyDimension.MODEL],
+            sandbox=None,
+            after=None,
+            most=10,
+        )
+
+
+async def test_what_an_organisations_key_was_spent_on_stays_when_its_day_leaves(
+    archiving: Any, actions: Actions, database: Database, work: NewUnitOfWork
+) -> None:
+    day: Archiving = await archiving(actions, database)
+    usage = await on_keys(actions, database)
+    before = await spent(work)
+    assert (before.totals.requests, before.totals.known_cost) == (3, 3 * 205)
+    assert await day.archive() == [PARTITION]
+    assert await spent(work) == before
+    archived = in_the_file(day.folder)
+    ran = {id_ for id_, row in archived.items() if row["key_organisation_id"] == str(FIRM)}
+    assert ran == {str(one.id) for one in usage}
+    assert [verdict.problem for verdict in await day.verify()] == [None]
+    # Rows of files, too, say it: of the calls and of what was put right.
+    read = ReadRows(work, ArchivedUsage(day.archive.files))  # type: ignore[arg-type]
+    rows = [row async for page in read.of_day(Day(DAY.date())) for row in page]
+    told = [row for row in rows if row["key_organisation_id"] == FIRM]
+    assert sorted(row["record"] for row in told) == ["usage"] * 4 + ["voided"]
+    assert sum(row["requests"] for row in told) == 3
+    assert len(rows) == 45
+
+
+async def test_another_key_in_a_file_shows(
+    archiving: Any, actions: Actions, database: Database
+) -> None:
+    day: Archiving = await archiving(actions, database)
+    await on_keys(actions, database)
+    assert await day.archive() == [PARTITION]
+    path = day.folder / f"{PARTITION}.parquet"
+    rows = pq.read_table(path).to_pylist()
+    place = next(n for n, row in enumerate(rows) if row["key_organisation_id"])
+    rows[place]["key_organisation_id"] = str(ADA)
+    pq.write_table(pq.read_table(path).from_pylist(rows, schema=pq.read_schema(path)), path)
+    (problem,) = [verdict.problem for verdict in await day.verify()]
+    assert problem is not None
+    assert "does not fit its record" in problem
+
+
+async def test_a_file_of_before_it_was_known_whose_key_served_is_read_as_it_is(
+    archiving: Any,
+    actions: Actions,
+    database: Database,
+    work: NewUnitOfWork,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    day: Archiving = await archiving(actions, database)
+    schema = parquet_archive._schema()
+    before = schema.remove(schema.get_field_index("key_organisation_id"))
+    with monkeypatch.context() as patched:
+        patched.setattr(parquet_archive, "_schema", lambda: before)
+        patched.setattr(parquet_archive, "_is_ours", before.equals)
+        assert await day.archive() == [PARTITION]
+    path = day.folder / f"{PARTITION}.parquet"
+    assert "key_organisation_id" not in pq.read_schema(path).names
+    assert [verdict.problem for verdict in await day.verify()] == [None]
+    read = ReadRows(work, ArchivedUsage(day.archive.files))  # type: ignore[arg-type]
+    rows = [row async for page in read.of_day(Day(DAY.date())) for row in page]
+    assert [row["key_organisation_id"] for row in rows] == [None] * 40

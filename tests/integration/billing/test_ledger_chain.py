@@ -14,7 +14,10 @@ import pytest
 from services.billing.actions import Actions
 from services.billing.actions.verify_ledger import ChainVerdict
 from services.billing.domain.ledger_chain import chain_of
+from services.billing.domain.ports import NewUnitOfWork
 from services.billing.domain.price_book import UnitPrices
+from services.billing.domain.usage_export import Day
+from services.billing.storage import ledger_chain
 from shared.db.database import Connection, Database
 from shared.ids import UserId
 from tests.support.billing import NOON, a_speech, a_usage, id_made_at
@@ -195,3 +198,148 @@ async def test_links_are_only_added_to(
     await recorded(actions)
     with pytest.raises(asyncpg.RestrictViolationError):
         await database.execute(statement)
+
+
+FIRM = UUID("019a0000-0000-4000-8000-0000000000f1")
+
+
+async def recorded_on_keys(actions: Actions) -> None:
+    """Six entries, of which the odd ones ran on an organisation's key and two have no price yet."""
+    for number, id_ in enumerate(IDS):
+        make = a_usage if number < 4 else a_speech
+        firm = FIRM if number % 2 else None
+        await actions.record_usage([make(id_=id_, at=NOON, key_organisation_id=firm)])
+
+
+async def test_whose_key_served_is_proven_with_the_rest(
+    actions: Actions, database: Database
+) -> None:
+    await recorded_on_keys(actions)
+    assert (await verdict(actions)).broken is None  # all of it waits
+    assert await actions.link_ledger() == 6
+    found = await verdict(actions)
+    assert (found.broken, found.head.sequence) == (None, 6)
+    assert await database.fetch("select 1 from ledger_unlinked_of_organisation") == []
+    days = await database.fetchrow("select sum(requests) as n from usage_day")
+    assert days is not None
+    assert days["n"] == 6
+
+
+@pytest.mark.parametrize(
+    ("act", "number"),
+    [
+        ("update ledger_entry set key_organisation_id = gen_random_uuid() where event_id = $1", 2),
+        ("update ledger_entry set key_organisation_id = gen_random_uuid() where event_id = $1", 1),
+        ("update ledger_entry set key_organisation_id = null where event_id = $1", 1),
+        ("update ledger_entry set key_organisation_id = null where event_id = $1", 5),
+        ("update ledger_entry set key_organisation_id = gen_random_uuid() where event_id = $1", 4),
+    ],
+    ids=["put in", "exchanged", "taken out", "taken out of an unpriced one", "put into one"],
+)
+async def test_another_key_than_the_one_that_served_shows(
+    act: str, number: int, actions: Actions, database: Database
+) -> None:
+    await recorded_on_keys(actions)
+    await actions.link_ledger()
+    async with behind_our_back(database) as connection:
+        await connection.execute(act, IDS[number])
+    broken = (await verdict(actions)).broken
+    assert broken is not None
+    assert broken.id == IDS[number]
+
+
+async def test_the_guard_keeps_whose_key_served(actions: Actions, database: Database) -> None:
+    await recorded_on_keys(actions)
+    with pytest.raises(asyncpg.RestrictViolationError):
+        await database.execute("update ledger_entry set key_organisation_id = null")
+
+
+# What the release before does, which knows neither the column nor what waits apart.
+_WAITING_BEFORE = "select id, kind, ids from ledger_unlinked order by id limit 40"
+_INTAKE_BEFORE = """
+with fresh as (
+    insert into ledger_entry (event_id, user_id, tier, operation, provider, model, source, outcome,
+        input_tokens, cache_read_tokens, cache_write_tokens, output_tokens, output_reasoning_tokens,
+        characters, request_id, sandbox, producer, occurred_at, cost_microusd, price_version,
+        pricing_status, rated_at)
+    select $2, user_id, tier, operation, provider, model, source, outcome,
+        input_tokens, cache_read_tokens, cache_write_tokens, output_tokens, output_reasoning_tokens,
+        characters, request_id, sandbox, producer, occurred_at, cost_microusd, price_version,
+        pricing_status, now()
+    from ledger_entry where event_id = $1
+    returning event_id
+)
+insert into ledger_unlinked (kind, ids) select 'entry', array_agg(event_id) from fresh
+"""
+
+
+async def test_beside_the_release_before_every_link_holds(
+    actions: Actions, database: Database
+) -> None:
+    await recorded_on_keys(actions)
+    # Its linker takes up what waits where it looks: nothing there would get a link that lacks the
+    # key's owner.
+    rows = await database.fetch(_WAITING_BEFORE)
+    assert {id_ for row in rows for id_ in row["ids"]} == set(IDS[::2])
+    late = id_made_at(NOON + timedelta(minutes=10))
+    await database.execute(_INTAKE_BEFORE, IDS[0], late)
+    assert await actions.link_ledger() == 7
+    assert (await verdict(actions)).broken is None
+
+
+async def rated_later(actions: Actions) -> None:
+    """What `recorded_on_keys` left without a price, an organisation's and somebody's own."""
+    await actions.set_price(
+        ("elevenlabs", "eleven_flash_v2_5"),
+        UnitPrices(characters=1_000_000),
+        effective_from=NOON - timedelta(days=1),
+        by=STAFF,
+    )
+    await actions.rate_unpriced_usage()
+
+
+async def test_a_rating_is_linked_by_the_release_before_while_its_entry_waits_apart(
+    actions: Actions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await recorded_on_keys(actions)
+    await rated_later(actions)
+    with monkeypatch.context() as before:
+        sql = "select id, kind, ids, false as of_organisation from ledger_unlinked"
+        before.setattr(ledger_chain, "_WAITING", f"{sql} order by id limit $1")
+        assert await actions.link_ledger() == 3 + 2
+    assert (await verdict(actions)).broken is None
+    assert await actions.link_ledger() == 3
+    found = await verdict(actions)
+    assert (found.broken, found.head.sequence) == (None, 8)
+
+
+async def test_no_rating_goes_before_its_entry_whenever_its_transaction_began(
+    actions: Actions, database: Database, work: NewUnitOfWork
+) -> None:
+    await recorded_on_keys(actions)
+    await rated_later(actions)
+    await database.execute(
+        "update ledger_unlinked set noted_at = noted_at - interval '1 hour' where kind = 'rating'"
+    )
+    async with work() as open_work:
+        for most in range(1, 8):
+            waiting = await open_work.chain.waiting(most=most)
+            entries = [id_ for one in waiting if one.kind == "entry" for id_ in one.ids]
+            ratings = {id_ for one in waiting if one.kind == "rating" for id_ in one.ids}
+            assert ratings <= set(entries)
+    assert ratings == {IDS[4], IDS[5]}
+    assert len(entries) == 6
+
+
+async def test_what_waits_apart_holds_up_what_links_hold_up(
+    actions: Actions, work: NewUnitOfWork
+) -> None:
+    await actions.record_usage([a_usage(id_=IDS[1], at=NOON, key_organisation_id=FIRM)])
+    day = Day(NOON.date())
+    async with work() as open_work:
+        assert (await open_work.chain.lag()).waiting == 1
+        assert await open_work.usage_rows.waits_for_links(day)
+    await actions.link_ledger()
+    async with work() as open_work:
+        assert (await open_work.chain.lag()).waiting == 0
+        assert not await open_work.usage_rows.waits_for_links(day)

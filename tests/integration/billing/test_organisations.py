@@ -50,7 +50,9 @@ class StandInAuth:
         if self.failing is not None:
             status, body = self.failing, {"code": "route_not_found"}
         elif role is not None:
+            may_manage = role in ("owner", "admin")
             status, body = 200, {"role": role, "may_buy": role != "member"}
+            body["may_manage_keys"] = may_manage
         await send({"type": "http.response.start", "status": status, "headers": []})
         await send({"type": "http.response.body", "body": json.dumps(body).encode()})
 

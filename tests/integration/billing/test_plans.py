@@ -855,8 +855,9 @@ def test_who_had_a_tier_before_goes_on_without_a_period(postgres_server: Postgre
 def test_what_the_operator_decides_is_read_from_the_settings(
     settings: Callable[..., Settings],
 ) -> None:
-    rules = rules_of(settings(dunning_days="5,2,2,0", grace_days=6, trial_days=0))
+    rules = rules_of(settings(dunning_days="5,2,2,0", grace_days=6, trial_days=0, order_days=7))
     assert (rules.retries_after, rules.grace, rules.trial) == ((2 * DAY, 5 * DAY), 6 * DAY, None)
+    assert rules.order_stands == 7 * DAY
     for wrong in (
         {"stripe_api_key": "rk_test_x"},
         {"dunning_days": "soon"},

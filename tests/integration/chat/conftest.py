@@ -116,6 +116,7 @@ async def chat(
             CHAT_SILENCE_SECONDS=1,
             CHAT_DRAIN_SECONDS=0,
             CHAT_RETRY_SECONDS=1,
+            CHAT_SHED_AFTER_SECONDS=0,  # no relay runs here
             LOG_LEVEL="warning",
         )
         process = create_app(settings)

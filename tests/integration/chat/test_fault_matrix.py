@@ -190,6 +190,7 @@ class Bench:
             if not row["n"]:
                 return
             await asyncio.sleep(0.05)
+        raise AssertionError("some turns were never settled")
 
 
 def session_answer(answer: httpx.Response) -> Answer:

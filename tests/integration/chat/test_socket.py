@@ -7,6 +7,7 @@ import json
 import socket as tcp
 import time
 from collections.abc import AsyncIterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
@@ -308,11 +309,14 @@ async def test_a_token_that_expires_closes_the_socket_unless_renewed(chat: ChatS
     async with chat.user() as user:
         short = new_token(chat, user, lifetime_seconds=3)
         async with a_device(chat.url, short) as renewing, a_device(chat.url, short) as idle:
-            assert (await renewing.until("token_expiring"))["data"]["expires_at"] > time.time() - 1
+            ends = (await renewing.until("token_expiring"))["data"]["expires_at"]
+            assert ends.endswith("Z")
+            assert datetime.fromisoformat(ends).timestamp() > time.time() - 1
             await renewing.say("auth", token=token_of(user), ref="again")
             renewed = await renewing.until("authenticated")
             assert renewed["ref"] == "again"
-            assert renewed["data"]["expires_at"] > time.time() + 600
+            ends = renewed["data"]["expires_at"]
+            assert datetime.fromisoformat(ends).timestamp() > time.time() + 600
             assert await idle.closed() == (4401, "token_expired")
             assert any(event["event"] == "token_expiring" for event in idle.heard)
             await renewing.say("ping")

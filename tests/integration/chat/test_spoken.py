@@ -89,7 +89,8 @@ async def test_sentences_are_heard_in_the_stream_of_the_text(
         }
         assert named(events, "done").data["message"]["content"] == f"You said: {TWO}"
         line = await voice.last()
-        assert line.manner == {"op": "manner", "model": None, **wish}
+        of_session = {"session_id": user.session_id}
+        assert line.manner == {"op": "manner", "model": None, **wish, **of_session}
         (hold,) = await chat.holds(user.id)
         assert line.headers["x-request-id"] == hold["request_id"]
         assert line.headers["x-companion-user"] in user.client.headers["authorization"]

@@ -17,9 +17,9 @@ from services.billing.tasks import listen
 from services.billing.wiring import Wired, wire
 from shared.db.engine import sync_engine
 from shared.events.usage import UsageRecorded
-from shared.messaging.celery_app import declare_queues
 from shared.messaging.consumer import Consumer
 from shared.messaging.publisher import Publisher
+from shared.messaging.queues import declare_queues
 from shared.messaging.relay import Relay
 from shared.settings import service_database_url
 from shared.telemetry import tracing

@@ -236,6 +236,9 @@ async def test_what_the_vendor_refuses_is_an_error_by_status(chat: ChatSuite, st
             )
         assert raised.value.status_code == 400
         assert raised.value.code == "vendor_rejected_request"
+        headers = raised.value.response.headers
+        assert '"openai.requests_per_minute";r=' in headers["ratelimit"]
+        assert int(headers["x-ratelimit-limit-requests"]) == 100
         assert await chat.usage_events(user_id) == []
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from uuid import uuid4
 
 from services.keyvault.actions import ForgetUser
+from services.keyvault.domain.owner import Owner
 from services.keyvault.domain.vault import Vault
 from services.keyvault.storage.unit_of_work import SqlWork
 from shared.clock import SystemClock
@@ -21,6 +23,9 @@ _AUDIT = """
 insert into audit_entry (id, kind, owner_type, owner_id, provider, key_id, key_version, service, at)
 select gen_random_uuid(), 'used', 'user', $1, 'openai', $1, 1, 'chat', now()
 from generate_series(1, 1500)
+"""
+_SOMEBODY_WAITS = """
+select exists (select from pg_locks where locktype = 'advisory' and not granted) as waits
 """
 _TOLD = "select envelope->>'type' as type from outbox where envelope->>'subject' = $1"
 
@@ -50,6 +55,22 @@ async def test_keys_data_key_and_a_long_trail_are_gone(
     assert sorted(told)[:2] == ["key.revoked", "key.revoked"]
     assert told.count("user.forgotten") == 1
     assert (await keyvault.egress(ada)).status_code == 404
+
+
+async def test_a_key_that_is_being_stored_goes_too(keyvault: Keyvault, database: Database) -> None:
+    ada = a_user()
+    assert (await keyvault.put(ada, provider="openai")).status_code == 202
+    forget = ForgetUser(lambda: SqlWork(database), SystemClock(), Vault())
+    async with SqlWork(database) as storing:
+        await storing.keys.lock(Owner.user(ada))
+        forgetting = asyncio.create_task(forget.begin([(ada, ErasureId(uuid4()))]))
+        async with asyncio.timeout(20):
+            while not (await database.fetch(_SOMEBODY_WAITS))[0]["waits"]:
+                assert not forgetting.done(), "it did not wait for who stores a key"
+                await asyncio.sleep(0.01)
+        assert (await traces_of(database, ada))[:2] == (1, 1)
+    await forgetting
+    assert await traces_of(database, ada) == (0, 0, 0)
 
 
 async def test_the_export_names_keys_and_their_trail_but_holds_no_key(

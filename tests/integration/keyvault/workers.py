@@ -15,9 +15,9 @@ from services.keyvault.tasks import listen
 from services.keyvault.wiring import Wired, wire
 from shared.db.engine import sync_engine
 from shared.events.key import KeyValidated, KeyValidationRequested
-from shared.messaging.celery_app import declare_queues
 from shared.messaging.consumer import Consumer
 from shared.messaging.publisher import Publisher
+from shared.messaging.queues import declare_queues
 from shared.messaging.relay import Relay
 from shared.messaging.subscriptions import Listen
 from shared.settings import service_database_url

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from shared.messaging.celery_app import declare_queues
+from shared.messaging.queues import declare_queues
 from tests.support.engines import PostgresServer, RabbitServer
 from tests.support.event_service.brokers import Broker, rabbitmq_broker, valkey_broker
 from tests.support.event_service.storage import create_tables

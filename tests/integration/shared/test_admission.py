@@ -113,6 +113,15 @@ async def test_the_first_full_window_is_the_one_that_is_named(admissions: Admiss
     assert refusal.refused.window.name == "day"
 
 
+async def test_of_two_full_windows_the_first_is_named(admissions: Admissions) -> None:
+    minute, day = minute_window("minute", 1, NOW), day_window("day", 1, NOW)
+    await admit(admissions, minute, day)
+    for windows in ((minute, day), (day, minute)):
+        refusal = await admit(admissions, *windows)
+        assert refusal.refused is not None
+        assert refusal.refused.window is windows[0]
+
+
 async def test_an_amount_that_does_not_fit_is_refused_whole(admissions: Admissions) -> None:
     characters = month_window("characters", 1000, NOW, amount=600)
     assert (await admit(admissions, characters)).refused is None

@@ -8,7 +8,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from shared.messaging.celery_app import declare_queues
+from shared.messaging.queues import declare_queues
 from tests.integration.shared.conftest import SHORT_WAITS
 from tests.support.engines import PostgresServer, running_postgres
 from tests.support.event_service.brokers import Broker

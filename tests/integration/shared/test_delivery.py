@@ -16,8 +16,8 @@ from shared.events.user import UserRegistered
 from shared.ids import uuid7
 from shared.messaging import batch as batches
 from shared.messaging.broker import events_exchange
-from shared.messaging.celery_app import declare_queues
 from shared.messaging.publisher import Unroutable
+from shared.messaging.queues import declare_queues
 from tests.support.event_service.brokers import Broker
 from tests.support.event_service.tasks import listen_as
 from tests.support.event_service.world import (

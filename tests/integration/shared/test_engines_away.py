@@ -29,7 +29,7 @@ from tests.support.engines import (
 from tests.support.tokens import write_identities
 
 ROOT = Path(__file__).parents[3]
-CELERY = ("celery", "-A", "services.voice.worker:app")
+CELERY = ("shared.messaging.celery_command", "-A", "services.voice.worker:app")
 WORKER = ("worker", "--beat", "--loglevel", "info")
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 from redis.asyncio import Redis
@@ -73,6 +75,79 @@ async def test_each_hears_their_own_also_beside_those_who_left(cache: Redis) -> 
             assert isinstance(answer, asyncio.CancelledError)
     assert await line.ask(echo("after")) == b"after"
     assert len(cache.connection_pool._in_use_connections) == 1
+
+
+async def test_who_left_does_not_break_the_connection_of_the_others(cache: Redis) -> None:
+    line = Line(cache.connection_pool, timeout=1)
+    number = await line.ask(packed("CLIENT", "ID"))
+    leaving = asyncio.ensure_future(line.ask(echo("a")))
+    staying = asyncio.ensure_future(line.ask(echo("b")))
+    await asyncio.sleep(0)
+    leaving.cancel()
+    assert await staying == b"b"
+    assert await line.ask(packed("CLIENT", "ID")) == number
+
+
+async def test_silence_is_noticed_however_much_is_asked() -> None:
+    async def serve(reader: asyncio.StreamReader, _: asyncio.StreamWriter) -> None:
+        await reader.read()
+
+    async with line_to(serve) as line:
+        first = asyncio.ensure_future(line.ask(echo("first")))
+        more: list[asyncio.Future[bytes]] = []
+        async with asyncio.timeout(5):
+            while not first.done():
+                more.append(asyncio.ensure_future(line.ask(echo("more"))))
+                await asyncio.sleep(_SOON / 10)
+        with pytest.raises(RedisTimeout):
+            await first
+        for one in more:
+            one.cancel()
+        await asyncio.gather(*more, return_exceptions=True)
+
+
+async def test_who_answers_slowly_but_steadily_is_waited_for() -> None:
+    connections = 0
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal connections
+        connections += 1
+        while not reader.at_eof():
+            text = await said(reader)
+            await asyncio.sleep(_SOON / 2)
+            writer.write(bulk(text))
+
+    async with line_to(serve) as line:
+        answers = await asyncio.gather(*(line.ask(echo(str(n))) for n in range(5)))
+        assert (answers, connections) == ([b"0", b"1", b"2", b"3", b"4"], 1)
+
+
+class LatePool:
+    """A pool whose connections are not opened in time."""
+
+    def __init__(self, seconds: float, *, is_our_fault: bool) -> None:
+        self.asked = 0
+        self._seconds = seconds
+        self._is_our_fault = is_our_fault
+
+    async def get_connection(self) -> None:
+        self.asked += 1
+        if self._is_our_fault:
+            time.sleep(self._seconds)  # a loop that is busy
+        else:
+            await asyncio.sleep(self._seconds)
+        raise RedisTimeout("not opened")
+
+
+@pytest.mark.parametrize(("is_our_fault", "asked"), [(False, 1), (True, 2)])
+async def test_opening_is_tried_once_more_only_where_our_own_loop_was_busy(
+    is_our_fault: bool, asked: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shared.limits.line._LATE_SECONDS", 0.02 if is_our_fault else 60)
+    pool: Any = LatePool(0.1, is_our_fault=is_our_fault)
+    with pytest.raises(RedisTimeout):
+        await Line(pool, timeout=0.05).ask(echo("x"))
+    assert pool.asked == asked
 
 
 async def test_a_refusal_is_its_callers_alone(cache: Redis) -> None:
@@ -180,6 +255,21 @@ async def test_after_an_answer_that_makes_no_sense_another_connection_is_used(
                 assert number < 2
             await asyncio.sleep(0.01)
         assert connections == 3
+
+
+async def test_nonsense_is_noticed_at_once_though_the_connection_stays_open() -> None:
+    connections = 0
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal connections
+        connections += 1
+        text = await said(reader)
+        writer.write(bulk(text) if connections > 1 else b"no reply at all\r\n")
+        await reader.read()
+
+    async with line_to(serve) as line:
+        assert await line.ask(echo("x")) == b"x"
+        assert connections == 2
 
 
 async def test_all_who_wait_hear_of_the_end_of_a_connection() -> None:

@@ -49,6 +49,13 @@ revision, down_revision, branch_labels, depends_on = "0003", "0002", None, None
 def upgrade():
     create_index_concurrently("ux_thing_done", "thing", "done", unique=True)
 """
+_PARTED = """
+from alembic import op
+from shared.db.migrations import create_index_on_partitions
+revision, down_revision, branch_labels, depends_on = "0003", "0002", None, None
+def upgrade():
+    create_index_on_partitions("ix_parted_owner", "parted", "(owner) where owner is not null")
+"""
 _ENV = """
 from sqlalchemy import MetaData
 from shared.db.migrations import run_environment
@@ -80,6 +87,41 @@ def test_indexes_are_built_beside_the_service_and_rows_changed_in_pieces(url: st
     assert rows(
         url, "select indisvalid from pg_index where indexrelid::regclass::text = 'ix_thing_colour'"
     ) == [(True,)]
+    migrations.upgrade("toy", url)
+
+
+def test_an_index_on_a_partitioned_table_is_built_part_by_part_and_finished_if_begun(
+    url: str, tmp_path: Path
+) -> None:
+    versions = tmp_path / "toy" / "storage" / "migrations" / "versions"
+    (versions / "0003_parted.py").write_text(_PARTED)
+    with psycopg2.connect(url) as connection, connection.cursor() as cursor:
+        cursor.execute(
+            "create table parted (id bigint, owner bigint) partition by range (id);"
+            " create table parted_default partition of parted default;"
+            " create table parted_1 partition of parted for values from (0) to (10);"
+            " create table parted_2 partition of parted for values from (10) to (20);"
+            " insert into parted select n, n from generate_series(0, 25) as n;"
+            # As a try that was killed has left it.
+            " create index ix_parted_owner on only parted (owner) where owner is not null;"
+            " create index ix_parted_owner_2 on parted_2 (id);"
+            # And one that came since, of which PostgreSQL chose the index's name.
+            " create table parted_4 partition of parted for values from (40) to (50)"
+        )
+    migrations.upgrade("toy", url)
+    with psycopg2.connect(url) as connection, connection.cursor() as cursor:
+        cursor.execute("create table parted_3 partition of parted for values from (30) to (40)")
+    sql = "select indrelid::regclass::text, indisvalid from pg_index order by indexrelid"
+    found = [
+        row
+        for row in rows(url, sql.replace("from", ", pg_get_indexdef(indexrelid) from"))
+        if "(owner) WHERE" in str(row[2])
+    ]
+    valid = {table: valid for table, valid, _ in found}
+    assert valid == dict.fromkeys(
+        ("parted", "parted_default", "parted_1", "parted_2", "parted_3", "parted_4"), True
+    )
+    assert len(found) == 6
     migrations.upgrade("toy", url)
 
 

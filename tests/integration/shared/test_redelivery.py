@@ -16,7 +16,7 @@ import redis
 from shared.db import archive
 from shared.db.database import open_database
 from shared.messaging.broker import DELIVERY_LIMIT
-from shared.messaging.celery_app import declare_queues
+from shared.messaging.queues import declare_queues
 from tests.integration.shared.conftest import SHORT_WAITS
 from tests.support.engines import PostgresServer
 from tests.support.event_service.brokers import Broker

@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[3]
 CONFIGURATION = 78  # EX_CONFIG
 SECRET = "s3cret-of-ada"
 WEB = ("shared.http.serve", "services.chat.app", "--port")
-CELERY = ("celery", "-A", "services.voice.worker:app")
+CELERY = ("shared.messaging.celery_command", "-A", "services.voice.worker:app")
 
 
 @pytest.fixture

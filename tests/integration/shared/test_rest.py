@@ -19,8 +19,8 @@ from kombu.asynchronous import Hub
 from shared.db.database import Database, open_database
 from shared.events.user import UserRegistered
 from shared.messaging import relay as relays
-from shared.messaging.celery_app import declare_queues
 from shared.messaging.publisher import Publisher
+from shared.messaging.queues import declare_queues
 from shared.messaging.relay import Relay, keep_running
 from shared.messaging.relay_bell import RelayBell
 from shared.messaging.resting import SignalPipe, stop_waiting

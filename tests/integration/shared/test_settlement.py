@@ -181,6 +181,39 @@ async def test_a_place_among_the_streams_is_free_when_the_stream_ends(
     assert refused(await admit(admissions, "5", REQUESTS)) == "concurrent_streams"
 
 
+async def test_a_place_among_the_streams_alone_is_given_back(admissions: Admissions) -> None:
+    first = await admit(admissions, "1")
+    assert await used(admissions) == [(1, 0)]
+    await admissions.refund("ada", first)
+    assert await used(admissions) == [(0, 0)]
+
+
+async def test_a_call_that_is_repeated_is_told_what_runs(admissions: Admissions) -> None:
+    await admit(admissions, "0", REQUESTS)
+    answers = [await admit(admissions, "1", REQUESTS) for _ in range(2)]
+    assert [[state.used for state in answer.states] for answer in answers] == [[2, 2], [2, 2]]
+
+
+async def test_so_is_one_that_asks_for_a_place_among_the_streams_alone(
+    admissions: Admissions,
+) -> None:
+    answers = [await admit(admissions, "1") for _ in range(2)]
+    assert [[state.used for state in answer.states] for answer in answers] == [[1], [1]]
+
+
+async def test_a_place_lasts_as_long_as_its_lease(admissions: Admissions, cache: Redis) -> None:
+    await admit(admissions, "1", REQUESTS)
+    assert 29_000 < await cache.pttl(STREAMS_KEY) <= 30_000
+
+
+async def test_all_places_of_a_user_are_renewed(admissions: Admissions, cache: Redis) -> None:
+    for id_ in ("1", "2"):
+        await admit(admissions, id_, REQUESTS)
+        await cache.zadd(STREAMS_KEY, {id_: 1})
+    await admissions.renew({"ada": ["1", "2"]})
+    assert await used(admissions) == [(2, 0)]
+
+
 async def test_a_killed_replicas_places_come_back_and_those_that_are_renewed_stay(
     admissions: Admissions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -456,8 +489,10 @@ async def test_who_ran_while_a_counter_was_filled_anew_counts_once(
     running = await admit(admissions, "running", TOKENS, money, spent=books)
     await cut_off.settle("far", (money, 7))
     books.spent += 7
+    counted_for = await cache.ttl(money.key("ada"))
     await cut_off.is_back()
-    assert await cache.ttl(f"{money.key('ada')}:dropped") > 14 * 86_400
+    # Every marker of who held something in the counter that was dropped is gone by then.
+    assert await cache.ttl(f"{money.key('ada')}:dropped") > counted_for + 3_000
     # One who came after that holds a place in the new counter, as ever.
     await admit(admissions, "after", money, spent=books)
     assert (await used(admissions, money))[0][0] == 157
@@ -477,6 +512,25 @@ async def test_who_ran_while_a_counter_was_filled_anew_counts_once(
     tokens = 0 if ending == "given back" else 5
     assert await used(admissions, TOKENS, money) == [(tokens, 0), (books.spent, 0), (1, 0)]
     assert books.asked == (3 if ending == "settled late" else 2)
+
+
+async def test_what_is_settled_late_and_held_there_drops_no_counter(
+    admissions: Admissions, cut_off: CutOff
+) -> None:
+    books, money = Books(100), spending(1_000, 50)
+    for id_ in ("late", "running"):
+        await admit(admissions, id_, money, spent=books)
+    await cut_off.settle("late", (money, 7), locally=False)
+    await cut_off.is_back()
+    assert (await used(admissions, money))[0] == (157, 50)
+
+
+async def test_that_something_was_settled_is_not_remembered_for_ever(
+    admissions: Admissions, cut_off: CutOff, cache: Redis
+) -> None:
+    await cut_off.settle("far", (TOKENS, 7))
+    await cut_off.is_back()
+    assert 3_000 < await cache.ttl("reservation:{ada}:far") <= 3_600
 
 
 async def test_who_came_after_a_counter_was_filled_anew_gives_back_what_they_held(

@@ -77,7 +77,8 @@ async def test_sentences_are_spoken_as_they_come_and_charged_as_one_speech(
 ) -> None:
     ada = voice.person("pro")
     by = on_behalf_of(ada)
-    async with a_line(voice, door, by, format="mp3_44100_64") as line:
+    session_id = str(uuid4())
+    async with a_line(voice, door, by, format="mp3_44100_64", session_id=session_id) as line:
         await line.say("Hello there.")
         name, first = await next_of(line)
         assert (name, first["seq"], first["sentence"], first["format"]) == (
@@ -96,6 +97,7 @@ async def test_sentences_are_spoken_as_they_come_and_charged_as_one_speech(
     assert (last, end["outcome"], end["characters"]) == ("audio_end", "done", 13)
     assert (usage["operation"], usage["characters"], usage["outcome"]) == ("voice", 13, "done")
     assert usage["request_id"] == by.request_id, "by which it is found beside the chat's line"
+    assert usage["session_id"] == session_id
     (speech,) = await voice.speeches(ada)
     assert str(speech["id"]) == end["speech_id"]
 

@@ -119,6 +119,25 @@ async def test_a_repetition_with_its_key_says_that_it_is_one(keeping: Voice, acc
     assert (again.status_code, again.headers["idempotency-replayed"]) == (200, "true")
 
 
+async def test_a_repetition_takes_no_place_and_no_full_minute_refuses_it(keeping: Voice) -> None:
+    ada = keeping.person(tier="free")
+    asked = {"idempotency-key": "k-1"}
+    await keeping.say(ada, "Once and again.", headers=asked)
+    await until_kept(keeping, ada)
+    seen = set()
+    for _ in range(6):
+        again = await keeping.say(ada, "Once and again.", headers=asked)
+        assert (again.status_code, again.headers["idempotency-replayed"]) == (200, "true")
+        seen.add(again.headers["ratelimit"].partition(";t=")[0])
+    # None left less than the first one did; a minute that began meanwhile is whole.
+    assert seen <= {f'"elevenlabs.requests_per_minute";r={left}' for left in (4, 5)}
+    while (other := await keeping.say(ada, "Once and again.")).status_code == 200:
+        pass
+    assert problem(other)["scope"] == "elevenlabs.requests_per_minute"
+    again = await keeping.say(ada, "Once and again.", headers=asked)
+    assert (again.status_code, again.headers["idempotency-replayed"]) == (200, "true")
+
+
 async def test_another_user_with_the_same_words_is_asked_for(keeping: Voice) -> None:
     ada, grace = keeping.person(), keeping.person()
     await keeping.say(ada, "The same words.")

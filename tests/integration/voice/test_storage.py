@@ -76,7 +76,7 @@ def test_migrations_are_the_tables(postgres_server: PostgresServer, database: Da
 
 
 async def test_a_hold_comes_back_as_it_went(speeches: SqlSpeeches) -> None:
-    hold = keyed(a_hold(sandbox=True))
+    hold = keyed(a_hold(sandbox=True, session_id=uuid4()))
     assert await speeches.hold(hold)
     assert await orphans(speeches, NOON + timedelta(minutes=1)) == [hold]
 

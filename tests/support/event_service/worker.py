@@ -1,4 +1,4 @@
-"""The test service's worker: `celery -A tests.support.event_service.worker:app worker`."""
+"""The test service's worker process."""
 
 from __future__ import annotations
 

@@ -204,7 +204,13 @@ class Scribe:
     ) -> Process:
         """A Celery worker for the queues of some tiers; not yet ready."""
         queues = ",".join(f"{self.service}.usage.{tier}" for tier in tiers)
-        words = ["-m", "celery", "-A", "tests.support.event_service.worker:app", "worker"]
+        words = [
+            "-m",
+            "shared.messaging.celery_command",
+            "-A",
+            "tests.support.event_service.worker:app",
+            "worker",
+        ]
         words += ["--pool", "prefork", "--concurrency", "1", "--loglevel", "info"]
         words += ["--without-gossip", "--without-mingle", "--without-heartbeat"]
         words += ["--queues", queues]

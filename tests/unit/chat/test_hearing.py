@@ -13,6 +13,7 @@ from structlog.testing import capture_logs
 
 from services.chat import wiring
 from services.chat.settings import Settings
+from shared.limits.shedding import Shedding
 from shared.model_catalogue import ModelCatalogue
 
 KINDS = ("revocation", "sign_in", "tier", "live")
@@ -79,6 +80,8 @@ async def test_what_goes_wrong_once_makes_nobody_deaf(monkeypatch: pytest.Monkey
         ended_sessions=Channel(1, 2),
         living_sessions=SimpleNamespace(end=ended.append),
         sign_ins=set,
+        database=None,
+        shedding=Shedding(),
         admission=SimpleNamespace(tier_changed=lambda user: actions.act("tier", user)),
         running=SimpleNamespace(progress=dict, reservations=list, drained=nothing),
         withdraw=SimpleNamespace(drained=nothing),
@@ -105,7 +108,10 @@ async def test_what_goes_wrong_once_makes_nobody_deaf(monkeypatch: pytest.Monkey
     }
     catalogue = ModelCatalogue(overrides)
     settings = cast(
-        "Settings", SimpleNamespace(hold_lease_seconds=30, drain_seconds=0, catalogue=catalogue)
+        "Settings",
+        SimpleNamespace(
+            hold_lease_seconds=30, drain_seconds=0, shed_after_seconds=0, catalogue=catalogue
+        ),
     )
 
     with capture_logs() as logs:

@@ -29,7 +29,7 @@ from services.auth.settings import Settings as AuthSettings
 from services.billing.settings import Settings as BillingSettings
 from services.chat.settings import Settings as ChatSettings
 from services.keyvault.settings import Settings as KeyvaultSettings
-from services.voice.api import routers as voice_routers
+from services.voice.api.routes import routers as voice_routers
 from services.voice.settings import Settings as VoiceSettings
 from shared.settings import CommonSettings
 from shared.settings.unknown import unknown_settings

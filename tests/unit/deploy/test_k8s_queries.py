@@ -31,8 +31,11 @@ def _question(process: str, name: str) -> Question:
     return found
 
 
-def _answer_is(question: Question, series: Mapping[str, str], value: float, folder: Path) -> None:
-    """Raises when Prometheus answers otherwise after four minutes of these numbers."""
+def _answer_is(
+    question: Question, series: Mapping[str, str], value: float | None, folder: Path
+) -> None:
+    """Raises when Prometheus answers otherwise after four minutes of these numbers; None is no
+    answer, which KEDA takes as an error."""
     (folder / "rules.yml").write_text(
         yaml.safe_dump(
             {"groups": [{"name": "q", "rules": [{"record": "q", "expr": question.query}]}]}
@@ -43,7 +46,7 @@ def _answer_is(question: Question, series: Mapping[str, str], value: float, fold
     expected = {
         "expr": "q",
         "eval_time": "4m",
-        "exp_samples": [{"labels": "q", "value": value}],
+        "exp_samples": [] if value is None else [{"labels": "q", "value": value}],
     }
     test = {
         "rule_files": ["rules.yml"],
@@ -110,9 +113,15 @@ def test_usage_that_waits_is_its_own_tiers(tmp_path: Path) -> None:
 
 
 def test_a_tier_that_nobody_has_used_waits_for_nothing(tmp_path: Path) -> None:
-    series = {'companion_ledger_lag_seconds{tier="free"}': "1x20"}
+    series = {'companion:ledger_late{tier="free"}': "1x20"}
     _answer_is(_question("billing-worker-pro", "waiting"), series, 0, tmp_path)
     _answer_is(_question("billing-worker-pro", "oldest"), series, 0, tmp_path)
+
+
+def test_a_prometheus_without_our_rules_is_not_an_empty_queue(tmp_path: Path) -> None:
+    scraped = {'companion_ledger_lag_seconds{tier="pro"}': "1x20"}
+    _answer_is(_question("billing-worker-pro", "waiting"), scraped, None, tmp_path)
+    _answer_is(_question("billing-worker-pro", "oldest"), scraped, None, tmp_path)
 
 
 def test_of_other_queues_the_broker_tells_and_the_handled_facts(tmp_path: Path) -> None:
@@ -127,5 +136,16 @@ def test_of_other_queues_the_broker_tells_and_the_handled_facts(tmp_path: Path) 
     }
     _answer_is(_question("auth-worker", "waiting"), series, 7, tmp_path)
     _answer_is(_question("auth-worker", "oldest"), series, 58.5, tmp_path)
-    _answer_is(_question("auth-worker", "waiting"), {}, 0, tmp_path)
-    _answer_is(_question("auth-worker", "oldest"), {}, 0, tmp_path)
+
+
+def test_of_a_broker_that_nobody_watches_nothing_waits(tmp_path: Path) -> None:
+    scraped = {'up{process="auth-worker",instance="0"}': "1x20"}
+    _answer_is(_question("auth-worker", "waiting"), scraped, 0, tmp_path)
+    _answer_is(_question("auth-worker", "oldest"), scraped, 0, tmp_path)
+
+
+def test_a_prometheus_that_reaches_none_of_our_pods_has_no_answer(tmp_path: Path) -> None:
+    away = {'up{process="auth-worker",instance="0"}': "0x20", 'up{process="chat-pro"}': "0x20"}
+    for name in ("waiting", "oldest"):
+        _answer_is(_question("auth-worker", name), away, None, tmp_path)
+    _answer_is(_question("chat-pro", "in-flight"), away, None, tmp_path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
 from uuid import uuid4
 
@@ -12,7 +13,16 @@ from hypothesis import strategies as st
 
 from shared.events import Event, Fact
 from shared.events.user import UserRegistered
-from shared.messaging.batch import DeadLetter, UnreadableBatch, envelopes_of, read, to_wire
+from shared.messaging import batch as batches
+from shared.messaging.batch import (
+    DeadLetter,
+    UnreadableBatch,
+    body_of,
+    envelopes_of,
+    read,
+    read_body,
+    to_wire,
+)
 
 
 def envelopes(count: int) -> list[dict[str, Any]]:
@@ -130,3 +140,37 @@ def test_any_field_is_ignored_or_refused(name: str, value: Any) -> None:
         assert not fits
     else:
         assert (len(facts), dead) == (3, [])
+
+
+def as_told(wire: Mapping[str, Any]) -> tuple[Any, bytes]:
+    """The batch as who receives it reads it, with the body that it was read from."""
+    body = body_of([[], {"batch": wire}, {"callbacks": None}])
+    return read_body(body), body
+
+
+def test_events_are_hashed_as_they_stand_in_their_message(monkeypatch: pytest.MonkeyPatch) -> None:
+    batch, body = as_told(to_wire("auth", uuid4(), envelopes(3)))
+    monkeypatch.setattr(batches, "_digest", lambda _events: pytest.fail("written once more"))
+    assert len(envelopes_of(batch, body)) == 3
+
+
+def test_a_message_written_in_another_order_is_trusted_too() -> None:
+    wire = to_wire("auth", uuid4(), envelopes(3))
+    body = json.dumps([[], {"batch": wire}, {}]).encode()
+    assert len(envelopes_of(read_body(body), body)) == 3
+
+
+@pytest.mark.parametrize("digest", [None, "", 0, False, "0" * 64])
+def test_whatever_stands_in_place_of_the_hash_is_refused(digest: Any) -> None:
+    batch, body = as_told(to_wire("auth", uuid4(), envelopes(3)) | {"sha256": digest})
+    for seen in (body, b"", b"[]", None):
+        with pytest.raises(UnreadableBatch, match="hash"):
+            envelopes_of(batch, seen)
+
+
+def test_one_letter_changed_on_the_way_breaks_the_hash() -> None:
+    _, body = as_told(to_wire("auth", uuid4(), envelopes(3)))
+    changed = body.replace(b'"tier":"free"', b'"tier":"tree"', 1)
+    assert changed != body
+    with pytest.raises(UnreadableBatch, match="hash"):
+        envelopes_of(read_body(changed), changed)

@@ -16,17 +16,17 @@ import httpx
 import pytest
 import structlog
 from fastapi import APIRouter, FastAPI, Request
-from fastapi.responses import StreamingResponse
+from fastapi.responses import Response, StreamingResponse
 from prometheus_client import REGISTRY
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
 from structlog.testing import capture_logs
 
-from shared.errors import DependencyUnavailable, NotFound
+from shared.errors import DependencyUnavailable, NotFound, UpstreamFailed
 from shared.events.base import current_request_id, current_traceparent
 from shared.http.app import create_http_app
 from shared.http.caller import FreshlyProven, OnlyFrom, SignedIn, StillSignedIn
 from shared.http.door import Door
-from shared.http.errors import PROBLEM, install_error_handlers
+from shared.http.errors import PROBLEM, install_error_handlers, problem_of, problem_response
 from shared.ids import uuid7
 from shared.settings import CommonSettings
 from tests.support.engines import ValkeyServer
@@ -90,6 +90,18 @@ async def bug() -> None:
 @router.get("/missing")
 async def missing() -> None:
     raise NotFound("No such thing.", thing="77")
+
+
+@router.get("/passed-on/{status}")
+async def passed_on(status: int) -> Response:
+    """As doors do that answer as the vendor does."""
+    _, document, headers = problem_of(UpstreamFailed("The vendor failed."))
+    return problem_response(status, document, headers)
+
+
+@router.get("/away")
+async def away() -> None:
+    raise DependencyUnavailable("database")
 
 
 @router.get("/cut")
@@ -472,6 +484,32 @@ async def test_a_path_off_its_schema_is_refused_without_an_echo(client: httpx.As
 def requests(route: str, status: str, method: str = "GET") -> float:
     labels = {"service": "probe", "method": method, "route": route, "status": status}
     return REGISTRY.get_sample_value("companion_http_requests_total", labels) or 0
+
+
+@pytest.mark.parametrize(
+    ("path", "counted"),
+    [
+        ("/passed-on/500", 1),
+        ("/passed-on/503", 1),
+        ("/passed-on/502", 0),
+        ("/passed-on/429", 0),
+        ("/away", 0),
+        ("/bug", 0),
+    ],
+)
+async def test_a_vendors_failure_is_counted_apart_from_ours(
+    client: httpx.AsyncClient, path: str, counted: int
+) -> None:
+    def seen() -> float:
+        name = "companion_http_vendor_failures_total"
+        return REGISTRY.get_sample_value(name, {"service": "probe"}) or 0
+
+    before = seen()
+    await client.get(path)
+    assert seen() - before == counted
+    # One after it is not taken for it.
+    await client.get("/away")
+    assert seen() - before == counted
 
 
 async def test_metrics_are_labelled_by_template_and_never_by_path(

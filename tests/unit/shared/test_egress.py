@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -55,7 +55,7 @@ async def an_egress(
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             head = await reader.readuntil(b"\r\n\r\n")
-            length = int(head.partition(b"content-length: ")[2].partition(b"\r")[0])
+            length = int(head.lower().partition(b"content-length: ")[2].partition(b"\r")[0])
             heard.append(head + await reader.readexactly(length))
             if isinstance(answer, bytes):
                 writer.write(answer)
@@ -273,3 +273,32 @@ async def test_an_address_of_another_kind_fails_at_the_start(
     with pytest.raises(ValueError, match="EGRESS_URL"):
         async with open_egress(url, chat):
             pass
+
+
+@pytest.mark.parametrize("way", ["call", "request"])
+async def test_a_paid_call_learns_on_whose_key_it_ran_or_that_nobody_told(
+    chat: ServiceIdentity, way: str
+) -> None:
+    firm = UUID(int=70)
+
+    async def asked(answer: bytes | Send) -> UUID | None:
+        # One request of it ran on the organisation's key; then comes another.
+        by, key = ADA.for_call()
+        by.key.answered("openai", f"{firm} 1")
+        async with an_egress(chat, answer) as (egress, _):
+            with suppress(VendorConnectionLost, Unavailable):
+                ask = getattr(egress, way)
+                body: Any = b"{}" if way == "call" else {}
+                async with ask("POST", "openai", "/v1/x", by=by, body=body, first_byte_within=SOON):
+                    pass
+        return key.organisation(ADA.user_id)
+
+    async def nothing(_writer: asyncio.StreamWriter) -> None:
+        """The connection ends before an answer."""
+
+    assert await asked(said(200, b"", **{"x-companion-key": f"{firm} 1"})) == firm
+    assert await asked(said(200, b"", **{"x-companion-key": f"{ADA.user_id} 1"})) is None
+    assert await asked(said(200, b"")) is None
+    assert await asked(nothing) is None
+    # Keyvault's or the egress' own no: no vendor was asked.
+    assert await asked(said(503, {"code": "x"}, "something_else")) == firm

@@ -249,7 +249,9 @@ def a_usage(**fields: Any) -> UsageRecorded:
 
 def test_only_facts_that_nobody_needs_yet_may_go_unheard() -> None:
     unheard = {type_ for type_, event in CATALOGUE.items() if not event.needs_listener}
-    assert unheard == {"user.registered", "seat.assigned", "seat.released", "usage.reported"}
+    assert unheard == {
+        *("user.registered", "seat.assigned", "seat.released", "usage.reported", "limit.refused"),
+    }
 
 
 def test_ids_of_events_are_ordered_in_time() -> None:

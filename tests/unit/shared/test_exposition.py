@@ -58,6 +58,47 @@ print("all counted:", 'counted_total{type="usage"} 5.0' in after)
 print("the parent's own:", "process_resident_memory_bytes" in after)
 """
 
+# A parent that rests, a child that works and holds memory, and one that has worked and ended.
+BUSY = """
+import os, signal, sys, time, urllib.request
+from shared.telemetry.exposition import expose_metrics
+
+server = expose_metrics("127.0.0.1", int(sys.argv[1]))
+
+def read(name):
+    with urllib.request.urlopen(f"http://127.0.0.1:{server.server_port}/metrics") as answer:
+        lines = answer.read().decode().splitlines()
+    (line,) = [line for line in lines if line.startswith(name + " ")]
+    return float(line.split()[1])
+
+def work(seconds):
+    while time.process_time() < began + seconds:
+        pass
+
+children, ready = [], os.pipe()
+before, memory = read("process_cpu_seconds_total"), read("process_resident_memory_bytes")
+for last_word in ("end", "wait"):
+    child = os.fork()
+    if child == 0:
+        began = time.process_time()
+        held = bytearray(64 << 20) if last_word == "wait" else None
+        work(0.5)
+        os.write(ready[1], b".")
+        if last_word == "wait":
+            signal.pause()
+        os._exit(0)
+    children.append(child)
+os.waitpid(children[0], 0)
+os.read(ready[0], 1), os.read(ready[0], 1)
+both = read("process_cpu_seconds_total")
+print("works:", both - before > 0.9)
+print("holds:", read("process_resident_memory_bytes") - memory > 60 << 20)
+os.kill(children[1], signal.SIGKILL)
+os.waitpid(children[1], 0)
+print("never falls:", read("process_cpu_seconds_total") >= both)
+print("let go:", read("process_resident_memory_bytes") - memory < 30 << 20)
+"""
+
 
 @pytest.fixture
 def free_port() -> int:
@@ -89,10 +130,11 @@ def test_nowhere_is_nowhere() -> None:
     assert expose_metrics("127.0.0.1", 0) is None
 
 
-def test_a_parent_shows_what_its_children_counted(tmp_path: Path, free_port: int) -> None:
+@pytest.mark.parametrize("family", [FAMILY, BUSY], ids=["counted", "used"])
+def test_a_parent_shows_what_its_children_did(tmp_path: Path, free_port: int, family: str) -> None:
     environment = {**os.environ, SHARED_DIRECTORY: str(tmp_path)}
     done = subprocess.run(
-        [sys.executable, "-c", FAMILY, str(free_port)],
+        [sys.executable, "-c", family, str(free_port)],
         env=environment,
         capture_output=True,
         text=True,

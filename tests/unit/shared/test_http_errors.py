@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
 import pytest
@@ -19,9 +19,11 @@ from shared.errors import (
     Unauthenticated,
     Unavailable,
     UpstreamFailed,
+    after_counting,
 )
 from shared.events.base import current_request_id
 from shared.http.errors import PROBLEM, STATUS, bug_response, problem_of, respond
+from shared.lenient_json import to_json
 from shared.limit_state import LimitState
 
 STATUSES = {
@@ -106,6 +108,20 @@ def test_who_may_come_back_is_told_when(failure: ExpectedFailure, seconds: str |
     _, document, headers = problem_of(failure)
     assert headers.get("retry-after") == seconds
     assert document.get("retry_after") == (int(seconds) if seconds else None)
+
+
+def test_moments_are_told_as_everywhere() -> None:
+    at = datetime(2026, 11, 30, 1, 2, 3, 4, tzinfo=timezone(timedelta(hours=1)))
+    failure = LimitReached("x", retry_after=timedelta(hours=5), resets_at=at)
+    assert document_of(failure)["resets_at"] == "2026-11-30T00:02:03.000004Z"
+    assert json.loads(to_json({"at": at.astimezone(UTC)}))["at"] == "2026-11-30T00:02:03.000004Z"
+
+
+def test_what_failed_after_it_was_counted_tells_the_windows() -> None:
+    windows = [LimitState("minute", 5, 1, timedelta(minutes=1), datetime.now(UTC))]
+    failure = after_counting(UpstreamFailed("x"), windows)
+    assert problem_of(failure)[2]["RateLimit"] == '"minute";r=4;t=0'
+    assert "RateLimit" not in problem_of(UpstreamFailed("x"))[2]
 
 
 def test_a_missing_dependency_is_named() -> None:

@@ -38,3 +38,5 @@ def test_one_that_leaves_twice_or_never_came_takes_nobody_elses_place() -> None:
     local.leave("grace", "1")
     assert not local.has_place("ada", 1)
     assert local.has_place("ada", 2)
+    local.leave("ada", "2")
+    assert local._until == {}

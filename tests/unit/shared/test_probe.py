@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
-from threading import Thread
+from threading import Thread, Timer
 
 import pytest
 
@@ -79,10 +79,62 @@ def test_a_probe_is_answered_by_the_exit_code(
     role = tmp_path / "role"
     monkeypatch.setattr(probe, "ROLE_FILE", str(role))
     role.write_text("web")
-    for words, code in ((["alive"], 0), (["health"], 1), (["how"], 2), ([], 2)):
+    for words, code in (
+        (["alive"], 0),
+        (["health"], 1),
+        (["how"], 2),
+        ([], 2),
+        (["alive", "soon"], 2),
+    ):
         with pytest.raises(SystemExit) as ended:
             probe.main(words)
         assert ended.value.code == code
+
+
+@pytest.fixture
+def relay(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """A relay that starts; its file of readiness, which is not there yet."""
+    (tmp_path / "role").write_text("relay")
+    monkeypatch.setattr(probe, "ROLE_FILE", str(tmp_path / "role"))
+    monkeypatch.setattr(probe, "_LOOK_SECONDS", 0.01)
+    file = tmp_path / "ready"
+    monkeypatch.setenv("READY_FILE", str(file))
+    return file
+
+
+def test_a_process_that_starts_is_waited_for(relay: Path) -> None:
+    timer = Timer(0.2, relay.touch)
+    timer.start()
+    began = time.monotonic()
+    assert probe.answer("health", 10)
+    assert 0.1 < time.monotonic() - began < 8
+
+
+def test_an_old_process_is_answered_for_at_once(relay: Path) -> None:
+    long_ago = time.time() - 61
+    os.utime(probe.ROLE_FILE, (long_ago, long_ago))
+    began = time.monotonic()
+    assert not probe.answer("health", 60)
+    assert time.monotonic() - began < 5
+
+
+def test_a_process_that_never_becomes_ready_is_waited_for_while_it_is_young(relay: Path) -> None:
+    began = time.time()
+    assert not probe.answer("health", 0.3)
+    assert os.stat(probe.ROLE_FILE).st_mtime + 0.3 <= time.time() < began + 5
+
+
+def test_where_nothing_was_started_nobody_waits(relay: Path) -> None:
+    Path(probe.ROLE_FILE).unlink()
+    began = time.monotonic()
+    assert not probe.answer("health", 60)
+    assert time.monotonic() - began < 5
+
+
+def test_who_is_not_told_to_wait_does_not(relay: Path) -> None:
+    began = time.monotonic()
+    assert not probe.answer("health", 0)
+    assert time.monotonic() - began < 5
 
 
 def test_it_runs_as_a_file_and_imports_next_to_nothing() -> None:

@@ -8,6 +8,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
+from shared.identity import OnBehalfOf
 from shared.ids import UserId
 from shared.revocation import KeyInUse, Revocation, UsedKey
 
@@ -152,3 +153,39 @@ def test_whose_keys_they_were_is_told_by_vendor() -> None:
         key.answered(provider, said)
     assert key.owners("openai") == {ADA, FIRM}
     assert key.owners("gemini") == set()
+
+
+@pytest.mark.parametrize(
+    ("said", "whose"),
+    [
+        ([told(1, FIRM)], FIRM),
+        ([told(1, FIRM), told(2, FIRM)], FIRM),
+        ([told(1)], None),
+        ([], None),
+        ([""], None),
+        # Of a call that was several requests it is only known where all of them told the same.
+        ([told(1, FIRM), told(1)], None),
+        ([told(1, FIRM), ""], None),
+        ([told(1, FIRM), None], None),
+        ([told(1, FIRM), told(1, UUID(int=3))], None),
+    ],
+)
+def test_whose_key_a_call_ran_on_is_known_or_left_open(
+    said: list[str | None], whose: UUID | None
+) -> None:
+    _, key = OnBehalfOf(ADA, "request-1", "token", UUID(int=9)).for_call()
+    for one in said:
+        key.untold() if one is None else key.answered("openai", one)
+    assert key.organisation(ADA) == whose
+
+
+def test_calls_beside_each_other_know_of_their_own_keys_and_their_request_of_all() -> None:
+    ended: list[str] = []
+    by = OnBehalfOf(ADA, "request-1", "token", UUID(int=9))
+    (one_by, one), (other_by, other) = by.for_call(), by.for_call()
+    one_by.key.answered("openai", told(1, FIRM))
+    other_by.key.answered("openai", told(1))
+    assert (one.organisation(ADA), other.organisation(ADA)) == (FIRM, None)
+    assert by.key.owners("openai") == {FIRM, ADA}
+    assert by.key.withdrawn(gone(user_id=UserId(FIRM)), Running(), lambda: ended.append("x"))
+    assert ended == ["x"]

@@ -8,7 +8,7 @@ import pytest
 
 from services.voice.storage import admission as of_voice
 from shared.limits.tier_windows import tier_windows, token_window, vendor_of, vendor_windows
-from shared.limits.windows import Window
+from shared.limits.windows import Window, day_window, minute_window, month_window, spend_window
 from shared.tiers import COMPATIBLE, TIERS, Allowance, Tier
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
@@ -47,6 +47,34 @@ def test_each_lasts_as_long_as_its_name_says_and_what_is_not_granted_has_none() 
         ("compatible.requests_per_day", 50, DAY),
         ("compatible.tokens_per_minute", 100_000, MINUTE),
     }
+
+
+@pytest.mark.parametrize(
+    ("now", "month", "next_month"),
+    [
+        (datetime(2031, 1, 1, tzinfo=UTC), (2031, 1), (2031, 2)),
+        (datetime(2031, 1, 31, 23, 59, 59, 999_999, tzinfo=UTC), (2031, 1), (2031, 2)),
+        (datetime(2031, 2, 28, 23, 59, 59, tzinfo=UTC), (2031, 2), (2031, 3)),
+        (datetime(2032, 2, 29, 0, 0, tzinfo=UTC), (2032, 2), (2032, 3)),
+        (datetime(2031, 12, 31, 23, 59, tzinfo=UTC), (2031, 12), (2032, 1)),
+    ],
+)
+def test_a_month_is_one_of_the_calendar(
+    now: datetime, month: tuple[int, int], next_month: tuple[int, int]
+) -> None:
+    for window in (month_window("x", 5, now), spend_window("x", 5, now, None)):
+        assert window.starts_at == datetime(*month, 1, tzinfo=UTC)
+        assert window.ends_at == datetime(*next_month, 1, tzinfo=UTC)
+
+
+def test_days_and_minutes_begin_and_end_with_the_clocks() -> None:
+    end = datetime(2031, 3, 1, tzinfo=UTC)
+    for now in (end - DAY, end - timedelta(microseconds=1)):
+        window = day_window("x", 5, now)
+        assert (window.starts_at, window.ends_at) == (end - DAY, end)
+    for now in (end - MINUTE, end - timedelta(microseconds=1)):
+        window = minute_window("x", 5, now)
+        assert (window.starts_at, window.ends_at) == (end - MINUTE, end)
 
 
 def test_what_is_unlimited_has_no_window() -> None:

@@ -18,6 +18,10 @@ class Users(Protocol):
 
     async def get(self, user_id: UserId) -> User | None: ...
 
+    async def get_all(self, user_ids: Collection[UserId]) -> Sequence[User]:
+        """Those of them who are there."""
+        ...
+
     async def hold(self, user_id: UserId) -> User | None:
         """The user, whom nobody else changes until this unit of work ends."""
         ...

@@ -23,6 +23,10 @@ class Audit(Protocol):
 
     async def note(self, entry: AuditEntry) -> None: ...
 
+    async def note_all(self, entries: Sequence[AuditEntry]) -> None:
+        """What the suite itself did, to many: from nowhere."""
+        ...
+
     async def of_user(
         self, user_id: UserId, *, before: UUID | None, most: int
     ) -> Sequence[AuditEntry]:

@@ -21,6 +21,10 @@ class Mails(Protocol):
         """Queue it and tell our worker; `to` is its reader, where that is a user already."""
         ...
 
+    async def add_all(self, mails: Sequence[tuple[Mail, User]]) -> None:
+        """Many at once, each to a user."""
+        ...
+
     async def due(self, at: datetime, *, most: int) -> Sequence[UUID]: ...
 
     async def claim(self, mail_id: UUID, at: datetime, *, until: datetime) -> Mail | None:

@@ -24,9 +24,7 @@ class PeriodNotOver(Conflict):
     code = "period_not_over"
 
     def __init__(self, month: str, closes_from: datetime) -> None:
-        super().__init__(
-            "This month can't be closed yet.", month=month, closes_from=closes_from.isoformat()
-        )
+        super().__init__("This month can't be closed yet.", month=month, closes_from=closes_from)
 
 
 class PeriodClosed(Conflict):

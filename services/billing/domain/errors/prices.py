@@ -26,7 +26,7 @@ class PriceExists(Conflict):
             "This model already has a price from that moment on.",
             provider=provider,
             model=model,
-            effective_from=effective_from.isoformat(),
+            effective_from=effective_from,
         )
 
 
@@ -39,7 +39,7 @@ class PlanPriceExists(Conflict):
         super().__init__(
             "This tier already has a price from that moment on.",
             tier=tier,
-            effective_from=effective_from.isoformat(),
+            effective_from=effective_from,
         )
 
 
@@ -60,7 +60,7 @@ class EffectiveFromPast(Invalid):
     def __init__(self, effective_from: datetime) -> None:
         super().__init__(
             "`effective_from` lies in the past. Leave it out for what holds from now on.",
-            effective_from=effective_from.isoformat(),
+            effective_from=effective_from,
         )
 
 
@@ -73,7 +73,7 @@ class UsageFeeExists(Conflict):
         super().__init__(
             "This tier already has a fee from that moment on.",
             tier=tier,
-            effective_from=effective_from.isoformat(),
+            effective_from=effective_from,
         )
 
 

@@ -70,7 +70,8 @@ class OwnUsageOnly(Invalid):
     def __init__(self) -> None:
         super().__init__(
             "Usage, limits and alerts are each user's own; there are none of an organisation."
-            " Leave `organisation_id` away."
+            " Leave `organisation_id` away; what ran on an organisation's keys is at"
+            " `/billing/organisations/{organisation_id}/usage`."
         )
 
 

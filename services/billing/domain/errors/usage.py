@@ -54,6 +54,24 @@ class BadGrouping(Invalid):
         )
 
 
+class OrganisationUsageNotFound(NotFound):
+    """No organisation that the caller belongs to."""
+
+    code = "organisation_usage_not_found"
+
+    def __init__(self) -> None:
+        super().__init__("No such organisation.")
+
+
+class UsageAdminRequired(Forbidden):
+    """The caller belongs to the organisation, and does not decide about its keys."""
+
+    code = "usage_admin_required"
+
+    def __init__(self) -> None:
+        super().__init__("This is for the organisation's owners and admins.")
+
+
 class UsageNotReadable(Invalid):
     """A report of usage that is no CloudEvent and no list of them."""
 
@@ -110,6 +128,24 @@ class AdjustmentKeyReused(Conflict):
 
     def __init__(self) -> None:
         super().__init__("This Idempotency-Key was used for another adjustment of this entry.")
+
+
+class AgedUsageChanged(Conflict):
+    """More has come since it was listed, or somebody has decided about it."""
+
+    code = "aged_usage_changed"
+
+    def __init__(self) -> None:
+        super().__init__("This usage does not wait like that any more. Look at the list again.")
+
+
+class SecondPersonNeeded(Conflict):
+    """Who approved first does not approve a second time."""
+
+    code = "second_person_needed"
+
+    def __init__(self) -> None:
+        super().__init__("You have approved this usage. Somebody else of the team has to, as well.")
 
 
 class CorrectionNotAllowed(Forbidden):

@@ -20,7 +20,9 @@ CLOCK = StoppedClock()
 ADA = replace(a_user("ada"), email_verified=True)
 
 
-def reached(user: UUID = ADA.id, percent: int = 80, hours: int = 2) -> Fact[LimitReached]:
+def reached(
+    user: UUID = ADA.id, percent: int = 80, hours: int = 2, *, refused: bool = False
+) -> Fact[LimitReached]:
     event = LimitReached(
         user_id=user,
         window="openai.requests_per_day",
@@ -28,6 +30,7 @@ def reached(user: UUID = ADA.id, percent: int = 80, hours: int = 2) -> Fact[Limi
         limit=50,
         used=41,
         resets_at=CLOCK.now() + timedelta(hours=hours),
+        refused=refused,
     )
     return Fact(event=event, subject=user, tier="free", source="billing")
 
@@ -42,6 +45,15 @@ async def test_one_mail_for_each_fact_however_often_it_comes() -> None:
     text = letter(mail.id, mail.kind, mail.recipient, mail.facts, "https://companion.example.com")
     assert text.subject == "A limit of your plan is near"
     assert "41 of 50 (openai: requests per day), which is 80 percent" in text.text
+
+
+async def test_what_was_refused_is_told_as_that() -> None:
+    memory = Memory().keep(ADA)
+    await MailLimits(memory.work, CLOCK)([reached(percent=100, refused=True)])
+    [mail] = memory.mails
+    text = letter(mail.id, mail.kind, mail.recipient, mail.facts, "https://companion.example.com")
+    assert text.subject == "A limit of your plan is reached"
+    assert "41 of 50 (openai: requests per day), and what is left had no room" in text.text
 
 
 @pytest.mark.parametrize(

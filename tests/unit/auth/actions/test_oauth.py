@@ -29,6 +29,7 @@ from services.auth.domain.errors import (
 )
 from services.auth.domain.oauth_client import OAuthClient
 from services.auth.domain.origin import Origin
+from services.auth.domain.refresh_token import RefreshToken
 from services.auth.domain.sign_in import EndReason
 from services.auth.domain.token_pair import TokenPair
 from services.auth.domain.user import Role
@@ -46,7 +47,7 @@ from tests.support.auth import (
     shown,
     some_signing_keys,
 )
-from tests.support.auth_oauth import CALLBACK, VERIFIER, asked
+from tests.support.auth_oauth import CALLBACK, VERIFIER, MemoryOAuthClients, asked
 
 ISSUER = "https://auth.example"
 ELSEWHERE = Origin("a browser", "192.0.2.9")
@@ -133,7 +134,8 @@ async def test_a_second_use_ends_the_sign_in_that_the_first_has_begun(desk: Desk
             await desk.tokens(code)
     assert desk.memory.reasons == {pair.sign_in_id: EndReason.CODE_REUSED}
     assert pair.sign_in_id in desk.memory.ended
-    assert desk.audited().count("code.reused") == 1
+    (line,) = [entry for entry in desk.memory.audited if entry.action == "code.reused"]
+    assert (line.at, line.user_id, line.origin) == (NOON, desk.user.id, ELSEWHERE)
     with pytest.raises(RefreshRefused):
         await desk.refresh(pair.refresh_token, client_id=desk.client.client_id)
 
@@ -156,6 +158,34 @@ async def test_a_code_is_good_for_one_try(desk: Desk, parts: dict[str, str]) -> 
     with pytest.raises(CodeRefused):
         await desk.tokens(code, **parts)
     with pytest.raises(CodeRefused):
+        await desk.tokens(code)
+    assert not desk.memory.devices
+
+
+async def test_a_code_that_nobody_was_given_is_refused(desk: Desk) -> None:
+    await desk.code()
+    with pytest.raises(CodeRefused):
+        await desk.tokens("A" * 43)
+    assert not desk.memory.devices
+
+
+async def test_a_code_of_an_account_that_is_gone_is_refused(desk: Desk) -> None:
+    code = await desk.code()
+    del desk.memory.accounts[desk.user.id]
+    with pytest.raises(CodeRefused):
+        await desk.tokens(code)
+
+
+async def test_a_client_that_is_disabled_meanwhile_begins_nothing(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code = await desk.code()
+
+    async def held(_: object, client_id: str) -> OAuthClient:
+        return desk.memory.oauth_clients[client_id].disabled(NOON)
+
+    monkeypatch.setattr(MemoryOAuthClients, "hold", held)
+    with pytest.raises(UnknownClient):
         await desk.tokens(code)
     assert not desk.memory.devices
 
@@ -252,7 +282,9 @@ async def test_a_token_of_its_own_signs_a_client_out(desk: Desk) -> None:
     newer = await desk.refresh(pair.refresh_token, client_id=client_id)
     await desk.revoke(newer.refresh_token, None, client_id=client_id, origin=ELSEWHERE)
     assert desk.memory.reasons == {pair.sign_in_id: EndReason.SIGNED_OUT}
-    assert desk.audited()[-1] == "sign_in.ended"
+    line = desk.memory.audited[-1]
+    assert (line.action, line.origin) == ("sign_in.ended", ELSEWHERE)
+    assert line.facts == {"sign_in_id": str(pair.sign_in_id), "reason": "signed_out"}
     await desk.revoke(newer.refresh_token, None, client_id=client_id, origin=ELSEWHERE)
     assert desk.audited().count("sign_in.ended") == 1
 
@@ -274,7 +306,8 @@ async def test_no_other_token_changes_anything(desk: Desk) -> None:
     await desk.revoke("x", pair.sign_in_id, client_id=other.client_id, origin=ELSEWHERE)
     stranger = a_sign_in(desk.user)
     forged = an_issuer(desk.keys).pair(desk.user, stranger, NOON).refresh_token
-    for token in ("", "x", forged, "A" * 75, pair.refresh_token[:-1] + "\x00"):
+    guessed = replace(RefreshToken.parse(pair.refresh_token), mac=b"m" * 32).encoded
+    for token in ("", "x", forged, guessed, "A" * 75, pair.refresh_token[:-1] + "\x00"):
         await desk.revoke(token, None, client_id=client_id, origin=ELSEWHERE)
     assert not desk.memory.reasons
     with pytest.raises(UnknownClient):

@@ -185,7 +185,8 @@ async def test_a_revoked_token_is_refused_at_its_next_use(desk: Desk) -> None:
     with pytest.raises(PersonalTokenRefused):
         await desk.exchange(text.text)
     assert desk.memory.ended == {token.id: NOON}, "what stood for it is over as well"
-    assert [entry.action for entry in desk.memory.audited][-1] == "personal_token.revoked"
+    line = desk.memory.audited[-1]
+    assert (line.action, line.facts) == ("personal_token.revoked", {"token_id": str(token.id)})
 
 
 async def test_anothers_an_old_and_an_unknown_token_look_absent(desk: Desk) -> None:

@@ -12,6 +12,7 @@ from services.auth.domain.errors import (
     SigningKeysUnavailable,
     SignInUndone,
 )
+from services.auth.domain.origin import Origin
 from services.auth.domain.refresh_token import RefreshToken
 from services.auth.domain.sign_in import EndReason, SignIn
 from services.auth.domain.token_pair import TokenPair
@@ -26,6 +27,8 @@ from tests.support.auth import (
     an_issuer,
     some_signing_keys,
 )
+
+ELSEWHERE = Origin("a browser", "192.0.2.9")
 
 
 class Device:
@@ -114,11 +117,13 @@ async def test_a_token_that_a_restored_backup_has_undone_ends_the_sign_in_withou
     proven = replace(device.user, email_verified=True)
     device.memory.keep(proven, device.sign_in)
     with pytest.raises(SignInUndone):
-        await device.refresh(later)
+        await device.action(later, origin=ELSEWHERE)
     assert device.end_reason is EndReason.RESTORED
     assert [(entry.action, entry.facts["reason"]) for entry in device.memory.audited] == [
         ("sign_in.ended", "restored")
     ]
+    (line,) = device.memory.audited
+    assert (line.at, line.origin) == (device.clock.now(), ELSEWHERE)
     assert not device.memory.mails
     with pytest.raises(RefreshRefused):
         await device.refresh(later)

@@ -150,6 +150,16 @@ async def test_what_was_only_begun_protects_nothing() -> None:
     assert house.noted() == ["sign_in.begun"]
 
 
+async def test_what_was_only_begun_proves_nothing_either() -> None:
+    house = House()
+    check = CheckSecondFactor(LIMIT, house.clock)
+    async with house.memory.work() as work:
+        assert await check(work, house.user, "123456", HERE) is None, "there is none"
+    await house.begin()
+    async with house.memory.work() as work:
+        assert await check(work, house.user, house.code, HERE) is None
+
+
 async def test_beginning_again_makes_a_new_secret_and_the_old_one_is_void() -> None:
     house = House()
     first = (await house.begin()).totp.secret

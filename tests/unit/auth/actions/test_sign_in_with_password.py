@@ -6,7 +6,7 @@ from datetime import timedelta
 import pytest
 
 from services.auth.actions._limit_guesses import count_failure
-from services.auth.domain.attempts import CeilingPerMinute, GuessLimits, failures_of
+from services.auth.domain.attempts import EVERYBODY, CeilingPerMinute, GuessLimits, failures_of
 from services.auth.domain.errors import (
     AccountInactive,
     PasswordsBusy,
@@ -145,9 +145,11 @@ async def test_a_spray_from_everywhere_meets_the_ceiling_for_all() -> None:
     for number in range(12):
         with pytest.raises(WrongCredentials):
             await door(f"nobody{number}", "a wrong password", address=f"198.51.100.{number}")
+    before = len(door.passwords.verified)
     with pytest.raises(TooManyAttempts) as refusal:
         await door("ada", address="203.0.113.1")
     assert refusal.value.retry_after == timedelta(minutes=1)
+    assert len(door.passwords.verified) == before, "and it costs no hash"
     door.clock.forward(timedelta(minutes=1))
     assert (await door("ada", address="203.0.113.1")).user.username.text == "ada"
 
@@ -253,6 +255,39 @@ async def test_a_password_changed_meanwhile_does_not_sign_in() -> None:
 
     with pytest.raises(WrongCredentials):
         await Door(memory, ChangedWhileVerifying())("ada")
+    assert memory.devices == {}
+
+
+async def test_each_failure_stands_in_the_trail_without_what_was_typed() -> None:
+    ada = a_user("ada")
+    door = Door(Memory().keep(ada))
+    for login in ("ada", "a password by mistake"):
+        with pytest.raises(WrongCredentials):
+            await door(login, "a wrong password")
+    assert [(line.action, line.user_id, line.at) for line in door.memory.audited] == [
+        ("sign_in.failed", ada.id, NOON),
+        ("sign_in.failed", None, NOON),
+    ]
+    assert {line.origin.address for line in door.memory.audited} == {"192.0.2.7"}
+    assert [dict(line.facts) for line in door.memory.audited] == [{}, {}]
+
+
+async def test_while_all_are_being_guessed_at_a_late_right_guess_is_not_told() -> None:
+    memory = Memory().keep(a_user("ada"))
+    limits = replace(LIMITS, everybody=CeilingPerMinute(3))
+
+    class OthersFailMeanwhile(PlainPasswords):
+        async def verify(
+            self, password: Password, hash_: PasswordHash | None, origin: Origin
+        ) -> bool:
+            async with memory.work() as work:
+                window = limits.everybody.window_from(NOON)
+                for _ in range(3):
+                    await work.login_failures.add(EVERYBODY, NOON, window_ends_at=window)
+            return await super().verify(password, hash_, origin)
+
+    with pytest.raises(TooManyAttempts):
+        await Door(memory, OthersFailMeanwhile(), limits)("ada")
     assert memory.devices == {}
 
 

@@ -18,7 +18,7 @@ from services.auth.domain.errors import (
     PersonalTokenRefused,
     ScopeNotGrantable,
 )
-from services.auth.domain.personal_token import TOKEN_LENGTH, TokenText
+from services.auth.domain.personal_token import TOKEN_LENGTH, TokenText, _check_sum
 from services.auth.domain.user import Role
 from shared.scopes import ACCOUNT, BILLING, BILLING_READ, CHAT, KEYS, USAGE_WRITE, VOICE
 from tests.support.auth import NOON, a_user
@@ -52,6 +52,14 @@ def test_one_wrong_character_is_noticed_without_a_look_up(place: int, character:
     assume(A_TOKEN[place] != character)
     with pytest.raises(PersonalTokenRefused):
         TokenText.parse(A_TOKEN[:place] + character + A_TOKEN[place + 1 :])
+
+
+@pytest.mark.parametrize("body", ["xyz_" + "A" * 43, "ttc_" + "A" * 42, "ttc_" + "A" * 44, "ttc_"])
+def test_a_right_sum_alone_makes_no_token(body: str) -> None:
+    with pytest.raises(PersonalTokenRefused):
+        TokenText.parse(body + _check_sum(body))
+    good = "ttc_" + "A" * 43
+    assert TokenText.parse(good + _check_sum(good)).text.startswith(good)
 
 
 @given(place=st.integers(4, TOKEN_LENGTH - 2))
@@ -124,6 +132,11 @@ def test_no_token_is_for_ever(days: float) -> None:
 def test_a_name_must_tell_something(name: str) -> None:
     with pytest.raises(InvalidTokenName):
         a_personal_token(a_user(), at=NOON, name=name)
+
+
+def test_a_year_is_the_longest() -> None:
+    token, _ = a_personal_token(a_user(), at=NOON, lifetime=365 * DAY)
+    assert token.expires_at == NOON + 365 * DAY
 
 
 def test_a_names_outer_spaces_are_no_part_of_it() -> None:

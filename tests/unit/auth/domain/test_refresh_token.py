@@ -2,6 +2,7 @@
 
 from base64 import urlsafe_b64encode
 from dataclasses import replace
+from uuid import UUID
 
 import pytest
 from hypothesis import given
@@ -28,6 +29,16 @@ def test_the_same_token_is_computed_each_time() -> None:
     sign_in = a_sign_in(a_user())
     tokens = {RefreshToken.current_of(sign_in, PEPPER).encoded for _ in range(3)}
     assert len(tokens) == 1
+
+
+def test_a_token_that_was_given_out_is_good_in_later_releases_too() -> None:
+    sign_in = replace(
+        a_sign_in(a_user(), counter=7), id=SignInId(UUID(int=1)), salt=bytes(range(16))
+    )
+    assert (
+        RefreshToken.current_of(sign_in, PEPPER).mac.hex()
+        == "d038ba4239df4ac365a2ae8edb4f15e28c6c3acb0f7bf91b9ce60647243a58d9"
+    )
 
 
 def test_each_part_is_bound_by_the_mac() -> None:

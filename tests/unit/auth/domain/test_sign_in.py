@@ -47,6 +47,13 @@ def test_use_prolongs_a_sign_in_up_to_its_absolute_end() -> None:
     assert sign_in.expires_at == NOON + timedelta(days=90)
 
 
+def test_the_grace_begins_with_each_rotation() -> None:
+    sign_in, later = a_sign_in(a_user()), NOON + timedelta(days=1)
+    sign_in = sign_in.rotated(later, LIFETIMES)
+    assert sign_in.verdict_on(0, later + 10 * SECOND, LIFETIMES) is Verdict.REPEAT
+    assert sign_in.verdict_on(0, later + 11 * SECOND, LIFETIMES) is Verdict.REUSED
+
+
 def test_an_expired_or_ended_sign_in_is_not_live() -> None:
     sign_in = a_sign_in(a_user())
     assert sign_in.is_live(NOON)

@@ -176,6 +176,10 @@ def with_a_pepper_of_no_version(document: Document) -> None:
     document["refresh_peppers"][0]["version"] = "1"
 
 
+def with_a_pepper_of_version_zero(document: Document) -> None:
+    document["refresh_peppers"][0]["version"] = 0
+
+
 def with_a_moment_that_is_text(document: Document) -> None:
     document["keys"][0]["published_at"] = "2026-11-24"
 
@@ -213,6 +217,7 @@ def with_keys_that_are_none(document: Document) -> None:
         with_a_pepper_that_is_no_text,
         with_a_pepper_twice,
         with_a_pepper_of_no_version,
+        with_a_pepper_of_version_zero,
         with_a_moment_that_is_text,
         with_a_moment_beyond_time,
         with_a_moment_that_is_a_truth,

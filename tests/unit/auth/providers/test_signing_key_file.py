@@ -49,6 +49,19 @@ async def test_a_good_file_is_used(path: Path) -> None:
     assert keys.current().active.kid == json.loads(path.read_text())["keys"][0]["kid"]
 
 
+def test_a_rotation_that_comes_too_soon_notes_from_when_on_the_standby_is_shown(
+    path: Path,
+) -> None:
+    document = json.loads(path.read_text())
+    document["keys"] = document["keys"][:1]
+    path.write_text(json.dumps(document))
+    with pytest.raises(StandbyTooYoung):
+        rotate(path)
+    standby = SigningKeyBook(path).read().standby
+    assert standby is not None
+    assert standby.published_at is not None
+
+
 @pytest.mark.parametrize("content", [None, b"", b"{}", b"\xff\xfe", b"[" * 100_000])
 async def test_without_a_good_file_there_are_no_keys_and_none_are_made(
     tmp_path: Path, content: bytes | None

@@ -176,6 +176,33 @@ def test_who_does_not_pay_is_dunned_and_falls_back_after_the_grace() -> None:
     assert kinds(step) == [("write_off", -9_000_000)]
 
 
+def test_a_change_that_leaves_nothing_owed_settles_what_was() -> None:
+    renewal = JAN31 + 28 * DAY
+    owing = brought_up_to(buy(), renewal, PRICES, RULES).subscription
+    late = payment_failed(owing, renewal).subscription
+    assert (late.state, late.owed_microusd) == (State.PAST_DUE, 9_000_000)
+    step = upgraded(late, TEAM, 1, UnitPrice(0, "free-of-charge"), renewal)
+    assert kinds(step) == [("proration_credit", -9_000_000)]
+    settled = step.subscription
+    assert (settled.state, settled.owed_microusd, settled.unpaid_since) == (State.ACTIVE, 0, None)
+    assert (settled.dunning_step, settled.next_step_at) == (0, settled.period_ends)
+
+
+def test_late_and_paid_payments_decide_nothing_about_terms_or_plans() -> None:
+    team = buy("enterprise", 5)
+    planned = scheduled(team, TEAM, 3, JAN31 + DAY).subscription
+    assert (planned.terms_revision, planned.plan_revision) == (1, 2)
+    renewal = JAN31 + 28 * DAY
+    renewed = brought_up_to(planned, renewal, PRICES, RULES).subscription
+    # What the clock brings was decided when it was planned.
+    assert (renewed.seats, renewed.revision) == (3, 3)
+    assert (renewed.terms_revision, renewed.plan_revision) == (2, 2)
+    settled = paid(payment_failed(renewed, renewal).subscription, renewal).subscription
+    assert (settled.revision, settled.terms_revision, settled.plan_revision) == (5, 2, 2)
+    gone = ended(settled, renewal).subscription
+    assert gone.terms_revision == gone.revision == 6
+
+
 def test_more_while_a_renewal_is_owed_is_owed_with_it_and_moves_no_deadline() -> None:
     renewal = datetime(2026, 2, 28, 10, tzinfo=UTC)
     owing = brought_up_to(buy("enterprise", 2), renewal, PRICES, RULES).subscription

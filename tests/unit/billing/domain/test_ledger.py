@@ -21,6 +21,11 @@ def test_an_entry_says_what_the_event_said() -> None:
     assert (entry.event_id, entry.user_id) == (fact.id, fact.event.user_id)
     assert (entry.tier, entry.service_tier, entry.sandbox) == ("pro", "flex", True)
     assert entry.cached
+    assert entry.key_organisation_id is None
+    firm = uuid4()
+    ran = Entry.reported(a_usage(key_organisation_id=firm))
+    assert ran.rated(None).key_organisation_id == firm
+    assert ran.rated(Rating(MicroDollars(1), "list/1")).key_organisation_id == firm
     assert entry.counts.input_tokens == 1200
     assert entry.counts.cache_read_tokens == 1000
     assert entry.place == Place("chat", EPOCH, "usage.recorded.pro", 7)

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, date, datetime
+from typing import Any
 from uuid import UUID
+
+import pytest
 
 from services.billing.domain.ledger_chain import (
     CORRECTIONS,
+    ENTRY_FIELDS,
+    RATING_FIELDS,
     ChainWalk,
     Digests,
     chain_name,
@@ -106,3 +111,40 @@ def test_digests_are_told_apart_by_the_day_of_their_ids() -> None:
         first: Digests("re", ids[:2], b"a" * 32 + b"b" * 32),
         last: Digests("l", ids[2:], b"c" * 32),
     }
+
+
+def an_entry() -> dict[str, Any]:
+    """Any entry, with another value in each field."""
+    return {
+        name: {
+            "uuid": UUID(int=number + 1),
+            "text": f"text {number}",
+            "bigint": number,
+            "boolean": True,
+            "timestamptz": datetime(2026, 11, 24, 12, number, tzinfo=UTC),
+        }[kind]
+        for number, (name, kind) in enumerate((*ENTRY_FIELDS, *RATING_FIELDS))
+    }
+
+
+@pytest.mark.parametrize(
+    ("kind", "digest_of_before"),
+    [
+        ("e", "e7f0582d1a6ae3fa40b6a998b8b7b45171255e3f1f8e3637d80b99bc9699c658"),
+        ("r", "a4c46fa3bbc18228875fd041201ec1f2b7a57fc81bc2e1e54042c1bc8ae20181"),
+    ],
+)
+def test_links_of_before_it_was_known_whose_key_served_hold_as_they_are(
+    kind: str, digest_of_before: str
+) -> None:
+    entry = an_entry()
+    assert digest(kind, entry).hex() == digest_of_before
+    assert digest(kind, entry | {"key_organisation_id": None}).hex() == digest_of_before
+    firm = digest(kind, entry | {"key_organisation_id": UUID(int=70)})
+    other = digest(kind, entry | {"key_organisation_id": UUID(int=71)})
+    assert len({digest_of_before, firm.hex(), other.hex()}) == 3
+
+
+def test_a_later_ratings_link_is_about_the_rating_alone() -> None:
+    rating = next(iter(RECORDS.values()))
+    assert digest("l", rating) == digest("l", rating | {"key_organisation_id": UUID(int=70)})

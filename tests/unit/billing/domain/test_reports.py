@@ -66,14 +66,14 @@ def test_a_report_is_not_longer_than_three_years() -> None:
 
 
 def test_dimensions_are_read_from_a_list() -> None:
-    assert dimensions_named("day, model") == (Dimension.DAY, Dimension.MODEL)
-    assert dimensions_named("") == ()
+    assert dimensions_named("day, model", Dimension) == (Dimension.DAY, Dimension.MODEL)
+    assert dimensions_named("", Dimension) == ()
 
 
 @pytest.mark.parametrize("text", ["hour", "day,day", "day,", ",", "day;model", "DAY", "\x00"])
 def test_anything_else_is_no_grouping(text: str) -> None:
     with pytest.raises(BadGrouping):
-        dimensions_named(text)
+        dimensions_named(text, Dimension)
 
 
 def test_the_cost_is_unknown_only_where_nothing_has_a_price() -> None:

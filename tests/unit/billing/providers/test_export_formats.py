@@ -67,7 +67,8 @@ def test_the_columns_are_a_promise() -> None:
         "input_tokens,cache_read_tokens,cache_write_tokens,output_tokens,output_reasoning_tokens,"
         "characters,units,unit,service_tier,request_id,provider_request_id,session_id,sandbox,"
         "pricing_status,cost_microusd,cost_usd,price_version,record,correction_id,requests,"
-        "unpriced_requests,user_id,producer,rated_at,cached"
+        "unpriced_requests,user_id,producer,rated_at,cached,"
+        "key_organisation_id"
     )
     assert set(COLUMNS) - set(OWN_COLUMNS) == {"user_id", "producer", "rated_at"}
 

@@ -152,3 +152,22 @@ async def test_what_failed_last_is_remembered_longest() -> None:
         all_.enter(ADA)
     fail(all_, GRACE, 1)
     assert all_.enter(GRACE) is False
+
+
+async def test_what_was_asked_before_it_opened_ends_no_rest() -> None:
+    all_ = breakers(MemoryTime())
+    fail(all_, ADA)
+    all_.failed(ADA, NoUsableKey("Gone."), is_probe=False)
+    with pytest.raises(VendorOverloaded):
+        all_.enter(ADA)
+
+
+async def test_a_probe_is_given_up_after_somebody_else_was_answered() -> None:
+    time = MemoryTime()
+    all_ = breakers(time)
+    fail(all_, ADA)
+    time.now += 10
+    assert all_.enter(ADA) is True
+    all_.worked(ADA)
+    all_.probe_left(ADA)
+    assert all_.enter(ADA) is False

@@ -665,3 +665,40 @@ async def test_without_room_for_a_drain_nobody_waits_for_one() -> None:
     task = await relay.begun(1)
     relay.client.leaves.set()
     await asyncio.wait_for(task, 0.9)
+
+
+@dataclass
+class _Telling(ScriptedVendor):
+    """One with an egress before it that tells, try by try, whose key served."""
+
+    told: Sequence[UUID | None] = ()
+
+    @asynccontextmanager
+    async def call(self, call: RawCall, *, by: OnBehalfOf) -> AsyncIterator[RawAnswer]:
+        owner = self.told[len(self.calls)]
+        if owner is None:
+            by.key.untold()
+        else:
+            by.key.answered("openai", UsedKey(owner, "openai", 1).told)
+        async with super().call(call, by=by) as answer:
+            yield answer
+
+
+@pytest.mark.parametrize(
+    ("told", "whose"),
+    [
+        ([UUID(int=70)], UUID(int=70)),
+        ([ada], None),
+        ([None], None),
+        # The first try never reached the vendor: what counts is the key of the second.
+        ([None, UUID(int=70)], UUID(int=70)),
+        ([UUID(int=70), ada], None),
+    ],
+)
+async def test_a_relayed_call_says_on_whose_key_it_ran(
+    told: Sequence[UUID | None], whose: UUID | None
+) -> None:
+    relay = Relay(_Telling(told=told, fails_first=len(told) - 1))
+    await relay()
+    (fact,) = relay.desk.turns.facts
+    assert fact.event.key_organisation_id == whose

@@ -25,11 +25,13 @@ from services.chat.domain.raw_calls import RawRefusal
 from services.chat.domain.relayed import AnswerHead
 from shared.errors import ExpectedFailure, LimitReached
 from shared.events.base import current_request_id
+from shared.http.errors import vendor_failed
 from shared.limit_state import LimitState
 from shared.limits.tier_admission import SPENDING
 from shared.vendors.failures import (
     NoUsableKey,
     VendorFailed,
+    VendorOverloaded,
     VendorQuotaExhausted,
     VendorRateLimited,
 )
@@ -57,6 +59,15 @@ def refusal(document: Any, failure: ExpectedFailure, status: int = 400, **header
 
 
 REJECTED = VendorRejectedRequest("The vendor did not accept the request.", provider="x")
+
+
+@every
+def test_a_vendors_failure_is_noted_as_one_whatever_its_status(manner: Manner) -> None:
+    vendor_failed.set(False)
+    manner.refusal(refusal({}, NoUsableKey("openai"), 401))
+    assert not vendor_failed.get()
+    manner.refusal(refusal({}, VendorOverloaded("It is in trouble.", provider="openai"), 503))
+    assert vendor_failed.get()
 
 
 @every

@@ -28,7 +28,9 @@ from shared.errors import (
     LimitReached,
     SessionEnded,
     TooLarge,
+    UpstreamFailed,
 )
+from shared.http.errors import vendor_failed
 from shared.idempotency import IdempotencyKeyReused, RequestInProgress
 from shared.limit_state import LimitState
 from shared.limits.tier_admission import SPENDING
@@ -92,7 +94,9 @@ TABLE: list[tuple[ExpectedFailure, int, str, str, bool]] = [
 def test_each_failure_is_told_as_openai_would(
     failure: ExpectedFailure, status: int, kind: str, code: str, again: bool
 ) -> None:
+    vendor_failed.set(False)
     shown, document, headers = error_answer(failure)
+    assert vendor_failed.get() is isinstance(failure, UpstreamFailed)
     assert shown == status
     assert document["error"]["type"] == kind
     assert document["error"]["code"] == code

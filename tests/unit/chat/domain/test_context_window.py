@@ -7,6 +7,7 @@ import random
 import re
 import string
 
+import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -16,6 +17,7 @@ from services.chat.domain.content import (
     Role,
     TextPart,
     Thought,
+    Tool,
     ToolCall,
     ToolResult,
     Utterance,
@@ -41,6 +43,7 @@ from services.chat.domain.token_count import (
     most_tokens,
     most_tokens_of,
     tokens_of,
+    tokens_of_tool,
 )
 from services.chat.domain.turn import Prompt
 from tests.support.simulator.answers import count_tokens as counted_by_simulator
@@ -127,6 +130,26 @@ def test_halving_ends_with_the_question_alone(history: list[Utterance], asked: U
         assert shorter.utterances[-1] == asked
         prompt = shorter
     raise AssertionError("never came to an end")
+
+
+def test_halving_leaves_the_newer_half() -> None:
+    said = [Utterance(role, "word") for _ in range(4) for role in (Role.USER, Role.ASSISTANT)]
+    shorter = halved(a_prompt(*said, Utterance(Role.USER, "And now?")))
+    assert shorter is not None
+    assert len(shorter.utterances) == 5
+
+
+@pytest.mark.parametrize("called", [("1",), ("1", "2", "3"), ("1", "3")])
+def test_results_of_other_calls_are_no_answer(called: tuple[str, ...]) -> None:
+    calls = Utterance(Role.ASSISTANT, "", tool_calls=[ToolCall(id_, "f", "{}") for id_ in called])
+    results = Utterance(Role.TOOL, "", tool_results=[ToolResult(id_, "x") for id_ in ("2", "1")])
+    assert not answers(results, calls)
+    assert coherent([calls, results]) == []
+
+
+def test_what_nobody_asked_for_is_sent_all_the_same() -> None:
+    said = [Utterance(Role.ASSISTANT, "Once upon a time")]
+    assert fitted(said, Window(1_000, 1_000)).utterances == said
 
 
 def a_prompt(*utterances: Utterance) -> Prompt:
@@ -236,6 +259,14 @@ def test_the_count_lies_between_its_bounds(text: str) -> None:
     assert counted <= most_tokens(text) == size
     assert size <= counted * MOST_BYTES_PER_TOKEN + 1
     assert counted >= counted_by_simulator(text)
+
+
+def test_a_tools_description_counts_with_its_schema() -> None:
+    plain = tokens_of_tool(Tool("look"))
+    schema = {"title": "word " * 100}
+    said = count_tokens(orjson.dumps(schema).decode())
+    assert tokens_of_tool(Tool("look", parameters=schema)) == plain + said
+    assert tokens_of_tool(Tool("look", "word")) == plain + 1
 
 
 # The rule as a pattern: what it finds is a token each, beside what is beyond ASCII.

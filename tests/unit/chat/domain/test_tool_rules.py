@@ -10,7 +10,12 @@ from hypothesis import strategies as st
 
 from services.chat.domain.content import Tool
 from services.chat.domain.errors import BadSchema, BadTool
-from services.chat.domain.tool_rules import DEEPEST_SCHEMA, check_schema, check_tools
+from services.chat.domain.tool_rules import (
+    DEEPEST_SCHEMA,
+    LARGEST_SCHEMA_BYTES,
+    check_schema,
+    check_tools,
+)
 
 GOOD: list[dict[str, Any]] = [
     {},
@@ -64,6 +69,37 @@ def test_depth_has_an_end() -> None:
     check_schema(nested(DEEPEST_SCHEMA), "tool")
     with pytest.raises(BadSchema, match="levels"):
         check_schema(nested(DEEPEST_SCHEMA + 1), "tool")
+
+
+def test_data_within_a_schema_has_the_same_end() -> None:
+    def with_default(levels: int, *, of: type) -> dict[str, Any]:
+        value: Any = 1
+        for _ in range(levels):
+            value = {"a": value} if of is dict else [value]
+        return {"type": "object", "default": value}
+
+    for of in (dict, list):
+        check_schema(with_default(DEEPEST_SCHEMA - 1, of=of), "tool")
+        with pytest.raises(BadSchema, match="levels"):
+            check_schema(with_default(DEEPEST_SCHEMA, of=of), "tool")
+
+
+def test_a_schema_is_one_of_an_object_and_not_too_large() -> None:
+    with pytest.raises(BadSchema, match="of an object"):
+        check_schema({"type": "string"}, "tool")
+    rest = len(b'{"description":""}')
+    check_schema({"description": "x" * (LARGEST_SCHEMA_BYTES - rest)}, "tool")
+    with pytest.raises(BadSchema, match="bytes"):
+        check_schema({"description": "x" * (LARGEST_SCHEMA_BYTES - rest + 1)}, "tool")
+
+
+def test_whose_schema_is_wrong_is_told_by_its_number() -> None:
+    with pytest.raises(BadSchema) as refused:
+        check_tools([Tool("a"), Tool("b", parameters={"type": "string"})])
+    assert refused.value.facts == {"of": "tool 2"}
+    with pytest.raises(BadTool) as unnamed:
+        check_tools([Tool("a"), Tool("")])
+    assert unnamed.value.facts == {"tool": 2}
 
 
 @pytest.mark.parametrize("name", ["", "a b", "a\n", "ä", "a" * 65, "a.b"])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from services.chat.domain.content import Role, Tool, ToolCall, ToolResult, Utterance
@@ -43,8 +45,12 @@ CALL, RESULT = ToolCall("1", "look", "{}"), ToolResult("1", "seen")
             a_prompt(HELLO, tools=(Tool("look", LONG),)),
             a_prompt(HELLO, tools=(Tool("look"),)),
         ),
+        (
+            a_prompt(HELLO, tools=(Tool("look", parameters={"title": LONG}),)),
+            a_prompt(HELLO, tools=(Tool("look", parameters={"title": ""}),)),
+        ),
     ],
-    ids=["text", "system prompt", "text beside a call", "call", "result", "tool"],
+    ids=["text", "system prompt", "text beside a call", "call", "result", "tool", "schema"],
 )
 def test_everything_that_is_sent_is_estimated(longer: Prompt, shorter: Prompt) -> None:
     assert longer.input_estimate - shorter.input_estimate == 100
@@ -53,6 +59,24 @@ def test_everything_that_is_sent_is_estimated(longer: Prompt, shorter: Prompt) -
 def test_a_system_prompt_is_a_message_of_its_own() -> None:
     one, two = a_prompt(HELLO), a_prompt(HELLO, HELLO)
     assert a_prompt(HELLO, system="hi").input_estimate == two.input_estimate > one.input_estimate
+
+
+@pytest.mark.parametrize(
+    ("outcome", "text", "calls", "has_content", "can_be_repeated"),
+    [
+        (Outcome.DONE, "", [], False, True),
+        (Outcome.STOPPED, "", [], False, False),
+        (Outcome.STOPPED, "This", [], True, True),
+        (Outcome.STOPPED, "", [CALL], True, True),
+    ],
+)
+def test_what_there_is_to_say_again(
+    outcome: Outcome, text: str, calls: list[ToolCall], has_content: bool, can_be_repeated: bool
+) -> None:
+    settlement = Settlement(outcome, text, USAGE, "openai", "x", None, 12, tool_calls=calls)
+    assert settlement.has_content is settlement.reached_user is has_content
+    assert settlement.can_be_repeated is can_be_repeated
+    assert replace(settlement, shows_more=True).reached_user
 
 
 @pytest.mark.parametrize(

@@ -91,6 +91,12 @@ def test_a_failure_after_the_stop_costs_no_more_than_the_usage(pieces: list[byte
     assert frames == [Text("a"), Ended("stop", None, why="stop_sequence")]
 
 
+def test_a_failure_after_the_end_takes_nothing_back() -> None:
+    frames, failure = read(stopping(Scripted(Text("a.b"), END), ["."]), [b"..", b"."])
+    assert failure is None
+    assert frames == [Text("a"), STOPPED]
+
+
 def test_a_failure_before_it_is_one() -> None:
     frames, failure = read(stopping(Scripted(Text("ab")), ["."]), [b"."])
     assert frames == [Text("ab")]

@@ -7,14 +7,16 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 
 from services.keyvault.domain.canary import Purpose, canaries_of
-from services.keyvault.domain.errors import VaultSealed
+from services.keyvault.domain.errors import KeyChecksReached, VaultSealed
 from services.keyvault.providers.data_key_cache import CachedKeyEncryption
 from services.keyvault.providers.remote_kek import RemoteKeyEncryption
 from services.keyvault.providers.vault_transit import TransitKey, VaultTransit
+from shared.erasure import ErasureId
 from shared.errors import DependencyUnavailable
 from tests.support.key_services import TransitStandIn, serving
 from tests.support.keyvault import (
@@ -134,6 +136,17 @@ async def test_no_transaction_is_open_while_the_key_service_is_asked(
     assert not any(during)
 
 
+async def test_who_has_stored_enough_does_not_reach_the_key_service(place: Place) -> None:
+    strict = Desk(store=place.desk.store, source=place.connect(), checks_per_minute=1)
+    await strict.examine_vault()
+    await strict.store_key("openai", SECRET, by=ada, tier="free")
+    strict.vault.forget()
+    before = len(place.transit.asked.paths)
+    with pytest.raises(KeyChecksReached):
+        await strict.store_key("gemini", SECRET, by=ada, tier="free")
+    assert len(place.transit.asked.paths) == before
+
+
 # What is wrong with the key service, and what the vault then says.
 MATRIX: dict[str, tuple[Callable[[TransitStandIn], None], dict[str, str], str]] = {
     "wrong key under the name": (
@@ -225,6 +238,12 @@ async def test_sealing_wipes_what_was_kept(place: Place) -> None:
 async def test_a_withdrawal_of_the_last_key_wipes_what_was_kept(place: Place) -> None:
     await place.desk.store_key("openai", SECRET, by=ada, tier="free")
     await place.desk.revoke_key("openai", by=ada, tier="free")
+    assert len(place.desk.source) == 0
+
+
+async def test_who_is_forgotten_leaves_nothing_unwrapped(place: Place) -> None:
+    await place.desk.store_key("openai", SECRET, by=ada, tier="free")
+    await place.desk.forget_user.begin([(ada, ErasureId(uuid4()))])
     assert len(place.desk.source) == 0
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
@@ -33,7 +33,7 @@ from services.keyvault.domain.errors import (
 from services.keyvault.domain.keyring import new_keyring_document
 from services.keyvault.domain.owner import Owner
 from services.keyvault.domain.rotation import Progress
-from services.keyvault.domain.secret import new_data_key, opened_data_key
+from services.keyvault.domain.secret import DataKey, new_data_key, opened_data_key
 from services.keyvault.domain.vault import Vault
 from services.keyvault.providers.data_key_cache import CachedKeyEncryption
 from services.keyvault.providers.keyring_book import KeyringBook
@@ -42,7 +42,14 @@ from services.keyvault.providers.remote_kek import RemoteKeyEncryption
 from services.keyvault.providers.vault_transit import TransitKey, VaultTransit
 from shared.ids import UserId
 from tests.support.key_services import TransitStandIn, serving
-from tests.support.keyvault import Desk, MemoryWork, a_grant, an_open_desk, write_keyring
+from tests.support.keyvault import (
+    Desk,
+    MemoryDataKeys,
+    MemoryWork,
+    a_grant,
+    an_open_desk,
+    write_keyring,
+)
 
 SECRET = "sk-marked-0123456789-abcd"
 USERS = [UserId(UUID(int=number)) for number in range(1, 6)]
@@ -176,6 +183,43 @@ async def test_a_rotation_from_start_to_end(console: Console) -> None:
     assert set((await KeyringBook(console.path).read()).keys) == {2}
     state = await console.show()
     assert (state.data_keys, state.rewrapped) == ({2: 5}, {2: 5})
+
+
+async def test_what_somebody_else_holds_is_left_for_another_run(
+    console: Console, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rewrap_data_keys, "_PAUSE_SECONDS", 0)
+    looks = 0
+
+    async def none_is_free(*_: Any, **__: Any) -> list[DataKey]:
+        nonlocal looks
+        looks += 1
+        return []
+
+    await console.add()
+    await console.activate()
+    with monkeypatch.context() as held:
+        held.setattr(MemoryDataKeys, "claim_older", none_is_free)
+        held_up = await console.rewrap()
+    assert (held_up, held_up.is_complete) == (Progress(2, rewrapped=0, left=5), False)
+    assert looks == 20
+    assert (await console.rewrap()).is_complete
+
+
+async def test_while_it_gets_on_it_goes_through_as_often_as_it_takes(
+    console: Console, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rewrap_data_keys, "_LOOKS", 2)
+    claim, asked = MemoryDataKeys.claim_older, itertools.count()
+
+    async def one_is_free(*words: Any, **named: Any) -> Sequence[DataKey]:
+        return (await claim(*words, **named))[: next(asked) % 2]
+
+    await console.add()
+    await console.activate()
+    # Its first look finds none.
+    monkeypatch.setattr(MemoryDataKeys, "claim_older", one_is_free)
+    assert await console.rewrap() == Progress(2, rewrapped=5, left=0)
 
 
 async def test_secrets_stay_as_they_are(console: Console) -> None:

@@ -159,8 +159,9 @@ async def test_a_broken_seal_is_no_key_and_stands_in_the_trail() -> None:
     with pytest.raises(NotAuthentic):
         await desk.use_key(a_grant(), caller=ada, provider="openai")
 
-    assert desk.store.trail[-1].kind is Kind.NOT_OPENED
-    assert desk.store.trail[-1].service == "chat"
+    line = desk.store.trail[-1]
+    assert (line.kind, line.service) == (Kind.NOT_OPENED, "chat")
+    assert (line.user_id, line.request_id) == (ada, a_grant().request_id)
 
 
 async def test_a_secret_moved_to_another_user_opens_nothing() -> None:

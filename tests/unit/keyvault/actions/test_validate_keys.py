@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import timedelta
+from uuid import uuid4
 
 import pytest
 
@@ -14,6 +15,7 @@ from services.keyvault.domain.errors import VaultSealed
 from services.keyvault.domain.owner import Owner
 from services.keyvault.domain.provider_key import Status
 from services.keyvault.domain.secret import SealedSecret
+from shared.erasure import ErasureId
 from shared.events.base import current_request_id
 from shared.events.key import KeyValidated, KeyValidationRequested
 from shared.ids import EventId, UserId, uuid7
@@ -113,6 +115,21 @@ async def test_an_answer_that_comes_after_a_withdrawal_is_dropped() -> None:
     await replace(desk.validate_keys, checker=Withdrawn())([a_request()])  # type: ignore[arg-type]
 
     assert desk.store.key().status is Status.REVOKED
+    assert not desk.store.events(KeyValidated)
+
+
+async def test_an_answer_that_comes_after_its_owner_was_forgotten_is_dropped() -> None:
+    desk = await a_desk_with_a_key()
+
+    class Forgotten:
+        async def check(self, provider: str, api_key: str) -> object:
+            await desk.forget_user.begin([(ada, ErasureId(uuid4()))])
+            return INVALID
+
+    validate = replace(desk.validate_keys, checker=Forgotten())  # type: ignore[arg-type]
+    await validate([a_request()])
+
+    assert not desk.store.keys
     assert not desk.store.events(KeyValidated)
 
 

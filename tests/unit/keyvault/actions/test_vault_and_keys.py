@@ -124,6 +124,15 @@ async def test_a_withdrawn_key_is_gone_for_its_owner_and_told_to_everybody() -> 
         await desk.revoke_key("openai", by=ada, tier="pro")
 
 
+async def test_only_a_key_that_there_is_can_be_withdrawn() -> None:
+    desk = await an_open_desk()
+    with pytest.raises(KeyNotFound):
+        await desk.revoke_key("openai", by=ada, tier="pro")
+    with pytest.raises(UnknownProvider):
+        await desk.revoke_key("nobody", by=ada, tier="pro")
+    assert not desk.store.published
+
+
 async def test_the_last_key_takes_its_owners_data_key_with_it() -> None:
     desk = await an_open_desk()
     for provider in ("openai", "gemini"):

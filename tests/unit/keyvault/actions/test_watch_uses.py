@@ -111,6 +111,12 @@ def test_no_limit_is_no_limit() -> None:
     assert spent(meter, 0, 10_000) == 10_000
 
 
+def test_without_a_limit_nothing_is_unusual() -> None:
+    assert not Standing("chat", users=10_000).is_unusual(UseLimits(users_per_window=0))
+    assert Standing("chat", users=2).is_unusual(UseLimits(users_per_window=1))
+    assert not Standing("chat", users=1).is_unusual(UseLimits(users_per_window=1))
+
+
 async def test_a_service_that_serves_unusually_many_users_is_stopped() -> None:
     desk, people = await a_desk(users=4, users_per_window=3)
     for person in people[:3]:

@@ -55,6 +55,14 @@ def test_a_version_waits_for_one_word_and_not_for_ever() -> None:
     assert other.check_requested_at == LATER
 
 
+def test_a_key_is_of_the_tier_that_its_owner_has_by_now() -> None:
+    key = a_key()
+    assert key.is_being_checked(LATER)
+    assert key.stored_again(tier="pro", at=LATER).tier == "pro"
+    assert key.stored_again(tier="pro", at=NOON + ANSWER_WITHIN).tier == "pro"
+    assert key.check_requested(tier="pro", at=LATER).tier == "pro"
+
+
 @pytest.mark.parametrize("check", [VALID, INVALID])
 def test_what_a_release_before_has_judged_is_asked_about_again(check: Check) -> None:
     """It leaves `check_requested_at` as it is; without a next check the key would stay pending."""
@@ -175,10 +183,11 @@ def test_daily_checks_are_spread_over_the_day() -> None:
 
 
 def test_a_withdrawn_key_holds_nothing_but_its_version() -> None:
-    key = a_key().judged(VALID, NOON).revoked(LATER)
+    key = a_key().judged(VALID, NOON).judged(UNREACHABLE, NOON).revoked(LATER)
 
     assert not key.is_live
     assert key.secret is None
+    assert (key.last_error, key.failed_checks) == (None, 0)
     assert (key.hint, key.models, key.capabilities) == ("", (), ())
     assert key.next_check_at is None
     assert key.version == 1

@@ -147,11 +147,28 @@ async def test_what_is_dropped_is_wiped() -> None:
             await kek.unwrap(1, made[number].envelope, a_place(number))
         assert len(kek) == 2
         assert first.key == bytes(32)
+        assert first.end is not None
+        assert first.end.cancelled(), "it would drop whatever is kept there by then"
 
         rest = [kept.key for kept in kek._kept.values()]
         kek.forget()
         assert len(kek) == 0
         assert rest == [bytes(32), bytes(32)]
+
+
+async def test_nothing_outlives_the_process_that_closes() -> None:
+    with cached(CountingService()) as kek:
+        await kek.wrap(KEY, lambda _: a_place())
+        (kept,) = kek._kept.values()
+    assert kept.key == bytes(32)
+
+
+async def test_the_version_that_was_asked_for_wraps() -> None:
+    service = CountingService(states={1: KeyState.RETIRED, 2: KeyState.ACTIVE})
+    with cached(service) as kek:
+        for asked, wraps in ((None, 2), (2, 2), (1, 1)):
+            made = await kek.wrap(KEY, lambda v: CanaryPlace("test", v), version=asked)
+            assert made.version == wraps
 
 
 async def test_one_owner_is_forgotten_alone() -> None:

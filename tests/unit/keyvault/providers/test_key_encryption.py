@@ -5,18 +5,19 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
+from unittest.mock import AsyncMock
 from uuid import UUID
 
 import pytest
 
 from services.keyvault.domain.envelope import CanaryPlace, DataKeyPlace, NotAuthentic, RootPlace
 from services.keyvault.domain.fields import encode_fields
-from services.keyvault.domain.key_encryption import KeyEncryption
+from services.keyvault.domain.key_encryption import KeyEncryption, rewrapped
 from services.keyvault.domain.keyring import KeyringRefused, KeyState, new_keyring_document
 from services.keyvault.domain.ports import KeyEncryptionSource
 from services.keyvault.domain.rotation import with_active, with_closed, with_standby
@@ -257,6 +258,18 @@ async def test_rewrapping_keeps_the_key_and_moves_the_version(provider: Provider
     assert await kek.unwrap(2, after.envelope, place_for(2)) == bytearray(KEY)
     with pytest.raises(NotAuthentic):
         await kek.rewrap(1, after.envelope, place_for(1), place_for)
+
+
+@pytest.mark.parametrize("is_away", [False, True])
+async def test_what_was_unwrapped_to_be_wrapped_anew_is_wiped(is_away: bool) -> None:
+    content = bytearray(KEY)
+    kek = AsyncMock(spec=KeyEncryption)
+    kek.unwrap.return_value = content
+    kek.wrap.side_effect = DependencyUnavailable("key_service") if is_away else None
+    place = DataKeyPlace("here", "user", ada, UUID(int=1), 1)
+    with pytest.raises(DependencyUnavailable) if is_away else nullcontext():
+        await rewrapped(kek, 1, b"envelope", place, lambda _: place)
+    assert not any(content)
 
 
 @all_providers

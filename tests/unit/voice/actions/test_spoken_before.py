@@ -261,6 +261,7 @@ async def test_a_retry_of_what_was_spoken_hears_it_again() -> None:
     keyed = a_wish(by=ADA, key="k1")
     assert await said(studio, keyed) == (b"onetwo", False)
     assert await said(studio, keyed) == (b"onetwo", True)
+    assert (len(studio.admission.given), studio.admission.again) == (2, 1)
     with pytest.raises(IdempotencyKeyReused):
         await studio.speak(a_wish(an_order("Other."), by=ADA, key="k1"))
     with pytest.raises(AlreadySpoken):
