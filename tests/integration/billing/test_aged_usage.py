@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
 
 import pytest
@@ -87,7 +87,8 @@ async def late_lines(books: Books, user: UUID) -> list[tuple[str, int]]:
 
 async def hindrance(work: NewUnitOfWork) -> str | None:
     """Why August is not archived."""
-    august = Partition("ledger_entry", *(id_made_at(at) for at in (IN_AUGUST, IN_SEPTEMBER)))
+    begins, ends = (id_made_at(at - timedelta(days=1)) for at in (IN_AUGUST, IN_SEPTEMBER))
+    august = Partition("ledger_entry", begins, ends)
     async with work() as open_work:
         return await open_work.archive.hindrance(august)
 
