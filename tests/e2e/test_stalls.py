@@ -87,7 +87,7 @@ async def test_a_stalled_cache_stops_nobody_who_pays(
     for refused, seconds in ((free, free_seconds), (again, again_seconds)):
         assert (refused.status_code, refused.json()["dependency"]) == (503, "cache")
         assert int(refused.headers["retry-after"]) > 0
-        assert seconds < 1
+        assert seconds < 2
     await everything_works_again(suite, guest)
     await the_ledger_is_exact(suite, [*crowd, guest], seconds=60)
 

@@ -231,7 +231,7 @@ async def test_the_pace_is_kept(
 ) -> None:
     started = time.monotonic()
     await read(http, vendor, key, "hi [[sim:chunks=11,delay_ms=10,first_ms=50]]")
-    assert 0.15 <= time.monotonic() - started < 0.6
+    assert 0.15 <= time.monotonic() - started < 3
     assert (await outcome(simulator, key))["chunks"] == 11
 
 

@@ -236,7 +236,7 @@ async def test_a_stalled_valkey_is_never_waited_for_and_caught_up_with(tmp_path:
             try:
                 began = time.monotonic()
                 assert await log.whole(turn.turn_id) == ()
-                assert time.monotonic() - began < 0.5
+                assert time.monotonic() - began < 3
                 turn.hear(4, [("done", b"{}")])
                 await asyncio.sleep(0.2)
             finally:
