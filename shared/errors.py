@@ -129,7 +129,7 @@ class Unavailable(ExpectedFailure):
     retryable = True
 
     def __init__(
-        self, message: str, *, retry_after: timedelta = timedelta(seconds=2), **facts: Any
+        self, message: str, *, retry_after: timedelta | None = timedelta(seconds=2), **facts: Any
     ) -> None:
         super().__init__(message, **facts)
         self.retry_after = retry_after

@@ -40,6 +40,16 @@ RETIRED_SECONDS = _LIFETIME_SECONDS + 3 * CLOCK_SKEW_SECONDS
 """How long after its last use a key is still trusted: its last token's life, and clocks apart."""
 
 
+class ServiceTokenExpired(Unauthenticated):
+    """A service did sign it, for this purpose, and it is over: somebody stood still or a clock is
+    off, or it was kept. `seconds`: since when."""
+
+    def __init__(self, service: str, seconds: float) -> None:
+        super().__init__("The service token has expired.")
+        self.service = service
+        self.seconds = seconds
+
+
 @dataclass(frozen=True, slots=True)
 class Grant:
     """A service's word that it needs one user's key at one vendor for one live request."""
@@ -67,7 +77,11 @@ class OnBehalfOf:
     def for_call(self) -> tuple[OnBehalfOf, KeyOfCall]:
         """The same for one paid call, and what will know on whose key that ran."""
         key = KeyOfCall(self.key)
-        return replace(self, key=key), key
+        return self.on(key), key
+
+    def on(self, key: KeyOfCall) -> OnBehalfOf:
+        """The same for a further request of a call that has begun."""
+        return replace(self, key=key)
 
 
 def key_id(service: str, key: ECKey) -> str:
@@ -228,7 +242,7 @@ class Peers:
         return str(self._claims(token, SERVICE_TOKEN_TYPE)["iss"])
 
     def grant_of(self, token: str) -> Grant:
-        """The grant that the token carries. Raises Unauthenticated."""
+        """The grant that the token carries. Raises Unauthenticated, of it ServiceTokenExpired."""
         claims = self._claims(token, GRANT_TYPE)
         try:
             return Grant(
@@ -257,10 +271,10 @@ class Peers:
             raise Unauthenticated("The service token was issued for another purpose.")
         if known.service != claims.get("iss"):
             raise Unauthenticated("The service token's issuer does not match its key.")
-        if type(expires) is not int or not (
-            now - CLOCK_SKEW_SECONDS < expires <= now + _LIFETIME_SECONDS + CLOCK_SKEW_SECONDS
-        ):
-            raise Unauthenticated("The service token has expired.")
+        if type(expires) is not int or expires > now + _LIFETIME_SECONDS + CLOCK_SKEW_SECONDS:
+            raise Unauthenticated("The service token's end is not acceptable.")
+        if expires <= now - CLOCK_SKEW_SECONDS:
+            raise ServiceTokenExpired(known.service, now - expires)
         return claims
 
     def _key_named(self, key_id: object) -> TrustedKey | None:

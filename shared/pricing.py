@@ -6,8 +6,9 @@ version.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time
 from decimal import Decimal
 from functools import lru_cache
@@ -125,6 +126,21 @@ class Rates:
     cache_write: _Rate | None
     output: _Rate | None
     characters: _Rate | None
+    # Of most calls, which are below any threshold and have no characters.
+    _usual: tuple[int, int, int, int] | None = field(init=False, repr=False, compare=False)
+    _usual_up_to: float = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        rates = (*self._inputs, self.output)
+        known = [rate for rate in rates if rate is not None]
+        steps = [start for rate in known for start, _ in rate.steps]
+        usual = tuple(rate.base for rate in known) if len(known) == len(rates) else None
+        object.__setattr__(self, "_usual", usual)
+        object.__setattr__(self, "_usual_up_to", min(steps, default=math.inf))
+
+    @property
+    def _inputs(self) -> tuple[_Rate | None, _Rate | None, _Rate | None]:
+        return self.input, self.cache_read or self.input, self.cache_write or self.input
 
     def cost(
         self, total: int, cache_read: int, cache_write: int, output: int, characters: int
@@ -133,14 +149,15 @@ class Rates:
         uncached = total - cache_read - cache_write
         if uncached < 0:
             return None
+        if self._usual and not characters and total <= self._usual_up_to:
+            # A worker asks for the cost of each of hundreds of calls.
+            input_, read, write, written = self._usual
+            sum_ = uncached * input_ + cache_read * read + cache_write * write + output * written
+            return rounded(sum_, self.parts)
         sum_ = 0
-        for rate, count in (
-            (self.input, uncached),
-            (self.cache_read or self.input, cache_read),
-            (self.cache_write or self.input, cache_write),
-            (self.output, output),
-            (self.characters, characters),
-        ):
+        rates = (*self._inputs, self.output, self.characters)
+        counts = (uncached, cache_read, cache_write, output, characters)
+        for rate, count in zip(rates, counts, strict=True):
             if not count:
                 continue
             if rate is None:

@@ -151,7 +151,7 @@ def wait_until_gone(processes: Iterable[psutil.Process], seconds: float) -> list
     return remaining
 
 
-def stop(data: DataDir, *, patience_seconds: float = 40) -> str:
+def stop(data: DataDir, *, patience_seconds: float = 90) -> str:
     """Stop the run that is alive, and what a killed one left; says what was done, if anything."""
     record = running(data)
     if record is not None:

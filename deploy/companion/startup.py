@@ -198,8 +198,8 @@ class _Run:
         if self._installation.settings.sandbox:
             say("  Sandbox   vendors are simulated, and changing the tier needs no payment")
         say(f"  Docs      {self._url}/docs")
-        say("  Tour      companion demo, or step by step in another terminal as below")
-        say("  Status    companion status")
+        say("  Tour      make demo, or step by step in another terminal as below")
+        say("  Status    make status")
         say(f"  Logs      {self._data.logs}")
         say("  Stop      Ctrl-C\n")
         say(printed_tour(self._url))

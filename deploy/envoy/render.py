@@ -111,7 +111,7 @@ def main(arguments: Sequence[str] | None = None, environ: Mapping[str, str] = os
                 sys.stdout.write(_rendered(proxy, environ))
             # For images without a shell, which could redirect what is printed.
             case ["gateway" | "egress" as proxy, "--to", path]:
-                Path(path).write_text(_rendered(proxy, environ), encoding="utf-8")
+                _written(Path(path), _rendered(proxy, environ))
             case _:
                 print(
                     "usage: python -m deploy.envoy.render gateway|egress [--to FILE]",
@@ -122,6 +122,13 @@ def main(arguments: Sequence[str] | None = None, environ: Mapping[str, str] = os
         print(f"configuration refused: {refused}", file=sys.stderr)
         return EXIT_CODE
     return 0
+
+
+def _written(path: Path, text: str) -> None:
+    """All at once: a proxy that runs looks whether its file is another one."""
+    beside = path.with_name(f"{path.name}.new")
+    beside.write_text(text, encoding="utf-8")
+    beside.replace(path)
 
 
 def _rendered(proxy: str, environ: Mapping[str, str]) -> str:

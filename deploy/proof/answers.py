@@ -26,6 +26,8 @@ _NOT_NOW = frozenset({409, 429, 502, 503, 504})
 _WITH_RETRY_AFTER = frozenset({429, 503})
 # A turn of before is still open here: its replica is gone, and the sweeper settles it.
 _WAITS = frozenset({"request_in_progress", "turn_running"})
+# What is kept of a turn: whoever repeats it hears the same.
+_KEPT = frozenset({"answer_lost", "already_spoken"})
 
 
 class Kind(StrEnum):
@@ -69,6 +71,11 @@ class Attempt:
         return self.kind is Kind.REFUSED and self.status == 409 and self.code in _WAITS
 
     @property
+    def is_last_word(self) -> bool:
+        """Whether it is a documented end of the turn, which stays when it is tried again."""
+        return self.kind is Kind.BROKEN_OFF or (self.kind is Kind.REFUSED and self.code in _KEPT)
+
+    @property
     def label(self) -> str:
         """The failure in short."""
         if self.kind is Kind.REFUSED:
@@ -97,7 +104,9 @@ def _refusal_fault(attempt: Attempt) -> str:
     if attempt.media_type != PROBLEM or attempt.code not in documented_codes():
         return _unless(False, attempt, "no problem document with a documented code")
     return _unless(
-        attempt.retry_after is not None or attempt.status not in _WITH_RETRY_AFTER,
+        attempt.retry_after is not None
+        or attempt.status not in _WITH_RETRY_AFTER
+        or attempt.is_last_word,
         attempt,
         "without Retry-After",
     )

@@ -31,18 +31,18 @@ class Fault:
 
 # In flight at a replica that dies are at most so many turns; each may be told once.
 _CUT = Bounds(may_cut=True, recovery_seconds=20)
-_UNNOTICED = Bounds(errors=0, recovery_seconds=0)
+UNNOTICED = Bounds(errors=0, recovery_seconds=0)
 _AWAY = Bounds(recovery_seconds=30)
 
 ALL: Sequence[Fault] = (
     Fault("chat-pro", "kill", _CUT),
     Fault("chat-pro", "pause", _CUT),
     Fault("chat-pro", "disconnect", _CUT),
-    Fault("billing-worker-pro", "kill", _UNNOTICED),
-    Fault("billing-worker-pro", "pause", _UNNOTICED),
-    Fault("chat-relay", "kill", _UNNOTICED),
-    Fault("rabbitmq", "kill", _UNNOTICED),
-    Fault("rabbitmq", "disconnect", _UNNOTICED),
+    Fault("billing-worker-pro", "kill", UNNOTICED),
+    Fault("billing-worker-pro", "pause", UNNOTICED),
+    Fault("chat-relay", "kill", UNNOTICED),
+    Fault("rabbitmq", "kill", UNNOTICED),
+    Fault("rabbitmq", "disconnect", UNNOTICED),
     Fault("valkey", "kill", _AWAY),
     Fault("valkey", "pause", _AWAY),
     Fault("keyvault", "kill", _AWAY),
@@ -54,15 +54,15 @@ ALL: Sequence[Fault] = (
 )
 
 OF_THREE_BROKERS: Sequence[Fault] = (
-    Fault("rabbitmq-2", "kill", _UNNOTICED),
-    Fault("rabbitmq-3", "disconnect", _UNNOTICED),
+    Fault("rabbitmq-2", "kill", UNNOTICED),
+    Fault("rabbitmq-3", "disconnect", UNNOTICED),
 )
 """Beside all others where RabbitMQ has three nodes: two go on by themselves."""
 
 SHORT: Sequence[Fault] = (
     Fault("chat-pro", "kill", _CUT),
-    Fault("billing-worker-pro", "kill", _UNNOTICED),
-    Fault("rabbitmq", "restart", _UNNOTICED),
+    Fault("billing-worker-pro", "kill", UNNOTICED),
+    Fault("rabbitmq", "restart", UNNOTICED),
 )
 
 

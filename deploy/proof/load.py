@@ -106,6 +106,8 @@ def pause_after(told: Attempt, tries: int) -> float:
 def _worth_another(told: Attempt) -> bool:
     if told.kind in (Kind.CUT, Kind.NO_ANSWER, Kind.HUNG):
         return True
+    if told.is_last_word:
+        return False
     return told.kind is Kind.REFUSED and (told.waits or told.status in (429, 502, 503, 504))
 
 

@@ -13,12 +13,18 @@ from typing import Any
 from deploy.proof.containers import service_of
 from deploy.proof.course import Course, timed
 from deploy.proof.deployment import Deployment
-from deploy.proof.faults import ALL, OF_THREE_BROKERS, SHORT, Fault, strike
+from deploy.proof.faults import ALL, OF_THREE_BROKERS, SHORT, UNNOTICED, Fault, strike
 from deploy.proof.load import Load
 from deploy.proof.people import Person, gather_people, stay_signed_in
-from deploy.proof.replacing import PROXIES, change_a_setting, renew_proxies, replace_all
+from deploy.proof.replacing import (
+    PROXIES,
+    change_a_setting,
+    envoys,
+    renew_proxies,
+    replace_all,
+)
 from deploy.proof.report import Check, Result
-from deploy.proof.rounds import Bounds, figures
+from deploy.proof.rounds import figures
 
 POOL = "chat-pro"
 REPLICAS = 3
@@ -105,7 +111,7 @@ class Proof:
         async with load.going_on():
             if not self.short:
                 replace = timed(partial(replace_all, self.deployment, POOL))
-                await self.course.round("replace all of chat-pro", Bounds(errors=0), load, replace)
+                await self.course.round("replace all of chat-pro", UNNOTICED, load, replace)
                 for name, act, touched in (
                     ("a setting of the gateway", change_a_setting, {"gateway"}),
                     ("a new version of the proxies", renew_proxies, set(PROXIES)),
@@ -125,19 +131,23 @@ class Proof:
     async def _renew(
         self, load: Load, name: str, act: Callable[[Deployment], None], touched: Collection[str]
     ) -> None:
-        """Those who are concerned are started anew, and nobody else is."""
+        """Another Envoy where it is asked for; no container is started anew, no answer fails."""
         containers = self.deployment.containers
 
         before = await asyncio.to_thread(_lives_by_service, containers.all())
-        # Streams that run through a proxy end with it.
-        await self.course.round(
-            name, Bounds(may_cut=True), load, timed(partial(act, self.deployment))
-        )
+        envoys_before = await asyncio.to_thread(envoys, self.deployment)
+        act_once = timed(partial(act, self.deployment))
+        await self.course.round(name, UNNOTICED, load, act_once)
         after = await asyncio.to_thread(_lives_by_service, containers.all())
-        jobs = {f"{proxy}-config" for proxy in PROXIES} | {"volumes"}
+        envoys_after = await asyncio.to_thread(envoys, self.deployment)
+        jobs = {f"{proxy}-config" for proxy in PROXIES} | {"volumes", "envoy"}
         renewed = {one for one, lives in before.items() if after.get(one) != lives} - jobs
-        told = ", ".join(sorted(renewed)) or "nobody"
-        self.course.checks.append(Check(name, f"started anew: {told}", renewed == set(touched)))
+        exchanged = {proxy for proxy in PROXIES if envoys_before[proxy] != envoys_after[proxy]}
+        told = ", ".join(sorted(exchanged)) or "nowhere"
+        restarted = ", ".join(sorted(renewed)) or "none"
+        good = exchanged == set(touched) and not renewed
+        result = f"another Envoy in: {told}; containers started anew: {restarted}"
+        self.course.checks.append(Check(name, result, good))
         self.tell(self.course.checks[-1].result)
 
     def _versions(self) -> dict[str, str]:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from deploy.companion.errors import CompanionError
+from deploy.proof.containers import inside
 from deploy.proof.deployment import Deployment
 
 STOP_SECONDS = 40
@@ -18,6 +21,7 @@ NEXT = "proof-next"
 """The tag of the new version: the same images by another name."""
 
 _SECONDS = 300
+_POLL_SECONDS = 0.5
 
 
 def replace_all(deployment: Deployment, service: str) -> None:
@@ -30,10 +34,11 @@ def replace_all(deployment: Deployment, service: str) -> None:
 
 
 def change_a_setting(deployment: Deployment) -> None:
-    """A setting of the gateway, which a bare `up` brings there."""
+    """A setting of the gateway."""
     folder = Path(deployment.compose.environment["COMPANION_SETTINGS"])
-    (folder / "gateway.env").write_text("GATEWAY_STREAM_IDLE_SECONDS=890\n")
-    deployment.up("gateway", seconds=_SECONDS)
+    with _exchanged(deployment, "gateway"):
+        (folder / "gateway.env").write_text("GATEWAY_STREAM_IDLE_SECONDS=890\n")
+        deployment.up("--no-deps", "gateway-config", seconds=_SECONDS)
 
 
 def renew_proxies(deployment: Deployment) -> None:
@@ -44,11 +49,38 @@ def renew_proxies(deployment: Deployment) -> None:
         _once(newer, "chat-prepare")
         for proxy in PROXIES:
             _once(newer, f"{proxy}-config")
-            newer.up("--no-deps", "--force-recreate", proxy, seconds=_SECONDS)
+        # The configuration is what it was: the same images have another name. A new program is not.
+        with _exchanged(newer, *PROXIES):
+            _once(newer, "envoy", _ANOTHER_PROGRAM)
 
 
-def _once(deployment: Deployment, job: str) -> None:
-    deployment.compose.run("run", "--rm", "--no-deps", "--no-TTY", job, seconds=_SECONDS)
+_ANOTHER_PROGRAM = (
+    "cp /rendered/envoy /rendered/envoy.new && mv /rendered/envoy.new /rendered/envoy"
+)
+
+
+def envoys(deployment: Deployment) -> dict[str, str]:
+    """The process within each proxy that takes requests now."""
+    return {
+        proxy: inside(deployment.containers.one(proxy), ("cat", "/tmp/current"))  # noqa: S108
+        for proxy in PROXIES
+    }
+
+
+@contextmanager
+def _exchanged(deployment: Deployment, *proxies: str) -> Iterator[None]:
+    """Wait until another Envoy takes requests in each of them. Raises CompanionError."""
+    before = envoys(deployment)
+    yield
+    deadline = time.monotonic() + _SECONDS
+    while any(envoys(deployment)[proxy] == before[proxy] for proxy in proxies):
+        if time.monotonic() > deadline:
+            raise CompanionError(f"No new Envoy in {' or '.join(proxies)} after {_SECONDS} s.")
+        time.sleep(_POLL_SECONDS)
+
+
+def _once(deployment: Deployment, job: str, *words: str) -> None:
+    deployment.compose.run("run", "--rm", "--no-deps", "--no-TTY", job, *words, seconds=_SECONDS)
 
 
 @contextmanager

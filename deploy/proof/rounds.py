@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from deploy.proof.answers import Attempt, Kind, broken_promise
+from deploy.proof.answers import Attempt, broken_promise
 from deploy.proof.reconcile import Account
 
 
@@ -104,7 +104,4 @@ def _broken_bounds(bounds: Bounds, errors: Counter[str], recovery: float) -> lis
 def unfinished(attempts: Sequence[Attempt]) -> int:
     """Turns whose last word was still no answer and no documented failure of the vendor's."""
     last = {attempt.turn: attempt for attempt in sorted(attempts, key=lambda a: a.began)}
-    return sum(
-        attempt.failed and attempt.kind is not Kind.BROKEN_OFF and attempt.code != "already_spoken"
-        for attempt in last.values()
-    )
+    return sum(attempt.failed and not attempt.is_last_word for attempt in last.values())

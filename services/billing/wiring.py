@@ -40,6 +40,7 @@ from services.billing.actions.compare_manifests import CompareManifests
 from services.billing.actions.correct_usage import ApplyCorrections, CorrectUsage
 from services.billing.actions.decide_aged_usage import (
     ApproveAgedUsage,
+    CountAgedUsage,
     ListAgedUsage,
     RefuseAgedUsage,
 )
@@ -399,8 +400,9 @@ def _invoice_actions(settings: Settings, parts: _Parts) -> InvoiceActions:
         print_invoice=PrintInvoice(renderer_of(settings)),
         verify_invoice=VerifyInvoice(work),
         list_aged_usage=ListAgedUsage(work, terms.aged_after),
+        count_aged_usage=CountAgedUsage(work, terms.aged_after),
         approve_aged_usage=ApproveAgedUsage(work, clock, terms.aged_after),
-        refuse_aged_usage=RefuseAgedUsage(work, CorrectUsage(work, clock), terms.aged_after),
+        refuse_aged_usage=RefuseAgedUsage(work, clock, terms.aged_after),
         issue_credit_note=IssueCreditNote(work, clock, terms),
         show_credit_notes=ShowCreditNotes(work, organisations),
     )

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Coroutine, Iterator, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
+from collections.abc import AsyncIterable, AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from types import TracebackType
@@ -29,7 +29,14 @@ from shared.clients.egress_refusals import (
     may_have_been_sent,
     refuse,
 )
-from shared.clients.http1 import Answer, BodyTooLarge, ConnectionLost, Http1Pool, NotReached
+from shared.clients.http1 import (
+    Answer,
+    BodyTooLarge,
+    ConnectionLost,
+    Http1Pool,
+    NotFinished,
+    NotReached,
+)
 from shared.clients.vendor_calls import CountedCall, VendorConnectionLost
 from shared.clients.vendor_sockets import VendorSocketRefused, headers_of, key_of, open_socket
 from shared.errors import (
@@ -48,6 +55,7 @@ __all__ = [
     "OnBehalfOf",
     "Payload",
     "VendorAnswer",
+    "VendorCall",
     "VendorConnectionLost",
     "VendorSocketRefused",
     "headers_of",
@@ -60,6 +68,7 @@ GRANT_HEADER = "x-companion-grant"
 _WHOLE_BODY_WITHIN = timedelta(seconds=120)
 _LARGEST_BODY = 64 << 20
 _SWITCHED = 101
+_ENCODED = "an encoding that was not asked for"
 _PLAIN = re.compile(r"[!-~]+\Z")
 
 
@@ -83,12 +92,17 @@ class VendorAnswer:
         self.headers: Mapping[str, str] = answer.headers  # by name, whatever the case
         self._answer = answer
 
+    @property
+    def had_body(self) -> bool:
+        """Whether the vendor was sent anything to work on before it answered."""
+        return not self._answer.lacks_body
+
     async def read(self, *, within: timedelta = _WHOLE_BODY_WITHIN) -> bytes:
         """The whole body. Raises VendorConnectionLost when it was cut or did not come in time."""
         try:
             return await self._answer.read(within=within.total_seconds(), most=_LARGEST_BODY)
         except _LOSSES as error:
-            raise _lost(error) from error
+            raise _lost(error, sent=self.had_body) from error
 
     async def read_some(self, *, within: timedelta) -> bytes:
         """What has come, as soon as something has; empty at the end.
@@ -98,56 +112,78 @@ class VendorAnswer:
         try:
             return await self._answer.read_some(within=within.total_seconds())
         except _LOSSES as error:
-            raise _lost(error) from error
+            raise _lost(error, sent=self.had_body) from error
 
 
 _LOSSES = (TimeoutError, ConnectionLost, BodyTooLarge)
 
 
-def _lost(error: Exception) -> VendorConnectionLost:
+def _lost(error: Exception, *, sent: bool = True) -> VendorConnectionLost:
     """What ended a call under way."""
     if isinstance(error, TimeoutError):
-        return VendorConnectionLost("no answer in time", sent=True)
+        return VendorConnectionLost("no answer in time", sent=sent)
     if isinstance(error, BodyTooLarge):
-        return VendorConnectionLost("too large a body", sent=True)
-    return VendorConnectionLost(str(error), sent=True)
+        return VendorConnectionLost("too large a body", sent=sent)
+    return VendorConnectionLost(str(error), sent=sent)
 
 
-class _Call:
-    """A call through the lean pool, from its sending to its end. A class, since every turn makes
-    one."""
+class VendorCall:
+    """A call through the lean pool, from its sending to its end: `async with` gives the vendor's
+    answer. A class, since every turn makes one.
 
-    __slots__ = ("_answer", "_counted", "_key", "_provider", "_send")
+    Its head may go ahead of its body. The egress asks keyvault by the head alone, and meanwhile the
+    caller may still write down what has to be written before a vendor can work: nobody works
+    without a body. A call whose head went ahead is entered, or left.
+    """
 
-    def __init__(
-        self,
-        counted: CountedCall,
-        send: Callable[[str], Coroutine[Any, Any, Answer]],
-        provider: str,
-        key: KeyInUse,
-    ) -> None:
+    __slots__ = ("_ahead", "_answer", "_asking", "_counted")
+
+    def __init__(self, asking: _Asking, counted: CountedCall) -> None:
+        self._asking = asking
         self._counted = counted
-        self._send = send
-        self._provider = provider
-        self._key = key
+        self._ahead: Answer | None = None
         self._answer: Answer | None = None
 
-    async def __aenter__(self) -> VendorAnswer:
+    def go_ahead(self) -> bool:
+        """Send the head, if a connection is free; answers whether it was sent. Once, and before
+        the call is entered."""
+        if not self._asking.may_go_ahead:
+            return False
         counted = self._counted.__enter__()
         try:
-            answer = self._answer = await self._send(counted.traceparent)
+            self._ahead = self._asking.ahead(counted.traceparent)
+        finally:
+            if self._ahead is None:
+                self._counted.__exit__(None, None, None)
+        return self._ahead is not None
+
+    def leave(self) -> None:
+        """The call is not made after all. What was entered is left by itself."""
+        ahead, self._ahead = self._ahead, None
+        if ahead is not None:
+            ahead.leave(in_peace=False)
+            self._counted.__exit__(None, None, None)
+
+    async def __aenter__(self) -> VendorAnswer:
+        ahead, self._ahead = self._ahead, None
+        counted, asking = self._counted, self._asking
+        if ahead is None:
+            counted.__enter__()
+        try:
+            self._answer = await asking.answer(counted.traceparent, ahead)
+            answer = VendorAnswer(self._answer)
             if answer.headers.get(DETAIL_HEADER) != FROM_VENDOR:
-                await refuse(answer.status, answer.headers, VendorAnswer(answer))
+                await _refuse(answer)
             counted.has_head(answer.status)
-            self._key.answered(self._provider, answer.headers.get(KEY_HEADER, ""))
+            asking.key.answered(asking.provider, answer.headers.get(KEY_HEADER, ""))
             if answer.headers.get("content-encoding", "identity") != "identity":
-                raise VendorConnectionLost("an encoding that was not asked for", sent=True)
+                raise VendorConnectionLost(_ENCODED, sent=answer.had_body)
         except BaseException as error:
             if self._answer is None:
-                self._key.untold()
+                asking.key.untold()
             self._end(error)
             raise
-        return VendorAnswer(answer)
+        return answer
 
     async def __aexit__(
         self,
@@ -161,6 +197,67 @@ class _Call:
         if self._answer is not None:
             self._answer.leave(in_peace=error is None)
         self._counted.__exit__(None, error, None)
+
+
+async def _refuse(answer: VendorAnswer) -> None:
+    try:
+        await refuse(answer.status, answer.headers, answer)
+    except VendorConnectionLost as lost:
+        # Whatever became of the connection: without a body there was nothing to work on.
+        lost.sent = lost.sent and answer.had_body
+        raise
+
+
+@dataclass(frozen=True, slots=True)
+class _Asking:
+    """What is asked, and by whom."""
+
+    pool: Http1Pool
+    me: ServiceIdentity
+    method: str
+    provider: str
+    target: str
+    by: OnBehalfOf
+    headers: Mapping[str, str]
+    body: bytes
+    head_within: float
+
+    @property
+    def key(self) -> KeyInUse:
+        return self.by.key
+
+    @property
+    def may_go_ahead(self) -> bool:
+        return bool(self.body) and self.pool.has_free()
+
+    def ahead(self, traceparent: str) -> Answer | None:
+        headers = self._headers(traceparent)
+        return self.pool.ahead(self.method, self.target, headers, len(self.body))
+
+    async def answer(self, traceparent: str, ahead: Answer | None) -> Answer:
+        try:
+            if ahead is not None:
+                with suppress(NotFinished):
+                    return await self.pool.finish(ahead, self.body, head_within=self.head_within)
+            return await self.pool.request(
+                self.method,
+                self.target,
+                self._headers(traceparent),
+                self.body,
+                head_within=self.head_within,
+            )
+        except NotReached as error:
+            raise DependencyUnavailable("egress") from error
+        except _LOSSES as error:
+            raise _lost(error) from error
+
+    def _headers(self, traceparent: str) -> Mapping[str, str]:
+        # Anew for each request: a grant is honoured once.
+        sent = {**self.headers, **_proofs(self.me, self.provider, self.by)}
+        if self.body:
+            sent["content-type"] = "application/json"
+        sent["traceparent"] = traceparent
+        return sent
 
 
 class Egress:
@@ -199,7 +296,7 @@ class Egress:
         it says no to all of us, Unavailable when keyvault or the egress is in trouble,
         VendorConnectionLost when the vendor is.
         """
-        sent = self._proofs(provider, by, headers)
+        sent = {**(headers or {}), **_proofs(self._me, provider, by)}
         data: bytes | AsyncIterable[bytes] | None = None
         if payload is not None:
             data, sent["content-type"] = payload.pieces, payload.content_type
@@ -231,19 +328,20 @@ class Egress:
         body: bytes | None = None,
         headers: Mapping[str, str] | None = None,
         first_byte_within: timedelta = timedelta(seconds=60),
-    ) -> AbstractAsyncContextManager[VendorAnswer]:
+    ) -> VendorCall:
         """As `request`, for a JSON body that is encoded already."""
-
-        async def send(traceparent: str) -> Answer:
-            sent = self._proofs(provider, by, headers)
-            if body is not None:
-                sent["content-type"] = "application/json"
-            sent["traceparent"] = traceparent
-            target = _as_sent(f"{self._base_path}/{provider}{path}")
-            return await self._asked(method, target, sent, body or b"", first_byte_within)
-
-        counted = CountedCall(self._me.name, provider)
-        return _Call(counted, send, provider, by.key)
+        asking = _Asking(
+            self._pool,
+            self._me,
+            method,
+            provider,
+            _as_sent(f"{self._base_path}/{provider}{path}"),
+            by,
+            headers or {},
+            body or b"",
+            first_byte_within.total_seconds(),
+        )
+        return VendorCall(asking, CountedCall(self._me.name, provider))
 
     @asynccontextmanager
     async def socket(
@@ -260,7 +358,7 @@ class Egress:
         not open costs nothing; and VendorSocketRefused.
         """
         url = f"ws{self._base_url.removeprefix('http')}/{provider}{path}"
-        sent = self._proofs(provider, by, None)
+        sent = _proofs(self._me, provider, by)
         with CountedCall(self._me.name, provider) as counted:
             sent["traceparent"] = counted.traceparent
             try:
@@ -275,30 +373,6 @@ class Egress:
                 yield connection
             finally:
                 await connection.close()
-
-    async def _asked(
-        self, method: str, target: str, headers: Mapping[str, str], body: bytes, within: timedelta
-    ) -> Answer:
-        try:
-            return await self._pool.request(
-                method, target, headers, body, head_within=within.total_seconds()
-            )
-        except NotReached as error:
-            raise DependencyUnavailable("egress") from error
-        except _LOSSES as error:
-            raise _lost(error) from error
-
-    def _proofs(
-        self, provider: str, by: OnBehalfOf, headers: Mapping[str, str] | None
-    ) -> dict[str, str]:
-        return {
-            **(headers or {}),
-            GRANT_HEADER: self._me.grant(
-                user_id=by.user_id, provider=provider, request_id=by.request_id
-            ),
-            USER_HEADER: by.access_token,
-            "x-request-id": by.request_id,
-        }
 
     async def _send(
         self,
@@ -320,12 +394,24 @@ class Egress:
         except aiohttp.ClientError as error:
             raise VendorConnectionLost(type(error).__name__, sent=True) from error
 
+    def has_free(self) -> bool:
+        """Whether the head of a call could go ahead: a connection is free."""
+        return self._pool.has_free()
+
     async def check(self) -> None:
         """Raises DependencyUnavailable unless the egress accepts connections."""
         try:
             await self._pool.reach()
         except NotReached as error:
             raise DependencyUnavailable("egress") from error
+
+
+def _proofs(me: ServiceIdentity, provider: str, by: OnBehalfOf) -> dict[str, str]:
+    return {
+        GRANT_HEADER: me.grant(user_id=by.user_id, provider=provider, request_id=by.request_id),
+        USER_HEADER: by.access_token,
+        "x-request-id": by.request_id,
+    }
 
 
 @contextmanager

@@ -36,6 +36,11 @@ _WITHHELD = {
     "service_rate_reached": timedelta(seconds=1),
 }
 _TOO_OFTEN = timedelta(seconds=10)
+# Each call has a grant of its own: if that one has been used, keyvault died between noting it and
+# answering, and the egress asked again; if it has expired, something stood still on the way.
+_IN_TROUBLE = frozenset(
+    {"vault_sealed", "dependency_unavailable", "unavailable", "grant_replayed", "grant_expired"}
+)
 
 
 class KeyRefused(Forbidden):
@@ -84,9 +89,7 @@ def _refusal(document: Mapping[str, Any]) -> ExpectedFailure:
     detail = str(document.get("detail", "The key may not be used."))
     if code in {"key_not_found", "key_not_usable"}:
         return NoUsableKey(detail, reason=code)
-    # Each call has a grant of its own: if that one has been used, keyvault died between noting it
-    # and answering, and the egress asked again.
-    if code in {"vault_sealed", "dependency_unavailable", "unavailable", "grant_replayed"}:
+    if code in _IN_TROUBLE:
         return DependencyUnavailable("keyvault")
     if code in _WITHHELD:
         # Why is for operators: a user can do nothing about it.

@@ -16,6 +16,8 @@ import httptools
 from shared.clients.silence import notice_silence
 
 _CONNECT_SECONDS = 2.0
+_REFUSED = 400  # and above
+_NOT_WAITED_FOR = 408
 # The egress keeps idle connections for 300 s: we let go first, so that none ends under a request.
 _IDLE_SECONDS = 50.0
 _MOST_IDLE = 512
@@ -35,6 +37,11 @@ class NotReached(Exception):
 
 class ConnectionLost(Exception):
     """The connection ended or broke the protocol, and the other side may have heard us."""
+
+
+class NotFinished(Exception):
+    """The other side went, would wait no longer, or answered something else, before the body of a
+    request was sent whose head had gone ahead. Nobody had it, so that it may be sent anew."""
 
 
 class BodyTooLarge(Exception):
@@ -67,9 +74,20 @@ class Answer:
     """What came back. `status` and `headers` are there once the pool gives it out; whoever got it
     has to leave it, with or without having read it to its end."""
 
-    __slots__ = ("_connection", "_pieces", "_unread", "headers", "is_complete", "status", "trouble")
+    __slots__ = (
+        "_connection",
+        "_pieces",
+        "_unread",
+        "headers",
+        "is_complete",
+        "lacks_body",
+        "status",
+        "trouble",
+    )
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, *, lacks_body: bool) -> None:
+        # The head of its request has gone ahead, and the body has not followed.
+        self.lacks_body = lacks_body
         self.status = 0
         self.headers: Mapping[str, str] = {}
         # The last byte has come, though it may not have been read.
@@ -115,6 +133,20 @@ class Answer:
             if self.trouble is not None and not self._pieces:
                 raise ConnectionLost(self.trouble)
 
+    async def finish(self, body: bytes, *, head_within: float) -> None:
+        """Send the body after the head that went ahead, and wait for the answer's head. Whoever has
+        refused the request by its head already is sent no more: `lacks_body` stays.
+
+        Raises NotFinished, and what `head` raises.
+        """
+        is_refused = self.status >= _REFUSED and self.status != _NOT_WAITED_FOR
+        if self.status and not is_refused:
+            # What is no refusal can't be an answer to what nobody had: it is somebody else's.
+            raise NotFinished(f"answered {self.status} before the body")
+        if not is_refused and not self._connection.send_body(self, body):
+            raise NotFinished(self.trouble or "closed")
+        await self.head(within=head_within)
+
     def leave(self, *, in_peace: bool) -> None:
         """The call is over. In peace, the connection may wait a moment for an answer's last bytes;
         otherwise an answer that is not complete is cut, which also tells the other side to stop."""
@@ -157,14 +189,26 @@ class Connection(asyncio.Protocol):
 
     # What the pool and the answer ask of it.
 
-    def send(self, request: bytes) -> Answer:
-        """Send a whole request. Only after the answer to the one before is complete."""
+    def send(self, request: bytes, *, lacks_body: bool = False) -> Answer:
+        """Send a request, or its head alone. Only after the answer to the one before is
+        complete."""
         assert self._transport is not None
         self._barren_bytes = 0
         self._may_stay = self._ends_with_connection = False
-        self._answer = answer = Answer(self)
+        self._answer = answer = Answer(self, lacks_body=lacks_body)
         self._transport.write(request)
         return answer
+
+    def send_body(self, answer: Answer, body: bytes) -> bool:
+        """What its head has promised. False: there is nobody left to hear it."""
+        transport = self._transport
+        if self.is_closed or answer.trouble is not None or transport is None:
+            return False
+        if transport.is_closing():
+            return False
+        answer.lacks_body = False
+        transport.write(body)
+        return True
 
     async def news(self, seconds: float) -> None:
         """Wait for the next change. Raises TimeoutError."""
@@ -318,6 +362,8 @@ class Connection(asyncio.Protocol):
         if (
             not self._may_stay
             or self._has_surplus
+            # The other side still waits for the rest of a request.
+            or (self._answer is not None and self._answer.lacks_body)
             or transport is None
             or transport.is_closing()
             or transport.get_write_buffer_size()
@@ -393,6 +439,34 @@ class Http1Pool:
             answer.leave(in_peace=False)
             raise
         return answer
+
+    def ahead(
+        self, method: str, target: str, headers: Mapping[str, str], length: int
+    ) -> Answer | None:
+        """Send the head of a request with a body of so many bytes, to be finished or left. None
+        where no connection is free: what has to connect first would gain little.
+
+        Raises ValueError for a header that can't be one.
+        """
+        head = _head(method, target, self._authority, headers, length)
+        connection = self._idle_one()
+        return None if connection is None else connection.send(head, lacks_body=length > 0)
+
+    async def finish(self, ahead: Answer, body: bytes, *, head_within: float) -> Answer:
+        """The answer to what went ahead, as of `request`. Raises NotFinished, too."""
+        try:
+            await ahead.finish(body, head_within=head_within)
+        except BaseException:
+            ahead.leave(in_peace=False)
+            raise
+        return ahead
+
+    def has_free(self) -> bool:
+        """Whether a connection is free."""
+        connection = self._idle_one()
+        if connection is not None:
+            self._idle.append(connection)
+        return connection is not None
 
     async def reach(self) -> None:
         """Raises NotReached unless a connection can be made now."""

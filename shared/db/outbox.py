@@ -75,10 +75,7 @@ select stream, sequence, event_id, envelope, created_at from done
 on conflict (stream, sequence) do nothing
 """)
 
-_RELEASE = text("""
-update outbox set leased_until = now() + make_interval(secs => :seconds)
-where event_id = any(:ids)
-""")
+_RELEASE = text("update outbox set leased_until = null where event_id = any(:ids)")
 
 # Every stream that there ever was: of one at rest, how much was written matters too.
 _BACKLOG = text("""
@@ -148,10 +145,10 @@ def mark_sent(engine: Engine, batch: Batch) -> None:
         connection.execute(_MARK_SENT, {"ids": batch.ids})
 
 
-def release(engine: Engine, batch: Batch, *, after: timedelta = timedelta(0)) -> None:
-    """Give the batch back: it could not be sent, and may be tried again `after` a while."""
+def release(engine: Engine, batch: Batch) -> None:
+    """Give the batch back: it could not be sent."""
     with engine.begin() as connection:
-        connection.execute(_RELEASE, {"ids": batch.ids, "seconds": after.total_seconds()})
+        connection.execute(_RELEASE, {"ids": batch.ids})
 
 
 def backlog(engine: Engine) -> Sequence[Backlog]:

@@ -108,7 +108,8 @@ class RemoteKeys:
         self._fetching: asyncio.Task[None] | None = None
 
     async def current(self) -> KeySet:
-        """The known keys, at most a minute old unless auth is out of reach."""
+        """The known keys, at most a minute old unless auth is out of reach. Raises
+        DependencyUnavailable while it never was in reach."""
         age = time.monotonic() - self._looked_at
         if age > _FRESH_SECONDS:
             fetching = self._fetch_once()

@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 import orjson
@@ -16,6 +16,7 @@ from shared.ids import uuid7
 
 # What stands on both sides of the events where all names are in their order.
 _BEFORE_EVENTS, _AFTER_EVENTS = b'"events":', b',"first_sequence":'
+_NO_EVENTS = b"[]"
 
 
 class UnreadableBatch(Exception):
@@ -70,6 +71,37 @@ def _loads(body: bytes | str) -> Any:
         return json.loads(body)
 
 
+class EventsText(NamedTuple):
+    """The JSON of a batch's events as it stands in its message, and how many they should be."""
+
+    text: str
+    number: object
+
+
+def events_text(body: bytes | str) -> EventsText | None:
+    """The events of a message's body as their text, whose hash fits.
+
+    None where it is another body than `body_of` writes: `read_body` says what that is.
+    """
+    place = _place_of_events(body) if isinstance(body, bytes) else None
+    if place is None:
+        return None
+    assert isinstance(body, bytes)
+    begins, ends = place
+    try:
+        batch = read_body(b"".join((body[:begins], _NO_EVENTS, body[ends:])))
+        # The wrapper's own events, and not others that stand somewhere else.
+        if not isinstance(batch, dict) or batch["events"] != []:
+            return None
+        # Not copied for that: it is half a megabyte.
+        text = memoryview(body)[begins:ends]
+        if batch["sha256"] != hashlib.sha256(text).hexdigest():
+            return None
+        return EventsText(str(text, "utf-8"), batch["count"])
+    except (UnreadableBody, UnicodeDecodeError, KeyError):
+        return None
+
+
 def envelopes_of(batch: Any, body: bytes | str | None = None) -> list[Any]:
     """What a batch carries, as it is. `body`: of the message it was read from, if that is known.
 
@@ -113,14 +145,18 @@ def body_of(arguments: Sequence[Any]) -> bytes:
 
 def _is_of_text(digest: Any, body: bytes | str | None) -> bool:
     """Whether this is the hash of the events as they stand in a body of `body_of`."""
-    if not isinstance(body, bytes):
+    place = _place_of_events(body) if isinstance(body, bytes) else None
+    if place is None:
         return False
-    begins, ends = body.find(_BEFORE_EVENTS), body.rfind(_AFTER_EVENTS)
-    if begins < 0 or ends < 0:
-        return False
+    begins, ends = place
     # Not copied: it is half a megabyte.
-    text = memoryview(body)[begins + len(_BEFORE_EVENTS) : ends]
+    text = memoryview(body)[begins:ends]  # type: ignore[arg-type]  # it is bytes
     return bool(digest == hashlib.sha256(text).hexdigest())
+
+
+def _place_of_events(body: bytes) -> tuple[int, int] | None:
+    begins, ends = body.find(_BEFORE_EVENTS), body.rfind(_AFTER_EVENTS)
+    return None if begins < 0 or ends < 0 else (begins + len(_BEFORE_EVENTS), ends)
 
 
 def _digest(envelopes: Any) -> str:

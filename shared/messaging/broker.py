@@ -158,6 +158,9 @@ def celery_settings(broker_url: str) -> Mapping[str, Any]:
         "worker_hijack_root_logger": False,
         "worker_redirect_stdouts": False,
         "worker_pool": "prefork",
+        # A child opens its connections before it says that it is up. By the default of four seconds
+        # it would be ended and begun anew, again and again, for as long as its machine is busy.
+        "worker_proc_alive_timeout": 60.0,
         "timezone": "UTC",
         "enable_utc": True,
     }

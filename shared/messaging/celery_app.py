@@ -26,7 +26,7 @@ from celery.signals import (
 )
 from kombu import Queue
 
-from shared.messaging.batch import UnreadableBody, read_body
+from shared.messaging.batch import UnreadableBody
 from shared.messaging.broker import (
     JOB_TASK_OPTIONS,
     celery_settings,
@@ -210,15 +210,15 @@ def _event_task(process: _Process, type_: str, *, rejects: bool) -> Callable[...
     ) -> None:
         # Counted by Celery where it sends the task again, by RabbitMQ's quorum queues otherwise.
         attempts = int(task.request.retries or task.request.get("x-delivery-count") or 0)
-        if unread is not None:
-            try:
-                batch = read_body(unread)
-            except UnreadableBody as error:
-                if rejects:
-                    raise Reject("undecodable", requeue=False) from error
-                process.run(lambda: process.consumer.put_aside(type_, unread, task.request.id))
-                return
-        process.run(lambda: process.consumer.receive(type_, batch, body=unread, attempts=attempts))
+        if unread is None:
+            process.run(lambda: process.consumer.receive(type_, batch, attempts=attempts))
+            return
+        try:
+            process.run(lambda: process.consumer.receive_unread(type_, unread, attempts=attempts))
+        except UnreadableBody as error:
+            if rejects:
+                raise Reject("undecodable", requeue=False) from error
+            process.run(lambda: process.consumer.put_aside(type_, unread, task.request.id))
 
     return handle_event
 

@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import structlog
@@ -15,8 +16,8 @@ from shared.errors import ExpectedFailure
 from shared.events import Event, Fact
 from shared.events.base import current_request_id, current_traceparent
 from shared.messaging import batch as batches
-from shared.messaging.dead_events import DeadEvents
-from shared.messaging.subscriptions import Listen
+from shared.messaging.dead_events import PROCESS_LOST, DeadEvents
+from shared.messaging.subscriptions import Listen, Subscription
 from shared.telemetry import tracing
 from shared.telemetry.metrics import (
     EVENT_AGE_SECONDS,
@@ -62,39 +63,70 @@ class Consumer:
         """
         of_no_request()
         if attempts >= _MOST_ATTEMPTS:
-            await self._bury(type_, batch, "process_lost")
+            await self._bury(type_, batch, PROCESS_LOST)
             return
         try:
             envelopes = batches.envelopes_of(batch, body)
         except batches.UnreadableBatch as error:
             await self._bury(type_, batch, f"unreadable_batch: {error}")
             return
+        traces = [one.get("traceparent") if isinstance(one, dict) else None for one in envelopes]
+        await self._timed(type_, traces, lambda: self._handle_each(type_, envelopes))
+        self._tell_age(type_, *_oldest_of(envelopes))
+
+    async def receive_unread(self, type_: str, body: bytes | str, *, attempts: int = 0) -> None:
+        """The same for a message whose body nobody has read yet. Raises UnreadableBody."""
+        of_no_request()
+        if attempts >= _MOST_ATTEMPTS or not await self._taken_whole(type_, body):
+            await self.receive(type_, batches.read_body(body), body=body, attempts=attempts)
+
+    async def _taken_whole(self, type_: str, body: bytes | str) -> bool:
+        """Whether who takes batches whole, where somebody does, has taken this one."""
+        subscription = self._listen.subscriptions[type_]
+        whole, given = subscription.whole, self._given(subscription)
+        events = None if whole is None else batches.events_text(body)
+        if whole is None or events is None:
+            return False
+        try:
+            told = whole.read(events.text)
+            if told is None or told.count != events.number:
+                return False
+            take = partial(whole.take, told.batch, given)
+            do = partial(self._patiently, type_, told.count, take)
+            await self._timed(type_, told.traces, do)
+        except Exception as reason:
+            # Each of its events meets the same alone, and only who deserves it is put aside.
+            log.warning("batch_not_taken_whole", type=type_, reason=type(reason).__name__)
+            return False
+        self._tell_handled(type_, told.count, told.requests)
+        self._tell_age(type_, *told.oldest)
+        return True
+
+    async def _timed(
+        self, type_: str, traces: Sequence[Any], do: Callable[[], Awaitable[None]]
+    ) -> None:
         began = time.perf_counter()
         if tracing.active is None:
-            await self._take(type_, envelopes)
+            await do()
         else:
-            await self._take_traced(tracing.active, type_, envelopes)
+            await self._traced(tracing.active, type_, traces, do)
         seconds = time.perf_counter() - began
         EVENT_BATCH_SECONDS.labels(self._listen.service, type_).observe(seconds)
-        self._tell_age(type_, envelopes)
 
-    async def _take(self, type_: str, envelopes: Sequence[Any]) -> None:
-        if not await self._taken_whole(type_, envelopes):
-            await self._handle_each(type_, envelopes)
-
-    async def _take_traced(self, traced: Tracing, type_: str, envelopes: Sequence[Any]) -> None:
+    async def _traced(
+        self, traced: Tracing, type_: str, traces: Sequence[Any], do: Callable[[], Awaitable[None]]
+    ) -> None:
         """Within the trace of the request that the first event came of, with links to the others:
         what follows from them goes on in it."""
-        traces = [one.get("traceparent") for one in envelopes if isinstance(one, dict)]
         about: tracing.Attributes = {
-            "messaging.batch.message_count": len(envelopes),
+            "messaging.batch.message_count": len(traces),
             "companion.type": type_,
         }
         span = traced.begin_batch(f"handle {type_}", tracing.Kind.CONSUMER, traces, about)
         current_traceparent.set(span.traceparent)
         failed: str | None = "left"
         try:
-            await self._take(type_, envelopes)
+            await do()
             failed = None
         finally:
             span.end(failed=failed)
@@ -104,24 +136,6 @@ class Consumer:
         of_no_request()
         kept = {"headers": ascii({"id": message_id, "task": type_}), "body": ascii(body)}
         await self._bury(type_, kept, "undecodable")
-
-    async def _taken_whole(self, type_: str, envelopes: Sequence[Any]) -> bool:
-        """Whether the handler of whole batches, where there is one, has taken all of it."""
-        subscription = self._listen.subscriptions[type_]
-        whole = subscription.whole
-        if whole is None or not envelopes:
-            return False
-        given = self._database if subscription.given == "database" else self._actions
-        try:
-            taken = await self._patiently(type_, len(envelopes), lambda: whole(envelopes, given))
-        except Exception as reason:
-            # Each of its events meets the same alone, and only who deserves it is put aside.
-            log.warning("batch_not_taken_whole", type=type_, reason=type(reason).__name__)
-            return False
-        if taken:
-            requests = [one["correlationid"] for one in envelopes if one.get("correlationid")]
-            self._tell_handled(type_, len(envelopes), requests)
-        return taken
 
     async def _handle_each(self, type_: str, envelopes: Sequence[Any]) -> None:
         facts, unreadable = batches.read(envelopes)
@@ -136,7 +150,7 @@ class Consumer:
 
     async def _handle(self, type_: str, facts: Sequence[Fact[Event]]) -> None:
         subscription = self._listen.subscriptions[type_]
-        given = self._database if subscription.given == "database" else self._actions
+        given = self._given(subscription)
 
         async def handle() -> None:
             current_request_id.set(facts[0].request_id)
@@ -170,19 +184,16 @@ class Consumer:
         EVENTS_HANDLED.labels(self._listen.service, type_).inc(count)
         log.info("events_handled", type=type_, count=count, requests=requests)
 
-    def _tell_age(self, type_: str, envelopes: Sequence[Any]) -> None:
+    def _given(self, subscription: Subscription) -> Any:
+        return self._database if subscription.given == "database" else self._actions
+
+    def _tell_age(self, type_: str, written_at: object, tier: object) -> None:
         """How old the batch's oldest event is by now; what can't be read says nothing."""
-        named = [one for one in envelopes if isinstance(one, dict) and "time" in one]
-        if not named:
-            return
-        oldest = min(named, key=lambda one: str(one["time"]))
         try:
-            written_at = datetime.fromisoformat(oldest["time"])
-            age = (datetime.now(UTC) - written_at).total_seconds()
+            age = (datetime.now(UTC) - datetime.fromisoformat(written_at)).total_seconds()  # type: ignore[arg-type]
         except (ValueError, TypeError):
             return
         # A label for each thing that somebody may write there would be without bounds.
-        tier = oldest.get("tier")
         known = tier if isinstance(tier, str) and tier in TIERS else "none"
         EVENT_AGE_SECONDS.labels(self._listen.service, type_, known).observe(max(0.0, age))
 
@@ -199,6 +210,15 @@ class Consumer:
             await self._dead.store(type_, body, reason)
 
         await self._patiently(type_, 1, store)
+
+
+def _oldest_of(envelopes: Sequence[Any]) -> tuple[Any, Any]:
+    """When the oldest of them was written, and of which tier it is, as they say."""
+    named = [one for one in envelopes if isinstance(one, dict) and "time" in one]
+    if not named:
+        return None, None
+    oldest = min(named, key=lambda one: str(one["time"]))
+    return oldest["time"], oldest.get("tier")
 
 
 def of_no_request() -> None:

@@ -15,6 +15,9 @@ from shared.telemetry.metrics import EVENTS_DEAD
 
 log = structlog.get_logger(__name__)
 
+PROCESS_LOST = "process_lost"
+"""The reason of a batch that has ended its process too often: the body is all of it, as it came."""
+
 # A message may lack its body altogether.
 _STORE = """
 insert into dead_event (task, reason, body) values ($1, $2, coalesce($3, 'null'::jsonb))

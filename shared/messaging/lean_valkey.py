@@ -66,8 +66,18 @@ class Transport(_KOMBU.Transport):  # type: ignore[misc]  # as above
     Channel = Channel
 
 
+class _Came(dict[str, Any]):
+    """A message as it came, with the text that it was: kombu writes each anew to note that it is
+    not acknowledged."""
+
+    text = ""
+
+
 def _dumps(value: Any) -> bytes | str:
     try:
+        if isinstance(value, list) and value and isinstance(value[0], _Came):
+            others = b"".join(b"," + orjson.dumps(one) for one in value[1:])
+            return b"".join((b"[", value[0].text.encode(), others, b"]"))
         return orjson.dumps(value, option=orjson.OPT_PASSTHROUGH_DATETIME)
     except TypeError:
         return str(json.dumps(value))
@@ -78,7 +88,12 @@ def _loads(text: str) -> Any:
         value = orjson.loads(text)
     except orjson.JSONDecodeError:  # it is stricter
         return json.loads(text)
-    return json.loads(text) if _is_kombus(value) else value
+    if _is_kombus(value):
+        return json.loads(text)
+    if isinstance(value, dict):
+        value = _Came(value)
+        value.text = text
+    return value
 
 
 def _is_kombus(value: Any) -> bool:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
+from amqp.exceptions import MessageNacked
 from celery import Celery
 from kombu import Connection, Producer
 from kombu.exceptions import KombuError
@@ -27,7 +28,12 @@ class NotSent(Exception):
     """The broker did not confirm; the batch stays in the outbox."""
 
 
-class Unroutable(NotSent):
+class Refused(NotSent):
+    """The broker is there and says that it does not take the batch: a queue of the stream is full,
+    for example."""
+
+
+class Unroutable(Refused):
     """No queue is bound to the stream: its consumer has never declared one."""
 
 
@@ -47,7 +53,8 @@ class Publisher:
     def send(self, stream: str, type_: str, batch: Mapping[str, Any], *, routed: bool) -> None:
         """Publish one batch under its stream's routing key.
 
-        `routed` asks that at least one queue takes it. Raises NotSent.
+        `routed` asks that at least one queue takes it. Raises NotSent; it is Refused where the
+        broker itself says so, and Unroutable where no queue is there to take it.
         """
         try:
             producer = self._connected()
@@ -56,7 +63,7 @@ class Publisher:
             self._publish(producer, stream, type_, batch, mandatory=routed and self._rabbitmq)
         except self._failures() as error:
             self.close()
-            raise NotSent(f"{type(error).__name__}") from error
+            raise _not_sent(error) from error
         except NotSent:
             raise
         except Exception:
@@ -64,12 +71,18 @@ class Publisher:
             raise
 
     def send_to_queue(self, queue: str, type_: str, batch: Mapping[str, Any]) -> None:
-        """Publish one batch to one queue alone: for what a single consumer has put aside."""
+        """Publish one batch to one queue alone: for what a single consumer has put aside.
+
+        Raises NotSent; it is Unroutable where there is no such queue.
+        """
         try:
-            self._publish(self._connected(), queue, type_, batch, exchange="", mandatory=False)
+            producer = self._connected()
+            if not self._rabbitmq and not self._is_known(producer, queue):
+                raise Unroutable(queue)
+            self._publish(producer, queue, type_, batch, exchange="", mandatory=self._rabbitmq)
         except self._failures() as error:
             self.close()
-            raise NotSent(f"{type(error).__name__}") from error
+            raise _not_sent(error) from error
 
     def close(self) -> None:
         """Drop the connection; the next send opens another."""
@@ -136,20 +149,34 @@ class Publisher:
         if self._returned:
             raise Unroutable(stream)
 
-    @staticmethod
-    def _is_bound(producer: Producer, stream: str) -> bool:
+    def _is_bound(self, producer: Producer, stream: str) -> bool:
         # Valkey drops a message that no queue is bound to, without an error.
         channel: Any = producer.channel
-        try:
-            table = channel.get_table(EXCHANGE_NAME)
-        except (KeyError, KombuError):
-            return False
         topic = channel.exchange_types["topic"]
-        return bool(topic.lookup(table, EXCHANGE_NAME, stream, None))
+        return bool(topic.lookup(self._bindings(producer), EXCHANGE_NAME, stream, None))
+
+    def _is_known(self, producer: Producer, queue: str) -> bool:
+        # Valkey would begin a list by that name, which nobody reads.
+        return any(bound == queue for _key, _pattern, bound in self._bindings(producer))
+
+    @staticmethod
+    def _bindings(producer: Producer) -> list[tuple[str, str, str]]:
+        """Of Valkey's exchange: routing key, pattern and queue of each."""
+        channel: Any = producer.channel
+        try:
+            return list(channel.get_table(EXCHANGE_NAME))
+        except (KeyError, KombuError):
+            return []
 
     def _failures(self) -> tuple[type[BaseException], ...]:
         connection = self._connection or Connection(self._url)
-        return (KombuError, OSError, *connection.connection_errors, *connection.channel_errors)
+        errors = (*connection.connection_errors, *connection.channel_errors)
+        return (KombuError, OSError, MessageNacked, *errors)
+
+
+def _not_sent(error: BaseException) -> NotSent:
+    kind = Refused if isinstance(error, MessageNacked) else NotSent
+    return kind(type(error).__name__)
 
 
 def _written(body: Any) -> bytes:

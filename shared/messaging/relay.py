@@ -10,8 +10,9 @@ import argparse
 import signal
 import threading
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,8 +25,9 @@ from shared.db import outbox
 from shared.db.engine import sync_engine
 from shared.events import CATALOGUE
 from shared.messaging import batch as batches
-from shared.messaging.publisher import NotSent, Publisher, Unroutable
+from shared.messaging.publisher import NotSent, Publisher, Refused, Unroutable
 from shared.messaging.relay_bell import RelayBell
+from shared.messaging.stuck_streams import StuckStreams
 from shared.settings import (
     BrokerUrl,
     DatabaseUrl,
@@ -56,8 +58,6 @@ log = structlog.get_logger(__name__)
 
 BATCH_SIZE = 200
 LEASE = timedelta(seconds=30)
-# How long a stream that no queue is bound to is left alone before it is tried again.
-UNROUTABLE_PAUSE = timedelta(seconds=5)
 _SHORTEST_PAUSE, _LONGEST_PAUSE = 0.05, 0.25
 # A process rings at most once a second: what it writes within that second must find us awake.
 _AWAKE_SECONDS = 1.5
@@ -90,23 +90,29 @@ class Relay:
         self._gauged: set[str] = set()
         self._batch_seconds = RELAY_BATCH_SECONDS.labels(service)
         self._waits = Waits()
+        self._stuck = StuckStreams()
 
     def run_once(self) -> int:
         """Send a batch of every stream that has something; answers how many events were sent.
 
-        A stream without a queue keeps its events and holds up no other. Raises NotSent when the
-        broker is in trouble, SQLAlchemyError when the database is.
+        A stream that the broker does not take keeps its events and holds up no other. Raises
+        NotSent when the broker is in trouble, SQLAlchemyError when the database is.
         """
-        return self._send(self._waiting())
+        return self._send(list(self._stuck.others_of(self._waiting())))
 
     def run_due(self) -> int:
         """The same for the streams that may not wait any longer for more of their kind."""
-        return self._send(self._waits.over(self._waiting()))
+        return self._send(self._waits.over(self._stuck.others_of(self._waiting())))
 
     @property
     def due_in(self) -> float:
-        """Seconds until the next stream may not wait any longer, of those that do."""
-        return self._waits.next_over_in
+        """Seconds until the next stream may not wait any longer, or is to be tried again."""
+        return min(self._waits.next_over_in, self._stuck.next_in)
+
+    @property
+    def is_broker_away(self) -> bool:
+        """Whether something waits and, as far as can be told, the broker takes nothing."""
+        return self._stuck.is_broker_away
 
     def _waiting(self) -> Mapping[str, int]:
         # First, so that the numbers to alarm on are fresh just when nothing can be sent.
@@ -114,8 +120,22 @@ class Relay:
             return {}
         return outbox.waiting_streams(self._engine, most=BATCH_SIZE)
 
-    def _send(self, streams: Iterable[str]) -> int:
-        return sum(self._send_stream(stream) for stream in streams)
+    def _send(self, streams: Sequence[str]) -> int:
+        sent = 0
+        for stream in chain(streams, self._stuck.due()):
+            try:
+                sent += self._send_stream(stream)
+            except Refused as refusal:
+                self._tell_refused(stream, refusal)
+            except NotSent as error:
+                if not self._stuck.note_not_confirmed(stream):
+                    # The loop tells of it, once per outage.
+                    raise
+                log.warning("stream_not_confirmed", stream=stream, reason=str(error))
+                RELAY_FAILURES.labels(self._service, "not_confirmed").inc()
+                # This may have taken seconds: first the others again.
+                break
+        return sent
 
     def _send_stream(self, stream: str) -> int:
         began = time.monotonic()
@@ -127,19 +147,22 @@ class Relay:
                 self._publish(claimed)
             else:
                 self._publish_traced(tracing.active, claimed)
-        except Unroutable:
-            log.warning("no_queue_for_stream", stream=stream, count=len(claimed.events))
-            RELAY_FAILURES.labels(self._service, "no_queue").inc()
-            outbox.release(self._engine, claimed, after=UNROUTABLE_PAUSE)
-            return 0
         except NotSent:
-            # The loop tells of it, once per outage.
+            # At once, and all of the stream is left alone meanwhile: under a lease, what comes
+            # later in it would go first.
             outbox.release(self._engine, claimed)
             raise
+        self._stuck.note_gone(stream)
         outbox.mark_sent(self._engine, claimed)
         EVENTS_SENT.labels(self._service, stream).inc(len(claimed.events))
         self._batch_seconds.observe(time.monotonic() - began)
         return len(claimed.events)
+
+    def _tell_refused(self, stream: str, refusal: Refused) -> None:
+        has_queue = not isinstance(refusal, Unroutable)
+        self._stuck.note_refused(stream, has_queue=has_queue)
+        log.warning("stream_refused" if has_queue else "no_queue_for_stream", stream=stream)
+        RELAY_FAILURES.labels(self._service, "refused" if has_queue else "no_queue").inc()
 
     def _publish_traced(self, traced: Tracing, claimed: outbox.Batch) -> None:
         traces = [event.envelope.get("traceparent") for event in claimed.events]
@@ -258,13 +281,15 @@ def keep_running(
 ) -> None:
     """Relay until told to stop: at the ring of the bell, and with pauses while nothing comes.
 
-    The file is renewed as long as the outbox is emptied: by each turn that met no trouble.
+    The file is renewed as long as the outbox is emptied: by each turn that met no trouble, but not
+    while the broker takes nothing of what waits.
     """
     pauses, outage = Pauses(), _Outage(service)
     while not stop.is_set():
         try:
             sent = relay.run_due()
-            _renew(ready_file)
+            if not relay.is_broker_away:
+                _renew(ready_file)
         except (NotSent, SQLAlchemyError) as error:
             RELAY_FAILURES.labels(service, _side_of(error)).inc()
             outage.goes_on(error)

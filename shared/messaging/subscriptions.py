@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from typing import Any, Literal, Protocol, TypeVar
+from typing import Any, Generic, Literal, Protocol, TypeVar
 
 from kombu import Queue
 
@@ -16,9 +16,8 @@ from shared.messaging.broker import durable_queue
 from shared.tiers import TIERS
 
 E = TypeVar("E", bound=Event)
+T = TypeVar("T")
 Handler = Callable[[Sequence[Fact[Any]], Any], Awaitable[None]]
-# Takes the envelopes of a batch as they came, or answers False: then they are read one by one.
-Whole = Callable[[Sequence[Mapping[str, Any]], Any], Awaitable[bool]]
 Job = Callable[[Any], Awaitable[None]]
 # What a handler or a job is called with: the service's verbs, or (for what belongs to the messaging
 # itself) the service's database.
@@ -39,6 +38,33 @@ Wire = Callable[[], AbstractAsyncContextManager[WiredWorker]]
 
 
 @dataclass(frozen=True, slots=True)
+class Told(Generic[T]):
+    """A batch as it was read at once, with what is told of any."""
+
+    batch: T
+    # The requests that its events came of.
+    requests: Sequence[str]
+    # The trace context that each of them was written in.
+    traces: Sequence[str | None]
+    # When the oldest was written, and of which tier it is.
+    oldest: tuple[str, str]
+
+    @property
+    def count(self) -> int:
+        """How many events it is."""
+        return len(self.traces)
+
+
+@dataclass(frozen=True, slots=True)
+class Whole(Generic[T]):
+    """Who takes batches at once, and reads them: the text of a JSON array of events. None from
+    there says nothing against a batch; it goes the usual way."""
+
+    read: Callable[[str], Told[T] | None]
+    take: Callable[[T, Any], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
 class Subscription:
     """One event type that a service listens to."""
 
@@ -46,7 +72,7 @@ class Subscription:
     queue: str
     handler: Handler
     given: Given = "actions"
-    whole: Whole | None = None
+    whole: Whole[Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,18 +122,20 @@ class Listen:
 
         return add
 
-    def to_whole(self, event: type[Event]) -> Callable[[Whole], Whole]:
-        """Offer each batch of a type that is listened to here first, as its envelopes came.
+    def to_whole(
+        self, event: type[Event], *, read: Callable[[str], Told[T] | None]
+    ) -> Callable[[Callable[[T, Any], Awaitable[None]]], Callable[[T, Any], Awaitable[None]]]:
+        """Offer each batch of a type that is listened to here first, read out of its own text.
 
-        For the busiest streams: reading hundreds of envelopes together costs a fraction of reading
-        each. The handler is idempotent, takes all or nothing, and answers False (or fails) for
-        whatever it is not sure of, which then goes the usual way.
+        For the busiest streams: reading hundreds of events together costs a fraction of reading
+        each. The handler is idempotent and takes all or nothing. What `read` is not sure of, and
+        what the handler fails at, goes the usual way.
         """
 
-        def add(whole: Whole) -> Whole:
+        def add(take: Callable[[T, Any], Awaitable[None]]) -> Callable[[T, Any], Awaitable[None]]:
             known = self.subscriptions[event.type]
-            self.subscriptions[event.type] = replace(known, whole=whole)
-            return whole
+            self.subscriptions[event.type] = replace(known, whole=Whole(read, take))
+            return take
 
         return add
 

@@ -88,7 +88,7 @@ RELAY_BATCH_SECONDS = Histogram(
 )
 RELAY_FAILURES = Counter(
     "companion_relay_failures",
-    "Turns of the relay that broker, database or a missing queue cut short.",
+    "Turns of the relay that broker, database or one stuck queue cut short.",
     ["service", "reason"],
 )
 DEAD_EVENTS = Gauge(

@@ -34,6 +34,7 @@ _DECISION = re.compile(
     r"^- \[(\d+\. [^\]]+)\]\((\S+)\)(?: \(partly replaced by (.+)\))?$", re.MULTILINE
 )
 _REPLACED = re.compile(r"\A[^\n]+\n\nPartly replaced by (.+?)\.\n\n", re.DOTALL)
+_PLACE = re.compile(r"`((?:deploy|services|shared)/[\w./-]*)`(?:: `(\w+)`)?")
 _ALERT = re.compile(r"(\*\*)?\[\w+\]\(runbooks/(\w+)\.md\)(\*\*)?")
 _EVENTS = re.compile(r"Publishes\b(.+?)Listens\s+to\b(.+?)(?:\n\n|\"\"\"|\Z)", re.DOTALL)
 _TYPE = re.compile(r"`([a-z]+\.[a-z_]+)`")
@@ -90,6 +91,20 @@ def test_the_readme_leads_to_every_page() -> None:
     led = {(ROOT / file).resolve() for file, _ in links(Path("README.md"))}
     pages = {*ROOT.glob("docs/*.md"), *ROOT.glob("services/*/README.md")}
     assert pages | {ROOT / "docs/decisions/README.md", ROOT / "CHANGELOG.md"} <= led
+
+
+def test_the_ways_lead_through_files_and_names_that_are_there() -> None:
+    places = _PLACE.findall(prose(Path("docs/ways.md")))
+    lost = [(file, name) for file, name in places if not is_there(ROOT / file, name)]
+    assert lost == []
+    assert len(places) > 40
+
+
+def is_there(file: Path, name: str) -> bool:
+    """The file, and what it defines by this name if one is given."""
+    if not name:
+        return file.exists()
+    return bool(re.search(rf"^((async )?def|class) {name}\b|^{name} = ", file.read_text(), re.M))
 
 
 def test_the_changelog_has_the_headings_of_its_form() -> None:

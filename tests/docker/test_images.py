@@ -139,8 +139,8 @@ def test_missing_settings_end_a_start_and_are_named(name: str, role: str) -> Non
 
 @pytest.mark.parametrize("name", SERVICES)
 def test_what_has_not_started_is_not_healthy(name: str) -> None:
-    about(name)
-    said = docker("run", *CLOSED, f"companion/{name}:dev", "health")
+    program, *words = about(name)["Config"]["Healthcheck"]["Test"][1:]
+    said = docker("run", *CLOSED, "--entrypoint", program, f"companion/{name}:dev", *words)
     assert (said.returncode, said.stdout + said.stderr) == (1, "")
 
 

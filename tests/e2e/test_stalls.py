@@ -122,6 +122,21 @@ async def test_a_stalled_database_is_told_in_time_and_loses_no_usage(
     await the_ledger_is_exact(suite, crowd, seconds=60)
 
 
+async def test_a_worker_killed_while_the_database_stands_still_loses_and_doubles_nothing(
+    suite: Suite, crowd: list[Person]
+) -> None:
+    """Its batch is somewhere between a copy and its acknowledgement, and nobody can tell where."""
+    for _ in range(3):
+        answers = await asyncio.gather(*(ask(person, "hello") for person in crowd))
+        assert [answer.status_code for answer in answers] == [200] * len(crowd)
+        with stalled(suite, "postgres"):
+            killed = suite.kill("billing-worker")
+            await asyncio.sleep(DATABASE_PATIENCE_SECONDS)
+        await everything_works_again(suite, crowd[0])
+        assert suite.running.pid_of("billing-worker") != killed
+    await the_ledger_is_exact(suite, crowd, seconds=90)
+
+
 async def test_turns_go_on_without_billing(suite: Suite, crowd: list[Person]) -> None:
     names = ("billing", "billing-worker")
     for name in names:

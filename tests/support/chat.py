@@ -31,6 +31,7 @@ from services.chat.domain.frames import Began, Ended, Frame, Text
 from services.chat.domain.known_key import KnownKey
 from services.chat.domain.ports import (
     AdmissionRequest,
+    AnswerAhead,
     Asked,
     AskedBefore,
     Beginning,
@@ -417,6 +418,9 @@ class ScriptedProvider:
                     yield step
         finally:
             self.closed += 1
+
+    def ahead(self, prompt: Prompt, *, by: OnBehalfOf, stream: bool) -> AnswerAhead | None:
+        return None
 
 
 def an_answer(*words: str, usage: Usage | None = None) -> list[Frame]:

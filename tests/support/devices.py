@@ -8,9 +8,10 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
-from websockets.asyncio.client import ClientConnection, connect
+from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed
-from websockets.typing import Subprotocol
+
+from tests.support.sockets import as_a_page
 
 PATIENCE_SECONDS = 10.0
 
@@ -72,12 +73,8 @@ async def a_device(
     protocols: Sequence[str] = (),
 ) -> AsyncIterator[SocketDevice]:
     """Connected as a page of a browser is: the token as a subprotocol; or with headers."""
-    offered = [*protocols] or (["companion.v1", f"bearer.{token}"] if token else [])
-    async with connect(
-        url.replace("http", "ws", 1) + "/chat/ws",
-        additional_headers=headers,
-        subprotocols=[Subprotocol(name) for name in offered] or None,
-        proxy=None,
+    async with as_a_page(
+        url + "/chat/ws", token, headers=headers, protocols=protocols
     ) as connection:
         device = SocketDevice(connection)
         if token or headers:

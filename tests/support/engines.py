@@ -249,6 +249,18 @@ class RabbitServer:
         finally:
             self._control("set_disk_free_limit", "1MB")
 
+    @contextlib.contextmanager
+    def stalled(self, queue: str) -> Iterator[None]:
+        """For the length of a block a quorum queue of the default virtual host confirms nothing, as
+        one without its majority."""
+        # Each is a process of that name (rabbit_quorum_queue:qname_to_internal_name/1).
+        process = f"{{'%2F_{queue}', node()}}"
+        self._control("eval", f"sys:suspend({process}).")
+        try:
+            yield
+        finally:
+            self._control("eval", f"sys:resume({process}).")
+
     def _control(self, *words: str) -> None:
         program = str(_RABBITMQ_PROGRAMS / "rabbitmqctl")
         subprocess.run(

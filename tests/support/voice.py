@@ -22,7 +22,7 @@ from services.voice.domain.formats_in_plan import FormatsInPlan
 from services.voice.domain.kept_speech import Address, Recollection
 from services.voice.domain.offline_engine import OfflineEngine
 from services.voice.domain.piece import Alignment, Piece
-from services.voice.domain.ports import Audio, EarlierSpeech, LiveVoice, TimedAudio
+from services.voice.domain.ports import Audio, EarlierSpeech, LiveVoice, SpeechAhead, TimedAudio
 from services.voice.domain.running_speech import RunningSpeech, RunningSpeeches
 from services.voice.domain.script import (
     Manner,
@@ -378,6 +378,9 @@ class FakeProvider:
     async def speak_timed(self, script: Script, *, by: OnBehalfOf) -> AsyncIterator[TimedAudio]:
         async with self.speak(script, by=by) as audio:
             yield TimedFakeAudio(audio)
+
+    def ahead(self, script: Script, *, by: OnBehalfOf) -> SpeechAhead | None:
+        return None
 
     async def voices(self, *, by: OnBehalfOf) -> Sequence[Voice]:
         return self.known

@@ -11,7 +11,8 @@ from typing import Any
 
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
-from websockets.typing import Subprotocol
+
+from tests.support.sockets import as_a_page
 
 PATIENCE_SECONDS = 10.0
 RACHEL = "21m00Tcm4TlvDq8ikWAM"
@@ -86,13 +87,7 @@ async def at_realtime(
     url: str, token: str | None = None, *, headers: Mapping[str, str] | None = None
 ) -> AsyncIterator[VoiceSocket]:
     """Connected as a page of a browser is: the token as a subprotocol; or with headers."""
-    offered = ["companion.v1", f"bearer.{token}"] if token else []
-    async with connect(
-        url.replace("http", "ws", 1) + "/voice/realtime",
-        additional_headers=headers,
-        subprotocols=[Subprotocol(name) for name in offered] or None,
-        proxy=None,
-    ) as connection:
+    async with as_a_page(url + "/voice/realtime", token, headers=headers) as connection:
         device = VoiceSocket(connection)
         if token or headers:
             assert (await device.next())["event"] == "authenticated"

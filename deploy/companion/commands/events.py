@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Coroutine
-from typing import Annotated, Any, TypeVar
+from collections import Counter
+from collections.abc import Coroutine, Sequence
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
+
+if TYPE_CHECKING:
+    from shared.messaging.dead_events import DeadEvent
 
 T = TypeVar("T")
 
@@ -35,7 +39,7 @@ def list_(
             state = "sent again" if event.replayed_at else "waits"
             typer.echo(
                 f"{name:9} {event.id:6}  {event.stored_at:%Y-%m-%d %H:%M:%S}  {event.task:24} "
-                f"{state:10}  {event.reason}"
+                f"{state:10}  {event.reason}{_size_of(event)}"
             )
     if not waiting:
         typer.echo("No dead events wait.")
@@ -45,24 +49,59 @@ def list_(
 
 @app.command()
 def show(service: Service, number: Number) -> None:
-    """Show a dead event with its body."""
+    """Show a dead event with its body; of a batch, which events are in it."""
     from deploy.companion.dead_letters import find_dead
     from deploy.companion.servers import Servers
 
     event = _run(find_dead(Servers.find(), _known(service), number))
     typer.echo(f"{event.task}, put aside at {event.stored_at:%Y-%m-%d %H:%M:%S %Z}")
-    typer.echo(f"reason: {event.reason}")
-    typer.echo(json.dumps(event.body, indent=2))
+    typer.echo(f"reason: {event.reason}{_size_of(event)}")
+    lost = _lost_batch(event)
+    if not lost:
+        typer.echo(json.dumps(event.body, indent=2))
+        return
+    for envelope in lost:
+        typer.echo("  ".join(_told(envelope, name) for name in ("id", "time", "producerseq")))
 
 
 @app.command()
 def replay(service: Service, number: Number) -> None:
-    """Send a dead event to its service again."""
+    """Send a dead event to its service again; of a batch, each of its events by itself."""
     from deploy.companion.dead_letters import replay as send_again
     from deploy.companion.servers import Servers
 
-    queue = _run(send_again(Servers.find(), _known(service), number))
-    typer.echo(f"Sent to {queue}.")
+    queues = _run(send_again(Servers.find(), _known(service), number))
+    for queue, count in Counter(queues).items():
+        typer.echo(f"Sent to {queue}." if len(queues) == 1 else f"Sent {count} to {queue}.")
+
+
+def _size_of(event: DeadEvent) -> str:
+    lost = _lost_batch(event)
+    if lost is None:
+        return ""
+    return f" ({_counted(lost)})" if lost else " (a batch that is not as it was sent)"
+
+
+def _lost_batch(event: DeadEvent) -> Sequence[Any] | None:
+    """The events of a batch that has ended its worker too often, none if they can't be trusted;
+    None for anything else."""
+    from deploy.companion.dead_letters import lost_batch
+    from deploy.companion.errors import CompanionError
+
+    try:
+        return lost_batch(event)
+    except CompanionError:
+        return ()
+
+
+def _counted(envelopes: Sequence[Any]) -> str:
+    streams = Counter(f"{_told(one, 'type')}.{_told(one, 'tier')}" for one in envelopes)
+    return ", ".join(f"{count} of {stream}" for stream, count in streams.items())
+
+
+def _told(envelope: Any, name: str) -> str:
+    value = envelope.get(name) if isinstance(envelope, dict) else None
+    return "?" if value is None else str(value)
 
 
 def _run(work: Coroutine[Any, Any, T]) -> T:

@@ -127,6 +127,12 @@ MONEY = Board(
                     "sum(max by (code) (companion_billing_held_usage_events)) or vector(0)",
                     1,
                 ),
+                Number(
+                    "Aged usage, for two people",
+                    "short",
+                    "max(companion_billing_aged_usage_events)",
+                    1,
+                ),
                 Number("Without a price", "short", "max(companion_billing_unpriced_requests)", 1),
                 Number(
                     "Records without a link, oldest",

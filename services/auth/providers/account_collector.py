@@ -14,6 +14,7 @@ import httpx
 import structlog
 
 from services.auth.domain.errors import ExportUnavailable, TooManyExports
+from shared.clock import rfc3339
 from shared.errors import ExpectedFailure
 from shared.identity import ServiceIdentity
 from shared.ids import UserId
@@ -58,7 +59,7 @@ class CollectedParts:
 
     async def chunks(self) -> AsyncIterator[bytes]:
         try:
-            yield b'{"exported_at":"' + self._at.isoformat().encode() + b'"'
+            yield b'{"exported_at":"' + rfc3339(self._at).encode() + b'"'
             for name, file in self.parts.items():
                 yield b',"' + name.encode() + b'":'
                 await asyncio.to_thread(file.seek, 0)

@@ -22,6 +22,7 @@ from services.billing.actions.compare_manifests import CompareManifests
 from services.billing.actions.correct_usage import ApplyCorrections, CorrectUsage
 from services.billing.actions.decide_aged_usage import (
     ApproveAgedUsage,
+    CountAgedUsage,
     ListAgedUsage,
     RefuseAgedUsage,
 )
@@ -218,6 +219,7 @@ class InvoiceActions:
     print_invoice: PrintInvoice
     verify_invoice: VerifyInvoice
     list_aged_usage: ListAgedUsage
+    count_aged_usage: CountAgedUsage
     approve_aged_usage: ApproveAgedUsage
     refuse_aged_usage: RefuseAgedUsage
     issue_credit_note: IssueCreditNote

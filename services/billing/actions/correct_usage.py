@@ -11,7 +11,7 @@ from services.billing.domain.errors import (
     CorrectionNotAllowed,
     UsageRecordNotFound,
 )
-from services.billing.domain.ports import NewUnitOfWork
+from services.billing.domain.ports import NewUnitOfWork, UnitOfWork
 from shared.clock import Clock
 from shared.events import Event, Fact
 from shared.events.usage import UsageAdjusted, UsageVoided
@@ -41,26 +41,17 @@ class CorrectUsage:
         self, event_id: EventId, deltas: Deltas | None, *, reason: str, by: UserId, key: str | None
     ) -> tuple[Correction, bool]:
         """The same under the same key is made once: the first one again, and that it is that."""
-        occasion = Occasion(EventId(uuid7()), reason, by, _ME, self.clock.now(), key)
+        occasion = _by_us(reason, by, self.clock, key)
         async with self.unit_of_work() as work:
-            corrected = await work.corrections.corrected(event_id)
-            if corrected is None:
-                raise UsageRecordNotFound(event_id)
-            known = corrected.by_key(key)
-            if known is not None:
-                if not _is_same(known, deltas, reason):
-                    raise AdjustmentKeyReused
-                return known, True
-            correction = _correction(corrected, deltas, occasion)
-            await work.corrections.add(correction)
-            entry = corrected.entry
-            work.publish(
-                _told(correction, entry.user_id),
-                subject=entry.user_id,
-                tier=entry.tier,
-                id_=correction.id,
-            )
-        return correction, False
+            return await _correct(work, event_id, deltas, occasion)
+
+
+async def void_in(
+    work: UnitOfWork, event_id: EventId, *, reason: str, by: UserId, clock: Clock
+) -> Correction:
+    """Void an entry within somebody's work. Raises UsageRecordNotFound, UsageVoidedAlready."""
+    made, _is_known = await _correct(work, event_id, None, _by_us(reason, by, clock))
+    return made
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +81,30 @@ class ApplyCorrections:
                 deltas = _deltas(event) if isinstance(event, UsageAdjusted) else None
                 new += await work.corrections.add(_correction(corrected, deltas, occasion))
         return new
+
+
+def _by_us(reason: str, by: UserId, clock: Clock, key: str | None = None) -> Occasion:
+    return Occasion(EventId(uuid7()), reason, by, _ME, clock.now(), key)
+
+
+async def _correct(
+    work: UnitOfWork, event_id: EventId, deltas: Deltas | None, occasion: Occasion
+) -> tuple[Correction, bool]:
+    corrected = await work.corrections.corrected(event_id)
+    if corrected is None:
+        raise UsageRecordNotFound(event_id)
+    known = corrected.by_key(occasion.key)
+    if known is not None:
+        if not _is_same(known, deltas, occasion.reason):
+            raise AdjustmentKeyReused
+        return known, True
+    correction = _correction(corrected, deltas, occasion)
+    await work.corrections.add(correction)
+    entry = corrected.entry
+    work.publish(
+        _told(correction, entry.user_id), subject=entry.user_id, tier=entry.tier, id_=correction.id
+    )
+    return correction, False
 
 
 def _is_same(known: Correction, deltas: Deltas | None, reason: str) -> bool:

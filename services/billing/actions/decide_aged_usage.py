@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 
-from services.billing.actions.correct_usage import CorrectUsage
+from services.billing.actions.correct_usage import void_in
 from services.billing.domain.aged_usage import AgedGroup, AgedUsage, HeldUsage
 from services.billing.domain.errors import (
     AgedUsageChanged,
@@ -19,7 +19,7 @@ from shared.clock import Clock
 from shared.ids import UserId
 
 MOST_SHOWN = 500
-# Each is a transaction and an event of its own, and somebody waits for the answer.
+# Each is a correction and an event of its own, and somebody waits for the answer.
 _MOST_VOIDED = 500
 
 
@@ -33,6 +33,18 @@ class ListAgedUsage:
     async def __call__(self) -> Sequence[AgedUsage]:
         async with self.unit_of_work() as work:
             return await work.aged.waiting(self.after, most=MOST_SHOWN)
+
+
+@dataclass(frozen=True, slots=True)
+class CountAgedUsage:
+    """How many events wait, so that the team is told."""
+
+    unit_of_work: NewUnitOfWork
+    after: timedelta | None
+
+    async def __call__(self) -> int:
+        async with self.unit_of_work() as work:
+            return await work.aged.count(self.after)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +77,7 @@ class RefuseAgedUsage:
     it costs no customer anything."""
 
     unit_of_work: NewUnitOfWork
-    correct: CorrectUsage
+    clock: Clock
     after: timedelta | None
 
     async def __call__(self, group: AgedGroup, *, by: UserId, reason: str) -> tuple[int, int]:
@@ -73,9 +85,10 @@ class RefuseAgedUsage:
         Raises AgedUsageChanged."""
         async with self.unit_of_work() as work:
             held = await _held(work, group, self.after)
-        for event_id in held.events[:_MOST_VOIDED]:
-            with suppress(UsageVoidedAlready):
-                await self.correct(event_id, None, reason=reason, by=by)
+            # In the same work: let go in between, somebody could still release it.
+            for event_id in held.events[:_MOST_VOIDED]:
+                with suppress(UsageVoidedAlready):
+                    await void_in(work, event_id, reason=reason, by=by, clock=self.clock)
         voided = min(len(held.events), _MOST_VOIDED)
         return voided, len(held.events) - voided
 

@@ -72,5 +72,5 @@ def _told(note: CreditNote) -> dict[str, object]:
         "is_organisation": note.is_organisation,
         "currency": note.currency,
         "total_cents": note.total_cents,
-        "issued_at": note.issued_at.isoformat(),
+        "issued_at": note.issued_at,
     }

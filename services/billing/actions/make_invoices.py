@@ -135,6 +135,6 @@ def _told(invoice: Invoice) -> dict[str, object]:
         "month": invoice.month.name,
         "currency": invoice.currency,
         "total_cents": invoice.total_cents,
-        "issued_at": invoice.issued_at.isoformat() if invoice.issued_at else None,
-        "due_at": invoice.due_at.isoformat() if invoice.due_at else None,
+        "issued_at": invoice.issued_at,
+        "due_at": invoice.due_at,
     }

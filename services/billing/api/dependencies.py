@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Annotated
+from enum import StrEnum
+from typing import Annotated, Any
 
 from fastapi import Depends, Query, Request
 from pydantic import AwareDatetime, Field
@@ -86,6 +87,20 @@ async def _bounds(
 
 
 AskedPeriod = Annotated[Bounds, Depends(_bounds)]
+AskedSandbox = Annotated[
+    bool | None, Query(description="Only usage of the sandbox, or only real usage.")
+]
+"""None for both."""
+
+
+def some_of(known: type[StrEnum]) -> Any:
+    """The parameter that names some of these, as `dimensions_named` reads it."""
+    return Query(max_length=200, description=f"Some of `{all_of(known)}`, separated by commas.")
+
+
+def all_of(known: type[StrEnum]) -> str:
+    """What such a parameter says by default."""
+    return ",".join(known)
 
 
 def read_moment(text: str, *, end_of_day: bool = False) -> datetime:

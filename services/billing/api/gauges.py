@@ -18,6 +18,8 @@ from shared.background import repeated, running_beside
 _EVERY_SECONDS = 15.0
 # Scaling looks at what has come; one short look.
 _ARRIVALS_EVERY_SECONDS = 5.0
+# It waits for people, and everything that ever waited is looked through.
+_AGED_EVERY_SECONDS = 300.0
 
 STRAY_ROWS = Gauge(
     "companion_billing_default_partition_rows",
@@ -101,6 +103,10 @@ UNFINISHED_INVOICES_SECONDS = Gauge(
     "companion_billing_unfinished_invoices_seconds",
     "How long the making of a month's invoices has been under way; 0 when none is.",
 )
+AGED_USAGE = Gauge(
+    "companion_billing_aged_usage_events",
+    "Usage that came long after it was used and is on no invoice before two people have said so.",
+)
 PAST_DUE = Gauge(
     "companion_billing_past_due_subscriptions",
     "Subscriptions whose payment failed and is tried again (1000 at most).",
@@ -113,6 +119,7 @@ async def keep_gauges(actions: Actions) -> AsyncIterator[None]:
     async with running_beside(
         repeated(partial(_refresh, actions), pause_seconds=_EVERY_SECONDS),
         repeated(partial(_refresh_arrivals, actions), pause_seconds=_ARRIVALS_EVERY_SECONDS),
+        repeated(partial(refresh_aged_usage, actions), pause_seconds=_AGED_EVERY_SECONDS),
     ):
         yield
 
@@ -125,6 +132,11 @@ async def _refresh(actions: Actions) -> None:
 
 async def _refresh_arrivals(actions: Actions) -> None:
     show_arrivals(await actions.watch_arrivals())
+
+
+async def refresh_aged_usage(actions: Actions) -> None:
+    """Set that of what waits for two people."""
+    AGED_USAGE.set(await actions.count_aged_usage())
 
 
 def show_arrivals(arrived: Arrived) -> None:

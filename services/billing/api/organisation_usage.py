@@ -11,7 +11,13 @@ from uuid import UUID
 
 from fastapi import APIRouter, Query
 
-from services.billing.api.dependencies import AskedPeriod, ServiceActions
+from services.billing.api.dependencies import (
+    AskedPeriod,
+    AskedSandbox,
+    ServiceActions,
+    all_of,
+    some_of,
+)
 from services.billing.api.usage import SumsBody, numbers_of
 from services.billing.domain.organisation_usage import (
     Key,
@@ -26,7 +32,6 @@ from shared.http.problems import problems
 
 router = APIRouter(prefix="/billing/organisations/{organisation_id}", tags=["usage"])
 
-_ALL = ",".join(KeyDimension)
 _KINDS: Mapping[KeyDimension, Callable[[str], Key]] = {
     KeyDimension.MEMBER: UUID,
     KeyDimension.DAY: dt.date.fromisoformat,
@@ -88,12 +93,8 @@ async def report_organisation_usage(
     actions: ServiceActions,
     caller: SignedIn,
     period: AskedPeriod,
-    group_by: Annotated[
-        str, Query(max_length=200, description=f"Some of `{_ALL}`, separated by commas.")
-    ] = _ALL,
-    sandbox: Annotated[
-        bool | None, Query(description="Only usage of the sandbox, or only real usage.")
-    ] = None,
+    group_by: Annotated[str, some_of(KeyDimension)] = all_of(KeyDimension),
+    sandbox: AskedSandbox = None,
     limit: Annotated[int, Query(ge=1, le=1_000)] = 200,
     # A cursor holds the names of a provider and a model, of hundreds of letters each.
     cursor: Annotated[

@@ -5,18 +5,23 @@ from __future__ import annotations
 import datetime as dt
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter
 from pydantic import BaseModel
 
-from services.billing.api.dependencies import OWN_ONLY, AskedPeriod, ServiceActions
+from services.billing.api.dependencies import (
+    OWN_ONLY,
+    AskedPeriod,
+    AskedSandbox,
+    ServiceActions,
+    all_of,
+    some_of,
+)
 from services.billing.domain.usage_report import Dimension, Sums, UsageReport, dimensions_named
 from shared.http.caller import SignedIn
 from shared.http.problems import problems
 from shared.money import dollars_text
 
 router = APIRouter(prefix="/billing", tags=["usage"], dependencies=[OWN_ONLY])
-
-_ALL = ",".join(Dimension)
 
 
 class SumsBody(BaseModel):
@@ -80,12 +85,8 @@ async def report_usage(
     actions: ServiceActions,
     caller: SignedIn,
     period: AskedPeriod,
-    group_by: Annotated[
-        str, Query(max_length=200, description=f"Some of `{_ALL}`, separated by commas.")
-    ] = _ALL,
-    sandbox: Annotated[
-        bool | None, Query(description="Only usage of the sandbox, or only real usage.")
-    ] = None,
+    group_by: Annotated[str, some_of(Dimension)] = all_of(Dimension),
+    sandbox: AskedSandbox = None,
 ) -> UsageBody:
     """Your usage, summed up in whole hours; by default of this month."""
     report = await actions.report_usage(

@@ -57,6 +57,10 @@ class AgedUsages(Protocol):
         """The oldest months first."""
         ...
 
+    async def count(self, after: timedelta | None) -> int:
+        """How many events wait."""
+        ...
+
     async def hold(self, group: AgedGroup, after: timedelta | None) -> HeldUsage | None:
         """None when there is no such group any more."""
         ...

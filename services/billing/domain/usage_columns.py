@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import NamedTuple, Self
@@ -78,12 +78,8 @@ class UsageColumns:
 
     def rated(self, book: PriceBook) -> Self:
         """The same with what each costs; None where that is unknown."""
-        ratings = list(_ratings(self, book))
-        return replace(
-            self,
-            cost_microusd=[cost for cost, _ in ratings],
-            price_version=[version for _, version in ratings],
-        )
+        costs, versions = _ratings(self, book)
+        return replace(self, cost_microusd=costs, price_version=versions)
 
     @property
     def runs(self) -> list[Run]:
@@ -105,7 +101,10 @@ class UsageColumns:
         return runs
 
 
-def _ratings(usage: UsageColumns, book: PriceBook) -> Iterator[tuple[int | None, str | None]]:
+def _ratings(usage: UsageColumns, book: PriceBook) -> tuple[list[int | None], list[str | None]]:
+    """What each costs, and by which price."""
+    costs: list[int | None] = []
+    versions: list[str | None] = []
     known: dict[tuple[str, str, str | None, str], Tariff | None] = {}
     # A price of the operator's holds from a moment on, the vendors' change by the day.
     keep = None if book.overrides else _LENGTH_OF_DAY
@@ -126,13 +125,16 @@ def _ratings(usage: UsageColumns, book: PriceBook) -> Iterator[tuple[int | None,
     )
     for call, used, cached in zip(calls, counts, usage.cached, strict=True):
         if cached and not any(used):
-            yield CACHED.cost, CACHED.price_version
+            costs.append(CACHED.cost)
+            versions.append(CACHED.price_version)
             continue
         if call not in known:
             known[call] = _tariff(book, *call)
         tariff = known[call]
         cost = None if tariff is None else tariff.cost(*used)
-        yield cost, (None if tariff is None or cost is None else tariff.version)
+        costs.append(cost)
+        versions.append(None if tariff is None or cost is None else tariff.version)
+    return costs, versions
 
 
 def _tariff(

@@ -11,6 +11,7 @@ from uuid import UUID
 from services.billing.domain.completeness import Progress
 from services.billing.domain.ledger_chain import chain_on
 from services.billing.domain.period import Period
+from shared.clock import rfc3339
 from shared.ids import UserId, first_id_at
 
 ExportId = NewType("ExportId", UUID)
@@ -204,7 +205,7 @@ def manifest(
         "revision": state.revision + 1,
         "complete": not missing,
         "incomplete_because": list(missing),
-        "written_at": written_at.isoformat(),
+        "written_at": rfc3339(written_at),
         "rows": tally.usage_rows + tally.correction_rows,
         "usage_rows": tally.usage_rows,
         "correction_rows": tally.correction_rows,

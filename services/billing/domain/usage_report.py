@@ -1,4 +1,4 @@
-"""Usage, summed up."""
+"""Usage, summed up for who asks. What services outside *report* is in `outside_usage`."""
 
 from __future__ import annotations
 

@@ -20,13 +20,15 @@ insert into aged_usage (event_id, held_at)
 select event_id, now() from ledger_entry
 where occurred_at < $1 and received_at > $2 and received_at <= $3 and not sandbox
   and received_at - occurred_at > $4
+order by event_id  -- as whoever decides keeps them: in two orders each would wait for the other
 on conflict do nothing
 """
 
 _VOIDED = """exists (
     select 1 from ledger_correction c where c.event_id = e.event_id and c.kind = 'voided'
 )"""
-# What has come since the last run is in no table yet. $1 the age; null: none waits any more.
+# What has come since the last run is in no table yet. $1 the age; null: none waits any more. That
+# it was used before is said beside how old it is, for the index: little is read of new months.
 _WAITING = f"""
 with waiting as (
     select e.*, a.approved_by, a.approved_at, a.approval_reason
@@ -36,6 +38,7 @@ with waiting as (
     select e.*, null::uuid, null::timestamptz, null::text
     from ledger_entry e
     where e.received_at > coalesce((select max(received_until) from invoice_run), '-infinity')
+      and e.occurred_at < now() - $1::interval
       and e.received_at - e.occurred_at > $1 and not e.sandbox
       and exists (select 1 from period p where p.closed_at < e.received_at
                   and e.occurred_at < (p.month + interval '1 month') at time zone 'UTC')
@@ -56,17 +59,25 @@ select user_id, {_MONTH} as month, producer, approved_by, count(*) as events,
 from waiting group by user_id, {_MONTH}, producer, approved_by
 order by month, user_id, producer, approved_by nulls first limit $2
 """  # noqa: S608 - made of our own SQL
+_COUNT = f"{_WAITING} select count(*) as events from waiting"  # noqa: S608 - made of our own SQL
 _KEEP = f"""{_WAITING}
 insert into aged_usage (event_id, held_at)
 select event_id, now() from waiting
 where user_id = $2 and {_MONTH} = $3 and producer = $4
+order by event_id
 on conflict do nothing
 """  # noqa: S608 - made of our own SQL
-# Whoever decides at the same time waits here, and then sees what was decided.
-_HOLD = f"""{_WAITING}
-select a.event_id, a.approved_by from aged_usage a join waiting w using (event_id)
-where w.user_id = $2 and date_trunc('month', w.occurred_at, 'UTC')::date = $3 and w.producer = $4
+# Whoever decides at the same time waits here, and sees afterwards, by another statement, what was
+# decided: this one would go on with the corrections that were there when it began.
+_HOLD = f"""
+select a.event_id from aged_usage a join ledger_entry e using (event_id)
+where a.released_at is null and e.user_id = $1 and {_MONTH} = $2 and e.producer = $3
 order by a.event_id for update of a
+"""  # noqa: S608 - made of our own SQL
+_HELD = f"""
+select e.event_id, e.approved_by from aged_usage e
+where e.event_id = any($1::uuid[]) and e.released_at is null and not {_VOIDED}
+order by e.event_id
 """  # noqa: S608 - made of our own SQL
 _DIGEST = f"select {ids_digest('id')} as ids from unnest($1::uuid[]) as given (id)"  # noqa: S608
 _APPROVE = """
@@ -89,11 +100,17 @@ class SqlAgedUsages:
         rows = await self._connection.fetch(_LIST, after, most, timeout=PATIENCE_SECONDS)
         return [_usage(row) for row in rows]
 
+    async def count(self, after: timedelta | None) -> int:
+        row = await self._connection.fetchrow(_COUNT, after, timeout=PATIENCE_SECONDS)
+        return int(row["events"]) if row else 0
+
     async def hold(self, group: AgedGroup, after: timedelta | None) -> HeldUsage | None:
-        which = (after, group.user_id, group.month.first_day, group.producer)
-        await self._connection.execute(_KEEP, *which, timeout=PATIENCE_SECONDS)
+        which = (group.user_id, group.month.first_day, group.producer)
+        await self._connection.execute(_KEEP, after, *which, timeout=PATIENCE_SECONDS)
+        locked = await self._connection.fetch(_HOLD, *which, timeout=PATIENCE_SECONDS)
+        ids = [row["event_id"] for row in locked]
         by_approver: dict[UserId | None, list[EventId]] = {}
-        for row in await self._connection.fetch(_HOLD, *which, timeout=PATIENCE_SECONDS):
+        for row in await self._connection.fetch(_HELD, ids, timeout=PATIENCE_SECONDS):
             by_approver.setdefault(row["approved_by"], []).append(EventId(row["event_id"]))
         for approver, events in by_approver.items():
             found = await self._connection.fetchrow(_DIGEST, events)

@@ -204,8 +204,6 @@ class SqlLedgerArchive:
             return False
         for keep in (_keep_sums, _keep_sums_of_organisations):
             await self._connection.execute(keep(name), name, timeout=_PATIENCE_SECONDS)
-        await self._connection.execute(f"alter table ledger_entry detach partition {name}")
-        await self._connection.execute(f"drop table {name}")
         chains = partition.chains
         for statement in (_FORGET_LINKS, _FORGET_RUNS):
             await self._connection.execute(
@@ -214,6 +212,9 @@ class SqlLedgerArchive:
         await self._connection.execute(
             _FORGET_METADATA, partition.begins, partition.ends, timeout=_PATIENCE_SECONDS
         )
+        # Last, since nobody reads or adds to any of the ledger from here to the end of the work.
+        await self._connection.execute(f"alter table ledger_entry detach partition {name}")
+        await self._connection.execute(f"drop table {name}")
         await self.note(partition, "dropped", contents, at)
         return True
 

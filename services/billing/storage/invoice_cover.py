@@ -79,7 +79,11 @@ with {FEES}, entries as (
     where c.user_id = any($6::uuid[]) and c.occurred_at < $3 and not c.sandbox
       and (e.event_id is null or e.received_at <= $5)
       and coalesce(
-          (select a.released_at is not null from aged_usage a where a.event_id = c.event_id),
+          -- Released only now, while this run is on its way, its usage comes with the next one.
+          (select a.released_at is not null and (a.event_id = any($7::uuid[]) or exists (
+               select 1 from invoice_item known
+               where known.source_id = a.event_id and known.aspect = 'usage'))
+           from aged_usage a where a.event_id = c.event_id),
           not (e.occurred_at < $4 and e.received_at > $8 and e.received_at - e.occurred_at > $9),
           true)
       and not exists (select 1 from invoice_item known

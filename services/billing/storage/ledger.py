@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
-from uuid import UUID
 
 import asyncpg
 
@@ -19,7 +18,6 @@ from services.billing.storage.ledger_columns import (
     FACTS,
     OWN,
     SHARED,
-    array,
     split,
     unnested,
 )
@@ -31,22 +29,37 @@ from shared.money import MicroDollars
 _HOUR_KEY = "user_id, hour, provider, model, operation, sandbox"
 _SUMS = ("requests", "unpriced_requests", *COUNTS, "cost_microusd")
 
-# What follows from the rows of `fresh`, which are those that were really added. Rows in the order
-# of their ids and sums in the order of their keys: two batches that share some never wait for each
-# other in a circle.
-_TAKEN_IN = f"""
-counted as (
+
+def _counted(new: str) -> str:
+    """Adds new rows up. Rows in the order of their ids and sums in the order of their keys: two
+    batches that share some never wait for each other in a circle."""
+    return f"""
     insert into usage_hour as known ({_HOUR_KEY}, {", ".join(_SUMS)})
     select user_id, date_trunc('hour', occurred_at, 'UTC'), provider, model, operation, sandbox,
            count(*), count(*) filter (where cost_microusd is null),
            {", ".join(f"sum({name})" for name in COUNTS)},
            coalesce(sum(cost_microusd), 0)
-    from fresh
+    from {new}
     group by 1, 2, 3, 4, 5, 6
     order by 1, 2, 3, 4, 5, 6
     on conflict ({_HOUR_KEY}) do update set
         {", ".join(f"{name} = known.{name} + excluded.{name}" for name in _SUMS)}
-), noted as (
+    """  # noqa: S608 - made of the names above
+
+
+# `fresh` are the rows that were really added.
+_RECORD = f"""
+with fresh as (
+    insert into ledger_entry ({", ".join(FACTS)}, pricing_status, rated_at)
+    select {", ".join(FACTS)},
+           case when cost_microusd is null then 'unknown_price' else 'rated' end,
+           case when cost_microusd is null then null else now() end
+    from {unnested(OWN, SHARED)}
+    order by event_id
+    on conflict (event_id) do nothing
+    returning event_id, user_id, occurred_at, provider, model, operation, sandbox,
+              {", ".join(COUNTS)}, cost_microusd, key_organisation_id
+), counted as ({_counted("fresh")}), noted as (
     insert into ledger_unlinked (kind, ids)
     select 'entry', array_agg(event_id) from fresh where key_organisation_id is null
     having count(*) > 0
@@ -57,23 +70,6 @@ counted as (
 )
 select count(*) as added from fresh
 """  # noqa: S608 - made of the names above
-_TAKEN = (
-    "event_id, user_id, occurred_at, provider, model, operation, sandbox,"
-    f" {', '.join(COUNTS)}, cost_microusd, key_organisation_id"
-)
-
-_RECORD = f"""
-with fresh as (
-    insert into ledger_entry ({", ".join(FACTS)}, pricing_status, rated_at)
-    select {", ".join(FACTS)},
-           case when cost_microusd is null then 'unknown_price' else 'rated' end,
-           case when cost_microusd is null then null else now() end
-    from {unnested(OWN, SHARED)}
-    order by event_id
-    on conflict (event_id) do nothing
-    returning {_TAKEN}
-), {_TAKEN_IN}
-"""  # noqa: S608 - made of the names above
 
 # A rating that is not later than its row was given with it. And what was copied is found by its
 # key, by one plan for all: one that was made while a partition was empty would read all of it for
@@ -82,12 +78,16 @@ _BEGIN_COPY = """
 select now() as now, set_config('enable_seqscan', 'off', true),
        set_config('plan_cache_mode', 'force_generic_plan', true)
 """
+# All of what was copied was added. So what waits for its link is told, and not looked for.
+_COPIED = "ledger_entry where event_id = any($1::uuid[]) and event_id between $2 and $3"
 _TAKE_IN_COPIED = f"""
-with fresh as materialized (
-    select {_TAKEN} from ledger_entry
-    where event_id = any($1::text::uuid[]) and event_id between $2 and $3
-), {_TAKEN_IN}
-"""  # noqa: S608 - made of the names above
+with counted as ({_counted(_COPIED)}), noted as (
+    insert into ledger_unlinked (kind, ids)
+    select 'entry', $4::uuid[] where cardinality($4::uuid[]) > 0
+)
+insert into ledger_unlinked_of_organisation (ids)
+select $5::uuid[] where cardinality($5::uuid[]) > 0
+"""
 
 # Also for events that came before: they have come.
 _NOTE_PLACES = """
@@ -153,8 +153,12 @@ class SqlLedger:
             )
         except asyncpg.UniqueViolationError as error:
             raise RecordedBefore from error
-        ids = usage.event_id
-        await self._connection.execute(_TAKE_IN_COPIED, array(ids), UUID(min(ids)), UUID(max(ids)))
+        ids = sorted(usage.event_id)
+        of_organisations = _ids_of_organisations(usage)
+        others = [one for one in ids if one not in of_organisations] if of_organisations else ids
+        await self._connection.execute(
+            _TAKE_IN_COPIED, ids, ids[0], ids[-1], others, sorted(of_organisations)
+        )
         await self._note_places(usage)
         return len(ids)
 
@@ -210,6 +214,12 @@ def _group(row: Row, dimensions: Sequence[Dimension]) -> Group:
         known_cost=int(row["cost_microusd"]),
     )
     return Group(tuple((dimension, row[dimension]) for dimension in dimensions), sums)
+
+
+def _ids_of_organisations(usage: UsageColumns) -> set[str]:
+    """The entries that ran on an organisation's key."""
+    keys = zip(usage.event_id, usage.key_organisation_id, strict=True)
+    return {event_id for event_id, key in keys if key is not None}
 
 
 def _columns(rows: Iterable[tuple[Any, ...]]) -> tuple[list[Any], ...]:

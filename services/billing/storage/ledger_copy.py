@@ -13,34 +13,44 @@ from typing import Any
 from services.billing.domain.usage_columns import UsageColumns
 from services.billing.storage.ledger_columns import COUNTS, OWN, SHARED
 
-# Never null and of one length: packed together.
-_IDS = ("event_id", "user_id")
-_OTHERS = {name: kind for name, kind in OWN.items() if name not in (*_IDS, *COUNTS)}
-COLUMNS = (*_IDS, *COUNTS, *_OTHERS, *SHARED, "pricing_status", "rated_at")
+# Never null and of one length: packed together. So are those after them, where none is null.
+_IDS, _NUMBERS, _PERHAPS = ("event_id", "user_id"), tuple(COUNTS), ("sequence", "cost_microusd")
+_PACKED = (*_IDS, *_NUMBERS, "occurred_at", *_PERHAPS)
+_OTHERS = {name: kind for name, kind in OWN.items() if name not in _PACKED}
+COLUMNS = (*_PACKED, *_OTHERS, *SHARED, "pricing_status", "rated_at")
 
 _HEAD, _END = b"PGCOPY\n\xff\r\n\0" + bytes(8), b"\xff\xff"
 _NULL = b"\xff\xff\xff\xff"
 _LENGTH, _BIGINT = Struct("!i"), Struct("!iq")
 # The number of a row's fields stands before them.
-_FIXED = Struct("!h" + "i16s" * len(_IDS) + "iq" * len(COUNTS))
+_SURE = "!h" + "i16s" * len(_IDS) + "iq" * len(_NUMBERS) + "iq"
+_FIXED, _FULL = Struct(_SURE), Struct(_SURE + "iq" * len(_PERHAPS))
 _EPOCH, _MICROSECOND = datetime(2000, 1, 1, tzinfo=UTC), timedelta(microseconds=1)
+_SECOND, _ZONE = len("2026-11-28T12:00:00"), "+00:00"
 
 
 def rows_of(usage: UsageColumns, *, rated_at: datetime) -> bytes:
     """All of the batch, rated or of unknown price, in the order of its ids: two batches that share
     some never wait for each other in a circle."""
     others = [_fields(kind, getattr(usage, name)) for name, kind in _OTHERS.items()]
-    parts = zip(_fixed(usage), *others, _shared(usage, rated_at), strict=True)
+    parts = zip(*_packed(usage), *others, _shared(usage, rated_at), strict=True)
     return b"".join([_HEAD, *sorted(map(b"".join, parts)), _END])
 
 
-def _fixed(usage: UsageColumns) -> Iterator[bytes]:
+def _packed(usage: UsageColumns) -> list[Iterable[bytes]]:
+    """The fields of `_PACKED`: all at once, or those that may be null apart."""
     fields: list[Iterable[Any]] = [repeat(len(COLUMNS))]
     for name in _IDS:
         fields += [repeat(16), _raw_ids(getattr(usage, name))]
-    for name in COUNTS:
+    for name in _NUMBERS:
         fields += [repeat(8), getattr(usage, name)]
-    return map(_FIXED.pack, *fields)
+    fields += [repeat(8), _moments(usage.occurred_at)]
+    perhaps = [getattr(usage, name) for name in _PERHAPS]
+    if any(None in values for values in perhaps):
+        return [map(_FIXED.pack, *fields), *(_fields("bigint", values) for values in perhaps)]
+    for values in perhaps:
+        fields += [repeat(8), values]
+    return [map(_FULL.pack, *fields)]
 
 
 def _raw_ids(values: Sequence[str]) -> list[bytes]:
@@ -48,10 +58,29 @@ def _raw_ids(values: Sequence[str]) -> list[bytes]:
     return [raw[start : start + 16] for start in range(0, len(raw), 16)]
 
 
-def _shared(usage: UsageColumns, rated_at: datetime) -> list[bytes]:
-    rows = list(zip(*(getattr(usage, name) for name in SHARED), strict=True))
-    written = {row: _shared_row(row, rated_at) for row in set(rows)}
-    return [written[row] for row in rows]
+def _moments(values: Sequence[str]) -> list[int]:
+    """Microseconds as PostgreSQL counts them. Events of a batch were written within few seconds."""
+    seconds = {one: _moment(one + _ZONE) for one in {value[:_SECOND] for value in values}}
+    # A point, six digits or nothing of both, and the zone, which is always UTC.
+    return [
+        seconds[value[:_SECOND]] + int(value[_SECOND + 1 : -len(_ZONE)] or 0) for value in values
+    ]
+
+
+class _Written(dict[tuple[Any, ...], bytes]):
+    """The fields that many rows have in common, written once for all of them."""
+
+    def __init__(self, rated_at: datetime) -> None:
+        self._rated_at = rated_at
+
+    def __missing__(self, row: tuple[Any, ...]) -> bytes:
+        self[row] = fields = _shared_row(row, self._rated_at)
+        return fields
+
+
+def _shared(usage: UsageColumns, rated_at: datetime) -> Iterator[bytes]:
+    rows = zip(*(getattr(usage, name) for name in SHARED), strict=True)
+    return map(_Written(rated_at).__getitem__, rows)
 
 
 def _shared_row(row: tuple[Any, ...], rated_at: datetime) -> bytes:
@@ -84,8 +113,8 @@ def _bigint(value: int) -> bytes:
     return _BIGINT.pack(8, value)
 
 
-def _moment(value: str) -> bytes:
-    return _BIGINT.pack(8, (datetime.fromisoformat(value) - _EPOCH) // _MICROSECOND)
+def _moment(value: str) -> int:
+    return (datetime.fromisoformat(value) - _EPOCH) // _MICROSECOND
 
 
 def _boolean(value: bool) -> bytes:
@@ -96,6 +125,6 @@ _WRITE: dict[str, Callable[[Any], bytes]] = {
     "text": _text,
     "uuid": _id,
     "bigint": _bigint,
-    "timestamptz": _moment,
+    "timestamptz": lambda value: _bigint(_moment(value)),
     "boolean": _boolean,
 }

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from services.billing.actions import Actions
+from services.billing.domain.usage_columns import UsageColumns
 from services.billing.tasks import listen
-from services.billing.tasks.usage_envelopes import read_columns
+from services.billing.tasks.usage_text import read_text
 from shared.events import Fact
 from shared.events.usage import UsageAdjusted, UsageManifest, UsageRecorded, UsageVoided
 
@@ -18,14 +18,10 @@ async def record_usage(facts: Sequence[Fact[UsageRecorded]], actions: Actions) -
     await actions.record_usage(facts)
 
 
-@listen.to_whole(UsageRecorded)
-async def record_usage_together(envelopes: Sequence[Mapping[str, Any]], actions: Actions) -> bool:
+@listen.to_whole(UsageRecorded, read=read_text)
+async def record_usage_together(usage: UsageColumns, actions: Actions) -> None:
     """A batch of usage as our own producers write it, which is nearly every one, all at once."""
-    usage = read_columns(envelopes)
-    if usage is None:
-        return False
     await actions.record_usage.together(usage)
-    return True
 
 
 @listen.to(UsageManifest, queue="usage")

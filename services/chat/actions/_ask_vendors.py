@@ -19,18 +19,19 @@ from services.chat.domain.errors import PromptTooLong
 from services.chat.domain.fallback import fallbacks
 from services.chat.domain.frames import Frame
 from services.chat.domain.model_choice import ModelChoice
-from services.chat.domain.ports import ChatProvider, NewUnitOfWork
+from services.chat.domain.ports import AnswerAhead, ChatProvider, NewUnitOfWork
 from services.chat.domain.running_turn import RunningTurn
 from services.chat.domain.turn import Abandoned, Prompt
 from services.chat.domain.turn_events import FellBack
 from services.chat.domain.usage import Usage, estimated_usage
+from shared.ahead import Ahead
 from shared.errors import ExpectedFailure, LimitReached, Unavailable
 from shared.identity import OnBehalfOf
 from shared.ids import EventId, uuid7
 from shared.model_catalogue import ModelCatalogue
 from shared.revocation import KeyOfCall
 from shared.tiers import Tier, TierChanged
-from shared.vendors.failures import VendorFailed
+from shared.vendors.failures import VendorFailed, VendorRefused
 
 Shorten = Callable[[Prompt], Prompt | None]
 """A prompt with less of the history; None when there is nothing to leave out."""
@@ -59,9 +60,36 @@ class AskVendors:
         by: OnBehalfOf,
         stream: bool,
         shorten: Shorten | None = None,
+        withdrawals: Callable[[], int] = lambda: 0,
     ) -> Attempts:
-        """A turn's way to its answer."""
-        return Attempts(self, turn, opened, prompt, by, stream=stream, shorten=shorten)
+        """A turn's way to its answer. `withdrawals`: of how many keys it was heard by now that they
+        are withdrawn."""
+        return Attempts(
+            self,
+            turn,
+            opened,
+            prompt,
+            by,
+            stream=stream,
+            shorten=shorten,
+            withdrawals=withdrawals,
+        )
+
+    def ahead(
+        self, prompt: Prompt, *, by: OnBehalfOf, stream: bool, withdrawals: int
+    ) -> Ahead[AnswerAhead] | None:
+        """The first attempt's call, begun before there is a turn. None where that can't be, or
+        something has failed lately: then it may not be called at all."""
+        provider = prompt.choice.provider
+        if not self.breakers.is_calm((provider, by.user_id)):
+            return None
+        of_call, key = by.for_call()
+        try:
+            answer = self.providers[provider].ahead(prompt, by=of_call, stream=stream)
+        except VendorRefused:
+            # Its turn will tell, or have another vendor answer.
+            return None
+        return None if answer is None else Ahead(answer, key, withdrawals)
 
     async def fallbacks(self, prompt: Prompt, tier: Tier, by: OnBehalfOf) -> list[ModelChoice]:
         """Who else may answer, by the user's wish; nobody while that can't be read."""
@@ -95,6 +123,7 @@ class Attempts:
         *,
         stream: bool,
         shorten: Shorten | None,
+        withdrawals: Callable[[], int],
     ) -> None:
         self.opened = opened
         self.prompt = prompt
@@ -112,6 +141,8 @@ class Attempts:
         self._began = ask.monotonic()
         self._under_way = self._is_probe = self._may_charge = False
         self._key: KeyOfCall | None = None
+        self._ahead = opened.ahead
+        self._withdrawals = withdrawals
 
     @property
     def key_organisation_id(self) -> UUID | None:
@@ -150,11 +181,25 @@ class Attempts:
         """The frames of another attempt; raises VendorOverloaded while the breaker is open."""
         # Until its request is made nobody is asked, who could charge for it.
         self._may_charge = False
-        by, self._key = self._by.for_call()
-        frames = self._provider.answer(self.prompt, by=by, stream=self._stream)
+        ahead = self._begun_ahead()
+        if ahead is not None:
+            self._key, frames = ahead.key, ahead.call.frames()
+        else:
+            by, self._key = self._by.for_call()
+            frames = self._provider.answer(self.prompt, by=by, stream=self._stream)
         self._is_probe = self._ask.breakers.enter(self._line)
+        self._ahead = None
         self._under_way = self._may_charge = True
         return frames
+
+    def _begun_ahead(self) -> Ahead[AnswerAhead] | None:
+        ahead = self._ahead
+        return None if ahead is None else ahead.unless_withdrawn(self._withdrawals())
+
+    def _leave_ahead(self) -> None:
+        ahead, self._ahead = self._ahead, None
+        if ahead is not None:
+            ahead.leave()
 
     def worked(self) -> None:
         """The attempt brought an answer."""
@@ -168,9 +213,11 @@ class Attempts:
             self._ask.breakers.failed(self._line, failure, is_probe=self._is_probe)
             self._may_charge = isinstance(failure, VendorFailed) and failure.billed
         self._under_way = False
+        self._leave_ahead()
 
     def left(self) -> None:
         """Nobody wants the answer any more."""
+        self._leave_ahead()
         if self._under_way and self._is_probe:
             self._ask.breakers.probe_left(self._line)
         self._under_way = False

@@ -108,6 +108,7 @@ class AnswerCall:
         if replayed is not None:
             return replayed
         utterances = await self.thoughts.restored(call.user_id, call.utterances)
+        prompt = replace(prompt, utterances=utterances)
         opened = await self.open(
             Opening(
                 by=call.by,
@@ -118,11 +119,12 @@ class AnswerCall:
                 surface=Surface.V1,
                 idempotency_key=call.idempotency_key,
                 request_hash=call.request_hash,
-            )
+            ),
+            lambda: self.run.ahead(prompt, by=call.by, stream=call.stream),
         )
         return self.run(
             opened,
-            replace(prompt, utterances=utterances),
+            prompt,
             by=call.by,
             stream=call.stream,
             remember=partial(self._remember, call.user_id) if call.tools else None,

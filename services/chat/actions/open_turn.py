@@ -16,6 +16,7 @@ from services.chat.domain.model_choice import ModelChoice
 from services.chat.domain.ports import (
     Admission,
     AdmissionRequest,
+    AnswerAhead,
     Asked,
     EarlierTurn,
     Pricer,
@@ -24,6 +25,7 @@ from services.chat.domain.ports import (
 )
 from services.chat.domain.turn import Hold, Surface, TurnId
 from services.chat.domain.usage import Usage
+from shared.ahead import Ahead
 from shared.clock import Clock
 from shared.errors import Unavailable
 from shared.idempotency import IdempotencyKeyReused, RequestInProgress
@@ -62,6 +64,12 @@ class Opened:
     reservation: Reservation
     reservation_id: UUID
     opening: Opening
+    ahead: Ahead[AnswerAhead] | None = None
+
+
+def _nothing() -> Ahead[AnswerAhead] | None:
+    """The vendor is called once the hold stands."""
+    return None
 
 
 def _nobody(_tier: str, _seconds: float) -> None:
@@ -82,8 +90,11 @@ class OpenTurn:
     sandbox: bool
     let_in: Callable[[str, float], None] = _nobody
 
-    async def __call__(self, opening: Opening) -> Opened:
-        """Reserve its place and write its hold: both or none.
+    async def __call__(
+        self, opening: Opening, ahead: Callable[[], Ahead[AnswerAhead] | None] = _nothing
+    ) -> Opened:
+        """Reserve its place and write its hold: both or none. `ahead` begins the vendor's call
+        while the hold is written; the call is broken off unless that succeeds.
 
         Raises TierChanged, SessionEnded, LimitReached, Unavailable, SessionNotFound, TurnRunning
         or RequestInProgress.
@@ -91,18 +102,22 @@ class OpenTurn:
         began = time.perf_counter()
         hold = self._hold(opening)
         reservation = await self.admit(opening, hold.id, hold.created_at)
+        begun: Ahead[AnswerAhead] | None = None
         try:
+            begun = ahead()
             held = await self.turns.hold(hold, opening.asked, sandbox=self.sandbox)
         except BaseException as failure:
+            _left(begun)
             self.withdraw(hold, failure)
             await asyncio.shield(reservation.refund())
             raise
         if not held:
             # Another request with this key came first, while we looked.
+            _left(begun)
             await asyncio.shield(reservation.refund())
             raise RequestInProgress
         self.let_in(hold.tier, time.perf_counter() - began)
-        return Opened(hold, reservation, hold.id, opening)
+        return Opened(hold, reservation, hold.id, opening, begun)
 
     def refuse_if_full(self, user_id: UserId, tier: Tier, provider: str) -> None:
         """Raises LimitReached for whom it is known already that they would not be let in."""
@@ -223,3 +238,8 @@ class OpenTurn:
             request_hash=opening.request_hash if opening.idempotency_key else None,
             surface=opening.surface,
         )
+
+
+def _left(begun: Ahead[AnswerAhead] | None) -> None:
+    if begun is not None:
+        begun.leave()

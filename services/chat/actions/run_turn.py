@@ -14,13 +14,14 @@ from services.chat.actions._ask_vendors import AskVendors, Attempts, Shorten
 from services.chat.actions._read_answer import Drains, Reading
 from services.chat.actions.open_turn import Opened
 from services.chat.actions.settle_turn import SettleTurn
-from services.chat.domain.conversation import Message
+from services.chat.domain.conversation import Message, SessionId
 from services.chat.domain.errors import AnswerLost
-from services.chat.domain.ports import Reservation
+from services.chat.domain.ports import AnswerAhead, Reservation
 from services.chat.domain.running_turn import RunningTurn, RunningTurns
 from services.chat.domain.stored_answer import with_stored_answer
 from services.chat.domain.turn import Prompt, Settlement
 from services.chat.domain.turn_events import Answered, Broken, UsageTold
+from shared.ahead import Ahead
 from shared.errors import DependencyUnavailable, ExpectedFailure
 from shared.identity import OnBehalfOf
 
@@ -41,6 +42,15 @@ class RunTurn:
     running: RunningTurns
     drains: Drains = field(default_factory=Drains)
     longest: timedelta = timedelta(minutes=10)
+
+    def ahead(
+        self, prompt: Prompt, *, by: OnBehalfOf, stream: bool, session_id: SessionId | None = None
+    ) -> Ahead[AnswerAhead] | None:
+        """Begin the call to the vendor, for `opened.ahead`; None where it is better made later."""
+        if session_id is not None and self.running.is_running_in(session_id):
+            # The hold will be refused: nobody's key need be asked for.
+            return None
+        return self.ask.ahead(prompt, by=by, stream=stream, withdrawals=self.running.withdrawals)
 
     def __call__(
         self,
@@ -65,7 +75,15 @@ class RunTurn:
             reservation_id=opened.reservation_id,
             left_out=left_out,
         )
-        attempts = self.ask.attempts(turn, opened, prompt, by=by, stream=stream, shorten=shorten)
+        attempts = self.ask.attempts(
+            turn,
+            opened,
+            prompt,
+            by=by,
+            stream=stream,
+            shorten=shorten,
+            withdrawals=lambda: self.running.withdrawals,
+        )
         self.running.start(turn, _Run(self, turn, attempts, remember)())
         return turn
 

@@ -103,7 +103,13 @@ class TakeTurn:
                 question_id=composed.question_id,
                 idempotency_key=question.idempotency_key,
                 request_hash=request_hash,
-            )
+            ),
+            lambda: self.run.ahead(
+                composed.prompt,
+                by=question.by,
+                stream=question.stream,
+                session_id=question.session_id,
+            ),
         )
         return self.run(
             opened,

@@ -66,6 +66,10 @@ class Breakers:
         line.rests_until = now + _OPEN_SECONDS
         return True
 
+    def is_calm(self, key: Key) -> bool:
+        """Whether nothing is remembered to have failed there."""
+        return key not in self._lines
+
     def worked(self, key: Key) -> None:
         """The provider has answered."""
         if self._lines:

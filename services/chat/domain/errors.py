@@ -60,12 +60,15 @@ class TooManySockets(LimitReached):
 
 
 class AnswerLost(Unavailable):
-    """The answer ended before it was complete, and those who could tell why are gone."""
+    """The answer ended before it was complete, and those who could tell why are gone. It is kept as
+    that: the same request again hears the same, so nobody is told to wait."""
 
     code = "answer_lost"
 
     def __init__(self, outcome: str | None) -> None:
-        super().__init__("The answer ended before it was complete.", outcome=outcome)
+        super().__init__(
+            "The answer ended before it was complete.", retry_after=None, outcome=outcome
+        )
 
 
 class UnknownProvider(Invalid):

@@ -394,6 +394,26 @@ class ChatProvider(Protocol):
         """
         ...
 
+    def ahead(self, prompt: Prompt, *, by: OnBehalfOf, stream: bool) -> AnswerAhead | None:
+        """Begin what `answer` does, as far as may be before anything is written down of it: the key
+        is asked for, and the vendor gets nothing to work on. None where that can't be.
+
+        Raises VendorRefused, for what it would not take.
+        """
+        ...
+
+
+class AnswerAhead(Protocol):
+    """A call to a vendor that has begun and that nobody can work on yet."""
+
+    def frames(self) -> AsyncIterator[Frame]:
+        """Go on with it: the answer, as of `ChatProvider.answer`."""
+        ...
+
+    def leave(self) -> None:
+        """Break it off, unless somebody went on with it."""
+        ...
+
 
 class KeptThoughts(Protocol):
     """What a vendor wants back with a tool's result, for clients whose wire has no place for it. It

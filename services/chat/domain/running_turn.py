@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -200,7 +201,9 @@ class RunningTurns:
         self._encode = encode
         self._answering = answering
         self._began = tuple(began)
+        self.withdrawals = 0  # of keys, that were heard of
         self._turns: dict[TurnId, RunningTurn] = {}
+        self._in_sessions: Counter[SessionId | None] = Counter()
         # The event loop keeps only weak references to tasks; these must live until they end.
         self._tasks: set[asyncio.Task[None]] = set()
         self._empty = asyncio.Event()
@@ -211,6 +214,7 @@ class RunningTurns:
         turn.encode = self._encode
         turn.answering = self._answering
         self._turns[turn.hold.id] = turn
+        self._in_sessions[turn.session_id] += 1
         self._empty.clear()
         task = asyncio.create_task(self._run(turn, work))
         self._tasks.add(task)
@@ -224,12 +228,22 @@ class RunningTurns:
         finally:
             turn.over()
             self._turns.pop(turn.hold.id, None)
+            self._left_session(turn.session_id)
             if not self._turns:
                 self._empty.set()
+
+    def _left_session(self, session_id: SessionId | None) -> None:
+        self._in_sessions[session_id] -= 1
+        if not self._in_sessions[session_id]:
+            del self._in_sessions[session_id]
 
     def of_tier(self, tier: str) -> int:
         """How many run of that tier."""
         return sum(turn.hold.tier == tier for turn in self._turns.values())
+
+    def is_running_in(self, session_id: SessionId) -> bool:
+        """Whether a turn of that session runs here."""
+        return session_id in self._in_sessions
 
     def progress(self) -> dict[TurnId, tuple[int, str | None]]:
         """How far each turn has come."""
@@ -259,6 +273,7 @@ class RunningTurns:
 
     def end_on_key(self, revocation: Revocation, outcome: Outcome) -> int:
         """End those that run on a withdrawn key, or may; answers how many at once."""
+        self.withdrawals += 1
         chosen = [
             turn
             for turn in self._turns.values()

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import replace
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import orjson
@@ -13,13 +14,14 @@ import orjson
 from services.chat.domain.capabilities import Capabilities, OnLeaving
 from services.chat.domain.errors import VendorRejectedRequest
 from services.chat.domain.frames import Began, Ended, Frame, Text
+from services.chat.domain.ports import AnswerAhead
 from services.chat.domain.raw_calls import RawAnswer, RawCall, RawPiece, RawRefusal
 from services.chat.domain.turn import Prompt
 from services.chat.domain.usage import Usage
 from services.chat.providers._events import WholeEvents
 from services.chat.providers._registry import Patience
 from services.chat.providers._wire import Reader, Wire, WireRequest
-from shared.clients.egress import Egress, VendorAnswer, VendorConnectionLost
+from shared.clients.egress import Egress, VendorAnswer, VendorCall, VendorConnectionLost
 from shared.errors import ExpectedFailure
 from shared.identity import OnBehalfOf
 from shared.vendors.failures import VendorFailed
@@ -54,13 +56,25 @@ class SpokenProvider:
         patience = _for_first_byte(self._patience, prompt.choice.max_output_tokens, streamed=stream)
         return self._frames(goes, by, patience)
 
+    def ahead(self, prompt: Prompt, *, by: OnBehalfOf, stream: bool) -> AnswerAhead | None:
+        if not self._egress.has_free():
+            return None
+        request = self._wire.request(prompt, stream=stream)
+        patience = _for_first_byte(self._patience, prompt.choice.max_output_tokens, streamed=stream)
+        call = self._asked(request, by, patience)
+        if not call.go_ahead():
+            return None
+        frames = partial(self._frames, _Goes(self._wire, request), by, patience, call)
+        return _Ahead(call, frames)
+
     async def _frames(
-        self, goes: _Goes, by: OnBehalfOf, patience: timedelta
+        self, goes: _Goes, by: OnBehalfOf, patience: timedelta, first: VendorCall | None = None
     ) -> AsyncIterator[Frame]:
         # One generator and no other within: each piece of a stream passes through all there are.
         while (request := goes.next()) is not None:
             try:
-                async with self._asked(request, by, patience) as answer:
+                call, first = first or self._asked(request, by, patience), None
+                async with call as answer:
                     if answer.status != 200:
                         document = await _document(answer)
                         raise self._wire.refusal(answer.status, document, answer.headers)
@@ -83,9 +97,7 @@ class SpokenProvider:
                 # What came before is charged, so that none of it may be asked for once more.
                 raise VendorFailed(self.name) from failure
 
-    def _asked(
-        self, request: WireRequest, by: OnBehalfOf, patience: timedelta
-    ) -> AbstractAsyncContextManager[VendorAnswer]:
+    def _asked(self, request: WireRequest, by: OnBehalfOf, patience: timedelta) -> VendorCall:
         return self._egress.call(
             "POST",
             self.name,
@@ -128,6 +140,17 @@ class SpokenProvider:
                 yield _Passing(self, answer, call)
         except VendorConnectionLost as error:
             raise VendorFailed(self.name, billed=error.sent) from error
+
+
+@dataclass(frozen=True, slots=True)
+class _Ahead:
+    """A call whose head went ahead."""
+
+    call: VendorCall
+    frames: Callable[[], AsyncIterator[Frame]]
+
+    def leave(self) -> None:
+        self.call.leave()
 
 
 class _Goes:

@@ -32,7 +32,10 @@ class RevokeKey:
     async def __call__(
         self, provider: str, *, by: UserId, tier: str, of: Owner | None = None
     ) -> None:
-        """`of` an organisation whose key admin they are; their own otherwise."""
+        """`of` an organisation whose key admin they are; their own otherwise.
+
+        Raises UnknownProvider or KeyNotFound.
+        """
         require_provider(provider)
         owner, now = of or Owner.user(by), self.clock.now()
         async with self.unit_of_work() as work:

@@ -31,6 +31,7 @@ class ShowKey:
     unit_of_work: NewUnitOfWork
 
     async def __call__(self, provider: str, *, by: UserId, of: Owner | None = None) -> ProviderKey:
+        """Raises UnknownProvider or KeyNotFound."""
         require_provider(provider)
         async with self.unit_of_work() as work:
             keys = await work.keys.of(of or Owner.user(by))

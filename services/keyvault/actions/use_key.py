@@ -52,7 +52,12 @@ class UseKey:
     ) -> Mapping[str, str]:
         """`seat` is what the user's token says of their place in an organisation: where they have
         no usable key of their own, that organisation's serves them. For the operator's own server
-        it may be that there is no header."""
+        it may be that there is no header.
+
+        Raises NotYourKey, ProviderNotAllowed, KeyNotFound, KeyNotUsable, GrantReplayed,
+        ServiceStopped, ServiceRateReached, UserRateReached or VaultSealed; NotAuthentic, which is
+        noted, for a secret that can't be opened.
+        """
         if grant.user_id != caller:
             raise NotYourKey
         if provider != grant.provider or not may_use(grant.service, provider):

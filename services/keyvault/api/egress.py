@@ -17,6 +17,7 @@ import structlog
 from services.keyvault.actions import Actions
 from services.keyvault.api.uses import count_use
 from services.keyvault.domain.errors import (
+    GrantExpired,
     GrantInvalid,
     GrantReplayed,
     KeyInUrl,
@@ -29,7 +30,7 @@ from shared.events.base import current_request_id
 from shared.http.door import Receive, Scope, Send
 from shared.http.errors import respond
 from shared.http.hot import HotRoute
-from shared.identity import Grant
+from shared.identity import Grant, ServiceTokenExpired
 from shared.tokens import Identity
 
 _PREFIX = b"/internal/egress/"
@@ -42,6 +43,9 @@ _CREDENTIALS = frozenset(
 # What could lead to another place than it seems to: dot segments, encoded or not, empty segments,
 # other separators. The proxy refuses these too; a vendor's path has none of them.
 _CROOKED = re.compile(rb"\.\.|//|[\\;]|%2e|%2f|%5c", re.IGNORECASE)
+
+# What stood still for longer has rung other alarms; an older grant may have been kept by somebody.
+_MOST_LATE_SECONDS = 600
 
 log = structlog.get_logger(__name__)
 
@@ -104,19 +108,28 @@ async def _allowed(
 def _grant(peers: Any, headers: dict[bytes, bytes]) -> Grant:
     try:
         grant: Grant = peers.grant_of(_text(headers.get(_GRANT)))
+    except ServiceTokenExpired as error:
+        if error.seconds > _MOST_LATE_SECONDS:
+            raise _refused(GrantInvalid(), "none", error) from error
+        raise _refused(GrantExpired(), error.service, error) from error
     except Unauthenticated as error:
         # Whose it is was not proven: nothing of what it says is told.
-        count_use("none", "none", GrantInvalid.code)
-        request_id = current_request_id.get()
-        log.warning(
-            "grant_refused",
-            peer="none",
-            code=GrantInvalid.code,
-            reason=error.message,
-            request_id=request_id,
-        )
-        raise GrantInvalid from error
+        raise _refused(GrantInvalid(), "none", error) from error
     return grant
+
+
+def _refused(
+    failure: GrantInvalid | GrantExpired, peer: str, why: Unauthenticated
+) -> GrantInvalid | GrantExpired:
+    count_use(peer, "none", failure.code)
+    log.warning(
+        "grant_refused",
+        peer=peer,
+        code=failure.code,
+        reason=why.message,
+        request_id=current_request_id.get(),
+    )
+    return failure
 
 
 def _seat(caller: Identity) -> ClaimedSeat | None:

@@ -76,6 +76,16 @@ class GrantInvalid(Unauthenticated):
         super().__init__("The grant is missing or not valid.")
 
 
+class GrantExpired(Unauthenticated):
+    """The service's own grant, which came too late: this process, or what is before it, stood
+    still meanwhile."""
+
+    code = "grant_expired"
+
+    def __init__(self) -> None:
+        super().__init__("The grant has expired.")
+
+
 class GrantReplayed(Forbidden):
     """A grant is good for one use, and this one has been used."""
 

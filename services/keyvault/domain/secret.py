@@ -54,7 +54,7 @@ class SealedSecret:
 
 
 async def new_data_key(roots: Roots, owner: Owner) -> DataKey:
-    """Make a data key for an owner, wrapped by the active version."""
+    """Make a data key for an owner, wrapped by the active version. Raises VaultSealed."""
     id_ = uuid7()
 
     def place_for(version: int) -> DataKeyPlace:

@@ -27,6 +27,7 @@ from services.voice.domain.ports import (
     Audio,
     EarlierSpeech,
     Reservation,
+    SpeechAhead,
     Speeches,
     SpeechProvider,
     TimedAudio,
@@ -42,6 +43,7 @@ from services.voice.domain.script import (
 )
 from services.voice.domain.speech import Hold, Outcome, Settlement
 from services.voice.domain.whole_audio import WholeAudio
+from shared.ahead import Ahead
 from shared.clock import Clock
 from shared.errors import ExpectedFailure, Unavailable, after_counting
 from shared.idempotency import IdempotencyKeyReused, RequestInProgress
@@ -121,10 +123,15 @@ class Speak:
                 hold, cached=True, asked_characters=0, idempotency_key=None, request_hash=None
             )
         reservation = await self._admit(hold, script, wish.tier, is_replayed=is_replayed)
+        begun: Ahead[SpeechAhead] | None = None
         try:
             await self._check_voice(script, wish)
+            if self._is_asked_for(script, recalled):
+                begun = self._ahead(parts[0], wish)
             await self._write(hold, wish)
         except BaseException:
+            if begun is not None:
+                begun.leave()
             await asyncio.shield(reservation.refund())
             raise
         speech = RunningSpeech(
@@ -138,7 +145,7 @@ class Speak:
             may_be_kept=wish.may_be_cached and self._is_asked_for(script, recalled),
             is_replayed=is_replayed,
         )
-        await self._begin(speech, parts, wish)
+        await self._begin(speech, parts, wish, begun)
         if self._is_asked_for(script, recalled):
             # Only now is it known whether the format that was wished for is the one that comes.
             self.formats.remember(wish.by.user_id, wished.format, speech.script.format)
@@ -252,14 +259,30 @@ class Speak:
         await self._is_replayed(wish)
         raise RequestInProgress
 
-    async def _begin(self, speech: RunningSpeech, parts: Sequence[Script], wish: Wish) -> None:
+    def _ahead(self, first: Script, wish: Wish) -> Ahead[SpeechAhead] | None:
+        """Begin the call to the vendor while the hold is written."""
+        by, key = wish.by.for_call()
+        begun = self.provider.ahead(first, by=by)
+        return None if begun is None else Ahead(begun, key, self.running.withdrawals)
+
+    async def _begin(
+        self,
+        speech: RunningSpeech,
+        parts: Sequence[Script],
+        wish: Wish,
+        begun: Ahead[SpeechAhead] | None = None,
+    ) -> None:
         self.running.add(speech)
         try:
+            if begun is not None:
+                begun = begun.unless_withdrawn(self.running.withdrawals)
             try:
-                await speech.begin(self._recital(speech, parts, wish))
+                await speech.begin(self._recital(speech, parts, wish, begun))
             except VendorPlanRequired as refused:
                 await self._begin_in_another_format(speech, parts, wish, refused)
         except BaseException as failure:
+            if begun is not None:
+                begun.leave()
             if isinstance(failure, ExpectedFailure):
                 after_counting(failure, speech.limits)
             await asyncio.shield(self._give_up(speech, failure))
@@ -285,11 +308,20 @@ class Speak:
                 return
         raise refused
 
-    def _recital(self, speech: RunningSpeech, parts: Sequence[Script], wish: Wish) -> Recital:
+    def _recital(
+        self,
+        speech: RunningSpeech,
+        parts: Sequence[Script],
+        wish: Wish,
+        begun: Ahead[SpeechAhead] | None = None,
+    ) -> Recital:
         provider = self.provider
-        by, speech.key_of_call = wish.by.for_call()
+        by, key = wish.by.for_call() if begun is None else (wish.by.on(begun.key), begun.key)
+        speech.key_of_call = key
 
         def ask(part: Script) -> AbstractAsyncContextManager[Audio | TimedAudio]:
+            if begun is not None and part is parts[0]:
+                return begun.call.speak()
             if speech.recalled is not None:
                 return nullcontext(WholeAudio(speech.recalled, characters=0))
             if self.offline is not None and speech.hold.provider == OFFLINE_ENGINE:

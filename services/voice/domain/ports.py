@@ -271,6 +271,18 @@ class LiveProvider(Protocol):
         ...
 
 
+class SpeechAhead(Protocol):
+    """A call to a vendor that has begun and that nobody can work on yet."""
+
+    def speak(self) -> AbstractAsyncContextManager[Audio | TimedAudio]:
+        """Go on with it."""
+        ...
+
+    def leave(self) -> None:
+        """Break it off, unless somebody went on with it."""
+        ...
+
+
 class SpeechProvider(Protocol):
     """One vendor's wire. Translates, and nothing more.
 
@@ -286,6 +298,12 @@ class SpeechProvider(Protocol):
         self, script: Script, *, by: OnBehalfOf
     ) -> AbstractAsyncContextManager[TimedAudio]:
         """As `speak`, with the times of its characters."""
+        ...
+
+    def ahead(self, script: Script, *, by: OnBehalfOf) -> SpeechAhead | None:
+        """Begin what `speak` or `speak_timed` does, as far as may be before anything is written
+        down of it: the key is asked for, and the vendor gets nothing to work on. None where that
+        can't be."""
         ...
 
     async def voices(self, *, by: OnBehalfOf) -> Sequence[Voice]: ...

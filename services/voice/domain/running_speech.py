@@ -146,6 +146,7 @@ class RunningSpeeches:
     """The speeches of this replica: for renewing their leases, ending them, and draining."""
 
     def __init__(self) -> None:
+        self.withdrawals = 0  # of keys, that were heard of
         self._speeches: dict[SpeechId, Running] = {}
         # The event loop keeps only weak references to tasks; these must live until they end.
         self._settling: set[asyncio.Task[None]] = set()
@@ -188,6 +189,7 @@ class RunningSpeeches:
 
     def end_on_key(self, revocation: Revocation, outcome: Outcome) -> int:
         """End those that run on a withdrawn key, or may; answers how many at once."""
+        self.withdrawals += 1
         chosen = [
             speech
             for speech in self._speeches.values()

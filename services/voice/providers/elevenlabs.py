@@ -6,7 +6,7 @@ import binascii
 import math
 import re
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -14,13 +14,13 @@ from typing import Any
 import orjson
 
 from services.voice.domain.piece import Alignment, Piece
-from services.voice.domain.ports import Audio, TimedAudio
+from services.voice.domain.ports import Audio, SpeechAhead, TimedAudio
 from services.voice.domain.script import VENDOR, Script
 from services.voice.domain.speech_model import speech_model
 from services.voice.domain.voice import Voice, VoiceId, VoiceSettings
 from services.voice.providers.elevenlabs_errors import failure_of
 from services.voice.providers.elevenlabs_voice_wire import voice_from_wire
-from shared.clients.egress import Egress, VendorAnswer, VendorConnectionLost
+from shared.clients.egress import Egress, VendorAnswer, VendorCall, VendorConnectionLost
 from shared.identity import OnBehalfOf
 from shared.vendors.failures import VendorFailed
 
@@ -48,15 +48,20 @@ class ElevenLabs:
 
     @asynccontextmanager
     async def speak(self, script: Script, *, by: OnBehalfOf) -> AsyncIterator[Audio]:
-        path = speech_path(script)
-        async with self._call("POST", path, by, speech_body(script)) as answer:
+        async with self._good(self._speech(script, by), speech_path(script)) as answer:
             yield _Stream(answer, self._patience.silence)
 
     @asynccontextmanager
     async def speak_timed(self, script: Script, *, by: OnBehalfOf) -> AsyncIterator[TimedAudio]:
         path = speech_path(script, timed=True)
-        async with self._call("POST", path, by, speech_body(script)) as answer:
+        async with self._good(self._speech(script, by, timed=True), path) as answer:
             yield _TimedStream(answer, self._patience.silence)
+
+    def ahead(self, script: Script, *, by: OnBehalfOf) -> SpeechAhead | None:
+        if not self._egress.has_free():
+            return None
+        call = self._speech(script, by, timed=script.is_timed)
+        return _Ahead(self, script, call) if call.go_ahead() else None
 
     async def voices(self, *, by: OnBehalfOf) -> Sequence[Voice]:
         found = (await self._read("/v1/voices", by)).get("voices")
@@ -83,7 +88,7 @@ class ElevenLabs:
         )
 
     async def _read(self, path: str, by: OnBehalfOf) -> Mapping[str, Any]:
-        async with self._call("GET", path, by) as answer:
+        async with self._good(self._call("GET", path, by), path) as answer:
             try:
                 wire = orjson.loads(await answer.read(within=self._patience.silence))
             except orjson.JSONDecodeError as error:
@@ -92,26 +97,53 @@ class ElevenLabs:
             raise VendorFailed(VENDOR)
         return wire
 
-    @asynccontextmanager
-    async def _call(
+    def _speech(self, script: Script, by: OnBehalfOf, *, timed: bool = False) -> VendorCall:
+        return self._call("POST", speech_path(script, timed=timed), by, speech_body(script))
+
+    def _call(
         self, method: str, path: str, by: OnBehalfOf, body: Mapping[str, Any] | None = None
-    ) -> AsyncIterator[VendorAnswer]:
+    ) -> VendorCall:
+        return self._egress.call(
+            method,
+            VENDOR,
+            path,
+            by=by,
+            body=None if body is None else orjson.dumps(body),
+            first_byte_within=self._patience.first_byte,
+        )
+
+    @asynccontextmanager
+    async def _good(self, call: VendorCall, path: str) -> AsyncIterator[VendorAnswer]:
         """The vendor's answer when it is a good one; else the failure that it stands for."""
         try:
-            async with self._egress.call(
-                method,
-                VENDOR,
-                path,
-                by=by,
-                body=None if body is None else orjson.dumps(body),
-                first_byte_within=self._patience.first_byte,
-            ) as answer:
+            async with call as answer:
                 if answer.status != 200:
                     error = await _error_body(answer)
                     raise failure_of(answer.status, error, answer.headers, path)
                 yield answer
         except VendorConnectionLost as lost:
             raise VendorFailed(VENDOR, billed=lost.sent) from lost
+
+    @asynccontextmanager
+    async def _spoken(self, script: Script, call: VendorCall) -> AsyncIterator[Audio | TimedAudio]:
+        path, silence = speech_path(script, timed=script.is_timed), self._patience.silence
+        async with self._good(call, path) as answer:
+            yield _TimedStream(answer, silence) if script.is_timed else _Stream(answer, silence)
+
+
+@dataclass(frozen=True, slots=True)
+class _Ahead:
+    """A call whose head went ahead."""
+
+    vendor: ElevenLabs
+    script: Script
+    call: VendorCall
+
+    def speak(self) -> AbstractAsyncContextManager[Audio | TimedAudio]:
+        return self.vendor._spoken(self.script, self.call)
+
+    def leave(self) -> None:
+        self.call.leave()
 
 
 class _Stream:

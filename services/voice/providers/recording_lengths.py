@@ -1,7 +1,8 @@
 """How long a recording is, by the boxes, pages and frames that it is made of.
 
 Anybody may have written these bytes: what is read is bounded, nothing is unpacked, and tags, of
-which some are compressed, are passed over. Whatever else goes wrong here is a file that is none.
+which some are compressed, are passed over. All raise CutOff or NoAudio; whatever else goes wrong
+here is a file that is none.
 """
 
 from __future__ import annotations

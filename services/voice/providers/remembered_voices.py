@@ -9,7 +9,14 @@ from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
 from services.voice.domain.clone import CloneOrder, MadeVoice, Sample
-from services.voice.domain.ports import Audio, SpeechProvider, TimedAudio, VoiceLibrary, VoiceMaker
+from services.voice.domain.ports import (
+    Audio,
+    SpeechAhead,
+    SpeechProvider,
+    TimedAudio,
+    VoiceLibrary,
+    VoiceMaker,
+)
 from services.voice.domain.script import Script
 from services.voice.domain.voice import Voice, VoiceId, VoiceSettings
 from services.voice.domain.voice_search import VoicePage, VoiceQuery
@@ -40,6 +47,9 @@ class RememberedVoices:
         self, script: Script, *, by: OnBehalfOf
     ) -> AbstractAsyncContextManager[TimedAudio]:
         return self._provider.speak_timed(script, by=by)
+
+    def ahead(self, script: Script, *, by: OnBehalfOf) -> SpeechAhead | None:
+        return self._provider.ahead(script, by=by)
 
     async def voices(self, *, by: OnBehalfOf) -> Sequence[Voice]:
         return await self._provider.voices(by=by)

@@ -14,14 +14,14 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from services.billing.domain.ledger import Entry
-from services.billing.tasks.usage_envelopes import read_columns
+from services.billing.tasks.usage_text import read_text
 from services.chat.actions.settle_turn import usage_facts
 from services.chat.domain.relaying import Heard
 from services.chat.providers import chat_wires
 from shared.events import Fact
 from shared.events.usage import LONGEST_TEXT, MOST_UNITS, UsageRecorded
 from shared.ids import EventId, uuid7
-from tests.support.billing import a_usage
+from tests.support.billing import EPOCH, a_usage
 from tests.support.chat_calls import a_hold
 from tests.support.wires import read
 
@@ -73,9 +73,10 @@ names = st.sampled_from([None, "", "x", "x" * 300, "x" * 5_000, 7, "\0" * 400, "
 
 def taken(facts: list[Fact[UsageRecorded]]) -> bool:
     """Whether the ledger takes them, one by one and together, as they come off the broker."""
-    wire = [fact.to_wire() for fact in facts]
+    wire = [fact.sent_as(EPOCH, place).to_wire() for place, fact in enumerate(facts, 1)]
+    text = orjson.dumps(wire, option=orjson.OPT_SORT_KEYS).decode()
     entries = [Entry.reported(Fact.from_wire(one)) for one in wire]  # type: ignore[arg-type]
-    return len(entries) == len(facts) and read_columns(wire) is not None
+    return len(entries) == len(facts) and read_text(text) is not None
 
 
 def test_the_largest_event_is_taken() -> None:

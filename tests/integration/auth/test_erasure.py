@@ -278,7 +278,7 @@ async def test_all_parts_become_one_document(auth: RunningAuth, services: PeerSe
         collected = await collector.collect(user_id, own(), at=NOW)
         document = json.loads(b"".join([chunk async for chunk in collected.chunks()]))
     assert list(document) == ["exported_at", "auth", *PEERS]
-    assert datetime.fromisoformat(document["exported_at"]) == NOW
+    assert document["exported_at"] == "2026-11-24T12:00:00Z"
     assert document["auth"] == {"account": 1}
     assert document["chat"] == services.bodies["chat"]
     assert document["voice"] == {"user": str(user_id)}

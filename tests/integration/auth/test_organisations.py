@@ -25,6 +25,7 @@ from shared.events.subscription import SubscriptionChanged
 from shared.http.pages import cursor_of
 from shared.ids import UserId
 from tests.support.auth import Account, RunningAuth
+from tests.support.problems import code_of
 from tests.support.tokens import identity_of
 
 ORGANISATION_FIELDS = {
@@ -121,10 +122,6 @@ class Door:
 @pytest.fixture
 def door(auth: RunningAuth, database: Database, news: News) -> Door:
     return Door(auth, database, news)
-
-
-def code_of(answer: httpx.Response) -> tuple[int, str]:
-    return answer.status_code, answer.json()["code"]
 
 
 def claims_of(account: Account) -> dict[str, Any]:

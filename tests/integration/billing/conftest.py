@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 import pytest_asyncio
@@ -21,12 +22,15 @@ from shared.db.database import Database, open_database
 from shared.db.migrations import upgrade
 from shared.events import Fact
 from shared.events.usage import UsageRecorded
+from shared.identity import Peers
+from shared.ids import UserId
 from shared.messaging.consumer import Consumer
-from tests.integration.billing.harness import Billing, a_message, running_billing
+from tests.integration.billing.harness import Billing, a_message, running_billing, take_in
+from tests.integration.billing.organisations import Place, StandInAuth
 from tests.support.billing import FixedCounters, FixedOrganisations, StoppedClock
 from tests.support.engines import PostgresServer, ValkeyServer
 from tests.support.sessions import know_ended_sessions
-from tests.support.tokens import TokenMint, write_identities
+from tests.support.tokens import TokenMint, serving, write_identities
 
 
 @pytest.fixture
@@ -144,11 +148,43 @@ async def sandbox(
         yield billing
 
 
+@pytest_asyncio.fixture(scope="module")
+async def auth(identities: Path) -> AsyncIterator[tuple[StandInAuth, str]]:
+    """What stands in for auth, and its internal address."""
+    stand_in = StandInAuth(Peers.from_file("auth", identities / "trusted.json"))
+    async with serving(stand_in) as url:
+        yield stand_in, url
+
+
+@pytest_asyncio.fixture(scope="module")
+async def office(
+    engines: dict[str, str],
+    settings: Callable[..., Settings],
+    mint: TokenMint,
+    auth: tuple[StandInAuth, str],
+) -> AsyncIterator[Billing]:
+    """Billing beside auth."""
+    async with running_billing(settings(**engines, auth_internal_url=auth[1]), mint) as billing:
+        yield billing
+
+
+@pytest.fixture
+def members(auth: tuple[StandInAuth, str]) -> dict[Place, str]:
+    """Their roles, as auth knows them."""
+    return auth[0].members
+
+
+@pytest.fixture
+def ada() -> UserId:
+    """Somebody of whom nothing is known yet."""
+    return UserId(uuid4())
+
+
 @pytest.fixture
 def consume(consumer: Consumer) -> Callable[[Sequence[Fact[UsageRecorded]]], asyncio.Task[None]]:
     """Give billing's worker a batch of usage, beside whatever else it does."""
 
     def give(facts: Sequence[Fact[UsageRecorded]]) -> asyncio.Task[None]:
-        return asyncio.create_task(consumer.receive(UsageRecorded.type, a_message(facts)))
+        return asyncio.create_task(take_in(consumer, a_message(facts)))
 
     return give

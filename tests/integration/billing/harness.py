@@ -31,6 +31,8 @@ from shared.settings import service_database_url
 from tests.support.billing import FixedCounters, FixedOrganisations
 from tests.support.tokens import TokenMint
 
+NOBODYS = UUID("01900000-0000-7000-8000-000000000007")
+
 # Every sum of the ledger beside what the hours say; nothing is left where they agree.
 _DRIFT = """
 with truth as (
@@ -152,6 +154,12 @@ def next_message(
         for event in claimed.events
     ]
     return batches.to_wire(service, claimed.epoch, envelopes)
+
+
+async def take_in(consumer: Consumer, message: dict[str, Any]) -> None:
+    """Usage as a worker takes it: as a message's body that nobody has read yet."""
+    body = batches.body_of([[], {"batch": message}, {}])
+    await consumer.receive_unread(UsageRecorded.type, body)
 
 
 def a_message(facts: Sequence[Fact[Any]], producer: str = "chat") -> dict[str, Any]:

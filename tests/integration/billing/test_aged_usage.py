@@ -7,8 +7,10 @@ from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
 
 import pytest
+from prometheus_client import REGISTRY
 
 from services.billing.actions import Actions
+from services.billing.api.gauges import refresh_aged_usage
 from services.billing.domain.aged_usage import AgedGroup, AgedUsage
 from services.billing.domain.archive import Partition
 from services.billing.domain.closing import Month
@@ -129,6 +131,27 @@ async def test_it_waits_in_the_ledger_until_two_people_have_approved_it(books: B
         assert (await books.actions.verify_invoice(invoice.id)).is_sound
     with pytest.raises(AgedUsageChanged):
         await approve(books, listed.group, THIRD)
+
+
+async def test_the_team_is_told_what_waits(books: Books) -> None:
+    async def told() -> float | None:
+        await refresh_aged_usage(books.actions)
+        return REGISTRY.get_sample_value("companion_billing_aged_usage_events")
+
+    assert await told() == 0
+    ada, grace = UserId(uuid4()), UserId(uuid4())
+    for _ in range(2):
+        await books.use(ada, at=IN_AUGUST, tier="pro")
+    await books.use(ada, at=IN_SEPTEMBER, tier="pro")
+    ada_s = (await waiting(books)).group
+    await books.use(grace, at=IN_AUGUST, tier="pro")
+    assert await told() == 3
+    await approve(books, ada_s, STAFF)
+    assert await told() == 3
+    await approve(books, ada_s, OTHER)
+    assert await told() == 1
+    await books.actions.refuse_aged_usage((await waiting(books)).group, by=STAFF, reason=WHY)
+    assert await told() == 0
 
 
 async def test_nobody_decides_about_what_they_have_not_seen(books: Books) -> None:

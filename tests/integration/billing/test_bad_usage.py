@@ -10,10 +10,9 @@ import pytest
 
 from services.billing.actions import Actions
 from shared.db.database import Database
-from shared.events.usage import UsageRecorded
 from shared.messaging import batch as batches
 from shared.messaging.consumer import Consumer
-from tests.integration.billing.harness import drift, ids_in
+from tests.integration.billing.harness import drift, ids_in, take_in
 from tests.support.billing import EPOCH, a_usage, id_made_at
 
 
@@ -44,7 +43,7 @@ async def test_it_is_put_aside_alone_and_seen(
 ) -> None:
     message, envelopes = a_batch(change)
     for _ in range(2):
-        await consumer.receive(UsageRecorded.type, message)
+        await take_in(consumer, message)
     good = {envelopes[0]["id"], envelopes[-1]["id"]}
     assert {str(id_) for id_ in await ids_in(database)} == good
     dead = await database.fetch("select body from dead_event")
@@ -60,7 +59,7 @@ async def test_a_name_that_is_too_long_is_cut_and_its_usage_counts(
     consumer: Consumer, database: Database
 ) -> None:
     message, envelopes = a_batch({"model": "x" * 301, "provider_request_id": "y" * 415})
-    await consumer.receive(UsageRecorded.type, message)
+    await take_in(consumer, message)
     assert len(await ids_in(database)) == len(envelopes)
     row = await database.fetchrow(
         "select provider_request_id from ledger_entry where model = $1", "x" * 300
@@ -77,7 +76,7 @@ async def test_a_producers_clock_that_is_ten_minutes_off_loses_and_doubles_nothi
     facts = [a_usage(user=uuid4(), at=at, id_=id_made_at(at), sequence=n) for n in range(1, 6)]
     message = batches.to_wire("chat", EPOCH, [fact.to_wire() for fact in facts])
     for _ in range(2):
-        await consumer.receive(UsageRecorded.type, message)
+        await take_in(consumer, message)
     assert sorted(await ids_in(database)) == sorted(fact.id for fact in facts)
     rows = await database.fetch("select occurred_at, cost_microusd from ledger_entry")
     assert {(row["occurred_at"], row["cost_microusd"]) for row in rows} == {(at, 205)}

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
 import httpx
 import pytest
-import pytest_asyncio
 
 from services.billing.actions import Actions
 from services.billing.actions.end_organisation_subscriptions import Dissolved
@@ -19,17 +16,15 @@ from services.billing.domain.invoice import InvoiceId
 from services.billing.domain.payment import Payment, PaymentId, PaymentKind, PaymentState
 from services.billing.domain.ports import NewUnitOfWork
 from services.billing.domain.subscription import Holder
-from services.billing.settings import Settings
 from services.billing.storage.unit_of_work import SqlWork
 from shared.db.database import Database
 from shared.erasure import ErasureId
-from shared.identity import Peers
 from shared.ids import UserId, uuid7
-from tests.integration.billing.harness import Billing, running_billing
-from tests.integration.billing.test_organisations import Place, StandInAuth
+from tests.integration.billing.harness import Billing
+from tests.integration.billing.organisations import Place
 from tests.support.billing import StoppedClock
 from tests.support.billing_documents import an_invoice, some_details
-from tests.support.tokens import TokenMint, serving
+from tests.support.problems import code_of
 
 DETAILS: dict[str, Any] = {
     "name": "Example Widgets GmbH",
@@ -41,34 +36,6 @@ DETAILS: dict[str, Any] = {
     "email": "accounts@example.com",
     "purchase_order": "PO-7",
 }
-
-
-@pytest_asyncio.fixture(scope="module")
-async def auth(identities: Path) -> AsyncIterator[tuple[StandInAuth, str]]:
-    stand_in = StandInAuth(Peers.from_file("auth", identities / "trusted.json"))
-    async with serving(stand_in) as url:
-        yield stand_in, url
-
-
-@pytest_asyncio.fixture(scope="module")
-async def office(
-    engines: dict[str, str],
-    settings: Callable[..., Settings],
-    mint: TokenMint,
-    auth: tuple[StandInAuth, str],
-) -> AsyncIterator[Billing]:
-    """Billing beside auth."""
-    async with running_billing(settings(**engines, auth_internal_url=auth[1]), mint) as billing:
-        yield billing
-
-
-@pytest.fixture
-def members(auth: tuple[StandInAuth, str]) -> dict[Place, str]:
-    return auth[0].members
-
-
-def code_of(answer: httpx.Response) -> tuple[int, str]:
-    return answer.status_code, answer.json()["code"]
 
 
 async def told(office: Billing, user: UUID, **changes: Any) -> httpx.Response:

@@ -39,7 +39,7 @@ from shared.events.usage import UsageManifest, UsageRecorded, UsageReplayRequest
 from shared.ids import UserId
 from shared.limits.windows import month_window
 from shared.messaging.consumer import Consumer
-from tests.integration.billing.harness import Producer, a_message, drift, ids_in
+from tests.integration.billing.harness import Producer, a_message, drift, ids_in, take_in
 from tests.support.billing import NOON, StoppedClock, a_speech, a_usage, an_entry, id_made_at
 from tests.support.engines import PostgresServer
 
@@ -84,7 +84,7 @@ class Road:
     async def carry(self, *, lose: bool = False, most: int = 200) -> None:
         while (message := self.producer.send(USAGE, most=most)) is not None:
             if not lose:
-                await self.consumer.receive(UsageRecorded.type, message)
+                await take_in(self.consumer, message)
 
     async def tell(self, job: str = "announce_closed_hours") -> list[dict[str, Any]]:
         await self.producer.listen.jobs[f"chat.jobs.{job}"].run(self.producer.database)

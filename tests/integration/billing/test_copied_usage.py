@@ -216,10 +216,11 @@ async def test_a_text_that_can_not_be_stored_is_said_to_be_one(
 async def test_what_was_copied_is_found_by_its_key_by_a_plan_of_an_empty_ledger(
     database: Database,
 ) -> None:
+    ids = [UUID(int=0), UUID(int=1)]
     async with database.connection() as connection, connection.transaction():
         await connection.execute(ledger._BEGIN_COPY)
         rows = await connection.fetch(
-            f"explain {ledger._TAKE_IN_COPIED}", "{}", UUID(int=0), UUID(int=1)
+            f"explain {ledger._TAKE_IN_COPIED}", ids, ids[0], ids[-1], ids, []
         )
     plan = "\n".join(row[0] for row in rows)
     assert "Seq Scan" not in plan

@@ -215,6 +215,7 @@ def manifest_in(folder: Path) -> dict[str, Any]:
         content = (folder / file["name"]).read_bytes()
         assert file["bytes"] == len(content)
         assert file["sha256"] == hashlib.sha256(content).hexdigest()
+    assert document["written_at"].endswith("Z")
     return document
 
 

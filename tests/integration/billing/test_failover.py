@@ -24,7 +24,7 @@ from shared.db.migrations import upgrade
 from shared.events import Fact
 from shared.events.usage import UsageRecorded
 from shared.messaging.consumer import Consumer
-from tests.integration.billing.harness import a_message, drift, ids_in
+from tests.integration.billing.harness import a_message, drift, ids_in, take_in
 from tests.support.billing import (
     FixedCounters,
     FixedOrganisations,
@@ -78,7 +78,7 @@ async def test_a_database_that_crashes_in_the_middle_of_batches_loses_and_double
 
     async def work() -> None:
         while waiting:
-            await consumer.receive(UsageRecorded.type, waiting.pop(0))
+            await take_in(consumer, waiting.pop(0))
 
     workers = [asyncio.create_task(work()) for _ in range(3)]
     while len(waiting) > BATCHES * 2 // 3:
@@ -108,13 +108,13 @@ async def test_a_whole_day_sent_again_adds_nothing(
     facts = a_day()
     messages = [a_message(facts[at : at + 50]) for at in range(0, len(facts), 50)]
     for message in messages:
-        await consumer.receive(UsageRecorded.type, message)
+        await take_in(consumer, message)
     await actions.link_ledger()
     before = await state(database)
     # In another order, and in batches of another size, as an archive would send it.
     again = [a_message(facts[at : at + 70]) for at in range(0, len(facts), 70)]
     for message in [*again, *reversed(messages)]:
-        await consumer.receive(UsageRecorded.type, message)
+        await take_in(consumer, message)
     assert await actions.link_ledger() == 0
     assert await state(database) == before
     assert len(await ids_in(database)) == len(facts)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -14,11 +16,15 @@ from uuid import UUID, uuid4
 import asyncpg
 import pyarrow.parquet as pq
 import pytest
+from alembic.migration import MigrationContext
+from alembic.operations import Operations
+from sqlalchemy import create_engine, make_url
 
 from services.billing.actions import Actions
 from services.billing.actions.archive_ledger import ArchiveLedger, VerifyArchive
 from services.billing.actions.export_records import ReadRows
 from services.billing.actions.report_outside_usage import ReportResult, Told
+from services.billing.domain.archive import Contents, Partition
 from services.billing.domain.errors import UsageRecordNotFound
 from services.billing.domain.ledger_chain import chain_of
 from services.billing.domain.organisation_usage import KeyDimension, KeySpending
@@ -32,6 +38,7 @@ from services.billing.providers.archived_rows import ArchivedUsage
 from services.billing.providers.parquet_archive import ParquetArchive
 from shared.chain import Head
 from shared.db.database import Database
+from shared.errors import DependencyUnavailable
 from shared.events import Fact
 from shared.events.usage import UsageRecorded
 from shared.ids import UserId
@@ -436,6 +443,132 @@ async def test_what_an_organisations_key_was_spent_on_stays_when_its_day_leaves(
     assert sorted(row["record"] for row in told) == ["usage"] * 4 + ["voided"]
     assert sum(row["requests"] for row in told) == 3
     assert len(rows) == 45
+
+
+async def verified(day: Archiving, work: NewUnitOfWork) -> tuple[Partition, Contents]:
+    """Its day is in a file that was read back, and may leave."""
+    with pytest.raises(Killed):
+        await day.killed_after("verified")()
+    async with work() as open_work:
+        archive = await open_work.archive.get(PARTITION)
+    assert archive is not None and archive.contents is not None
+    return archive.partition, archive.contents
+
+
+async def waits_for_a_lock(database: Database) -> None:
+    while not await database.fetch(
+        "select 1 from pg_stat_activity where datname = current_database()"
+        " and wait_event_type = 'Lock'"
+    ):
+        await asyncio.sleep(0.02)
+
+
+@pytest.mark.parametrize("leaves", [True, False])
+async def test_a_report_that_comes_while_a_day_leaves_waits_and_is_the_same(
+    archiving: Any, actions: Actions, database: Database, work: NewUnitOfWork, leaves: bool
+) -> None:
+    day: Archiving = await archiving(actions, database)
+    await on_keys(actions, database)
+    before = await spent(work)
+    partition, contents = await verified(day, work)
+
+    with nullcontext() if leaves else pytest.raises(Killed):
+        async with work() as open_work:
+            assert await open_work.archive.drop(partition, contents, DAY)
+            asked = asyncio.create_task(spent(work))
+            await asyncio.wait_for(waits_for_a_lock(database), 20)
+            if not leaves:
+                raise Killed
+    assert await asyncio.wait_for(asked, 20) == before == await spent(work)
+    assert await day.archive() == ([] if leaves else [PARTITION])
+    assert await spent(work) == before
+
+
+async def test_reports_go_on_while_a_day_can_not_leave_for_a_long_one(
+    archiving: Any, actions: Actions, database: Database, work: NewUnitOfWork
+) -> None:
+    day: Archiving = await archiving(actions, database)
+    await on_keys(actions, database)
+    before = await spent(work)
+    partition, contents = await verified(day, work)
+
+    async def leave() -> None:
+        async with work() as open_work:
+            await open_work.archive.drop(partition, contents, DAY)
+
+    async with database.connection() as reader, reader.transaction():
+        await reader.execute("select count(*) from ledger_entry")
+        leaving = asyncio.create_task(leave())
+        await asyncio.wait_for(waits_for_a_lock(database), 20)
+        # Whoever asks now stands behind it, and it gives up soon.
+        assert await asyncio.wait_for(spent(work), 10) == before
+        with pytest.raises(DependencyUnavailable):
+            await leaving
+    assert await day.archive() == [PARTITION]
+    assert await spent(work) == before
+
+
+async def test_nobody_waits_for_what_is_deleted_with_a_day(
+    archiving: Any, actions: Actions, database: Database, work: NewUnitOfWork
+) -> None:
+    day: Archiving = await archiving(actions, database)
+    await on_keys(actions, database)
+    before = await spent(work)
+    partition, contents = await verified(day, work)
+
+    async def leave() -> None:
+        async with work() as open_work:
+            await open_work.archive.drop(partition, contents, DAY)
+
+    async with database.connection() as other, other.transaction():
+        await other.execute("select 1 from ledger_link for update")
+        leaving = asyncio.create_task(leave())
+        await asyncio.wait_for(waits_for_a_lock(database), 20)
+        assert await spent(work) == before
+        assert not leaving.done(), "it has waited for the ledger to be free again"
+        with pytest.raises(DependencyUnavailable):
+            await leaving
+    assert await day.archive() == [PARTITION]
+
+
+async def test_reports_go_on_while_their_index_is_built(
+    archiving: Any, actions: Actions, database: Database, database_url: str, work: NewUnitOfWork
+) -> None:
+    await archiving(actions, database)
+    await on_keys(actions, database)
+    before = await spent(work)
+    await database.execute("drop index ix_ledger_entry_key_organisation")
+    assert await spent(work) == before
+    async with database.connection() as batch, batch.transaction():
+        # It is not committed yet, and each `concurrently` has to wait for it.
+        await batch.execute("lock table ledger_entry in row exclusive mode")
+        building = asyncio.create_task(asyncio.to_thread(build_index, database_url))
+        await asyncio.wait_for(waits_for_a_lock(database), 20)
+        for _ in range(3):
+            assert await asyncio.wait_for(spent(work), 10) == before
+        assert not building.done()
+    while not building.done():
+        assert await asyncio.wait_for(spent(work), 10) == before
+    await building
+    assert await spent(work) == before
+    rows = await database.fetch(
+        "select bool_and(indisvalid) as sound from pg_index"
+        " where indexrelid = 'ix_ledger_entry_key_organisation'::regclass"
+    )
+    assert rows[0]["sound"]
+
+
+def build_index(url: str) -> None:
+    """As the migration does it on a ledger that is in use."""
+    migration = importlib.import_module(
+        "services.billing.storage.migrations.versions.0022_calls_on_an_organisations_key"
+    )
+    engine = create_engine(make_url(url).set(drivername="postgresql+psycopg2"))
+    with engine.connect() as connection:
+        context = MigrationContext.configure(connection)
+        with Operations.context(context), context.begin_transaction():
+            migration.upgrade()
+    engine.dispose()
 
 
 async def test_another_key_in_a_file_shows(

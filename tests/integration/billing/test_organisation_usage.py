@@ -5,16 +5,14 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from random import Random
 from typing import Any
 from uuid import UUID, uuid4
 
 import httpx
 import pytest
-import pytest_asyncio
 
 from services.billing.actions import Actions
 from services.billing.domain.correction import Deltas
@@ -22,52 +20,22 @@ from services.billing.domain.organisation_usage import KeyDimension, KeySpending
 from services.billing.domain.period import Period
 from services.billing.domain.ports import NewUnitOfWork
 from services.billing.domain.price_book import UnitPrices
-from services.billing.settings import Settings
 from services.billing.storage.key_spending import statement
 from shared.db.database import Database
 from shared.erasure import ErasureId
 from shared.events import Fact
 from shared.events.usage import UsageRecorded
-from shared.identity import Peers
 from shared.ids import UserId
-from tests.integration.billing.harness import Billing, running_billing
-from tests.integration.billing.test_organisations import Place, StandInAuth
+from tests.integration.billing.harness import Billing
+from tests.integration.billing.organisations import Place, StandInAuth
 from tests.support.billing import NOON, a_speech, a_usage
+from tests.support.problems import code_of
 from tests.support.query_plans import most_rows
-from tests.support.tokens import TokenMint, serving
 
 COST = 205  # of one call that `a_usage` makes
 NOVEMBER = Period(datetime(2026, 11, 1, tzinfo=UTC), datetime(2026, 12, 1, tzinfo=UTC))
 MONTH = {"from": "2026-11-01", "to": "2026-11-30"}
 STAFF = UserId(uuid4())
-
-
-@pytest_asyncio.fixture(scope="module")
-async def auth(identities: Path) -> AsyncIterator[tuple[StandInAuth, str]]:
-    stand_in = StandInAuth(Peers.from_file("auth", identities / "trusted.json"))
-    async with serving(stand_in) as url:
-        yield stand_in, url
-
-
-@pytest_asyncio.fixture(scope="module")
-async def office(
-    engines: dict[str, str],
-    settings: Callable[..., Settings],
-    mint: TokenMint,
-    auth: tuple[StandInAuth, str],
-) -> AsyncIterator[Billing]:
-    """Billing beside auth."""
-    async with running_billing(settings(**engines, auth_internal_url=auth[1]), mint) as billing:
-        yield billing
-
-
-@pytest.fixture
-def members(auth: tuple[StandInAuth, str]) -> dict[Place, str]:
-    return auth[0].members
-
-
-def code_of(answer: httpx.Response) -> tuple[int, str]:
-    return answer.status_code, answer.json()["code"]
 
 
 async def asked(office: Billing, firm: UUID, by: UUID, **params: Any) -> httpx.Response:

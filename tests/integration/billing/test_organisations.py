@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
-import httpx
 import pytest
 import pytest_asyncio
 
@@ -22,46 +18,12 @@ from shared.clock import SystemClock
 from shared.erasure import ErasureId
 from shared.events import Fact
 from shared.events.organisation import OrganisationDeleted
-from shared.identity import Peers
 from shared.ids import UserId
 from tests.integration.billing.harness import Billing, running_billing
+from tests.integration.billing.organisations import Place, StandInAuth
 from tests.support.billing import FixedCounters, FixedOrganisations
-from tests.support.tokens import TokenMint, serving
-
-Place = tuple[UUID, UUID]
-
-
-@dataclass
-class StandInAuth:
-    """What auth's internal port says about members."""
-
-    peers: Peers
-    members: dict[Place, str] = field(default_factory=dict)
-    failing: int | None = None
-
-    async def __call__(self, scope: Any, _receive: Any, send: Any) -> None:
-        headers = {name.decode(): value.decode() for name, value in scope["headers"]}
-        caller = self.peers.service_of(headers["authorization"].removeprefix("Bearer "))
-        assert caller == "billing"
-        _, _, _, organisation, _, user = scope["path"].split("/")
-        role = self.members.get((UUID(organisation), UUID(user)))
-        status: int = 404
-        body: dict[str, Any] = {"code": "member_not_found"}
-        if self.failing is not None:
-            status, body = self.failing, {"code": "route_not_found"}
-        elif role is not None:
-            may_manage = role in ("owner", "admin")
-            status, body = 200, {"role": role, "may_buy": role != "member"}
-            body["may_manage_keys"] = may_manage
-        await send({"type": "http.response.start", "status": status, "headers": []})
-        await send({"type": "http.response.body", "body": json.dumps(body).encode()})
-
-
-@pytest_asyncio.fixture(scope="module")
-async def auth(identities: Path) -> AsyncIterator[tuple[StandInAuth, str]]:
-    stand_in = StandInAuth(Peers.from_file("auth", identities / "trusted.json"))
-    async with serving(stand_in) as url:
-        yield stand_in, url
+from tests.support.problems import code_of
+from tests.support.tokens import TokenMint
 
 
 @pytest_asyncio.fixture(scope="module")
@@ -75,15 +37,6 @@ async def shop(
     given = settings(**engines, sandbox=True, auth_internal_url=auth[1])
     async with running_billing(given, mint) as billing:
         yield billing
-
-
-@pytest.fixture
-def members(auth: tuple[StandInAuth, str]) -> dict[Place, str]:
-    return auth[0].members
-
-
-def code_of(answer: httpx.Response) -> tuple[int, str]:
-    return answer.status_code, answer.json()["code"]
 
 
 def an_order(organisation: UUID, seats: int = 3) -> dict[str, Any]:

@@ -18,7 +18,9 @@ from services.billing.actions import Actions
 from services.billing.actions.keep_webhooks import Asker, Change
 from services.billing.api.gauges import show_waiting
 from services.billing.api.webhook_pump import WebhookPump
+from services.billing.domain.closing import Month
 from services.billing.domain.correction import Deltas
+from services.billing.domain.crediting import CreditRequest
 from services.billing.domain.errors import (
     OrganisationBillingRequired,
     TooManyWebhooks,
@@ -48,6 +50,7 @@ from tests.support.billing import (
     a_usage,
     id_made_at,
 )
+from tests.support.billing_invoices import Books, a_charge
 from tests.support.webhook_receiver import (
     Receiver,
     Write,
@@ -465,6 +468,32 @@ async def test_the_operator_gets_the_ledger_without_a_gap_and_the_cursor_waits_f
     await actions.deliver_webhooks()
     [correction] = receiver.received[-1].json["data"]["corrections"]
     assert (correction["event_id"], correction["cost_microusd"]) == (str(facts[0].id), -5)
+
+
+async def test_moments_of_invoices_and_their_credits_end_as_all_others_do(
+    actions: Actions, work: NewUnitOfWork, receiver: Receiver, clock: StoppedClock
+) -> None:
+    books, month = Books(actions, work), Month.named("2026-09")
+    await actions.keep_webhooks.create(
+        STAFF, receiver.url, ("invoice.finalized", "credit_note.issued")
+    )
+    holder = uuid4()
+    await books.charge(a_charge(holder, 9_000_000, at=datetime(2026, 9, 10, tzinfo=UTC)))
+    await books.close_and_run(month)
+    request = CreditRequest((), "once", "Made up for a test.", STAFF.id)
+    await actions.issue_credit_note((await books.invoice_of(holder)).id, request)
+    clock.move(timedelta(days=10_000))
+    await actions.deliver_webhooks()
+    moments = [
+        (name, str(value))
+        for told in receiver.received
+        for name, value in {**told.json, **told.json["data"]}.items()
+        if name == "timestamp" or name.endswith("_at")
+    ]
+    assert {name for name, _ in moments} == {"timestamp", "issued_at", "due_at"}
+    assert len(moments) == 5
+    for _, moment in moments:
+        assert moment.endswith("Z") and datetime.fromisoformat(moment).tzinfo == UTC
 
 
 async def test_who_adds_usage_to_a_webhook_is_told_from_then_on(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -127,3 +129,11 @@ async def chat(
             open_database(url, connections=4, application="test") as database,
         ):
             yield ChatSuite(served, settings, mint, egress, simulator, database, process)
+
+
+@pytest.fixture
+async def room_in_the_minute() -> None:
+    """With the next one its counters begin anew."""
+    left = 60 - time.time() % 60
+    if left < 5:
+        await asyncio.sleep(left)

@@ -7,7 +7,6 @@ What each field may be is tested beside what it does; here is what no field may 
 from __future__ import annotations
 
 import asyncio
-import copy
 import json
 from collections import Counter
 from collections.abc import AsyncIterator
@@ -21,6 +20,7 @@ from websockets.exceptions import ConnectionClosed
 
 from tests.integration.chat.conftest import ChatSuite, ChatUser
 from tests.support.devices import a_device
+from tests.support.odd_bodies import odd_bodies
 
 MIB = 1 << 20
 TOOL = {"name": "look", "description": "Looks.", "parameters": {"type": "object"}}
@@ -214,33 +214,7 @@ ANYTHING = st.recursive(
 )
 
 
-def places_in(value: Any) -> list[tuple[Any, ...]]:
-    if not isinstance(value, dict | list):
-        return []
-    found: list[tuple[Any, ...]] = []
-    for key, item in list(value.items() if isinstance(value, dict) else enumerate(value)):
-        found += [(key,), *((key, *rest) for rest in places_in(item))]
-    return found
-
-
-@st.composite
-def questions(draw: st.DrawFn) -> Any:
-    """A good question with some of it exchanged for anything; now and then, anything at all."""
-    if draw(st.integers(0, 9)) == 0:
-        return draw(ANYTHING)
-    question = copy.deepcopy(WHOLE)
-    for name in draw(st.sets(st.sampled_from(sorted(WHOLE)), max_size=11)):
-        del question[name]
-    for _ in range(draw(st.integers(0, 3))):
-        possible = places_in(question)
-        if not possible:
-            break
-        *path, last = draw(st.sampled_from(possible))
-        target = question
-        for step in path:
-            target = target[step]
-        target[last] = draw(ANYTHING)
-    return question
+QUESTIONS = odd_bodies(WHOLE, ANYTHING, most_left_out=11)
 
 
 def many(examples: int) -> settings:
@@ -265,7 +239,7 @@ async def test_no_question_is_answered_with_an_error_of_ours(chat: ChatSuite) ->
                 assert answer.json()["code"], answer.text
             chat.egress.calls.clear()
 
-        await asyncio.to_thread(examples_of, questions(), 300, ask)
+        await asyncio.to_thread(examples_of, QUESTIONS, 300, ask)
         assert not [h for h in await chat.holds(user.id) if h["state"] != "settled"]
     assert seen[200] > 0
     assert seen[422] > 50

@@ -20,7 +20,7 @@ import pytest
 
 from services.chat.app import create_app
 from tests.integration.chat.conftest import ChatSuite
-from tests.integration.chat.test_dropin import CHAT, GEMINI, MESSAGES, RESPONSES, Interface
+from tests.integration.chat.dropins import CHAT, GEMINI, MESSAGES, RESPONSES, Interface
 from tests.support.chat_faults import (
     DOORS,
     WHOLE,

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-import kombu
 import pytest
 
 from services.billing.settings import Settings
@@ -25,6 +23,7 @@ from shared.settings import service_database_url
 from shared.telemetry import tracing
 from tests.integration.chat.conftest import ChatSuite
 from tests.support.engines import ValkeyServer
+from tests.support.queues import taken_from
 from tests.support.tokens import write_identities
 from tests.support.trace_collector import TraceCollector, collecting_traces
 
@@ -90,16 +89,7 @@ class Road:
             for queue in listen.queues(self._broker_url)
             if any(b.routing_key == "usage.recorded.free" for b in queue.bindings)
         )
-        batches = []
-        with kombu.Connection(self._broker_url) as connection:
-            queue = connection.SimpleQueue(name)
-            with contextlib.suppress(queue.Empty):
-                while True:
-                    message = queue.get_nowait()
-                    batches.append(message.payload[1]["batch"])
-                    message.ack()
-            queue.close()
-        return batches
+        return taken_from(self._broker_url, name)
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ one of ours, and nothing of the credentials in it."""
 from __future__ import annotations
 
 import asyncio
-import copy
 from typing import Any
 from uuid import uuid4
 
@@ -15,6 +14,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from tests.integration.chat.conftest import ChatSuite
+from tests.support.odd_bodies import odd_bodies
 
 PATHS = ("/v1/chat/completions", "/v1/responses")
 TOOL = {"name": "lookup", "description": "Looks up.", "parameters": {"type": "object"}}
@@ -77,33 +77,7 @@ ANYTHING = st.recursive(
 )
 
 
-def places_in(value: Any) -> list[tuple[Any, ...]]:
-    if not isinstance(value, dict | list):
-        return []
-    found = []
-    for key, item in list(value.items() if isinstance(value, dict) else enumerate(value)):
-        found += [(key,), *((key, *rest) for rest in places_in(item))]
-    return found
-
-
-@st.composite
-def bodies(draw: st.DrawFn) -> Any:
-    """A good request with some of it exchanged for anything; now and then, anything at all."""
-    if draw(st.integers(0, 9)) == 0:
-        return draw(ANYTHING)
-    body = copy.deepcopy(WHOLE)
-    for name in draw(st.sets(st.sampled_from(sorted(WHOLE)), max_size=12)):
-        del body[name]
-    for _ in range(draw(st.integers(1, 3))):
-        possible = places_in(body)
-        if not possible:
-            break
-        *path, last = draw(st.sampled_from(possible))
-        target = body
-        for step in path:
-            target = target[step]
-        target[last] = draw(ANYTHING)
-    return body
+BODIES = odd_bodies(WHOLE, ANYTHING, most_left_out=12, fewest_exchanged=1)
 
 
 async def test_no_body_is_answered_with_an_error_of_ours(chat: ChatSuite) -> None:
@@ -119,7 +93,7 @@ async def test_no_body_is_answered_with_an_error_of_ours(chat: ChatSuite) -> Non
         phases=[Phase.explicit, Phase.generate, Phase.shrink],
         suppress_health_check=list(HealthCheck),
     )
-    @given(body=bodies(), path=st.sampled_from(PATHS))
+    @given(body=BODIES, path=st.sampled_from(PATHS))
     def ask(body: Any, path: str) -> None:
         answer = client.post(path, content=orjson.dumps(body))
         assert answer.status_code < 500, (answer.status_code, answer.text)

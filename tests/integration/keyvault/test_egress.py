@@ -265,7 +265,7 @@ FORGERIES: dict[str, Callable[[Keyvault, Any], str]] = {
     "not latin": lambda *_: "\xe4.\xff.\x80",
     "access token": lambda k, u: k.around.mint.token(u),
     "service token": lambda k, _: k.service("chat").token_for("keyvault"),
-    "expired": lambda k, u: forged(k, u, exp=int(time.time()) - 60),
+    "long expired": lambda k, u: forged(k, u, exp=int(time.time()) - 700),
     "too long": lambda k, u: forged(k, u, exp=int(time.time()) + 3600),
     "without end": lambda k, u: forged(k, u, exp=None),
     "for another service": lambda k, u: forged(k, u, aud="billing"),
@@ -321,6 +321,22 @@ async def test_a_forged_grant_rings_the_alarm_and_names_nobody(
         "reason": "The service token is not valid.",
         "request_id": "request-7",
     }
+
+
+async def test_a_grant_that_comes_late_is_no_attack_and_tells_whose_it_was(
+    keyvault: Keyvault, told: CapturingLogger
+) -> None:
+    """What waits while a keyvault stands still is answered late, all of it at once."""
+    user, forgeries = a_user(), refused_uses("none", "none", "grant_invalid")
+    await keyvault.put(user)
+    before = refused_uses("chat", "none", "grant_expired")
+    late = forged(keyvault, user, exp=int(time.time()) - 60)
+    proofs = keyvault.proofs(user) | {"x-companion-grant": late}
+    assert refusal(await keyvault.egress(user, headers=proofs)) == (401, "grant_expired")
+    assert refused_uses("chat", "none", "grant_expired") == before + 1
+    assert refused_uses("none", "none", "grant_invalid") == forgeries
+    (line,) = told.calls
+    assert (line.kwargs["peer"], line.kwargs["code"]) == ("chat", "grant_expired")
 
 
 async def test_a_replay_and_another_users_grant_ring_it_with_whose_grant_it_was(

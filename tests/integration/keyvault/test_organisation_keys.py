@@ -29,6 +29,7 @@ from shared.events.seat import SeatAssigned, SeatReleased
 from shared.identity import Peers
 from shared.ids import UserId
 from tests.integration.keyvault.harness import SECRET, Keyvault, Surroundings, a_user, running
+from tests.support.problems import code_of
 from tests.support.tokens import identity_of, serving
 
 OWN = "marked-own-0123456789-qrstuv"
@@ -117,10 +118,6 @@ async def actions(around: Surroundings) -> AsyncIterator[Actions]:
 @pytest.fixture
 def firm(with_auth: Keyvault, auth: tuple[StandInAuth, str]) -> Firm:
     return Firm(with_auth, auth[0])
-
-
-def code_of(answer: httpx.Response) -> tuple[int, str]:
-    return answer.status_code, answer.json()["code"]
 
 
 def served(answer: httpx.Response) -> str:

@@ -24,6 +24,7 @@ from tests.integration.keyvault.harness import Keyvault, Surroundings, a_user
 from tests.integration.keyvault.workers import VENDORS, Worker, working
 from tests.support.engines import ValkeyServer
 from tests.support.keyvault import write_keyring
+from tests.support.queues import taken_from
 from tests.support.simulator.process import RunningSimulator, running_simulator
 
 
@@ -144,7 +145,7 @@ async def test_each_tier_has_a_queue_of_its_own(worker: Worker) -> None:
         await worker.keyvault.put(a_user(), "sim-good-0123456789", tier=tier)
     await worker.send()
     for tier in ("free", "pro", "enterprise"):
-        (batch,) = worker.taken_from(f"keyvault.validation.{tier}")
+        (batch,) = taken_from(worker.broker_url, f"keyvault.validation.{tier}")
         assert [event["tier"] for event in batch["events"]] == [tier]
 
 

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
-
-import kombu
 
 from services.keyvault.tasks import listen
 from services.keyvault.wiring import Wired, wire
@@ -22,6 +19,7 @@ from shared.messaging.relay import Relay
 from shared.messaging.subscriptions import Listen
 from shared.settings import service_database_url
 from tests.integration.keyvault.harness import Keyvault, Surroundings, running
+from tests.support.queues import taken_from
 
 VENDORS = ("openai", "anthropic", "gemini", "elevenlabs")
 
@@ -52,28 +50,15 @@ class Worker:
         """Handle all that waits for this worker."""
         await self.send()
         for queue in listen.queues(self.broker_url):
-            for batch in await asyncio.to_thread(self.taken_from, queue.name):
+            for batch in await asyncio.to_thread(taken_from, self.broker_url, queue.name):
                 await self.consumer.receive(KeyValidationRequested.type, batch)
                 if twice:
                     await self.consumer.receive(KeyValidationRequested.type, batch)
 
-    def taken_from(self, queue_name: str) -> list[Any]:
-        """The batches of a queue."""
-        batches = []
-        with kombu.Connection(self.broker_url) as connection:
-            queue = connection.SimpleQueue(queue_name)
-            with contextlib.suppress(queue.Empty):
-                while True:
-                    message = queue.get_nowait()
-                    batches.append(message.payload[1]["batch"])
-                    message.ack()
-            queue.close()
-        return batches
-
     async def told(self, tier: str = "free") -> list[dict[str, Any]]:
         """What was told about keys since the last look."""
         await self.send()
-        batches = await asyncio.to_thread(self.taken_from, f"listener.keys.{tier}")
+        batches = await asyncio.to_thread(taken_from, self.broker_url, f"listener.keys.{tier}")
         return [event for batch in batches for event in batch["events"]]
 
     async def key(self, user: Any, provider: str = "openai") -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -24,7 +25,7 @@ from shared.messaging import batch as batches
 from shared.messaging import consumer as consumers
 from shared.messaging.consumer import Consumer
 from shared.messaging.dead_events import DeadEvent, DeadEvents
-from shared.messaging.subscriptions import Listen
+from shared.messaging.subscriptions import Listen, Told
 from tests.support.engines import PostgresServer
 from tests.support.event_service.world import a_usage
 
@@ -133,6 +134,23 @@ async def test_trouble_that_passes_is_waited_for(
     assert len(notes.calls) == 4
     assert all(call == notes.calls[0] for call in notes.calls)
     assert await buried(dead) == []
+
+
+async def test_a_burial_waits_for_trouble_to_pass_too(
+    consumer: Consumer, database: Database, dead: DeadEvents, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its message is acknowledged once it is done, and would be gone."""
+    monkeypatch.setattr(consumers, "_FIRST_WAIT_SECONDS", 0.001)
+    await database.execute("create sequence tries")
+    await database.execute(
+        "create function locked() returns trigger language plpgsql as $$ begin"
+        " if nextval('tries') < 4 then raise lock_not_available; end if; return new; end $$"
+    )
+    await database.execute(
+        "create trigger locked before insert on dead_event for each row execute function locked()"
+    )
+    await consumer.receive(TYPE, {"no": "batch"})
+    assert [letter.body for letter in await buried(dead)] == [{"no": "batch"}]
 
 
 async def test_a_batch_that_ended_its_process_too_often_is_put_aside_unhandled(
@@ -285,18 +303,140 @@ async def test_what_one_batch_is_of_is_not_said_of_the_next(
 ) -> None:
     seen: list[tuple[str | None, str | None]] = []
 
-    async def whole(_envelopes: Sequence[Any], _given: Any) -> bool:
+    async def whole(_batch: Any, _given: Any) -> None:
         seen.append((current_request_id.get(), current_traceparent.get()))
-        return True
 
     listen = Listen("scribe")
     listen.to(UsageRecorded, queue="usage")(Notes())
-    listen.to_whole(UsageRecorded)(whole)
+    listen.to_whole(UsageRecorded, read=ToldNotes().reads)(whole)
     current_request_id.set("another's")
     current_traceparent.set("00-another's")
-    await Consumer(listen, None, database).receive(TYPE, wire_of(facts_of(1)))
+    await Consumer(listen, None, database).receive_unread(TYPE, body_of(wire_of(facts_of(1))))
     assert seen == [(None, None)]
     current_request_id.set("another's")
     current_traceparent.set("00-another's")
     await consumer.put_aside(TYPE, b"?", None)
     assert (current_request_id.get(), current_traceparent.get()) == (None, None)
+
+
+class ToldNotes:
+    """Reads batches out of their text, and takes or fails at them as it is told to."""
+
+    def __init__(self) -> None:
+        self.read: list[str] = []
+        self.taken: list[int] = []
+        self.fail: Exception | None = None
+        self.miscounts = False
+        self.declines = False
+        self.fails_to_read = False
+
+    def reads(self, text: str) -> Told[int] | None:
+        self.read.append(text)
+        if self.fails_to_read:
+            raise LookupError
+        if self.declines:
+            return None
+        envelopes = json.loads(text)
+        traces = [one.get("traceparent") for one in envelopes] + [None] * self.miscounts
+        oldest = min((one["time"], one["tier"]) for one in envelopes)
+        return Told(len(envelopes), requests=["req-1"], traces=traces, oldest=oldest)
+
+    async def __call__(self, batch: int, _given: Any) -> None:
+        self.taken.append(batch)
+        if self.fail is not None:
+            raise self.fail
+
+
+@pytest.fixture
+def told() -> ToldNotes:
+    return ToldNotes()
+
+
+@pytest.fixture
+def reader(database: Database, notes: Notes, told: ToldNotes) -> Consumer:
+    """One whose handler is offered the texts first."""
+    listen = Listen("scribe")
+    listen.to(UsageRecorded, queue="usage")(notes)
+    listen.to_whole(UsageRecorded, read=told.reads)(told)
+    return Consumer(listen, None, database)
+
+
+def body_of(wire: dict[str, Any]) -> bytes:
+    return batches.body_of([[], {"batch": wire}, {}])
+
+
+async def test_a_batch_is_taken_as_the_text_of_its_events(
+    reader: Consumer, notes: Notes, told: ToldNotes
+) -> None:
+    facts = facts_of(3)
+    labels = {"service": "scribe", "type": TYPE}
+    before = REGISTRY.get_sample_value("companion_events_handled_total", labels) or 0
+    wire = wire_of(facts)
+    await reader.receive_unread(TYPE, body_of(wire))
+    assert (told.taken, notes.calls) == ([3], [])
+    assert [json.loads(text) for text in told.read] == [wire["events"]]
+    assert REGISTRY.get_sample_value("companion_events_handled_total", labels) == before + 3
+
+
+@pytest.mark.parametrize("how", ["declines", "miscounts", "fails_to_read"])
+async def test_what_its_reader_is_not_sure_of_goes_the_usual_way(
+    reader: Consumer, notes: Notes, told: ToldNotes, how: str
+) -> None:
+    setattr(told, how, True)
+    facts = facts_of(2)
+    await reader.receive_unread(TYPE, body_of(wire_of(facts)))
+    assert (told.taken, notes.calls) == ([], [[fact.id for fact in facts]])
+
+
+async def test_what_fails_as_a_text_is_handled_event_by_event(
+    reader: Consumer, notes: Notes, told: ToldNotes, dead: DeadEvents
+) -> None:
+    told.fail = ValueError("no")
+    notes.fail = lambda found: (
+        _raise(ValueError("poison")) if bad.id in {f.id for f in found} else None
+    )
+    good, bad = facts_of(2)
+    await reader.receive_unread(TYPE, body_of(wire_of([good, bad])))
+    assert notes.calls[-2:] == [[good.id], [bad.id]]
+    assert [letter.reason for letter in await buried(dead)] == ["handler_failed: ValueError"]
+
+
+async def test_a_text_waits_for_a_dependency_too(
+    reader: Consumer, notes: Notes, told: ToldNotes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(consumers, "_FIRST_WAIT_SECONDS", 0.01)
+    told.fail = DependencyUnavailable("database")
+    waiting = asyncio.create_task(reader.receive_unread(TYPE, body_of(wire_of(facts_of(1)))))
+    while len(told.taken) < 3:
+        await asyncio.sleep(0.01)
+    told.fail = None
+    await asyncio.wait_for(waiting, 5)
+    assert notes.calls == []
+
+
+async def test_a_text_whose_hash_does_not_fit_is_put_aside_and_never_read(
+    reader: Consumer, notes: Notes, told: ToldNotes, dead: DeadEvents
+) -> None:
+    wire = wire_of(facts_of(2)) | {"sha256": "0" * 64}
+    await reader.receive_unread(TYPE, body_of(wire))
+    assert (told.read, notes.calls) == ([], [])
+    reasons = [letter.reason for letter in await buried(dead)]
+    assert reasons == ["unreadable_batch: the hash does not fit"]
+
+
+async def test_a_text_that_ended_its_process_too_often_is_put_aside_unread(
+    reader: Consumer, told: ToldNotes, dead: DeadEvents
+) -> None:
+    await reader.receive_unread(TYPE, body_of(wire_of(facts_of(2))), attempts=10)
+    assert told.read == []
+    assert [letter.reason for letter in await buried(dead)] == ["process_lost"]
+
+
+async def test_a_body_that_is_none_is_told_to_be_unreadable(reader: Consumer) -> None:
+    for body in (b"", b"[", b"{}", b'[[], {"batch": 1}', "[[], []]"):
+        with pytest.raises(batches.UnreadableBody):
+            await reader.receive_unread(TYPE, body)
+
+
+def _raise(error: Exception) -> None:
+    raise error

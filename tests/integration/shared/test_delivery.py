@@ -111,6 +111,23 @@ def test_a_stream_is_sent_once_a_queue_is_bound_to_it(herald: Herald, broker: Br
         bound.delete()
 
 
+def test_what_was_put_aside_is_sent_to_its_own_queue_or_to_nobody(
+    herald: Herald, workers: Scribe
+) -> None:
+    ids = herald.publish(usages(2))
+    envelopes = [row.envelope for row in herald.rows("select envelope from outbox")]
+    herald.run("delete from outbox")
+    wire = batches.to_wire("herald", uuid4(), [{"producerseq": None, **one} for one in envelopes])
+    publisher = herald.publisher()
+    # Of a tier that is no more, or of a service that was never prepared.
+    for queue in ("scribe.usage.platinum", "nobody.usage.free"):
+        with pytest.raises(Unroutable):
+            publisher.send_to_queue(queue, "usage.recorded", wire)
+    publisher.send_to_queue("scribe.usage.free", "usage.recorded", wire)
+    eventually(lambda: len(workers.effects(ids)) == 2, "they take effect")
+    assert workers.deliveries(ids) == dict.fromkeys(ids, 1)
+
+
 def test_a_fact_that_nobody_needs_yet_is_sent_all_the_same(herald: Herald, scribe: Scribe) -> None:
     herald.publish([UserRegistered(user_id=uuid4())])
     assert herald.relay().run_once() == 1

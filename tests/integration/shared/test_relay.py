@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -258,6 +259,42 @@ def test_an_outage_is_told_of_once_and_so_is_its_end(
     assert publisher.tries == 4
     told = [(one["event"], one.get("waits_for"), one.get("reason")) for one in logs]
     assert told == [("relay_waits", "broker", "TimeoutError"), ("relay_goes_on", None, None)]
+
+
+class _Away(Publisher):
+    """A broker that does not answer."""
+
+    tries = 0
+
+    def send(self, stream: str, *_given: Any, **_named: Any) -> None:
+        self.tries += 1
+        raise NotSent("TimeoutError")
+
+
+def test_no_turn_of_an_outage_makes_the_relay_look_ready(
+    cut_off: Herald, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(relays, "_PAUSE_IN_TROUBLE", 0)
+    publisher, ready_file = _Away(cut_off.broker_url), tmp_path / "ready"
+    relay = Relay("herald", cut_off.engine, publisher)
+    stop, bell = threading.Event(), RelayBell(cut_off.url)
+    # Usage waits for company: a turn without a try must not look like one without trouble.
+    cut_off.publish([a_usage()])
+    with pytest.raises(NotSent):
+        relay.run_once()
+    arguments = (relay, bell, stop, "herald", ready_file)
+    thread = threading.Thread(target=keep_running, args=arguments)
+    thread.start()
+    try:
+        eventually(lambda: publisher.tries > 5, "it tries again and again")
+        assert not ready_file.exists()
+        cut_off.run("delete from outbox")
+        eventually(ready_file.exists, "with nothing to send it is ready")
+    finally:
+        stop.set()
+        bell.end()
+        thread.join()
+        bell.close()
 
 
 def gauge(name: str, **labels: str) -> float | None:

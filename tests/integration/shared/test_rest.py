@@ -171,6 +171,17 @@ async def test_a_ring_that_fails_does_not_look_like_a_commit_that_failed(
         await database.check()
 
 
+async def test_nor_does_one_that_finds_no_connection(
+    producer: Herald, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with (
+        open_database(producer.url, connections=1, application="herald") as database,
+        database.connection(),
+    ):
+        monkeypatch.setattr("shared.db.connections._WAIT_SECONDS", 0.02)
+        await database.wake_relay()
+
+
 @pytest.fixture
 def waiting_for_messages(tmp_path: Path) -> Iterator[Connection]:
     """A consumer whose question for messages Valkey will answer in a minute."""

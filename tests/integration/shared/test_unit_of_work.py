@@ -155,6 +155,30 @@ async def test_the_same_fact_is_published_once(database: Database) -> None:
     assert (await count(database, "effect"), await count(database, "outbox")) == (0, 1)
 
 
+async def test_what_a_row_holds_is_not_told_with_its_failure(database: Database) -> None:
+    """Whatever is raised may be written to the log."""
+    event_id = EventId(uuid7())
+    with pytest.raises(asyncpg.UniqueViolationError) as refused:
+        async with ScribeWork(database) as work:
+            for _ in range(2):
+                work.publish(a_usage(), subject=uuid4(), tier="pro", id_=event_id)
+    assert str(event_id) not in str(refused.value)
+
+
+class _CannotOpen(ScribeWork):
+    def open_repositories(self) -> None:
+        raise LookupError
+
+
+async def test_a_unit_that_cannot_open_keeps_no_connection(url: str) -> None:
+    async with open_database(url, connections=1, application="test") as small:
+        with pytest.raises(LookupError):
+            async with _CannotOpen(small):
+                pytest.fail("it is open")
+        assert small.connections.lent == 0
+        await small.check()
+
+
 async def test_an_event_is_unseen_once(database: Database) -> None:
     ids = [EventId(uuid7()) for _ in range(3)]
     async with ScribeWork(database) as work:
@@ -214,6 +238,9 @@ async def test_a_pool_that_is_used_up_is_trouble_of_ours(url: str) -> None:
         ("do $$ begin raise lock_not_available; end $$", True),
         ("do $$ begin raise disk_full; end $$", True),
         ("do $$ begin raise query_canceled; end $$", True),
+        # Two that stood in each other's way, of which the server let one go on.
+        ("do $$ begin raise deadlock_detected; end $$", True),
+        ("do $$ begin raise serialization_failure; end $$", True),
         # Nobody waits any more; and the end of a session may come after that of its statement.
         ("select pg_sleep(5)", False),
         ("select pg_terminate_backend(pg_backend_pid())", False),

@@ -11,6 +11,7 @@ import pytest
 from shared.db import archive
 from shared.db.database import Database, open_database
 from shared.errors import DependencyUnavailable
+from shared.messaging import upkeep
 from shared.messaging.upkeep import forget
 from shared.settings import service_database_url
 
@@ -72,6 +73,24 @@ async def test_handled_ids_are_forgotten_after_a_while(database: Database) -> No
 
     rows = await database.fetch("select event_id from inbox")
     assert {old, young} & {row["event_id"] for row in rows} == {young}
+
+
+async def test_whatever_is_past_its_time_goes_however_much_it_is(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(upkeep, "_AT_ONCE", 2)
+    await database.execute("delete from outbox_sent")
+    for _ in range(5):
+        await sent(database, "usage.recorded.free", days_ago=91)
+        await database.execute("insert into inbox values ($1, now() - interval '36 days')", uuid4())
+
+    await forget(database)
+
+    left = await database.fetchrow(
+        "select (select count(*) from outbox_sent) + (select count(*) from inbox"
+        " where handled_at < now() - interval '35 days') as n"
+    )
+    assert left is not None and left["n"] == 0
 
 
 async def test_what_cannot_be_forgotten_holds_up_nothing_else(

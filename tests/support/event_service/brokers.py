@@ -34,7 +34,7 @@ class Broker:
 
     def start_again(self) -> None:
         """Bring it back with its data."""
-        self.child.start_again(self.is_ready, seconds=60)
+        self.child.start_again(self.is_ready, seconds=240)
 
     def publish_raw(self, stream: str, body: str | bytes, headers: dict[str, str]) -> None:
         """Put a message on the exchange that no relay of ours would send."""

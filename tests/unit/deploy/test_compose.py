@@ -10,7 +10,9 @@ import pytest
 import yaml
 
 from deploy.companion.deployment import Deployment
-from deploy.companion.programs import POOLED, SERVICES
+from deploy.companion.programs import POOLED, PROXIES, SERVICES
+from deploy.envoy.endpoints import Endpoint
+from services.chat.settings import Settings as ChatSettings
 from shared.tiers import TIERS
 
 ROOT = Path(__file__).parents[3]
@@ -21,6 +23,7 @@ ENGINES = {
     "rabbitmq": "RABBITMQ_IMAGE",
     "gateway": "ENVOY_IMAGE",
     "egress": "ENVOY_IMAGE",
+    "envoy": "ENVOY_IMAGE",
     "prometheus": "PROMETHEUS_IMAGE",
     "grafana": "GRAFANA_IMAGE",
     "legacy": "LEGACY_IMAGE",
@@ -197,16 +200,34 @@ def test_what_people_send_or_ask_for_has_room(name: str, least: int) -> None:
     assert {"1G": 1024, "768M": 768}[memory] - int(size) >= 384
 
 
-def test_a_proxy_is_started_anew_with_a_new_configuration() -> None:
-    for proxy in ("gateway", "egress"):
-        assert CONTAINERS[proxy]["depends_on"] == {
-            f"{proxy}-config": {"condition": "service_completed_successfully", "restart": True}
-        }
+def test_a_changed_setting_starts_no_proxy_anew() -> None:
+    # Compose before 2.30 starts anew whoever waits for a job, and whoever waits for those.
+    for proxy in PROXIES:
+        assert "depends_on" not in CONTAINERS[proxy]
+    waited_for = {f"{proxy}-config" for proxy in PROXIES}
+    assert CONTAINERS["envoy"]["depends_on"].keys() == waited_for
+    assert not {name for name, one in ALL.items() if "envoy" in one.get("depends_on", {})}
 
 
-def test_nothing_else_is_started_anew_by_what_it_waits_for() -> None:
-    for name in set(ALL) - {"gateway", "egress"}:
-        assert not any(one.get("restart") for one in ALL[name].get("depends_on", {}).values()), name
+def test_nothing_is_started_anew_by_what_it_waits_for() -> None:
+    for name, service in ALL.items():
+        assert not any(one.get("restart") for one in service.get("depends_on", {}).values()), name
+
+
+@pytest.mark.parametrize("proxy", PROXIES)
+def test_envoys_of_a_proxy_share_its_port_for_as_long_as_an_answer_takes(proxy: str) -> None:
+    service = CONTAINERS[proxy]
+    assert service["sysctls"] == {"net.ipv4.tcp_migrate_req": "1"}
+    said = environment(f"{proxy}-config")
+    assert not Endpoint.parse(said[f"{proxy.upper()}_LISTEN"]).is_loopback
+    script = dict(re.findall(r"^(\w+)=(\d+) ", (FOLDER / "proxy.sh").read_text(), re.MULTILINE))
+    longest = ChatSettings.model_fields["longest_turn_seconds"].default
+    assert int(script["drain_seconds"]) > longest
+    assert int(script["stop_seconds"]) < int(service["stop_grace_period"].removesuffix("s"))
+    at_once = int(script["most_leaving"]) + 1
+    ceiling = int(environment("gateway-config")["GATEWAY_HEAP_MEBIBYTES"])
+    memory = int(service["deploy"]["resources"]["limits"]["memory"].removesuffix("M"))
+    assert memory >= at_once * (ceiling + 112)
 
 
 def test_whoever_reaches_the_world_in_kubernetes_does_so_here() -> None:
@@ -363,5 +384,5 @@ def test_every_file_that_is_mounted_is_there() -> None:
     for name, service in ALL.items():
         for mount in service.get("volumes", ()):
             source = mount.split(":")[0]
-            if source.startswith("./deploy/compose/"):
+            if source.startswith("./"):
                 assert (ROOT / source).exists(), f"{name}: {source}"

@@ -383,10 +383,21 @@ def test_compose_tells_each_process_the_same() -> None:
     assert json.loads(auth["AUTH_PEERS_HEALTH"]) == told
 
 
+def _started_by_the_script() -> list[str]:
+    """How compose's proxies start Envoy, as one that runs and not one that checks its file."""
+    script = (ROOT / "deploy" / "compose" / "proxy.sh").read_text("utf-8").replace("\\\n", " ")
+    [line] = [
+        line
+        for line in script.splitlines()
+        if line.strip().startswith('"$program" --') and line.endswith("&")
+    ]
+    return ["envoy", *line.split()[1:-1]]
+
+
 @pytest.mark.parametrize("name", ["gateway", "egress"])
 def test_an_envoy_is_started_alike_everywhere(name: str) -> None:
     embedded = read_procfile(ROOT / "Procfile")[name].split()
-    compose = ["envoy", *_compose()[name]["command"]]
+    compose = _started_by_the_script()
     [here] = [
         container["command"]
         for pod_name, container in _containers("production")
@@ -399,8 +410,8 @@ def test_an_envoy_is_started_alike_everywhere(name: str) -> None:
     assert told["embedded"] == told["compose"] == told["here"]
     assert told["here"].keys() == ENVOY_WORDS
     # One way or another, two of them on a machine don't share memory.
-    assert "--use-dynamic-base-id" in embedded and "--use-dynamic-base-id" in compose
-    assert "--disable-hot-restart" in here
+    assert "--use-dynamic-base-id" in embedded
+    assert "--disable-hot-restart" in compose and "--disable-hot-restart" in here
     assert [*map(len, (embedded, compose, here[4:]))] == [10, 10, 10]
 
 

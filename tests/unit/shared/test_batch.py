@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from typing import Any
@@ -17,8 +18,10 @@ from shared.messaging import batch as batches
 from shared.messaging.batch import (
     DeadLetter,
     UnreadableBatch,
+    UnreadableBody,
     body_of,
     envelopes_of,
+    events_text,
     read,
     read_body,
     to_wire,
@@ -174,3 +177,81 @@ def test_one_letter_changed_on_the_way_breaks_the_hash() -> None:
     assert changed != body
     with pytest.raises(UnreadableBatch, match="hash"):
         envelopes_of(read_body(changed), changed)
+
+
+def a_body(wire: Mapping[str, Any], **others: Any) -> bytes:
+    return body_of([[], {"batch": wire, **others}, {}])
+
+
+def test_the_events_of_a_body_are_its_own_text() -> None:
+    wire = a_batch(3)
+    found = events_text(a_body(wire))
+    assert found is not None
+    assert json.loads(found.text) == wire["events"]
+    assert found.number == 3
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"sha256": "0" * 64}, {"sha256": None}, {"events": {}}, {"events": "text"}, {"events": None}],
+)
+def test_events_that_do_not_fit_their_hash_have_no_text(change: dict[str, Any]) -> None:
+    assert events_text(a_body(a_batch() | change)) is None
+
+
+def test_a_count_is_told_as_the_wrapper_has_it() -> None:
+    found = events_text(a_body(a_batch(3) | {"count": "3"}))
+    assert found is not None
+    assert found.number == "3"
+
+
+def test_events_elsewhere_in_a_body_are_not_taken_for_the_batchs() -> None:
+    wire = a_batch(2)
+    assert events_text(a_body(wire, a={"events": [1], "first_sequence": 1})) is None
+    assert events_text(a_body({}, a=wire)) is None
+    assert events_text(body_of([wire, {"batch": {"events": []}}, {}])) is None
+
+
+def test_a_body_that_is_not_written_so_has_no_text() -> None:
+    wire = a_batch(2)
+    assert events_text(json.dumps([[], {"batch": wire}, {}]).encode()) is None
+    assert events_text(a_body(wire).decode()) is None
+    assert events_text(a_body(wire)[:-1]) is None
+    assert events_text(b"") is None
+
+
+def test_half_a_character_has_no_text() -> None:
+    body = a_body(a_batch(2))
+    begins = body.find(b'"events":') + len(b'"events":')
+    ends = body.rfind(b',"first_sequence":')
+    broken = b"[" + bytes([0xED, 0xA0, 0x80]) + body[begins + 1 : ends]
+    digest = hashlib.sha256(body[begins:ends]).hexdigest().encode()
+    other = hashlib.sha256(broken).hexdigest().encode()
+    changed = (body[:begins] + broken + body[ends:]).replace(digest, other)
+    assert events_text(changed) is None
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"7",
+        b'"abc"',
+        b"\xff\xfe\x00",
+        b'{"batch": ',
+        b"[[], {}]",
+        b"[{}, {}, {}]",
+        b'[[], ["no", "names"], {}]',
+        b"[" * 100_000,
+    ],
+)
+def test_a_message_without_a_batch_is_refused(body: bytes) -> None:
+    with pytest.raises(UnreadableBody):
+        read_body(body)
+
+
+def test_what_only_pythons_reader_takes_is_a_batch_that_does_not_fit() -> None:
+    batch = read_body(b'[[], {"batch": {"events": [NaN], "count": 1, "sha256": ""}}, {}]')
+    with pytest.raises(UnreadableBatch, match="hash"):
+        envelopes_of(batch)
+    assert read_body(b"[[], {}, {}]") is None

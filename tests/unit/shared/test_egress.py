@@ -147,6 +147,7 @@ DENIED = "ext_authz_denied"
         (said(503, {"code": "vault_sealed"}, DENIED), DependencyUnavailable),
         # The answer to its first use was lost, as when a keyvault dies.
         (said(403, {"code": "grant_replayed"}, DENIED), DependencyUnavailable),
+        (said(401, {"code": "grant_expired"}, DENIED), DependencyUnavailable),
         (said(503, {"code": "service_stopped"}, DENIED), KeysWithheld),
         (said(429, {"code": "service_rate_reached"}, DENIED), KeysWithheld),
         (said(429, {"code": "user_rate_reached"}, DENIED), KeyUsedTooOften),

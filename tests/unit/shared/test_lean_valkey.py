@@ -58,6 +58,20 @@ def test_no_number_that_only_python_knows_is_refused() -> None:
     assert math.isnan(redis.loads('{"x": NaN}')["x"])
 
 
+@given(VALUES, st.dictionaries(TEXTS, VALUES, max_size=3), TEXTS)
+def test_what_came_is_noted_as_the_text_that_it_was(
+    body: Any, headers: dict[str, Any], place: str
+) -> None:
+    message = {"body": body, "headers": headers, "properties": {"delivery_tag": "a"}}
+    came = redis.loads(kombus.dumps(message))
+    noted = _text(redis.dumps([came, place, "usage.recorded.free"]))
+    assert kombus_loads(noted) == [message, place, "usage.recorded.free"]
+    # To be sent again it is changed, and written with that.
+    again = redis.loads(noted)[0]
+    again["headers"]["redelivered"] = True
+    assert kombus_loads(_text(redis.dumps(again)))["headers"]["redelivered"] is True
+
+
 @pytest.mark.parametrize("body", [b'{"a": "\\u00e9 \xc3\xa9"}', b"", b"null"])
 def test_a_body_of_text_stays_text_and_comes_back_as_it_was(channel: Any, body: bytes) -> None:
     written, encoding = channel.encode_body(body, channel.body_encoding)

@@ -1,5 +1,5 @@
 """A worker whose broker goes away at the moment of an acknowledgement connects anew; one whose beat
-is gone ends."""
+is gone ends; and one whose database is gone gives back what it can't put aside."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from celery.worker import state
 from kombu import Message
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from shared.messaging.unreadable import CarefulConsumer
+from shared.messaging import unreadable
+from shared.messaging.unreadable import CarefulConsumer, PutAsideOnValkey
 
 
 class Channel:
@@ -22,6 +23,7 @@ class Channel:
     def __init__(self, failure: Exception | None = None) -> None:
         self.failure = failure
         self.acknowledged: list[str] = []
+        self.given_back: list[str] = []
 
     def message_to_python(self, message: Message) -> Message:
         return message
@@ -30,6 +32,10 @@ class Channel:
         if self.failure is not None:
             raise self.failure
         self.acknowledged.append(delivery_tag)
+
+    def basic_reject(self, delivery_tag: str, requeue: bool = False) -> None:
+        assert requeue, "or Valkey would delete it"
+        self.given_back.append(delivery_tag)
 
 
 def consumer_on(channel: Channel | None) -> Any:
@@ -87,3 +93,13 @@ def test_a_worker_that_never_had_a_beat_needs_none(monkeypatch: pytest.MonkeyPat
     consumer.controller = SimpleNamespace(beat=None)
     consumer._end_without_beat()
     assert not state.should_stop
+
+
+def test_what_cannot_be_read_waits_for_a_database_that_is_gone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(unreadable, "_PAUSE_SECONDS", 0)
+    channel = Channel()
+    message = Message(body="?", delivery_tag="7", channel=channel)
+    PutAsideOnValkey("postgresql://nobody:none@127.0.0.1:1/none")(message, "no_task")
+    assert (channel.acknowledged, channel.given_back) == ([], ["7"])

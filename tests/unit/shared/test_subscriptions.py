@@ -166,6 +166,7 @@ def test_rabbitmqs_queues_lose_nothing() -> None:
         dead = dead_queue(queue.name)
         assert (dead.name, dead.routing_key) == (f"{queue.name}.dead", queue.name)
         assert dead.exchange.name == "companion.dead"
+        assert (dead.durable, dead.queue_arguments) == (True, {"x-queue-type": "quorum"})
 
 
 @BROKERS
@@ -183,8 +184,30 @@ def test_no_message_is_lost_by_a_default(url: str) -> None:
     assert settings["task_reject_on_worker_lost"] is is_rabbitmq(url)
     assert settings["task_retry_on_worker_lost"] is not is_rabbitmq(url)
     assert settings["task_acks_on_failure"] is not is_rabbitmq(url)
+    # A child that comes up slowly is waited for.
+    assert settings["worker_proc_alive_timeout"] >= 30
     # A publisher must not try for ever.
     assert transport_options(url)["max_retries"] == 3
+
+
+@BROKERS
+def test_an_event_in_trouble_comes_again_and_a_job_waits_for_its_next_turn(
+    url: str, tmp_path: Path
+) -> None:
+    listen = listening()
+    listen.every(timedelta(seconds=5))(tidy)
+    app = unwired(listen, settings_in(tmp_path, broker_url=SecretStr(url)))
+    event: Any = app.tasks["usage.recorded"]
+    if is_rabbitmq(url):
+        # Sent again by a worker it would be another message, and the broker would count anew.
+        assert not hasattr(event, "autoretry_for")
+    else:
+        # Its message is acknowledged then: with a last try the event would be gone.
+        assert (event.autoretry_for, event.max_retries) == ((Exception,), None)
+    job: Any = app.tasks["chat.jobs.tidy"]
+    assert not hasattr(job, "autoretry_for")
+    assert job.acks_on_failure is True
+    assert (job.reject_on_worker_lost, job.retry_on_worker_lost) == (False, False)
 
 
 def test_rabbitmq_confirms_and_valkey_waits_long_enough() -> None:

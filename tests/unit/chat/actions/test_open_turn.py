@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -69,7 +70,7 @@ class LostTurns(MemoryTurns):
 async def withdrawn(open_turn: OpenTurn) -> None:
     """Once it has seen to what it left."""
     await asyncio.sleep(0.005)
-    await open_turn.withdraw.drained(2)
+    await open_turn.withdraw.drained(60)
 
 
 def is_refused(desk: Desk) -> bool:
@@ -154,13 +155,15 @@ async def test_while_it_is_away_it_is_asked_by_one_and_not_by_each_who_was_let_d
     desk = Desk(LostTurns(), ScriptedProvider())
     desk.turns.failing = 1_000
     open_turn = desk.open
-    before = asyncio.all_tasks()
+    before, began = asyncio.all_tasks(), time.monotonic()
     for number in range(50):
         with pytest.raises(DependencyUnavailable):
             await open_turn(replace(OPENING, idempotency_key=str(number)))
     assert len(asyncio.all_tasks() - before) == 1
     await asyncio.sleep(0.1)
-    assert 1 <= 1_000 - desk.turns.failing <= 10
+    # At its own pace, however long all that took.
+    most = 5 + (time.monotonic() - began) / withdrawals._LONGEST_WAIT_SECONDS
+    assert 1 <= 1_000 - desk.turns.failing <= most
 
     desk.turns.failing = 0
     await withdrawn(open_turn)
@@ -197,7 +200,9 @@ async def test_nor_does_it_wait_for_ever_for_a_database_that_is_away() -> None:
     assert open_turn.withdraw.work is None
 
 
-async def test_no_more_wait_for_that_than_are_soon_done() -> None:
+async def test_no_more_wait_for_that_than_are_soon_done(monkeypatch: pytest.MonkeyPatch) -> None:
+    # None is looked for before all are left.
+    monkeypatch.setattr(withdrawals, "_WRITTEN_AFTER_SECONDS", (1.0,))
     desk = Desk(LostTurns(), ScriptedProvider())
     open_turn = replace(desk.open, withdraw=WithdrawHold(desk.turns, most=2))
     for number in range(5):
@@ -214,20 +219,22 @@ async def test_one_that_can_not_be_withdrawn_does_not_keep_the_others(
     monkeypatch.setattr(withdrawals, "_LONGEST_WAIT_SECONDS", 0.002)
     desk = Desk(LostTurns(), ScriptedProvider())
     open_turn, settle = desk.open, desk.turns.settle
-    for number in range(4):
-        with pytest.raises(DependencyUnavailable):
-            await open_turn(replace(OPENING, idempotency_key=str(number)))
-    broken, locked, *others = desk.turns.holds
 
     async def only_others(hold: Hold, *parts: object) -> bool:
+        broken, *behind = desk.turns.holds
         if hold.id == broken:
             raise ZeroDivisionError
-        if hold.id == locked and len(desk.turns.settled) < len(others):
+        if hold.id == behind[0] and len(desk.turns.settled) < 2:
             raise DependencyUnavailable("database")
         return await settle(hold, *parts)  # type: ignore[arg-type]
 
+    # Before the first is left: on a busy machine it may be looked for while the next one is opened.
     monkeypatch.setattr(desk.turns, "settle", only_others)
+    for number in range(4):
+        with pytest.raises(DependencyUnavailable):
+            await open_turn(replace(OPENING, idempotency_key=str(number)))
     await withdrawn(open_turn)
+    _broken, locked, *others = desk.turns.holds
     assert list(desk.turns.settled) == [*others, locked]
 
 

@@ -3,35 +3,26 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from uuid import uuid4
 
 import pytest
 
 from services.chat.actions.settle_turn import SettleTurn, usage_facts
-from services.chat.domain.conversation import MessageId, SessionId
+from services.chat.domain.conversation import SessionId
 from services.chat.domain.ports import Quote
-from services.chat.domain.turn import Abandoned, Hold, Outcome, Settlement, Surface, TurnId
+from services.chat.domain.turn import Abandoned, Outcome, Settlement, Surface
 from services.chat.domain.usage import Usage
 from services.chat.wiring import quote
-from shared.ids import EventId, UserId
-from tests.support.chat import MemoryTurns, StoppedClock
+from shared.ids import EventId
+from tests.support.chat import NOON, MemoryTurns, StoppedClock
+from tests.support.chat_calls import a_hold
 
-NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
 CHEAP_BELOW_100K = "claude-haiku-5-5"
-HOLD = Hold(
-    id=TurnId(uuid4()),
-    user_id=UserId(uuid4()),
-    session_id=None,
-    question_id=None,
-    answer_id=MessageId(uuid4()),
-    usage_event_id=EventId(uuid4()),
-    request_id="request",
-    tier="pro",
+HOLD = a_hold(
     provider="anthropic",
     model=CHEAP_BELOW_100K,
     input_estimate=0,
-    created_at=NOON,
     lease_expires_at=NOON + timedelta(minutes=1),
     surface=Surface.ANTHROPIC,
 )
@@ -132,7 +123,7 @@ def test_billing_is_told_all_that_a_price_depends_on() -> None:
     assert (told.input_tokens, told.cache_read_tokens, told.cache_write_tokens) == (50, 10, 5)
     assert (told.output_tokens, told.output_reasoning_tokens) == (40, 30)
     assert (told.source, told.service_tier, told.sandbox) == ("counted", "priority", False)
-    assert (told.request_id, told.provider_request_id) == ("request", "msg_1")
+    assert (told.request_id, told.provider_request_id) == ("request-1", "msg_1")
     assert (fact.time, fact.tier, fact.subject) == (NOON, "pro", HOLD.user_id)
 
 

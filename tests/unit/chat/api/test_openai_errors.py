@@ -30,7 +30,7 @@ from shared.errors import (
     TooLarge,
     UpstreamFailed,
 )
-from shared.http.errors import vendor_failed
+from shared.http.errors import problem_of, vendor_failed
 from shared.idempotency import IdempotencyKeyReused, RequestInProgress
 from shared.limit_state import LimitState
 from shared.limits.tier_admission import SPENDING
@@ -84,6 +84,12 @@ TABLE: list[tuple[ExpectedFailure, int, str, str, bool]] = [
     (AnswerEnded(), 503, SERVER, "answer_ended", AGAIN),
     (DependencyUnavailable("cache"), 503, SERVER, "dependency_unavailable", AGAIN),
 ]
+
+
+def test_nobody_is_told_to_wait_for_what_stays_lost() -> None:
+    status, document, headers = problem_of(AnswerLost(None))
+    assert (status, document["code"]) == (503, "answer_lost")
+    assert "retry-after" not in headers and "retry_after" not in document
 
 
 @pytest.mark.parametrize(

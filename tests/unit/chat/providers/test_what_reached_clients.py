@@ -11,12 +11,11 @@ import pytest
 
 from services.chat.domain.frames import Began, Frame, Text, Thinking, ToolCallPiece
 from services.chat.domain.relaying import Heard
-from services.chat.domain.turn import Hold, Outcome, Settlement, Surface, TurnId
+from services.chat.domain.turn import Outcome, Settlement, Surface
 from services.chat.domain.usage import Usage
 from services.chat.providers import chat_wires
-from shared.ids import EventId, UserId, uuid7
 from shared.vendors.failures import VendorFailed
-from tests.support.chat import NOON
+from tests.support.chat_calls import a_hold
 from tests.support.wires import read, whole
 
 CHAT, RESPONSES, MESSAGES = "/v1/chat/completions", "/v1/responses", "/v1/messages"
@@ -46,22 +45,7 @@ def heard(provider: str, path: str, body: bytes, *, streamed: bool) -> tuple[Hea
 
 
 def settled(all_of_it: Heard, *, ended_as: Outcome | None = None) -> Settlement:
-    hold = Hold(
-        id=TurnId(uuid7()),
-        user_id=UserId(uuid7()),
-        session_id=None,
-        question_id=None,
-        answer_id=uuid7(),  # type: ignore[arg-type]
-        usage_event_id=EventId(uuid7()),
-        request_id="request-1",
-        tier="pro",
-        provider="openai",
-        model="gpt-6-luna",
-        input_estimate=4,
-        created_at=NOON,
-        lease_expires_at=NOON,
-        surface=Surface.OPENAI,
-    )
+    hold = a_hold(input_estimate=4, surface=Surface.OPENAI)
     return all_of_it.settlement(
         hold, None, max_output_tokens=1_000, ended_as=ended_as, elapsed_ms=1
     )
