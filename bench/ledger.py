@@ -1,9 +1,9 @@
 """How fast usage gets into the ledger, and out as a total: `python -m bench.ledger [PART …]`.
 
 intake   usage events a second: a bare set-based insert of the same rows, the action alone, a whole
-         message (JSON, hash, schema, action), and through Valkey and a worker of billing, whose
-         linking of the chain runs beside it. As many batches at once as the worker has processes.
-         A relay packs up to 200 events; what a larger batch would save, `--batch` shows.
+         message (unpacked, hashed, read, recorded), and through Valkey and a worker of billing,
+         whose linking of the chain runs beside it. As many at once as the worker has processes.
+         A relay packs up to 500 events; what another number would save, `--batch` shows.
 linking  links a second, with the sums by the day.
 month    the total of a month for a user with many rows of the ledger, from the hours.
 """
@@ -57,6 +57,7 @@ from shared.events import Fact
 from shared.events.usage import UsageRecorded
 from shared.ids import UserId
 from shared.messaging import batch as batches
+from shared.messaging import packed
 from shared.messaging.consumer import Consumer
 from shared.messaging.publisher import Publisher
 from shared.messaging.queues import declare_queues
@@ -241,7 +242,7 @@ class _Ways:
 
     def _message(self, batch: Batch) -> Callable[[], Awaitable[object]]:
         wire = batches.to_wire("chat", EPOCH, [fact.to_wire() for fact in batch])
-        body = batches.body_of([[], {"batch": wire}, {}])
+        body = packed.pack(batches.body_of([[], {"batch": wire}, {}]))
         return lambda: self._consumer.receive_unread(UsageRecorded.type, body)
 
 

@@ -28,7 +28,7 @@ more replicas would make that worse. As a part of the target in flight."""
 _EVENTS_PER_WORKER = 20_000
 """Of usage, in the ledger's own count: some seconds of work (docs/capacity.md)."""
 _MESSAGES_PER_WORKER = 100
-"""Of other facts, as the broker tells: each holds up to 200 of them."""
+"""Of other facts, as the broker tells: each holds up to 500 of them."""
 _OLDEST_SECONDS = 30.0
 _FAILURES_UNTIL_FALLBACK = 3
 _MOST_OF_REQUEST = 240

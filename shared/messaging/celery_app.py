@@ -34,6 +34,7 @@ from shared.messaging.broker import (
     is_rabbitmq,
 )
 from shared.messaging.consumer import Consumer, of_no_request
+from shared.messaging.packed import leave_packed
 from shared.messaging.pool import widen_pipes
 from shared.messaging.schedule import clock, keep_standard_descriptors
 from shared.messaging.subscriptions import Listen, ScheduledJob, Wire, WiredWorker
@@ -92,6 +93,7 @@ def create_celery(listen: Listen, settings: CommonSettings, wire: Wire) -> Celer
     # Nobody sends these but who is being replaced by this version, and an operator.
     for job in listen.jobs.values():
         task(name=job.name, shared=False, **JOB_TASK_OPTIONS)(_job_task(process, job))
+    worker_init.connect(lambda **_signal: leave_packed(), weak=False)
     worker_init.connect(process.rehearse, weak=False)
     worker_init.connect(process.expect_children, weak=False)
     beat_init.connect(process.rehearse, weak=False)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -17,6 +18,7 @@ from shared.events import Event, Fact
 from shared.events.base import current_request_id, current_traceparent
 from shared.messaging import batch as batches
 from shared.messaging.dead_events import PROCESS_LOST, DeadEvents
+from shared.messaging.packed import unpacked
 from shared.messaging.subscriptions import Listen, Subscription
 from shared.telemetry import tracing
 from shared.telemetry.metrics import (
@@ -77,6 +79,7 @@ class Consumer:
     async def receive_unread(self, type_: str, body: bytes | str, *, attempts: int = 0) -> None:
         """The same for a message whose body nobody has read yet. Raises UnreadableBody."""
         of_no_request()
+        body = unpacked(body)
         if attempts >= _MOST_ATTEMPTS or not await self._taken_whole(type_, body):
             await self.receive(type_, batches.read_body(body), body=body, attempts=attempts)
 
@@ -134,6 +137,8 @@ class Consumer:
     async def put_aside(self, type_: str, body: bytes | str, message_id: str | None) -> None:
         """Bury a message whose body could not be read at all."""
         of_no_request()
+        with suppress(batches.UnreadableBody):
+            body = unpacked(body)
         kept = {"headers": ascii({"id": message_id, "task": type_}), "body": ascii(body)}
         await self._bury(type_, kept, "undecodable")
 

@@ -12,6 +12,7 @@ from celery import Celery
 from kombu import Connection, Producer
 from kombu.exceptions import KombuError
 
+from shared.messaging import packed
 from shared.messaging.batch import body_of
 from shared.messaging.broker import (
     EXCHANGE_NAME,
@@ -134,13 +135,16 @@ class Publisher:
         if self._rabbitmq:
             options["confirm_timeout"] = options["timeout"] = _CONFIRM_SECONDS
         self._returned = False
+        body = _written(message.body)
+        is_long = len(body) >= packed.PACKED_FROM_BYTES
         producer.publish(
-            _written(message.body),
+            body,
             exchange=exchange,
             routing_key=stream,
             headers=message.headers,
             content_type="application/json",
-            content_encoding="utf-8",
+            content_encoding="binary" if is_long else "utf-8",
+            compression=packed.METHOD if is_long else None,
             delivery_mode=2,
             retry=False,
             **message.properties,

@@ -56,7 +56,7 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
-BATCH_SIZE = 200
+BATCH_SIZE = 500
 LEASE = timedelta(seconds=30)
 _SHORTEST_PAUSE, _LONGEST_PAUSE = 0.05, 0.25
 # A process rings at most once a second: what it writes within that second must find us awake.

@@ -8,16 +8,20 @@ from __future__ import annotations
 
 from typing import Any
 
-from kombu import Message
 from kombu.serialization import register
+
+from shared.messaging.packed import Packed
 
 CONTENT_TYPE = "application/x-companion-unread"
 NAME = "unread"
 
 
-def leave_unread(message: Message) -> None:
+def leave_unread(message: Any) -> None:
     """Have the whole body handed to the task as its one argument, `unread`."""
     message.content_type, message.content_encoding = CONTENT_TYPE, "binary"
+    if isinstance(message.body, Packed):
+        # Its own type would be looked up at each message on the way to the child.
+        message.body = bytes(message.body)
 
 
 def _as_it_came(body: Any) -> tuple[list[Any], dict[str, Any], dict[str, Any]]:

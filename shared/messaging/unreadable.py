@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
@@ -15,6 +16,8 @@ from celery.worker import state
 from celery.worker.consumer import Consumer as CeleryConsumer
 from kombu import Message
 
+from shared.messaging.batch import UnreadableBody
+from shared.messaging.packed import Packed, unpacked
 from shared.messaging.resting import SignalPipe, let_rest, stop_waiting
 from shared.messaging.unread import leave_unread
 
@@ -87,6 +90,8 @@ class CarefulConsumer(CeleryConsumer):
         def read_first(message: Message) -> Any:
             if self._may_stay_unread(message):
                 leave_unread(message)
+            else:
+                _unpack(message)
             if _is_readable(message):
                 vars(message)["ack_log_error"] = partial(self._acknowledge, message)
                 return handle(message)
@@ -196,6 +201,13 @@ class PutAsideOnValkey:
                 connection.execute(text(_STORE), values)
         finally:
             engine.dispose()
+
+
+def _unpack(message: Any) -> None:
+    if isinstance(message.body, Packed):
+        # What can't be unpacked is put aside as it came, since nothing reads it.
+        with suppress(UnreadableBody):
+            message.body = unpacked(message.body)
 
 
 def _is_readable(message: Message) -> bool:

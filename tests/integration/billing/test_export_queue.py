@@ -162,17 +162,18 @@ async def test_what_reaches_the_ledger_reaches_the_example_once_though_it_is_kil
 ) -> None:
     ExportQueue(broker_url, most_messages=1_000).bind()
     usage = [[a_usage(sequence=b * 5 + n + 1) for n in range(5)] for b in range(60)]
+    usage.append([a_usage(sequence=300 + n + 1) for n in range(100)])  # it travels packed
     voided = UsageVoided(user_id=uuid4(), event_id=usage[0][0].id, reason="a test")
     for batch in usage:
         send(publisher, UsageRecorded.type, a_message(batch))
     reader = example()
     reader.until(lambda: bool(reader.rows("select 1 from usage")), "the first batches come")
     reader.kill()
-    assert len(reader.rows("select 1 from usage")) < 300, "it was killed in the middle"
+    assert len(reader.rows("select 1 from usage")) < 400, "it was killed in the middle"
     for batch in usage[:10]:  # as a producer does who is asked for a range once more
         send(publisher, UsageRecorded.type, a_message(batch))
     fact = a_usage()
-    send(publisher, UsageManifest.type, a_message([a_manifest(300)]))
+    send(publisher, UsageManifest.type, a_message([a_manifest(400)]))
     wire = a_message([fact])
     wire["events"][0] |= {
         "type": "usage.voided",
@@ -198,16 +199,16 @@ async def test_what_reaches_the_ledger_reaches_the_example_once_though_it_is_kil
     time.sleep(VISIBILITY_SECONDS)
     reader.process = reader.start()
     reader.until(lambda: bool(reader.rows("select 1 from manifest")), "the manifest comes")
-    reader.until(lambda: len(reader.rows("select 1 from usage")) == 300, "all events come")
+    reader.until(lambda: len(reader.rows("select 1 from usage")) == 400, "all events come")
     reader.until(lambda: bool(reader.rows("select 1 from unreadable")), "the broken one is kept")
     for type_, batch in messages(broker_url, LEDGER_QUEUE):
         if type_ == UsageRecorded.type and "sha256" in batch:
             await consumer.receive(type_, batch)
     ledger = sorted(map(str, await ids_in(database)))
-    assert len(ledger) == len(set(ledger)) == 300
+    assert len(ledger) == len(set(ledger)) == 400
     assert sorted(id_ for (id_,) in reader.rows("select event_id from usage")) == ledger
     assert reader.rows("select corrects from correction") == [(str(usage[0][0].id),)]
-    assert reader.rows("select last_sequence from manifest") == [(300,)]
+    assert reader.rows("select last_sequence from manifest") == [(400,)]
     assert reader.rows("select meter, units from reported") == [("screenshot", 3)]
 
 

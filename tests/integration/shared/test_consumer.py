@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import zlib
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -432,8 +433,27 @@ async def test_a_text_that_ended_its_process_too_often_is_put_aside_unread(
     assert [letter.reason for letter in await buried(dead)] == ["process_lost"]
 
 
+@pytest.mark.parametrize("form", [zlib.compress, bytes.decode])
+async def test_a_batch_is_taken_whole_in_any_form_that_it_comes_in(
+    reader: Consumer, notes: Notes, told: ToldNotes, form: Callable[[bytes], bytes | str]
+) -> None:
+    await reader.receive_unread(TYPE, form(body_of(wire_of(facts_of(3)))))
+    assert (told.taken, notes.calls) == ([3], [])
+
+
+async def test_what_lies_aside_is_kept_unpacked(consumer: Consumer, dead: DeadEvents) -> None:
+    broken = zlib.compress(b"[" * 9)
+    await consumer.put_aside(TYPE, broken, "m-1")
+    await consumer.put_aside(TYPE, broken[:-1], "m-2")
+    kept = {letter.body["headers"]: letter.body["body"] for letter in await buried(dead)}
+    assert kept == {
+        ascii({"id": "m-1", "task": TYPE}): ascii(b"[" * 9),
+        ascii({"id": "m-2", "task": TYPE}): ascii(broken[:-1]),
+    }
+
+
 async def test_a_body_that_is_none_is_told_to_be_unreadable(reader: Consumer) -> None:
-    for body in (b"", b"[", b"{}", b'[[], {"batch": 1}', "[[], []]"):
+    for body in (b"", b"[", b"{}", b'[[], {"batch": 1}', "[[], []]", b"x", zlib.compress(b"[")):
         with pytest.raises(batches.UnreadableBody):
             await reader.receive_unread(TYPE, body)
 

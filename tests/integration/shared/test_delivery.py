@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import threading
+import zlib
 from uuid import uuid4
 
 import kombu
@@ -16,6 +17,7 @@ from shared.events.user import UserRegistered
 from shared.ids import uuid7
 from shared.messaging import batch as batches
 from shared.messaging.broker import events_exchange
+from shared.messaging.packed import METHOD, Packed
 from shared.messaging.publisher import Unroutable
 from shared.messaging.queues import declare_queues
 from tests.support.event_service.brokers import Broker
@@ -36,12 +38,31 @@ def usages(count: int, *, model: str = "plain") -> list[UsageRecorded]:
 
 
 def test_every_event_takes_effect_exactly_once(herald: Herald, workers: Scribe) -> None:
-    herald.publish(usages(450))
+    herald.publish(usages(1100))
     herald.publish(usages(30), tier="enterprise")
     herald.drain()
     assert_each_once(herald, workers)
-    assert herald.sequences(FREE) == list(range(1, 451))
+    assert herald.sequences(FREE) == list(range(1, 1101))
     assert herald.sequences("usage.recorded.enterprise") == list(range(1, 31))
+
+
+def test_a_long_batch_travels_packed_and_any_kombu_unpacks_it(
+    herald: Herald, broker: Broker
+) -> None:
+    stream = f"usage.recorded.{uuid4().hex}"
+    publisher = herald.publisher()
+    with kombu.Connection(broker.url) as connection:
+        queue = kombu.Queue(stream, events_exchange(), routing_key=stream)
+        bound = queue(connection.default_channel)
+        bound.declare()
+        for count, told in (1, None), (200, METHOD):
+            events = [{"producerseq": number, "data": "é" * 100} for number in range(count)]
+            wire = batches.to_wire("herald", uuid4(), events)
+            publisher.send(stream, "usage.recorded", wire, routed=True)
+            message = bound.get(no_ack=True, accept=["json"])
+            assert message is not None
+            assert message.headers.get("compression") == told
+            assert message.decode()[:2] == [[], {"batch": wire}]
 
 
 def test_two_relays_on_one_outbox_send_each_event_once(herald: Herald, workers: Scribe) -> None:
@@ -61,23 +82,23 @@ def test_two_relays_on_one_outbox_send_each_event_once(herald: Herald, workers: 
 def test_a_relay_killed_half_way_loses_and_doubles_nothing(
     herald: Herald, workers: Scribe, point: str
 ) -> None:
-    ids = herald.publish(usages(250))
+    ids = herald.publish(usages(550))
     words = ["-m", "tests.support.event_service.crashing_relay"]
     crashed = subprocess.run(
         [sys.executable, *words, point, herald.url, herald.broker_url], check=False
     )
     assert crashed.returncode == -9
-    assert herald.waiting() == 250
+    assert herald.waiting() == 550
     # While the dead relay's lease holds, another sends only what that one had not claimed.
     assert herald.relay().run_once() == 50
     herald.expire_leases()
     herald.drain()
     assert_each_once(herald, workers)
-    assert herald.sequences(FREE) == list(range(1, 251))
+    assert herald.sequences(FREE) == list(range(1, 551))
     if point == "published":
         arrived_twice = {id_ for id_, n in workers.deliveries(ids).items() if n == 2}
         eventually(
-            lambda: sum(n == 2 for n in workers.deliveries(ids).values()) == 200,
+            lambda: sum(n == 2 for n in workers.deliveries(ids).values()) == 500,
             f"the batch arrives a second time, of which {len(arrived_twice)} have",
         )
         assert_each_once(herald, workers)
@@ -200,6 +221,10 @@ def test_a_batch_that_was_changed_on_its_way_is_put_aside_whole(
     ("task", "body", "reason"),
     [
         ("usage.recorded", '{"batch": ', "undecodable"),
+        ("usage.recorded", Packed(zlib.compress(b'{"batch": ')), "undecodable"),
+        ("usage.recorded", Packed(zlib.compress(b"[[], {}, {}]")[:-1]), "undecodable"),
+        ("usage.forgotten", Packed(zlib.compress(b"[[], {}, {}]")), "unknown_task"),
+        ("usage.forgotten", Packed(b"no zlib"), "undecodable"),
         ("usage.recorded", b"\xff\xfe\x00", "undecodable"),
         ("usage.recorded", '"a text"', "undecodable"),
         ("usage.recorded", '[[], ["no", "names"], {}]', "undecodable"),
@@ -219,6 +244,8 @@ def test_a_message_that_no_task_can_be_made_of_is_kept(
     headers = {"id": str(uuid7()), "lang": "py", "argsrepr": "", "kwargsrepr": ""}
     if task is not None:
         headers["task"] = task
+    if isinstance(body, Packed):
+        headers["compression"] = METHOD
     broker.publish_raw(FREE, body, headers=headers)
     eventually(lambda: _kept(workers, broker) == kept_before + 1, "the message is kept")
     if not broker.is_rabbitmq:
