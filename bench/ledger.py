@@ -34,7 +34,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID, uuid4
 
 import structlog
@@ -63,7 +63,12 @@ from shared.messaging.publisher import Publisher
 from shared.messaging.queues import declare_queues
 from shared.settings import service_database_url
 from tests.support.billing import EPOCH, a_usage
-from tests.support.engines import PostgresServer, running_postgres, running_valkey
+from tests.support.engines import (
+    PostgresServer,
+    running_postgres,
+    running_rabbitmq,
+    running_valkey,
+)
 from tests.support.tokens import write_identities
 
 MODELS = (
@@ -87,6 +92,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=500, help="events in a message")
     parser.add_argument("--rows", type=int, default=100_000, help="of the user of the month")
     parser.add_argument("--workers", type=int, default=2, help="processes of billing's worker")
+    parser.add_argument("--rabbitmq", action="store_true", help="as broker, in place of Valkey")
     parser.add_argument("--hasty", action="store_true", help="a PostgreSQL that waits for no disk")
     arguments = parser.parse_args()
     for name in arguments.parts or PARTS:
@@ -120,7 +126,12 @@ async def intake(arguments: argparse.Namespace) -> str:
         # All connections are there before their processes' time is counted.
         at_once = range(arguments.workers)
         await asyncio.gather(*(bench.database.execute("select pg_sleep(0.1)") for _ in at_once))
-        with running_valkey(bench.folder) as valkey, valkey.fresh_database() as broker_url:
+        with (
+            running_valkey(bench.folder) as valkey,
+            valkey.fresh_database() as cache_url,
+            _broker(bench.folder, cache_url, rabbitmq=arguments.rabbitmq) as broker_url,
+        ):
+            urls = _Urls(cache_url, broker_url)
             declare_queues(ways.listen, broker_url)
             for number in range(arguments.rounds):
                 print(f"round {number + 1} of {arguments.rounds} ...", file=sys.stderr)
@@ -133,7 +144,7 @@ async def intake(arguments: argparse.Namespace) -> str:
                     cpu.setdefault(name, []).append(spent)
                 await ways.link()
                 name = "broker, worker, ledger"
-                rate, spent = await _through_broker(bench, broker_url, arguments, users)
+                rate, spent = await _through_broker(bench, urls, arguments, users)
                 found.setdefault(name, []).append(rate)
                 cpu.setdefault(name, []).append(spent)
                 await ways.link()
@@ -198,6 +209,20 @@ async def month(arguments: argparse.Namespace) -> str:
         ["rows of the user", "month's total, p50 ms", "slowest ms", "CPU ms"],
         [[str(arguments.rows), f"{median(times):.1f}", f"{max(times):.1f}", f"{cpu:.1f}"]],
     )
+
+
+class _Urls(NamedTuple):
+    cache: str
+    broker: str
+
+
+@contextlib.contextmanager
+def _broker(folder: Path, valkey_url: str, *, rabbitmq: bool) -> Iterator[str]:
+    if not rabbitmq:
+        yield valkey_url
+        return
+    with running_rabbitmq(folder) as server:
+        yield server.url
 
 
 @dataclass
@@ -271,11 +296,11 @@ async def _timed(work: Sequence[Callable[[], Awaitable[object]]], at_once: int) 
 
 
 async def _through_broker(
-    bench: _Bench, broker_url: str, arguments: argparse.Namespace, users: Sequence[UUID]
+    bench: _Bench, urls: _Urls, arguments: argparse.Namespace, users: Sequence[UUID]
 ) -> tuple[float, float]:
     """Publish everything first, then let a worker at it: how many it takes a second, its start left
     out, and the processor's microseconds for each in worker and server, its linking with them."""
-    publisher = Publisher(broker_url)
+    publisher = Publisher(urls.broker)
     # The first batches are not counted: each process reads the table of prices with its first one.
     first_ones = _FIRST_ONES * arguments.workers * arguments.batch
     counted_and_first = argparse.Namespace(
@@ -286,7 +311,7 @@ async def _through_broker(
         publisher.send("usage.recorded.free", UsageRecorded.type, wire, routed=True)
     publisher.close()
     before = await _rows(bench.database)
-    with _worker(bench, broker_url, arguments.workers) as pid:
+    with _worker(bench, urls, arguments.workers) as pid:
         while (first := await _rows(bench.database)) < before + first_ones:
             await asyncio.sleep(0.005)
         meter = Meter({"worker": pid, "server": bench.server.child.pid})
@@ -310,7 +335,7 @@ async def _rows(database: Database) -> int:
 
 
 @contextlib.contextmanager
-def _worker(bench: _Bench, broker_url: str, processes: int) -> Iterator[int]:
+def _worker(bench: _Bench, urls: _Urls, processes: int) -> Iterator[int]:
     identities = bench.folder / "identities"
     if not identities.exists():
         identities.mkdir()
@@ -318,8 +343,8 @@ def _worker(bench: _Bench, broker_url: str, processes: int) -> Iterator[int]:
     environment = {
         **os.environ,
         "DATABASE_URL": bench.server.url,
-        "CACHE_URL": broker_url,
-        "BROKER_URL": broker_url,
+        "CACHE_URL": urls.cache,
+        "BROKER_URL": urls.broker,
         "JWKS_URL": "http://127.0.0.1:1/",
         "IDENTITY_KEY_FILE": str(identities / "billing.pem"),
         "IDENTITY_TRUST_FILE": str(identities / "trusted.json"),
