@@ -18,7 +18,7 @@ LOCK = $(UV) pip compile --quiet --universal --generate-hashes --no-emit-index-u
 KEY_SERVICES := --extra keyvault-kms --extra keyvault-vault
 
 .PHONY: help setup run down status demo test chaos check format lint types contracts lock \
-	audit bench doctor compose compose-sandbox drill images images-test legacy proof proof-short proof-kubernetes manifests up migrate openapi clean
+	bench doctor compose compose-sandbox drill images images-test legacy proof proof-short proof-kubernetes manifests up migrate openapi clean
 
 help: ## list the commands
 	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -122,7 +122,7 @@ openapi: $(VENV)/.developing ## each service's OpenAPI document, into OPENAPI=op
 manifests: $(VENV)/.developing ## write the Kubernetes manifests anew from the tables
 	@$(BIN)/python -m deploy.k8s.render
 
-bench: $(VENV)/.developing ## the benchmarks of a turn, signing in, key use and tier pools, as tables
+bench: $(VENV)/.developing ## the benchmarks of turns, streams, speech, sign-ins, key use, the ledger and tier pools, as tables
 	@$(BIN)/python -m bench.turn
 	@$(BIN)/python -m bench.streams
 	@$(BIN)/python -m bench.voice

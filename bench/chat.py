@@ -1,10 +1,11 @@
 """What chat alone costs, with nothing around it but its database and its cache.
 
-    python -m bench.chat [--beside CHECKOUT]
+    python -m bench.chat [--beside CHECKOUT] [--beside-set NAME=VALUE]
 
 A whole chat runs as a process of its own; in place of the egress stands a server that answers at
 once, or says its pieces at a steady pace. With `--beside`, another checkout's chat is measured in
-alternating rounds of the same run, on the same engines: what differs is chat.
+alternating rounds of the same run, on the same engines: what differs is chat. `--beside-set` gives
+the one beside another setting; without `--beside` it is this checkout's then.
 """
 
 from __future__ import annotations
@@ -42,8 +43,6 @@ from tests.support.tokens import TokenMint, write_identities
 _USERS = 200
 _FLOODERS = 20
 _REFUSED = "refused, 16 in flight"
-_FRAMES = 64
-_STEP_SECONDS = 0.02
 _MARK = b"x-egress-detail: via_upstream\r\n"
 _CHUNK = (
     b'data: {"id":"chatcmpl-1","object":"chat.completion.chunk","created":1,"model":"m",'
@@ -72,10 +71,23 @@ def _chunked(piece: bytes) -> bytes:
     return b"%x\r\n%s\r\n" % (len(piece), piece)
 
 
+@dataclass(frozen=True, slots=True)
+class _Pace:
+    """How an answer is streamed."""
+
+    frames: int
+    step_seconds: float
+
+    @property
+    def seconds(self) -> float:
+        return self.frames * self.step_seconds
+
+
 class _Vendor(asyncio.Protocol):
     """Answers any call; pieces of a stream are written when they are due, whatever came before."""
 
-    def __init__(self) -> None:
+    def __init__(self, pace: _Pace) -> None:
+        self._pace = pace
         self._parser = httptools.HttpRequestParser(self)
         self._transport: asyncio.Transport
         self._body = b""
@@ -103,19 +115,20 @@ class _Vendor(asyncio.Protocol):
         self._say(0, asyncio.get_running_loop().time())
 
     def _say(self, number: int, due: float) -> None:
-        if number == _FRAMES:
+        if number == self._pace.frames:
             self._transport.write(_chunked(_LAST) + b"0\r\n\r\n")
             return
         self._transport.write(_chunked(_CHUNK % (b" word%d" % number)))
-        due += _STEP_SECONDS
+        due += self._pace.step_seconds
         self._timer = asyncio.get_running_loop().call_at(due, self._say, number + 1, due)
 
 
-def _serve_vendor(port: int, cores: Sequence[int]) -> None:
+def _serve_vendor(port: int, cores: Sequence[int], pace: _Pace) -> None:
     os.sched_setaffinity(0, cores)
 
     async def serve() -> None:
-        server = await asyncio.get_running_loop().create_server(_Vendor, "127.0.0.1", port)
+        loop = asyncio.get_running_loop()
+        server = await loop.create_server(lambda: _Vendor(pace), "127.0.0.1", port)
         await server.serve_forever()
 
     uvloop.run(serve())
@@ -197,35 +210,53 @@ class _Plan:
     turns: int
     at_once: Sequence[int]
     streams: int
+    pace: _Pace
+
+
+@dataclass(frozen=True, slots=True)
+class _Beside:
+    """The other chat, if there is one: its checkout, and what is set for it alone."""
+
+    checkout: Path | None
+    settings: Mapping[str, str]
+
+    def __bool__(self) -> bool:
+        return bool(self.checkout or self.settings)
 
 
 def main() -> None:
     """Run it and print the table."""
     parser = argparse.ArgumentParser(prog="python -m bench.chat", description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--turns", type=int, default=800, help="a round")
+    parser.add_argument("--turns", type=int, default=800, help="a round; 0 for none")
     parser.add_argument("--at-once", type=int, nargs="*", default=[16])
     parser.add_argument("--streams", type=int, default=100, help="at once; 0 for none")
+    parser.add_argument("--frames", type=int, default=64, help="of a stream")
+    parser.add_argument("--step-ms", type=float, default=20, help="between two of them")
     parser.add_argument("--beside", type=Path, help="another checkout to measure in the same run")
+    parser.add_argument("--beside-set", nargs="*", default=[], metavar="NAME=VALUE")
     arguments = parser.parse_args()
-    plan = _Plan(arguments.rounds, arguments.turns, arguments.at_once, arguments.streams)
+    pace = _Pace(arguments.frames, arguments.step_ms / 1000)
+    plan = _Plan(arguments.rounds, arguments.turns, arguments.at_once, arguments.streams, pace)
+    settings = dict(pair.split("=", 1) for pair in arguments.beside_set)
+    beside = _Beside(arguments.beside, settings)
     with tempfile.TemporaryDirectory() as folder:
         Path(folder).chmod(0o755)
         with running_postgres(Path(folder)) as postgres, running_valkey(Path(folder)) as valkey:
             postgres.create_database("companion_chat")
             upgrade("chat", service_database_url(postgres.url, "chat"))
             engines = {"DATABASE_URL": postgres.url, "CACHE_URL": valkey.url}
-            print(uvloop.run(_all(Path(folder), engines, plan, arguments.beside)))
+            print(uvloop.run(_all(Path(folder), engines, plan, beside)))
 
 
-async def _all(folder: Path, engines: Mapping[str, str], plan: _Plan, beside: Path | None) -> str:
+async def _all(folder: Path, engines: Mapping[str, str], plan: _Plan, beside: _Beside) -> str:
     cores = sorted(os.sched_getaffinity(0))
     os.sched_setaffinity(0, cores[1:] or cores)
     write_identities(folder)
     await know_ended_sessions(engines["CACHE_URL"])
     mint, vendor_port = TokenMint(), free_port()
     vendor = multiprocessing.get_context("spawn").Process(
-        target=_serve_vendor, args=(vendor_port, cores[1:] or cores), daemon=True
+        target=_serve_vendor, args=(vendor_port, cores[1:] or cores, plan.pace), daemon=True
     )
     vendor.start()
     async with mint.served() as jwks_url:
@@ -246,7 +277,8 @@ async def _all(folder: Path, engines: Mapping[str, str], plan: _Plan, beside: Pa
                 stack.enter_context(service_process("chat", "ours", OURS, environment, cores[:1]))
             ]
             if beside:
-                other = service_process("chat", "beside", beside, environment, cores[:1])
+                at, its_own = beside.checkout or OURS, {**environment, **beside.settings}
+                other = service_process("chat", "beside", at, its_own, cores[:1])
                 chats.insert(0, stack.enter_context(other))
             report = await _measured(chats, mint, plan)
     vendor.terminate()
@@ -290,19 +322,19 @@ async def _measured(chats: Sequence[ServiceProcess], mint: TokenMint, plan: _Pla
     for number in range(plan.rounds):
         print(f"round {number + 1} of {plan.rounds} ...", file=sys.stderr)
         order = chats if number % 2 else chats[::-1]
-        for at_once in plan.at_once:
+        for at_once in plan.at_once if plan.turns else ():
             for chat in order:
                 found = await _ask_all(chat, whole[chat.name], plan.turns, at_once)
                 rows.setdefault((f"{at_once} in flight", chat.name), []).append(found)
-        for chat in order:
+        for chat in order if plan.turns else ():
             # Each of them may ask five times a minute.
             await _ask_all(chat, flood[chat.name], 6 * _FLOODERS, 8)
             found = await _ask_all(chat, flood[chat.name], plan.turns, 16)
             rows.setdefault((_REFUSED, chat.name), []).append(found)
         for chat in order if plan.streams else ():
-            found = await _stream_all(chat, streamed[chat.name])
+            found = await _stream_all(chat, streamed[chat.name], plan.pace)
             rows.setdefault((f"{plan.streams} streams", chat.name), []).append(found)
-    return _report(rows)
+    return _report(rows, plan.pace)
 
 
 async def _connected(chat: ServiceProcess, number: int) -> list[_Client]:
@@ -333,15 +365,14 @@ async def _ask_all(
     return _Measured(spent * 1000 / number, seconds, calls)
 
 
-async def _stream_all(chat: ServiceProcess, requests: Sequence[bytes]) -> _Measured:
+async def _stream_all(chat: ServiceProcess, requests: Sequence[bytes], pace: _Pace) -> _Measured:
     clients = await _connected(chat, len(requests))
     gc.collect()
     meter, began = Meter({"chat": chat.pid}), time.perf_counter()
-    whole = _FRAMES * _STEP_SECONDS
 
     async def one(number: int, client: _Client, request: bytes) -> _Asked:
         # Spread over the length of an answer: users don't ask in step.
-        await asyncio.sleep(whole * number / len(requests))
+        await asyncio.sleep(pace.seconds * number / len(requests))
         return await client.ask(request)
 
     pairs = zip(clients, requests, strict=True)
@@ -353,12 +384,12 @@ async def _stream_all(chat: ServiceProcess, requests: Sequence[bytes]) -> _Measu
     return _Measured(spent * 1000 / len(requests), seconds, calls)
 
 
-def _lateness(call: _Asked) -> Iterator[float]:
-    due = min((at - n * _STEP_SECONDS for n, at in enumerate(call.frames)), default=0.0)
-    return (at - n * _STEP_SECONDS - due for n, at in enumerate(call.frames))
+def _lateness(call: _Asked, pace: _Pace) -> Iterator[float]:
+    late = [at - n * pace.step_seconds for n, at in enumerate(call.frames)]
+    return (at - min(late) for at in late)
 
 
-def _report(rows: Mapping[tuple[str, str], Sequence[_Measured]]) -> str:
+def _report(rows: Mapping[tuple[str, str], Sequence[_Measured]], pace: _Pace) -> str:
     lines = [
         "",
         "| | chat | failed | a second | CPU-ms a turn (least) | p50 ms | p99 ms |",
@@ -379,12 +410,12 @@ def _report(rows: Mapping[tuple[str, str], Sequence[_Measured]]) -> str:
         )
         if what.endswith("streams"):
             frames = sum(len(call.frames) for call in calls)
-            late = [at for call in calls for at in _lateness(call)]
+            late = [at for call in calls for at in _lateness(call, pace)]
             first = median(run.percentile_ms(0.99, lambda c: c.first_byte) for run in runs)
             spent = sum(run.cpu_ms * len(run.calls) for run in runs) * 1000 / max(1, frames)
             streams.append(
                 f"{what}, {name}: {spent:.0f} CPU-µs a frame with a part of its turn, first byte "
-                f"p99 {first:.1f} ms, {len(calls) * _FRAMES - frames} frames lost, "
+                f"p99 {first:.1f} ms, {len(calls) * pace.frames - frames} frames lost, "
                 f"{sum(at > 0.1 for at in late)} late, the latest by {max(late) * 1000:.0f} ms."
             )
     return "\n".join([*lines, "", *streams])

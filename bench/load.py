@@ -31,6 +31,7 @@ class Outcome:
 
     seconds: float = 0.0
     latencies: list[float] = field(default_factory=list)
+    begun: list[float] = field(default_factory=list)  # of each latency, by the clock of `monotonic`
     first_bytes: list[float] = field(default_factory=list)
     reads: int = 0
     failures: list[str] = field(default_factory=list)
@@ -110,3 +111,4 @@ async def _make(session: aiohttp.ClientSession, call: Call, outcome: Outcome) ->
         outcome.failures.append(type(error).__name__)
         return
     outcome.latencies.append(time.perf_counter() - began)
+    outcome.begun.append(time.monotonic() - outcome.latencies[-1])

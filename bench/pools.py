@@ -1,10 +1,11 @@
 """What a flood of the free tier does to turns of the pro tier: `python -m bench.pools`.
 
-The suite runs with a pool of chat for each tier (Procfile.pools), or with `--one-pool` with one for
-all. Pro users ask at a steady rate, with and without a flood of free users, in alternating rounds.
-On two cores, chat's free pool and the flood have one to themselves; everything that pro needs has
-the other: its pool, and what both tiers share (gateway, egress, keyvault, PostgreSQL, Valkey,
-workers) with the simulated vendor and the measuring client.
+The suite runs with a pool of chat for each tier (Procfile.pools) and the pace that the free tier
+has there, with `--no-pace` without it, or with `--one-pool` with one chat for all tiers. Pro users
+ask at a steady rate, with and without a flood of free users, in alternating rounds. On two cores,
+chat's free pool and the flood have one to themselves; everything that pro needs has the other: its
+pool, and what both tiers share (gateway, egress, keyvault, PostgreSQL, Valkey, workers) with the
+simulated vendor and the measuring client.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
 from statistics import median
+from typing import TypeAlias
 
 import aiohttp
 
@@ -41,13 +43,24 @@ FREE_ASKS = "[[sim:first_ms=100]] flood"
 FLOODED = "chat-free"
 
 
+Answered: TypeAlias = "tuple[int, str]"
+"""In which second of the machine's clock, and with what status."""
+
+
 @dataclass(frozen=True, slots=True)
 class Flooded:
     """Pro's turns in one round, and what came of the flood meanwhile."""
 
     pro: Outcome
-    answers: Counter[str]
+    answers: Counter[Answered]
     seconds: float
+
+    def pro_while(self, *, let_in: bool) -> list[float]:
+        """How long pro's turns took that began in seconds in which turns of the flood were
+        answered, or in which all of it was refused."""
+        busy = {second for second, status in self.answers if status == "200"}
+        took = zip(self.pro.begun, self.pro.latencies, strict=True)
+        return [seconds for begun, seconds in took if (int(begun) in busy) is let_in]
 
 
 def main() -> None:
@@ -56,10 +69,13 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=8, help="a round, with and without")
     parser.add_argument("--one-pool", action="store_true", help="one chat for all tiers")
+    parser.add_argument("--no-pace", action="store_true", help="all turns begin as they come")
     arguments = parser.parse_args()
     environment = {"LOG_LEVEL": "warning", "GATEWAY_SHIELD_REQUESTS_PER_SECOND": "100000"}
     if not arguments.one_pool:
         environment["COMPANION_PROCFILE"] = str(ROOT / "Procfile.pools")
+    if arguments.no_pace:
+        environment["CHAT_TURNS_PER_SECOND"] = "free=0"
     with tempfile.TemporaryDirectory() as folder:
         os.chmod(folder, 0o755)
         with running_suite(Path(folder), **environment) as suite:
@@ -117,15 +133,15 @@ def _turns(people: Sequence[Chatter], content: str = "bench") -> NextCall:
 
 
 @contextmanager
-def _flood(free: Sequence[Chatter], cores: Sequence[int]) -> Iterator[Counter[str]]:
-    """Runs in a process of its own until the block ends; then its answers are known, by status."""
+def _flood(free: Sequence[Chatter], cores: Sequence[int]) -> Iterator[Counter[Answered]]:
+    """Runs in a process of its own until the block ends; then its answers are known."""
     ours, theirs = multiprocessing.get_context("spawn").Pipe()
     process = multiprocessing.get_context("spawn").Process(
         target=_run_flood, args=(theirs, list(free), list(cores)), daemon=True
     )
     process.start()
     ours.recv()
-    answers: Counter[str] = Counter()
+    answers: Counter[Answered] = Counter()
     try:
         yield answers
     finally:
@@ -140,7 +156,7 @@ def _run_flood(pipe: Connection, free: Sequence[Chatter], cores: Sequence[int]) 
 
 
 async def _ask_until_told(pipe: Connection, next_call: NextCall) -> None:
-    answers: Counter[str] = Counter()
+    answers: Counter[Answered] = Counter()
     enough = asyncio.Event()
 
     async def ask(session: aiohttp.ClientSession) -> None:
@@ -149,9 +165,9 @@ async def _ask_until_told(pipe: Connection, next_call: NextCall) -> None:
             try:
                 async with session.post(call.url, data=call.body, headers=call.headers) as answer:
                     await answer.read()
-                    answers[str(answer.status)] += 1
+                    answers[int(time.monotonic()), str(answer.status)] += 1
             except (aiohttp.ClientError, TimeoutError) as error:
-                answers[type(error).__name__] += 1
+                answers[int(time.monotonic()), type(error).__name__] += 1
 
     timeout = aiohttp.ClientTimeout(total=30)
     async with aiohttp.ClientSession(
@@ -166,9 +182,13 @@ async def _ask_until_told(pipe: Connection, next_call: NextCall) -> None:
 
 
 def _report(quiet: Sequence[Outcome], flooded: Sequence[Flooded]) -> str:
-    answers = sum((one.answers for one in flooded), Counter[str]())
-    a_second = sum(answers.values()) / sum(one.seconds for one in flooded)
-    told = ", ".join(f"{count} × {status}" for status, count in sorted(answers.items()))
+    answers = sum((one.answers for one in flooded), Counter[Answered]())
+    by_status: Counter[str] = Counter()
+    for (_, status), count in answers.items():
+        by_status[status] += count
+    a_second = by_status.total() / sum(one.seconds for one in flooded)
+    told = ", ".join(f"{count} × {status}" for status, count in sorted(by_status.items()))
+    most = max((n for (_, status), n in answers.items() if status == "200"), default=0)
     return "\n".join(
         [
             "",
@@ -176,8 +196,11 @@ def _report(quiet: Sequence[Outcome], flooded: Sequence[Flooded]) -> str:
             "|---|---|---|---|---|",
             _row("alone", quiet),
             _row(f"beside {AT_ONCE} free requests in flight", [one.pro for one in flooded]),
+            _part("of it, in seconds with answered free turns", flooded, let_in=True),
+            _part("of it, in seconds with refusals alone", flooded, let_in=False),
             "",
             f"The flood was answered {a_second:.0f} times a second: {told}.",
+            f"In its busiest second {most} of its turns were answered.",
         ]
     )
 
@@ -186,6 +209,14 @@ def _row(name: str, runs: Sequence[Outcome]) -> str:
     p50, p99 = (median(run.percentile_ms(which) for run in runs) for which in (50, 99))
     failed = sum(len(run.failures) for run in runs)
     return f"| {name} | {sum(run.done for run in runs)} | {failed} | {p50:.1f} | {p99:.1f} |"
+
+
+def _part(name: str, flooded: Sequence[Flooded], *, let_in: bool) -> str:
+    took = [seconds for one in flooded for seconds in one.pro_while(let_in=let_in)]
+    if len(took) < 2:
+        return f"| {name} | {len(took)} | | | |"
+    p50, p99 = (flooded[0].pro.percentile_ms(which, took) for which in (50, 99))
+    return f"| {name} | {len(took)} | | {p50:.1f} | {p99:.1f} |"
 
 
 if __name__ == "__main__":

@@ -70,11 +70,13 @@ def main() -> None:
     parser.add_argument("--requests", type=int, default=600, help="a round and mode, saturated")
     parser.add_argument("--streams", type=int, default=100, help="a round and mode, paced")
     parser.add_argument("--rate", type=float, default=50, help="requests a second for latency")
+    parser.add_argument("--set", nargs="*", default=[], metavar="NAME=VALUE", help="for the suite")
     arguments = parser.parse_args()
     plan = Plan(arguments.rounds, arguments.requests, arguments.streams, arguments.rate)
     with tempfile.TemporaryDirectory() as folder:
         os.chmod(folder, 0o755)
         environment = {"LOG_LEVEL": "info", "GATEWAY_SHIELD_REQUESTS_PER_SECOND": "100000"}
+        environment |= dict(pair.split("=", 1) for pair in arguments.set)
         with running_suite(Path(folder), **environment) as suite:
             vendor_port = suite.installation.ports()["simulator"]
             with bare_proxy(vendor_port) as bare:

@@ -1,11 +1,14 @@
 """What speech costs, against a bare proxy in the same run: `python -m bench.voice`.
 
-Two questions. How much later than the vendor's does the first audio come, with fifty hearers at
-once? And what does a megabyte of audio cost that is only passed on? Beside these, what a request
-costs that is answered from what its user had said before.
+With fifty hearers at once: how long is the vendor's first audio on its way to its hearer, and how
+much later does it come, all in all, than without us? What does a megabyte of audio cost that is
+only passed on? Beside these, what a request costs that is answered from what its user had said
+before.
 
-The bare proxy is one Envoy between client and vendor. The vendor is the simulator. Rounds alternate
-between the modes; medians are shown. CPU is that of our processes, PostgreSQL and Valkey apart.
+The bare proxy is one Envoy between client and vendor. The vendor is the simulator, which writes
+into its audio when it was asked and when it sent the first byte, so that the way to the vendor is
+told from the way back. Rounds alternate between the modes; medians are shown. CPU is that of our
+processes, PostgreSQL and Valkey apart.
 
 Audio comes at its own pace, so that most of a run is waiting: how long it takes is told first. A
 mode that takes much longer than it has to ends the run.
@@ -21,7 +24,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,7 +34,8 @@ import httpx
 from joserfc.jwk import ECKey
 
 from bench.bare_proxy import BareProxy, bare_proxy
-from bench.load import Call, NextCall, Outcome, at_rate, in_flight, json_call
+from bench.hearers import HeardOutcome, heard_at_rate
+from bench.load import Call, NextCall, Outcome, in_flight, json_call
 from bench.processes import Meter
 from bench.turn import ENGINES, NOT_OURS, separate, settled, signed_in, signing_key
 from tests.support.suite import Suite, running_suite
@@ -44,7 +48,7 @@ FORMAT = "pcm_44100"
 TOOLTIP_FORMAT = "mp3_44100_128"
 # Five seconds each and ten new ones a second: fifty hearers at once, who do not all begin together.
 PIECES, STEP_SECONDS = 100, 0.05
-PACED = f"[[sim:chunks={PIECES},delay_ms={STEP_SECONDS * 1000:.0f},first_ms=50]] "
+PACED = f"[[sim:chunks={PIECES},delay_ms={STEP_SECONDS * 1000:.0f},first_ms=50,stamped]] "
 A_SECOND = 10
 AT_ONCE = 50
 SETTLED_SECONDS = 1.5
@@ -71,6 +75,11 @@ class Plan:
     def paced_seconds(self) -> float:
         """From the first request to the last audio."""
         return self.speeches / A_SECOND + PIECES * STEP_SECONDS
+
+    def number(self, mode: str) -> int:
+        """How many speeches a round of it has; 0: it is left out."""
+        kinds = {"paced": self.speeches, "large": self.large, "repeated": self.repeated}
+        return kinds[mode.split()[1]]
 
     def most_seconds(self, kind: str) -> float:
         """What a mode may take: several times what it does on a quiet machine."""
@@ -100,8 +109,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.voice", description=__doc__)
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--speeches", type=int, default=150, help="a round and mode, paced")
-    parser.add_argument("--large", type=int, default=16, help="a round and mode, megabytes each")
-    parser.add_argument("--repeated", type=int, default=300, help="a round, from what is kept")
+    parser.add_argument("--large", type=int, default=16, help="the same, megabytes each; 0: none")
+    parser.add_argument("--repeated", type=int, default=300, help="from what is kept; 0: none")
     given = parser.parse_args()
     plan = Plan(given.rounds, given.speeches, given.large, given.repeated)
     with tempfile.TemporaryDirectory() as folder:
@@ -125,22 +134,22 @@ async def _measure(suite: Suite, bare: BareProxy, plan: Plan) -> None:
         "voice large": _governed(suite, users, large_text),
         "voice repeated": _governed(suite, users, WORDS, keep=True, format_=TOOLTIP_FORMAT),
     }
-    counts = {"paced": plan.speeches, "large": plan.large, "repeated": plan.repeated}
     megabytes = await _size(calls["bare large"]) / 1e6
     _tell(f"warming up; all of it takes about {plan.seconds:.0f} s on a quiet machine ...")
     for call in (_bare(bare, WORDS), _governed(suite, users, WORDS)):
         await _within(60, "warming up", in_flight(call, requests=60, at_once=8))
-    kept = in_flight(calls["voice repeated"], requests=2 * USERS, at_once=8)
-    await _within(90, "saying first what is repeated", kept)
+    if plan.repeated:
+        kept = in_flight(calls["voice repeated"], requests=2 * USERS, at_once=8)
+        await _within(90, "saying first what is repeated", kept)
 
     groups = {row.name: row.pid for row in suite.running.processes() if row.pid}
-    runs: dict[str, list[Measured]] = {name: [] for name in calls}
+    runs: dict[str, list[Measured]] = {name: [] for name in calls if plan.number(name)}
     for number in range(plan.rounds):
-        for name, call in calls.items():
+        for name in runs:
             kind = name.split()[1]
-            _tell(f"round {number + 1} of {plan.rounds}: {counts[kind]} {name} ...")
+            _tell(f"round {number + 1} of {plan.rounds}: {plan.number(name)} {name} ...")
             meter = Meter({"bare": bare.pid} if name.startswith("bare") else groups)
-            load = _load(kind, call, counts[kind])
+            load = _load(kind, calls[name], plan.number(name))
             outcome = await _within(plan.most_seconds(kind), name, load)
             # The relay and billing work after the answer; their time belongs to these speeches.
             await settled()
@@ -169,7 +178,7 @@ async def _within(seconds: float, what: str, load: Awaitable[Outcome]) -> Outcom
 
 async def _load(kind: str, call: NextCall, requests: int) -> Outcome:
     if kind == "paced":
-        return await at_rate(call, requests=requests, per_second=A_SECOND)
+        return await heard_at_rate(call, requests=requests, per_second=A_SECOND)
     return await in_flight(call, requests=requests, at_once=4 if kind == "large" else 8)
 
 
@@ -211,23 +220,44 @@ async def _size(next_call: NextCall) -> int:
 
 
 def _report(runs: Runs, megabytes: float) -> str:
-    return "\n".join(["", *_first_audio(runs), "", *_relayed(runs, megabytes), "", _repeated(runs)])
+    lines = ["", *_first_audio(runs)]
+    if "voice large" in runs:
+        lines += ["", *_relayed(runs, megabytes)]
+    if "voice repeated" in runs:
+        lines += ["", _repeated(runs)]
+    return "\n".join(lines)
 
 
 def _first_audio(runs: Runs) -> list[str]:
-    def first(name: str, which: int) -> float:
-        outcomes = [run.outcome for run in runs[name]]
-        return median(each.percentile_ms(which, each.first_bytes) for each in outcomes)
-
-    p50, p99 = first("voice paced", 50), first("voice paced", 99)
-    bare50, bare99 = first("bare paced", 50), first("bare paced", 99)
-    return [
-        f"| first audio, {AT_ONCE} at once, 100 pieces 50 ms apart | failed | p50 ms | p99 ms |",
-        "|---|---|---|---|",
-        f"| bare | {_failed(runs['bare paced'])} | {bare50:.1f} | {bare99:.1f} |",
-        f"| voice | {_failed(runs['voice paced'])} | {p50:.1f} | {p99:.1f} |",
-        f"| added | | {p50 - bare50:.1f} | {p99 - bare99:.1f} |",
+    lines = [
+        f"| first audio, {AT_ONCE} at once, {PIECES} pieces {STEP_SECONDS * 1000:.0f} ms apart "
+        "| failed | until the vendor is asked, p50, p99 ms "
+        "| from the vendor's first byte to the hearer, p50, p99 ms | first audio, p50, p99 ms |",
+        "|---|---|---|---|---|",
     ]
+    rows = {mode: _percentiles(runs[f"{mode} paced"]) for mode in ("bare", "voice")}
+    for mode, row in rows.items():
+        lines.append(f"| {mode} | {_failed(runs[f'{mode} paced'])} | {_cells(row)} |")
+    added = [voice - bare for voice, bare in zip(rows["voice"], rows["bare"], strict=True)]
+    return [*lines, f"| added | | {_cells(added)} |"]
+
+
+def _percentiles(paced: list[Measured]) -> list[float]:
+    """p50 and p99 of each of the three times, in milliseconds: medians of the rounds."""
+    outcomes = [run.outcome for run in paced if isinstance(run.outcome, HeardOutcome)]
+
+    def at(which: int, times: Callable[[HeardOutcome], Sequence[float]]) -> float:
+        return median(each.percentile_ms(which, times(each)) for each in outcomes)
+
+    return [
+        at(which, times)
+        for times in (lambda o: o.to_vendor, lambda o: o.from_vendor, lambda o: o.first_bytes)
+        for which in (50, 99)
+    ]
+
+
+def _cells(row: Sequence[float]) -> str:
+    return " | ".join(f"{p50:.2f}, {p99:.2f}" for p50, p99 in zip(row[::2], row[1::2], strict=True))
 
 
 def _relayed(runs: Runs, megabytes: float) -> list[str]:

@@ -17,7 +17,6 @@ import gc
 import itertools
 import multiprocessing
 import os
-import struct
 import sys
 import tempfile
 import time
@@ -33,12 +32,14 @@ from uuid import uuid4
 import httptools
 import uvloop
 
+from bench.hearers import Heard, Hearer, hearers, request_bytes
 from bench.processes import OURS, Meter, ServiceProcess, service_process
 from deploy.companion.ports import free_port
 from shared.db.migrations import upgrade
 from shared.settings import service_database_url
 from tests.support.engines import running_postgres, running_valkey
 from tests.support.sessions import know_ended_sessions
+from tests.support.simulator.stamps import stamped
 from tests.support.tokens import TokenMint, write_identities
 
 _USERS = 150  # the largest tier has 100 requests a minute each
@@ -46,7 +47,6 @@ _AT_ONCE = 16
 _PIECES = 100
 _STEP_SECONDS = 0.05
 _PIECE = b"\x01\x02" * 2_048
-_STAMPS = struct.Struct("dd")
 _HEAD = (
     b"HTTP/1.1 200 OK\r\ncontent-type: audio/pcm\r\nx-egress-detail: via_upstream\r\n"
     b"character-cost: 20\r\nrequest-id: bench\r\ntransfer-encoding: chunked\r\n\r\n"
@@ -93,8 +93,7 @@ class _Vendor(asyncio.Protocol):
             self._transport.write(b"0\r\n\r\n")
 
     def _first(self, asked: float) -> None:
-        piece = _STAMPS.pack(asked, time.monotonic()) + _PIECE
-        self._transport.write(_HEAD + _chunked(piece))
+        self._transport.write(_HEAD + _chunked(stamped(_PIECE, asked)))
 
     def _begin(self, asked: float, due: float) -> None:
         self._first(asked)
@@ -120,77 +119,14 @@ def _serve_vendor(port: int, cores: Sequence[int]) -> None:
     uvloop.run(serve())
 
 
-@dataclass(slots=True)
-class _Asked:
-    """One speech as its hearer saw it, in seconds."""
-
-    status: int = 0
-    to_vendor: float = 0.0
-    from_vendor: float = 0.0
-    whole: float = 0.0
-    size: int = 0
-
-
-class _Client(asyncio.Protocol):
-    """A hearer's connection, which asks one thing after another and costs little."""
-
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop = loop
-        self._transport: asyncio.Transport
-        self._parser = httptools.HttpResponseParser(self)
-        self._asked = _Asked()
-        self._began = 0.0
-        self._first = b""
-        self._whole: asyncio.Future[None] | None = None
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast("asyncio.Transport", transport)
-
-    async def ask(self, request: bytes) -> _Asked:
-        asked = self._asked = _Asked()
-        self._first = b""
-        self._whole = self._loop.create_future()
-        self._began = time.monotonic()
-        self._transport.write(request)
-        await self._whole
-        return asked
-
-    def close(self) -> None:
-        self._transport.close()
-
-    def data_received(self, data: bytes) -> None:
-        self._parser.feed_data(data)
-
-    def on_body(self, body: bytes) -> None:
-        asked = self._asked
-        asked.size += len(body)
-        if asked.from_vendor or self._parser.get_status_code() != 200:
-            return
-        self._first += body[: _STAMPS.size]
-        if len(self._first) >= _STAMPS.size:
-            got_it, sent_first = _STAMPS.unpack_from(self._first)
-            asked.to_vendor = got_it - self._began
-            asked.from_vendor = time.monotonic() - sent_first
-
-    def connection_lost(self, _error: Exception | None) -> None:
-        if self._whole is not None and not self._whole.done():
-            self._whole.set_result(None)
-
-    def on_message_complete(self) -> None:
-        self._asked.whole = time.monotonic() - self._began
-        self._asked.status = self._parser.get_status_code()
-        if self._whole is not None and not self._whole.done():
-            self._whole.set_result(None)
-
-
 @dataclass(frozen=True, slots=True)
 class _Measured:
     """One round: CPU-ms a speech, and what its hearers saw."""
 
     cpu_ms: float
-    calls: Sequence[_Asked]
+    calls: Sequence[Heard]
 
-    def percentile_ms(self, which: float, of: Callable[[_Asked], float]) -> float:
+    def percentile_ms(self, which: float, of: Callable[[Heard], float]) -> float:
         values = sorted(of(call) for call in self.calls if call.status == 200)
         return values[min(len(values) - 1, int(which * len(values)))] * 1000 if values else 0.0
 
@@ -280,13 +216,13 @@ def _requests(mint: TokenMint, text: str, *, keep: bool) -> Iterator[bytes]:
     made = []
     for _ in range(_USERS):
         token = mint.headers(uuid4(), tier="enterprise")["authorization"]
-        head = (
-            f"POST /voice/speech HTTP/1.1\r\nhost: voice\r\nauthorization: {token}\r\n"
-            f"content-type: application/json\r\ncontent-length: {len(body)}\r\n"
-            f"accept: */*\r\nx-request-id: {uuid4()}\r\n"
-            "traceparent: 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01\r\n\r\n"
-        )
-        made.append(head.encode() + body)
+        headers = {
+            "authorization": token,
+            "content-type": "application/json",
+            "x-request-id": str(uuid4()),
+            "traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+        }
+        made.append(request_bytes("/voice/speech", "voice", headers, body))
     return itertools.cycle(made)
 
 
@@ -313,21 +249,12 @@ async def _measured(voices: Sequence[ServiceProcess], mint: TokenMint, plan: _Pl
     return _report(rows)
 
 
-async def _connected(voice: ServiceProcess, number: int) -> list[_Client]:
-    loop = asyncio.get_running_loop()
-    made = [
-        await loop.create_connection(lambda: _Client(loop), "127.0.0.1", voice.port)
-        for _ in range(number)
-    ]
-    return [client for _, client in made]
-
-
 async def _in_flight(voice: ServiceProcess, requests: Iterator[bytes], number: int) -> _Measured:
-    clients, left, calls = await _connected(voice, _AT_ONCE), iter(range(number)), list[_Asked]()
+    clients, left, calls = await hearers(_AT_ONCE, voice.port), iter(range(number)), list[Heard]()
     gc.collect()
     meter = Meter({"voice": voice.pid})
 
-    async def one(client: _Client) -> None:
+    async def one(client: Hearer) -> None:
         for _ in left:
             calls.append(await client.ask(next(requests)))
 
@@ -340,12 +267,12 @@ async def _in_flight(voice: ServiceProcess, requests: Iterator[bytes], number: i
 
 
 async def _paced(voice: ServiceProcess, requests: Iterator[bytes], number: int) -> _Measured:
-    clients = await _connected(voice, number)
+    clients = await hearers(number, voice.port)
     gc.collect()
     meter = Meter({"voice": voice.pid})
     whole = _PIECES * _STEP_SECONDS
 
-    async def one(place: int, client: _Client) -> _Asked:
+    async def one(place: int, client: Hearer) -> Heard:
         # Spread over the length of a speech: hearers don't ask in step.
         await asyncio.sleep(whole * place / number)
         return await client.ask(next(requests))
@@ -370,7 +297,7 @@ def _report(rows: Mapping[tuple[str, str], Sequence[_Measured]]) -> str:
         failed = Counter(call.status for call in calls if call.status != 200)
         cpu = [run.cpu_ms for run in runs]
 
-        def both(of: Callable[[_Asked], float], runs: Sequence[_Measured] = runs) -> str:
+        def both(of: Callable[[Heard], float], runs: Sequence[_Measured] = runs) -> str:
             return ", ".join(
                 f"{median(run.percentile_ms(which, of) for run in runs):.2f}"
                 for which in (0.5, 0.99)

@@ -9,13 +9,15 @@ from typing import Any, TypeVar
 
 import structlog
 
-from shared.errors import ExpectedFailure
+from shared.errors import ExpectedFailure, Unavailable
 
 log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
 
 _SAID_AGAIN_SECONDS = 1.0
+_FIRST_WAIT_SECONDS = 0.1
+_LONGEST_WAIT_SECONDS = 5.0
 
 
 async def repeated(work: Callable[[], Awaitable[None]], *, pause_seconds: float) -> None:
@@ -40,6 +42,17 @@ async def attempt(work: Callable[[], Awaitable[None]]) -> None:
         log.warning("background_work_waits", work=name, reason=failure.code)
     except Exception:
         log.exception("background_work_failed", work=name)
+
+
+async def until_told(ask: Callable[[], Awaitable[T]]) -> T:
+    """What it answers, once it is there to answer: asked again for as long as it is Unavailable."""
+    wait = _FIRST_WAIT_SECONDS
+    while True:
+        try:
+            return await ask()
+        except Unavailable:
+            await asyncio.sleep(wait)
+            wait = min(wait * 2, _LONGEST_WAIT_SECONDS)
 
 
 async def act_on_each(heard: AsyncIterator[T], act: Callable[[T], Awaitable[object]]) -> None:

@@ -24,6 +24,7 @@ _OF_GATEWAY = frozenset(["CORS_ORIGINS", "LEGACY_CHECKS_TOKENS", "LEGACY_URL"])
 FROM_DOT_ENV: Mapping[str, frozenset[str]] = {
     **dict.fromkeys(SERVICES, _OF_ALL),
     "auth": _OF_ALL | {"AUTH_PUBLIC_URL"},
+    "chat": _OF_ALL | {"CHAT_TURNS_PER_SECOND"},
     "keyvault": _OF_ALL | VENDOR_URLS.keys(),
     "gateway": (_OF_ALL | _OF_GATEWAY) - {"COMPANION_ENVIRONMENT", "LOG_LEVEL"},
     "egress": frozenset([*VENDOR_URLS, "EGRESS_CA_BUNDLE", "SANDBOX"]),

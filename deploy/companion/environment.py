@@ -11,6 +11,7 @@ from deploy.companion.data_dir import DataDir
 from deploy.companion.ports import LOOPBACK
 from deploy.companion.programs import SERVICES, Kind, Role, instances, internal
 from deploy.companion.settings import COMPATIBLE_URL, OF_LIBRARIES, Settings
+from shared.tiers import TIERS
 
 # What any program may want to know about the machine and the person it runs for.
 _OF_THE_MACHINE = (
@@ -39,6 +40,9 @@ _OF_ALL_SERVICES = (
 )
 _OF_TRACES, _OF_AWS = OF_LIBRARIES
 _OWN_MODELS, _OWN_KEY = "COMPATIBLE_MODELS", "COMPATIBLE_API_KEY"
+# Where tiers have pools of their own, on the one machine that they share: a turn keeps a core busy
+# for some ten milliseconds, so this is a tenth of one.
+_UNPAID_PER_SECOND = 10
 # What the simulator, which wants a key, gets in place of the operator's.
 _SIMULATED_KEY = "sim-compatible"
 
@@ -127,23 +131,13 @@ def _of_service(
     if service == "keyvault":
         variables |= vendor_urls(settings, addresses)
         variables |= _own_key(settings, addresses)
-        variables["KEYVAULT_KEYRING_FILE"] = str(data.keyring)
-    if service == "billing":
-        variables["BILLING_WEBHOOK_KEYS_FILE"] = str(data.webhook_keys)
-    if service == "voice":
-        variables["VOICE_CACHE_KEYS_FILE"] = str(data.utterance_keys)
     if service == "auth":
-        variables["AUTH_PEERS_HEALTH"] = json.dumps(
-            {
-                name: addresses.of(internal(name)) + "/readyz"
-                for service in SERVICES
-                for name in instances(service, addresses.ports)
-                if name != "auth"
-            }
-        )
-        variables["AUTH_SIGNING_KEYS_FILE"] = str(data.signing_keys)
+        variables["AUTH_PEERS_HEALTH"] = _health_of_peers(addresses)
+    variables |= _key_file(service, data)
     # The service's own settings, which the operator names with the service's prefix.
     own = {k: v for k, v in settings.inherited.items() if k.startswith(f"{service.upper()}_")}
+    if service == "chat" and len(instances(service, addresses.ports)) > 1:
+        own = _paced() | own
     if service == "auth":
         own = _mail(settings, data) | own
     if service == "billing":
@@ -151,6 +145,37 @@ def _of_service(
         prefixes = ("STRIPE_", _OF_AWS)
         own |= {k: v for k, v in settings.inherited.items() if k.startswith(prefixes)}
     return own | variables
+
+
+def _key_file(service: str, data: DataDir) -> dict[str, str]:
+    """Where the keys lie that a service itself has."""
+    match service:
+        case "auth":
+            return {"AUTH_SIGNING_KEYS_FILE": str(data.signing_keys)}
+        case "keyvault":
+            return {"KEYVAULT_KEYRING_FILE": str(data.keyring)}
+        case "voice":
+            return {"VOICE_CACHE_KEYS_FILE": str(data.utterance_keys)}
+        case "billing":
+            return {"BILLING_WEBHOOK_KEYS_FILE": str(data.webhook_keys)}
+    return {}
+
+
+def _health_of_peers(addresses: Addresses) -> str:
+    return json.dumps(
+        {
+            name: addresses.of(internal(name)) + "/readyz"
+            for service in SERVICES
+            for name in instances(service, addresses.ports)
+            if name != "auth"
+        }
+    )
+
+
+def _paced() -> dict[str, str]:
+    """The pace of tiers that nobody pays for, so that their bursts are not felt in others."""
+    unpaid = [tier.name for tier in TIERS.values() if not tier.is_paid]
+    return {"CHAT_TURNS_PER_SECOND": ",".join(f"{name}={_UNPAID_PER_SECOND}" for name in unpaid)}
 
 
 def _own_models(settings: Settings, addresses: Addresses) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""A service's settings, where a console does the service's work."""
+"""A service's settings, as the environment of this process says them."""
 
 from __future__ import annotations
 

@@ -22,6 +22,7 @@ ENGINES = ("database", "cache", "broker")
 ADMIN_PORTS = {"gateway": 9901, "egress": 9902}
 """Of loopback; what drains an Envoy asks there."""
 
+_UNPAID_PER_SECOND = 80
 _AUTHORITIES = "/etc/ssl/certs/ca-certificates.crt"
 
 
@@ -78,7 +79,16 @@ def _of_service(service: str) -> dict[str, str]:
         "IDENTITY_TRUST_FILE": f"{SECRETS}/identities.json",
         **{name: f"{SECRETS}/{file}" for name, file in OWN_FILES[service].items()},
         **_peers(service),
+        **(_paces() if service == "chat" else {}),
     }
+
+
+def _paces() -> dict[str, str]:
+    """The tier that nobody pays for begins no more turns a second on a replica than its core is
+    meant for (docs/capacity.md). That is beyond where its pool grows, so it is for bursts alone:
+    they wait in front of what all tiers share."""
+    unpaid = [tier.name for tier in tiers() if not tier.is_paid]
+    return {"CHAT_TURNS_PER_SECOND": ",".join(f"{name}={_UNPAID_PER_SECOND}" for name in unpaid)}
 
 
 def _peers(service: str) -> dict[str, str]:

@@ -44,6 +44,7 @@ from services.billing.actions.decide_aged_usage import (
     ListAgedUsage,
     RefuseAgedUsage,
 )
+from services.billing.actions.decide_held_usage import ListHeldUsage, RefuseHeldUsage
 from services.billing.actions.deliver_webhooks import DeliverWebhooks
 from services.billing.actions.derive_activity import DeriveActivity, NoteNewUsers
 from services.billing.actions.drop_left_details import DropLeftDetails
@@ -64,6 +65,7 @@ from services.billing.actions.link_ledger import LinkLedger
 from services.billing.actions.list_charges import ListCharges
 from services.billing.actions.list_past_due import (
     ListPastDue,
+    ListPayments,
     ListUnpaidOrders,
     ListUnusedPayments,
 )
@@ -92,7 +94,7 @@ from services.billing.actions.report_usage import ReportUsage
 from services.billing.actions.request_missing_usage import RequestMissingUsage
 from services.billing.actions.rerate_usage import RerateUsage
 from services.billing.actions.set_plan_price import SetPlanPrice, ShowPlanPrices
-from services.billing.actions.set_price import SetPrice
+from services.billing.actions.set_price import ListPriceOverrides, SetPrice
 from services.billing.actions.set_usage_fee import ListUsageFees, SetUsageFee
 from services.billing.actions.show_balance import ShowBalance
 from services.billing.actions.show_invoice import (
@@ -268,6 +270,8 @@ def _usage_actions(
         compare_manifests=CompareManifests(work),
         rate_unpriced_usage=RateUnpricedUsage(work, parts.list_prices, clock),
         report_outside_usage=ReportOutsideUsage(work, parts.list_prices, clock),
+        list_held_usage=ListHeldUsage(work),
+        refuse_held_usage=RefuseHeldUsage(work),
         report_usage=ReportUsage(work, clock),
         report_organisation_usage=ReportOrganisationUsage(work, parts.organisations, clock),
         list_usage=ListUsage(work),
@@ -339,6 +343,7 @@ def _price_actions(parts: _Parts) -> PriceActions:
     work, clock = parts.work, parts.clock
     return PriceActions(
         set_price=SetPrice(work, clock),
+        list_price_overrides=ListPriceOverrides(work),
         preview_price=PreviewPrice(work, clock),
         rerate_usage=RerateUsage(work, clock),
         set_plan_price=SetPlanPrice(work, clock),
@@ -381,6 +386,7 @@ def _payment_actions(settings: Settings, parts: _Parts) -> PaymentActions:
         note_staff_look=NoteStaffLook(work, clock),
         list_staff_looks=ListStaffLooks(work, organisations),
         list_past_due=ListPastDue(work, tax_rules),
+        list_payments=ListPayments(work),
         list_unpaid_orders=ListUnpaidOrders(work, tax_rules),
         list_unused_payments=ListUnusedPayments(work),
         show_billing_details=ShowBillingDetails(work, organisations),

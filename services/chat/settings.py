@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Self
 
 from pydantic import Field, model_validator
@@ -9,6 +10,12 @@ from pydantic import Field, model_validator
 from shared.model_catalogue import ModelCatalogue
 from shared.settings import CommonSettings, HttpUrl
 from shared.tiers import TIERS
+
+_MOST_PER_SECOND = 10_000.0
+_NO_PACE = (
+    "CHAT_TURNS_PER_SECOND: a number from 0 to 10000 for some of the tiers "
+    f"{', '.join(TIERS)}, as in free=20"
+)
 
 
 class Settings(CommonSettings):
@@ -25,6 +32,8 @@ class Settings(CommonSettings):
     hold_lease_seconds: int = Field(30, validation_alias="CHAT_HOLD_LEASE_SECONDS", ge=5, le=600)
     first_byte_seconds: int = Field(60, validation_alias="CHAT_FIRST_BYTE_SECONDS", ge=1, le=600)
     silence_seconds: int = Field(120, validation_alias="CHAT_SILENCE_SECONDS", ge=1, le=600)
+    # How long pieces of an answer may wait for each other; 0: each goes by itself.
+    gather_milliseconds: int = Field(20, validation_alias="CHAT_GATHER_MILLISECONDS", ge=0, le=100)
     history_tokens: int = Field(
         24_000, validation_alias="CHAT_HISTORY_TOKENS", ge=1_000, le=1_000_000
     )
@@ -38,6 +47,9 @@ class Settings(CommonSettings):
     shed_after_seconds: int = Field(
         900, validation_alias="CHAT_SHED_AFTER_SECONDS", ge=0, le=86_400
     )
+    # By tier, on each replica: free=20,pro=200; 0: no pace.
+    turns_per_second: str = Field("", validation_alias="CHAT_TURNS_PER_SECOND")
+    turns_wait_seconds: float = Field(5, validation_alias="CHAT_TURNS_WAIT_SECONDS", ge=0, le=60)
     drain_seconds: int = Field(20, validation_alias="CHAT_DRAIN_SECONDS", ge=0, le=600)
 
     @property
@@ -54,3 +66,32 @@ class Settings(CommonSettings):
         if catalogue.own_tiers - set(TIERS):
             raise ValueError(f"COMPATIBLE_MODELS: there are the tiers {', '.join(TIERS)}, and *")
         return self
+
+    @property
+    def paces(self) -> Mapping[str, float]:
+        """How many turns a second each tier begins here; none for a tier that is not named. Raises
+        ValueError."""
+        pairs = [pair.partition("=") for pair in self.turns_per_second.split(",") if pair.strip()]
+        rates = {_tier(name): _rate(text) for name, _, text in pairs}
+        return {tier: rate for tier, rate in rates.items() if rate}
+
+    @model_validator(mode="after")
+    def _paces_can_be_read(self) -> Self:
+        _ = self.paces
+        return self
+
+
+def _tier(name: str) -> str:
+    if name.strip() not in TIERS:
+        raise ValueError(_NO_PACE)
+    return name.strip()
+
+
+def _rate(text: str) -> float:
+    try:
+        rate = float(text)
+    except ValueError:
+        rate = -1.0
+    if not 0 <= rate <= _MOST_PER_SECOND:
+        raise ValueError(_NO_PACE)
+    return rate

@@ -86,6 +86,7 @@ from shared.identity import ServiceIdentity
 from shared.ids import UserId
 from shared.limits.admission import Admissions
 from shared.limits.current_tiers import CurrentTiers
+from shared.limits.pace import Paces, Watchers
 from shared.limits.shedding import Shedding
 from shared.messaging.backlog import LOOK_SECONDS, WatchBacklog, shedding_of
 from shared.model_catalogue import ModelCatalogue
@@ -196,45 +197,53 @@ async def wire(settings: Settings) -> AsyncIterator[Wired]:
         ) as database,
         open_cache(cache_url) as cache,
         open_listener(cache_url) as listener,
-        open_egress(settings.egress_url, me) as egress,
+        open_egress(
+            settings.egress_url,
+            me,
+            gather=timedelta(milliseconds=settings.gather_milliseconds),
+        ) as egress,
     ):
-        admissions = Admissions(cache)
-        shedding = shedding_of("chat")
-        admission = ValkeyAdmission(admissions, shedding)
-        live = Live(cache, listener)
-        running = live.running
-        turns = SqlTurns(database, Memory.for_tokens(settings.history_tokens))
-        withdraw = WithdrawHold(turns)
-        revocations = ValkeyRevocations("chat", cache, listener)
-        ended_sessions = EndedSessions(cache, listener)
-        yield Wired(
-            actions=build_actions(
-                settings,
-                database,
-                turns,
-                live,
-                admission,
-                withdraw,
-                egress,
-                revocations,
-                _lines(settings, me),
-            ),
-            database=database,
-            checks={
-                "database": database.check,
-                "cache": GoodToHave(admissions.check),
-                "egress": GoodToHave(egress.check),
-            },
-            running=running,
-            live=live,
-            turns=turns,
-            admission=admission,
-            shedding=shedding,
-            withdraw=withdraw,
-            revocations=revocations,
-            ended_sessions=ended_sessions,
-            living_sessions=LivingSessions(ended_sessions),
-        )
+        lines = _lines(settings, me)
+        yield _wired(settings, database, cache, listener, egress, lines)
+
+
+def _wired(
+    settings: Settings,
+    database: Database,
+    cache: Redis,
+    listener: Redis,
+    egress: Egress,
+    lines: VoiceLines | None,
+) -> Wired:
+    """What was opened, put together."""
+    admissions = Admissions(cache)
+    shedding = shedding_of("chat")
+    admission = ValkeyAdmission(admissions, shedding)
+    live = Live(cache, listener)
+    turns = SqlTurns(database, Memory.for_tokens(settings.history_tokens))
+    withdraw = WithdrawHold(turns)
+    revocations = ValkeyRevocations("chat", cache, listener)
+    ended_sessions = EndedSessions(cache, listener)
+    return Wired(
+        actions=build_actions(
+            settings, database, turns, live, admission, withdraw, egress, revocations, lines
+        ),
+        database=database,
+        checks={
+            "database": database.check,
+            "cache": GoodToHave(admissions.check),
+            "egress": GoodToHave(egress.check),
+        },
+        running=live.running,
+        live=live,
+        turns=turns,
+        admission=admission,
+        shedding=shedding,
+        withdraw=withdraw,
+        revocations=revocations,
+        ended_sessions=ended_sessions,
+        living_sessions=LivingSessions(ended_sessions),
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -278,6 +287,7 @@ def _parts(
         lease=timedelta(seconds=settings.hold_lease_seconds),
         sandbox=settings.sandbox,
         let_in=turn_metrics.let_in,
+        paces=_paces(settings),
     )
     attempts = AttemptPolicy(settings.retries, timedelta(seconds=settings.retry_seconds))
     ask = AskVendors(providers, opening, work, catalogue, policy=attempts)
@@ -344,7 +354,7 @@ def _turn_actions(settings: Settings, parts: _Parts, lines: VoiceLines | None) -
         ask_spoken=AskSpoken(ask_live, work, lines, audio_trouble),
         follow_turn=follow,
         stop_turn=StopTurn(turns, running, live.channel),
-        emit=EmitToRoom(live.channel),
+        emit_to_room=EmitToRoom(live.channel),
         devices=live.devices,
         hear_live_news=HearLiveNews(running, live.devices, follow),
         close_silent_turns=CloseSilentTurns(turns, live.log, live_event),
@@ -393,6 +403,16 @@ def _user_actions(parts: _Parts, revocations: Revocations) -> UserActions:
         forget_user=ForgetUser(work, clock, revocations),
         export_user=ExportUser(work),
     )
+
+
+def _paces(settings: Settings) -> Paces:
+    paces = Paces(
+        settings.paces,
+        longest=timedelta(seconds=settings.turns_wait_seconds),
+        watchers=Watchers(turn_metrics.waited, turn_metrics.turned_away),
+    )
+    turn_metrics.watch_waiting(paces)
+    return paces
 
 
 def _lines(settings: Settings, me: ServiceIdentity) -> VoiceLines | None:

@@ -34,6 +34,7 @@ from shared.clients.http1 import (
     BodyTooLarge,
     ConnectionLost,
     Http1Pool,
+    MayWait,
     NotFinished,
     NotReached,
 )
@@ -104,13 +105,14 @@ class VendorAnswer:
         except _LOSSES as error:
             raise _lost(error, sent=self.had_body) from error
 
-    async def read_some(self, *, within: timedelta) -> bytes:
-        """What has come, as soon as something has; empty at the end.
+    async def read_some(self, *, within: timedelta, gather: MayWait | None = None) -> bytes:
+        """What has come, as soon as something has; empty at the end. `gather`: what comes soon
+        after the last, and may, waits for company for as long as `open_egress` was told.
 
         Raises VendorConnectionLost when the body was cut or nothing came in time.
         """
         try:
-            return await self._answer.read_some(within=within.total_seconds())
+            return await self._answer.read_some(within=within.total_seconds(), gather=gather)
         except _LOSSES as error:
             raise _lost(error, sent=self.had_body) from error
 
@@ -429,8 +431,11 @@ def _as_sent(target: str) -> str:
 
 
 @asynccontextmanager
-async def open_egress(base_url: str, me: ServiceIdentity) -> AsyncIterator[Egress]:
-    """The pool, without a limit of its own: admission is what limits."""
+async def open_egress(
+    base_url: str, me: ServiceIdentity, *, gather: timedelta = timedelta(0)
+) -> AsyncIterator[Egress]:
+    """The pool, without a limit of its own: admission is what limits. `gather`: how long pieces of
+    an answer may wait for each other, where their reader lets them."""
     connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=50)
     timeout = aiohttp.ClientTimeout(total=None, connect=2, sock_connect=2, sock_read=None)
     async with aiohttp.ClientSession(
@@ -443,7 +448,7 @@ async def open_egress(base_url: str, me: ServiceIdentity) -> AsyncIterator[Egres
         read_bufsize=1 << 16,
         trust_env=False,
     ) as session:
-        pool = Http1Pool(*_origin_of(base_url))
+        pool = Http1Pool(*_origin_of(base_url), gather=gather.total_seconds())
         try:
             yield Egress(pool, session, base_url, me)
         finally:

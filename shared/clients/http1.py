@@ -8,11 +8,13 @@ proxy, compression, upgrade or retry. Whoever needs one of these wants another c
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Mapping
-from typing import cast
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from typing import TypeAlias, cast
 
 import httptools
 
+from shared.clients.beat import Beat
 from shared.clients.silence import notice_silence
 
 _CONNECT_SECONDS = 2.0
@@ -21,6 +23,7 @@ _NOT_WAITED_FOR = 408
 # The egress keeps idle connections for 300 s: we let go first, so that none ends under a request.
 _IDLE_SECONDS = 50.0
 _MOST_IDLE = 512
+_SEVERAL = 2
 # A call that was left before its last bytes came: an SSE stream ends for its reader with an event,
 # and for the connection with one chunk more. Waiting for that is cheaper than connecting anew.
 _LINGER_SECONDS = 0.1
@@ -29,6 +32,9 @@ _LINGER_BYTES = 1 << 16
 _MOST_BARREN_BYTES = 1 << 16
 # Above the first the peer has to wait, below the second it may go on.
 _MUCH_UNREAD, _LITTLE_UNREAD = 1 << 18, 1 << 16
+
+MayWait: TypeAlias = Callable[[bytes], bool]
+"""Whether a piece of an answer may wait for company."""
 
 
 class NotReached(Exception):
@@ -78,6 +84,7 @@ class Answer:
         "_connection",
         "_pieces",
         "_unread",
+        "gathers",
         "headers",
         "is_complete",
         "lacks_body",
@@ -92,18 +99,23 @@ class Answer:
         self.headers: Mapping[str, str] = {}
         # The last byte has come, though it may not have been read.
         self.is_complete = False
+        # What of it may wait, if anything: see `read_some`.
+        self.gathers: MayWait | None = None
         self.trouble: str | None = None
         self._connection = connection
         self._pieces: list[bytes] = []
         self._unread = 0
 
-    async def read_some(self, *, within: float) -> bytes:
+    async def read_some(self, *, within: float, gather: MayWait | None = None) -> bytes:
         """What has come, as soon as something has; empty at the end. `within` is in seconds.
+
+        `gather`: what comes soon after the last that was read, and may, waits for company for as
+        long as the pool was told; not the end, and nothing before it.
 
         Raises ConnectionLost when the answer was cut, TimeoutError when nothing came in time.
         """
-        connection = self._connection
-        while not self._pieces:
+        connection, self.gathers = self._connection, gather
+        while not self._pieces or (gather is not None and connection.is_held):
             if self.is_complete:
                 return b""
             if self.trouble is not None:
@@ -160,8 +172,7 @@ class Answer:
 
     def _take(self) -> bytes:
         pieces, self._pieces, self._unread = self._pieces, [], 0
-        if self._connection.is_paused:
-            self._connection.go_on()
+        self._connection.was_read()
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
 
@@ -182,6 +193,9 @@ class Connection(asyncio.Protocol):
         self.is_paused = self._may_stay = self._moved = self._has_surplus = False
         self._lingering: asyncio.TimerHandle | None = None
         self._left = 0
+        # What came waits for the next beat; what comes before `_calm_at` may have to.
+        self.is_held = False
+        self._calm_at = 0.0
         # One timer serves many waits: it is moved when it fires, not at each wait.
         self._waiter: asyncio.Future[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -194,7 +208,7 @@ class Connection(asyncio.Protocol):
         complete."""
         assert self._transport is not None
         self._barren_bytes = 0
-        self._may_stay = self._ends_with_connection = False
+        self._may_stay = self._ends_with_connection = self.is_held = False
         self._answer = answer = Answer(self, lacks_body=lacks_body)
         self._transport.write(request)
         return answer
@@ -220,6 +234,15 @@ class Connection(asyncio.Protocol):
             await self._waiter
         finally:
             self._waiter = None
+
+    def was_read(self) -> None:
+        """Its reader has all that came."""
+        self.is_held = False
+        beat = self._pool.beat
+        if beat is not None:
+            self._calm_at = self.loop.time() + beat.seconds
+        if self.is_paused:
+            self.go_on()
 
     def go_on(self) -> None:
         """There is room again for what the peer sends."""
@@ -324,10 +347,15 @@ class Connection(asyncio.Protocol):
             if self._left < 0:
                 self.abort()
             return
-        if answer.add(piece) > _MUCH_UNREAD and not self.is_paused and self._transport is not None:
+        unread = answer.add(piece)
+        if unread > _MUCH_UNREAD and not self.is_paused and self._transport is not None:
             self.is_paused = True
             self._transport.pause_reading()
-        self._move()
+        gathers = answer.gathers
+        if gathers is not None and unread <= _LITTLE_UNREAD and gathers(piece) and self._holds():
+            self._moved, self._barren_bytes = True, 0
+        else:
+            self._move()
 
     def on_message_complete(self) -> None:
         answer, parser = self._answer, self._parser
@@ -385,8 +413,21 @@ class Connection(asyncio.Protocol):
 
     def _move(self) -> None:
         self._moved, self._barren_bytes = True, 0
+        self.is_held = False
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
+
+    def _holds(self) -> bool:
+        """Whether what has come waits for company."""
+        beat = self._pool.beat
+        if not self.is_held and beat is not None and self.loop.time() < self._calm_at:
+            self.is_held = True
+            beat.wait(self._release)
+        return self.is_held
+
+    def _release(self) -> None:
+        if self.is_held:
+            self._move()
 
     def _set_timer(self) -> None:
         if self._timer is not None:
@@ -405,16 +446,27 @@ class Connection(asyncio.Protocol):
 
 
 class Http1Pool:
-    """Connections to one origin. As many as there are calls; admission limits those, not we."""
+    """Connections to one origin. As many as there are calls; admission limits those, not we.
 
-    def __init__(self, host: str, port: int, *, idle_for: float = _IDLE_SECONDS) -> None:
+    While several calls are under way one more connection is kept free, so that the next one need
+    not connect and its head can go ahead.
+
+    `gather`: for how many seconds pieces of an answer may wait for each other, where their reader
+    lets them; 0: none does.
+    """
+
+    def __init__(
+        self, host: str, port: int, *, idle_for: float = _IDLE_SECONDS, gather: float = 0.0
+    ) -> None:
         self.loop = asyncio.get_running_loop()
+        self.beat = Beat(self.loop, gather) if gather > 0 else None
         self._host, self._port = host, port
         self._authority = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         self._idle_for = idle_for
         self._idle: list[Connection] = []  # the one that was used last is last
         self._sweep: asyncio.TimerHandle | None = None
         self._all: set[Connection] = set()
+        self._providing: asyncio.Task[None] | None = None
 
     async def request(
         self,
@@ -432,6 +484,7 @@ class Http1Pool:
         """
         request = _head(method, target, self._authority, headers, len(body)) + body
         connection = self._idle_one() or await self._connect()
+        self._provide()
         answer = connection.send(request)
         try:
             await answer.head(within=head_within)
@@ -450,7 +503,10 @@ class Http1Pool:
         """
         head = _head(method, target, self._authority, headers, length)
         connection = self._idle_one()
-        return None if connection is None else connection.send(head, lacks_body=length > 0)
+        if connection is None:
+            return None
+        self._provide()
+        return connection.send(head, lacks_body=length > 0)
 
     async def finish(self, ahead: Answer, body: bytes, *, head_within: float) -> Answer:
         """The answer to what went ahead, as of `request`. Raises NotFinished, too."""
@@ -476,6 +532,8 @@ class Http1Pool:
         """End all connections."""
         if self._sweep is not None:
             self._sweep.cancel()
+        if self._providing is not None:
+            self._providing.cancel()
         for connection in list(self._all):
             connection.abort()
         self._idle.clear()
@@ -509,6 +567,18 @@ class Http1Pool:
                 return connection
             connection.abort()
         return None
+
+    def _provide(self) -> None:
+        """Connect for whoever comes next, unless one is free, or calls come one after the other."""
+        if self._idle or len(self._all) < _SEVERAL:
+            return
+        if self._providing is None or self._providing.done():
+            self._providing = self.loop.create_task(self._connect_ahead())
+
+    async def _connect_ahead(self) -> None:
+        # Whoever needs one tries for themselves, and can say what is the matter.
+        with suppress(NotReached):
+            self.take_back(await self._connect())
 
     def _let_go(self) -> None:
         self._sweep = None

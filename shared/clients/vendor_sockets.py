@@ -16,7 +16,7 @@ from shared.revocation import KEY_HEADER
 
 _LARGEST_MESSAGE = 4 << 20
 _MOST_MESSAGES_WAITING = 4  # a vendor that speaks faster than it is heard waits
-_CLOSE_SECONDS = 0.2  # who is interrupted need not agree
+_CLOSE_SECONDS = 0.05  # who is interrupted need not agree, and the next utterance waits for it
 
 
 class VendorSocketRefused(Exception):
@@ -27,6 +27,16 @@ class VendorSocketRefused(Exception):
         self.status = status
         self.headers = headers
         self.body = body
+
+
+class _Connection(ClientConnection):
+    """Hangs up as soon as both sides have said goodbye. A server does that by rights, but between
+    it and us is a proxy that passes it on late, and whoever closes or reads would wait."""
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self.protocol.close_rcvd is not None and self.protocol.close_sent is not None:
+            self.transport.close()
 
 
 class _Opening(connect):
@@ -52,6 +62,7 @@ async def open_socket(
         ping_interval=None,
         open_timeout=within.total_seconds(),
         close_timeout=_CLOSE_SECONDS,
+        create_connection=_Connection,
     )
     try:
         return await opening

@@ -12,8 +12,8 @@ from shared.events.base import Event
 
 
 class LimitReached(Event):
-    """So much of a window is used: told once per window and threshold. `refused`: it is not, but
-    what is left had no room for a request."""
+    """So much of a window is used: told once per window and threshold, and again of a larger limit.
+    `refused`: it is not, but what is left had no room for a request."""
 
     type = "limit.reached"
 

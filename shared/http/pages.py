@@ -17,6 +17,7 @@ from pydantic import BaseModel
 from shared.errors import Invalid
 
 T = TypeVar("T")
+B = TypeVar("B")
 
 
 class BadCursor(Invalid):
@@ -39,6 +40,10 @@ class Page(BaseModel, Generic[T]):
         """A page out of `limit` + 1 items: the one too many tells that there is another page."""
         shown = list(items[:limit])
         return cls(data=shown, next_cursor=cursor(shown[-1]) if len(items) > limit else None)
+
+    def as_bodies(self, body_of: Callable[[T], B]) -> Page[B]:
+        """The same page, each item as clients see it."""
+        return Page(data=[body_of(item) for item in self.data], next_cursor=self.next_cursor)
 
 
 def cursor_of(*parts: Any) -> str:

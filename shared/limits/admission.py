@@ -54,6 +54,7 @@ _STREAM_WAIT = timedelta(seconds=3)
 _MOST_UNTOLD = 10_000
 # Lua counts in doubles: up to here they are exact.
 MOST = 2**52
+_SEED_MISSING = -1  # what the script says when it was not told what a window starts from
 
 _TROUBLE = (*BROKEN, RedisError, OSError, TimeoutError)
 
@@ -157,12 +158,8 @@ class Admissions:
                 return await self._admitted_after(error, admitting, subject, reservation, windows)
             if self._untold:
                 self._see_to(self._tell_the_untold())
-            if answer != -1:
-                admission = _admission(answer, reservation, windows, streams)
-                if streams is not None and admission.refused is None:
-                    # What this replica runs counts here too, should Valkey be gone for the next.
-                    self._local_streams.enter(subject, reservation)
-                return admission
+            if answer != _SEED_MISSING:
+                return self._admitted(answer, subject, windows, reservation, streams)
             assert spent is not None, "Somebody must know what a seeded window starts from."
             seed = min(max(0, await spent()), MOST)
 
@@ -245,6 +242,20 @@ class Admissions:
         except DependencyUnavailable:
             return None
         return told.decode() if told is not None else None
+
+    def _admitted(
+        self,
+        answer: Any,
+        subject: str,
+        windows: Sequence[Window],
+        reservation: str,
+        streams: Window | None,
+    ) -> Admission:
+        admission = _admission(answer, reservation, windows, streams)
+        if streams is not None and admission.refused is None:
+            # What this replica runs counts here too, should Valkey be gone for the next.
+            self._local_streams.enter(subject, reservation)
+        return admission
 
     async def _admitted_after(
         self,

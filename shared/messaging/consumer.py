@@ -39,6 +39,8 @@ _FIRST_WAIT_SECONDS = 0.2
 _LONGEST_WAIT_SECONDS = 10.0
 # A batch whose handling has ended its process this often is put aside unhandled.
 _MOST_ATTEMPTS = 10
+# Docker and the kubelet cut a line of 16 KB, and an id has up to 64 characters.
+_REQUESTS_OF_LINE = 200
 
 
 class Consumer:
@@ -187,7 +189,11 @@ class Consumer:
 
     def _tell_handled(self, type_: str, count: int, requests: Sequence[str]) -> None:
         EVENTS_HANDLED.labels(self._listen.service, type_).inc(count)
-        log.info("events_handled", type=type_, count=count, requests=requests)
+        first, others = requests[:_REQUESTS_OF_LINE], requests[_REQUESTS_OF_LINE:]
+        log.info("events_handled", type=type_, count=count, requests=first)
+        while others:
+            first, others = others[:_REQUESTS_OF_LINE], others[_REQUESTS_OF_LINE:]
+            log.info("events_handled", type=type_, requests=first)
 
     def _given(self, subscription: Subscription) -> Any:
         return self._database if subscription.given == "database" else self._actions

@@ -10,7 +10,8 @@ from typing import Any
 
 from kombu.serialization import register
 
-from shared.messaging.packed import Packed
+from shared.messaging.batch import UnreadableBody
+from shared.messaging.packed import Packed, unpacked
 
 CONTENT_TYPE = "application/x-companion-unread"
 NAME = "unread"
@@ -24,8 +25,19 @@ def leave_unread(message: Any) -> None:
         message.body = bytes(message.body)
 
 
+class _Unread(bytes):
+    """Sent again by Celery it goes unpacked: a worker of a release before takes it as text."""
+
+    def __json__(self) -> bytes:
+        """What kombu writes in its place."""
+        try:
+            return unpacked(self)
+        except UnreadableBody:
+            return bytes(self)
+
+
 def _as_it_came(body: Any) -> tuple[list[Any], dict[str, Any], dict[str, Any]]:
-    return [], {NAME: body}, {}
+    return [], {NAME: _Unread(body) if isinstance(body, bytes) else body}, {}
 
 
 def _not_written(_body: Any) -> Any:

@@ -20,7 +20,7 @@ def configure_logging(service: str, level: str = "info") -> None:
     Below `info` only our own are written, whatever the level: there libraries tell what they send
     and get, keys and passwords included, which `redact` can't know by their form.
     """
-    shared_processors: list[Any] = [
+    processors: list[Any] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
@@ -32,17 +32,22 @@ def configure_logging(service: str, level: str = "info") -> None:
     structlog.configure(
         processors=[
             structlog.stdlib.filter_by_level,
-            *shared_processors,
+            *processors,
             structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
         ],
         logger_factory=structlog.stdlib.LoggerFactory(),
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=True,
     )
+    _set_up_loggers(_handler(processors), logging.getLevelNamesMapping()[level.upper()])
+
+
+def _handler(processors: list[Any]) -> logging.Handler:
+    """Writes the records of both kinds; the standard library's go through `processors` first."""
     handler = logging.StreamHandler(sys.stdout)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=shared_processors,
+            foreign_pre_chain=processors,
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
                 structlog.processors.JSONRenderer(serializer=_to_json),
@@ -51,26 +56,40 @@ def configure_logging(service: str, level: str = "info") -> None:
     )
     # A library may also lower its own level.
     handler.addFilter(_may_be_told)
-    root, chosen = logging.getLogger(), logging.getLevelNamesMapping()[level.upper()]
+    return handler
+
+
+def _set_up_loggers(handler: logging.Handler, chosen: int) -> None:
+    """Have all of them write by this handler and no other, ours from the chosen level on."""
+    root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(max(chosen, logging.INFO))
     for name in _OURS:
         logging.getLogger(name).setLevel(chosen)
-    for name in ("uvicorn", "uvicorn.error", "uvicorn.access", "celery", "kombu", "alembic"):
+    for name in _WITH_HANDLERS:
         logger = logging.getLogger(name)
         logger.handlers, logger.propagate = [], True
     # Celery's pool tells on it, and on no other, of a child that died; it takes it off the root.
     children = logging.getLogger("multiprocessing")
     children.handlers, children.propagate = [handler], False
     children.setLevel(logging.ERROR)
-    # These write URLs with their query, or a line per request or message beside our own.
-    # uvicorn.error does so for sockets.
-    for name in ("httpx", "httpcore", "uvicorn.access", "uvicorn.error", "asyncio", *_TALKATIVE):
+    for name in _TALKATIVE:
         logging.getLogger(name).setLevel(logging.WARNING)
 
 
 _OURS = ("services", "shared", "deploy")
-_TALKATIVE = ("celery.worker.strategy", "celery.app.trace")
+_WITH_HANDLERS = ("uvicorn", "uvicorn.error", "uvicorn.access", "celery", "kombu", "alembic")
+# These write URLs with their query, or a line per request or message beside our own;
+# uvicorn.error does so for sockets.
+_TALKATIVE = (
+    "httpx",
+    "httpcore",
+    "uvicorn.access",
+    "uvicorn.error",
+    "asyncio",
+    "celery.worker.strategy",
+    "celery.app.trace",
+)
 
 # Set by the processors above and nobody else, hence not searched for secrets in every line. The
 # first two are ProcessorFormatter's: it keeps the original record there until it renders.

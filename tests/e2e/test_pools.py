@@ -7,7 +7,7 @@ import os
 import signal
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from statistics import median
 
@@ -80,26 +80,76 @@ async def test_each_tier_has_its_pool_and_a_stalled_one_stalls_nobody_else(pools
         assert (await free.ask("again")).status_code == 200
 
 
+# Of Procfile.pools' free tier (`deploy/companion/environment.py`), and what may begin at once.
+A_SECOND, AT_ONCE = 10, 1
+
+
+class Flood:
+    """Users of the free tier who ask again as soon as they are answered."""
+
+    def __init__(self, crowd: Sequence[Person], each: int) -> None:
+        self.seen: Counter[int] = Counter()
+        self._enough = asyncio.Event()
+        self._asking = [
+            asyncio.create_task(self._ask(person)) for person in crowd for _ in range(each)
+        ]
+
+    async def _ask(self, person: Person) -> None:
+        while not self._enough.is_set():
+            self.seen[(await person.ask("[[sim:first_ms=50]] more")).status_code] += 1
+
+    async def until(self, status: int) -> None:
+        """Somebody of them has been answered so."""
+        async with asyncio.timeout(60):
+            while not self.seen[status]:
+                await asyncio.sleep(0.05)
+
+    async def ends(self) -> None:
+        self._enough.set()
+        async with asyncio.timeout(60):
+            await asyncio.gather(*self._asking)
+
+
+def begun(suite: Suite, tier: str) -> list[float]:
+    """When the turns of a tier were let in, in seconds."""
+    rows = suite.rows(
+        "chat",
+        "select extract(epoch from created_at) from generation where tier = %s order by created_at",
+        tier,
+    )
+    return [float(moment) for (moment,) in rows]
+
+
+async def waited(suite: Suite, tier: str) -> float:
+    """How many turns of a tier its pool has let wait."""
+    async with httpx.AsyncClient(trust_env=False, timeout=30) as client:
+        text = (await client.get(f"{suite.internal_url(f'chat-{tier}')}/metrics")).text
+    name = f'companion_chat_turn_wait_seconds_count{{tier="{tier}"}} '
+    counts = [line.removeprefix(name) for line in text.splitlines() if line.startswith(name)]
+    return sum(map(float, counts))
+
+
 async def test_a_flood_of_the_free_tier_is_refused_and_takes_no_place_of_pro(
     pools: Suite,
 ) -> None:
-    async with users(pools, "free", "free", "free", "pro") as (*crowd, pro):
-        seen: Counter[int] = Counter()
-        enough = asyncio.Event()
-
-        async def flood(person: Person) -> None:
-            while not (enough.is_set() and seen[429]):
-                seen[(await person.ask("[[sim:first_ms=50]] more")).status_code] += 1
-
+    async with users(pools, *["free"] * 8, "pro") as (*crowd, pro):
+        earlier = len(begun(pools, "free"))
         before = await timed(pro)
-        floods = [asyncio.create_task(flood(person)) for person in crowd for _ in range(4)]
+        flood = Flood(crowd, each=5)
         during = await timed(pro)
-        enough.set()
-        async with asyncio.timeout(20):
-            await asyncio.gather(*floods)
+        await flood.until(429)
+        await flood.ends()
         after = await timed(pro)
+        assert await waited(pools, "free") > 0
+        assert await waited(pools, "pro") == 0
     # They share the processors of this machine, and nothing to wait in line for.
     calm = max(median(before), median(after))
     assert median(during) < 4 * calm + SLACK_SECONDS, (before, during, after)
     # On a busy machine an admission may come too late; then the free tier waits and pro does not.
-    assert set(seen) <= {200, 409, 429, 503}
+    assert set(flood.seen) <= {200, 409, 429, 503}
+    # Nobody of them lost anything by being turned away: all that is granted a minute was answered.
+    moments = begun(pools, "free")[earlier:]
+    assert len(moments) >= flood.seen[200] >= 8
+    # However many may ask at once, what all tiers share is asked at a steady pace.
+    steady = (len(moments) - 1 - AT_ONCE) / A_SECOND
+    assert moments[-1] - moments[0] > steady / 2, (len(moments), moments[-1] - moments[0])

@@ -4,7 +4,7 @@ the vendor has nothing to work on until the body follows."""
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from random import Random
@@ -28,6 +28,7 @@ from tests.gateway.conftest import room
 from tests.gateway.egress_tools import BASE_PATHS, Egress, an_egress, grant
 from tests.gateway.servers import free_endpoint
 from tests.support.tokens import identity_of, write_identities
+from tests.support.waiting import until
 
 ADA = OnBehalfOf(UserId(UUID(int=1)), "request-of-ada", "token-of-ada", UUID(int=2))
 BODY = b'{"ask":"this"}'
@@ -79,12 +80,6 @@ async def answered(call: VendorCall) -> int:
     async with call as answer:
         await answer.read()
         return answer.status
-
-
-async def until(happened: Callable[[], object]) -> None:
-    async with asyncio.timeout(5):
-        while not happened():
-            await asyncio.sleep(0.005)
 
 
 def is_the_last_of_its_connection(call: VendorCall) -> bool:

@@ -4,6 +4,7 @@ and the simulated vendor."""
 from __future__ import annotations
 
 import tempfile
+import time
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +20,7 @@ from services.voice.domain.errors import SpeechRejected, VoiceNotFound
 from services.voice.domain.piece import Piece
 from services.voice.domain.script import Manner, MannerWish, manner_for
 from services.voice.providers.elevenlabs_live import ElevenLabsLive
-from shared.clients.egress import KeyRefused, NoUsableKey, open_egress
+from shared.clients.egress import KeyRefused, NoUsableKey, Payload, open_egress
 from shared.errors import DependencyUnavailable
 from shared.identity import OnBehalfOf, ServiceIdentity
 from shared.ids import UserId
@@ -118,6 +119,23 @@ async def test_what_the_vendor_says_is_told_as_what_it_means(
             pass
 
 
+@pytest.mark.parametrize("kind", ["cut", "reset"])
+async def test_a_line_that_breaks_is_known_to_be_broken_before_much_more_is_said_over_it(
+    live: ElevenLabsLive, kind: str
+) -> None:
+    waits = []
+    for _ in range(5):
+        async with live.live(a_manner(), by=ADA) as line:
+            await line.say(f"[[sim:{kind},at=1,chunks=4]] one two three four")
+            assert (await line.read()).audio
+            began = time.monotonic()
+            with pytest.raises(VendorFailed):
+                await line.read()
+            waits.append(time.monotonic() - began)
+    # Envoy's own default is a whole second, whatever the machine has to do.
+    assert min(waits) < 0.8
+
+
 async def test_keyvault_says_who_may(live: ElevenLabsLive, proxy: Egress) -> None:
     def saying(status: int, code: str) -> None:
         async def refuse(_: web.BaseRequest) -> web.Response:
@@ -139,3 +157,27 @@ async def test_keyvault_says_who_may(live: ElevenLabsLive, proxy: Egress) -> Non
     finally:
         proxy.keyvault.decide = granted
     assert await heard(live, "Hello.")
+
+
+async def test_a_refusal_reaches_who_has_megabytes_still_to_say(
+    proxy: Egress, voice: ServiceIdentity
+) -> None:
+    async def refuse(_: web.BaseRequest) -> web.Response:
+        return web.json_response({"code": "key_not_found", "detail": "No."}, status=404)
+
+    async def recordings() -> AsyncIterator[bytes]:
+        for _ in range(200):
+            yield bytes(1 << 16)
+
+    granted, proxy.keyvault.decide = proxy.keyvault.decide, refuse
+    try:
+        async with open_egress(f"http://127.0.0.1:{proxy.proxy.port}", voice) as egress:
+            for _ in range(5):
+                payload = Payload("application/octet-stream", 200 << 16, recordings())
+                with pytest.raises(NoUsableKey):
+                    async with egress.request(
+                        "POST", "elevenlabs", "/v1/voices/add", by=ADA, payload=payload
+                    ):
+                        pass
+    finally:
+        proxy.keyvault.decide = granted

@@ -43,7 +43,7 @@ class Life:
     async def until(self, moment: datetime, *, paying: Callable[[UUID], bool]) -> None:
         """Let the days pass; who pays, pays on the day."""
         while self.clock.now() < moment:
-            self.clock.move(min(DAY, moment - self.clock.now()))
+            self.clock.forward(min(DAY, moment - self.clock.now()))
             await self.actions.advance_subscriptions()
             for row in await self.database.fetch(
                 "select id, holder_id from payment where state = 'open' and kind = 'renewal'"

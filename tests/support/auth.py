@@ -15,7 +15,7 @@ from collections.abc import (
 from contextlib import asynccontextmanager
 from copy import copy
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from functools import cache
 from pathlib import Path
 from types import TracebackType
@@ -77,28 +77,16 @@ from tests.support.auth_organisations import (
 )
 from tests.support.auth_personal_tokens import MemoryPersonalTokens
 from tests.support.auth_second_factors import MemorySecondFactors
+from tests.support.clocks import NOON as NOON
+from tests.support.clocks import StoppedClock as StoppedClock
 from tests.support.tokens import AUDIENCE, ISSUER, serving, write_identities
 
-NOON = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
 PASSWORD = "a lamp lights nine rooms"
 LIFETIMES = SignInLifetimes(
     idle=timedelta(days=14), absolute=timedelta(days=90), grace=timedelta(seconds=10)
 )
 LIMIT = AttemptLimit(failures=5, window=timedelta(minutes=15))
 LIMITS = GuessLimits(LIMIT, replace(LIMIT, failures=30), CeilingPerMinute(1000))
-
-
-class StoppedClock:
-    """Always the same time, until it is moved."""
-
-    def __init__(self, now: datetime = NOON) -> None:
-        self._now = now
-
-    def now(self) -> datetime:
-        return self._now
-
-    def forward(self, by: timedelta) -> None:
-        self._now += by
 
 
 class PlainPasswords:

@@ -48,23 +48,11 @@ from tests.support.billing_plans import (
     MemorySubscriptions,
 )
 from tests.support.billing_webhooks import MemoryWebhooks, Told
+from tests.support.clocks import NOON as NOON
+from tests.support.clocks import StoppedClock as StoppedClock
 from tests.support.erasure import MemoryForgottenUsers
 
-NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
 EPOCH = UUID("11111111-1111-4111-8111-111111111111")
-
-
-class StoppedClock:
-    """A clock that stands until it is moved."""
-
-    def __init__(self, now: datetime = NOON) -> None:
-        self._now = now
-
-    def now(self) -> datetime:
-        return self._now
-
-    def move(self, step: timedelta) -> None:
-        self._now += step
 
 
 def id_made_at(moment: datetime) -> EventId:
@@ -270,7 +258,7 @@ class MemoryWork:
         self.chain: Any = _Chain()
         self.rollups: Any = _Rollups()
         self.unpriced = _Unpriced(memory)
-        self.prices = _Prices(memory)
+        self.prices: Any = _Prices(memory)
         self.subscriptions = MemorySubscriptions(memory)
         self.plan_prices = MemoryPlanPrices(memory)
         self.charges = MemoryCharges(memory)
@@ -279,7 +267,7 @@ class MemoryWork:
         self.payments: Any = memory.payments
         self.completeness = _Completeness(memory)
         self.upkeep = _Upkeep(memory)
-        self.outside = _Outside(memory)
+        self.outside: Any = _Outside(memory)
         self.manifests = _Manifests(memory)
         self.periods = _Periods(memory)
         self.alerts = _Alerts(memory)

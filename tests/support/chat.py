@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from uuid import UUID, uuid4
 
 from services.chat.actions._ask_vendors import AskVendors
@@ -51,25 +51,14 @@ from shared.events.usage import UsageRecorded
 from shared.identity import OnBehalfOf
 from shared.ids import UserId
 from shared.limit_state import LimitState
+from shared.limits.pace import Paces
 from shared.model_catalogue import ModelCatalogue
 from shared.tiers import TIERS, Tier, TierChanged
+from tests.support.clocks import NOON as NOON
+from tests.support.clocks import StoppedClock as StoppedClock
 
-NOON = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
 ada = UserId(UUID("00000000-0000-7000-8000-00000000ada0"))
 grace = UserId(UUID("00000000-0000-7000-8000-0000000face0"))
-
-
-class StoppedClock:
-    """Always the same time, until it is moved."""
-
-    def __init__(self, now: datetime = NOON) -> None:
-        self._now = now
-
-    def now(self) -> datetime:
-        return self._now
-
-    def forward(self, by: timedelta) -> None:
-        self._now += by
 
 
 def a_session(owner: UserId = ada, **parts: object) -> ChatSession:
@@ -453,6 +442,7 @@ class Desk:
     breakers: Breakers = field(init=False)
     drains: Drains = field(default_factory=Drains)
     longest: timedelta = timedelta(minutes=10)
+    paces: Paces = field(default_factory=Paces)
 
     def __post_init__(self) -> None:
         self.breakers = Breakers(monotonic=self.time.monotonic)
@@ -504,6 +494,7 @@ class Desk:
             clock=self.clock,
             lease=timedelta(seconds=30),
             sandbox=True,
+            paces=self.paces,
         )
 
     @property

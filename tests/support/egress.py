@@ -190,16 +190,7 @@ async def _joined(request: web.Request, url: str, headers: Mapping[str, str]) ->
             close_timeout=0.1,  # as Envoy does: who leaves is gone
         )
     except InvalidStatus as refused:
-        kept = {
-            name: value
-            for name, value in refused.response.headers.raw_items()
-            if name.lower() not in _NOT_PASSED_BACK | {"content-length"}
-        }
-        return web.Response(
-            status=refused.response.status_code,
-            body=bytes(refused.response.body),
-            headers={**kept, DETAIL_HEADER: "via_upstream"},
-        )
+        return _refusal(refused)
     except (OSError, InvalidHandshake):
         return _lost("connection_termination")
     client = web.WebSocketResponse(max_msg_size=0)
@@ -211,22 +202,42 @@ async def _joined(request: web.Request, url: str, headers: Mapping[str, str]) ->
         await client.prepare(request)
         said = asyncio.create_task(_pass_words(client, vendor))
         try:
-            async for message in vendor:
-                assert isinstance(message, str)
-                await client.send_str(message)
-            close = vendor.close_code or 1000
-            await client.close(code=close, message=(vendor.close_reason or "").encode())
-        except ConnectionClosed as closed:
-            if closed.rcvd is not None:
-                await client.close(code=closed.rcvd.code, message=closed.rcvd.reason.encode())
-            elif request.transport is not None:
-                # As Envoy does: a cut upstream is a cut downstream.
-                request.transport.abort()
+            await _pass_words_back(vendor, client, request)
         finally:
             said.cancel()
     finally:
         await vendor.close()
     return client
+
+
+def _refusal(refused: InvalidStatus) -> web.Response:
+    kept = {
+        name: value
+        for name, value in refused.response.headers.raw_items()
+        if name.lower() not in _NOT_PASSED_BACK | {"content-length"}
+    }
+    return web.Response(
+        status=refused.response.status_code,
+        body=bytes(refused.response.body),
+        headers={**kept, DETAIL_HEADER: "via_upstream"},
+    )
+
+
+async def _pass_words_back(
+    vendor: ClientConnection, client: web.WebSocketResponse, request: web.Request
+) -> None:
+    try:
+        async for message in vendor:
+            assert isinstance(message, str)
+            await client.send_str(message)
+        close = vendor.close_code or 1000
+        await client.close(code=close, message=(vendor.close_reason or "").encode())
+    except ConnectionClosed as closed:
+        if closed.rcvd is not None:
+            await client.close(code=closed.rcvd.code, message=closed.rcvd.reason.encode())
+        elif request.transport is not None:
+            # As Envoy does: a cut upstream is a cut downstream.
+            request.transport.abort()
 
 
 async def _pass_words(client: web.WebSocketResponse, vendor: ClientConnection) -> None:

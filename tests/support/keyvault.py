@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -64,28 +64,16 @@ from shared.events import Event
 from shared.identity import Grant
 from shared.ids import EventId, UserId, uuid7
 from shared.vendors import Check, KeyStatus
+from tests.support.clocks import NOON as NOON
+from tests.support.clocks import StoppedClock as StoppedClock
 from tests.support.erasure import MemoryForgottenUsers
 
-NOON = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
 ada = UserId(UUID("00000000-0000-7000-8000-00000000ada0"))
 grace = UserId(UUID("00000000-0000-7000-8000-0000000face0"))
 
 A_MINUTE = timedelta(minutes=1)
 
 VALID = Check(KeyStatus.VALID, models=("gpt-6-luna",), capabilities=("function_calling",))
-
-
-class StoppedClock:
-    """Always the same time, until it is moved."""
-
-    def __init__(self, now: datetime = NOON) -> None:
-        self._now = now
-
-    def now(self) -> datetime:
-        return self._now
-
-    def forward(self, by: timedelta) -> None:
-        self._now += by
 
 
 def example_key(number: int) -> bytes:

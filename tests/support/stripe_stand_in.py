@@ -33,7 +33,7 @@ def signed(body: bytes, secret: str = SECRET, *, at: float | None = None) -> str
 @dataclass
 class StandInStripe:
     """One account. `declines`: its customers' cards are refused. `down`: it answers 500.
-    `loses_answers`: it does what it is told, and nobody hears of it."""
+    `loses_answers`: it does what it is told, and nobody hears of it. `currency`: of its prices."""
 
     sessions: dict[str, dict[str, Any]] = field(default_factory=dict)
     subscriptions: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -45,6 +45,7 @@ class StandInStripe:
     declines: bool = False
     down: bool = False
     loses_answers: bool = False
+    currency: str = "usd"
     refuses: str | None = None  # a subscription that can't be changed, such as one under a schedule
     _answers: dict[str, tuple[dict[str, str], Answer]] = field(default_factory=dict)
     _numbers: count[int] = field(default_factory=lambda: count(1))
@@ -212,7 +213,7 @@ class StandInStripe:
             "payment_status": "unpaid",
             "status": "open",
             "amount_total": CENTS[form["line_items[0][price]"]] * quantity,
-            "currency": "usd",
+            "currency": self.currency,
             "metadata": {"order": form["metadata[order]"]},
             "_price": form["line_items[0][price]"],
             "_quantity": quantity,

@@ -130,25 +130,12 @@ async def everything_of(owner: Person) -> Belongings:
     organisation = await _made(client.post("/auth/organisations", json={"name": f"{mark} org"}))
     path = f"/auth/organisations/{organisation['id']}/invitations"
     invitation = await _made(client.post(path, json={"email": f"{mark}@example.com"}))
-    shared_key = f"marked-shared-{uuid4().hex}"
-    keys = f"/keys/organisations/{organisation['id']}"
-    stored = await client.put(f"{keys}/openai", json={"api_key": shared_key})
-    assert stored.status_code == 202, stored.text
-
-    async def state() -> str:
-        return str((await client.get(f"{keys}/openai")).json()["status"])
-
-    await eventually(state, lambda seen: seen == "valid")
+    shared_key = await _shared_key(client, organisation["id"])
     for whose in ({}, {"organisation_id": organisation["id"]}):
         address = {"address_lines": [f"{mark} street"], "city": mark, "country": "DE"}
         kept = await client.put("/billing/details", json={"name": mark, **address, **whose})
         assert kept.status_code == 200, kept.text
-    # Nobody listens there: what is told waits.
-    address = {"url": "http://127.0.0.1:9999/", "types": ["invoice.finalized"]}
-    webhook = await _made(client.post("/billing/webhooks", json=address))
-    tested = await client.post(f"/billing/webhooks/{webhook['id']}/test")
-    assert tested.status_code == 202, tested.text
-    await client.patch(f"/billing/webhooks/{webhook['id']}", json={"enabled": False})
+    webhook, delivery_id = await _webhook(client)
     await owner.refresh()
     [sign_in] = (await client.get("/auth/sessions")).json()["data"]
 
@@ -172,7 +159,7 @@ async def everything_of(owner: Person) -> Belongings:
         "holder": owner.id,
         "invitation_id": invitation["id"],
         "webhook_id": webhook["id"],
-        "delivery_id": tested.json()["id"],
+        "delivery_id": delivery_id,
     }
     secrets = {
         webhook["secret"],
@@ -184,6 +171,30 @@ async def everything_of(owner: Person) -> Belongings:
         mark,
     }
     return Belongings(owner, ids, frozenset(secrets | set(ids.values())), token["token"])
+
+
+async def _shared_key(client: httpx.AsyncClient, organisation_id: str) -> str:
+    """A key of the organisation's that its vendor takes."""
+    shared_key = f"marked-shared-{uuid4().hex}"
+    path = f"/keys/organisations/{organisation_id}/openai"
+    stored = await client.put(path, json={"api_key": shared_key})
+    assert stored.status_code == 202, stored.text
+
+    async def state() -> str:
+        return str((await client.get(path)).json()["status"])
+
+    await eventually(state, lambda seen: seen == "valid")
+    return shared_key
+
+
+async def _webhook(client: httpx.AsyncClient) -> tuple[dict[str, Any], str]:
+    """One that nobody listens at, and the id of what waits for it."""
+    address = {"url": "http://127.0.0.1:9999/", "types": ["invoice.finalized"]}
+    webhook = await _made(client.post("/billing/webhooks", json=address))
+    tested = await client.post(f"/billing/webhooks/{webhook['id']}/test")
+    assert tested.status_code == 202, tested.text
+    await client.patch(f"/billing/webhooks/{webhook['id']}", json={"enabled": False})
+    return webhook, str(tested.json()["id"])
 
 
 async def _made(call: Awaitable[httpx.Response]) -> dict[str, Any]:

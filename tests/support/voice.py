@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -44,8 +44,9 @@ from shared.model_catalogue import ModelCatalogue
 from shared.revocation import Revocation
 from shared.tiers import Tier, TierChanged, tier_named
 from shared.vendors.failures import VendorFailed
+from tests.support.clocks import NOON as NOON
+from tests.support.clocks import StoppedClock as StoppedClock
 
-NOON = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
 RACHEL = "21m00Tcm4TlvDq8ikWAM"
 PROFESSIONAL = "simulatedlibrary0001"
 VOICES = (
@@ -53,16 +54,6 @@ VOICES = (
     Voice(VoiceId(PROFESSIONAL), "Library Voice", VoiceCategory.PREMIUM),
     Voice(VoiceId("myownclone01"), "Me", VoiceCategory.CUSTOM),
 )
-
-
-class StoppedClock:
-    """Stands still until a test moves it."""
-
-    def __init__(self, at: datetime = NOON) -> None:
-        self.at = at
-
-    def now(self) -> datetime:
-        return self.at
 
 
 def a_user() -> UserId:
@@ -208,7 +199,7 @@ class FakeSpeeches:
             return None
         assert kept.hold.request_hash is not None
         outcome = kept.settlement.outcome if kept.settlement else None
-        return EarlierSpeech(kept.hold.id, kept.hold.request_hash, outcome)
+        return EarlierSpeech(kept.hold.id, kept.hold.request_hash, kept.hold.format, outcome)
 
     async def forget_keys(self, before: datetime, *, most: int) -> int:
         old = [

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+if TYPE_CHECKING:
+    from services.billing.actions.verify_ledger import ChainVerdict
+    from services.billing.actions.verify_periods import PeriodVerdict
 
 app = typer.Typer(no_args_is_help=True, help="billing's ledger: verify, status, archive.")
 archive = typer.Typer(no_args_is_help=True, help="Partitions that lie in files: list, verify.")
@@ -45,35 +49,15 @@ def verify(
     """
     from deploy.companion.ledger import verify as walk
     from deploy.companion.ledger import verify_months
-    from services.billing.domain.ledger_chain import chain_name
 
-    verdicts = asyncio.run(walk(partition, head or []))
-    lines: list[dict[str, Any]] = [
-        {
-            "partition": chain_name(one.chain),
-            "links": one.head.sequence,
-            "head": str(one.head),
-            "broken": one.broken and one.broken.what,
-            "broken_link": one.broken and one.broken.sequence,
-            "broken_record": one.broken and one.broken.id and str(one.broken.id),
-        }
-        for one in verdicts
-    ]
-    months: list[dict[str, Any]] = [
-        {
-            "partition": one.period.month.name,
-            "entries": one.period.totals.events,
-            "digest": one.period.kept_digest,
-            "broken": one.broken,
-        }
-        for one in asyncio.run(verify_months(partition))
-    ]
-    broken = [line for line in (*lines, *months) if line["broken"]]
+    chains = [_chain(one) for one in asyncio.run(walk(partition, head or []))]
+    months = [_month(one) for one in asyncio.run(verify_months(partition))]
+    broken = [line for line in (*chains, *months) if line["broken"]]
     if as_json:
-        document = {"whole": not broken, "chains": lines, "closed_months": months}
+        document = {"whole": not broken, "chains": chains, "closed_months": months}
         typer.echo(json.dumps(document, indent=2))
     else:
-        for line in lines:
+        for line in chains:
             typer.echo(f"{line['partition']:12} {line['links']:9} links fit  head {line['head']}")
         for line in months:
             if not line["broken"]:
@@ -82,6 +66,29 @@ def verify(
             typer.echo(f"BROKEN: {line['partition']}: {line['broken']}", err=True)
     if broken:
         raise typer.Exit(1)
+
+
+def _chain(verdict: ChainVerdict) -> dict[str, Any]:
+    from services.billing.domain.ledger_chain import chain_name
+
+    broken = verdict.broken
+    return {
+        "partition": chain_name(verdict.chain),
+        "links": verdict.head.sequence,
+        "head": str(verdict.head),
+        "broken": broken and broken.what,
+        "broken_link": broken and broken.sequence,
+        "broken_record": broken and broken.id and str(broken.id),
+    }
+
+
+def _month(verdict: PeriodVerdict) -> dict[str, Any]:
+    return {
+        "partition": verdict.period.month.name,
+        "entries": verdict.period.totals.events,
+        "digest": verdict.period.kept_digest,
+        "broken": verdict.broken,
+    }
 
 
 @app.command("status")

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from uuid import UUID
 
 from services.auth.domain.audit_chain import ChainWalk, Head
 from services.auth.domain.ports import NewUnitOfWork, SigningKeySource
+from shared.page_by_page import page_by_page
 
 _PAGE = 1_000
 
@@ -51,14 +54,16 @@ class VerifyAudit:
 
     async def _count(self) -> tuple[int, int, UUID | None]:
         """How many events there are, how many wait for a link, and one that does neither."""
-        events, waiting, last, stray = 0, 0, None, None
-        while True:
+        events, waiting, stray = 0, 0, None
+
+        async def read(last: UUID | None) -> Sequence[tuple[UUID, bool, bool]]:
             async with self.unit_of_work() as work:
-                page = await work.audit_chain.events_after(last, most=_PAGE)
-            for last, is_linked, is_waiting in page:
+                return await work.audit_chain.events_after(last, most=_PAGE)
+
+        async for page in page_by_page(read, _PAGE, itemgetter(0)):
+            for id_, is_linked, is_waiting in page:
                 events += 1
                 waiting += is_waiting
                 if not is_linked and not is_waiting and stray is None:
-                    stray = last
-            if len(page) < _PAGE:
-                return events, waiting, stray
+                    stray = id_
+        return events, waiting, stray

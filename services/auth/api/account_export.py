@@ -11,8 +11,8 @@ from fastapi.responses import StreamingResponse
 
 from services.auth.actions import Actions
 from services.auth.api.accounts import UserBody
-from services.auth.api.actions import ServiceActions
 from services.auth.api.audit import AuditEntryBody, OrganisationEntryBody
+from services.auth.api.dependencies import ServiceActions
 from services.auth.api.mfa import SecondFactorBody
 from services.auth.api.organisations import InvitationBody, OrganisationBody
 from services.auth.api.personal_tokens import PersonalTokenBody

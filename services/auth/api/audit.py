@@ -10,7 +10,7 @@ from uuid import UUID
 from fastapi import APIRouter, Query
 from pydantic import BaseModel
 
-from services.auth.api.actions import ServiceActions
+from services.auth.api.dependencies import ServiceActions
 from services.auth.domain.audit import AuditEntry
 from services.auth.domain.organisation import OrganisationId
 from shared.http.caller import SignedIn

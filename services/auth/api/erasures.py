@@ -8,7 +8,7 @@ from typing import Self
 from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
-from services.auth.api.actions import ServiceActions
+from services.auth.api.dependencies import ServiceActions
 from services.auth.domain.erasure import LONGEST_RECEIPT, SERVICES, Erasure, Receipt
 from shared.http.caller import FreshlyProven
 from shared.http.problems import problems

@@ -7,7 +7,7 @@ from typing import Literal
 from fastapi import APIRouter, Response
 from pydantic import BaseModel
 
-from services.auth.api.actions import ServiceActions
+from services.auth.api.dependencies import ServiceActions
 from services.auth.domain.ports import ServiceState
 
 router = APIRouter(tags=["health"])

@@ -7,8 +7,8 @@ from dataclasses import replace
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import HTMLResponse
 
-from services.auth.api.actions import ServiceActions
 from services.auth.api.browser import Browser
+from services.auth.api.dependencies import ServiceActions
 from services.auth.api.forms import documented, query_of
 from services.auth.api.login_page import LONGEST_OTP, refusal
 from services.auth.api.mail_pages import SmallPage, token_of, typed_in

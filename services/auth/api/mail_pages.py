@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import HTMLResponse
 
-from services.auth.api.actions import ServiceActions
 from services.auth.api.browser import Browser
+from services.auth.api.dependencies import ServiceActions
 from services.auth.api.forms import documented, form_of, query_of
 from services.auth.api.login_page import refusal, status_of_form, wrong
 from services.auth.api.origin import FromWhere

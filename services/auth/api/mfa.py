@@ -9,7 +9,7 @@ from fastapi import APIRouter, Response
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
 from services.auth.actions.show_second_factor import SecondFactorState
-from services.auth.api.actions import ServiceActions
+from services.auth.api.dependencies import ServiceActions
 from services.auth.api.origin import FromWhere
 from services.auth.domain.password import LONGEST_PASSWORD, Password
 from services.auth.domain.second_factor import LONGEST_OTP

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel
 
 from services.auth.actions import Actions
-from services.auth.api.actions import ServiceActions
+from services.auth.api.dependencies import ServiceActions
 from services.auth.api.forms import documented, form_of
 from services.auth.api.origin import FromWhere
 from services.auth.domain.authorization import Asked, Redemption

@@ -11,7 +11,7 @@ from fastapi import APIRouter, Path, Query
 from pydantic import BaseModel, ConfigDict, Field
 
 from services.auth.actions.change_member import MemberChange
-from services.auth.api.actions import ServiceActions
+from services.auth.api.dependencies import ServiceActions
 from services.auth.api.origin import FromWhere
 from services.auth.domain.membership import OrganisationRole
 from services.auth.domain.organisation import (

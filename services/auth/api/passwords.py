@@ -5,7 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
-from services.auth.api.actions import ServiceActions
+from services.auth.api.dependencies import ServiceActions
 from services.auth.api.origin import FromWhere
 from services.auth.domain.mailed_proof import ProofToken
 from services.auth.domain.password import LONGEST_PASSWORD, Password

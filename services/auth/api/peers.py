@@ -8,7 +8,7 @@ from uuid import UUID
 from fastapi import APIRouter, Depends
 from pydantic import BaseModel
 
-from services.auth.api.actions import ServiceActions
+from services.auth.api.dependencies import ServiceActions
 from services.auth.domain.membership import OrganisationRole
 from services.auth.domain.organisation import Act, OrganisationId
 from shared.http.caller import OnlyFrom

@@ -11,8 +11,8 @@ from urllib.parse import urlencode
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import HTMLResponse
 
-from services.auth.api.actions import ServiceActions
 from services.auth.api.browser import Browser
+from services.auth.api.dependencies import ServiceActions
 from services.auth.api.forms import documented, query_of
 from services.auth.api.login_page import PATH, refusal, status_of_form, wrong
 from services.auth.api.mail_pages import typed_in

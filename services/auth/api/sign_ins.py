@@ -9,7 +9,7 @@ from uuid import UUID
 from fastapi import APIRouter, Query
 from pydantic import BaseModel
 
-from services.auth.api.actions import ServiceActions
+from services.auth.api.dependencies import ServiceActions
 from services.auth.api.origin import FromWhere
 from services.auth.domain.sign_in import SignIn, SignInId
 from shared.http.caller import SignedIn, StillSignedIn

@@ -7,7 +7,7 @@ from typing import Any, Literal
 from fastapi import APIRouter, Response
 from pydantic import BaseModel
 
-from services.auth.api.actions import ServiceActions
+from services.auth.api.dependencies import ServiceActions
 from shared.http.problems import problems
 from shared.scopes import SIGN_IN_SCOPES
 

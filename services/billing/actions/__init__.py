@@ -26,6 +26,7 @@ from services.billing.actions.decide_aged_usage import (
     ListAgedUsage,
     RefuseAgedUsage,
 )
+from services.billing.actions.decide_held_usage import ListHeldUsage, RefuseHeldUsage
 from services.billing.actions.deliver_webhooks import DeliverWebhooks
 from services.billing.actions.derive_activity import DeriveActivity, NoteNewUsers
 from services.billing.actions.drop_left_details import DropLeftDetails
@@ -46,6 +47,7 @@ from services.billing.actions.link_ledger import LinkLedger
 from services.billing.actions.list_charges import ListCharges
 from services.billing.actions.list_past_due import (
     ListPastDue,
+    ListPayments,
     ListUnpaidOrders,
     ListUnusedPayments,
 )
@@ -70,7 +72,7 @@ from services.billing.actions.report_usage import ReportUsage
 from services.billing.actions.request_missing_usage import RequestMissingUsage
 from services.billing.actions.rerate_usage import RerateUsage
 from services.billing.actions.set_plan_price import SetPlanPrice, ShowPlanPrices
-from services.billing.actions.set_price import SetPrice
+from services.billing.actions.set_price import ListPriceOverrides, SetPrice
 from services.billing.actions.set_usage_fee import ListUsageFees, SetUsageFee
 from services.billing.actions.show_balance import ShowBalance
 from services.billing.actions.show_invoice import (
@@ -101,6 +103,8 @@ class UsageActions:
     compare_manifests: CompareManifests
     rate_unpriced_usage: RateUnpricedUsage
     report_outside_usage: ReportOutsideUsage
+    list_held_usage: ListHeldUsage
+    refuse_held_usage: RefuseHeldUsage
     report_usage: ReportUsage
     report_organisation_usage: ReportOrganisationUsage
     list_usage: ListUsage
@@ -164,6 +168,7 @@ class PriceActions:
     """What a use costs, and a plan."""
 
     set_price: SetPrice
+    list_price_overrides: ListPriceOverrides
     preview_price: PreviewPrice
     rerate_usage: RerateUsage
     set_plan_price: SetPlanPrice
@@ -201,6 +206,7 @@ class PaymentActions:
     note_staff_look: NoteStaffLook
     list_staff_looks: ListStaffLooks
     list_past_due: ListPastDue
+    list_payments: ListPayments
     list_unpaid_orders: ListUnpaidOrders
     list_unused_payments: ListUnusedPayments
     show_billing_details: ShowBillingDetails

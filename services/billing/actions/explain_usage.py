@@ -15,19 +15,21 @@ from shared.ids import EventId, UserId
 
 @dataclass(frozen=True, slots=True)
 class ExplainUsage:
-    """One entry with all there is to know about it. Raises UsageRecordNotFound, also for an entry
-    of somebody else."""
+    """One entry with all there is to know about it. `by` None: the billing team, which sees all.
+
+    Raises UsageRecordNotFound, also for an entry of somebody else.
+    """
 
     unit_of_work: NewUnitOfWork
 
-    async def __call__(self, event_id: EventId, *, by: UserId) -> Entry:
+    async def __call__(self, event_id: EventId, *, by: UserId | None) -> Entry:
         async with self.unit_of_work() as work:
             entry = await work.ledger.get(event_id)
-        if entry is None or entry.user_id != by:
+        if entry is None or by not in (None, entry.user_id):
             raise UsageRecordNotFound(event_id)
         return entry
 
-    async def with_corrections(self, event_id: EventId, *, by: UserId) -> Corrected:
+    async def with_corrections(self, event_id: EventId, *, by: UserId | None) -> Corrected:
         """The same with all that was said about it later."""
         entry = await self(event_id, by=by)
         async with self.unit_of_work() as work:

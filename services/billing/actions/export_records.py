@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from operator import itemgetter
 from uuid import UUID
 
 from services.billing.actions.list_usage import ExportUsage
@@ -17,6 +18,7 @@ from services.billing.domain.ports import NewUnitOfWork, Position
 from services.billing.domain.usage_export import OWN_COLUMNS, Day, FormatName, Row, Rows
 from shared.ids import UserId
 from shared.money import dollars_text
+from shared.page_by_page import page_by_page
 
 PAGE = 2_000
 _NO_ID = UUID(int=0)
@@ -42,14 +44,15 @@ class ReadRows:
                 yield [row for row in page if day.first_id <= row["event_id"] < day.end_id]
         async for page in self._entries(day.first_id, day.end_id, None, None):
             yield page
-        after = _NO_ID
-        while True:
+
+        async def corrections(after: UUID | None) -> Rows:
             async with self.unit_of_work() as work:
-                page = await work.usage_rows.corrections_on(day, after=after, up_to=None, most=PAGE)
+                return await work.usage_rows.corrections_on(
+                    day, after=after or _NO_ID, up_to=None, most=PAGE
+                )
+
+        async for page in page_by_page(corrections, PAGE, itemgetter("correction_id")):
             yield [_with_entry(row, corrected) for row in page]
-            if len(page) < PAGE:
-                break
-            after = page[-1]["correction_id"]
         async with self.unit_of_work() as work:
             _must_be_the_same(archived, await work.usage_rows.archived_on(day))
 
@@ -66,31 +69,29 @@ class ReadRows:
             first, last = bounds
             async for page in self._entries(first, UUID(int=last.int + 1), period, up_to):
                 yield page
-        after = _NO_ID
-        while True:
+
+        async def corrections(after: UUID | None) -> Rows:
             async with self.unit_of_work() as work:
-                page = await work.usage_rows.corrections_within(
-                    period, after=after, up_to=up_to, most=PAGE
+                return await work.usage_rows.corrections_within(
+                    period, after=after or _NO_ID, up_to=up_to, most=PAGE
                 )
+
+        async for page in page_by_page(corrections, PAGE, itemgetter("correction_id")):
             yield [_with_entry(row, corrected) for row in page]
-            if len(page) < PAGE:
-                break
-            after = page[-1]["correction_id"]
         async with self.unit_of_work() as work:
             _must_be_the_same(archived, await work.usage_rows.archived_within(period))
 
-    async def _entries(
+    def _entries(
         self, first: UUID, end: UUID, within: Period | None, up_to: datetime | None
     ) -> AsyncIterator[Rows]:
-        while True:
+        async def read(last: UUID | None) -> Rows:
+            begin = first if last is None else UUID(int=last.int + 1)
             async with self.unit_of_work() as work:
-                page = await work.usage_rows.entries(
-                    first, end, within=within, up_to=up_to, most=PAGE
+                return await work.usage_rows.entries(
+                    begin, end, within=within, up_to=up_to, most=PAGE
                 )
-            yield page
-            if len(page) < PAGE:
-                return
-            first = UUID(int=page[-1]["event_id"].int + 1)
+
+        return page_by_page(read, PAGE, itemgetter("event_id"))
 
     async def _archived(self, partition: str, corrected: dict[UUID, Row]) -> AsyncIterator[Rows]:
         """`corrected` gets those that were corrected, and have what their corrections are shown

@@ -1,4 +1,4 @@
-"""Who has not paid."""
+"""Who has not paid, and all that was."""
 
 from __future__ import annotations
 
@@ -76,3 +76,17 @@ class ListUnusedPayments:
     async def __call__(self, *, after: PaymentId | None, most: int) -> Sequence[Payment]:
         async with self.unit_of_work() as work:
             return await work.payments.unused(after=after, most=most)
+
+
+@dataclass(frozen=True, slots=True)
+class ListPayments:
+    """Every payment there is, open, paid or not waited for any more, the newest first."""
+
+    unit_of_work: NewUnitOfWork
+
+    async def __call__(
+        self, *, holder: UserId | None, before: PaymentId | None, most: int
+    ) -> Sequence[Payment]:
+        """Of one holder, or of all."""
+        async with self.unit_of_work() as work:
+            return await work.payments.of(holder, before=before, most=most)

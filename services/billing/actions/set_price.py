@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -44,3 +45,17 @@ class SetPrice:
             if rerate:
                 await work.effects.ask_rerating(price)
         return price
+
+
+@dataclass(frozen=True, slots=True)
+class ListPriceOverrides:
+    """The operator's own prices, the one that was set last first."""
+
+    unit_of_work: NewUnitOfWork
+
+    async def __call__(
+        self, provider: str | None, model: str | None, *, before: PriceId | None, most: int
+    ) -> Sequence[PriceOverride]:
+        """Of a vendor, of a model, or all."""
+        async with self.unit_of_work() as work:
+            return await work.prices.listed(provider, model, before=before, most=most)

@@ -23,7 +23,8 @@ _KEEP = timedelta(days=62)
 @dataclass(frozen=True, slots=True)
 class TellLimits:
     """Publish `limit.reached`, and tell webhooks, for who has come to 80 or 100 percent of a day's
-    requests or a month's characters, by the ledger: once per window and threshold."""
+    requests or a month's characters, by the ledger: once per window, threshold and limit, which is
+    a larger one for who has a larger tier since."""
 
     unit_of_work: NewUnitOfWork
     clock: Clock
@@ -80,5 +81,6 @@ async def _tell(work: UnitOfWork, one: Approach, *, refused: bool = False) -> No
         one.user_id,
         event.type,
         event.model_dump(mode="json"),
-        effect_key=f"limit/{one.user_id}/{one.window}/{one.resets_at:%Y-%m-%d}/{one.percent}",
+        effect_key=f"limit/{one.user_id}/{one.window}/{one.resets_at:%Y-%m-%d}/{one.percent}"
+        f"/{one.limit}",
     )

@@ -79,8 +79,7 @@ async def list_exports(
     """Which files were asked for, the newest first."""
     before = ExportId(read_cursor(cursor, UUID)[0]) if cursor else None
     found = await actions.list_exports(before=before, most=limit + 1)
-    page = Page.of(found, limit, lambda one: cursor_of(one.id))
-    return Page(data=[ExportBody.of(one) for one in page.data], next_cursor=page.next_cursor)
+    return Page.of(found, limit, lambda one: cursor_of(one.id)).as_bodies(ExportBody.of)
 
 
 @router.get("/{export_id}", responses=problems(401, 403, 404, 422))

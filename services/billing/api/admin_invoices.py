@@ -268,9 +268,7 @@ async def list_all_invoices(
         after=read_position(cursor),
         most=limit + 1,
     )
-    page = Page.of(found, limit, position_of)
-    data = [InvoiceHeadBody.of_head(head) for head in page.data]
-    return Page(data=data, next_cursor=page.next_cursor)
+    return Page.of(found, limit, position_of).as_bodies(InvoiceHeadBody.of_head)
 
 
 @router.get(
@@ -362,8 +360,7 @@ async def list_all_credit_notes(
         await look.at(holder)
     elif invoice_id is not None and page.data:
         await look.at(page.data[0].holder)
-    data = [CreditNoteBody.of(note) for note in page.data]
-    return Page(data=data, next_cursor=page.next_cursor)
+    return page.as_bodies(CreditNoteBody.of)
 
 
 @router.post(

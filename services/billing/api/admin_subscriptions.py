@@ -261,10 +261,7 @@ async def list_past_due(
     after = UserId(read_cursor(cursor, UUID)[0]) if cursor else None
     found = await actions.list_past_due(after=after, most=limit + 1)
     page = Page.of(found, limit, lambda one: cursor_of(one.subscription.user_id))
-    return Page(
-        data=[OverdueBody.of(one) for one in page.data],
-        next_cursor=page.next_cursor,
-    )
+    return page.as_bodies(OverdueBody.of)
 
 
 @router.get("/payments/orders", responses=problems(401, 403, _422="bad_cursor, …"))
@@ -281,8 +278,7 @@ async def list_unpaid_orders(
     before = PaymentId(read_cursor(cursor, UUID)[0]) if cursor else None
     found = await actions.list_unpaid_orders(UserId(holder), before=before, most=limit + 1)
     page = Page.of(found, limit, lambda asked: cursor_of(asked.order.id))
-    data = [UnpaidOrderBody.of(asked) for asked in page.data]
-    return Page(data=data, next_cursor=page.next_cursor)
+    return page.as_bodies(UnpaidOrderBody.of)
 
 
 @router.get("/payments/unused", responses=problems(401, 403, _422="bad_cursor"))
@@ -295,8 +291,7 @@ async def list_unused_payments(
     """What has to be paid back, or made use of."""
     after = PaymentId(read_cursor(cursor, UUID)[0]) if cursor else None
     found = await actions.list_unused_payments(after=after, most=limit + 1)
-    page = Page.of(found, limit, lambda payment: cursor_of(payment.id))
-    return Page(data=[UnusedBody.of(p) for p in page.data], next_cursor=page.next_cursor)
+    return Page.of(found, limit, lambda payment: cursor_of(payment.id)).as_bodies(UnusedBody.of)
 
 
 @router.post(

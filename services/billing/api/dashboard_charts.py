@@ -74,7 +74,9 @@ def lying_bars(of: Drawing) -> Markup:
         of.form,
     )
     tops = [sum(value or 0 for value in column) for column in _columns(of)]
-    return _draw("HorizontalStackedBar", turned, 0, max(tops, default=0), height=height)
+    # The last number of the scale stands under the right edge, with half of it beyond.
+    room = {"height": height, "margin_right": 40}
+    return _draw("HorizontalStackedBar", turned, 0, max(tops, default=0), **room)
 
 
 def ticks(low: float, high: float, *, whole: bool = False) -> list[float]:

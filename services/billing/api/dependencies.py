@@ -1,4 +1,4 @@
-"""What billing's routes share."""
+"""What routes are given: the verbs, who may ask, and which period, page and dimensions."""
 
 from __future__ import annotations
 

@@ -76,9 +76,7 @@ async def list_invoices(
         after=read_position(cursor),
         most=limit + 1,
     )
-    page = Page.of(found, limit, position_of)
-    data = [InvoiceHeadBody.of_head(head) for head in page.data]
-    return Page(data=data, next_cursor=page.next_cursor)
+    return Page.of(found, limit, position_of).as_bodies(InvoiceHeadBody.of_head)
 
 
 @router.get(
@@ -127,8 +125,7 @@ async def list_line_records(
         most=limit + 1,
     )
     page = Page.of(found, limit, lambda record: cursor_of(record.source_id))
-    data = [CoveredBody.of(record) for record in page.data]
-    return Page(data=data, next_cursor=page.next_cursor)
+    return page.as_bodies(CoveredBody.of)
 
 
 @router.get("/credit-notes", responses=_LISTED)
@@ -146,9 +143,7 @@ async def list_credit_notes(
         after=CreditNoteId(read_cursor(cursor, UUID)[0]) if cursor else None,
         most=limit + 1,
     )
-    page = Page.of(found, limit, lambda note: cursor_of(note.id))
-    data = [CreditNoteBody.of(note) for note in page.data]
-    return Page(data=data, next_cursor=page.next_cursor)
+    return Page.of(found, limit, lambda note: cursor_of(note.id)).as_bodies(CreditNoteBody.of)
 
 
 @router.get(

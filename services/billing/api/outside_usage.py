@@ -190,7 +190,9 @@ _BODY = {
     responses=problems(401, 413, 429, _403="scope_missing", _422="usage_not_readable"),
     openapi_extra=_BODY,
 )
-async def report_usage(request: Request, actions: ServiceActions, reporter: Reporter) -> ReportBody:
+async def report_outside_usage(
+    request: Request, actions: ServiceActions, reporter: Reporter
+) -> ReportBody:
     """Tell what was used outside the suite: one CloudEvent, or up to 500. Needs the scope
     `usage:write`. Telling the same again changes nothing; each event says what became of it."""
     identity = reporter.identity

@@ -74,7 +74,7 @@ async def list_charges(
         most=limit + 1,
     )
     page = Page.of(found, limit, lambda charge: cursor_of(charge.id))
-    return Page(data=[ChargeBody.of_charge(c) for c in page.data], next_cursor=page.next_cursor)
+    return page.as_bodies(ChargeBody.of_charge)
 
 
 @router.post(

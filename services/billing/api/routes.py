@@ -15,6 +15,7 @@ from services.billing.api import (
     billing_details,
     corrections,
     dashboard,
+    held_usage,
     invoices,
     limits,
     organisation_usage,
@@ -25,6 +26,7 @@ from services.billing.api import (
     records,
     staff_looks,
     subscription,
+    team_lookups,
     usage,
     webhooks,
 )
@@ -51,9 +53,11 @@ routers = [
     corrections.router,
     periods.router,
     aged_usage.router,
+    held_usage.router,
     balance.team_router,
     staff_looks.team_router,
     admin_invoices.router,
+    team_lookups.router,
     admin_analytics.router,
     dashboard.router,
 ]

@@ -109,8 +109,7 @@ async def list_looks(
         before=_position(cursor),
         most=limit + 1,
     )
-    page = Page.of(found, limit, lambda look: cursor_of(look.id))
-    return Page(data=[LookBody.of(look) for look in page.data], next_cursor=page.next_cursor)
+    return Page.of(found, limit, lambda look: cursor_of(look.id)).as_bodies(LookBody.of)
 
 
 @team_router.get("/looks", responses=problems(401, 403, _422="bad_cursor, …"))
@@ -129,8 +128,7 @@ async def list_all_looks(
         before=_position(cursor),
         most=limit + 1,
     )
-    page = Page.of(found, limit, lambda look: cursor_of(look.id))
-    return Page(data=[StaffLookBody.of(look) for look in page.data], next_cursor=page.next_cursor)
+    return Page.of(found, limit, lambda look: cursor_of(look.id)).as_bodies(StaffLookBody.of)
 
 
 def _position(cursor: str | None) -> StaffLookId | None:

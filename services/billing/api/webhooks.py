@@ -352,5 +352,4 @@ def _position(cursor: str | None) -> DeliveryId | None:
 
 
 def _page(found: Sequence[Delivery], limit: int) -> Page[DeliveryBody]:
-    page = Page.of(found, limit, lambda delivery: cursor_of(delivery.id))
-    return Page(data=[DeliveryBody.of(one) for one in page.data], next_cursor=page.next_cursor)
+    return Page.of(found, limit, lambda delivery: cursor_of(delivery.id)).as_bodies(DeliveryBody.of)

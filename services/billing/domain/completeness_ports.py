@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Protocol
+from uuid import UUID
 
 from services.billing.domain.closing import ClosedPeriod, Finding, LateUsage, Month, Totals
 from services.billing.domain.limits import AlertRule, Approach
 from services.billing.domain.manifest import HourManifest, ProducerHours
-from services.billing.domain.outside_usage import HeldCount, OutsideEvent, Trouble
+from services.billing.domain.outside_usage import HeldCount, HeldEvent, OutsideEvent, Trouble
 from services.billing.domain.period import Period
 from services.billing.domain.price_book import PriceOverride
 from services.billing.domain.price_preview import PriceEffect
@@ -62,6 +63,18 @@ class OutsideUsage(Protocol):
 
     async def held(self) -> Sequence[HeldCount]:
         """How much is held, by reason and meter."""
+        ...
+
+    async def held_events(
+        self, *, after: tuple[UUID, str, str] | None, most: int
+    ) -> Sequence[HeldEvent]:
+        """What is held, by reporter, source and id."""
+        ...
+
+    async def refuse_held(
+        self, reporter: UserId, key: tuple[str, str], *, by: UserId, reason: str
+    ) -> bool:
+        """Nobody waits for it any more; what was told is kept. False when it is not held."""
         ...
 
     async def held_between(self, begins: datetime, ends: datetime) -> int: ...

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from types import MappingProxyType
+from typing import Any
 from uuid import UUID
 
 from services.billing.domain.ledger import Counts, Entry
@@ -135,6 +136,21 @@ class OutsideEvent:
             producer=f"{OUTSIDE}:{self.source}",
             occurred_at=self.occurred_at.astimezone(UTC),
         )
+
+
+@dataclass(frozen=True, slots=True)
+class HeldEvent:
+    """One event that is held: whose token told it, why it is not counted, and as what it was told
+    (without what reporters say beside the facts)."""
+
+    reporter: UserId
+    source: str
+    external_id: str
+    code: str
+    meter: str
+    occurred_at: datetime
+    held_at: datetime
+    body: Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)

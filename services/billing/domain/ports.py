@@ -49,7 +49,7 @@ from services.billing.domain.payment import (
 )
 from services.billing.domain.period import Period
 from services.billing.domain.plan_price import PlanPrice, PlanPrices
-from services.billing.domain.price_book import Model, PriceOverride
+from services.billing.domain.price_book import Model, PriceId, PriceOverride
 from services.billing.domain.staff_look import StaffLooks
 from services.billing.domain.subscription import Subscription
 from services.billing.domain.usage_columns import UsageColumns
@@ -139,6 +139,12 @@ class Prices(Protocol):
     """The operator's own prices."""
 
     async def of(self, models: Collection[Model]) -> Sequence[PriceOverride]: ...
+
+    async def listed(
+        self, provider: str | None, model: str | None, *, before: PriceId | None, most: int
+    ) -> Sequence[PriceOverride]:
+        """Those of a vendor or a model, or all, the one that was set last first."""
+        ...
 
     async def add(self, price: PriceOverride) -> bool:
         """False when the model has a price from that moment on."""
@@ -264,8 +270,10 @@ class PaymentBook(Protocol):
         """Those that can be paid by hand, the newest first."""
         ...
 
-    async def of(self, holder: UserId, *, before: PaymentId | None, most: int) -> Sequence[Payment]:
-        """All of a holder's, the newest first."""
+    async def of(
+        self, holder: UserId | None, *, before: PaymentId | None, most: int
+    ) -> Sequence[Payment]:
+        """All of a holder's, or of everybody's, the newest first."""
         ...
 
     async def unused(self, *, after: PaymentId | None, most: int) -> Sequence[Payment]:

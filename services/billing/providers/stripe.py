@@ -47,6 +47,7 @@ _PAGE = 100
 _FIRST_LOOK = timedelta(days=3)
 _ALL_THERE_IS = timedelta(days=30)
 _MICROUSD_PER_CENT = 10_000
+_CURRENCY = "usd"
 # The invoice of a new period; those of a first purchase and of a change belong to their orders.
 _RENEWAL = "subscription_cycle"
 
@@ -94,10 +95,11 @@ class StripePayments:
 
     async def checkout(self, order: Payment, payer: Payer | None) -> Checkout:
         about = {"order": str(order.id), "holder": str(order.holder)}
+        price = self._price(order.tier_name)
         wish: dict[str, Any] = {
             "mode": "subscription",
             "client_reference_id": str(order.id),
-            "line_items": [{"price": self._price(order.tier_name), "quantity": order.seats or 1}],
+            "line_items": [{"price": price, "quantity": order.seats or 1}],
             "success_url": self._account.return_url,
             "cancel_url": self._account.return_url,
             "metadata": about,
@@ -108,9 +110,16 @@ class StripePayments:
         made = await _asked(
             self._api.checkout.sessions.create_async(
                 wish,  # type: ignore[arg-type]  # a TypedDict of a thousand keys
-                {"idempotency_key": f"checkout/{order.id}"},
+                # With the price: one that was put right is asked for anew.
+                {"idempotency_key": f"checkout/{order.id}/{price}"},
             )
         )
+        if made.currency not in (None, _CURRENCY):
+            # Its cents would be counted as dollars'. Nobody gets to see the page.
+            log.error(
+                "stripe_price_of_other_currency", tier=order.tier_name, currency=made.currency
+            )
+            raise PaymentsUnavailable
         if made.url is None:
             raise PaymentsUnavailable
         return Checkout(url=made.url, reference=made.id)

@@ -62,18 +62,35 @@ class SqlKeySpending:
 
 def statement(dimensions: Sequence[KeyDimension], *, is_first: bool) -> str:
     """The groups after a key, each beside the sums of all; one row without a group if there are
-    none. By user first: only their corrections are looked at. The limit says that each entry is
-    looked up by its id."""
+    none."""
     columns = [_KEYS[dimension][0] for dimension in dimensions]
     given = [f"${i}::{_KEYS[dimension][1]}" for i, dimension in enumerate(dimensions, 6)]
     keys = ", ".join(columns)
-    others = "".join(f", {name}" for name in columns if name != "user_id")
     after = "" if is_first or not columns else f"and ({keys}) > ({', '.join(given)})"
-    grouped = f"group by {keys}" if keys else ""
     ordered = f"order by {keys}" if keys else ""
-    is_asked_for = "and ($4::boolean is null or sandbox = $4)"
     return f"""
-    with calls as materialized (
+    with {_by_user([name for name in columns if name != "user_id"])}, grouped as materialized (
+        select {keys + "," if keys else ""} {_SUMMED}
+        from (
+            select * from calls
+            union all select * from corrections
+            union all select * from archived
+        ) as part {f"group by {keys}" if keys else ""}
+    ), totals as (
+        select {", ".join(f"coalesce(sum({name}), 0) as all_{name}" for name in SUMS)} from grouped
+    )
+    select * from totals left join (
+        select * from grouped where requests > 0 {after} {ordered} limit $5
+    ) as page on true {ordered}
+    """  # noqa: S608 - made of the names above
+
+
+def _by_user(columns: Sequence[str]) -> str:
+    """The three places that sums come from. By user first: only their corrections are looked at.
+    The limit says that each entry is looked up by its id."""
+    others = "".join(f", {name}" for name in columns)
+    is_asked_for = "and ($4::boolean is null or sandbox = $4)"
+    return f"""calls as materialized (
         select user_id{others}, count(*) as requests,
                count(*) filter (where cost_microusd is null) as unpriced_requests,
                {", ".join(f"sum({name}) as {name}" for name in COUNTS)},
@@ -100,20 +117,7 @@ def statement(dimensions: Sequence[KeyDimension], *, is_first: bool) -> str:
         from (select *, {_DAY.format("hour")} as day from usage_archived_organisation_hour) as a
         where organisation_id = $1 and hour >= $2 and hour < $3 {is_asked_for}
         group by user_id{others}
-    ), grouped as materialized (
-        select {keys + "," if keys else ""} {_SUMMED}
-        from (
-            select * from calls
-            union all select * from corrections
-            union all select * from archived
-        ) as part {grouped}
-    ), totals as (
-        select {", ".join(f"coalesce(sum({name}), 0) as all_{name}" for name in SUMS)} from grouped
-    )
-    select * from totals left join (
-        select * from grouped where requests > 0 {after} {ordered} limit $5
-    ) as page on true {ordered}
-    """  # noqa: S608 - made of the names above
+    )"""  # noqa: S608 - made of the names above
 
 
 def _sums(row: Row, prefix: str) -> Sums:

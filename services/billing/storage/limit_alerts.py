@@ -9,9 +9,15 @@ from services.billing.domain.limits import THRESHOLDS, AlertRule, Approach
 from shared.db.database import Connection
 from shared.ids import UserId
 
+# Without a limit: told by a release that did not note it.
+_UNLESS_TOLD = """
+on conflict (user_id, window_name, starts_at, percent)
+do update set most = excluded.most, told_at = now() where known.most < excluded.most
+"""
 # Whose usage came lately may have reached something. A row per window and threshold makes
-# sure that it is told once, however many look at the same time.
-_APPROACHED = """
+# sure that it is told once, however many look at the same time; and once more of a larger limit,
+# of who has another tier since.
+_APPROACHED = f"""
 with active as (
     select distinct on (user_id) user_id, tier from ledger_entry
     where received_at >= $1 and occurred_at <= $2
@@ -33,22 +39,22 @@ with active as (
     select u.*, t.percent from used u cross join unnest($10::int[]) as t (percent)
     where u.used * 100 >= u.most::numeric * t.percent
 ), told as (
-    insert into limit_alert (user_id, window_name, starts_at, percent)
-    select user_id, window_name, starts_at, percent from reached
+    insert into limit_alert as known (user_id, window_name, starts_at, percent, most)
+    select user_id, window_name, starts_at, percent, most from reached
     order by user_id, window_name, starts_at, percent
-    on conflict do nothing
+    {_UNLESS_TOLD}
     returning user_id, window_name, starts_at, percent
 )
 select distinct on (r.user_id, r.window_name, r.starts_at) r.*
 from reached r join told t using (user_id, window_name, starts_at, percent)
 order by r.user_id, r.window_name, r.starts_at, r.percent desc
-"""
+"""  # noqa: S608 - made of the text above
 
-_NOTE = """
-insert into limit_alert (user_id, window_name, starts_at, percent)
-select $1, $2, $3, percent from unnest($4::int[]) as t (percent) order by percent
-on conflict do nothing returning percent
-"""
+_NOTE = f"""
+insert into limit_alert as known (user_id, window_name, starts_at, percent, most)
+select $1, $2, $3, percent, $5 from unnest($4::int[]) as t (percent) order by percent
+{_UNLESS_TOLD} returning percent
+"""  # noqa: S608 - made of the text above
 
 _FORGET = "delete from limit_alert where starts_at < $1"
 
@@ -90,7 +96,7 @@ class SqlLimitAlerts:
 
     async def note_reached(self, one: Approach, starts_at: datetime) -> bool:
         told = await self._connection.fetch(
-            _NOTE, one.user_id, one.window, starts_at, list(THRESHOLDS)
+            _NOTE, one.user_id, one.window, starts_at, list(THRESHOLDS), one.limit
         )
         return any(row["percent"] == one.percent for row in told)
 

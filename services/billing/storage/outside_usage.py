@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any
+from uuid import UUID
 
-from services.billing.domain.outside_usage import HeldCount, OutsideEvent, Trouble
+from services.billing.domain.outside_usage import HeldCount, HeldEvent, OutsideEvent, Trouble
 from shared.db.database import Connection
 from shared.ids import UserId
 
@@ -82,6 +83,7 @@ where (reporter_id, source, external_id) in (
 ) returning source
 """
 
+# What somebody has refused is not held anew because it is told again.
 _HOLD = """
 insert into held_usage (reporter_id, source, external_id, code, meter, body, occurred_at)
 select distinct on (source, external_id) $1, *
@@ -90,13 +92,27 @@ from unnest($2::text[], $3::text[], $4::text[], $5::text[], $6::jsonb[], $7::tim
 order by source, external_id
 on conflict (reporter_id, source, external_id) do update set
     code = excluded.code, meter = excluded.meter, body = excluded.body,
-    occurred_at = excluded.occurred_at, settled_at = null
+    occurred_at = excluded.occurred_at, settled_at = null, refused_by = null, refused_because = null
+where held_usage.refused_by is null or held_usage.body is distinct from excluded.body
 """
 
 _HELD = """
 select code, meter, count(*) as events from held_usage where settled_at is null
 group by code, meter order by code, meter
 """
+
+_HELD_EVENTS = """
+select reporter_id, source, external_id, code, meter, occurred_at, held_at,
+       body #- '{data,metadata}' as body
+from held_usage where settled_at is null and (reporter_id, source, external_id) > ($1, $2, $3)
+order by reporter_id, source, external_id limit $4
+"""
+_REFUSE_HELD = """
+update held_usage set settled_at = now(), refused_by = $4, refused_because = $5
+where reporter_id = $1 and source = $2 and external_id = $3 and settled_at is null
+returning source
+"""
+_BEFORE_ALL = (UUID(int=0), "", "")
 
 # A change holds from its moment on, whatever came after it.
 _TIERS = """
@@ -223,6 +239,30 @@ class SqlOutsideUsage:
     async def held(self) -> Sequence[HeldCount]:
         rows = await self._connection.fetch(_HELD)
         return [HeldCount(row["code"], row["meter"], row["events"]) for row in rows]
+
+    async def held_events(
+        self, *, after: tuple[UUID, str, str] | None, most: int
+    ) -> Sequence[HeldEvent]:
+        rows = await self._connection.fetch(_HELD_EVENTS, *(after or _BEFORE_ALL), most)
+        return [
+            HeldEvent(
+                UserId(row["reporter_id"]),
+                row["source"],
+                row["external_id"],
+                row["code"],
+                row["meter"],
+                row["occurred_at"],
+                row["held_at"],
+                row["body"],
+            )
+            for row in rows
+        ]
+
+    async def refuse_held(
+        self, reporter: UserId, key: tuple[str, str], *, by: UserId, reason: str
+    ) -> bool:
+        row = await self._connection.fetchrow(_REFUSE_HELD, reporter, *key, by, reason)
+        return row is not None
 
     async def tiers_of(self, events: Sequence[OutsideEvent]) -> Sequence[str | None]:
         rows = await self._connection.fetch(

@@ -80,6 +80,7 @@ order by id desc limit $3
 _OF = """
 select * from payment where holder_id = $1 and id < $2 order by id desc limit $3
 """
+_ALL = "select * from payment where id < $1 order by id desc limit $2"
 _UNUSED = """
 select * from payment where state = 'unused' and id > $1 order by id limit $2
 """
@@ -241,8 +242,14 @@ class SqlPayments:
         rows = await self._connection.fetch(_UNPAID_ORDERS, holder, before or _LAST, most)
         return [found for row in rows if (found := _payment(row)) is not None]
 
-    async def of(self, holder: UserId, *, before: PaymentId | None, most: int) -> Sequence[Payment]:
-        rows = await self._connection.fetch(_OF, holder, before or _LAST, most)
+    async def of(
+        self, holder: UserId | None, *, before: PaymentId | None, most: int
+    ) -> Sequence[Payment]:
+        where = (before or _LAST, most)
+        if holder is None:
+            rows = await self._connection.fetch(_ALL, *where)
+        else:
+            rows = await self._connection.fetch(_OF, holder, *where)
         return [found for row in rows if (found := _payment(row)) is not None]
 
     async def unused(self, *, after: PaymentId | None, most: int) -> Sequence[Payment]:

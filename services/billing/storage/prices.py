@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from uuid import UUID
 
 from services.billing.domain.price_book import Model, PriceId, PriceOverride, UnitPrices
 from shared.db.database import Connection, Row
@@ -12,6 +13,13 @@ _OF = """
 select o.* from price_override o
 join unnest($1::text[], $2::text[]) as wanted (provider, model) using (provider, model)
 """
+
+_LISTED = """
+select * from price_override
+where ($1::text is null or provider = $1) and ($2::text is null or model = $2) and id < $3
+order by id desc limit $4
+"""
+_LAST = UUID(int=2**128 - 1)
 
 _ADD = """
 insert into price_override
@@ -35,6 +43,12 @@ class SqlPrices:
         if not models:
             return []
         rows = await self._connection.fetch(_OF, [m[0] for m in models], [m[1] for m in models])
+        return [from_row(row) for row in rows]
+
+    async def listed(
+        self, provider: str | None, model: str | None, *, before: PriceId | None, most: int
+    ) -> Sequence[PriceOverride]:
+        rows = await self._connection.fetch(_LISTED, provider, model, before or _LAST, most)
         return [from_row(row) for row in rows]
 
     async def add(self, price: PriceOverride) -> bool:

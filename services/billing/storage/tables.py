@@ -465,6 +465,8 @@ Table(
     Column("occurred_at", _Moment, nullable=False),
     Column("held_at", _Moment, nullable=False, server_default=_NOW),
     Column("settled_at", _Moment),
+    Column("refused_by", _Id),
+    Column("refused_because", Text),
     PrimaryKeyConstraint("reporter_id", "source", "external_id"),
     Index(
         "ix_held_usage_metadata_of",
@@ -524,7 +526,8 @@ Table(
     Column("done_at", _Moment),
 )
 
-# Which thresholds of a limit their user was told of, once each.
+# Which thresholds of a limit their user was told of, and how large it was then (null: by a release
+# that did not note it). Once each, and again of a larger one.
 Table(
     "limit_alert",
     metadata,
@@ -533,5 +536,6 @@ Table(
     Column("starts_at", _Moment, nullable=False),
     Column("percent", Integer, nullable=False),
     Column("told_at", _Moment, nullable=False, server_default=_NOW),
+    Column("most", BigInteger),
     PrimaryKeyConstraint("user_id", "window_name", "starts_at", "percent"),
 )

@@ -66,7 +66,7 @@ class TurnActions:
     ask_spoken: AskSpoken
     follow_turn: FollowTurn
     stop_turn: StopTurn
-    emit: EmitToRoom
+    emit_to_room: EmitToRoom
     devices: Devices
     hear_live_news: HearLiveNews
     close_silent_turns: CloseSilentTurns

@@ -28,6 +28,7 @@ from services.chat.domain.turn import Hold, Outcome, Prompt, Settlement, Surface
 from shared.identity import OnBehalfOf
 from shared.ids import UserId
 from shared.limit_state import LimitState
+from shared.limits.pace import Gone
 from shared.model_catalogue import ModelCatalogue
 from shared.tiers import Tier
 
@@ -89,31 +90,37 @@ class AnswerCall:
     thoughts: KeptThoughts
     image_bytes: int = 5 << 20
 
-    async def __call__(self, call: Call) -> RunningTurn | ReplayedCall:
-        """The turn, running.
+    async def __call__(self, call: Call, gone: Gone | None = None) -> RunningTurn | ReplayedCall:
+        """The turn, running. A client that is `gone` before its turn came has asked nothing.
 
         Raises ModelNotFound, NotInTier, CapabilityMissing, BadAttachment, QuestionTooLong,
         SessionEnded, LimitReached, Unavailable, RequestInProgress, AnswerNotKept or
         IdempotencyKeyReused; what the vendor has to say comes with the turn's events.
         """
         return await self.open.by_current_tier(
-            call.user_id, call.tier, lambda tier: self._answer(call, tier)
+            call.user_id, call.tier, lambda tier: self._answer(call, tier, gone)
         )
 
-    async def _answer(self, call: Call, tier: Tier) -> RunningTurn | ReplayedCall:
+    async def _answer(
+        self, call: Call, tier: Tier, gone: Gone | None
+    ) -> RunningTurn | ReplayedCall:
         choice = _capped(choose_by_name(tier, call.model, self.catalogue), call.max_output_tokens)
         prompt = _prompt(call, choice)
         self._require(prompt, tier)
         replayed = await self._replayed(call, tier)
         if replayed is not None:
             return replayed
+        async with self.open.its_turn(call.user_id, tier, choice.provider, gone):
+            return await self._begun(call, tier, prompt)
+
+    async def _begun(self, call: Call, tier: Tier, prompt: Prompt) -> RunningTurn:
         utterances = await self.thoughts.restored(call.user_id, call.utterances)
         prompt = replace(prompt, utterances=utterances)
         opened = await self.open(
             Opening(
                 by=call.by,
                 tier=tier,
-                choice=choice,
+                choice=prompt.choice,
                 input_estimate=prompt.input_estimate,
                 cap_microusd=await self.turns.cap_of(call.user_id),
                 surface=Surface.V1,

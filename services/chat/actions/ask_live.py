@@ -12,6 +12,7 @@ from services.chat.domain.ports import Standing, Turns
 from services.chat.domain.question import Question
 from shared.idempotency import IdempotencyKeyReused, RequestInProgress
 from shared.limit_state import LimitState
+from shared.limits.pace import Gone
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,10 +35,10 @@ class AskLive:
     turns: Turns
     follow: FollowTurn
 
-    async def __call__(self, question: Question) -> AskedLive:
+    async def __call__(self, question: Question, gone: Gone | None = None) -> AskedLive:
         """Raises what TakeTurn raises, RequestInProgress only when there is nothing to follow."""
         try:
-            asked = await self.take_turn(question)
+            asked = await self.take_turn(question, gone)
         except RequestInProgress:
             return await self._again(question)
         if isinstance(asked, Replayed):

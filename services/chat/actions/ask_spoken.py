@@ -16,6 +16,7 @@ from services.chat.domain.running_turn import RunningTurn
 from services.chat.domain.speaking import SpeakWish, VoiceLine, VoiceLines
 from services.chat.domain.spoken_turn import SpokenTurn, TellTrouble
 from shared.errors import ExpectedFailure, Unavailable, UpstreamFailed
+from shared.limits.pace import Gone
 
 log = structlog.get_logger(__name__)
 
@@ -30,13 +31,13 @@ class AskSpoken:
     lines: VoiceLines | None
     tell_trouble: TellTrouble
 
-    async def __call__(self, question: Question) -> AskedLive:
+    async def __call__(self, question: Question, gone: Gone | None = None) -> AskedLive:
         """Raises SpeakNotOffered, SpeakVoiceMissing, what voice refuses, and what AskLive does."""
         if self.lines is None:
             raise SpeakNotOffered
         assert question.speak is not None
         line = await self._line(self.lines, question, question.speak)
-        asked = await self._asked(question, line)
+        asked = await self._asked(question, line, gone)
         if asked.replayed:
             # What was spoken the first time is not kept, and not spoken again.
             await _hang_up(line)
@@ -49,9 +50,11 @@ class AskSpoken:
             spoken.speak(line)
         return replace(asked, turn=spoken)
 
-    async def _asked(self, question: Question, line: VoiceLine | ExpectedFailure) -> AskedLive:
+    async def _asked(
+        self, question: Question, line: VoiceLine | ExpectedFailure, gone: Gone | None
+    ) -> AskedLive:
         try:
-            return await self.ask_live(question)
+            return await self.ask_live(question, gone)
         except BaseException:
             await _hang_up(line)
             raise

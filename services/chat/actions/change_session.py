@@ -1,4 +1,4 @@
-"""Rename a conversation, or change whom it is with."""
+"""Rename a session, or change whom it is with."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from shared.model_catalogue import ModelCatalogue
 
 @dataclass(frozen=True, slots=True)
 class ChangeSession:
-    """Rename a conversation, change its provider or its system prompt."""
+    """Rename a session, change its provider or its system prompt."""
 
     unit_of_work: NewUnitOfWork
     clock: Clock

@@ -1,4 +1,4 @@
-"""Delete a conversation with its messages."""
+"""Delete a session with its messages."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from shared.ids import UserId
 
 @dataclass(frozen=True, slots=True)
 class DeleteSession:
-    """Delete a conversation with its messages, and end the answer that is being written in it. What
+    """Delete a session with its messages, and end the answer that is being written in it. What
     was used stays in the ledger."""
 
     unit_of_work: NewUnitOfWork

@@ -1,4 +1,4 @@
-"""The user's conversations."""
+"""The user's sessions."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from shared.ids import UserId
 
 @dataclass(frozen=True, slots=True)
 class ListSessions:
-    """The user's conversations, the one used last first."""
+    """The user's sessions, the one used last first."""
 
     unit_of_work: NewUnitOfWork
 

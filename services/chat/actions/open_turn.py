@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, replace
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from functools import partial
 from typing import TypeVar
 from uuid import UUID
 
@@ -32,6 +34,7 @@ from shared.idempotency import IdempotencyKeyReused, RequestInProgress
 from shared.identity import OnBehalfOf
 from shared.ids import EventId, UserId, uuid7
 from shared.limit_state import LimitState
+from shared.limits.pace import Gone, Paces
 from shared.tiers import Tier, by_current_tier
 
 T = TypeVar("T")
@@ -89,6 +92,21 @@ class OpenTurn:
     lease: timedelta
     sandbox: bool
     let_in: Callable[[str, float], None] = _nobody
+    paces: Paces = field(default_factory=Paces)
+
+    def its_turn(
+        self, user_id: UserId, tier: Tier, provider: str | None, gone: Gone | None
+    ) -> AbstractAsyncContextManager[None]:
+        """Within the block a turn is begun, once the tier's pace has room for it; before it nothing
+        is read or reserved. `provider`: None where it may be another, or an earlier answer is to be
+        told whatever the limits say.
+
+        Raises LimitReached for whom it is known already that they would not be let in, TierBusy, or
+        LeftWaiting once the client is `gone`.
+        """
+        # What waits before it may be the last that they are granted, so this is asked twice.
+        refuse = partial(self._refuse_if_full, user_id, tier, provider)
+        return self.paces.turn(tier.name, str(user_id), gone, refuse)
 
     async def __call__(
         self, opening: Opening, ahead: Callable[[], Ahead[AnswerAhead] | None] = _nothing
@@ -119,9 +137,9 @@ class OpenTurn:
         self.let_in(hold.tier, time.perf_counter() - began)
         return Opened(hold, reservation, hold.id, opening, begun)
 
-    def refuse_if_full(self, user_id: UserId, tier: Tier, provider: str) -> None:
-        """Raises LimitReached for whom it is known already that they would not be let in."""
-        self.admission.refuse_if_full(user_id, tier, provider, self.clock.now())
+    def _refuse_if_full(self, user_id: UserId, tier: Tier, provider: str | None) -> None:
+        if provider is not None:
+            self.admission.refuse_if_full(user_id, tier, provider, self.clock.now())
 
     async def admit(
         self, opening: Opening, reservation: UUID, now: datetime, *, is_new: bool = True

@@ -1,4 +1,4 @@
-"""What was said in a conversation."""
+"""What was said in a session."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from shared.ids import UserId
 
 @dataclass(frozen=True, slots=True)
 class ReadMessages:
-    """What was said in a conversation, oldest first: on the active branch, or on every one."""
+    """What was said in a session, oldest first: on the active branch, or on every one."""
 
     unit_of_work: NewUnitOfWork
 

@@ -1,4 +1,4 @@
-"""One conversation."""
+"""One session."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from shared.ids import UserId
 
 @dataclass(frozen=True, slots=True)
 class ReadSession:
-    """One conversation of this user."""
+    """One session of this user."""
 
     unit_of_work: NewUnitOfWork
 

@@ -19,6 +19,7 @@ from services.chat.domain.capabilities import OnLeaving
 from services.chat.domain.conversation import Message
 from services.chat.domain.errors import AnswerEnded, AnswerNotKept, TurnTooLong
 from services.chat.domain.frames import LONGEST_ANSWER
+from services.chat.domain.model_choice import ModelChoice
 from services.chat.domain.ports import Turns
 from services.chat.domain.raw_calls import RawAnswer, RawCall, RawRefusal, RawVendors
 from services.chat.domain.relayed import (
@@ -33,6 +34,7 @@ from services.chat.domain.running_turn import RunningTurn, RunningTurns
 from services.chat.domain.turn import Outcome, Settlement
 from shared.errors import ExpectedFailure, after_counting
 from shared.identity import OnBehalfOf
+from shared.limits.pace import Gone
 from shared.model_catalogue import ModelCatalogue
 from shared.revocation import KeyOfCall
 from shared.tiers import Tier
@@ -84,7 +86,9 @@ class RelayCall:
         has to say before its answer began; a later failure is the listener's to tell.
         """
         found = await self.open.by_current_tier(
-            relaying.by.user_id, relaying.tier, lambda tier: self._admitted(relaying, tier)
+            relaying.by.user_id,
+            relaying.tier,
+            lambda tier: self._admitted(relaying, tier, listener.gone),
         )
         if isinstance(found, RepeatedAnswer):
             return found
@@ -108,7 +112,7 @@ class RelayCall:
         return relay.refusal
 
     async def _admitted(
-        self, relaying: Relaying, tier: Tier
+        self, relaying: Relaying, tier: Tier, gone: Gone
     ) -> RepeatedAnswer | tuple[Opened, RawCall]:
         call, user_id = relaying.call, relaying.by.user_id
         choice = governed_choice(call, tier, self.catalogue)
@@ -121,20 +125,24 @@ class RelayCall:
             limits = await self.open.limits_at(user_id, tier, earlier.hold.provider)
             head = AnswerHead(stored.media_type, stored.vendor_headers, limits, tier.name)
             return RepeatedAnswer(head, stored.body)
-        opened = await self.open(
+        async with self.open.its_turn(user_id, tier, choice.provider, gone):
+            return await self._opened(relaying, tier, choice), raw
+
+    async def _opened(self, relaying: Relaying, tier: Tier, choice: ModelChoice) -> Opened:
+        call = relaying.call
+        return await self.open(
             Opening(
                 by=relaying.by,
                 tier=tier,
                 choice=choice,
                 input_estimate=call.input_estimate,
-                cap_microusd=await self.turns.cap_of(user_id),
+                cap_microusd=await self.turns.cap_of(relaying.by.user_id),
                 surface=call.surface,
                 service_tier=call.service_tier,
                 idempotency_key=relaying.idempotency_key,
                 request_hash=call.request_hash,
             )
         )
-        return opened, raw
 
 
 async def _ended_when_gone(turn: RunningTurn, listener: Listener) -> None:

@@ -1,4 +1,4 @@
-"""Find conversations by what was said in them."""
+"""Find sessions by what was said in them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class SearchResult:
 
 @dataclass(frozen=True, slots=True)
 class SearchSessions:
-    """The user's conversations in whose name or in one of whose shown messages all terms stand, the
+    """The user's sessions in whose name or in one of whose shown messages all terms stand, the
     one used last first.
 
     A page looks through two hundred sessions at most, so that it takes as long for whoever has

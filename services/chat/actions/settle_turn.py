@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import TypeVar
 from uuid import UUID
 
 from services.chat.domain.content import Role
@@ -14,16 +12,11 @@ from services.chat.domain.conversation import Message, SessionId
 from services.chat.domain.ports import Pricer, Quote, Turns
 from services.chat.domain.turn import Abandoned, Hold, Outcome, Settlement
 from services.chat.domain.usage import Usage
+from shared.background import until_told
 from shared.clock import Clock
-from shared.errors import Unavailable
 from shared.events import Fact
 from shared.events.usage import UsageRecorded
 from shared.ids import EventId, uuid7_of
-
-T = TypeVar("T")
-
-_FIRST_WAIT_SECONDS = 0.1
-_LONGEST_WAIT_SECONDS = 5.0
 
 
 def _nobody(_hold: Hold, _settlement: Settlement) -> None:
@@ -96,17 +89,6 @@ class SettleTurn:
         return replace(known[0], cost_microusd=sum(quote.cost_microusd for quote in known))
 
 
-async def until_told(ask: Callable[[], Awaitable[T]]) -> T:
-    """What the storage says, once it is there to say it."""
-    wait = _FIRST_WAIT_SECONDS
-    while True:
-        try:
-            return await ask()
-        except Unavailable:
-            await asyncio.sleep(wait)
-            wait = min(wait * 2, _LONGEST_WAIT_SECONDS)
-
-
 def _message(hold: Hold, settlement: Settlement, now: datetime) -> Message:
     return Message(
         id=hold.answer_id,
@@ -133,31 +115,16 @@ def usage_facts(
 ) -> Sequence[Fact[UsageRecorded]]:
     """What billing is told: each call to a vendor that may charge; none when the vendor declined
     before any work."""
-    facts = [
-        fact
-        for lost in settlement.abandoned
-        for fact in _facts(
-            hold,
-            lost.usage_event_id,
-            lost.provider,
-            lost.model,
-            lost.usage,
-            Outcome.PROVIDER_FAILED,
-            None,
-            lost.key_organisation_id,
-            sandbox=sandbox,
-        )
-    ]
+    facts: list[Fact[UsageRecorded]] = []
+    for lost in settlement.abandoned:
+        facts += _facts(hold, lost.usage_event_id, lost, Outcome.PROVIDER_FAILED, sandbox=sandbox)
     if settlement.outcome is not Outcome.REFUSED:
         facts += _facts(
             hold,
             hold.usage_event_id,
-            settlement.provider,
-            settlement.model,
-            settlement.usage,
+            settlement,
             settlement.outcome,
             settlement.provider_request_id,
-            settlement.key_organisation_id,
             sandbox=sandbox,
         )
     return facts
@@ -166,12 +133,9 @@ def usage_facts(
 def _facts(
     hold: Hold,
     event_id: EventId,
-    provider: str,
-    model: str,
-    usage: Usage,
+    paid: Settlement | Abandoned,
     outcome: Outcome,
-    provider_request_id: str | None,
-    key_organisation_id: UUID | None,
+    provider_request_id: str | None = None,
     *,
     sandbox: bool,
 ) -> Sequence[Fact[UsageRecorded]]:
@@ -180,15 +144,13 @@ def _facts(
         _fact(
             hold,
             _id_of_aside(event_id, number) if number else event_id,
-            provider,
-            model,
+            paid,
             call,
             outcome,
             provider_request_id,
-            key_organisation_id,
             sandbox=sandbox,
         )
-        for number, call in enumerate(usage.calls)
+        for number, call in enumerate(paid.usage.calls)
     ]
 
 
@@ -200,20 +162,18 @@ def _id_of_aside(first: EventId, number: int) -> EventId:
 def _fact(
     hold: Hold,
     event_id: EventId,
-    provider: str,
-    model: str,
+    paid: Settlement | Abandoned,
     usage: Usage,
     outcome: Outcome,
     provider_request_id: str | None,
-    key_organisation_id: UUID | None,
     *,
     sandbox: bool,
 ) -> Fact[UsageRecorded]:
     event = UsageRecorded(
         user_id=hold.user_id,
         operation="chat",
-        provider=provider,
-        model=model,
+        provider=paid.provider,
+        model=paid.model,
         source=usage.source,
         outcome=outcome.value,
         input_tokens=usage.input_tokens,
@@ -226,7 +186,7 @@ def _fact(
         provider_request_id=provider_request_id,
         session_id=hold.session_id,
         sandbox=sandbox,
-        key_organisation_id=key_organisation_id,
+        key_organisation_id=paid.key_organisation_id,
     )
     return Fact(
         event=event,

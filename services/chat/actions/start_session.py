@@ -1,4 +1,4 @@
-"""Begin a conversation."""
+"""Begin a session."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from shared.model_catalogue import ModelCatalogue
 
 @dataclass(frozen=True, slots=True)
 class StartSession:
-    """Begin a conversation with one of the chat providers."""
+    """Begin a session with one of the chat providers."""
 
     unit_of_work: NewUnitOfWork
     clock: Clock

@@ -1,4 +1,4 @@
-"""Show another branch of a conversation, and go on from there."""
+"""Show another branch of a session, and go on from there."""
 
 from __future__ import annotations
 

@@ -20,6 +20,7 @@ from services.chat.domain.running_turn import RunningTurn
 from services.chat.domain.turn import Hold
 from services.chat.domain.turn_events import Answered, Broken, TurnEvent
 from shared.limit_state import LimitState
+from shared.limits.pace import Gone
 from shared.model_catalogue import ModelCatalogue
 from shared.tiers import COMPATIBLE, Tier
 
@@ -63,21 +64,30 @@ class TakeTurn:
     catalogue: ModelCatalogue
     compose: ComposePrompt
 
-    async def __call__(self, question: Question) -> RunningTurn | Replayed:
-        """The turn, running: admitted, held, and with the vendor being asked.
+    async def __call__(
+        self, question: Question, gone: Gone | None = None
+    ) -> RunningTurn | Replayed:
+        """The turn, running: admitted, held, and with the vendor being asked. A client that is
+        `gone` before its turn came has asked nothing.
 
         Raises SessionNotFound, SessionEnded, NotInTier, LimitReached, Unavailable, TurnRunning,
         RequestInProgress, IdempotencyKeyReused or what ComposePrompt raises; what the vendor has to
         say comes with the turn's events.
         """
         return await self.open.by_current_tier(
-            question.user_id, question.tier, lambda tier: self._take(question, tier)
+            question.user_id, question.tier, lambda tier: self._in_turn(question, tier, gone)
         )
+
+    async def _in_turn(
+        self, question: Question, tier: Tier, gone: Gone | None
+    ) -> RunningTurn | Replayed:
+        known = self._known_provider(question, tier)
+        async with self.open.its_turn(question.user_id, tier, known, gone):
+            return await self._take(question, tier)
 
     async def _take(self, question: Question, tier: Tier) -> RunningTurn | Replayed:
         # Only a request that may be repeated has to be told from others.
         request_hash = question.request_hash if question.idempotency_key is not None else b""
-        self._refuse_if_full(question, tier)
         beginning = await self._beginning(question, tier)
         earlier = await self.open.earlier(question.user_id, question.idempotency_key, request_hash)
         if earlier is not None and earlier.answer is not None:
@@ -120,13 +130,12 @@ class TakeTurn:
             left_out=composed.left_out,
         )
 
-    def _refuse_if_full(self, question: Question, tier: Tier) -> None:
-        """Before anything is read. An earlier answer is told again whatever the limits say."""
+    def _known_provider(self, question: Question, tier: Tier) -> str | None:
+        """By whose limits it may be refused before anything is read. An earlier answer is told
+        again whatever the limits say."""
         if question.idempotency_key is not None:
-            return
-        provider = question.provider or self._only_provider(tier)
-        if provider is not None:
-            self.open.refuse_if_full(question.user_id, tier, provider)
+            return None
+        return question.provider or self._only_provider(tier)
 
     def _only_provider(self, tier: Tier) -> str | None:
         """Who answers whatever the session says; None where there is a choice."""

@@ -13,7 +13,7 @@ from fastapi.responses import StreamingResponse
 from pydantic import BaseModel
 
 from services.chat.actions.export_user import ExportUser
-from services.chat.api.doors import ServiceActions
+from services.chat.api.dependencies import ServiceActions
 from services.chat.api.preferences import PreferencesBody
 from services.chat.api.session_body import SessionBody
 from services.chat.api.session_file import exported_messages

@@ -11,12 +11,14 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from uuid import UUID
 
 from pydantic import ValidationError
 
 from services.chat.actions import Actions
 from services.chat.actions.take_turn import Replayed
+from services.chat.api.follower import left
 from services.chat.api.live import live_answer
 from services.chat.api.message_body import answer_json
 from services.chat.api.question_body import NewMessage, question_of
@@ -31,6 +33,7 @@ from shared.http.idempotency_key import is_key
 from shared.http.ratelimit import rate_limit_headers
 from shared.http.read_before import read_whole, told_again
 from shared.limit_state import LimitState
+from shared.limits.pace import Gone
 
 _UUID = re.compile(r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}\Z")
 _JSON = re.compile(rb"application/json *(?:;|\Z)")
@@ -54,18 +57,19 @@ async def _ask(scope: Scope, receive: Receive, send: Send) -> None:
     caller = await caller_of(scope)
     actions: Actions = scope["app"].state.actions
     question = question_of(asked.session_id, asked.body, caller, asked.idempotency_key)
+    gone = partial(left, receive)
     if question.stream:
-        await (await live_answer(actions, caller, question))(scope, receive, send)
+        await (await live_answer(actions, caller, question, gone))(scope, receive, send)
     else:
-        headers, answer = await whole_answer(actions, caller, question)
+        headers, answer = await whole_answer(actions, caller, question, gone)
         await _send(send, headers, answer)
 
 
 async def whole_answer(
-    actions: Actions, caller: Caller, question: Question
+    actions: Actions, caller: Caller, question: Question, gone: Gone
 ) -> tuple[Mapping[str, str], bytes]:
     """Headers and JSON of the answer. Raises the failure of a turn that broke."""
-    asked = await actions.take_turn(question)
+    asked = await actions.take_turn(question, gone)
     headers = rate_limit_headers(asked.limits, datetime.now(UTC))
     if isinstance(asked, Replayed):
         return headers | {"idempotency-replayed": "true"}, _told(asked.result, asked.limits)

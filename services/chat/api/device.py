@@ -19,6 +19,7 @@ import structlog
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from services.chat.actions import Actions
+from services.chat.api.follower import Message
 from services.chat.api.live import answer_of
 from services.chat.api.question_body import question_of
 from services.chat.api.socket_words import (
@@ -59,6 +60,8 @@ _FAULTS_IN_A_ROW = 10
 _MOST_WAITING = 256
 _MOST_WAITING_BYTES = 1 << 20
 _STOPS_AT_ONCE = 4
+# While a question waits for its turn; of one that says more it is not noticed that it leaves.
+_MOST_UNREAD = 16
 _TURNS_REMEMBERED = 64
 _GOODBYE_SECONDS = 1.0
 
@@ -102,6 +105,7 @@ class Device:
         self._faults = 0
         self._pace = Pace()
         self._stops: set[asyncio.Task[None]] = set()
+        self._unread: deque[Message] = deque()
 
     @property
     def user_id(self) -> UserId:
@@ -281,9 +285,19 @@ class Device:
 
     # Reading.
 
+    async def _left(self) -> None:
+        """Returns once the connection is gone. What the device says until then is kept for when its
+        word before has been done."""
+        while len(self._unread) < _MOST_UNREAD:
+            self._unread.append(await self._socket.receive())
+            if self._unread[-1]["type"] == "websocket.disconnect":
+                return
+        await asyncio.Event().wait()
+
     async def _read(self) -> None:
         while True:
-            message = await self._socket.receive()
+            unread = self._unread
+            message = unread.popleft() if unread else await self._socket.receive()
             if message["type"] == "websocket.disconnect":
                 return
             text = message.get("text")
@@ -344,7 +358,7 @@ class Device:
         body = word.model_copy(update={"stream": True})
         question = question_of(session_id, body, self._caller, word.idempotency_key)
         ask = self._actions.ask_live if question.speak is None else self._actions.ask_spoken
-        asked = await ask(question)
+        asked = await ask(question, self._left)
         data: dict[str, Any] = {"replayed": asked.replayed}
         if asked.tier is not None and asked.tier != self._caller.identity.tier:
             # The token says another one: time for a new token.
@@ -426,7 +440,7 @@ class Device:
                 f"What is emitted may have {LARGEST_EMITTED_BYTES} bytes.",
                 largest_bytes=LARGEST_EMITTED_BYTES,
             )
-        await self._actions.emit(session_id, message)
+        await self._actions.emit_to_room(session_id, message)
 
     async def _renew(self, word: Auth) -> None:
         caller = await self._door.caller(word.token)

@@ -10,7 +10,7 @@ from pydantic import BaseModel
 from services.chat.actions.list_models import OfferedModel
 from services.chat.api import dropin_anthropic_errors
 from services.chat.api.anthropic_limits import anthropic_limit_headers
-from services.chat.api.doors import ServiceActions
+from services.chat.api.dependencies import ServiceActions
 from services.chat.api.dropin_anthropic_calls import read_count, read_message
 from services.chat.api.dropin_door import (
     Manner,

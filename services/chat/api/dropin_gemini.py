@@ -10,7 +10,7 @@ from pydantic.alias_generators import to_camel
 
 from services.chat.actions.list_models import OfferedModel
 from services.chat.api import dropin_gemini_errors
-from services.chat.api.doors import ServiceActions
+from services.chat.api.dependencies import ServiceActions
 from services.chat.api.dropin_door import (
     Manner,
     caller_in,

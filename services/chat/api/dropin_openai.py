@@ -7,7 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Request, Response
 
 from services.chat.api import dropin_openai_errors
-from services.chat.api.doors import ServiceActions
+from services.chat.api.dependencies import ServiceActions
 from services.chat.api.dropin_door import Manner, caller_in, relay, route_class
 from services.chat.api.dropin_models import usable_model, usable_models
 from services.chat.api.dropin_openai_calls import read_chat, read_response

@@ -138,6 +138,11 @@ async def watch(receive: Receive, gone: Callable[[], None]) -> None:
     gone()
 
 
+async def left(receive: Receive) -> None:
+    """Returns once the client has gone away."""
+    await watch(receive, lambda: None)
+
+
 async def cancelled(task: asyncio.Task[None]) -> None:
     """Once the task has ended."""
     task.cancel()

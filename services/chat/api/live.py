@@ -11,7 +11,7 @@ from fastapi import APIRouter, Header, Query, Response
 
 from services.chat.actions import Actions
 from services.chat.actions.ask_live import AskedLive
-from services.chat.api.doors import ServiceActions
+from services.chat.api.dependencies import ServiceActions
 from services.chat.api.event_stream import AskedStream, FollowStream, SpokenStream
 from services.chat.api.message_body import AnswerBody
 from services.chat.domain.conversation import SessionId
@@ -22,6 +22,7 @@ from services.chat.domain.turn_events import Answered, Broken
 from shared.http.caller import Caller, SignedIn, refresh_hint
 from shared.http.problems import problems
 from shared.http.ratelimit import rate_limit_headers
+from shared.limits.pace import Gone
 
 router = APIRouter(prefix="/chat/sessions/{session_id}", tags=["live answers"])
 
@@ -82,10 +83,10 @@ def answer_of(ended: Answered | Broken) -> AnswerBody:
     return AnswerBody.of(ended.message, ended.message.finish_reason or "other")
 
 
-async def live_answer(actions: Actions, caller: Caller, question: Question) -> Response:
+async def live_answer(actions: Actions, caller: Caller, question: Question, gone: Gone) -> Response:
     """The answer to a question as a stream of events; to one that was asked before, again."""
     ask = actions.ask_live if question.speak is None else actions.ask_spoken
-    asked = await ask(question)
+    asked = await ask(question, gone)
     headers, user_id = _headers(asked, caller), caller.identity.user_id
     if isinstance(asked.turn, SpokenTurn):
         return SpokenStream(asked.turn, headers, actions.devices, user_id=user_id)

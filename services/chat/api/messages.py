@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated, Literal
 from uuid import UUID
 
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, Query, Request, Response
 
 from services.chat.actions import Actions
 from services.chat.api.ask import whole_answer
-from services.chat.api.doors import PageSize, ServiceActions
+from services.chat.api.dependencies import PageSize, ServiceActions
+from services.chat.api.follower import left
 from services.chat.api.live import live_answer
 from services.chat.api.message_body import AnswerBody, MessageBody
 from services.chat.api.question_body import (
@@ -41,12 +43,13 @@ async def ask(
     body: NewMessage,
     actions: ServiceActions,
     caller: SignedIn,
+    request: Request,
     idempotency_key: IdempotencyKey = None,
 ) -> Response:
     """Ask, and get the answer as JSON or, with `stream`, as server-sent events."""
     # What is in order is answered in front of this, see `ask.py`.
     question = question_of(SessionId(session_id), body, caller, idempotency_key)
-    return await _answer(actions, caller, question)
+    return await _answer(actions, caller, question, request)
 
 
 @router.post("/{message_id}/regenerate", response_model=AnswerBody, responses=_ANSWERS)
@@ -56,12 +59,13 @@ async def regenerate(
     body: HowToAnswer,
     actions: ServiceActions,
     caller: SignedIn,
+    request: Request,
     idempotency_key: IdempotencyKey = None,
 ) -> Response:
     """Have a question answered again, named by itself or by its answer. The new answer begins a
     branch; without one the branch of before stays."""
     question = repeat_of(SessionId(session_id), message_id, body, caller, idempotency_key)
-    return await _answer(actions, caller, question)
+    return await _answer(actions, caller, question, request)
 
 
 @router.post("/{message_id}/edit", response_model=AnswerBody, responses=_ANSWERS)
@@ -71,18 +75,22 @@ async def edit(
     body: EditedMessage,
     actions: ServiceActions,
     caller: SignedIn,
+    request: Request,
     idempotency_key: IdempotencyKey = None,
 ) -> Response:
     """Ask in other words. The new question stands beside the old one and begins a branch; without
     an answer the branch of before stays."""
     question = edit_of(SessionId(session_id), message_id, body, caller, idempotency_key)
-    return await _answer(actions, caller, question)
+    return await _answer(actions, caller, question, request)
 
 
-async def _answer(actions: Actions, caller: Caller, question: Question) -> Response:
+async def _answer(
+    actions: Actions, caller: Caller, question: Question, request: Request
+) -> Response:
+    gone = partial(left, request.receive)
     if question.stream:
-        return await live_answer(actions, caller, question)
-    headers, answer = await whole_answer(actions, caller, question)
+        return await live_answer(actions, caller, question, gone)
+    headers, answer = await whole_answer(actions, caller, question, gone)
     return Response(answer, headers=dict(headers), media_type="application/json")
 
 

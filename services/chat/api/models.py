@@ -5,7 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter
 from pydantic import BaseModel
 
-from services.chat.api.doors import CurrentTier, ServiceActions
+from services.chat.api.dependencies import CurrentTier, ServiceActions
 from shared.http.caller import SignedIn
 from shared.http.problems import problems
 

@@ -7,6 +7,7 @@ import hashlib
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, Protocol
 
 import orjson
@@ -15,7 +16,7 @@ from services.chat.actions import Actions
 from services.chat.actions.answer_call import Call, ReplayedCall
 from services.chat.api.call_stream import Write, stream_call, whole_call
 from services.chat.api.fields import Fields, json_object, require_writable
-from services.chat.api.follower import Receive, Send
+from services.chat.api.follower import Receive, Send, left
 from services.chat.api.openai_errors import error_answer
 from services.chat.domain.errors import AnswerEnded
 from services.chat.domain.running_turn import RunningTurn
@@ -114,7 +115,8 @@ async def answer(
             idempotency_key=asking.idempotency_key,
             request_hash=asking.request_hash,
             **request.parts,
-        )
+        ),
+        partial(left, receive),
     )
     is_replayed = isinstance(asked, ReplayedCall)
     turn = asked.turn() if isinstance(asked, ReplayedCall) else asked

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Path
 from pydantic import BaseModel
 
 from services.chat.actions.list_models import OfferedModel
-from services.chat.api.doors import CurrentTier, ServiceActions
+from services.chat.api.dependencies import CurrentTier, ServiceActions
 from services.chat.api.openai_errors import OpenAIRoute, openai_errors
 from shared.http.caller import SignedIn
 

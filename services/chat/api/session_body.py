@@ -1,4 +1,4 @@
-"""A conversation as clients see it."""
+"""A session as clients see it."""
 
 from __future__ import annotations
 

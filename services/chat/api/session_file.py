@@ -1,4 +1,4 @@
-"""A conversation as a file, written while it is read."""
+"""A session as a file, written while it is read."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 
 from services.chat.actions.search_sessions import SearchResult
-from services.chat.api.doors import PageSize, ServiceActions
+from services.chat.api.dependencies import PageSize, ServiceActions
 from services.chat.api.session_body import SessionBody
 from services.chat.api.session_file import json_file, markdown_file
 from services.chat.domain.conversation import MessageId, SessionId

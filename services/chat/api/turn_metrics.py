@@ -9,6 +9,7 @@ from prometheus_client import Counter, Gauge, Histogram
 
 from services.chat.domain.running_turn import RunningTurns
 from services.chat.domain.turn import Hold, Settlement
+from shared.limits.pace import Paces
 from shared.tiers import TIERS
 
 TURNS = Counter(
@@ -28,6 +29,20 @@ FIRST_TOKEN_SECONDS = Histogram(
     ["tier", "provider"],
     buckets=(0.05, 0.1, 0.25, 0.5, 1, 2, 3, 5, 10, 20, 30, 60),
 )
+WAIT_SECONDS = Histogram(
+    "companion_chat_turn_wait_seconds",
+    "How long turns waited that could not begin at once, by the pace of their tier.",
+    ["tier"],
+    buckets=(0.05, 0.1, 0.25, 0.5, 1, 2, 3, 5, 10, 30, 60),
+)
+TURNED_AWAY = Counter(
+    "companion_chat_turns_turned_away",
+    "Turns that were refused since too many of their tier waited on this replica.",
+    ["tier"],
+)
+WAITING = Gauge(
+    "companion_chat_turns_waiting", "Turns that wait on this replica to begin.", ["tier"]
+)
 RUNNING = Gauge("companion_chat_turns_running", "Turns that run on this replica.", ["tier"])
 
 
@@ -35,6 +50,22 @@ def watch_running(turns: RunningTurns) -> None:
     """Show how many run whenever somebody looks; it costs nothing in between."""
     for tier in TIERS:
         RUNNING.labels(tier).set_function(partial(turns.of_tier, tier))
+
+
+def watch_waiting(paces: Paces) -> None:
+    """Show how many wait whenever somebody looks."""
+    for tier in TIERS:
+        WAITING.labels(tier).set_function(partial(paces.waiting, tier))
+
+
+def waited(tier: str, seconds: float) -> None:
+    """Count a turn that had to wait."""
+    WAIT_SECONDS.labels(tier).observe(seconds)
+
+
+def turned_away(tier: str) -> None:
+    """Count a turn that found too many waiting."""
+    TURNED_AWAY.labels(tier).inc()
 
 
 def settled(hold: Hold, settlement: Settlement) -> None:

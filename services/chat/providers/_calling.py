@@ -13,12 +13,13 @@ import orjson
 
 from services.chat.domain.capabilities import Capabilities, OnLeaving
 from services.chat.domain.errors import VendorRejectedRequest
-from services.chat.domain.frames import Began, Ended, Frame, Text
+from services.chat.domain.frames import Began, Ended, Frame, Text, Thinking
 from services.chat.domain.ports import AnswerAhead
 from services.chat.domain.raw_calls import RawAnswer, RawCall, RawPiece, RawRefusal
 from services.chat.domain.turn import Prompt
 from services.chat.domain.usage import Usage
 from services.chat.providers._events import WholeEvents
+from services.chat.providers._haste import may_wait
 from services.chat.providers._registry import Patience
 from services.chat.providers._wire import Reader, Wire, WireRequest
 from shared.clients.egress import Egress, VendorAnswer, VendorCall, VendorConnectionLost
@@ -79,11 +80,17 @@ class SpokenProvider:
                         document = await _document(answer)
                         raise self._wire.refusal(answer.status, document, answer.headers)
                     reader, silence = request.reader(), self._patience.silence
-                    while data := await answer.read_some(within=silence):
+                    is_prose = False
+                    while data := await answer.read_some(
+                        within=silence, gather=may_wait if is_prose else None
+                    ):
                         for frame in reader.feed(data):
                             if isinstance(frame, Text):
+                                is_prose = True
                                 yield frame
-                            elif (kept := goes.kept(frame)) is not None:
+                                continue
+                            is_prose = isinstance(frame, Thinking)
+                            if (kept := goes.kept(frame)) is not None:
                                 yield kept
                     for frame in reader.end():
                         if (kept := goes.kept(frame)) is not None:
@@ -222,9 +229,13 @@ class _Passing:
         return self._provider._pieces(self._answer, reader)
 
     async def _events(self, reader: Reader, events: WholeEvents) -> AsyncIterator[RawPiece]:
-        silence = self._provider._patience.silence
-        while data := await self._answer.read_some(within=silence):
+        silence, is_prose = self._provider._patience.silence, False
+        while data := await self._answer.read_some(
+            within=silence, gather=may_wait if is_prose else None
+        ):
             piece, failure = _heard_all(reader, events.feed(data))
+            if piece.frames:
+                is_prose = isinstance(piece.frames[-1], Text | Thinking)
             if piece.data:
                 yield piece
             # Told last: what was said before it was said.

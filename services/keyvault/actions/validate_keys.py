@@ -20,7 +20,9 @@ from shared.events.key import KeyValidated
 from shared.ids import EventId
 from shared.vendors import Check
 
-_AT_ONCE = 8
+# Enough that a full message about a vendor who does not answer is done before Valkey gives the
+# message to somebody else.
+_AT_ONCE = 20
 
 
 @dataclass(frozen=True, slots=True)

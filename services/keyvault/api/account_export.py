@@ -8,7 +8,8 @@ from uuid import UUID
 from fastapi import APIRouter, Depends
 from fastapi.responses import StreamingResponse
 
-from services.keyvault.api.keys import AuditLine, KeyView, ServiceActions
+from services.keyvault.api.dependencies import ServiceActions
+from services.keyvault.api.keys import AuditLine, KeyView
 from shared.http.caller import OnlyFrom
 from shared.http.export import json_answer, pages_of
 from shared.http.problems import problems

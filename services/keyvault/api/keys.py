@@ -6,31 +6,16 @@ from datetime import datetime
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi import APIRouter, Query
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
 from pydantic_core import PydanticCustomError
 
-from services.keyvault.actions import Actions
+from services.keyvault.api.dependencies import KEPT_NOWHERE, ServiceActions
 from services.keyvault.domain.audit import AuditEntry, Kind
 from services.keyvault.domain.provider_key import ProviderKey, Status
 from shared.http.caller import SignedIn, StillSignedIn
 from shared.http.pages import Page, cursor_of, read_cursor
 from shared.http.problems import problems
-
-
-async def actions_of(request: Request) -> Actions:
-    """The verbs, as wired for this process."""
-    actions: Actions = request.app.state.actions
-    return actions
-
-
-async def keep_nowhere(response: Response) -> None:
-    """Nothing about keys belongs in a cache."""
-    response.headers["cache-control"] = "no-store"
-
-
-ServiceActions = Annotated[Actions, Depends(actions_of)]
-
 
 _SHORTEST_KEY, _LONGEST_KEY = 8, 512
 
@@ -132,7 +117,7 @@ class AuditLine(BaseModel):
 router = APIRouter(
     prefix="/keys",
     tags=["keys"],
-    dependencies=[Depends(keep_nowhere)],
+    dependencies=[KEPT_NOWHERE],
     responses=problems(401, _503="vault_sealed, dependency_unavailable"),
 )
 _ABSENT = problems(_404="unknown_provider, key_not_found")

@@ -10,14 +10,8 @@ from uuid import UUID
 
 from fastapi import APIRouter, Depends, Query
 
-from services.keyvault.api.keys import (
-    TOO_OFTEN,
-    AuditLine,
-    KeyView,
-    NewKey,
-    ServiceActions,
-    keep_nowhere,
-)
+from services.keyvault.api.dependencies import KEPT_NOWHERE, ServiceActions
+from services.keyvault.api.keys import TOO_OFTEN, AuditLine, KeyView, NewKey
 from services.keyvault.domain.owner import Owner
 from shared.http.caller import StillSignedIn
 from shared.http.pages import Page, cursor_of, read_cursor
@@ -36,7 +30,7 @@ Organisation = Annotated[Owner, Depends(organisation_entered)]
 router = APIRouter(
     prefix="/keys/organisations/{organisation_id}",
     tags=["organisation keys"],
-    dependencies=[Depends(keep_nowhere)],
+    dependencies=[KEPT_NOWHERE],
     responses=problems(
         401,
         _403="organisation_key_admin_required",

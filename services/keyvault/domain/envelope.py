@@ -10,6 +10,7 @@ for ever: a new layout gets a new format name beside this one.
 from __future__ import annotations
 
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -46,8 +47,29 @@ class Place(Protocol):
         ...
 
 
+class _UnderKek(ABC):
+    """A place right under a version of the key-encryption key."""
+
+    __slots__ = ()
+
+    kek_version: int
+
+    @property
+    @abstractmethod
+    def context(self) -> Mapping[str, str]:
+        """The parts by name, in the order in which they are bound."""
+
+    @property
+    def key_name(self) -> bytes:
+        return self.kek_version.to_bytes(4, "big")
+
+    @property
+    def bound_to(self) -> bytes:
+        return encode_fields(*self.context.values())
+
+
 @dataclass(frozen=True, slots=True)
-class DataKeyPlace:
+class DataKeyPlace(_UnderKek):
     """Where a data key lies."""
 
     environment: str
@@ -57,23 +79,7 @@ class DataKeyPlace:
     kek_version: int
 
     @property
-    def key_name(self) -> bytes:
-        return self.kek_version.to_bytes(4, "big")
-
-    @property
-    def bound_to(self) -> bytes:
-        return encode_fields(
-            "kv1.dek",
-            self.environment,
-            self.owner_type,
-            self.owner_id,
-            self.data_key_id,
-            self.kek_version,
-        )
-
-    @property
     def context(self) -> Mapping[str, str]:
-        """The parts by name, in the order in which they are bound."""
         return {
             "purpose": "kv1.dek",
             "environment": self.environment,
@@ -113,23 +119,14 @@ class SecretPlace:
 
 
 @dataclass(frozen=True, slots=True)
-class CanaryPlace:
+class CanaryPlace(_UnderKek):
     """Where the canary of a version of the keyring lies."""
 
     environment: str
     kek_version: int
 
     @property
-    def key_name(self) -> bytes:
-        return self.kek_version.to_bytes(4, "big")
-
-    @property
-    def bound_to(self) -> bytes:
-        return encode_fields(*self.context.values())
-
-    @property
     def context(self) -> Mapping[str, str]:
-        """The parts by name, in the order in which they are bound."""
         return {
             "purpose": "kv1.canary",
             "environment": self.environment,
@@ -138,7 +135,7 @@ class CanaryPlace:
 
 
 @dataclass(frozen=True, slots=True)
-class RootPlace:
+class RootPlace(_UnderKek):
     """Where a root lies that is kept in the database, wrapped by a key service."""
 
     environment: str
@@ -147,16 +144,7 @@ class RootPlace:
     kek_version: int
 
     @property
-    def key_name(self) -> bytes:
-        return self.kek_version.to_bytes(4, "big")
-
-    @property
-    def bound_to(self) -> bytes:
-        return encode_fields(*self.context.values())
-
-    @property
     def context(self) -> Mapping[str, str]:
-        """The parts by name, in the order in which they are bound."""
         return {
             "purpose": "kv1.root",
             "environment": self.environment,

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from datetime import datetime, timedelta
-from types import TracebackType
-from typing import Protocol, Self
+from typing import Protocol
 from uuid import UUID
 
 from services.keyvault.domain.audit import AuditEntry, Kind
@@ -274,17 +274,8 @@ class UnitOfWork(Protocol):
 
     async def unseen(self, ids: Iterable[EventId]) -> set[EventId]: ...
 
-    async def __aenter__(self) -> Self: ...
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None: ...
-
-
-NewUnitOfWork = Callable[[], UnitOfWork]
+NewUnitOfWork = Callable[[], AbstractAsyncContextManager[UnitOfWork]]
 
 
 class KeyringBook(Protocol):

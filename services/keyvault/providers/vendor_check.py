@@ -20,6 +20,8 @@ from shared.vendors.waiting import retry_after, retry_delay
 log = structlog.get_logger(__name__)
 
 _TIMEOUT_SECONDS = 5.0
+# As many keys as are checked at once, with all questions about each.
+_MOST_CONNECTIONS = 64
 _LARGEST_BYTES = 4 << 20
 _MOST_NAMES = 1000
 _LARGEST_NUMBER = 1 << 53  # what every reader of JSON can hold
@@ -115,7 +117,7 @@ async def open_vendor_check(base_urls: Mapping[str, str]) -> AsyncIterator[Vendo
         timeout=_TIMEOUT_SECONDS,
         follow_redirects=False,
         trust_env=False,
-        limits=httpx.Limits(max_connections=32, max_keepalive_connections=8),
+        limits=httpx.Limits(max_connections=_MOST_CONNECTIONS, max_keepalive_connections=8),
         headers={"user-agent": "tooltip-companion-keyvault"},
     ) as client:
         yield VendorCheck(client, base_urls)

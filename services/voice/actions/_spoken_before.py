@@ -79,28 +79,24 @@ class SpokenBefore:
         assert address is not None
         return found.own, seal.open(user_id, address, found.sealed)
 
+    def may_have(self, script: Script) -> bool:
+        """Whether such a script is kept at all."""
+        return self.bounds.admits(script) and bool(self.keys.current())
+
     def marks_of(self, user_id: UserId, request_hash: bytes) -> Sequence[bytes]:
         """What a repetition of the request is known by, the one to be written first."""
         return marks_of_request(self.keys.current(), user_id, request_hash)
 
     def record(self, user_id: UserId, script: Script, *, began: datetime) -> Recorder | None:
-        """For a speech that is about to be heard; None for one that is not kept."""
-        place = self._place(user_id, script)
-        if place is None or len(self.keeping) >= _KEPT_AT_ONCE:
+        """For a speech that is about to be heard; None for one that is not kept. Where it is to be
+        kept is worked out at the end: its hearer waits for the first audio."""
+        if not self.may_have(script) or len(self.keeping) >= _KEPT_AT_ONCE:
             return None
-        return Recorder(self, user_id, *place, began=began - _CLOCKS_DIFFER)
+        return Recorder(self, user_id, script, began=began - _CLOCKS_DIFFER)
 
-    def keep(
-        self,
-        user_id: UserId,
-        seal: KeptSpeechSeal,
-        address: Address,
-        audio: bytes,
-        *,
-        began: datetime,
-    ) -> None:
+    def keep(self, user_id: UserId, script: Script, audio: bytes, *, began: datetime) -> None:
         """In the background: no hearer waits for it."""
-        self._see_to(self._keep(user_id, seal, address, audio, began))
+        self._see_to(self._keep(user_id, script, audio, began))
 
     async def drained(self, seconds: float) -> None:
         """Wait for what is being kept; the rest is not."""
@@ -116,14 +112,11 @@ class SpokenBefore:
         seal = KeptSpeechSeal(keys)
         return seal, seal.address(user_id, script)
 
-    async def _keep(
-        self,
-        user_id: UserId,
-        seal: KeptSpeechSeal,
-        address: Address,
-        audio: bytes,
-        began: datetime,
-    ) -> None:
+    async def _keep(self, user_id: UserId, script: Script, audio: bytes, began: datetime) -> None:
+        place = self._place(user_id, script)
+        if place is None:
+            return  # the keys have gone meanwhile
+        seal, address = place
         try:
             sealed = await asyncio.to_thread(seal.close, user_id, address, audio)
             now = self.clock.now()
@@ -148,15 +141,13 @@ class Recorder:
         self,
         before: SpokenBefore,
         user_id: UserId,
-        seal: KeptSpeechSeal,
-        address: Address,
+        script: Script,
         *,
         began: datetime,
     ) -> None:
         self._before = before
         self._user_id = user_id
-        self._seal = seal
-        self._address = address
+        self._script = script
         self._began = began
         self._pieces: list[bytes] = []
         self._room = before.bounds.bytes
@@ -172,4 +163,4 @@ class Recorder:
         """The speech came whole: it may be said again."""
         if self._room >= 0 and self._pieces:
             audio = b"".join(self._pieces)
-            self._before.keep(self._user_id, self._seal, self._address, audio, began=self._began)
+            self._before.keep(self._user_id, self._script, audio, began=self._began)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -10,12 +9,9 @@ import structlog
 
 from services.voice.domain.ports import Speeches
 from services.voice.domain.speech import Hold, Outcome, Settlement, usage_fact
-from shared.errors import Unavailable
+from shared.background import until_told
 
 log = structlog.get_logger(__name__)
-
-_FIRST_WAIT_SECONDS = 0.1
-_LONGEST_WAIT_SECONDS = 5.0
 
 
 def _nobody(_hold: Hold, _settlement: Settlement) -> None:
@@ -36,13 +32,7 @@ class SettleSpeech:
 
     async def __call__(self, hold: Hold, settlement: Settlement) -> bool:
         """Answers whether it was this settlement that closed the hold."""
-        wait = _FIRST_WAIT_SECONDS
-        while True:
-            try:
-                return await self.once(hold, settlement)
-            except Unavailable:
-                await asyncio.sleep(wait)
-                wait = min(wait * 2, _LONGEST_WAIT_SECONDS)
+        return await until_told(lambda: self.once(hold, settlement))
 
     async def once(self, hold: Hold, settlement: Settlement) -> bool:
         """One try; False when it was settled before. Raises Unavailable."""

@@ -6,12 +6,14 @@ import asyncio
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 
+from services.voice.actions._admitted_beside import admitted_beside
 from services.voice.actions._check_voice import check_voice
 from services.voice.actions._spoken_before import SpokenBefore
 from services.voice.actions.settle_speech import SettleSpeech
 from services.voice.actions.withdraw_hold import WithdrawHold
+from services.voice.domain.audio_format import AudioFormat
 from services.voice.domain.errors import AlreadySpoken, FormatNotInVendorPlan
 from services.voice.domain.formats_in_plan import FormatsInPlan
 from services.voice.domain.offline_engine import (
@@ -40,14 +42,16 @@ from services.voice.domain.script import (
     SpeechOrder,
     others_for,
     script_for,
+    speech_allowance,
 )
-from services.voice.domain.speech import Hold, Outcome, Settlement
+from services.voice.domain.speech import Hold, Outcome, Settlement, SpeechId
 from services.voice.domain.whole_audio import WholeAudio
 from shared.ahead import Ahead
 from shared.clock import Clock
 from shared.errors import ExpectedFailure, Unavailable, after_counting
 from shared.idempotency import IdempotencyKeyReused, RequestInProgress
 from shared.identity import OnBehalfOf
+from shared.ids import uuid7
 from shared.model_catalogue import ModelCatalogue
 from shared.tiers import Tier, by_current_tier
 from shared.vendors.failures import NoUsableKey, VendorFailed, VendorPlanRequired
@@ -66,6 +70,27 @@ class Wish:
     may_be_cached: bool = True  # said again from what was kept, and kept to be said again
     any_engine: bool = False  # rather plain speech than none, where there is no usable key
     said_as: SpeechOrder | None = None  # what stands in for the order then
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """What is wished for, the same in a format that the user's plan makes, and its audio where it
+    was said before."""
+
+    wished: Script
+    script: Script
+    recalled: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _LetIn:
+    """A wish that has its place in the limits, and the hold that is to be written for it."""
+
+    found: _Found
+    hold: Hold
+    parts: Sequence[Script]
+    reservation: Reservation
+    is_replayed: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,16 +138,9 @@ class Speak:
         )
 
     async def _speak(self, wish: Wish) -> RunningSpeech:
-        wished, script, recalled = await self._recollected(wish)
-        is_replayed = await self._is_replayed(wish, is_recalled=recalled is not None)
-        parts = script.in_parts() if self._is_asked_for(script, recalled) else [script]
-        hold = self._hold(wish, script, parts)
-        if recalled is not None:
-            # It costs nothing, so that its key stays free.
-            hold = replace(
-                hold, cached=True, asked_characters=0, idempotency_key=None, request_hash=None
-            )
-        reservation = await self._admit(hold, script, wish.tier, is_replayed=is_replayed)
+        let_in = await self._let_in(wish)
+        found, hold, parts = let_in.found, let_in.hold, let_in.parts
+        script, recalled, reservation = found.script, found.recalled, let_in.reservation
         begun: Ahead[SpeechAhead] | None = None
         try:
             await self._check_voice(script, wish)
@@ -143,48 +161,80 @@ class Speak:
             wish.by.key,
             recalled=recalled,
             may_be_kept=wish.may_be_cached and self._is_asked_for(script, recalled),
-            is_replayed=is_replayed,
+            is_replayed=let_in.is_replayed,
         )
         await self._begin(speech, parts, wish, begun)
         if self._is_asked_for(script, recalled):
             # Only now is it known whether the format that was wished for is the one that comes.
-            self.formats.remember(wish.by.user_id, wished.format, speech.script.format)
-        if speech.script.format != wished.format:
-            speech.wished_format = wished.format
+            self.formats.remember(wish.by.user_id, found.wished.format, speech.script.format)
+        if speech.script.format != found.wished.format:
+            speech.wished_format = found.wished.format
         return speech
 
-    async def _admit(
-        self, hold: Hold, script: Script, tier: Tier, *, is_replayed: bool
-    ) -> Reservation:
+    async def _let_in(self, wish: Wish) -> _LetIn:
+        id_, now = SpeechId(uuid7()), self.clock.now()
+        wished = self._script(wish)
+        script = self._in_known_format(wished, wish)
+        reservation, is_replayed = None, False
+        if self._has_place_whatever_is_found(script, wish):
+            found, reservation = await admitted_beside(
+                self._recollected(wish, wished, script),
+                self.admission.admit(
+                    wish.by.user_id, wish.tier, script.characters, now=now, reservation=id_
+                ),
+            )
+        else:
+            found = await self._recollected(wish, wished, script)
+            earlier = await self._earlier(wish)
+            if earlier is not None:
+                found, is_replayed = await self._said_then(found, earlier, wish), True
+        parts = self._parts(found)
+        hold = self._hold(wish, found, parts, id_, now)
+        if reservation is None:
+            reservation = await self._admit(hold, wish.tier, is_replayed=is_replayed)
+        return _LetIn(found, hold, parts, reservation, is_replayed)
+
+    def _has_place_whatever_is_found(self, script: Script, wish: Wish) -> bool:
+        """Whether the place that it takes is known before the look: that it takes one, and of how
+        many characters. What was said before costs none, where somebody counts them."""
+        if self.before is None or not self._is_asked_for(script, None):
+            return False  # there is no look
+        if wish.idempotency_key is not None:
+            return False
+        is_counted = speech_allowance(wish.tier).characters_per_month is not None
+        return not (is_counted and wish.may_be_cached and self.before.may_have(script))
+
+    async def _admit(self, hold: Hold, tier: Tier, *, is_replayed: bool) -> Reservation:
         admission, user_id = self.admission, hold.user_id
         if is_replayed:
             return await admission.admit_again(
                 user_id, tier, now=hold.created_at, reservation=hold.id
             )
-        characters = 0 if hold.cached else script.characters
+        characters = 0 if hold.cached else hold.characters
         return await admission.admit(
             user_id, tier, characters, now=hold.created_at, reservation=hold.id
         )
 
-    async def _recollected(self, wish: Wish) -> tuple[Script, Script, bytes | None]:
-        """What is wished for, the same in a format that the user's plan makes, and its audio where
-        it was said before. One look is enough for who has no settings of their own, as most.
+    async def _recollected(self, wish: Wish, wished: Script, script: Script) -> _Found:
+        """One look is enough for who has no settings of their own, as most.
 
         What the user has said of the voice once for all is no part of what makes requests the same.
         """
         before, user_id = self.before, wish.by.user_id
-        wished = self._script(wish)
-        script = self._in_known_format(wished, wish)
         if before is None or not self._is_asked_for(script, None):
-            return wished, script, None
+            return _Found(wished, script)
         own, recalled = await before.recollect(user_id, script, may_be_recalled=wish.may_be_cached)
         if own == SettingsWish():
-            return wished, script, recalled
+            return _Found(wished, script, recalled)
         wished = self._script(wish, own)
         script = self._in_known_format(wished, wish)
         if wish.may_be_cached:
             recalled = await before.recall(user_id, script)
-        return wished, script, recalled
+        return _Found(wished, script, recalled)
+
+    def _parts(self, found: _Found) -> Sequence[Script]:
+        script = found.script
+        return script.in_parts() if self._is_asked_for(script, found.recalled) else [script]
 
     def _script(self, wish: Wish, own: SettingsWish | None = None) -> Script:
         order = wish.said_as or wish.order
@@ -204,29 +254,45 @@ class Speak:
             return script
         return replace(script, format=self.formats.known(wish.by.user_id, script.format))
 
-    async def _is_replayed(self, wish: Wish, *, is_recalled: bool = False) -> bool:
-        """Whether it is a repetition that may be answered. Raises what one that may not be is."""
+    async def _earlier(self, wish: Wish) -> EarlierSpeech | None:
+        """What the idempotency key was first used for. Raises IdempotencyKeyReused."""
         if wish.idempotency_key is None:
-            return False
+            return None
         earlier = await self.speeches.earlier(wish.by.user_id, wish.idempotency_key)
-        if earlier is None:
-            return False
-        if earlier.request_hash not in self._marks(wish):
+        if earlier is not None and earlier.request_hash not in self._marks(wish):
             raise IdempotencyKeyReused
-        # To say again what was said costs nothing, which keeps what the key promises.
-        if not is_recalled:
+        return earlier
+
+    async def _said_then(self, found: _Found, earlier: EarlierSpeech, wish: Wish) -> _Found:
+        """What a repetition is answered with: to say again what was said costs nothing, which keeps
+        what the key promises. Raises what one is that may not be answered."""
+        if found.recalled is None and earlier.format != found.script.format.name:
+            # The plan at the vendor did not make what was wished for.
+            script = replace(found.script, format=AudioFormat(earlier.format))
+            found = _Found(found.wished, script, await self._recalled(script, wish))
+        if found.recalled is None:
             raise _repetition(earlier)
-        return True
+        return found
+
+    async def _recalled(self, script: Script, wish: Wish) -> bytes | None:
+        if self.before is None or not wish.may_be_cached:
+            return None
+        return await self.before.recall(wish.by.user_id, script)
 
     def _marks(self, wish: Wish) -> Sequence[bytes]:
         """What the order is known by when it comes again."""
         plain = wish.order.request_hash
         return [plain] if self.before is None else self.before.marks_of(wish.by.user_id, plain)
 
-    def _hold(self, wish: Wish, script: Script, parts: Sequence[Script]) -> Hold:
-        now = self.clock.now()
-        keyed = wish.idempotency_key is not None
+    def _hold(
+        self, wish: Wish, found: _Found, parts: Sequence[Script], id_: SpeechId, now: datetime
+    ) -> Hold:
+        script, is_recalled = found.script, found.recalled is not None
+        # What was said before costs nothing, so that its key stays free.
+        keyed = wish.idempotency_key is not None and not is_recalled
+        asked = parts[0].characters if len(parts) > 1 else None
         return Hold(
+            id=id_,
             user_id=wish.by.user_id,
             request_id=wish.by.request_id,
             tier=wish.tier.name,
@@ -234,12 +300,13 @@ class Speak:
             model=script.model,
             format=script.format.name,
             characters=script.characters,
-            asked_characters=parts[0].characters if len(parts) > 1 else None,
+            asked_characters=0 if is_recalled else asked,
             created_at=now,
             lease_expires_at=now + self.lease,
             sandbox=self.sandbox,
+            cached=is_recalled,
             provider=provider_of(script.voice_id),
-            idempotency_key=wish.idempotency_key,
+            idempotency_key=wish.idempotency_key if keyed else None,
             request_hash=self._marks(wish)[0] if keyed else None,
         )
 
@@ -256,8 +323,8 @@ class Speak:
         if held:
             return
         # Another request with this key came first, while we looked.
-        await self._is_replayed(wish)
-        raise RequestInProgress
+        earlier = await self._earlier(wish)
+        raise RequestInProgress if earlier is None else _repetition(earlier)
 
     def _ahead(self, first: Script, wish: Wish) -> Ahead[SpeechAhead] | None:
         """Begin the call to the vendor while the hold is written."""
@@ -302,7 +369,10 @@ class Speak:
         for format_ in others:
             speech.script = replace(speech.script, format=format_)
             again = [replace(part, format=format_) for part in parts]
-            await self._tell(speech, again[0].characters)
+            recalled = await self._recalled(speech.script, wish)
+            if recalled is not None:
+                speech.recall(recalled)
+            await self._tell(speech, 0 if speech.hold.cached else again[0].characters)
             with suppress(VendorPlanRequired):
                 await speech.begin(self._recital(speech, again, wish))
                 return

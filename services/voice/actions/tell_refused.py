@@ -25,16 +25,16 @@ _NEAR_PERCENT = 80
 @dataclass(frozen=True, slots=True)
 class TellRefused:
     """Whoever is refused near the end of the month's characters will hardly use the very last of
-    them, so that it is never told that they are used up. Told once for each user, month and
-    replica; billing tells the user once."""
+    them, so that it is never told that they are used up. Told once for each user, month, limit (it
+    is a larger one after an upgrade) and replica; billing tells the user once."""
 
     unit_of_work: NewUnitOfWork
-    _told: OrderedDict[tuple[UserId, Any], None] = field(default_factory=OrderedDict)
+    _told: OrderedDict[tuple[UserId, Any, int], None] = field(default_factory=OrderedDict)
 
     async def __call__(self, user_id: UserId, tier: Tier, refused: LimitReached) -> None:
         facts = refused.facts
         window, used, limit = facts["scope"], facts["used"], facts["limit"]
-        known = (user_id, facts["resets_at"])
+        known = (user_id, facts["resets_at"], limit)
         if not window.endswith(_MONTH) or used * 100 < limit * _NEAR_PERCENT or known in self._told:
             return
         self._told[known] = None

@@ -41,6 +41,7 @@ class EarlierSpeech:
 
     id: SpeechId
     request_hash: bytes
+    format: str  # that was given
     outcome: str | None
 
 

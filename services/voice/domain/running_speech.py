@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from typing import Any, Protocol
 from uuid import UUID
@@ -64,6 +64,11 @@ class RunningSpeech:
             raise
         self._recital = recital
 
+    def recall(self, audio: bytes) -> None:
+        """It turned out to be one that was said before: it costs nothing, and is kept already."""
+        self.recalled, self.may_be_kept = audio, False
+        self.hold = replace(self.hold, cached=True)
+
     def end(self, outcome: Outcome) -> None:
         """Stop the audio, for the given reason; the first reason counts. By another task than the
         one that relays, which would cancel itself."""
@@ -114,7 +119,7 @@ class RunningSpeech:
         """The record of a speech whose audio had begun."""
         assert self._recital is not None
         used = Used(0, "counted") if self.hold.cached else self._recital.used
-        key, user_id = self.key_of_call, self.hold.user_id
+        key, user_id = None if self.hold.cached else self.key_of_call, self.hold.user_id
         organisation_id = key.organisation(user_id) if key is not None else None
         return Settlement(outcome, used, self._recital.request_id, organisation_id)
 

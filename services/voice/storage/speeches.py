@@ -77,7 +77,8 @@ order by lease_expires_at limit $3
 """
 
 _EARLIER = """
-select id, request_hash, outcome from speech where user_id = $1 and idempotency_key = $2
+select id, request_hash, format, outcome from speech
+where user_id = $1 and idempotency_key = $2
 """
 
 # What has a key has an index of its own, in which there is one day.
@@ -167,6 +168,7 @@ class SqlSpeeches:
         return EarlierSpeech(
             id=SpeechId(row["id"]),
             request_hash=bytes(row["request_hash"]),
+            format=row["format"],
             outcome=row["outcome"],
         )
 

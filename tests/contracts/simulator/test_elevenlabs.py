@@ -1,6 +1,7 @@
 """The official ElevenLabs SDK: voices, models, the account and speech over HTTP."""
 
 import base64
+import time
 from typing import Any, Final
 
 import httpx
@@ -11,6 +12,7 @@ from elevenlabs.errors import UnprocessableEntityError
 from elevenlabs.types import VoiceSettings
 
 from tests.support.simulator.process import RunningSimulator
+from tests.support.simulator.stamps import STAMP_BYTES, stamps_of
 
 RACHEL: Final = "21m00Tcm4TlvDq8ikWAM"
 LIBRARY: Final = "simulatedlibrary0001"
@@ -198,3 +200,17 @@ def test_settings_outside_their_range_are_a_list(elevenlabs: ElevenLabs) -> None
 def test_wav_does_not_stream(elevenlabs: ElevenLabs) -> None:
     with pytest.raises(ApiError):
         b"".join(elevenlabs.text_to_speech.stream(RACHEL, text="x", output_format="wav_16000"))
+
+
+def test_a_stamped_stream_tells_when_it_was_asked_for_and_when_it_was_sent(
+    elevenlabs: ElevenLabs,
+) -> None:
+    began = time.monotonic()
+    said = "[[sim:chunks=3,first_ms=40,stamped]] hello"
+    pieces = list(elevenlabs.text_to_speech.stream(RACHEL, text=said, output_format="pcm_16000"))
+    audio = b"".join(pieces)
+    asked, sent = stamps_of(audio)
+    assert began <= asked < sent <= time.monotonic()
+    assert sent - asked >= 0.039
+    # As long as any other, and silent but for its beginning.
+    assert audio[STAMP_BYTES:] == bytes(len(said) * 16_000 * 2 // 25 - STAMP_BYTES)

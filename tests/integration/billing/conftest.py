@@ -13,11 +13,9 @@ import pytest_asyncio
 
 from services.billing.actions import Actions
 from services.billing.domain.ports import NewUnitOfWork
-from services.billing.providers.list_prices import PublicPrices
 from services.billing.settings import Settings
 from services.billing.storage.unit_of_work import SqlWork
 from services.billing.tasks import listen
-from services.billing.wiring import build_actions
 from shared.db.database import Database, open_database
 from shared.db.migrations import upgrade
 from shared.events import Fact
@@ -25,10 +23,16 @@ from shared.events.usage import UsageRecorded
 from shared.identity import Peers
 from shared.ids import UserId
 from shared.messaging.consumer import Consumer
-from tests.integration.billing.harness import Billing, a_message, running_billing, take_in
+from tests.integration.billing.harness import (
+    Billing,
+    a_message,
+    actions_on,
+    running_billing,
+    take_in,
+)
 from tests.integration.billing.organisations import Place, StandInAuth
-from tests.support.billing import FixedCounters, FixedOrganisations, StoppedClock
-from tests.support.engines import PostgresServer, ValkeyServer
+from tests.support.billing import StoppedClock
+from tests.support.engines import PostgresServer, ValkeyServer, running_postgres
 from tests.support.sessions import know_ended_sessions
 from tests.support.tokens import TokenMint, serving, write_identities
 
@@ -50,6 +54,22 @@ async def database(database_url: str) -> AsyncIterator[Database]:
 
 
 @pytest.fixture
+def mortal_postgres(tmp_path: Path) -> Iterator[PostgresServer]:
+    """A PostgreSQL that keeps its promises, and that the test may crash or stop."""
+    with running_postgres(tmp_path, hasty=False) as server:
+        server.create_database("billing")
+        upgrade("billing", server.url_of("billing"))
+        yield server
+
+
+@pytest_asyncio.fixture
+async def mortal_database(mortal_postgres: PostgresServer) -> AsyncIterator[Database]:
+    url = mortal_postgres.url_of("billing")
+    async with open_database(url, connections=4, application="worker") as database:
+        yield database
+
+
+@pytest.fixture
 def clock() -> StoppedClock:
     return StoppedClock()
 
@@ -62,14 +82,7 @@ def work(database: Database) -> NewUnitOfWork:
 @pytest.fixture
 def actions(work: NewUnitOfWork, clock: StoppedClock, settings: Callable[..., Settings]) -> Actions:
     """Billing's verbs on a fresh database, under a stopped clock."""
-    return build_actions(
-        work,
-        list_prices=PublicPrices(),
-        counters=FixedCounters({}),
-        organisations=FixedOrganisations(),
-        clock=clock,
-        settings=settings(),
-    )
+    return actions_on(work, settings(), clock)
 
 
 @pytest.fixture

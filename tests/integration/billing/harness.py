@@ -12,12 +12,20 @@ from uuid import UUID
 import httpx
 from sqlalchemy import Engine
 
+from services.billing.actions import Actions
 from services.billing.app import create_app
+from services.billing.domain.ports import (
+    LimitCounters,
+    NewUnitOfWork,
+    Organisations,
+    Payments,
+)
+from services.billing.domain.price_book import ListPrices
 from services.billing.providers.list_prices import PublicPrices
 from services.billing.settings import Settings
 from services.billing.storage.unit_of_work import SqlWork
 from services.billing.wiring import build_actions
-from shared.clock import SystemClock
+from shared.clock import Clock, SystemClock
 from shared.db import outbox
 from shared.db.database import Database, open_database
 from shared.db.unit_of_work import SqlUnitOfWork
@@ -51,6 +59,28 @@ union all
 """
 
 
+def actions_on(
+    work: NewUnitOfWork,
+    settings: Settings,
+    clock: Clock,
+    *,
+    list_prices: ListPrices | None = None,
+    counters: LimitCounters | None = None,
+    organisations: Organisations | None = None,
+    payments: Payments | None = None,
+) -> Actions:
+    """Billing's verbs. Who is not given has nothing to say: no counter, no organisation."""
+    return build_actions(
+        work,
+        list_prices=list_prices or PublicPrices(),
+        counters=counters or FixedCounters({}),
+        organisations=organisations or FixedOrganisations(),
+        payments=payments,
+        clock=clock,
+        settings=settings,
+    )
+
+
 async def drift(database: Database) -> list[Any]:
     """Where the hourly sums and the ledger disagree."""
     return await database.fetch(_DRIFT)
@@ -72,14 +102,9 @@ class Billing:
     settings: Settings
 
     async def record(self, *facts: Fact[UsageRecorded]) -> None:
-        await build_actions(
-            lambda: SqlWork(self.database),
-            list_prices=PublicPrices(),
-            counters=FixedCounters({}),
-            organisations=FixedOrganisations(),
-            clock=SystemClock(),
-            settings=self.settings,
-        ).record_usage(facts)
+        await actions_on(lambda: SqlWork(self.database), self.settings, SystemClock()).record_usage(
+            facts
+        )
 
     async def get(self, path: str, user: UUID, **options: Any) -> httpx.Response:
         headers = {**self.mint.headers(user), **options.pop("headers", {})}

@@ -19,11 +19,9 @@ import structlog
 from pydantic import SecretStr
 
 from services.billing.actions import Actions
-from services.billing.providers.list_prices import PublicPrices
 from services.billing.settings import Settings
 from services.billing.storage.unit_of_work import SqlWork
 from services.billing.tasks import listen
-from services.billing.wiring import build_actions
 from shared.clock import SystemClock
 from shared.db.database import Database, open_database
 from shared.db.migrations import upgrade
@@ -31,7 +29,8 @@ from shared.events import Fact
 from shared.events.usage import UsageRecorded
 from shared.messaging import batch as batches
 from shared.messaging.consumer import Consumer
-from tests.support.billing import EPOCH, FixedCounters, FixedOrganisations, a_usage
+from tests.integration.billing.harness import actions_on
+from tests.support.billing import EPOCH, a_usage
 
 MODELS = (
     ("openai", "gpt-6-luna"),
@@ -75,14 +74,7 @@ async def measure(url: str, rows: int) -> None:
     settings = Settings.model_construct(database_url=SecretStr(url), gap_patience_seconds=15)
     users = [uuid4() for _ in range(1000)]
     async with open_database(url, connections=4, application="measure") as database:
-        actions = build_actions(
-            lambda: SqlWork(database),
-            list_prices=PublicPrices(),
-            counters=FixedCounters({}),
-            organisations=FixedOrganisations(),
-            clock=SystemClock(),
-            settings=settings,
-        )
+        actions = actions_on(lambda: SqlWork(database), settings, SystemClock())
         await actions.record_usage([a_usage()])  # loads the prices and opens a connection
         for size in (1, 200, 500):
             few = rows // 50 if size == 1 else rows

@@ -29,9 +29,9 @@ from services.billing.domain.payment import PaymentId
 from services.billing.domain.ports import NewUnitOfWork
 from services.billing.domain.subscription import Holder
 from services.billing.settings import Settings
-from services.billing.wiring import build_actions
 from shared.db.database import Database
 from shared.ids import EventId, UserId
+from tests.integration.billing.harness import actions_on
 from tests.support.accountant import (
     CENT,
     Call,
@@ -48,8 +48,6 @@ from tests.support.accountant import (
     share,
 )
 from tests.support.billing import (
-    FixedCounters,
-    FixedOrganisations,
     FixedPrices,
     StoppedClock,
     a_usage,
@@ -87,7 +85,7 @@ class World:
         return UserId(self.random.choice(list(self.ledger.customers)))
 
     async def come_to(self, moment: datetime) -> None:
-        self.clock.move(max(moment - self.now, timedelta()))
+        self.clock.forward(max(moment - self.now, timedelta()))
         await self.actions.advance_subscriptions()
         for customer in self.ledger.customers.values():
             customer.advance(self.now)
@@ -337,13 +335,8 @@ def world_of(
 
     def make(seed: int, begins: datetime) -> World:
         clock = StoppedClock(begins)
-        actions = build_actions(
-            work,
-            list_prices=FixedPrices(**COSTS),
-            counters=FixedCounters({}),
-            organisations=FixedOrganisations(),
-            clock=clock,
-            settings=settings(tax_file=taxes),
+        actions = actions_on(
+            work, settings(tax_file=taxes), clock, list_prices=FixedPrices(**COSTS)
         )
         return World(actions, work, database, clock, random.Random(seed))
 

@@ -22,14 +22,11 @@ from services.billing.domain.errors import (
 from services.billing.domain.ports import NewUnitOfWork
 from services.billing.domain.subscription import Holder
 from services.billing.settings import Settings
-from services.billing.wiring import build_actions
 from shared.ids import UserId
-from tests.integration.billing.harness import Billing
+from tests.integration.billing.harness import Billing, actions_on
 from tests.integration.billing.test_invoice_api import books_of
 from tests.integration.billing.test_invoices import ALWAYS, kinds
 from tests.support.billing import (
-    FixedCounters,
-    FixedOrganisations,
     FixedPrices,
     StoppedClock,
     id_made_at,
@@ -51,13 +48,8 @@ def wired(work: NewUnitOfWork, clock: StoppedClock, settings: Callable[..., Sett
     """Billing with that many days."""
 
     def books(days: int) -> Books:
-        actions: Actions = build_actions(
-            work,
-            list_prices=FixedPrices(gpt_6_luna=205),
-            counters=FixedCounters({}),
-            organisations=FixedOrganisations(),
-            clock=clock,
-            settings=settings(aged_usage_days=days),
+        actions: Actions = actions_on(
+            work, settings(aged_usage_days=days), clock, list_prices=FixedPrices(gpt_6_luna=205)
         )
         return Books(actions, work)
 

@@ -17,13 +17,11 @@ from services.billing.domain.closing import Month
 from services.billing.domain.errors import AgedUsageChanged, SecondPersonNeeded
 from services.billing.domain.ports import NewUnitOfWork, UnitOfWork
 from services.billing.settings import Settings
-from services.billing.wiring import build_actions
 from shared.db.database import Database
 from shared.ids import UserId
+from tests.integration.billing.harness import actions_on
 from tests.integration.billing.test_invoices import ALWAYS, kinds
 from tests.support.billing import (
-    FixedCounters,
-    FixedOrganisations,
     FixedPrices,
     StoppedClock,
     a_usage,
@@ -45,13 +43,8 @@ async def books(
     work: NewUnitOfWork, clock: StoppedClock, settings: Callable[..., Settings]
 ) -> Books:
     """August is invoiced, and everything of pro costs its holder what it costs."""
-    actions = build_actions(
-        work,
-        list_prices=FixedPrices(gpt_6_luna=COST),
-        counters=FixedCounters({}),
-        organisations=FixedOrganisations(),
-        clock=clock,
-        settings=settings(aged_usage_days=35),
+    actions = actions_on(
+        work, settings(aged_usage_days=35), clock, list_prices=FixedPrices(gpt_6_luna=COST)
     )
     books = Books(actions, work)
     await books.fee("pro", 10_000, since=ALWAYS)

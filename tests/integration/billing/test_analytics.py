@@ -30,16 +30,13 @@ from services.billing.domain.analytics import (
 from services.billing.domain.charge import Charge, ChargeId, ChargeKind
 from services.billing.domain.ports import NewUnitOfWork
 from services.billing.domain.subscription import Holder
-from services.billing.providers.list_prices import PublicPrices
 from services.billing.settings import Settings
 from services.billing.storage.analytics import SqlAnalytics
-from services.billing.wiring import build_actions
 from shared.db.database import Database
 from shared.ids import UserId, uuid7
-from tests.integration.billing.harness import Billing
+from tests.integration.billing.harness import Billing, actions_on
 from tests.support.analytics import STAFF, Life, a_call, a_spoken
 from tests.support.billing import (
-    FixedCounters,
     FixedOrganisations,
     StoppedClock,
 )
@@ -65,13 +62,8 @@ class _Everybody(FixedOrganisations):
 
 def a_life(work: NewUnitOfWork, database: Database, settings: Callable[..., Settings]) -> Life:
     clock = StoppedClock(BEGINS)
-    actions = build_actions(
-        work,
-        list_prices=PublicPrices(),
-        counters=FixedCounters({}),
-        organisations=_Everybody(),
-        clock=clock,
-        settings=settings(request_cost_microusd=REQUEST_COST),
+    actions = actions_on(
+        work, settings(request_cost_microusd=REQUEST_COST), clock, organisations=_Everybody()
     )
     return Life(actions, clock, database)
 
@@ -344,7 +336,7 @@ async def test_a_month_has_no_more_users_than_its_days_together(
             for _ in range(150)
         ]
     )
-    life.clock.move(ENDS - BEGINS)
+    life.clock.forward(ENDS - BEGINS)
     found = {}
     for grain in Grain:
         for split in Split:
@@ -366,7 +358,7 @@ async def test_a_past_month_has_nothing_of_the_day_after_it(
     life = a_life(work, database, settings)
     ada = uuid4()
     await life.use([a_call(ada, on(6, 30, 23)), a_call(ada, on(7, 1)), a_call(ada, on(7, 1, 23))])
-    life.clock.move(ENDS - BEGINS)
+    life.clock.forward(ENDS - BEGINS)
     june = life.actions.analyse
     [margin] = await june.margin(BEGINS, on(7, 1), Split.TOTAL)
     assert (margin.month, margin.requests) == (JUNE, 1)
@@ -465,13 +457,8 @@ async def test_a_spreadsheet_runs_nothing_of_a_file(
 async def _catch_up(billing: Billing) -> None:
     from services.billing.storage.unit_of_work import SqlWork
 
-    actions = build_actions(
-        lambda: SqlWork(billing.database),
-        list_prices=PublicPrices(),
-        counters=FixedCounters({}),
-        organisations=FixedOrganisations(),
-        clock=StoppedClock(datetime.now(UTC)),
-        settings=billing.settings,
+    actions = actions_on(
+        lambda: SqlWork(billing.database), billing.settings, StoppedClock(datetime.now(UTC))
     )
     await actions.link_ledger()
     await actions.derive_activity()

@@ -54,7 +54,7 @@ USAGE, MANIFESTS = "usage.recorded.free", "usage.manifest.free"
 @pytest.fixture
 def after(clock: StoppedClock) -> StoppedClock:
     """The clock stands in the month after this one, when it may be closed."""
-    clock.move(MONTH.period.ends + timedelta(days=1) - clock.now())
+    clock.forward(MONTH.period.ends + timedelta(days=1) - clock.now())
     return clock
 
 
@@ -114,7 +114,7 @@ async def test_an_hour_that_is_over_is_told_and_agrees(
     road: Road, actions: Actions, clock: StoppedClock
 ) -> None:
     now = datetime.now(UTC)
-    clock.move(now - clock.now())
+    clock.forward(now - clock.now())
     # The constants of this module may be of an hour that is over by now.
     this_hour = now.replace(minute=0, second=0, microsecond=0)
     usage = some_usage(3, this_hour - timedelta(minutes=30))
@@ -156,7 +156,7 @@ async def test_after_days_away_every_hour_since_the_last_one_is_told(road: Road)
 async def test_what_was_lost_shows_in_its_hour_and_is_made_good_by_a_replay(
     road: Road, actions: Actions, database: Database, clock: StoppedClock
 ) -> None:
-    clock.move(datetime.now(UTC) - clock.now())
+    clock.forward(datetime.now(UTC) - clock.now())
     await road.use(*some_usage(4))
     await road.carry(lose=True)
     await road.tell()
@@ -165,7 +165,7 @@ async def test_what_was_lost_shows_in_its_hour_and_is_made_good_by_a_replay(
     assert (hour.announced.events, hour.recorded and hour.recorded.events) == (4, 0)
     # The same numbers tell that all four are missing, so they are asked for and come.
     await actions.request_missing_usage()
-    clock.move(timedelta(seconds=16))
+    clock.forward(timedelta(seconds=16))
     assert await actions.request_missing_usage() == 1
     await _replay(road, database)
     assert len(await ids_in(database)) == 4
@@ -187,7 +187,7 @@ async def _replay(road: Road, database: Database) -> None:
 async def test_equal_sums_over_other_events_do_not_agree(
     road: Road, actions: Actions, clock: StoppedClock
 ) -> None:
-    clock.move(datetime.now(UTC) - clock.now())
+    clock.forward(datetime.now(UTC) - clock.now())
     lost, *others = some_usage(2)
     await road.use(lost, *others)
     message = road.producer.send(USAGE)
@@ -261,10 +261,10 @@ async def test_nothing_used_is_not_silence(
     road: Road, actions: Actions, clock: StoppedClock
 ) -> None:
     await road.tell("announce_usage")
-    clock.move(datetime.now(UTC) - clock.now() + timedelta(seconds=59))
+    clock.forward(datetime.now(UTC) - clock.now() + timedelta(seconds=59))
     state = await actions.reconcile()
     assert (list(state.last_heard), state.silent) == (["chat"], [])
-    clock.move(timedelta(seconds=2))
+    clock.forward(timedelta(seconds=2))
     assert (await actions.reconcile()).silent == ["chat"]
 
 
@@ -499,7 +499,7 @@ async def test_what_was_voided_waits_for_no_price(
 
 
 async def test_a_month_that_is_not_over_stays_open(actions: Actions, clock: StoppedClock) -> None:
-    clock.move(MONTH.period.ends + timedelta(hours=2) - clock.now() - timedelta(seconds=1))
+    clock.forward(MONTH.period.ends + timedelta(hours=2) - clock.now() - timedelta(seconds=1))
     with pytest.raises(PeriodNotOver):
         await actions.close_period(MONTH, by=STAFF, reason=REASON)
     with pytest.raises(PeriodNotFound):
@@ -520,7 +520,7 @@ async def test_a_price_holds_for_what_was_rated_by_a_correction_and_once(
 ) -> None:
     model, ada = ("openai", "gpt-6-luna"), uuid4()
     now = datetime.now(UTC)
-    clock.move(now - clock.now())
+    clock.forward(now - clock.now())
     usage = [a_usage(user=ada, at=now) for _ in range(3)]
     earlier = a_usage(user=ada, at=now - timedelta(hours=2), id_=id_made_at(now))
     voided = a_usage(user=ada, at=now, tier="pro")
@@ -535,7 +535,7 @@ async def test_a_price_holds_for_what_was_rated_by_a_correction_and_once(
     assert (effect.rated, effect.cost_now, effect.cost_then) == (3, 3 * 205 - 5, 3 * then - 5)
     await actions.set_price(model, prices, effective_from=since, by=STAFF, rerate=True)
     assert await actions.rerate_usage() == 0  # not before what was on its way is there
-    clock.move(timedelta(minutes=3))
+    clock.forward(timedelta(minutes=3))
     await actions.record_usage([a_usage(user=ada, at=clock.now())])
     corrected = await asyncio.gather(*(actions.rerate_usage() for _ in range(3)))
     assert (sum(corrected), await actions.rerate_usage()) == (3, 0)
@@ -551,7 +551,7 @@ async def test_of_what_was_corrected_and_given_a_new_price_keeps_what_was_given(
     actions: Actions, clock: StoppedClock
 ) -> None:
     model, ada = ("openai", f"m-{uuid4()}"), uuid4()
-    clock.move(datetime.now(UTC) - clock.now())
+    clock.forward(datetime.now(UTC) - clock.now())
     began = clock.now() - timedelta(hours=3)
     counts: dict[str, Any] = {"input_tokens": 1_000, "cache_read_tokens": 0, "output_tokens": 0}
     usage = [a_usage(user=ada, at=clock.now(), model=model[1], **counts) for _ in range(2)]
@@ -571,7 +571,7 @@ async def test_of_what_was_corrected_and_given_a_new_price_keeps_what_was_given(
         prices, since = UnitPrices(input=price), began + timedelta(minutes=minutes)
         [effect] = await actions.preview_price(model, prices, effective_from=since, by=STAFF)
         await actions.set_price(model, prices, effective_from=since, by=STAFF, rerate=True)
-        clock.move(timedelta(minutes=3))
+        clock.forward(timedelta(minutes=3))
         await actions.rerate_usage()
         lives = [
             await actions.explain_usage.with_corrections(one.id, by=UserId(ada)) for one in usage
@@ -615,7 +615,7 @@ async def test_a_threshold_is_told_once_and_the_highest_first(
     actions: Actions, database: Database, clock: StoppedClock
 ) -> None:
     now = datetime.now(UTC)
-    clock.move(now - clock.now())
+    clock.forward(now - clock.now())
     ada = uuid4()
 
     async def told() -> list[tuple[str, int, int]]:
@@ -641,7 +641,7 @@ async def test_who_is_refused_near_the_end_has_reached_it_once(
     actions: Actions, database: Database, clock: StoppedClock
 ) -> None:
     now = datetime.now(UTC)
-    clock.move(now - clock.now())
+    clock.forward(now - clock.now())
     ada, window = uuid4(), "elevenlabs.characters_per_month"
     ends = month_window("", 0, now).ends_at
     for used in (9_185, 9_300):
@@ -662,7 +662,7 @@ async def test_what_came_late_is_told_all_the_same(
     actions: Actions, database: Database, clock: StoppedClock
 ) -> None:
     now = datetime.now(UTC)
-    clock.move(now - clock.now())
+    clock.forward(now - clock.now())
     month = now.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
     ada, at = uuid4(), max(month, now - timedelta(hours=6))
     await actions.choose_alerts(UserId(ada), [200])
@@ -677,12 +677,12 @@ async def test_what_came_late_is_told_all_the_same(
 async def test_spending_of_a_month_that_is_over_is_told_in_the_first_days_of_the_next(
     actions: Actions, database: Database, clock: StoppedClock
 ) -> None:
-    clock.move(datetime.now(UTC) - clock.now())
+    clock.forward(datetime.now(UTC) - clock.now())
     ada = UserId(uuid4())
     last = clock.now().replace(day=1, hour=0, minute=0) - timedelta(hours=1)
     await actions.choose_alerts(ada, [200])
     await database.execute("update spend_threshold set set_at = $1", last - timedelta(days=1))
     # As if it were the second of the month; what comes now is never received before that.
-    clock.move(min(last + timedelta(days=1, hours=3), datetime.now(UTC)) - clock.now())
+    clock.forward(min(last + timedelta(days=1, hours=3), datetime.now(UTC)) - clock.now())
     await actions.record_usage([a_usage(user=ada, at=last, id_=id_made_at(last))])
     assert await actions.tell_spending() == 1

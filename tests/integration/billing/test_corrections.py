@@ -46,7 +46,7 @@ async def totals(actions: Actions) -> Sums:
 async def no_drift(actions: Actions, clock: StoppedClock) -> bool:
     """Whether all sums fit, those by the day too."""
     await actions.link_ledger()
-    clock.move(timedelta(days=2))
+    clock.forward(timedelta(days=2))
     check = await actions.check_rollups()
     return check.compared > 0 and check.drifts == 0
 
@@ -185,7 +185,7 @@ async def test_a_drift_is_found_and_stays_until_somebody_repairs_it(
     await actions.link_ledger()
     await database.execute("update usage_hour set requests = 2, input_tokens = input_tokens - 1200")
     await database.execute("update usage_day set cost_microusd = 7")
-    clock.move(timedelta(days=2))
+    clock.forward(timedelta(days=2))
     for _ in range(2):  # the second check finds the same again and notes it once
         check = await actions.check_rollups()
         assert check.drifts == 2

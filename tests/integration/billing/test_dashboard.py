@@ -18,14 +18,14 @@ import pytest_asyncio
 
 from services.billing.api.routes import routers
 from services.billing.domain.ports import NewUnitOfWork
-from services.billing.providers.list_prices import PublicPrices
 from services.billing.settings import Settings
-from services.billing.wiring import Wired, build_actions
+from services.billing.wiring import Wired
 from shared.db.database import Database
 from shared.http.app import create_http_app
 from shared.scopes import BILLING_READ
+from tests.integration.billing.harness import actions_on
 from tests.support.analytics import FIRST, Life, half_a_year
-from tests.support.billing import FixedCounters, FixedOrganisations, StoppedClock
+from tests.support.billing import StoppedClock
 from tests.support.browser import Page, a_browser
 from tests.support.sessions import know_ended_sessions
 from tests.support.tokens import TokenMint, serving
@@ -60,14 +60,7 @@ async def door(
 ) -> AsyncIterator[Door]:
     here = settings(**engines, request_cost_microusd=20_000)
     clock = StoppedClock(FIRST)
-    actions = build_actions(
-        work,
-        list_prices=PublicPrices(),
-        counters=FixedCounters({}),
-        organisations=FixedOrganisations(),
-        clock=clock,
-        settings=here,
-    )
+    actions = actions_on(work, here, clock)
 
     @asynccontextmanager
     async def wired() -> AsyncIterator[Wired]:
@@ -166,7 +159,7 @@ async def test_a_link_works_once_and_for_a_minute(door: Door) -> None:
     assert (again.status_code, again.headers.get("set-cookie")) == (401, None)
 
     late = {"token": (await door.link()).partition("token=")[2]}
-    door.life.clock.move(timedelta(minutes=1))
+    door.life.clock.forward(timedelta(minutes=1))
     assert (await door.client.post(f"{PAGE}/open", data=late)).status_code == 401
     for bad in (b"", b"token=", b"token=%ff%00", b"\xff", b"&".join([b"a=1"] * 99)):
         answer = await door.client.post(f"{PAGE}/open", content=bad)
@@ -199,7 +192,7 @@ async def test_a_visit_ends_with_its_time_and_with_the_sign_in(door: Door) -> No
     await know_ended_sessions(door.cache_url, [session])
     assert (await door.client.get(PAGE, headers=other)).status_code == 401
     assert (await door.client.get(PAGE, headers=mine)).status_code == 200
-    door.life.clock.move(timedelta(minutes=14))
+    door.life.clock.forward(timedelta(minutes=14))
     assert (await door.client.get(PAGE, headers=mine)).status_code == 401
     # An access token in its place opens nothing here, and neither does nothing.
     bearer = door.mint.headers(uuid4(), role="billing")

@@ -21,16 +21,16 @@ from services.billing.api import webhooks
 from services.billing.api.routes import routers
 from services.billing.domain.closing import Month
 from services.billing.domain.ports import NewUnitOfWork
-from services.billing.providers.list_prices import PublicPrices
 from services.billing.settings import Settings
-from services.billing.wiring import Wired, build_actions
+from services.billing.wiring import Wired
 from shared.clock import SystemClock
 from shared.db.database import Database
 from shared.http.app import create_http_app
 from shared.http.pages import cursor_of
 from shared.ids import UserId
 from shared.scopes import BILLING_READ
-from tests.support.billing import FixedCounters, FixedOrganisations
+from tests.integration.billing.harness import actions_on
+from tests.support.billing import FixedOrganisations
 from tests.support.billing_invoices import Books, a_charge
 from tests.support.openapi import Operation, operations
 from tests.support.tokens import TokenMint
@@ -109,14 +109,7 @@ async def doors(
     tmp_path: Path,
 ) -> AsyncIterator[Doors]:
     here = settings(**engines, webhook_keys_file=write_webhook_keys(tmp_path / "keys.json"))
-    actions = build_actions(
-        work,
-        list_prices=PublicPrices(),
-        counters=FixedCounters({}),
-        organisations=DecidesAboutKeys({}),
-        clock=SystemClock(),
-        settings=here,
-    )
+    actions = actions_on(work, here, SystemClock(), organisations=DecidesAboutKeys({}))
 
     @asynccontextmanager
     async def wired() -> AsyncIterator[Wired]:

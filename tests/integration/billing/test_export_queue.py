@@ -22,11 +22,13 @@ from services.billing.providers.export_queue import BrokersExportQueue
 from services.billing.tasks import listen
 from shared.db.database import Database
 from shared.events.usage import UsageManifest, UsageRecorded, UsageReported, UsageVoided
+from shared.messaging import batch as batches
 from shared.messaging.broker import EXCHANGE_NAME, is_rabbitmq
 from shared.messaging.consumer import Consumer
 from shared.messaging.export_queue import EXPORT_QUEUE, STREAMS, ExportQueue
 from shared.messaging.publisher import Publisher
 from shared.messaging.queues import declare_queues
+from shared.messaging.unread import NAME
 from tests.integration.billing.harness import a_message, ids_in
 from tests.support.billing import a_manifest, a_usage
 from tests.support.engines import RabbitServer, ValkeyServer
@@ -210,6 +212,27 @@ async def test_what_reaches_the_ledger_reaches_the_example_once_though_it_is_kil
     assert reader.rows("select corrects from correction") == [(str(usage[0][0].id),)]
     assert reader.rows("select last_sequence from manifest") == [(400,)]
     assert reader.rows("select meter, units from reported") == [("screenshot", 3)]
+
+
+def test_the_example_reads_what_our_worker_has_sent_again(
+    broker_url: str, publisher: Publisher, example: Callable[[], Example]
+) -> None:
+    ExportQueue(broker_url, most_messages=100).bind()
+    fact = a_usage()
+    bodies = [batches.body_of([[], {"batch": a_message([fact])}, {}]), b"no JSON"]
+    with kombu.Connection(broker_url) as connection:
+        for body in bodies:
+            connection.Producer(auto_declare=False, serializer="json").publish(
+                [[], {NAME: body}, {}],
+                exchange=EXCHANGE_NAME,
+                routing_key=f"{UsageRecorded.type}.free",
+                headers={"id": str(uuid4()), "task": UsageRecorded.type, "retries": 1},
+            )
+    send(publisher, UsageManifest.type, a_message([a_manifest(1)]))
+    reader = example()
+    reader.until(lambda: bool(reader.rows("select 1 from manifest")), "the last one comes")
+    assert reader.rows("select event_id from usage") == [(str(fact.id),)]
+    assert reader.rows("select body from unreadable") == [("\"b'no JSON'\"",)]
 
 
 async def test_off_is_the_default_and_nothing_fills_up(

@@ -161,7 +161,7 @@ async def test_what_lies_in_the_archive_is_in_the_file(
     }
     usage.append(a_usage(id_=id_made_at(moments[0]), at=moments[0], **nothing))
     await actions.record_usage(usage)
-    clock.move(day + timedelta(hours=1) - clock.now())
+    clock.forward(day + timedelta(hours=1) - clock.now())
     shots = OutsideEvent(STAFF, "/shots", "one", UserId(uuid4()), day, "screenshot", Decimal(10))
     await actions.report_outside_usage([Told(0, shots, {})], reporter=STAFF, for_anybody=True)
     [entry] = await database.fetch("select event_id from ledger_entry where units = 10")
@@ -170,7 +170,7 @@ async def test_what_lies_in_the_archive_is_in_the_file(
     prices = UnitPrices(characters=1_000_000)
     speech = ("elevenlabs", "eleven_flash_v2_5")
     await actions.set_price(speech, prices, effective_from=day - timedelta(days=1), by=STAFF)
-    clock.move(day + timedelta(days=100) - clock.now())
+    clock.forward(day + timedelta(days=100) - clock.now())
     await actions.rate_unpriced_usage()
     await actions.link_ledger()
     await database.execute(
@@ -280,16 +280,16 @@ async def test_late_usage_and_corrections_bring_a_new_revision(
     await actions.record_usage([used(4)])
     await actions.link_ledger()
     assert await export() == 0  # an hour's changes are one revision
-    clock.move(timedelta(hours=1))
+    clock.forward(timedelta(hours=1))
     assert await export() == 1
     assert (manifest_in(folder)["revision"], manifest_in(folder)["rows"]) == (2, 2)
     await actions.correct_usage(first.id, Deltas(cost_microusd=-5), reason="a goodwill", by=STAFF)
-    clock.move(timedelta(hours=1))
+    clock.forward(timedelta(hours=1))
     assert await export() == 1
     manifest = manifest_in(folder)
     assert (manifest["revision"], manifest["correction_rows"]) == (3, 1)
     assert manifest["sums"]["live"]["cost_microusd"] == 405
-    clock.move(timedelta(days=1))
+    clock.forward(timedelta(days=1))
     assert await export() == 1  # the next day, of which there is nothing, and that is said
     empty = manifest_in(tmp_path / "usage" / "day=2026-11-24")
     assert (empty["rows"], empty["chain"]["head"]) == (0, None)
@@ -315,11 +315,11 @@ async def test_what_has_not_come_makes_a_day_incomplete_until_it_has(
     manifest = manifest_in(folder)
     assert not manifest["complete"]
     assert manifest["incomplete_because"] == ["producer_not_heard_since:chat/usage.recorded.free"]
-    clock.move(timedelta(hours=1))
+    clock.forward(timedelta(hours=1))
     assert await export() == 0
     await database.execute("update usage_stream set last_manifest_at = $1", NOON)
     assert await export() == 0  # nobody told of the hour
-    clock.move(timedelta(hours=1))
+    clock.forward(timedelta(hours=1))
     await database.execute(_TELL_THE_HOURS)
     assert await export() == 1
     manifest = manifest_in(folder)
@@ -434,7 +434,7 @@ async def test_a_day_lies_in_a_bucket(
     assert pq.read_table(io.BytesIO(content)).num_rows == 5
     await actions.record_usage([used(7)])
     await actions.link_ledger()
-    clock.move(timedelta(hours=1))
+    clock.forward(timedelta(hours=1))
     assert await export() == 1
     content = files.open_input_stream(f"{folder}/part-000.parquet").readall()
     assert pq.read_table(io.BytesIO(content)).num_rows == 6

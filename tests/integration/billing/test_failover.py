@@ -5,52 +5,27 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
-import pytest
-import pytest_asyncio
-
 from services.billing.actions import Actions
-from services.billing.providers.list_prices import PublicPrices
 from services.billing.settings import Settings
 from services.billing.storage.unit_of_work import SqlWork
 from services.billing.tasks import listen
-from services.billing.wiring import build_actions
-from shared.db.database import Database, open_database
-from shared.db.migrations import upgrade
+from shared.db.database import Database
 from shared.events import Fact
 from shared.events.usage import UsageRecorded
 from shared.messaging.consumer import Consumer
-from tests.integration.billing.harness import a_message, drift, ids_in, take_in
+from tests.integration.billing.harness import a_message, actions_on, drift, ids_in, take_in
 from tests.support.billing import (
-    FixedCounters,
-    FixedOrganisations,
     StoppedClock,
     a_usage,
     id_made_at,
 )
-from tests.support.engines import PostgresServer, running_postgres
+from tests.support.engines import PostgresServer
 
 BATCHES, SIZE = 30, 100
-
-
-@pytest.fixture
-def mortal_postgres(tmp_path: Path) -> Iterator[PostgresServer]:
-    """A PostgreSQL that keeps its promises, and that the test may crash."""
-    with running_postgres(tmp_path, hasty=False) as server:
-        server.create_database("billing")
-        upgrade("billing", server.url_of("billing"))
-        yield server
-
-
-@pytest_asyncio.fixture
-async def mortal_database(mortal_postgres: PostgresServer) -> AsyncIterator[Database]:
-    url = mortal_postgres.url_of("billing")
-    async with open_database(url, connections=4, application="tests") as database:
-        yield database
 
 
 def crash(server: PostgresServer) -> None:
@@ -64,14 +39,7 @@ async def test_a_database_that_crashes_in_the_middle_of_batches_loses_and_double
     mortal_database: Database,
     settings: Callable[..., Settings],
 ) -> None:
-    actions = build_actions(
-        lambda: SqlWork(mortal_database),
-        list_prices=PublicPrices(),
-        counters=FixedCounters({}),
-        organisations=FixedOrganisations(),
-        clock=StoppedClock(),
-        settings=settings(),
-    )
+    actions = actions_on(lambda: SqlWork(mortal_database), settings(), StoppedClock())
     consumer = Consumer(listen, actions, mortal_database)
     facts = [a_usage(sequence=n) for n in range(1, BATCHES * SIZE + 1)]
     waiting = [a_message(facts[at : at + SIZE]) for at in range(0, len(facts), SIZE)]

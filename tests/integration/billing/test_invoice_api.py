@@ -7,12 +7,10 @@ from typing import Any
 from uuid import uuid4
 
 from services.billing.domain.closing import Month
-from services.billing.providers.list_prices import PublicPrices
 from services.billing.storage.unit_of_work import SqlWork
-from services.billing.wiring import build_actions
 from shared.ids import UserId
-from tests.integration.billing.harness import Billing
-from tests.support.billing import FixedCounters, FixedOrganisations, StoppedClock
+from tests.integration.billing.harness import Billing, actions_on
+from tests.support.billing import StoppedClock
 from tests.support.billing_invoices import Books, a_charge
 
 # Long ago, since the books are shared with other tests, and a month is closed for good.
@@ -25,14 +23,7 @@ def books_of(billing: Billing) -> Books:
     def work() -> SqlWork:
         return SqlWork(billing.database)
 
-    actions = build_actions(
-        work,
-        list_prices=PublicPrices(),
-        counters=FixedCounters({}),
-        organisations=FixedOrganisations(),
-        clock=StoppedClock(),
-        settings=billing.settings,
-    )
+    actions = actions_on(work, billing.settings, StoppedClock())
     return Books(actions, work)
 
 
@@ -100,6 +91,7 @@ async def test_from_the_run_to_the_credit_note(billing: Billing) -> None:
     assert (await billing.get(path, ADA)).json()["open_cents"] == 1000
 
     await _nobody_else_sees(billing, path, usage["id"], seen["id"])
+    await _the_team_sees(billing, path, usage["id"], seen)
     await _an_export_has_it(billing)
 
 
@@ -109,6 +101,31 @@ async def _nobody_else_sees(billing: Billing, path: str, line_id: str, note_id: 
         assert answer.status_code == 404, hidden
     assert (await billing.get("invoices", GRACE)).json()["data"] == []
     for route in ("invoices", path, f"{path}/verify", "credit-notes", "usage-fees"):
+        refused = await billing.send("GET", f"admin/{route}", ADA)
+        assert (refused.status_code, refused.json()["code"]) == (403, "not_billing_staff")
+
+
+async def _the_team_sees(billing: Billing, path: str, line_id: str, note: dict[str, Any]) -> None:
+    async def shown(route: str, **options: Any) -> Any:
+        answer = await billing.send("GET", f"admin/{route}", STAFF, role="billing", **options)
+        assert answer.status_code == 200, answer.text
+        return answer
+
+    records = f"{path}/lines/{line_id}/records"
+    own = (await billing.get(records, ADA)).json()
+    assert (await shown(records, params={"reason": "asked why"})).json() == own
+    paged = (await shown(f"{records}?limit=1")).json()
+    assert (paged["data"], paged["next_cursor"] is None) == (own["data"][:1], False)
+    of_note = f"credit-notes/{note['id']}"
+    assert (await shown(of_note)).json() == note
+    pdf = await shown(f"{of_note}?format=pdf")
+    assert pdf.content == (await billing.get(f"{of_note}?format=pdf", ADA)).content
+    looks = (await billing.get("looks", ADA)).json()["data"]
+    calls = [look["call"] for look in looks]
+    assert calls.count("GET /billing/admin/credit-notes/{credit_note_id}") == 2
+    of_line = "GET /billing/admin/invoices/{invoice_id}/lines/{line_id}/records"
+    assert calls.count(of_line) == 2
+    for route in (records, of_note):
         refused = await billing.send("GET", f"admin/{route}", ADA)
         assert (refused.status_code, refused.json()["code"]) == (403, "not_billing_staff")
 

@@ -29,12 +29,10 @@ from services.billing.domain.invoicing import Scope, month_after
 from services.billing.domain.ports import NewUnitOfWork
 from services.billing.settings import Settings
 from services.billing.storage.unit_of_work import SqlWork
-from services.billing.wiring import build_actions
 from shared.db.database import Database
 from shared.ids import EventId, UserId
+from tests.integration.billing.harness import actions_on
 from tests.support.billing import (
-    FixedCounters,
-    FixedOrganisations,
     FixedPrices,
     StoppedClock,
 )
@@ -48,14 +46,7 @@ CENT = 10_000
 @pytest.fixture
 def books(work: NewUnitOfWork, clock: StoppedClock, settings: Callable[..., Settings]) -> Books:
     """Billing with models of some prices."""
-    actions = build_actions(
-        work,
-        list_prices=FixedPrices(**COSTS),
-        counters=FixedCounters({}),
-        organisations=FixedOrganisations(),
-        clock=clock,
-        settings=settings(),
-    )
+    actions = actions_on(work, settings(), clock, list_prices=FixedPrices(**COSTS))
     return Books(actions, work)
 
 

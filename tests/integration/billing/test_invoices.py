@@ -35,13 +35,11 @@ from services.billing.domain.price_book import UnitPrices
 from services.billing.domain.subscription import Holder
 from services.billing.domain.tax import Taxable, TaxLine, net_cents
 from services.billing.settings import Settings
-from services.billing.wiring import build_actions
 from shared.db.database import Database
 from shared.erasure import ErasureId
 from shared.ids import UserId, uuid7
+from tests.integration.billing.harness import actions_on
 from tests.support.billing import (
-    FixedCounters,
-    FixedOrganisations,
     FixedPrices,
     StoppedClock,
 )
@@ -56,13 +54,8 @@ ALWAYS = datetime(2020, 1, 1, tzinfo=UTC)
 @pytest.fixture
 def books(work: NewUnitOfWork, clock: StoppedClock, settings: Callable[..., Settings]) -> Books:
     """Billing with a price list of one model that costs 205 micro-dollars a call."""
-    actions = build_actions(
-        work,
-        list_prices=FixedPrices(gpt_6_luna=205, dear=10**15),
-        counters=FixedCounters({}),
-        organisations=FixedOrganisations(),
-        clock=clock,
-        settings=settings(),
+    actions = actions_on(
+        work, settings(), clock, list_prices=FixedPrices(gpt_6_luna=205, dear=10**15)
     )
     return Books(actions, work)
 
@@ -675,8 +668,8 @@ async def test_who_is_never_invoiced_is_not_kept_for_ever(
         await work.details.keep(Holder(ada), some_details(), clock.now())
     await books.charge(a_charge(ada, 9_000_000, at=IN_SEPTEMBER))
     await books.actions.forget_user.begin([(ada, ErasureId(uuid4()))])
-    clock.move(timedelta(days=99))
+    clock.forward(timedelta(days=99))
     assert await books.actions.drop_left_details() == 0
-    clock.move(timedelta(days=2))
+    clock.forward(timedelta(days=2))
     assert await books.actions.drop_left_details() == 1
     assert await database.fetch("select 1 from billing_details") == []

@@ -77,7 +77,7 @@ def archiving(
     work: NewUnitOfWork, clock: StoppedClock, tmp_path: Path
 ) -> Callable[[Actions, Database], Any]:
     async def make(actions: Actions, database: Database) -> Archiving:
-        clock.move(DAY - clock.now())
+        clock.forward(DAY - clock.now())
         await database.execute("select prepare_ledger_day($1, $1)", DAY.date())
         usage = [
             make_one(user=ADA, id_=id_made_at(at), at=at)
@@ -99,7 +99,7 @@ def archiving(
         await actions.link_ledger()
         await close_months(database, DAY)
         await settle(actions, database)
-        clock.move(timedelta(days=100))
+        clock.forward(timedelta(days=100))
         files = ParquetArchive(tmp_path)
         archive = ArchiveLedger(work, files, clock, timedelta(days=95))
         return Archiving(archive, VerifyArchive(work, files), tmp_path, usage)
@@ -455,6 +455,11 @@ async def verified(day: Archiving, work: NewUnitOfWork) -> tuple[Partition, Cont
     return archive.partition, archive.contents
 
 
+async def leave(work: NewUnitOfWork, partition: Partition, contents: Contents) -> None:
+    async with work() as open_work:
+        await open_work.archive.drop(partition, contents, DAY)
+
+
 async def waits_for_a_lock(database: Database) -> None:
     while not await database.fetch(
         "select 1 from pg_stat_activity where datname = current_database()"
@@ -492,13 +497,9 @@ async def test_reports_go_on_while_a_day_can_not_leave_for_a_long_one(
     before = await spent(work)
     partition, contents = await verified(day, work)
 
-    async def leave() -> None:
-        async with work() as open_work:
-            await open_work.archive.drop(partition, contents, DAY)
-
     async with database.connection() as reader, reader.transaction():
         await reader.execute("select count(*) from ledger_entry")
-        leaving = asyncio.create_task(leave())
+        leaving = asyncio.create_task(leave(work, partition, contents))
         await asyncio.wait_for(waits_for_a_lock(database), 20)
         # Whoever asks now stands behind it, and it gives up soon.
         assert await asyncio.wait_for(spent(work), 10) == before
@@ -516,13 +517,9 @@ async def test_nobody_waits_for_what_is_deleted_with_a_day(
     before = await spent(work)
     partition, contents = await verified(day, work)
 
-    async def leave() -> None:
-        async with work() as open_work:
-            await open_work.archive.drop(partition, contents, DAY)
-
     async with database.connection() as other, other.transaction():
         await other.execute("select 1 from ledger_link for update")
-        leaving = asyncio.create_task(leave())
+        leaving = asyncio.create_task(leave(work, partition, contents))
         await asyncio.wait_for(waits_for_a_lock(database), 20)
         assert await spent(work) == before
         assert not leaving.done(), "it has waited for the ledger to be free again"

@@ -9,19 +9,16 @@ from uuid import UUID, uuid4
 import pytest
 import pytest_asyncio
 
-from services.billing.providers.list_prices import PublicPrices
 from services.billing.settings import Settings
 from services.billing.storage.unit_of_work import SqlWork
 from services.billing.tasks.on_organisation import end_subscriptions
-from services.billing.wiring import build_actions
 from shared.clock import SystemClock
 from shared.erasure import ErasureId
 from shared.events import Fact
 from shared.events.organisation import OrganisationDeleted
 from shared.ids import UserId
-from tests.integration.billing.harness import Billing, running_billing
+from tests.integration.billing.harness import Billing, actions_on, running_billing
 from tests.integration.billing.organisations import Place, StandInAuth
-from tests.support.billing import FixedCounters, FixedOrganisations
 from tests.support.problems import code_of
 from tests.support.tokens import TokenMint
 
@@ -176,14 +173,7 @@ async def test_what_a_deleted_organisation_had_ends(
     firm, ada = uuid4(), uuid4()
     members[firm, ada] = "owner"
     await shop.send("PUT", "subscription", ada, json=an_order(firm, seats=9))
-    actions = build_actions(
-        lambda: SqlWork(shop.database),
-        list_prices=PublicPrices(),
-        counters=FixedCounters({}),
-        organisations=FixedOrganisations(),
-        clock=SystemClock(),
-        settings=shop.settings,
-    )
+    actions = actions_on(lambda: SqlWork(shop.database), shop.settings, SystemClock())
     event = OrganisationDeleted(organisation_id=firm, user_id=ada, decided=(ada,))
     for _delivery in range(2):
         await end_subscriptions([Fact(event=event, subject=firm, tier="enterprise")], actions)

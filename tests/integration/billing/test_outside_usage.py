@@ -291,7 +291,7 @@ async def test_what_counts_and_would_be_held_by_now_is_the_same_event_still(
 
     assert (await tell(event)).accepted == 1
     # A clock that was ahead is set right.
-    clock.move(timedelta(hours=-1))
+    clock.forward(timedelta(hours=-1))
     again = await tell(event)
     assert (again.duplicates, again.held, again.rejected) == (1, [], [])
     other = await tell(replace(event, quantity=Decimal(2)))

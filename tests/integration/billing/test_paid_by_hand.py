@@ -21,14 +21,12 @@ from services.billing.domain.errors import (
 from services.billing.domain.payment import PaymentId, PaymentState
 from services.billing.domain.ports import NewUnitOfWork
 from services.billing.domain.subscription import State, Subscription
-from services.billing.providers.list_prices import PublicPrices
 from services.billing.settings import Settings
-from services.billing.wiring import build_actions
 from shared.db.database import Database
 from shared.ids import UserId
-from tests.integration.billing.harness import Billing
+from tests.integration.billing.harness import Billing, actions_on
 from tests.integration.billing.plans import DAY, STAFF, amounts, buy, choose, order, owed_by
-from tests.support.billing import NOON, FixedCounters, FixedOrganisations, StoppedClock
+from tests.support.billing import NOON, StoppedClock
 
 
 async def test_what_the_billing_team_marks_as_paid_takes_effect_once(
@@ -66,7 +64,7 @@ async def test_what_people_pay_is_whole_cents_and_the_rest_is_in_the_balance(
     actions: Actions, database: Database, clock: StoppedClock, ada: UserId
 ) -> None:
     await buy(actions, ada, "pro")
-    clock.move(11 * DAY + timedelta(hours=7))
+    clock.forward(11 * DAY + timedelta(hours=7))
     payment = await order(actions, ada, "enterprise", 1)
     [asked] = await database.fetch("select amount_microusd from payment where id = $1", payment)
     await actions.mark_paid(payment, by=STAFF)
@@ -89,23 +87,16 @@ async def test_with_tax_what_was_told_to_be_transferred_is_what_came(
     rate = {"country": "DE", "from": "2021-01-01", "basis_points": 1_900}
     seller = {"country": "DE", "vat_id": "DE136695976"}
     table.write_text(json.dumps({"rates": [rate], "seller": seller}))
-    actions = build_actions(
-        work,
-        list_prices=PublicPrices(),
-        counters=FixedCounters({}),
-        organisations=FixedOrganisations({}),
-        clock=clock,
-        settings=settings(tax_file=table),
-    )
+    actions = actions_on(work, settings(tax_file=table), clock)
     with pytest.raises(SubscriptionNotPaid) as refused:
         await choose(actions, ada, "pro")
     facts = refused.value.facts
     assert (facts["net_cents"], facts["total_cents"]) == (900, 1_071)
     await actions.mark_paid(PaymentId(UUID(facts["payment_id"])), by=STAFF)
     assert (await actions.show_balance.of(ada)).account.paid_microusd == 10_710_000
-    clock.move(31 * DAY)
+    clock.forward(31 * DAY)
     await actions.advance_subscriptions()
-    clock.move(DAY)
+    clock.forward(DAY)
     await actions.advance_subscriptions()
     [overdue] = await actions.list_past_due(after=None, most=10)
     assert overdue.payment is not None
@@ -172,14 +163,14 @@ async def test_a_transfer_may_take_days_and_its_order_stays(
     actions: Actions, clock: StoppedClock, ada: UserId
 ) -> None:
     first = await order(actions, ada, "pro")
-    clock.move(5 * DAY)
+    clock.forward(5 * DAY)
     assert await order(actions, ada, "pro") == first
     assert (await actions.mark_paid(first, by=STAFF)).tier_name == "pro"
     # What is left of a period costs less half a day later: another sum to ask for.
     more = await order(actions, ada, "enterprise")
-    clock.move(timedelta(hours=11))
+    clock.forward(timedelta(hours=11))
     assert await order(actions, ada, "enterprise") == more
-    clock.move(timedelta(hours=2))
+    clock.forward(timedelta(hours=2))
     assert await order(actions, ada, "enterprise") != more
     assert (await actions.mark_paid(more, by=STAFF)).tier_name == "enterprise"
 
@@ -189,7 +180,7 @@ async def test_what_was_asked_for_before_another_wish_was_paid_is_asked_anew(
 ) -> None:
     less = await order(actions, ada, "pro")
     whole = await order(actions, ada, "enterprise")
-    clock.move(timedelta(minutes=1))
+    clock.forward(timedelta(minutes=1))
     await actions.mark_paid(less, by=STAFF)
     rest = await order(actions, ada, "enterprise")
     assert rest != whole
@@ -202,9 +193,9 @@ async def test_a_sum_of_the_period_before_is_not_asked_for_in_the_next_one(
     actions: Actions, clock: StoppedClock, ada: UserId
 ) -> None:
     await buy(actions, ada, "pro")
-    clock.move(30 * DAY - timedelta(hours=1))
+    clock.forward(30 * DAY - timedelta(hours=1))
     little = await order(actions, ada, "enterprise")
-    clock.move(timedelta(hours=2))
+    clock.forward(timedelta(hours=2))
     await actions.mark_paid(await owed_by(actions, ada), by=STAFF)
     assert await order(actions, ada, "enterprise") != little
 
@@ -218,12 +209,12 @@ async def test_what_was_replaced_is_paid_at_the_price_of_the_day(
     await order(actions, ada, "pro")
     for tier, price in (("pro", 12_000_000), ("enterprise", 11_000_000)):
         await actions.set_plan_price(tier, price, effective_from=clock.now() + DAY, by=STAFF)
-    clock.move(2 * DAY)
+    clock.forward(2 * DAY)
     assert (await actions.mark_paid(replaced, by=STAFF)).tier_name == "free"
     # What was asked for last stands for as long as a transfer takes.
     assert (await actions.mark_paid(waiting, by=STAFF)).tier_name == "pro"
     assert await amounts(database, grace) == [("period_fee", 9_000_000)]
-    clock.move(29 * DAY)
+    clock.forward(29 * DAY)
     assert (await actions.mark_paid(old, by=STAFF)).tier_name == "free"
     unused = await actions.list_unused_payments(after=None, most=10)
     assert {payment.id for payment in unused} == {replaced, old}

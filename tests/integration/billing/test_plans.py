@@ -19,15 +19,14 @@ from services.billing.domain.errors import (
 )
 from services.billing.domain.ports import NewUnitOfWork
 from services.billing.domain.subscription import Holder
-from services.billing.providers.list_prices import PublicPrices
 from services.billing.settings import Settings
-from services.billing.wiring import build_actions, rules_of
+from services.billing.wiring import rules_of
 from shared.db.database import Database
 from shared.db.migrations import alembic_config, upgrade
 from shared.ids import UserId
-from tests.integration.billing.harness import Billing
+from tests.integration.billing.harness import Billing, actions_on
 from tests.integration.billing.plans import DAY, STAFF, buy
-from tests.support.billing import FixedCounters, FixedOrganisations, StoppedClock
+from tests.support.billing import FixedOrganisations, StoppedClock
 from tests.support.engines import PostgresServer
 
 
@@ -48,13 +47,11 @@ async def test_no_fewer_seats_than_people_sit_on(
     work: NewUnitOfWork, clock: StoppedClock, settings: Callable[..., Settings], ada: UserId
 ) -> None:
     firm = UserId(uuid4())
-    actions = build_actions(
+    actions = actions_on(
         work,
-        list_prices=PublicPrices(),
-        counters=FixedCounters({}),
+        settings(),
+        clock,
         organisations=FixedOrganisations({(firm, ada): True}, seats_taken=4),
-        clock=clock,
-        settings=settings(),
     )
     await actions.grant_subscription(firm, "enterprise", 6, by=STAFF, is_organisation=True)
     holder = Holder(firm, is_organisation=True)

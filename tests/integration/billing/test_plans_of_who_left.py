@@ -30,7 +30,7 @@ async def test_a_deleted_account_is_charged_up_to_that_day(
     actions: Actions, database: Database, clock: StoppedClock, ada: UserId
 ) -> None:
     await buy(actions, ada, "pro")
-    clock.move(15 * DAY)
+    clock.forward(15 * DAY)
     await actions.forget_user.begin([(ada, ErasureId(uuid4()))])
     assert await amounts(database, ada) == [
         ("period_fee", 9_000_000),
@@ -42,9 +42,9 @@ async def test_what_comes_for_a_renewal_that_was_written_off_is_unused(
     actions: Actions, database: Database, clock: StoppedClock, ada: UserId
 ) -> None:
     await buy(actions, ada, "pro")
-    clock.move(31 * DAY)
+    clock.forward(31 * DAY)
     owed = await owed_by(actions, ada)
-    clock.move(10 * DAY)
+    clock.forward(10 * DAY)
     assert (await actions.mark_paid(owed, by=STAFF)).state is State.ENDED
     with pytest.raises(PaymentNotFound):
         await actions.mark_paid(owed, by=STAFF)
@@ -64,7 +64,7 @@ async def test_what_those_owed_who_are_gone_is_written_off_and_waits_for_nobody(
     with pytest.raises(SubscriptionNotPaid) as refusal:
         await change(Holder(firm, is_organisation=True), Wanted("enterprise", 2), by=ada)
     await actions.mark_paid(PaymentId(UUID(refusal.value.facts["payment_id"])), by=STAFF)
-    clock.move(32 * DAY)
+    clock.forward(32 * DAY)
     # Of grace it is known by now that the next period began; for the others the clock's own job
     # did not come by.
     async with actions.mark_paid.unit_of_work() as work:
@@ -87,7 +87,7 @@ async def test_what_comes_for_a_deleted_account_is_unused(
     grace = UserId(uuid4())
     wish = await order(actions, ada, "pro")
     await buy(actions, grace, "pro")
-    clock.move(31 * DAY)
+    clock.forward(31 * DAY)
     await actions.advance_subscriptions()
     [owed] = await database.fetch("select id from payment where kind = 'renewal'")
     renewal = PaymentId(owed["id"])

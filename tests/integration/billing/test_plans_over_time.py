@@ -19,23 +19,22 @@ from services.billing.domain.errors import (
 )
 from services.billing.domain.ports import NewUnitOfWork
 from services.billing.domain.subscription import Holder, State
-from services.billing.providers.list_prices import PublicPrices
 from services.billing.settings import Settings
-from services.billing.wiring import build_actions
 from shared.db.database import Database
 from shared.ids import UserId
+from tests.integration.billing.harness import actions_on
 from tests.integration.billing.plans import DAY, STAFF, amounts, buy, choose, order, owed_by
-from tests.support.billing import NOON, FixedCounters, FixedOrganisations, StoppedClock
+from tests.support.billing import NOON, FixedOrganisations, StoppedClock
 
 
 async def test_a_renewal_is_owed_marked_as_paid_or_lost(
     actions: Actions, database: Database, clock: StoppedClock, ada: UserId
 ) -> None:
     await buy(actions, ada, "pro")
-    clock.move(30 * DAY)
+    clock.forward(30 * DAY)
     assert await actions.advance_subscriptions() == 1
     assert await actions.advance_subscriptions() == 0
-    clock.move(DAY)
+    clock.forward(DAY)
     await actions.advance_subscriptions()
     [listed] = await actions.list_past_due(after=None, most=10)
     overdue, payment = listed.subscription, listed.payment
@@ -45,9 +44,9 @@ async def test_a_renewal_is_owed_marked_as_paid_or_lost(
     fine = await actions.mark_paid(payment.id, by=STAFF)
     assert (fine.state, fine.owed_microusd) == (State.ACTIVE, 0)
     assert await actions.list_past_due(after=None, most=10) == []
-    clock.move(45 * DAY)
+    clock.forward(45 * DAY)
     await actions.advance_subscriptions()
-    clock.move(10 * DAY)
+    clock.forward(10 * DAY)
     await actions.advance_subscriptions()
     assert (await actions.show_subscription(ada)).tier_name == "free"
     assert await amounts(database, ada) == [
@@ -71,7 +70,7 @@ async def test_many_workers_and_a_long_standstill_charge_each_period_once(
 ) -> None:
     for _ in range(40):
         await actions.mark_paid(await order(actions, UserId(uuid4()), "pro"), by=STAFF)
-    clock.move(95 * DAY)
+    clock.forward(95 * DAY)
     done = await asyncio.gather(*(actions.advance_subscriptions() for _ in range(4)))
     assert sum(done) == 40
     [row] = await database.fetch(
@@ -88,7 +87,7 @@ async def test_one_that_fails_us_is_not_half_charged_and_holds_nobody_up(
 ) -> None:
     await buy(actions, ada, "pro")
     grace = UserId(uuid4())
-    clock.move(timedelta(hours=1))
+    clock.forward(timedelta(hours=1))
     await buy(actions, grace, "pro")
     # What the next renewal would charge stands there already: a bug of ours, so nothing moves.
     due = (await actions.show_subscription(ada)).period_ends
@@ -100,7 +99,7 @@ async def test_one_that_fails_us_is_not_half_charged_and_holds_nobody_up(
         ada,
         f"renewal/{ada}/{due.isoformat()}",
     )
-    clock.move(31 * DAY)
+    clock.forward(31 * DAY)
     before = await actions.show_subscription(ada)
     with pytest.raises(asyncpg.UniqueViolationError):
         await actions.advance_subscriptions()
@@ -118,11 +117,11 @@ async def test_a_price_holds_for_who_bought_at_it_until_the_next_period(
     with pytest.raises(PlanPriceExists):
         await actions.set_plan_price("pro", 1, effective_from=soon, by=STAFF)
     grace = UserId(uuid4())
-    clock.move(10 * DAY)
+    clock.forward(10 * DAY)
     await buy(actions, grace, "pro")
     assert await amounts(database, grace) == [("period_fee", 12_000_000)]
     assert (await actions.show_subscription(ada)).price_microusd_per_month == 9_000_000
-    clock.move(20 * DAY)
+    clock.forward(20 * DAY)
     await actions.advance_subscriptions()
     assert await amounts(database, ada) == [("period_fee", 9_000_000), ("period_fee", 12_000_000)]
 
@@ -132,11 +131,11 @@ async def test_an_upgrade_for_the_end_of_a_period_is_none_in_the_next_one(
     actions: Actions, database: Database, clock: StoppedClock, ada: UserId, is_replaced: bool
 ) -> None:
     await buy(actions, ada, "pro")
-    clock.move(30 * DAY - timedelta(minutes=1))
+    clock.forward(30 * DAY - timedelta(minutes=1))
     little = await order(actions, ada, "enterprise")
     if is_replaced:
         await order(actions, ada, "enterprise", 2)
-    clock.move(DAY)
+    clock.forward(DAY)
     await actions.mark_paid(await owed_by(actions, ada), by=STAFF)
     assert (await actions.mark_paid(little, by=STAFF)).tier_name == "pro"
     [unused] = await actions.list_unused_payments(after=None, most=10)
@@ -150,7 +149,7 @@ async def test_a_trial_is_used_up_and_its_tier_is_gone_by_itself(
     wish = Wanted("pro", trial=True)
     trying = await actions.change_subscription(Holder(ada), wish, by=ada)
     assert (trying.subscription.state, trying.charges) == (State.TRIALING, ())
-    clock.move(14 * DAY)
+    clock.forward(14 * DAY)
     await actions.advance_subscriptions()
     over = await actions.show_subscription(ada)
     assert (over.state, over.tier_name) == (State.ENDED, "free")
@@ -160,13 +159,11 @@ async def test_a_person_has_one_trial_for_whomever_and_of_few_seats(
     work: NewUnitOfWork, clock: StoppedClock, settings: Callable[..., Settings], ada: UserId
 ) -> None:
     firms = [uuid4() for _ in range(4)]
-    actions = build_actions(
+    actions = actions_on(
         work,
-        list_prices=PublicPrices(),
-        counters=FixedCounters({}),
+        settings(trial_seats=5),
+        clock,
         organisations=FixedOrganisations({(firm, ada): True for firm in firms}),
-        clock=clock,
-        settings=settings(trial_seats=5),
     )
 
     async def begin(firm: UUID, seats: int) -> Outcome:
@@ -178,7 +175,7 @@ async def test_a_person_has_one_trial_for_whomever_and_of_few_seats(
         await begin(firms[0], 6)
     begun = await asyncio.gather(*(begin(firm, 5) for firm in firms), return_exceptions=True)
     assert [type(one) for one in begun if not isinstance(one, Outcome)] == [TrialUsed] * 3
-    clock.move(14 * DAY)
+    clock.forward(14 * DAY)
     await actions.advance_subscriptions()
     # Nor one for themselves, and a preview says so.
     with pytest.raises(TrialUsed):
@@ -189,13 +186,11 @@ async def test_whoever_resumes_a_colleagues_trial_has_one_of_their_own(
     work: NewUnitOfWork, clock: StoppedClock, settings: Callable[..., Settings], ada: UserId
 ) -> None:
     grace, firm = UserId(uuid4()), uuid4()
-    actions = build_actions(
+    actions = actions_on(
         work,
-        list_prices=PublicPrices(),
-        counters=FixedCounters({}),
+        settings(),
+        clock,
         organisations=FixedOrganisations({(firm, who): True for who in (ada, grace)}),
-        clock=clock,
-        settings=settings(),
     )
     holder = Holder(UserId(firm), is_organisation=True)
     await actions.change_subscription(holder, Wanted("enterprise", 3, trial=True), by=ada)
@@ -212,7 +207,7 @@ async def test_whoever_is_late_to_the_clock_sees_it_first(
 ) -> None:
     await buy(actions, ada, "enterprise", 4)
     await choose(actions, ada, "enterprise", 2)
-    clock.move(31 * DAY)
+    clock.forward(31 * DAY)
     # No job came by: the choice itself brings the subscription up to now before it is weighed.
     assert (await choose(actions, ada, "enterprise", 2)).subscription.seats == 2
     assert await amounts(database, ada) == [

@@ -7,40 +7,33 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import psutil
 import pytest
-import pytest_asyncio
 from prometheus_client import REGISTRY
 
 from services.billing.actions import Actions
 from services.billing.domain.ledger import Entry
 from services.billing.domain.usage_columns import UsageColumns
-from services.billing.providers.list_prices import PublicPrices
 from services.billing.settings import Settings
 from services.billing.storage.ledger import SqlLedger
 from services.billing.storage.unit_of_work import SqlWork
 from services.billing.tasks import listen
-from services.billing.wiring import build_actions
 from shared.db.database import Database, open_database
-from shared.db.migrations import upgrade
 from shared.events import Fact
 from shared.events.usage import UsageRecorded
 from shared.messaging.consumer import Consumer
-from tests.integration.billing.harness import a_message, drift, ids_in, take_in
+from tests.integration.billing.harness import a_message, actions_on, drift, ids_in, take_in
 from tests.support.billing import (
-    FixedCounters,
-    FixedOrganisations,
     StoppedClock,
     a_usage,
 )
-from tests.support.engines import PostgresServer, running_postgres
+from tests.support.engines import PostgresServer
 
 pytestmark = pytest.mark.slow
 
@@ -51,19 +44,14 @@ MOMENTS = ("before the copy", "before the commit", "after the commit")
 
 
 @pytest.fixture
-def server(tmp_path: Path) -> Iterator[PostgresServer]:
-    with running_postgres(tmp_path, hasty=False) as server:
-        server.create_database("billing")
-        upgrade("billing", server.url_of("billing"))
-        yield server
+def server(mortal_postgres: PostgresServer) -> PostgresServer:
+    return mortal_postgres
 
 
-@pytest_asyncio.fixture
-async def database(server: PostgresServer) -> AsyncIterator[Database]:
+@pytest.fixture
+def database(mortal_database: Database) -> Database:
     """What a worker has open, and its tests."""
-    url = server.url_of("billing")
-    async with open_database(url, connections=4, application="worker") as database:
-        yield database
+    return mortal_database
 
 
 def stand_still(server: PostgresServer, *, backends_only: bool) -> Callable[[], None]:
@@ -144,13 +132,10 @@ def worker(database: Database, settings: Callable[..., Settings]) -> Worker:
     """What handles messages in a worker's process."""
 
     def make(moment: Moment | None = None) -> tuple[Consumer, Actions]:
-        actions = build_actions(
+        actions = actions_on(
             lambda: SqlWork(database) if moment is None else WatchedWork(database, moment),
-            list_prices=PublicPrices(),
-            counters=FixedCounters({}),
-            organisations=FixedOrganisations(),
-            clock=StoppedClock(),
-            settings=settings(),
+            settings(),
+            StoppedClock(),
         )
         return Consumer(listen, actions, database), actions
 
@@ -234,14 +219,7 @@ async def test_a_worker_that_is_gone_by_the_time_that_the_server_goes_on(
     facts = [a_usage(sequence=n) for n in range(1, SIZE + 1)]
     async with open_database(server.url_of("billing"), connections=2, application="worker") as gone:
         moment = Moment(server, "before the commit", backends_only=True)
-        actions = build_actions(
-            lambda: WatchedWork(gone, moment),
-            list_prices=PublicPrices(),
-            counters=FixedCounters({}),
-            organisations=FixedOrganisations(),
-            clock=StoppedClock(),
-            settings=settings(),
-        )
+        actions = actions_on(lambda: WatchedWork(gone, moment), settings(), StoppedClock())
         dying = asyncio.create_task(receive(Consumer(listen, actions, gone), facts))
         while not moment.was_reached:
             await asyncio.sleep(0.01)

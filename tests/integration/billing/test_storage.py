@@ -180,7 +180,7 @@ async def test_old_usage_from_outside_is_not_astray(actions: Actions, clock: Sto
         return Told(0, event, {})
 
     old = told(datetime(2021, 3, 1, tzinfo=UTC))
-    clock.move(datetime(2036, 11, 24, tzinfo=UTC) - clock.now())
+    clock.forward(datetime(2036, 11, 24, tzinfo=UTC) - clock.now())
     ahead = told(clock.now())  # of a clock of ours that is years off
     for one, astray in ((old, 0), (ahead, 1)):
         result = await actions.report_outside_usage([one], reporter=ADA, for_anybody=True)
@@ -195,7 +195,7 @@ async def test_stray_rows_move_into_their_month_once_it_is_prepared(
     usage = [a_usage(user=ADA, id_=id_made_at(moment), at=moment) for _ in range(3)]
     other = a_usage(user=ADA, id_=id_made_at(moment + timedelta(days=400)))
     await actions.record_usage([*usage, other])
-    clock.move(moment - clock.now())
+    clock.forward(moment - clock.now())
     assert await actions.prepare_ledger() == 1
     rows = await database.fetch("select event_id from ledger_entry_2036_11")
     assert sorted(row["event_id"] for row in rows) == sorted(fact.id for fact in usage)
@@ -207,7 +207,7 @@ async def test_stray_rows_move_into_their_month_once_it_is_prepared(
 async def test_months_are_prepared_by_two_workers_at_once(
     actions: Actions, database: Database, clock: StoppedClock
 ) -> None:
-    clock.move(timedelta(days=200))
+    clock.forward(timedelta(days=200))
     await asyncio.gather(*(actions.prepare_ledger() for _ in range(5)))
     rows = await database.fetch(
         "select c.relname from pg_inherits i join pg_class c on c.oid = i.inhrelid"
@@ -417,7 +417,7 @@ async def test_gaps_are_kept_between_runs(actions: Actions, clock: StoppedClock)
     usage = some_usage(10)
     await actions.record_usage(usage[:3] + usage[5:8])
     assert await actions.request_missing_usage() == 0
-    clock.move(timedelta(seconds=15))
+    clock.forward(timedelta(seconds=15))
     assert await actions.request_missing_usage() == 1
     (gap,) = (await actions.reconcile()).gaps
     assert (gap.first, gap.last, gap.requests) == (4, 5, 1)
@@ -432,6 +432,6 @@ async def test_gaps_are_looked_for_by_two_workers_at_once(
 ) -> None:
     await actions.record_usage(some_usage(10)[5:])
     await actions.request_missing_usage()
-    clock.move(timedelta(seconds=15))
+    clock.forward(timedelta(seconds=15))
     asked = await asyncio.gather(*(actions.request_missing_usage() for _ in range(4)))
     assert sum(asked) == 1

@@ -163,7 +163,7 @@ async def test_a_lost_message_is_asked_for_sent_again_and_recorded(
     await deliver(producer.send(FREE, most=10), consumer)
 
     await actions.request_missing_usage()
-    clock.move(PATIENCE)
+    clock.forward(PATIENCE)
     assert await actions.request_missing_usage() == 1
     request = next_message(billing_outbox, "billing", ASKED_FREE)
     assert request is not None
@@ -194,7 +194,7 @@ async def test_a_loss_at_the_end_is_found_through_the_manifest(
     await deliver(producer.send(MANIFEST_FREE), consumer)
 
     await actions.request_missing_usage()
-    clock.move(PATIENCE)
+    clock.forward(PATIENCE)
     assert await actions.request_missing_usage() == 1
     request = next_message(billing_outbox, "billing", ASKED_FREE)
     assert request is not None

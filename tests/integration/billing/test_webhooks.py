@@ -34,17 +34,15 @@ from services.billing.domain.errors import (
 from services.billing.domain.ports import NewUnitOfWork
 from services.billing.domain.webhook import Endpoint
 from services.billing.domain.webhook_ports import WebhookBacklog
-from services.billing.providers.list_prices import PublicPrices
 from services.billing.providers.webhook_delivery import HttpWebhookSender
 from services.billing.providers.webhook_secrets import SealedSecrets
 from services.billing.settings import Settings
-from services.billing.wiring import build_actions
 from shared.clock import SystemClock
 from shared.db.database import Database
 from shared.erasure import ErasureId
 from shared.ids import UserId
+from tests.integration.billing.harness import actions_on
 from tests.support.billing import (
-    FixedCounters,
     FixedOrganisations,
     StoppedClock,
     a_usage,
@@ -82,13 +80,11 @@ def actions(
     keys: Path,
     ada: Asker,
 ) -> Actions:
-    actions = build_actions(
+    actions = actions_on(
         work,
-        list_prices=PublicPrices(),
-        counters=FixedCounters({}),
+        settings(webhook_keys_file=keys, webhooks_allow_local=True),
+        clock,
         organisations=FixedOrganisations({(ORGANISATION, ada.id): True}),
-        clock=clock,
-        settings=settings(webhook_keys_file=keys, webhooks_allow_local=True),
     )
     impatient = HttpWebhookSender(allow_local=True, total_seconds=0.3)
     return replace(actions, deliver_webhooks=replace(actions.deliver_webhooks, sender=impatient))
@@ -130,7 +126,7 @@ async def test_what_is_told_arrives_signed_once_and_only_if_it_was_committed(
         async with work() as unit:
             await unit.webhooks.tell(ada.id, "limit.reached", {}, effect_key="y")
             raise ZeroDivisionError
-    clock.move(timedelta(days=10_000))
+    clock.forward(timedelta(days=10_000))
     assert await deliver() == 1
     assert await deliver() == 0
     [received] = receiver.received
@@ -170,7 +166,7 @@ async def test_types_owners_and_the_operator(
         await tell(work, ada.id, "1")
         await tell(work, ada.id, "2", "invoice.finalized")
         await tell(work, ORGANISATION, "3", "subscription.changed")
-        clock.move(timedelta(days=10_000))
+        clock.forward(timedelta(days=10_000))
         await actions.deliver_webhooks()
     assert own.types == ["invoice.finalized"]
     assert team.types == ["subscription.changed"]
@@ -236,18 +232,18 @@ async def test_a_failure_is_tried_again_with_the_same_id_until_it_is_dead_and_re
     receiver.answer = answer
     endpoint, _ = await listen(actions, ada, receiver)
     await tell(work, ada.id)
-    clock.move(timedelta(days=10_000))
+    clock.forward(timedelta(days=10_000))
     assert await deliver() == 1
     assert await deliver() == 0  # it waits
     assert await states(database) == [("waiting", 1)]
     # All but the last attempt, as if they had been made.
     await database.execute("update webhook_delivery set attempts = 8")
-    clock.move(timedelta(days=1))
+    clock.forward(timedelta(days=1))
     assert await deliver() == 1
     assert await states(database) == [("dead", 9)]
     [dead] = await again.dead(ada, None, after=None, most=9)
     receiver.answer = status(200)
-    clock.move(timedelta(minutes=1))
+    clock.forward(timedelta(minutes=1))
     await again.again(dead.id, ada)
     assert await deliver() == 1
     assert await states(database) == [("delivered", 1)]
@@ -266,12 +262,12 @@ async def test_a_crash_between_the_answer_and_our_commit_delivers_twice_under_on
     deliver = actions.deliver_webhooks
     await listen(actions, ada, receiver)
     await tell(work, ada.id)
-    clock.move(timedelta(days=10_000))
+    clock.forward(timedelta(days=10_000))
     [claim] = await deliver.claim(9, most_doubtful=9)
     # The process is gone once the receiver has answered.
     assert (await deliver.attempt(claim)).is_taken
     assert await deliver() == 0
-    clock.move(timedelta(seconds=61))
+    clock.forward(timedelta(seconds=61))
     assert await deliver() == 1
     first, second = receiver.received
     assert (first.id, first.body) == (second.id, second.body)
@@ -365,7 +361,7 @@ async def test_410_disables_at_once_and_five_days_of_failures_do_with_a_word_to_
     gone, _ = await listen(actions, ada, receiver)
     await tell(work, ada.id)
     receiver.answer = status(410)
-    clock.move(timedelta(days=10_000))
+    clock.forward(timedelta(days=10_000))
     await deliver()
     found = await actions.keep_webhooks.show(gone.id, ada)
     assert found.disabled_because == "gone"
@@ -379,7 +375,7 @@ async def test_410_disables_at_once_and_five_days_of_failures_do_with_a_word_to_
     for key in ("1", "2", "3"):
         await tell(work, ada.id, key)
     await deliver()
-    clock.move(timedelta(days=5))
+    clock.forward(timedelta(days=5))
     await deliver()
     found = await actions.keep_webhooks.show(gone.id, ada)
     assert found.disabled_because == "failing"
@@ -396,7 +392,7 @@ async def test_410_disables_at_once_and_five_days_of_failures_do_with_a_word_to_
     receiver.answer = status(204)
     since = found.created_at - timedelta(days=365_0)
     assert await actions.redeliver_webhooks.since(gone.id, ada, since, all_states=False) == 4
-    clock.move(timedelta(days=1))
+    clock.forward(timedelta(days=1))
     await deliver()
     assert {state for state, _ in await states(database)} == {"delivered"}
 
@@ -407,13 +403,13 @@ async def test_a_receiver_that_asks_for_patience_gets_it(
     receiver.answer = status(429, "Retry-After: 600")
     await listen(actions, ada, receiver)
     await tell(work, ada.id)
-    clock.move(timedelta(days=10_000))
+    clock.forward(timedelta(days=10_000))
     await actions.deliver_webhooks()
     await tell(work, ada.id, "another")
-    clock.move(timedelta(seconds=590))
+    clock.forward(timedelta(seconds=590))
     assert await actions.deliver_webhooks() == 0
     receiver.answer = status(204)
-    clock.move(timedelta(seconds=15))
+    clock.forward(timedelta(seconds=15))
     assert await actions.deliver_webhooks() == 2
 
 
@@ -447,11 +443,11 @@ async def test_the_operator_gets_the_ledger_without_a_gap_and_the_cursor_waits_f
     await actions.link_ledger()
     receiver.answer = status(500)
     assert await actions.deliver_webhooks() == 1
-    clock.move(timedelta(seconds=30))
+    clock.forward(timedelta(seconds=30))
     assert await actions.deliver_webhooks() == 1  # the same, and nothing beyond it
     assert receiver.received[0].body == receiver.received[1].body
     receiver.answer = status(200)
-    clock.move(timedelta(hours=1))
+    clock.forward(timedelta(hours=1))
     assert await actions.deliver_webhooks() == 3
     taken = [one.json["data"] for one in receiver.received[1:]]
     ids = [event["id"] for data in taken[1:] for event in data["events"]]
@@ -482,7 +478,7 @@ async def test_moments_of_invoices_and_their_credits_end_as_all_others_do(
     await books.close_and_run(month)
     request = CreditRequest((), "once", "Made up for a test.", STAFF.id)
     await actions.issue_credit_note((await books.invoice_of(holder)).id, request)
-    clock.move(timedelta(days=10_000))
+    clock.forward(timedelta(days=10_000))
     await actions.deliver_webhooks()
     moments = [
         (name, str(value))
@@ -582,7 +578,7 @@ async def test_without_its_key_nothing_is_sent_and_a_new_secret_mends_a_lost_one
 ) -> None:
     endpoint, _ = await listen(actions, ada, receiver)
     await tell(work, ada.id)
-    clock.move(timedelta(days=10_000))
+    clock.forward(timedelta(days=10_000))
     keyless = replace(actions.deliver_webhooks, seal=SealedSecrets(None))
     assert await keyless() == 0
     others = SealedSecrets(write_webhook_keys(tmp_path / "others.json"))
@@ -591,7 +587,7 @@ async def test_without_its_key_nothing_is_sent_and_a_new_secret_mends_a_lost_one
     [row] = await database.fetch("select last_problem from webhook_delivery")
     assert row["last_problem"] == "secret_unreadable"
     await replace(actions.keep_webhooks, seal=others).rotate_secret(endpoint.id, ada)
-    clock.move(timedelta(minutes=1))
+    clock.forward(timedelta(minutes=1))
     assert await lost() == 1
     assert len(receiver.received) == 1
 
@@ -606,10 +602,10 @@ async def test_old_deliveries_are_dropped(
 ) -> None:
     await listen(actions, ada, receiver)
     await tell(work, ada.id, "1")
-    clock.move(timedelta(days=10_000))
+    clock.forward(timedelta(days=10_000))
     await actions.deliver_webhooks()
     await tell(work, ada.id, "waits")
-    clock.move(timedelta(days=31))
+    clock.forward(timedelta(days=31))
     await actions.deliver_webhooks.forget()
     assert await states(database) == [("waiting", 0)]
 
@@ -636,7 +632,7 @@ async def test_spending_is_told_once_for_each_threshold_and_month(
         " where envelope->>'type' = 'spend.reached' order by created_at"
     )
     assert [row["threshold"] for row in rows] == ["200", "400"]
-    clock.move(timedelta(days=10_000))
+    clock.forward(timedelta(days=10_000))
     await actions.deliver_webhooks()
     data = [one.json["data"] for one in receiver.received]
     assert sorted((one["threshold_microusd"], one["spent_microusd"]) for one in data) == [
@@ -650,10 +646,10 @@ async def test_what_is_spent_at_the_end_of_a_month_is_told_after_its_turn(
     actions: Actions, database: Database, ada: Asker, clock: StoppedClock
 ) -> None:
     turn = datetime(2026, 12, 1, tzinfo=UTC)
-    clock.move(turn - timedelta(seconds=20) - clock.now())
+    clock.forward(turn - timedelta(seconds=20) - clock.now())
     await actions.choose_alerts(ada.id, [200])
     await actions.record_usage([a_usage(user=ada.id, at=clock.now())])
-    clock.move(timedelta(seconds=40))
+    clock.forward(timedelta(seconds=40))
     # A threshold of the new month says nothing about the one that is over.
     await actions.choose_alerts(ada.id, [100, 200])
     assert [await actions.tell_spending() for _ in range(2)] == [1, 0]
@@ -668,7 +664,7 @@ async def test_a_changed_subscription_is_told(
 ) -> None:
     await listen(actions, ada, receiver)
     await actions.grant_subscription(ada.id, "pro", None, by=STAFF.id)
-    clock.move(timedelta(days=10_000))
+    clock.forward(timedelta(days=10_000))
     await actions.deliver_webhooks()
     [received] = receiver.received
     assert received.type == "subscription.changed"
@@ -681,7 +677,7 @@ async def test_what_is_due_and_what_was_given_up_is_told_to_prometheus(
     assert (await actions.watch_waiting()).webhooks == WebhookBacklog()
     await listen(actions, ada, receiver)
     await tell(work, ada.id)
-    clock.move(timedelta(days=10_000))
+    clock.forward(timedelta(days=10_000))
     waiting = await actions.watch_waiting()
     oldest = waiting.webhooks.oldest
     assert oldest is not None
@@ -695,5 +691,5 @@ async def test_what_is_due_and_what_was_given_up_is_told_to_prometheus(
         await unit.webhooks.tell(ada.id, "limit.reached", {}, effect_key="late")
         await unit.webhook_outbox.give_up(endpoint.id, clock.now())
     assert (await actions.watch_waiting()).webhooks.given_up == 1
-    clock.move(timedelta(days=2))
+    clock.forward(timedelta(days=2))
     assert (await actions.watch_waiting()).webhooks.given_up == 0

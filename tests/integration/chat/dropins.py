@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from tests.integration.chat.conftest import ChatSuite, ChatUser
-from tests.integration.chat.test_turns import eventually
+from tests.support.waiting import eventually
 
 Json = dict[str, Any]
 

@@ -4,7 +4,7 @@ of holds is locked for so long."""
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -19,8 +19,8 @@ from shared.revocation import Revocation
 from shared.valkey import open_cache, open_listener
 from tests.integration.chat.conftest import ChatSuite, ChatUser
 from tests.integration.chat.test_socket import public_state
-from tests.integration.chat.test_turns import eventually
 from tests.support.chat_replicas import chat_process
+from tests.support.waiting import eventually, until
 
 
 @asynccontextmanager
@@ -29,12 +29,6 @@ async def held_up(chat: ChatSuite) -> AsyncIterator[None]:
     async with chat.database.connection() as connection, connection.transaction():
         await connection.execute("lock table generation in share mode")
         yield
-
-
-async def until(happened: Callable[[], bool]) -> None:
-    async with asyncio.timeout(8):
-        while not happened():
-            await asyncio.sleep(0.01)
 
 
 async def warmed(chat: ChatSuite, user: ChatUser) -> tuple[int, int]:

@@ -22,7 +22,7 @@ from tests.integration.chat.dropins import (
     every,
     used,
 )
-from tests.integration.chat.test_turns import eventually
+from tests.support.waiting import eventually
 
 VENDORS_OWN = ("request-id", "openai-version", "openai-processing-ms")
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
@@ -16,19 +15,7 @@ from services.chat.domain.known_key import RevokedKey
 from services.chat.wiring import wire
 from shared.ids import UserId
 from tests.integration.chat.conftest import ChatSuite
-
-
-async def eventually(
-    look: Callable[[], Awaitable[Any]], true: Callable[[Any], bool], seconds: float = 8
-) -> Any:
-    """Look until it is true."""
-    deadline = asyncio.get_running_loop().time() + seconds
-    while True:
-        seen = await look()
-        if true(seen):
-            return seen
-        assert asyncio.get_running_loop().time() < deadline, f"never came true: {seen}"
-        await asyncio.sleep(0.02)
+from tests.support.waiting import eventually
 
 
 def frames(text: str) -> list[tuple[str, dict[str, Any]]]:

@@ -15,6 +15,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from prometheus_client import REGISTRY
+from structlog.testing import capture_logs
 
 from shared.db.database import Database, open_database
 from shared.errors import Conflict, DependencyUnavailable, Unavailable
@@ -326,6 +327,7 @@ class ToldNotes:
     def __init__(self) -> None:
         self.read: list[str] = []
         self.taken: list[int] = []
+        self.requests = ["req-1"]
         self.fail: Exception | None = None
         self.miscounts = False
         self.declines = False
@@ -340,7 +342,7 @@ class ToldNotes:
         envelopes = json.loads(text)
         traces = [one.get("traceparent") for one in envelopes] + [None] * self.miscounts
         oldest = min((one["time"], one["tier"]) for one in envelopes)
-        return Told(len(envelopes), requests=["req-1"], traces=traces, oldest=oldest)
+        return Told(len(envelopes), requests=self.requests, traces=traces, oldest=oldest)
 
     async def __call__(self, batch: int, _given: Any) -> None:
         self.taken.append(batch)
@@ -377,6 +379,19 @@ async def test_a_batch_is_taken_as_the_text_of_its_events(
     assert (told.taken, notes.calls) == ([3], [])
     assert [json.loads(text) for text in told.read] == [wire["events"]]
     assert REGISTRY.get_sample_value("companion_events_handled_total", labels) == before + 3
+
+
+async def test_the_requests_of_a_long_batch_are_told_in_lines_that_stay_whole(
+    reader: Consumer, told: ToldNotes
+) -> None:
+    told.requests = [f"{number:064}" for number in range(500)]
+    with capture_logs() as logs:
+        await reader.receive_unread(TYPE, body_of(wire_of(facts_of(500))))
+    lines = [line for line in logs if line["event"] == "events_handled"]
+    assert [one for line in lines for one in line["requests"]] == told.requests
+    assert [line["count"] for line in lines if "count" in line] == [500]
+    # Docker and the kubelet cut what is longer.
+    assert max(len(json.dumps(line)) for line in lines) < 16 * 1024 - 500
 
 
 @pytest.mark.parametrize("how", ["declines", "miscounts", "fails_to_read"])

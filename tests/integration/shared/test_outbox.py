@@ -14,6 +14,7 @@ from shared.ids import uuid7
 from shared.messaging import stuck_streams
 from shared.messaging.publisher import Publisher, Unroutable
 from shared.messaging.relay import Relay
+from tests.support.clocks import StoppedTime
 from tests.support.engines import PostgresServer
 from tests.support.event_service.world import Herald, a_usage
 
@@ -94,17 +95,10 @@ class _NoQueue(Publisher):
             raise Unroutable(stream)
 
 
-class _Clock:
-    now = 1000.0
-
-    def monotonic(self) -> float:
-        return self.now
-
-
 def test_what_has_no_queue_is_left_alone_for_a_while(
     producer: Herald, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    publisher, clock = _NoQueue(), _Clock()
+    publisher, clock = _NoQueue(), StoppedTime()
     monkeypatch.setattr(stuck_streams, "time", clock)
     relay = Relay("herald", producer.engine, publisher)
     producer.publish([a_usage()])

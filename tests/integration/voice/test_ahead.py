@@ -4,13 +4,14 @@ of speeches is locked for so long."""
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import httpx
 import pytest
 
 from tests.support.voice_service import Person, Voice
+from tests.support.waiting import until
 
 
 @asynccontextmanager
@@ -19,12 +20,6 @@ async def held_up(voice: Voice) -> AsyncIterator[None]:
     async with voice.database.connection() as connection, connection.transaction():
         await connection.execute("lock table speech in share mode")
         yield
-
-
-async def until(happened: Callable[[], bool]) -> None:
-    async with asyncio.timeout(8):
-        while not happened():
-            await asyncio.sleep(0.01)
 
 
 def asked(voice: Voice, person: Person) -> int:

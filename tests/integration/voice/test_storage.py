@@ -161,6 +161,7 @@ async def test_a_key_is_good_for_one_speech_of_one_user(speeches: SqlSpeeches) -
     earlier = await speeches.earlier(hold.user_id, "k-1")
     assert earlier is not None
     assert (earlier.id, earlier.request_hash, earlier.outcome) == (hold.id, b"hash", None)
+    assert earlier.format == hold.format
     await settle(speeches, hold)
     earlier = await speeches.earlier(hold.user_id, "k-1")
     assert earlier is not None

@@ -1,8 +1,9 @@
 """Puts an answer on the wire, at the pace and with the accidents that were asked for."""
 
 import asyncio
+import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from aiohttp import web
@@ -10,6 +11,7 @@ from aiohttp import web
 from tests.support.simulator import connections
 from tests.support.simulator.call import Call
 from tests.support.simulator.refusals import Refused
+from tests.support.simulator.stamps import stamped
 
 _STALL_MS: Final = 600_000
 
@@ -42,9 +44,13 @@ async def whole(call: Call, body: bytes, headers: Mapping[str, str]) -> web.Stre
 
 async def stream(call: Call, frames: Frames, headers: Mapping[str, str]) -> web.StreamResponse:
     """An answer in many pieces."""
+    asked = time.monotonic()
     await call.pause_before_first_byte()
     response = call.response = web.StreamResponse(headers=headers)
     await response.prepare(call.request)
+    if "stamped" in call.options:
+        first, *rest = frames.middle
+        frames = replace(frames, middle=[stamped(first, asked), *rest])
     if frames.opening:
         await response.write(frames.opening)
     if not await _Middle(call, response, frames).written():

@@ -30,7 +30,9 @@ NUMBERS: Final = frozenset(
     }
 )
 WORDS: Final = frozenset({"fault", "tool", "finish", "block", "form", "should_retry"})
-FLAGS: Final = frozenset({"split", "odd", "u2028", "nousage", "refuse", "wrapped", "tool"})
+FLAGS: Final = frozenset(
+    {"split", "odd", "u2028", "nousage", "refuse", "wrapped", "tool", "stamped"}
+)
 ALIASES: Final = {"delay_ms": "chunk_delay_ms", "first_ms": "first_byte_delay_ms"}
 
 #: Ways in which an answer that has begun goes wrong.

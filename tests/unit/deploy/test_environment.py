@@ -1,5 +1,6 @@
 """Each process is told what it needs and nothing else."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from deploy.companion.previous_run import RunRecord, write_record
 from deploy.companion.programs import SERVICES, Role, internal
 from deploy.companion.settings import Settings
 from shared.settings.known import SECRETS
+from shared.tiers import TIERS
 
 DATA = DataDir(Path("/data"))
 PORTS = {name: 20000 + i for i, name in enumerate([*SERVICES, *map(internal, SERVICES)])}
@@ -128,6 +130,17 @@ def test_own_settings_reach_their_own_service_only() -> None:
     assert told("chat", CHAT_POOL="9")["CHAT_POOL"] == "9"
     assert told("chat-worker", CHAT_POOL="9")["CHAT_POOL"] == "9"
     assert "CHAT_POOL" not in told("voice", CHAT_POOL="9")
+
+
+def test_the_free_tier_has_a_pace_where_tiers_have_pools(monkeypatch: pytest.MonkeyPatch) -> None:
+    name = "CHAT_TURNS_PER_SECOND"
+    assert name not in told("chat")
+    pools = {f"chat-{tier}{port}": 1 for tier in TIERS for port in ("", "-internal")}
+    pooled = replace(ADDRESSES, ports={**ADDRESSES.ports, **pools})
+    monkeypatch.setitem(globals(), "ADDRESSES", pooled)
+    assert {told(f"chat-{tier}")[name] for tier in TIERS} == {"free=10"}
+    assert told("chat-free", CHAT_TURNS_PER_SECOND="free=0")[name] == "free=0"
+    assert name not in told("voice")
 
 
 def test_an_operators_variable_does_not_move_the_keyring() -> None:

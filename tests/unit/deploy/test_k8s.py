@@ -362,7 +362,8 @@ def test_every_process_starts_with_its_settings(
 def test_compose_tells_each_process_the_same() -> None:
     """What was tried with containers holds here."""
     # And a disk for large files, which /tmp is here.
-    own_host = {"TOKEN_ISSUER", "AUTH_PUBLIC_URL", "TMPDIR"}
+    # Nor a tier's pace, which there is for all of a machine.
+    own_host = {"TOKEN_ISSUER", "AUTH_PUBLIC_URL", "TMPDIR", "CHAT_TURNS_PER_SECOND"}
     # There whichever pool, here a Service over all of them; nobody but a web process asks.
     by_pool = {"CHAT_INTERNAL_URL", "VOICE_INTERNAL_URL"}
     compose = _compose()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
 
@@ -21,6 +21,7 @@ from shared.errors import DependencyUnavailable
 from shared.identity import ServiceIdentity
 from shared.telemetry.metrics import VENDOR_CALLS
 from tests.support.tokens import identity_of, write_identities
+from tests.support.waiting import until
 from tests.unit.shared.test_egress import ADA, body_of, said
 
 
@@ -69,12 +70,6 @@ async def a_patient_egress(
 
 def a_call(egress: Egress) -> VendorCall:
     return egress.call("POST", "openai", "/v1/x", by=ADA, body=b'{"a":1}')
-
-
-async def until(happened: Callable[[], bool]) -> None:
-    async with asyncio.timeout(2):
-        while not happened():
-            await asyncio.sleep(0.001)
 
 
 def grants_in(heard: list[bytes]) -> list[bytes]:

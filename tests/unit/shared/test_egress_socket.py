@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -10,7 +11,9 @@ from uuid import UUID
 
 import pytest
 from aiohttp import web
+from websockets.exceptions import ConnectionClosedOK
 
+from shared.clients import vendor_sockets
 from shared.clients.egress import (
     GRANT_HEADER,
     Egress,
@@ -51,6 +54,8 @@ async def an_egress(
         await socket.prepare(request)
         async for message in socket:
             await socket.send_str(message.data)
+            if message.data == "goodbye":
+                await socket.close()
         return socket
 
     app = web.Application()
@@ -63,6 +68,35 @@ async def an_egress(
             yield egress, heard
     finally:
         await runner.cleanup()
+
+
+async def _passed_on(source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
+    while data := await source.read(1 << 16):
+        target.write(data)
+        await target.drain()
+
+
+@asynccontextmanager
+async def behind_a_proxy(egress: Egress, me: ServiceIdentity) -> AsyncIterator[Egress]:
+    """The same behind one that passes on all but that the other side has hung up, as Envoy does for
+    a while."""
+    host, _, port = egress._base_url.removeprefix("http://").rpartition(":")
+
+    async def relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        from_there, to_there = await asyncio.open_connection(host, int(port))
+        back = asyncio.create_task(_passed_on(from_there, writer))
+        try:
+            await _passed_on(reader, to_there)
+        finally:
+            back.cancel()
+            for each in (to_there, writer):
+                each.close()
+
+    server = await asyncio.start_server(relay, "127.0.0.1", 0)
+    async with server:
+        address = server.sockets[0].getsockname()
+        async with open_egress(f"http://127.0.0.1:{address[1]}", me) as proxied:
+            yield proxied
 
 
 def refusing(status: int, detail: str, body: str = "{}", **headers: str) -> web.Response:
@@ -81,6 +115,24 @@ async def test_words_go_both_ways_and_the_proofs_are_shown(voice: ServiceIdentit
     assert request.headers["x-companion-user"] == "the-users-token"
     assert request.headers[GRANT_HEADER]
     assert request.headers["x-request-id"] == "request-77"
+
+
+@pytest.mark.parametrize("speaks_last", ["vendor", "we"])
+async def test_once_both_have_said_goodbye_nobody_waits_for_the_other_to_hang_up(
+    voice: ServiceIdentity, monkeypatch: pytest.MonkeyPatch, speaks_last: str
+) -> None:
+    monkeypatch.setattr(vendor_sockets, "_CLOSE_SECONDS", 60.0)
+    async with (
+        an_egress(voice) as (plain, _),
+        behind_a_proxy(plain, voice) as egress,
+        asyncio.timeout(10),
+        egress.socket("elevenlabs", "/v1/x", by=ADA) as socket,
+    ):
+        await socket.send("hello" if speaks_last == "we" else "goodbye")
+        await socket.recv()
+        if speaks_last == "vendor":
+            with pytest.raises(ConnectionClosedOK):
+                await socket.recv()
 
 
 @pytest.mark.parametrize(

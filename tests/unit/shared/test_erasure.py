@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import ClassVar
 from uuid import uuid4
 
@@ -13,19 +13,11 @@ from shared.erasure import ErasureId, Forget, Left
 from shared.errors import DependencyUnavailable
 from shared.events.user import UserForgotten
 from shared.ids import UserId
+from tests.support.clocks import NOON, StoppedClock
 from tests.support.erasure import MemoryForgettingWork
 
-NOON = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
 ada, grace = UserId(uuid4()), UserId(uuid4())
 ERASURE = ErasureId(uuid4())
-
-
-@dataclass
-class Clock:
-    at: datetime = NOON
-
-    def now(self) -> datetime:
-        return self.at
 
 
 class Traces:
@@ -55,7 +47,7 @@ class ForgetRows(Forget[MemoryForgettingWork]):
 
 class Desk:
     def __init__(self) -> None:
-        self.work, self.clock, self.traces = MemoryForgettingWork(), Clock(), Traces()
+        self.work, self.clock, self.traces = MemoryForgettingWork(), StoppedClock(), Traces()
         self.work.traces = self.traces
         self.forget = ForgetRows(self.work.begin, self.clock)
 

@@ -13,6 +13,7 @@ import pytest
 
 from shared.clients import http1
 from shared.clients.http1 import Answer, BodyTooLarge, ConnectionLost, Http1Pool, NotReached
+from tests.support.waiting import until
 
 OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nhi"
 CHUNKED = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
@@ -437,9 +438,81 @@ async def test_calls_at_once_have_connections_of_their_own() -> None:
 
     async with talking(echo) as (pool, server):
         assert await asyncio.gather(*[body_of(pool) for _ in range(20)]) == [b"hi"] * 20
-        assert server.connections == 20
+        # And one that is kept free.
+        await until(lambda: server.connections == 21)
         await asyncio.gather(*[body_of(pool) for _ in range(20)])
-        assert server.connections == 20
+        assert server.connections == 21
+
+
+@asynccontextmanager
+async def under_way(pool: Http1Pool, number: int) -> AsyncIterator[None]:
+    """So many calls have the heads of their answers, and go on inside the block."""
+    answers = [await get(pool) for _ in range(number)]
+    try:
+        yield
+    finally:
+        for answer in answers:
+            answer.leave(in_peace=False)
+
+
+@pytest.mark.parametrize("calls", [2, 3, 7])
+async def test_while_several_calls_are_under_way_the_next_one_finds_a_connection(
+    calls: int,
+) -> None:
+    async with talking(saying(CHUNKED)) as (pool, server), under_way(pool, calls):
+        await until(pool.has_free)
+        assert server.connections == calls + 1
+        ahead = pool.ahead("POST", "/x", {}, 4)
+        assert ahead is not None, "its head need not wait for a connection"
+        await until(pool.has_free)
+        ahead.leave(in_peace=False)
+
+
+async def test_a_call_alone_connects_for_nobody_else() -> None:
+    async with talking(saying(CHUNKED)) as (pool, server), under_way(pool, 1):
+        await asyncio.sleep(0.05)
+        assert (server.connections, pool.has_free()) == (1, False)
+
+
+async def test_a_spare_connection_is_let_go_like_any_other() -> None:
+    async with talking(saying(CHUNKED), idle_for=0.05) as (pool, server), under_way(pool, 2):
+        await until(lambda: server.connections == 3)
+        await asyncio.wait_for(server.ended.wait(), SOON)
+        assert not pool.has_free()
+
+
+async def test_what_cannot_connect_ahead_tells_it_to_whoever_needs_a_connection() -> None:
+    async with asyncio.timeout(SOON):
+        listener = await asyncio.start_server(Server([saying(CHUNKED)]).serve, "127.0.0.1", 0)
+        pool = Http1Pool("127.0.0.1", listener.sockets[0].getsockname()[1])
+        first = await get(pool)
+        listener.close()
+        # Refused, as the one beside it that nobody waits for.
+        for _ in range(2):
+            with pytest.raises(NotReached):
+                await get(pool)
+        first.leave(in_peace=False)
+        await pool.close()
+
+
+async def test_closing_the_pool_gives_up_a_connection_that_is_being_made(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with talking(saying(CHUNKED)) as (pool, _), under_way(pool, 1):
+        connected, let = pool._connect, asyncio.Event()
+
+        async def slow() -> http1.Connection:
+            await let.wait()
+            return await connected()
+
+        async with under_way(pool, 1):
+            monkeypatch.setattr(pool, "_connect", slow)
+            pool._provide()
+            providing = pool._providing
+            await pool.close()
+        assert providing is not None
+        await asyncio.wait({providing}, timeout=SOON)
+        assert providing.cancelled()
 
 
 async def test_leaving_in_the_middle_tells_the_other_side() -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import time
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -16,6 +15,7 @@ from starlette.datastructures import Headers
 from shared.errors import DependencyUnavailable, Unauthenticated
 from shared.http import caller
 from shared.http.caller import RemoteKeys, bearer_token, sdk_token
+from tests.support.clocks import StoppedTime
 from tests.support.tokens import TokenMint
 
 URL = "http://auth.invalid/.well-known/jwks.json"
@@ -42,19 +42,9 @@ class Auth:
         return httpx.Response(self.status, content=body)
 
 
-class Clock:
-    """Stands still until it is moved."""
-
-    def __init__(self) -> None:
-        self.now = time.monotonic()
-
-    def monotonic(self) -> float:
-        return self.now
-
-
 @pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    clock = Clock()
+def clock(monkeypatch: pytest.MonkeyPatch) -> StoppedTime:
+    clock = StoppedTime()
     monkeypatch.setattr(caller, "time", clock)
     return clock
 
@@ -65,7 +55,7 @@ def auth() -> Auth:
 
 
 @pytest.fixture
-async def keys(auth: Auth, clock: Clock) -> AsyncIterator[RemoteKeys]:
+async def keys(auth: Auth, clock: StoppedTime) -> AsyncIterator[RemoteKeys]:
     async with httpx.AsyncClient(transport=httpx.MockTransport(auth)) as client:
         yield RemoteKeys(URL, client)
 
@@ -86,7 +76,9 @@ async def test_the_first_requests_share_one_fetch(auth: Auth, keys: RemoteKeys) 
     assert {key.kid for key in known[0].keys} == {auth.mint.key.kid}
 
 
-async def test_fresh_keys_are_not_fetched_again(auth: Auth, keys: RemoteKeys, clock: Clock) -> None:
+async def test_fresh_keys_are_not_fetched_again(
+    auth: Auth, keys: RemoteKeys, clock: StoppedTime
+) -> None:
     await keys.current()
     clock.now += 44
     await keys.current()
@@ -94,7 +86,7 @@ async def test_fresh_keys_are_not_fetched_again(auth: Auth, keys: RemoteKeys, cl
 
 
 async def test_stale_keys_serve_while_they_are_refreshed_beside(
-    auth: Auth, keys: RemoteKeys, clock: Clock
+    auth: Auth, keys: RemoteKeys, clock: StoppedTime
 ) -> None:
     first = await keys.current()
     clock.now += 46
@@ -107,7 +99,7 @@ async def test_stale_keys_serve_while_they_are_refreshed_beside(
 
 @pytest.mark.parametrize("idle_seconds", [61, 86_400])
 async def test_after_a_minute_no_request_passes_with_keys_of_before(
-    auth: Auth, keys: RemoteKeys, clock: Clock, idle_seconds: int
+    auth: Auth, keys: RemoteKeys, clock: StoppedTime, idle_seconds: int
 ) -> None:
     """A service that nobody has called for a day must not take a stolen key's first token."""
     await keys.current()
@@ -120,7 +112,7 @@ async def test_after_a_minute_no_request_passes_with_keys_of_before(
 
 
 async def test_the_same_answer_is_no_new_version(
-    auth: Auth, keys: RemoteKeys, clock: Clock
+    auth: Auth, keys: RemoteKeys, clock: StoppedTime
 ) -> None:
     await keys.current()
     clock.now += 61
@@ -130,7 +122,7 @@ async def test_the_same_answer_is_no_new_version(
 
 
 async def test_known_keys_go_on_while_auth_is_gone(
-    auth: Auth, keys: RemoteKeys, clock: Clock
+    auth: Auth, keys: RemoteKeys, clock: StoppedTime
 ) -> None:
     known = await keys.current()
     auth.down = True
@@ -159,7 +151,7 @@ async def test_known_keys_go_on_while_auth_is_gone(
     ],
 )
 async def test_a_broken_answer_is_like_none(
-    auth: Auth, keys: RemoteKeys, clock: Clock, answer: bytes
+    auth: Auth, keys: RemoteKeys, clock: StoppedTime, answer: bytes
 ) -> None:
     known = await keys.current()
     auth.answer = answer
@@ -171,7 +163,7 @@ async def test_a_broken_answer_is_like_none(
 
 @pytest.mark.parametrize("status", [404, 500, 503, 302])
 async def test_an_answer_of_failure_is_like_none(
-    auth: Auth, keys: RemoteKeys, clock: Clock, status: int
+    auth: Auth, keys: RemoteKeys, clock: StoppedTime, status: int
 ) -> None:
     known = await keys.current()
     auth.answer, auth.status = {"keys": []}, status
@@ -193,7 +185,7 @@ async def test_without_any_key_we_say_that_we_are_in_trouble_until_auth_is_there
 
 
 async def test_a_flood_of_unknown_key_ids_asks_auth_once_in_five_seconds(
-    auth: Auth, keys: RemoteKeys, clock: Clock
+    auth: Auth, keys: RemoteKeys, clock: StoppedTime
 ) -> None:
     await keys.current()
     for number in range(500):
@@ -210,7 +202,7 @@ async def test_a_flood_of_unknown_key_ids_asks_auth_once_in_five_seconds(
 
 
 async def test_a_new_key_is_there_after_looking_again(
-    auth: Auth, keys: RemoteKeys, clock: Clock
+    auth: Auth, keys: RemoteKeys, clock: StoppedTime
 ) -> None:
     await keys.current()
     auth.mint = TokenMint()

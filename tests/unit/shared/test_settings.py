@@ -243,3 +243,28 @@ def test_a_file_that_can_not_be_used_is_named_without_what_it_holds(tmp_path: Pa
         with pytest.raises(SettingsRefused, match=f"^IDENTITY_TRUST_FILE: {path} {reason}") as two:
             Peers.of_setting("chat", path)
         assert MARK not in f"{one.value}{two.value}"
+
+
+def test_tiers_have_the_pace_that_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert ChatSettings.from_environment().paces == {}
+    for said, paces in {
+        "": {},
+        "free=20": {"free": 20.0},
+        "free=0": {},
+        " free = 0.5, pro=200 ,": {"free": 0.5, "pro": 200.0},
+    }.items():
+        monkeypatch.setenv("CHAT_TURNS_PER_SECOND", said)
+        assert ChatSettings.from_environment().paces == paces
+
+
+@pytest.mark.parametrize(
+    "said", [MARK, f"{MARK}=1", f"free={MARK}", "free", "free=-1", "free=nan", "free=inf"]
+)
+def test_a_pace_that_is_none_is_refused_and_not_shown(
+    said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CHAT_TURNS_PER_SECOND", said)
+    refused = refusal(ChatSettings)
+    assert "CHAT_TURNS_PER_SECOND" in refused
+    assert "free=20" in refused
+    assert MARK not in refused

@@ -8,23 +8,15 @@ import pytest
 
 from shared.messaging import stuck_streams
 from shared.messaging.stuck_streams import StuckStreams
+from tests.support.clocks import StoppedTime
 
 A, B, C = "a.free", "b.free", "c.free"
 ALL = {A: 1, B: 1, C: 1}
 
 
-class _Clock:
-    """As much of the module `time` as is asked here."""
-
-    now = 1000.0
-
-    def monotonic(self) -> float:
-        return self.now
-
-
 @pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> _Clock:
-    clock = _Clock()
+def clock(monkeypatch: pytest.MonkeyPatch) -> StoppedTime:
+    clock = StoppedTime()
     monkeypatch.setattr(stuck_streams, "time", clock)
     return clock
 
@@ -49,7 +41,7 @@ def turn(
 
 
 def test_while_nothing_is_confirmed_each_turn_tries_one_and_all_get_their_turn(
-    clock: _Clock,
+    clock: StoppedTime,
 ) -> None:
     streams = StuckStreams()
     turns = [turn(streams) for _ in range(7)]
@@ -58,7 +50,7 @@ def test_while_nothing_is_confirmed_each_turn_tries_one_and_all_get_their_turn(
     assert streams.next_in == 0
 
 
-def test_after_an_outage_of_whatever_length_all_go_in_the_first_turn(clock: _Clock) -> None:
+def test_after_an_outage_of_whatever_length_all_go_in_the_first_turn(clock: StoppedTime) -> None:
     streams = StuckStreams()
     for _ in range(500):
         turn(streams)
@@ -68,7 +60,7 @@ def test_after_an_outage_of_whatever_length_all_go_in_the_first_turn(clock: _Clo
     assert streams.next_in == float("inf")
 
 
-def test_one_that_is_stuck_goes_after_the_others_and_ever_more_seldom(clock: _Clock) -> None:
+def test_one_that_is_stuck_goes_after_the_others_and_ever_more_seldom(clock: StoppedTime) -> None:
     streams, pauses = StuckStreams(), []
     assert turn(streams, confirmed={B, C}) == ([A], True)
     # Now it shows that it is not the broker.
@@ -82,7 +74,7 @@ def test_one_that_is_stuck_goes_after_the_others_and_ever_more_seldom(clock: _Cl
     assert pauses == [1, 2, 4, 8, 16, 30, 30]
 
 
-def test_of_several_that_are_stuck_one_is_tried_at_a_time(clock: _Clock) -> None:
+def test_of_several_that_are_stuck_one_is_tried_at_a_time(clock: StoppedTime) -> None:
     streams = StuckStreams()
     turn(streams)
     turn(streams, confirmed={C})
@@ -93,7 +85,7 @@ def test_of_several_that_are_stuck_one_is_tried_at_a_time(clock: _Clock) -> None
     assert tried == [[A], [B], [A], [B], [A], [B]]
 
 
-def test_once_one_that_was_stuck_goes_the_others_are_tried_at_once(clock: _Clock) -> None:
+def test_once_one_that_was_stuck_goes_the_others_are_tried_at_once(clock: StoppedTime) -> None:
     streams = StuckStreams()
     turn(streams)
     turn(streams, confirmed={C})
@@ -103,7 +95,7 @@ def test_once_one_that_was_stuck_goes_the_others_are_tried_at_once(clock: _Clock
     assert turn(streams, confirmed=ALL) == ([C, A, B], False)
 
 
-def test_a_broker_that_goes_away_beside_a_stuck_stream_is_noticed(clock: _Clock) -> None:
+def test_a_broker_that_goes_away_beside_a_stuck_stream_is_noticed(clock: StoppedTime) -> None:
     streams = StuckStreams()
     turn(streams, confirmed={B, C})
     turn(streams, confirmed={B, C})
@@ -113,7 +105,7 @@ def test_a_broker_that_goes_away_beside_a_stuck_stream_is_noticed(clock: _Clock)
     assert turn(streams, confirmed=ALL) == ([C, A, B], False)
 
 
-def test_nothing_that_waits_for_it_says_nothing_about_the_broker(clock: _Clock) -> None:
+def test_nothing_that_waits_for_it_says_nothing_about_the_broker(clock: StoppedTime) -> None:
     streams = StuckStreams()
     turn(streams)
     streams.others_of({})
@@ -127,7 +119,7 @@ def test_nothing_that_waits_for_it_says_nothing_about_the_broker(clock: _Clock) 
     ("has_queue", "expected"), [(True, [1, 2, 4, 8, 16, 30, 30]), (False, [1, 2, 4, 5, 5, 5, 5])]
 )
 def test_one_that_is_refused_is_left_alone_and_the_broker_is_there(
-    clock: _Clock, has_queue: bool, expected: list[float]
+    clock: StoppedTime, has_queue: bool, expected: list[float]
 ) -> None:
     streams, pauses = StuckStreams(), []
     for _ in range(7):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import time
 from pathlib import Path
 from typing import Any
 
@@ -14,19 +13,12 @@ from structlog.testing import capture_logs
 
 from shared import watched_file
 from shared.watched_file import UnusableFile, WatchedFile
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = time.monotonic()
-
-    def monotonic(self) -> float:
-        return self.now
+from tests.support.clocks import StoppedTime
 
 
 @pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    clock = Clock()
+def clock(monkeypatch: pytest.MonkeyPatch) -> StoppedTime:
+    clock = StoppedTime()
     monkeypatch.setattr(watched_file, "time", clock)
     return clock
 
@@ -45,7 +37,7 @@ def path(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def file(path: Path, clock: Clock) -> WatchedFile[int]:
+def file(path: Path, clock: StoppedTime) -> WatchedFile[int]:
     file = WatchedFile(path, number, name="numbers")
     assert file.load() == 1
     return file
@@ -58,7 +50,7 @@ def put(path: Path, content: Any) -> None:
 
 
 def test_a_change_is_seen_after_a_second_and_not_before(
-    file: WatchedFile[int], path: Path, clock: Clock
+    file: WatchedFile[int], path: Path, clock: StoppedTime
 ) -> None:
     put(path, 2)
     clock.now += 0.9
@@ -67,7 +59,9 @@ def test_a_change_is_seen_after_a_second_and_not_before(
     assert file.current() == 2
 
 
-def test_a_change_in_place_is_seen_too(file: WatchedFile[int], path: Path, clock: Clock) -> None:
+def test_a_change_in_place_is_seen_too(
+    file: WatchedFile[int], path: Path, clock: StoppedTime
+) -> None:
     path.write_text('{"number": 3}')
     os.utime(path, ns=(1, 1))
     clock.now += 1
@@ -75,7 +69,7 @@ def test_a_change_in_place_is_seen_too(file: WatchedFile[int], path: Path, clock
 
 
 def test_an_unchanged_file_is_not_read_again(
-    file: WatchedFile[int], path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    file: WatchedFile[int], path: Path, clock: StoppedTime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Path, "read_text", None)
     for _ in range(5):
@@ -85,7 +79,7 @@ def test_an_unchanged_file_is_not_read_again(
 
 @pytest.mark.parametrize("content", ["", "{", "[]", "null", '{"number": "x"}', "[" * 10_000, "{}"])
 def test_what_cannot_be_used_leaves_the_last_good_content(
-    file: WatchedFile[int], path: Path, clock: Clock, content: str
+    file: WatchedFile[int], path: Path, clock: StoppedTime, content: str
 ) -> None:
     put(path, content)
     clock.now += 1
@@ -96,7 +90,7 @@ def test_what_cannot_be_used_leaves_the_last_good_content(
 
 
 def test_bytes_that_are_no_text_and_a_folder_leave_it_too(
-    file: WatchedFile[int], path: Path, clock: Clock
+    file: WatchedFile[int], path: Path, clock: StoppedTime
 ) -> None:
     path.write_bytes(b"\xff\xfe")
     clock.now += 1
@@ -108,7 +102,7 @@ def test_bytes_that_are_no_text_and_a_folder_leave_it_too(
 
 
 def test_a_lost_file_leaves_it_and_a_restored_one_is_taken(
-    file: WatchedFile[int], path: Path, clock: Clock
+    file: WatchedFile[int], path: Path, clock: StoppedTime
 ) -> None:
     path.unlink()
     clock.now += 1
@@ -119,7 +113,7 @@ def test_a_lost_file_leaves_it_and_a_restored_one_is_taken(
 
 
 def test_trouble_is_told_once_and_without_the_content(
-    file: WatchedFile[int], path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    file: WatchedFile[int], path: Path, clock: StoppedTime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # A logger of its own: one that was used before keeps the processors of that time.
     monkeypatch.setattr(watched_file, "log", structlog.get_logger())
@@ -133,7 +127,7 @@ def test_trouble_is_told_once_and_without_the_content(
     assert "secret" not in str(told)
 
 
-def test_a_file_that_comes_late_is_taken(tmp_path: Path, clock: Clock) -> None:
+def test_a_file_that_comes_late_is_taken(tmp_path: Path, clock: StoppedTime) -> None:
     file = WatchedFile(tmp_path / "late.json", number, name="numbers")
     with pytest.raises(OSError):
         file.load()

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from types import TracebackType
-from typing import Protocol, Self
+from contextlib import AbstractAsyncContextManager
+from typing import Protocol
 from uuid import UUID
 
 from services.auth.domain.ports.accounts import SecondFactors, Users
@@ -75,14 +75,5 @@ class UnitOfWork(Protocol):
 
     async def unseen(self, ids: Iterable[EventId]) -> set[EventId]: ...
 
-    async def __aenter__(self) -> Self: ...
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None: ...
-
-
-NewUnitOfWork = Callable[[], UnitOfWork]
+NewUnitOfWork = Callable[[], AbstractAsyncContextManager[UnitOfWork]]

@@ -130,6 +130,15 @@ class AdjustmentKeyReused(Conflict):
         super().__init__("This Idempotency-Key was used for another adjustment of this entry.")
 
 
+class HeldUsageNotFound(NotFound):
+    """It was never held, was put right, or somebody has refused it."""
+
+    code = "held_usage_not_found"
+
+    def __init__(self) -> None:
+        super().__init__("No such usage is held.")
+
+
 class AgedUsageChanged(Conflict):
     """More has come since it was listed, or somebody has decided about it."""
 

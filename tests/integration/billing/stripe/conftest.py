@@ -15,10 +15,10 @@ import pytest_asyncio
 from services.billing.actions import Actions
 from services.billing.settings import Settings
 from services.billing.storage.unit_of_work import SqlWork
-from services.billing.wiring import build_actions, open_payments
+from services.billing.wiring import open_payments
 from shared.ids import UserId
-from tests.integration.billing.harness import Billing, running_billing
-from tests.support.billing import FixedCounters, FixedOrganisations, FixedPrices, StoppedClock
+from tests.integration.billing.harness import Billing, actions_on, running_billing
+from tests.support.billing import FixedPrices, StoppedClock
 from tests.support.stripe_stand_in import (
     KEY,
     OLD_SECRET,
@@ -61,12 +61,19 @@ class Shop:
 
     async def buy(self, tier: str = "pro", seats: int | None = None) -> dict[str, Any]:
         """Through the checkout and its webhooks; answers Stripe's subscription."""
+        session = await self.checkout(tier, seats)
+        await self.pay(session)
+        return self.stripe.subscriptions[self.stripe.sessions[session]["subscription"]]
+
+    async def checkout(self, tier: str, seats: int | None = None) -> str:
+        """The session at Stripe of a wish that waits to be paid."""
         chosen = await self.choose(tier, seats)
         assert chosen.status_code == 202, chosen.text
-        session = chosen.json()["checkout_url"].rpartition("/")[2]
+        return str(chosen.json()["checkout_url"].rpartition("/")[2])
+
+    async def pay(self, session: str) -> None:
         for body in self.stripe.complete(session):
             assert (await self.deliver(body)).status_code == 200
-        return self.stripe.subscriptions[self.stripe.sessions[session]["subscription"]]
 
     async def state(self) -> dict[str, Any]:
         shown: dict[str, Any] = (await self.billing.get("subscription", self.ada)).json()
@@ -83,9 +90,16 @@ class Shop:
         )
         return [(row["kind"], row["state"], row["amount_microusd"]) for row in rows]
 
+    async def unused(self) -> list[dict[str, Any]]:
+        """Of ada's payments those that the billing team is shown, since nothing came of them."""
+        listed = await self.billing.send(
+            "GET", "admin/payments/unused", uuid4(), role="billing", params={"limit": 200}
+        )
+        return [row for row in listed.json()["data"] if row["holder_id"] == str(self.ada)]
+
     async def after(self, days: float) -> None:
         """So many days from now, the clock's jobs come by."""
-        self.clock.move(datetime.now(UTC) + timedelta(days=days) - self.clock.now())
+        self.clock.forward(datetime.now(UTC) + timedelta(days=days) - self.clock.now())
         await self.actions.advance_subscriptions()
 
 
@@ -115,14 +129,12 @@ async def selling(
     )
     clock = StoppedClock(datetime.now(UTC))
     async with running_billing(given, mint) as billing, open_payments(given) as payments:
-        actions = build_actions(
+        actions = actions_on(
             lambda: SqlWork(billing.database),
+            given,
+            clock,
             list_prices=FixedPrices(),
-            counters=FixedCounters({}),
-            organisations=FixedOrganisations(),
             payments=payments,
-            clock=clock,
-            settings=given,
         )
         yield billing, actions, clock
 
@@ -136,5 +148,5 @@ def shop(
     stripe.declines = stripe.down = False
     stripe.refuses = None
     # A test before may have been ahead, and what Stripe tells is of now.
-    clock.move(datetime.now(UTC) - clock.now())
+    clock.forward(datetime.now(UTC) - clock.now())
     return Shop(billing, stripe, actions, clock)

@@ -31,10 +31,10 @@ from services.billing.domain.payment import News
 from services.billing.domain.ports import NewUnitOfWork
 from services.billing.domain.subscription import Holder
 from services.billing.settings import Settings
-from services.billing.wiring import build_actions
 from shared.db.database import Database
 from shared.ids import UserId
-from tests.support.billing import FixedCounters, FixedOrganisations, FixedPrices, StoppedClock
+from tests.integration.billing.harness import actions_on
+from tests.support.billing import FixedPrices, StoppedClock
 from tests.support.stripe_account import StripeAccount
 
 BEGINS = datetime(2026, 1, 31, 10, tzinfo=UTC)
@@ -61,7 +61,7 @@ class Life:
     who: UserId = field(default_factory=lambda: UserId(uuid4()))
 
     async def after(self, step: timedelta) -> None:
-        self.clock.move(step)
+        self.clock.forward(step)
         self.stripe.advance()
         await self.actions.advance_subscriptions()
 
@@ -198,15 +198,7 @@ def new_life(
     def make() -> Life:
         clock = StoppedClock(BEGINS)
         stripe = StripeAccount(clock.now, lambda tier, _at: _LISTED[tier])
-        actions = build_actions(
-            work,
-            list_prices=FixedPrices(),
-            counters=FixedCounters({}),
-            organisations=FixedOrganisations(),
-            payments=stripe,
-            clock=clock,
-            settings=settings(),
-        )
+        actions = actions_on(work, settings(), clock, list_prices=FixedPrices(), payments=stripe)
         return Life(actions, ReceivePaymentNews(work, clock, Rules()), stripe, clock, database)
 
     return make

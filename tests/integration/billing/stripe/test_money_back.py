@@ -75,13 +75,9 @@ async def test_a_refund_that_came_back_is_none(shop: Shop) -> None:
 async def test_of_two_paid_subscriptions_one_ends_and_what_it_still_takes_is_shown(
     shop: Shop,
 ) -> None:
-    pages = []
-    for tier, seats in (("pro", None), ("enterprise", 2)):
-        chosen = await shop.choose(tier, seats)
-        pages.append(chosen.json()["checkout_url"].rpartition("/")[2])
+    pages = [await shop.checkout(*wish) for wish in (("pro", None), ("enterprise", 2))]
     for page in pages:
-        for body in shop.stripe.complete(page):
-            await shop.deliver(body)
+        await shop.pay(page)
     assert (await shop.state())["tier"] == "enterprise"
     first, second = (shop.stripe.sessions[page]["subscription"] for page in pages)
     gone = shop.stripe.subscriptions[first]
@@ -106,7 +102,7 @@ async def test_of_two_paid_subscriptions_one_ends_and_what_it_still_takes_is_sho
     with pytest.raises(PaymentsUnavailable):
         await shop.actions.tell_payers()
     shop.stripe.down = False
-    shop.clock.move(timedelta(minutes=2))
+    shop.clock.forward(timedelta(minutes=2))
     await shop.actions.tell_payers()
     assert first not in shop.stripe.subscriptions
     assert second in shop.stripe.subscriptions
@@ -115,18 +111,11 @@ async def test_of_two_paid_subscriptions_one_ends_and_what_it_still_takes_is_sho
 async def test_who_paid_twice_and_got_more_by_the_second_is_shown_to_the_billing_team(
     shop: Shop,
 ) -> None:
-    pages = []
-    for tier, seats in (("pro", None), ("enterprise", 2)):
-        chosen = await shop.choose(tier, seats)
-        pages.append(chosen.json()["checkout_url"].rpartition("/")[2])
+    pages = [await shop.checkout(*wish) for wish in (("pro", None), ("enterprise", 2))]
     with capture_logs() as said:
         for page in pages:
-            for body in shop.stripe.complete(page):
-                await shop.deliver(body)
-    listed = await shop.billing.send(
-        "GET", "admin/payments/unused", uuid4(), role="billing", params={"limit": 200}
-    )
-    [shown] = [row for row in listed.json()["data"] if row["holder_id"] == str(shop.ada)]
+            await shop.pay(page)
+    [shown] = await shop.unused()
     assert shown["amount_microusd"] == 9_000_000
     [line] = [line for line in said if line["event"] == "paid_twice"]
     assert (line["holder"], line["payment"]) == (str(shop.ada), shown["payment_id"])
@@ -183,23 +172,16 @@ async def test_a_refund_that_could_be_of_another_payment_takes_none_off_the_list
 async def test_who_pays_twice_is_collected_from_once_and_shown_to_the_billing_team(
     shop: Shop,
 ) -> None:
-    pages = []
-    for tier, seats in (("enterprise", 2), ("pro", None)):
-        chosen = await shop.choose(tier, seats)
-        pages.append(chosen.json()["checkout_url"].rpartition("/")[2])
+    pages = [await shop.checkout(*wish) for wish in (("enterprise", 2), ("pro", None))]
     # Both were open in a browser, and were paid before anything could be closed.
     for page in pages:
-        for body in shop.stripe.complete(page):
-            await shop.deliver(body)
+        await shop.pay(page)
     assert (await shop.state())["tier"] == "enterprise"
     kept, spare = (shop.stripe.sessions[page]["subscription"] for page in pages)
     await shop.actions.tell_payers()
     assert kept in shop.stripe.subscriptions
     assert spare not in shop.stripe.subscriptions
-    listed = await shop.billing.send(
-        "GET", "admin/payments/unused", uuid4(), role="billing", params={"limit": 200}
-    )
-    assert str(shop.ada) in {row["holder_id"] for row in listed.json()["data"]}
+    assert await shop.unused()
     assert await shop.charges() == [("period_fee", 30_000_000)]
 
 
@@ -207,12 +189,11 @@ async def test_who_pays_twice_is_collected_from_once_and_shown_to_the_billing_te
 async def test_what_is_paid_by_hand_and_at_its_checkout_is_booked_twice(
     shop: Shop, has_another: bool
 ) -> None:
-    chosen = await shop.choose("enterprise", 2)
-    page = chosen.json()["checkout_url"].rpartition("/")[2]
+    page = await shop.checkout("enterprise", 2)
     [order] = await shop.billing.database.fetch(
         "select id from payment where holder_id = $1", shop.ada
     )
-    shop.clock.move(datetime.now(UTC) - shop.clock.now())
+    shop.clock.forward(datetime.now(UTC) - shop.clock.now())
     await shop.actions.mark_paid(order["id"], by=STAFF, received_microusd=36_000_000)
     if has_another:
         # Somebody else is paid by already.
@@ -223,8 +204,7 @@ async def test_what_is_paid_by_hand_and_at_its_checkout_is_booked_twice(
             f"other_{shop.ada}",
         )
     with capture_logs() as said:
-        for body in shop.stripe.complete(page):
-            await shop.deliver(body)
+        await shop.pay(page)
         # Told once more, as another event.
         session = shop.stripe.sessions[page]
         await shop.deliver(shop.stripe.emit("checkout.session.async_payment_succeeded", session))
@@ -233,10 +213,7 @@ async def test_what_is_paid_by_hand_and_at_its_checkout_is_booked_twice(
         ("order", "unused", 30_000_000),
     ]
     assert (await shop.billing.get("balance", shop.ada)).json()["paid_microusd"] == 66_000_000
-    listed = await shop.billing.send(
-        "GET", "admin/payments/unused", uuid4(), role="billing", params={"limit": 200}
-    )
-    [shown] = [row for row in listed.json()["data"] if row["holder_id"] == str(shop.ada)]
+    [shown] = await shop.unused()
     assert (shown["provider"], shown["reference"]) == ("stripe", page)
     [line] = [line for line in said if line["event"] == "paid_twice"]
     assert (line["holder"], line["payment"]) == (str(shop.ada), shown["payment_id"])
@@ -259,7 +236,7 @@ async def test_a_change_that_was_paid_by_hand_and_is_collected_all_the_same_is_b
     [order] = await shop.billing.database.fetch(
         "select id from payment where holder_id = $1 and state = 'open'", shop.ada
     )
-    shop.clock.move(datetime.now(UTC) - shop.clock.now())
+    shop.clock.forward(datetime.now(UTC) - shop.clock.now())
     await shop.actions.mark_paid(order["id"], by=STAFF, received_microusd=30_000_000)
     invoice = shop.stripe.an_invoice(subscription, reason="subscription_update", paid=True)
     invoice["amount_paid"] = 2_999

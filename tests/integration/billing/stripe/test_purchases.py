@@ -46,9 +46,20 @@ async def test_a_purchase_waits_for_the_checkout_and_takes_effect_with_its_webho
     assert told["envelope"]["data"]["tier_name"] == "enterprise"
 
 
+async def test_nothing_is_sold_at_a_price_in_another_currency(shop: Shop) -> None:
+    """Its cents would be counted as dollars'."""
+    shop.stripe.currency = "eur"
+    refused = await shop.choose("pro")
+    assert (refused.status_code, refused.json()["code"]) == (503, "payments_unavailable")
+    assert "checkout_url" not in refused.json()
+    shop.stripe.currency = "usd"
+    # The order stays, and Stripe says again under its key what it has said.
+    assert (await shop.choose("pro")).status_code == 503
+    assert (await shop.choose("enterprise", 1)).status_code == 202
+
+
 async def test_a_webhook_that_is_lost_is_found_in_stripes_own_list(shop: Shop) -> None:
-    chosen = await shop.choose("pro")
-    shop.stripe.complete(chosen.json()["checkout_url"].rpartition("/")[2])
+    shop.stripe.complete(await shop.checkout("pro"))
     assert (await shop.state())["tier"] == "free"
     assert await shop.actions.catch_up_on_payments() >= 1
     assert (await shop.state())["tier"] == "pro"
@@ -194,7 +205,7 @@ class SlowAnswers:
 
 async def test_a_change_whose_event_comes_before_its_answer_is_told_as_it_is(shop: Shop) -> None:
     await shop.buy("enterprise", 2)
-    shop.clock.move(datetime.now(UTC) - shop.clock.now())
+    shop.clock.forward(datetime.now(UTC) - shop.clock.now())
     change = shop.actions.change_subscription
     change = replace(change, payments=SlowAnswers(change.payments, shop))
     ada = UserId(shop.ada)
@@ -261,16 +272,15 @@ async def test_while_stripe_is_away_nothing_is_half_done(shop: Shop) -> None:
 
 
 async def test_the_same_event_from_many_deliveries_counts_once(shop: Shop) -> None:
-    chosen = await shop.choose("pro")
-    bodies = shop.stripe.complete(chosen.json()["checkout_url"].rpartition("/")[2])
+    bodies = shop.stripe.complete(await shop.checkout("pro"))
     answers = await asyncio.gather(*(shop.deliver(body) for body in bodies * 4))
     assert {answer.status_code for answer in answers} == {200}
     assert await shop.charges() == [("period_fee", 9_000_000)]
 
 
 async def test_another_choice_closes_the_page_of_the_one_before(shop: Shop) -> None:
-    first = (await shop.choose("pro")).json()["checkout_url"].rpartition("/")[2]
-    second = (await shop.choose("enterprise", 2)).json()["checkout_url"].rpartition("/")[2]
+    first = await shop.checkout("pro")
+    second = await shop.checkout("enterprise", 2)
     assert shop.stripe.sessions[first]["status"] == "expired"
     assert shop.stripe.sessions[second]["status"] == "open"
     # Nobody was told to transfer anything for it, and its page may have been faster.

@@ -155,7 +155,7 @@ async def test_a_payer_whom_stripe_refuses_holds_up_nobody(shop: Shop) -> None:
     # It waits before it is tried again, and is tried again then.
     assert await shop.actions.tell_payers() == 0
     shop.stripe.refuses = None
-    shop.clock.move(timedelta(minutes=2))
+    shop.clock.forward(timedelta(minutes=2))
     assert await shop.actions.tell_payers() == 1
     assert refused["cancel_at_period_end"]
 

@@ -42,7 +42,7 @@ async def test_a_gap_is_asked_for_once_it_is_old_enough(clock: StoppedClock) -> 
     memory = Memory(streams=[stream((1, 4), (7, 9))])
     request = requesting(memory, clock)
     assert await request() == 0
-    clock.move(PATIENCE)
+    clock.forward(PATIENCE)
     assert await request() == 1
     event, _, tier = memory.published[0]
     assert event == UsageReplayRequested(
@@ -59,7 +59,7 @@ async def test_what_was_only_late_is_not_asked_for(clock: StoppedClock) -> None:
     memory = Memory(streams=[stream((1, 4), (7, 9))])
     await requesting(memory, clock)()
     memory.streams = [stream((1, 9))]
-    clock.move(PATIENCE)
+    clock.forward(PATIENCE)
     assert await requesting(memory, clock)() == 0
     assert memory.gap_list == []
 
@@ -67,7 +67,7 @@ async def test_what_was_only_late_is_not_asked_for(clock: StoppedClock) -> None:
 async def test_a_loss_at_the_tail_is_asked_for(clock: StoppedClock) -> None:
     memory = Memory(streams=[stream((1, 4), announced=6)])
     await requesting(memory, clock)()
-    clock.move(PATIENCE)
+    clock.forward(PATIENCE)
     await requesting(memory, clock)()
     assert asked(memory) == [(5, 6)]
 
@@ -76,7 +76,7 @@ async def test_a_gap_that_stays_is_asked_for_less_and_less_often(clock: StoppedC
     memory = Memory(streams=[stream((1, 4), (7, 9))])
     for _ in range(24 * 360):  # a day of runs, every ten seconds
         await requesting(memory, clock)()
-        clock.move(timedelta(seconds=10))
+        clock.forward(timedelta(seconds=10))
     assert 24 < len(memory.published) < 40
     assert memory.gap_list[0].requests == len(memory.published)
 
@@ -85,7 +85,7 @@ async def test_a_gap_at_the_tail_grows_without_forgetting_its_age(clock: Stopped
     memory = Memory(streams=[stream((1, 4), announced=6)])
     await requesting(memory, clock)()
     memory.streams = [stream((1, 4), announced=9)]
-    clock.move(PATIENCE)
+    clock.forward(PATIENCE)
     await requesting(memory, clock)()
     assert asked(memory) == [(5, 9)]
 
@@ -96,7 +96,7 @@ async def test_one_run_asks_for_so_much_only_and_the_next_for_the_rest(
     monkeypatch.setattr(request_missing_usage, "MOST_REQUESTS", 2)
     memory = Memory(streams=[stream(announced=5 * PIECE)])
     await requesting(memory, clock)()
-    clock.move(PATIENCE)
+    clock.forward(PATIENCE)
     for _ in range(3):
         await requesting(memory, clock)()
     assert sorted(asked(memory)) == [(n * PIECE + 1, (n + 1) * PIECE) for n in range(5)]
@@ -111,7 +111,7 @@ async def test_so_many_gaps_are_looked_after_and_no_more(clock: StoppedClock) ->
 async def test_a_stream_of_a_tier_that_is_no_more_is_repaired_too(clock: StoppedClock) -> None:
     memory = Memory(streams=[stream(announced=1, tier="gold")])
     await requesting(memory, clock)()
-    clock.move(PATIENCE)
+    clock.forward(PATIENCE)
     await requesting(memory, clock)()
     assert [tier for _, _, tier in memory.published] == ["free"]
 

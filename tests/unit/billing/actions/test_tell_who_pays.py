@@ -53,7 +53,7 @@ class Days:
         for _ in range(days):
             for _round in range(2):
                 await self.advance()
-            self.clock.move(DAY)
+            self.clock.forward(DAY)
         told = [event for event, _, _ in self.memory.published[before:]]
         return [e for e in told if isinstance(e, PaymentDue | PaymentOverdue | SubscriptionEnded)]
 

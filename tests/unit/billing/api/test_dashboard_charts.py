@@ -7,7 +7,13 @@ from xml.etree.ElementTree import fromstring
 
 import pytest
 
-from services.billing.api.dashboard_charts import Drawing, Series, stacked_bars, ticks
+from services.billing.api.dashboard_charts import (
+    Drawing,
+    Series,
+    lying_bars,
+    stacked_bars,
+    ticks,
+)
 
 
 @pytest.mark.parametrize(
@@ -43,3 +49,20 @@ def test_a_chart_has_no_script_no_style_and_nothing_from_elsewhere() -> None:
 def test_a_chart_changes_nothing_about_later_imports() -> None:
     stacked_bars(Drawing("One.", ["May"], [Series("One", [1.0])], str))
     assert not [one for one in sys.meta_path if type(one).__module__ == "pygal"]
+
+
+@pytest.mark.parametrize("most", [0.41, 48_000.0, 7_654_321.0])
+def test_the_last_number_of_a_lying_scale_is_not_cut_off(most: float) -> None:
+    drawn = lying_bars(
+        Drawing("One.", ["a model"], [Series("One", [most])], lambda n: f"${n:,.2f}")
+    )
+    root = fromstring(drawn)
+    width = float(root.get("viewBox", "").split()[2])
+    plot = next(node for node in root.iter() if node.get("class") == "plot")
+    begins = float(plot.get("transform", "").removeprefix("translate(").split(",")[0])
+    scale = next(node for node in plot if "axis x" in node.get("class", ""))
+    numbers = [node for node in scale.iter() if node.tag.endswith("text")]
+    last = max(numbers, key=lambda node: float(node.get("x", "0")))
+    # Digits are a bit more than half as wide as they are high (13).
+    half = len(last.text or "") * 7.3 / 2
+    assert begins + float(last.get("x", "0")) + half <= width

@@ -16,6 +16,7 @@ from services.chat.domain.question import Question
 from services.chat.domain.running_turn import RunningTurn
 from services.chat.domain.turn_events import Answered, Broken
 from shared.errors import Unauthenticated
+from shared.limits.pace import Gone
 from shared.tokens import Identity
 from shared.vendors.failures import VendorFailed
 from tests.support.chat import ada
@@ -41,7 +42,7 @@ class Chat:
     async def verify(self, token: str) -> Identity:
         return Identity(ada, "pro", "member", None, frozenset({"chat"}), uuid4(), 9, 0)
 
-    async def take_turn(self, question: Question) -> RunningTurn:
+    async def take_turn(self, question: Question, _gone: Gone) -> RunningTurn:
         self.questions.append(question)
         turn = RunningTurn(a_hold(), (), uuid4(), left_out=2)
         message = an_answer_message(turn.hold, "hi")

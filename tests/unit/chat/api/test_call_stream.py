@@ -17,6 +17,7 @@ from services.chat.domain.turn import Outcome
 from services.chat.domain.turn_events import Answered, Broken, Delta, FellBack, Thinks, UsageTold
 from shared.vendors.failures import VendorFailed, VendorRateLimited
 from tests.support.chat_calls import a_hold, an_answer_message
+from tests.support.waiting import until
 
 FAILURE = VendorFailed("openai")
 PING = b": ping\n\n"
@@ -79,12 +80,6 @@ def following(
             turn, client.receive, client.send, headers=headers, write=openais(turn), **parts
         )
     )
-
-
-async def until(condition: Callable[[], object]) -> None:
-    async with asyncio.timeout(2):
-        while not condition():
-            await asyncio.sleep(0.001)
 
 
 async def test_the_first_thing_behind_the_head_is_a_ping() -> None:

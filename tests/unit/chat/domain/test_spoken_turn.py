@@ -16,6 +16,7 @@ from services.chat.domain.turn import Outcome
 from services.chat.domain.turn_events import Delta
 from shared.errors import DependencyUnavailable, ExpectedFailure, LimitReached
 from tests.support.chat_calls import a_hold
+from tests.support.waiting import until
 
 
 class FakeLine:
@@ -62,13 +63,6 @@ async def a_spoken_turn(line: FakeLine) -> AsyncIterator[tuple[RunningTurn, Spok
     finally:
         spoken.leave()
         await until(lambda: "close" in line.ops)
-
-
-async def until(holds: object) -> None:
-    assert callable(holds)
-    async with asyncio.timeout(5):
-        while not holds():
-            await asyncio.sleep(0.001)
 
 
 async def test_sentences_follow_the_text_as_it_comes() -> None:

@@ -16,11 +16,14 @@ from services.chat.actions.settle_turn import SettleTurn
 from services.chat.domain.content import Tool
 from services.chat.domain.errors import VendorRejectedRequest
 from services.chat.domain.frames import Began, Ended, Frame
+from services.chat.domain.raw_calls import RawCall
 from services.chat.domain.turn import Outcome, Settlement
 from services.chat.domain.usage import Usage
 from services.chat.providers import Patience, SpokenProvider, chat_wires
+from services.chat.providers._haste import may_wait
 from services.chat.wiring import quote
 from shared.clients.egress import VendorConnectionLost
+from shared.clients.http1 import MayWait
 from shared.errors import ExpectedFailure
 from shared.identity import OnBehalfOf
 from shared.ids import UserId
@@ -45,12 +48,57 @@ class Said:
         self.status = status
         self.headers: dict[str, str] = {}
         self._pieces = [orjson.dumps(document), b""]
+        self.gathered: list[bool] = []
 
-    async def read_some(self, *, within: timedelta) -> bytes:
+    async def read_some(self, *, within: timedelta, gather: MayWait | None = None) -> bytes:
+        self.gathered.append(gather is not None)
         return self._pieces.pop(0)
 
     async def read(self) -> bytes:
         return self._pieces[0]
+
+
+def in_pieces(*documents: Any) -> Said:
+    """An answer whose documents come one by one."""
+    said = Said(200, None)
+    said._pieces = [*[b"data: %b\n\n" % orjson.dumps(one) for one in documents], b""]
+    return said
+
+
+def a_chunk(reason: str | None = None, **delta: Any) -> dict[str, Any]:
+    """One of OpenAI's."""
+    return {"id": "r", "choices": [{"index": 0, "delta": delta, "finish_reason": reason}]}
+
+
+@pytest.mark.parametrize(
+    ("piece", "waits"),
+    [
+        (b'{"choices":[{"delta":{"content":" tooltip"},"finish_reason":null}]}', True),
+        (b'{"type":"content_block_delta","delta":{"type":"text_delta","text":" tool_"}}', True),
+        (b'{"candidates":[{"content":{"parts":[{"text":"a function"}]}}]}', True),
+        (b'{"type":"response.output_text.delta","delta":"hi"}', True),
+        (b'{"choices":[{"delta":{"content":"a","function_call":null,"tool_calls":[]}}]}', True),
+        (b'{"choices":[{"delta":{"tool_calls":[{"index":0}]}}]}', False),
+        (b'{"type":"content_block_start","content_block":{"type":"tool_use"}}', False),
+        (b'{"candidates":[{"content":{"parts":[{"functionCall":{}}]}}]}', False),
+        (b'{"type":"response.output_item.added","item":{"type":"function_call"}}', False),
+    ],
+)
+def test_calls_of_tools_do_not_wait(piece: bytes, waits: bool) -> None:
+    assert may_wait(piece) is waits
+
+
+A_CALL = {"index": 0, "id": "c", "function": {"name": "look", "arguments": "{}"}}
+CHUNKS = [
+    a_chunk(role="assistant"),
+    a_chunk(content="one"),
+    a_chunk(content=" two"),
+    a_chunk(tool_calls=[A_CALL]),
+    a_chunk(tool_calls=[A_CALL]),
+    a_chunk("tool_calls"),
+]
+# Of the piece after each of them, the first of all included.
+MAY_WAIT = [False, False, True, True, False, False, False]
 
 
 class ScriptedEgress:
@@ -199,3 +247,27 @@ def in_events(document: Any) -> Said:
     said = Said(200, document)
     said._pieces[0] = b"data: %b\n\n" % said._pieces[0]
     return said
+
+
+async def test_only_what_follows_a_text_may_wait_for_company() -> None:
+    said = in_pieces(*CHUNKS)
+    egress: Any = ScriptedEgress(said)
+    provider = SpokenProvider(chat_wires["compatible"], egress, Patience())
+    with suppress(VendorFailed):  # it has no end
+        async for _ in provider.answer(a_prompt("compatible"), by=BY, stream=True):
+            """Whatever comes."""
+    assert said.gathered == MAY_WAIT
+
+
+async def test_only_what_follows_a_text_may_wait_for_company_where_it_is_passed_on() -> None:
+    said = in_pieces(*CHUNKS)
+    egress: Any = ScriptedEgress(said)
+    provider = SpokenProvider(chat_wires["openai"], egress, Patience())
+    call = RawCall("openai", "/v1/chat/completions", b"{}", streamed=True)
+    passed = b""
+    async with provider.raw(call, by=BY) as answer:
+        with suppress(VendorFailed):  # it has no end
+            async for piece in answer.pieces():
+                passed += piece.data
+    assert said.gathered == MAY_WAIT
+    assert passed == b"".join([b"data: %b\n\n" % orjson.dumps(one) for one in CHUNKS])

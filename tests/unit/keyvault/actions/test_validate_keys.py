@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 from datetime import timedelta
 from uuid import uuid4
@@ -15,10 +16,14 @@ from services.keyvault.domain.errors import VaultSealed
 from services.keyvault.domain.owner import Owner
 from services.keyvault.domain.provider_key import Status
 from services.keyvault.domain.secret import SealedSecret
+from services.keyvault.providers import vendor_check
 from shared.erasure import ErasureId
 from shared.events.base import current_request_id
 from shared.events.key import KeyValidated, KeyValidationRequested
 from shared.ids import EventId, UserId, uuid7
+from shared.messaging import broker
+from shared.messaging.relay import BATCH_SIZE
+from shared.vendors import vendors
 from shared.vendors.base import INVALID, LIMITED, UNREACHABLE
 from tests.support.keyvault import Desk, MemoryKeyring, ada, an_open_desk, grace
 
@@ -232,3 +237,28 @@ async def test_a_worker_does_not_begin_a_vault() -> None:
     with pytest.raises(VaultSealed):
         await desk.validate_keys([a_request()])
     assert not desk.store.canaries
+
+
+async def test_a_full_message_about_a_silent_vendor_is_done_before_it_comes_again() -> None:
+    desk = await a_desk_with_a_key()
+    at_work: list[int] = []
+
+    class Silent:
+        here = 0
+
+        async def check(self, provider: str, api_key: str) -> object:
+            self.here += 1
+            at_work.append(self.here)
+            await asyncio.sleep(0)
+            self.here -= 1
+            return UNREACHABLE
+
+    validate = replace(desk.validate_keys, checker=Silent())  # type: ignore[arg-type]
+    await validate([a_request() for _ in range(BATCH_SIZE)])
+
+    # The key's own question, and those after it, which go out together.
+    seconds = BATCH_SIZE / max(at_work) * 2 * vendor_check._TIMEOUT_SECONDS
+    assert seconds < broker.transport_options("redis://valkey")["visibility_timeout"]
+    # None waits for a connection to the vendor while its own time passes.
+    most_questions = max(len(vendor.further_paths) for vendor in vendors.values())
+    assert max(at_work) * most_questions <= vendor_check._MOST_CONNECTIONS

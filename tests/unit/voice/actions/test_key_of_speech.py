@@ -9,12 +9,16 @@ from uuid import UUID, uuid4
 
 import pytest
 
+from services.voice.domain.formats_in_plan import FormatsInPlan
 from services.voice.domain.ports import Audio, LiveVoice
 from services.voice.domain.script import Manner, Script
 from services.voice.domain.speech import Outcome, settlement_of_lost, usage_fact
 from shared.identity import OnBehalfOf
 from shared.revocation import UsedKey
+from shared.vendors.failures import VendorPlanRequired
+from tests.support.kept_speech import spoken_before
 from tests.support.voice import (
+    FakeAudio,
     FakeLine,
     FakeLines,
     FakeProvider,
@@ -116,3 +120,16 @@ def test_nobody_knows_on_whose_key_a_lost_replica_spoke() -> None:
     fact = usage_fact(hold, settlement_of_lost(hold))
     assert fact is not None
     assert fact.event.key_organisation_id is None
+
+
+async def test_what_turns_out_to_be_kept_is_on_nobodys_key() -> None:
+    studio = Studio(provider=Telling(told=[FIRM] * 3))
+    studio.before = spoken_before(studio.clock)
+    by = on_behalf_of()
+    wish = a_wish(an_order(format="mp3_44100_192"), by=by)
+    for _ in range(2):
+        studio.formats = FormatsInPlan(studio.clock)
+        refusal = VendorPlanRequired("Not in your plan.", provider="elevenlabs")
+        studio.provider.audios = [refusal, FakeAudio(b"one")]
+        await studio.hear(await studio.speak(wish))
+    assert whose(studio) == [FIRM, None]

@@ -15,12 +15,14 @@ from services.voice.actions.settle_orphans import SettleOrphans
 from services.voice.actions.settle_speech import SettleSpeech
 from services.voice.actions.speak import Wish
 from services.voice.domain.errors import AlreadySpoken, VoiceNotInTier
+from services.voice.domain.formats_in_plan import FormatsInPlan
 from services.voice.domain.kept_speech import Bounds, KeptSpeechSeal
 from services.voice.domain.script import Extras, SettingsWish
+from services.voice.domain.speech import Used, settlement_of_lost
 from services.voice.domain.voice import VoiceId
 from shared.errors import DependencyUnavailable, LimitReached
 from shared.idempotency import IdempotencyKeyReused, RequestInProgress
-from shared.vendors.failures import NoUsableKey
+from shared.vendors.failures import NoUsableKey, VendorPlanRequired
 from tests.support.kept_speech import (
     KEYS,
     MemoryKeptSpeeches,
@@ -60,6 +62,18 @@ def recollections(studio: Studio) -> MemoryRecollections:
     assert studio.before is not None
     assert isinstance(studio.before.recollections, MemoryRecollections)
     return studio.before.recollections
+
+
+class Noting(dict[int, bytes]):
+    """Keys that tell when one is used."""
+
+    def __init__(self, noted: list[str]) -> None:
+        super().__init__(KEYS)
+        self.noted = noted
+
+    def __getitem__(self, version: int) -> bytes:
+        self.noted.append("a key")
+        return super().__getitem__(version)
 
 
 async def said(studio: Studio, wish: Wish | None = None) -> tuple[bytes, bool]:
@@ -316,6 +330,66 @@ async def test_a_replica_that_dies_while_it_says_it_again_costs_nothing() -> Non
     assert (lost.outcome, lost.characters, lost.cached) == ("replica_lost", 0, True)
 
 
+def in_a_high_format(key: str | None = None) -> Wish:
+    """For a user whose plan at the vendor makes none of that."""
+    return a_wish(an_order(format="mp3_44100_192"), by=ADA, key=key)
+
+
+async def said_in_another_format(studio: Studio, wish: Wish) -> bytes:
+    """What is heard by who asks a replica that knows nothing of the user's plan yet."""
+    studio.formats = FormatsInPlan(studio.clock)
+    studio.provider.audios = [
+        VendorPlanRequired("Not in your plan.", provider="elevenlabs"),
+        FakeAudio(b"one", b"two"),
+    ]
+    speech = await studio.speak(wish)
+    assert speech.script.format.name == "mp3_44100_128"
+    assert speech.wished_format is not None
+    heard, outcome = await studio.hear(speech)
+    assert outcome == "done"
+    return heard
+
+
+async def test_what_was_said_in_another_format_is_found_once_that_is_known() -> None:
+    studio = a_studio()
+    wish = in_a_high_format()
+    assert await said_in_another_format(studio, wish) == b"onetwo"
+    assert await said_in_another_format(studio, wish) == b"onetwo"
+    asked = [script.format.name for script in studio.provider.scripts]
+    assert asked == ["mp3_44100_192", "mp3_44100_128", "mp3_44100_192"]
+    first, again = (fact.event for fact in studio.speeches.outbox)
+    assert (first.characters, first.cached) == (12, False)
+    assert (again.characters, again.cached) == (0, True)
+    assert [place.settled for place in studio.admission.given] == [[12], [0]]
+    # Who wants nothing of what is kept has it made anew.
+    await said_in_another_format(studio, replace(wish, may_be_cached=False))
+    assert studio.speeches.outbox[-1].event.characters == 12
+
+
+async def test_what_was_kept_in_another_format_costs_nothing_either_when_a_replica_dies() -> None:
+    studio = a_studio()
+    await said_in_another_format(studio, in_a_high_format())
+    studio.formats = FormatsInPlan(studio.clock)
+    studio.provider.audios = [VendorPlanRequired("Not in your plan.", provider="elevenlabs")]
+    speech = await studio.speak(in_a_high_format())
+    assert settlement_of_lost(studio.speeches.kept[speech.hold.id].hold).used == Used(0, "counted")
+
+
+async def test_a_retry_of_what_was_spoken_in_another_format_hears_it_again() -> None:
+    studio = a_studio()
+    keyed = in_a_high_format("k1")
+    await said_in_another_format(studio, keyed)
+    studio.formats = FormatsInPlan(studio.clock)
+    studio.provider.audios = []
+    speech = await studio.speak(keyed)
+    assert (speech.is_replayed, speech.hold.cached) == (True, True)
+    assert speech.wished_format is not None
+    assert await studio.hear(speech) == (b"onetwo", "done")
+    assert len(studio.provider.scripts) == 2
+    with pytest.raises(AlreadySpoken):
+        await studio.speak(replace(keyed, may_be_cached=False))
+
+
 def test_the_address_says_nothing_without_the_key_and_the_audio_opens_nowhere_else() -> None:
     seal, script, ada = KeptSpeechSeal(KEYS), a_script(), a_user()
     address = seal.address(ada, script)
@@ -373,4 +447,38 @@ async def test_no_more_is_being_kept_at_once_than_may_be(monkeypatch: pytest.Mon
     monkeypatch.setattr(_spoken_before, "_KEPT_AT_ONCE", 0)
     studio = a_studio()
     await said(studio)
+    assert kept(studio).kept == {}
+
+
+async def test_where_a_speech_is_kept_is_not_worked_out_while_its_hearer_waits() -> None:
+    studio, noted = a_studio(), list[str]()
+    assert studio.before is not None
+    studio.before = replace(studio.before, keys=MemoryKeys(Noting(noted)))
+    studio.provider.audio = FakeAudio(b"one", b"two")
+    speech = await studio.speak(a_wish(by=ADA))
+    noted.clear()
+
+    async def write(piece: bytes) -> None:
+        noted.append(piece.decode())
+
+    await studio.relay(speech, write)
+    await studio.settled()
+    assert noted[:2] == ["one", "two"]
+    assert "a key" in noted, "it was kept afterwards"
+    assert (await said(studio))[1]
+
+
+async def test_keys_that_go_while_it_is_heard_leave_it_unkept() -> None:
+    studio = a_studio()
+    keys = MemoryKeys()
+    assert studio.before is not None
+    studio.before = replace(studio.before, keys=keys)
+    studio.provider.audio = FakeAudio(b"one")
+    speech = await studio.speak(a_wish(by=ADA))
+
+    async def write(_piece: bytes) -> None:
+        keys.keys = None
+
+    assert await studio.relay(speech, write) == "done"
+    await studio.settled()
     assert kept(studio).kept == {}

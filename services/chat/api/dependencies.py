@@ -1,4 +1,4 @@
-"""What chat's routes share."""
+"""What routes are given: the verbs, the tier of now, and how much of a list."""
 
 from __future__ import annotations
 

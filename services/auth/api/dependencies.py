@@ -1,8 +1,8 @@
-"""How a route gets at the verbs."""
+"""What routes are given: the verbs."""
 
 from __future__ import annotations
 
-from typing import Annotated, cast
+from typing import Annotated
 
 from fastapi import Depends, Request
 
@@ -10,7 +10,8 @@ from services.auth.actions import Actions
 
 
 async def _actions(request: Request) -> Actions:
-    return cast(Actions, request.app.state.actions)
+    actions: Actions = request.app.state.actions
+    return actions
 
 
 ServiceActions = Annotated[Actions, Depends(_actions)]

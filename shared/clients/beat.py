@@ -1,0 +1,29 @@
+"""A beat that many share: whoever waits for it costs the event loop no timer of its own."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+
+class Beat:
+    """Beats while somebody waits for it, `seconds` apart, and calls all of them in one go."""
+
+    __slots__ = ("_loop", "_waiting", "seconds")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, seconds: float) -> None:
+        self.seconds = seconds
+        self._loop = loop
+        self._waiting: list[Callable[[], None]] = []
+
+    def wait(self, call: Callable[[], None]) -> None:
+        """Call it once, at the next beat: within `seconds`, which must not be 0."""
+        if not self._waiting:
+            beats = self._loop.time() // self.seconds
+            self._loop.call_at((beats + 1) * self.seconds, self._beat)
+        self._waiting.append(call)
+
+    def _beat(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        for call in waiting:
+            call()
