@@ -13,7 +13,7 @@ from shared.tiers import TIERS
 
 _MOST_PER_SECOND = 10_000.0
 _NO_PACE = (
-    "CHAT_TURNS_PER_SECOND: a number from 0 to 10000 for some of the tiers "
+    "CHAT_TURNS_PER_SECOND: one number from 0 to 10000 for each of some of the tiers "
     f"{', '.join(TIERS)}, as in free=20"
 )
 
@@ -73,6 +73,8 @@ class Settings(CommonSettings):
         ValueError."""
         pairs = [pair.partition("=") for pair in self.turns_per_second.split(",") if pair.strip()]
         rates = {_tier(name): _rate(text) for name, _, text in pairs}
+        if len(rates) < len(pairs):
+            raise ValueError(_NO_PACE)
         return {tier: rate for tier, rate in rates.items() if rate}
 
     @model_validator(mode="after")

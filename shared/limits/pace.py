@@ -15,7 +15,8 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 
-from shared.errors import Conflict, LimitReached, Unavailable
+from shared.errors import Conflict, ExpectedFailure, LimitReached, NotInTier, Unavailable
+from shared.tiers import TierChanged
 
 Gone = Callable[[], Awaitable[None]]
 """Returns once the client has left."""
@@ -30,6 +31,10 @@ _MOST_HELD = 100
 """Fewer than an autoscaler takes for what a busy replica has (`deploy/k8s/scaling.py`): a flood of
 refusals needs no more replicas."""
 _MOST_REMEMBERED = 20_000
+_LONGEST_TOLD_SECONDS = 3_600.0
+# A turn that fails so has cost what others do: given back, it would be begun again and again when
+# what all tiers share is in trouble, or as fast as one user can ask in a session that answers.
+_DEAR = (Unavailable, Conflict)
 
 
 class TierBusy(Unavailable):
@@ -103,10 +108,11 @@ class Paces:
         gone: Gone | None = None,
         refuse: Callable[[], None] = _nobody,
     ) -> AsyncIterator[None]:
-        """One turn of a user's, begun within the block: one that fails there has used nothing, and
-        the next may begin in its place. `refuse` raises for whom it is known that they would be
-        refused; it is asked before they wait, and again after. Whoever is refused, here or there,
-        and has just been refused, is told so a second later.
+        """One turn of a user's, begun within the block: one that is refused there has used nothing,
+        and the next may begin in its place. Not so one that all was asked for, and that failed for
+        our trouble, for another turn beside it, or since it was broken off. `refuse` raises for
+        whom it is known that they would be refused; it is asked before they wait, and again after.
+        Whoever is refused, here or there, and has just been refused, is told so a second later.
 
         Raises TierBusy, LeftWaiting once the client is `gone`, and what `refuse` does.
         """
@@ -121,10 +127,11 @@ class Paces:
             try:
                 refuse()
                 yield
-            except BaseException:
-                pace.give_back()
+            except (ExpectedFailure, TierChanged) as failure:
+                if not isinstance(failure, _DEAR):
+                    pace.give_back()
                 raise
-        except (LimitReached, TierBusy):
+        except (LimitReached, NotInTier, TierBusy):
             await self._hasty.held_back(subject, gone)
             raise
 
@@ -191,7 +198,8 @@ class _Pace:
         one user's flood keeps no place from another. Raises TierBusy."""
         if len(self._line) < self._most:
             return
-        busy = TierBusy(timedelta(seconds=(len(self._line) + 1) / self._rate))
+        seconds = min((len(self._line) + 1) / self._rate, _LONGEST_TOLD_SECONDS)
+        busy = TierBusy(timedelta(seconds=seconds))
         largest = max(self._of_user, key=self._of_user.__getitem__, default=subject)
         if self._of_user[largest] < self._of_user[subject] + 2:
             raise busy
@@ -278,6 +286,8 @@ async def _first(place: asyncio.Future[None], gone: Gone | None) -> None:
         place.result()
     finally:
         watching.cancel()
-        # Until it has ended nobody else may listen to the client.
-        with suppress(asyncio.CancelledError):
-            await watching
+        # Until it has ended nobody else may listen to the client. Awaited itself, it could not be
+        # told from us who of both is cancelled.
+        await asyncio.wait({watching})
+        if not watching.cancelled():
+            watching.result()

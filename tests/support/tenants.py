@@ -49,6 +49,9 @@ SHARED: Mapping[str, str] = {
     "month": "2026-10",  # of the operator's books
     "vat_id": "DE123456789",  # printed on whatever its holder sends
     "drift_id": "7",
+    # Of what is held, which only the billing team could name.
+    "reporter_id": "0198c0de-0000-7000-8000-00000000ada7",
+    "id": "shot-1",
     "cursor": "0198c0de-0000-7000-8000-00000000ada0",
     # In a sandbox nobody pays, and only the billing team could name one.
     "payment_id": "0198c0de-0000-7000-8000-00000000ada1",

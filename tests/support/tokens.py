@@ -86,7 +86,11 @@ async def serving(app: Any, *, send_buffer: int | None = None) -> AsyncIterator[
     if send_buffer is not None:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer)
     listener.bind(("127.0.0.1", 0))
-    config = uvicorn.Config(app, log_config=None, lifespan="off", access_log=False)
+    # As long as in production. The usual is as long as our clients keep a connection: on a busy
+    # machine one would be closed under a request.
+    config = uvicorn.Config(
+        app, log_config=None, lifespan="off", access_log=False, timeout_keep_alive=75
+    )
     server = uvicorn.Server(config)
     server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]
     task = asyncio.create_task(server._serve([listener]))

@@ -161,7 +161,7 @@ class FakeSpeeches:
         if kept is None or kept.settlement is not None:
             return False
         kept.settlement = settlement
-        if settlement.used is None:
+        if settlement.used is None or not settlement.used.characters:
             kept.hold = replace(kept.hold, idempotency_key=None, request_hash=None)
         if usage is not None:
             self.outbox.append(usage)

@@ -10,13 +10,16 @@ from fastapi import APIRouter, Query, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from services.billing.api.corrections import Reason
-from services.billing.api.dependencies import BillingStaff, Cursor, ServiceActions
+from services.billing.api.dependencies import BillingStaff, ServiceActions
 from services.billing.domain.outside_usage import HeldEvent
 from shared.http.pages import Page, cursor_of, read_cursor
 from shared.http.problems import problems
 from shared.ids import UserId
 
 router = APIRouter(prefix="/billing/admin/held-usage", tags=["billing team"])
+
+# Of the longest source and id there are, three bytes a character.
+_LONGEST_CURSOR = 1_300
 
 
 class HeldEventBody(BaseModel):
@@ -63,7 +66,10 @@ class HeldRefusalBody(BaseModel):
 async def list_held_usage(
     actions: ServiceActions,
     _staff: BillingStaff,
-    cursor: Cursor = None,
+    cursor: Annotated[
+        str | None,
+        Query(max_length=_LONGEST_CURSOR, description="The last page's `next_cursor`."),
+    ] = None,
     limit: Annotated[int, Query(ge=1, le=200)] = 50,
 ) -> Page[HeldEventBody]:
     """What is held, by reporter, source and id."""

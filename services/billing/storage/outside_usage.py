@@ -83,7 +83,8 @@ where (reporter_id, source, external_id) in (
 ) returning source
 """
 
-# What somebody has refused is not held anew because it is told again.
+# What somebody has refused is not held anew because it is told again. What is said beside the facts
+# makes no difference: it goes with its user, and its reporter knows nothing of that.
 _HOLD = """
 insert into held_usage (reporter_id, source, external_id, code, meter, body, occurred_at)
 select distinct on (source, external_id) $1, *
@@ -93,7 +94,8 @@ order by source, external_id
 on conflict (reporter_id, source, external_id) do update set
     code = excluded.code, meter = excluded.meter, body = excluded.body,
     occurred_at = excluded.occurred_at, settled_at = null, refused_by = null, refused_because = null
-where held_usage.refused_by is null or held_usage.body is distinct from excluded.body
+where held_usage.refused_by is null
+   or held_usage.body #- '{data,metadata}' is distinct from excluded.body #- '{data,metadata}'
 """
 
 _HELD = """

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from services.chat.actions.follow_turn import FollowTurn
-from services.chat.actions.take_turn import Replayed, TakeTurn
+from services.chat.actions.take_turn import First, Replayed, TakeTurn
 from services.chat.domain.live import LiveTurn
 from services.chat.domain.ports import Standing, Turns
 from services.chat.domain.question import Question
@@ -35,10 +35,12 @@ class AskLive:
     turns: Turns
     follow: FollowTurn
 
-    async def __call__(self, question: Question, gone: Gone | None = None) -> AskedLive:
+    async def __call__(
+        self, question: Question, gone: Gone | None = None, first: First | None = None
+    ) -> AskedLive:
         """Raises what TakeTurn raises, RequestInProgress only when there is nothing to follow."""
         try:
-            asked = await self.take_turn(question, gone)
+            asked = await self.take_turn(question, gone, first)
         except RequestInProgress:
             return await self._again(question)
         if isinstance(asked, Replayed):

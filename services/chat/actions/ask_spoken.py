@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import structlog
@@ -36,28 +37,25 @@ class AskSpoken:
         if self.lines is None:
             raise SpeakNotOffered
         assert question.speak is not None
-        line = await self._line(self.lines, question, question.speak)
-        asked = await self._asked(question, line, gone)
+        opening = _Opening(partial(self._line, self.lines, question, question.speak))
+        try:
+            asked = await self.ask_live(question, gone, opening)
+        except BaseException:
+            await _hang_up(opening.line)
+            raise
+        line = opening.line
         if asked.replayed:
             # What was spoken the first time is not kept, and not spoken again.
             await _hang_up(line)
             return asked
         assert isinstance(asked.turn, RunningTurn)
+        assert line is not None
         spoken = SpokenTurn(asked.turn, self.tell_trouble)
         if isinstance(line, ExpectedFailure):
             spoken.be_silent(line)
         else:
             spoken.speak(line)
         return replace(asked, turn=spoken)
-
-    async def _asked(
-        self, question: Question, line: VoiceLine | ExpectedFailure, gone: Gone | None
-    ) -> AskedLive:
-        try:
-            return await self.ask_live(question, gone)
-        except BaseException:
-            await _hang_up(line)
-            raise
 
     async def _line(
         self, lines: VoiceLines, question: Question, wish: SpeakWish
@@ -86,6 +84,19 @@ class AskSpoken:
         }
 
 
-async def _hang_up(line: VoiceLine | ExpectedFailure) -> None:
-    if not isinstance(line, ExpectedFailure):
+class _Opening:
+    """Opens the line once the question's turn has come: who waits for that has none."""
+
+    def __init__(self, open_line: Callable[[], Awaitable[VoiceLine | ExpectedFailure]]) -> None:
+        self.line: VoiceLine | ExpectedFailure | None = None
+        self._open = open_line
+
+    async def __call__(self) -> None:
+        # There is one already where the question is tried by another tier.
+        if self.line is None:
+            self.line = await self._open()
+
+
+async def _hang_up(line: VoiceLine | ExpectedFailure | None) -> None:
+    if line is not None and not isinstance(line, ExpectedFailure):
         await line.close()

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from services.chat.actions.compose_prompt import ComposePrompt
 from services.chat.actions.follow_turn import retold
@@ -23,6 +24,9 @@ from shared.limit_state import LimitState
 from shared.limits.pace import Gone
 from shared.model_catalogue import ModelCatalogue
 from shared.tiers import COMPATIBLE, Tier
+
+First: TypeAlias = Callable[[], Awaitable[None]]
+"""What has to be there before a question is asked; for each tier by which it is tried."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,24 +69,28 @@ class TakeTurn:
     compose: ComposePrompt
 
     async def __call__(
-        self, question: Question, gone: Gone | None = None
+        self, question: Question, gone: Gone | None = None, first: First | None = None
     ) -> RunningTurn | Replayed:
         """The turn, running: admitted, held, and with the vendor being asked. A client that is
-        `gone` before its turn came has asked nothing.
+        `gone` before its turn came has asked nothing; `first` is done once it has.
 
-        Raises SessionNotFound, SessionEnded, NotInTier, LimitReached, Unavailable, TurnRunning,
-        RequestInProgress, IdempotencyKeyReused or what ComposePrompt raises; what the vendor has to
-        say comes with the turn's events.
+        Raises what `first` does, SessionNotFound, SessionEnded, NotInTier, LimitReached,
+        Unavailable, TurnRunning, RequestInProgress, IdempotencyKeyReused or what ComposePrompt
+        raises; what the vendor has to say comes with the turn's events.
         """
         return await self.open.by_current_tier(
-            question.user_id, question.tier, lambda tier: self._in_turn(question, tier, gone)
+            question.user_id,
+            question.tier,
+            lambda tier: self._in_turn(question, tier, gone, first),
         )
 
     async def _in_turn(
-        self, question: Question, tier: Tier, gone: Gone | None
+        self, question: Question, tier: Tier, gone: Gone | None, first: First | None
     ) -> RunningTurn | Replayed:
         known = self._known_provider(question, tier)
         async with self.open.its_turn(question.user_id, tier, known, gone):
+            if first is not None:
+                await first()
             return await self._take(question, tier)
 
     async def _take(self, question: Question, tier: Tier) -> RunningTurn | Replayed:

@@ -62,6 +62,7 @@ _MOST_WAITING_BYTES = 1 << 20
 _STOPS_AT_ONCE = 4
 # While a question waits for its turn; of one that says more it is not noticed that it leaves.
 _MOST_UNREAD = 16
+_MUCH_UNREAD_BYTES = 1 << 16
 _TURNS_REMEMBERED = 64
 _GOODBYE_SECONDS = 1.0
 
@@ -286,13 +287,12 @@ class Device:
     # Reading.
 
     async def _left(self) -> None:
-        """Returns once the connection is gone. What the device says until then is kept for when its
-        word before has been done."""
-        while len(self._unread) < _MOST_UNREAD:
+        """Returns once the connection is gone, or if it is. What the device says until then is kept
+        for when its word before has been done."""
+        while not self._unread or self._unread[-1]["type"] != "websocket.disconnect":
+            if len(self._unread) >= _MOST_UNREAD or _size(*self._unread) >= _MUCH_UNREAD_BYTES:
+                await asyncio.Event().wait()
             self._unread.append(await self._socket.receive())
-            if self._unread[-1]["type"] == "websocket.disconnect":
-                return
-        await asyncio.Event().wait()
 
     async def _read(self) -> None:
         while True:
@@ -301,7 +301,7 @@ class Device:
             if message["type"] == "websocket.disconnect":
                 return
             text = message.get("text")
-            if len(text or message.get("bytes") or b"") > LARGEST_FRAME_BYTES:
+            if _size(message) > LARGEST_FRAME_BYTES:
                 self.close(CloseCode.TOO_BIG, "too_large")
                 continue
             current_request_id.set(str(uuid7()))
@@ -463,6 +463,10 @@ class Device:
         ended = await self._actions.stop_turn(session_id, by=self.user_id)
         answer = answer_of(ended).model_dump(mode="json")
         self.tell("stopped", answer, ref=word.ref, session_id=session_id)
+
+
+def _size(*messages: Message) -> int:
+    return sum([len(message.get("text") or message.get("bytes") or b"") for message in messages])
 
 
 def _ascii(id_: UUID | None) -> bytes:

@@ -27,14 +27,15 @@ returning id
 """
 
 # The guard on the state makes one of all settlements the first; its event leaves with it or not
-# at all.
+# at all. What cost nothing gives its key free, also where it turned out late to be one that was
+# said before.
 _SETTLE = """
 with closed as (
     update speech set
         state = 'settled', outcome = $2, settled_at = now(), charged_characters = $3,
         source = $4, provider_request_id = $5,
-        idempotency_key = case when $3::int is not null then idempotency_key end,
-        request_hash = case when $3::int is not null then request_hash end
+        idempotency_key = case when $3::int > 0 then idempotency_key end,
+        request_hash = case when $3::int > 0 then request_hash end
     where id = $1 and state = 'running'
     returning id
 ), told as (

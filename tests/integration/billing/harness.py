@@ -101,10 +101,13 @@ class Billing:
     database: Database
     settings: Settings
 
+    @property
+    def actions(self) -> Actions:
+        """Its verbs, as its worker has them."""
+        return actions_on(lambda: SqlWork(self.database), self.settings, SystemClock())
+
     async def record(self, *facts: Fact[UsageRecorded]) -> None:
-        await actions_on(lambda: SqlWork(self.database), self.settings, SystemClock()).record_usage(
-            facts
-        )
+        await self.actions.record_usage(facts)
 
     async def get(self, path: str, user: UUID, **options: Any) -> httpx.Response:
         headers = {**self.mint.headers(user), **options.pop("headers", {})}

@@ -7,6 +7,8 @@ from uuid import UUID, uuid4
 
 import httpx
 
+from shared.erasure import ErasureId
+from shared.ids import UserId
 from tests.integration.billing.harness import Billing
 from tests.integration.billing.test_outside_usage import Service, an_event
 from tests.support.billing import a_usage
@@ -154,6 +156,37 @@ async def test_what_is_held_is_listed_and_a_named_person_may_refuse_it(billing: 
     assert (await service.post([good])).json()["accepted"] == 1
     for body in ({**wish, "reason": ""}, {**wish, "more": 1}, {**wish, "id": "a\x00b"}):
         assert (await team(billing, "POST", "held-usage/refuse", json=body)).status_code == 422
+
+
+async def test_whatever_an_id_is_written_in_the_next_page_is_there(billing: Billing) -> None:
+    """The longest source and ids that are taken, of the longest characters."""
+    ada, service = uuid4(), Service(billing)
+    ids = [f"{number}{'書' * 199}" for number in (1, 2, 3)]
+    wrong = [an_event(ada, id_=id_, quantity=-1) | {"source": "撮" * 100} for id_ in ids]
+    assert len((await service.post(wrong)).json()["held"]) == 3
+    assert [one["id"] for one in await held(billing, service.id)] == ids
+
+
+async def test_what_was_refused_stays_so_when_its_user_is_forgotten(billing: Billing) -> None:
+    """Whose metadata goes; the service that tries for ever tells it all the same."""
+    ada, service = UserId(uuid4()), Service(billing)
+    wrong = an_event(ada, id_="shot-1", quantity=-1, metadata={"page": "hers"})
+    await service.post([wrong])
+    wish = {
+        "reporter_id": str(service.id),
+        "source": "/screenshots",
+        "id": "shot-1",
+        "reason": "A test of theirs.",
+    }
+    assert (await team(billing, "POST", "held-usage/refuse", json=wish)).status_code == 204
+    await billing.actions.forget_user.begin([(ada, ErasureId(uuid4()))])
+    assert len((await service.post([wrong])).json()["held"]) == 1
+    assert await held(billing, service.id) == []
+    row = await billing.database.fetchrow(
+        "select body from held_usage where reporter_id = $1", service.id
+    )
+    assert row is not None
+    assert "metadata" not in row["body"]["data"]
 
 
 async def test_the_operators_own_prices_are_listed(billing: Billing) -> None:

@@ -86,7 +86,7 @@ def actions(
         clock,
         organisations=FixedOrganisations({(ORGANISATION, ada.id): True}),
     )
-    impatient = HttpWebhookSender(allow_local=True, total_seconds=0.3)
+    impatient = HttpWebhookSender(allow_local=True, total_seconds=1)
     return replace(actions, deliver_webhooks=replace(actions.deliver_webhooks, sender=impatient))
 
 

@@ -81,7 +81,11 @@ def test_a_batch_that_kills_its_process_is_put_aside_in_the_end(
         # Beside what a test before left, perhaps.
         ids = {str(id_) for id_ in deadly}
         dead = scribe.dead()
-        return [one.reason for one in dead if {event["id"] for event in one.body["events"]} == ids]
+        return [
+            one.reason
+            for one in dead
+            if {event["id"] for event in one.body.get("events", ())} == ids
+        ]
 
     eventually(put_aside, "the batch is put aside")
     assert put_aside() == ["process_lost"]

@@ -153,6 +153,18 @@ async def test_a_settlement_without_charge_leaves_no_usage_and_frees_the_key(
     assert await speeches.hold(keyed(a_hold(user_id=hold.user_id)))
 
 
+async def test_what_turned_out_to_cost_nothing_frees_the_key_too(
+    speeches: SqlSpeeches, database: Database
+) -> None:
+    """Its usage is told all the same."""
+    hold = keyed(a_hold())
+    await speeches.hold(hold)
+    assert await settle(speeches, hold, Settlement(Outcome.DONE, Used(0, "counted")))
+    (fact,) = await outbox(database)
+    assert fact.event.characters == 0
+    assert await speeches.earlier(hold.user_id, "k-1") is None
+
+
 async def test_a_key_is_good_for_one_speech_of_one_user(speeches: SqlSpeeches) -> None:
     hold = keyed(a_hold())
     assert await speeches.hold(hold)

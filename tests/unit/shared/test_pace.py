@@ -9,9 +9,17 @@ from datetime import timedelta
 
 import pytest
 
-from shared.errors import LimitReached
+from shared.errors import (
+    Conflict,
+    DependencyUnavailable,
+    LimitReached,
+    NotFound,
+    NotInTier,
+    SessionEnded,
+)
 from shared.limits import pace
 from shared.limits.pace import Gone, LeftWaiting, Paces, TierBusy, Watchers
+from shared.tiers import TierChanged
 
 A_SECOND = 100.0
 AT_ONCE = 10  # a tenth of a second's
@@ -35,12 +43,14 @@ class Line:
             monotonic=lambda: self.now,
         )
 
-    async def take(self, name: str, gone: asyncio.Event | None = None, *, fails: int = 0) -> None:
-        """One turn of the user of that name's first letter; the first `fails` of them fail."""
+    async def take(
+        self, name: str, gone: asyncio.Event | None = None, *, fails: Exception | None = None
+    ) -> None:
+        """One turn of the user of that name's first letter."""
         leaves = None if gone is None else lambda: _set(gone)
         async with self.paces.turn("free", name[0], leaves):
-            if fails:
-                raise KeyError(name)
+            if fails is not None:
+                raise fails
             self.begun.append(name)
 
     def asks(self, name: str, gone: asyncio.Event | None = None) -> asyncio.Task[None]:
@@ -176,17 +186,92 @@ async def test_a_turn_that_came_to_whoever_is_just_cancelled_goes_on_to_the_next
         assert line.begun == ["b"]
 
 
-async def test_a_turn_that_fails_leaves_its_place_to_the_next() -> None:
+async def fails_before_b(failure: Exception) -> list[str]:
+    """Who has begun once a turn has failed for which another waits, with no time in between."""
     async with waiting_line() as (line, tasks):
-        fails = asyncio.create_task(line.take("a", fails=1))
+        fails = asyncio.create_task(line.take("a", fails=failure))
         await settle()
         tasks["b"] = line.asks("b")
         await settle()
         line.now += 1 / A_SECOND
-        with pytest.raises(KeyError):
+        with pytest.raises(type(failure)):
             await fails
         await settle()
-        assert line.begun == ["b"], "with no time passing between them"
+        return list(line.begun)
+
+
+@pytest.mark.parametrize("failure", [NotFound("None."), TierChanged("pro"), SessionEnded()])
+async def test_a_turn_that_is_refused_leaves_its_place_to_the_next(failure: Exception) -> None:
+    assert await fails_before_b(failure) == ["b"]
+
+
+@pytest.mark.parametrize("failure", [DependencyUnavailable("database"), Conflict("."), KeyError()])
+async def test_a_turn_that_fails_when_all_was_asked_for_has_used_its_place(
+    failure: Exception,
+) -> None:
+    """Otherwise a tier would have no pace where it is needed most, nor one who meets himself."""
+    assert await fails_before_b(failure) == []
+
+
+async def test_a_turn_that_is_broken_off_has_used_its_place() -> None:
+    async with waiting_line("a") as (line, tasks):
+        holding = asyncio.Event()
+
+        async def begins() -> None:
+            async with line.paces.turn("free", "c"):
+                holding.set()
+                await asyncio.Event().wait()
+
+        await line.pass_by(1)
+        line.now += 1 / A_SECOND
+        tasks["c"] = asyncio.create_task(begins())
+        async with asyncio.timeout(10):
+            await holding.wait()
+        tasks["b"] = line.asks("b")
+        await settle()
+        tasks["c"].cancel()
+        await settle()
+        assert line.begun == ["a"]
+
+
+async def test_whoever_is_cancelled_while_the_watch_ends_is_cancelled() -> None:
+    """A wait that is over has its watcher to end; what comes in that moment must not be lost."""
+    async with waiting_line() as (line, tasks):
+
+        async def slow_to_leave() -> None:
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                tasks["a"].cancel()
+                raise
+
+        async def asks() -> None:
+            async with line.paces.turn("free", "a", slow_to_leave):
+                line.begun.append("a")
+
+        tasks["a"] = asyncio.create_task(asks())
+        await settle()
+        line.now += 1 / A_SECOND
+        line.paces._paces["free"]._time_has_come()
+        tasks["b"] = line.asks("b")
+        await asyncio.wait({tasks["a"]}, timeout=10)
+        assert tasks["a"].cancelled()
+        await settle()
+        assert line.begun == ["b"], "and nobody loses the turn"
+
+
+async def test_however_slow_the_pace_a_moment_to_come_again_can_be_told() -> None:
+    paces = Paces({"free": 1e-300})
+    async with paces.turn("free", "a"):
+        pass
+    with pytest.raises(TierBusy) as refused:
+        async with paces.turn("free", "a"):
+            raise AssertionError
+    assert refused.value.retry_after == timedelta(hours=1)
+
+
+HASTE_SECONDS = 1.0625
+"""Nobody else sleeps for that long."""
 
 
 @pytest.fixture
@@ -195,7 +280,7 @@ def soon(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     held: list[float] = []
 
     async def sleep(seconds: float) -> None:
-        if seconds < 1:
+        if seconds != HASTE_SECONDS:  # somebody else's
             await real(seconds)
             return
         held.append(seconds)
@@ -204,11 +289,20 @@ def soon(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
     real = asyncio.sleep
     monkeypatch.setattr(asyncio, "sleep", sleep)
+    monkeypatch.setattr(pace, "_HASTE_SECONDS", HASTE_SECONDS)
     return held
 
 
 def full() -> LimitReached:
     return LimitReached("Full.", retry_after=timedelta(seconds=30))
+
+
+async def test_whoever_is_not_in_the_tier_for_it_is_held_back_as_well(soon: list[float]) -> None:
+    line = Line()
+    for _ in range(2):
+        with pytest.raises(NotInTier):
+            await line.take("a", fails=NotInTier("Not yours."))
+    assert soon == [HASTE_SECONDS]
 
 
 async def refused(line: Line, subject: str = "a", gone: Gone | None = None) -> None:
@@ -223,11 +317,11 @@ async def test_who_asks_again_at_once_is_told_a_second_later(soon: list[float]) 
     assert soon == []
     await refused(line)
     await refused(line)
-    assert soon == [1.0, 1.0]
+    assert soon == [HASTE_SECONDS] * 2
     await refused(line, "b")
-    line.now += 1
+    line.now += 2
     await refused(line)
-    assert soon == [1.0, 1.0], "others, and who has waited, hear it at once"
+    assert soon == [HASTE_SECONDS] * 2, "others, and who has waited, hear it at once"
 
 
 async def test_of_those_only_so_many_are_held(
@@ -274,7 +368,7 @@ async def test_a_known_refusal_waits_for_no_turn_and_is_held_back_like_others(
             with pytest.raises(LimitReached):
                 async with line.paces.turn("free", "a", refuse=refuse):
                     raise AssertionError
-        assert soon == [1.0]
+        assert soon == [HASTE_SECONDS]
 
 
 async def test_who_is_full_by_the_time_of_their_turn_is_refused_in_it() -> None:

@@ -258,7 +258,8 @@ def test_tiers_have_the_pace_that_is_set(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 @pytest.mark.parametrize(
-    "said", [MARK, f"{MARK}=1", f"free={MARK}", "free", "free=-1", "free=nan", "free=inf"]
+    "said",
+    [MARK, f"{MARK}=1", f"free={MARK}", "free", "free=-1", "free=nan", "free=inf", "free=1,free=2"],
 )
 def test_a_pace_that_is_none_is_refused_and_not_shown(
     said: str, monkeypatch: pytest.MonkeyPatch

@@ -375,6 +375,20 @@ async def test_what_was_kept_in_another_format_costs_nothing_either_when_a_repli
     assert settlement_of_lost(studio.speeches.kept[speech.hold.id].hold).used == Used(0, "counted")
 
 
+async def test_a_key_is_free_again_where_what_was_kept_turned_up_late() -> None:
+    """A request that cost nothing gives its key free, whenever that was known."""
+    studio = a_studio()
+    await said_in_another_format(studio, in_a_high_format())
+    keyed = in_a_high_format("k1")
+    assert await said_in_another_format(studio, keyed) == b"onetwo"
+    assert studio.speeches.outbox[-1].event.characters == 0
+    anew = replace(keyed, may_be_cached=False)
+    assert await said_in_another_format(studio, anew) == b"onetwo"
+    assert studio.speeches.outbox[-1].event.characters == 12
+    with pytest.raises(AlreadySpoken):
+        await studio.speak(anew)
+
+
 async def test_a_retry_of_what_was_spoken_in_another_format_hears_it_again() -> None:
     studio = a_studio()
     keyed = in_a_high_format("k1")
