@@ -116,7 +116,8 @@ async def _started(folder: Path, behind: Gateway) -> AsyncIterator[Kept]:
 
 
 async def _until(true: Callable[[], bool]) -> None:
-    async with asyncio.timeout(60):
+    # One that starts may be waited for by the script for a minute, before the next is tried.
+    async with asyncio.timeout(150):
         while not true():
             await asyncio.sleep(0.05)
 
