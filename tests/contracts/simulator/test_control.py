@@ -1,5 +1,6 @@
 """The control API: faults by order, the ledger, headers and defaults."""
 
+import asyncio
 from typing import Any
 
 import httpx
@@ -151,3 +152,21 @@ async def test_settings_of_the_start_are_defaults() -> None:
         async with httpx.AsyncClient(base_url=simulator.url, trust_env=False) as http:
             await ask(http, "sim-key-1", stream=True)
         assert simulator.served()[0]["chunks"] == 4
+
+
+async def test_a_head_that_is_broken_off_before_its_body_asked_for_nothing(
+    http: httpx.AsyncClient, simulator: RunningSimulator, key: str
+) -> None:
+    assert http.base_url.port is not None
+    head = (
+        "POST /openai/v1/chat/completions HTTP/1.1\r\nHost: simulator\r\n"
+        f"Authorization: Bearer {key}\r\n"
+        "Content-Type: application/json\r\nContent-Length: 50\r\n\r\n"
+    )
+    _, writer = await asyncio.open_connection(http.base_url.host, http.base_url.port)
+    writer.write(head.encode() + b'{"model":')
+    await writer.drain()
+    writer.close()
+    await writer.wait_closed()
+    assert await statuses(http, key, 1) == [200]
+    assert [served["outcome"] for served in simulator.served(key=key)] == ["completed"]

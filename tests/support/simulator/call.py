@@ -93,11 +93,12 @@ class Call:
             raise self.refused(400, "We could not parse the JSON body of your request.")
 
     async def _open_ledger(self, *, has_order: bool) -> None:
+        # Nothing was asked by a head that is broken off before its body.
+        if has_order:
+            self.body = await self._json_or_nothing()
         served = self.served = self.vendor.simulator.ledger.open(
             self.vendor.name, self.path, self.key_sha256
         )
-        if has_order:
-            self.body = await self._json_or_nothing()
         served.model = sys.intern(self.vendor.model_of(self))
         served.stream = self.vendor.streams(self)
 
