@@ -137,6 +137,8 @@ lock: $(BIN)/uv ## resolve the dependencies anew, with hashes
 	@for name in $(SERVICES); do \
 		$(LOCK) --extra $$name --extra tracing -c requirements/development.txt pyproject.toml \
 			-o requirements/$$name.txt || exit 1; done
+	@$(LOCK) --extra voice --extra voice-offline --extra tracing -c requirements/development.txt \
+		pyproject.toml -o requirements/voice-offline.txt
 	@$(LOCK) --extra keyvault $(KEY_SERVICES) -c requirements/development.txt pyproject.toml \
 		-o requirements/key-services.txt
 	@$(LOCK) --extra auth --extra keyvault --extra tools $(KEY_SERVICES) -c requirements/development.txt \

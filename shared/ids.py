@@ -30,6 +30,19 @@ def uuid7() -> UUID:
     stamp = (now // 1_000_000) << 12 | (now % 1_000_000) * 4096 // 1_000_000
     with _lock:
         stamp = _last = max(stamp, _last + 1)
+    return _at(stamp)
+
+
+def uuid7_after(earlier: UUID | None) -> UUID:
+    """A time-ordered id that is higher than another one, made in any process, whose clock may be
+    ahead of ours."""
+    made = uuid7()
+    if earlier is None or made.int > earlier.int:
+        return made
+    return _at((earlier.int >> 80 << 12 | earlier.int >> 64 & 0xFFF) + 1)
+
+
+def _at(stamp: int) -> UUID:
     milliseconds, fraction = stamp >> 12, stamp & 0xFFF
     random = int.from_bytes(os.urandom(8), "big") & ((1 << 62) - 1)
     return UUID(int=milliseconds << 80 | 0x7 << 76 | fraction << 64 | 0b10 << 62 | random)

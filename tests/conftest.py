@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 import structlog
 from xdist.scheduler import LoadScopeScheduling
@@ -26,6 +27,10 @@ from tests.support.engines import (
 __all__ = ["postgres_server", "rabbitmq_server", "valkey_server", "valkey_url"]
 
 _TESTS = Path(__file__).parent
+
+# How long an example takes says something of the machine, not of what is tested.
+hypothesis.settings.register_profile("any-machine", deadline=None)
+hypothesis.settings.load_profile("any-machine")
 
 # A developer's own keys and settings must neither help nor hurt a test.
 _FOREIGN = ("_API_KEY", "_BASE_URL", "DATABASE_URL", "CACHE_URL", "BROKER_URL", "PROVIDER_")

@@ -1,4 +1,4 @@
-"""What was measured: all that the model knows. Each names its run (bench/README.md)."""
+"""What was measured: all that the model knows. Each names its run (bench/history.md)."""
 
 from __future__ import annotations
 

@@ -175,12 +175,28 @@ class Pool:
     voice: Endpoint
 
 
+def ipv6_networks_of(share: int, shares: int) -> str:
+    """What the addresses of IPv6 look like whose /48 belongs to a share. Those of the first one are
+    what is left: in short forms of an address these letters may be missing."""
+    last_letters = "".join(f"{letter:x}" for letter in range(16) if letter * shares // 16 == share)
+    return f"[^:]+:[^:]+:[^:]*[{last_letters}]:.*"
+
+
 _MOST_REMEMBERED = 20_000
+_MOST_SHARES = 16
 
 
 def _remembered(text: str) -> int:
     """A number of tokens. Raises ConfigurationRefused for more than there may be memory for."""
     return whole(text, most=_MOST_REMEMBERED)
+
+
+def _shares(text: str) -> int:
+    """A number of shares. Raises ConfigurationRefused for more than each may be worth."""
+    shares = positive(text)
+    if shares > _MOST_SHARES:
+        raise ConfigurationRefused(f"it is at most {_MOST_SHARES}")
+    return shares
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -208,9 +224,10 @@ class GatewaySettings:
     trusted_proxies: int = 0  # how many proxies in front of this one may say who the client is
     jwks_cache_seconds: int = 60
     remembered_tokens: int = 2_000  # where turns are made, by each thread, of 9 KB each; 0: none
-    shield_requests_per_second: int = 1_000  # of one client address; its burst is twice that
+    shield_requests_per_second: int = 1_000  # of one client's network; its burst is twice that
     shield_sockets_per_second: int = 50  # likewise: a socket may be opened without a token
     max_connections: int = MOST_CONNECTIONS
+    connection_shares: int = 8  # clients fall into them by address; 1: everybody into one
     heap_mebibytes: int = 1024  # near it, nothing new is taken
     idle_seconds: int = 75  # of a connection on which nothing is asked
     body_limit_bytes: int = MEBIBYTE  # where SMALL_BODIES has less, that counts
@@ -230,6 +247,16 @@ class GatewaySettings:
         tiers = [pool.tier for pool in self.pools]
         if not tiers or len(set(tiers)) != len(tiers) or not all(map(_TIER.fullmatch, tiers)):
             raise ConfigurationRefused(f"each tier has a plain name and one pool: {tiers}")
+
+    @property
+    def shares(self) -> int:
+        """How many there are: one where all connections come from a proxy, or from this machine."""
+        return 1 if self.trusted_proxies or self.listen.is_loopback else self.connection_shares
+
+    @property
+    def connections_of_a_share(self) -> int:
+        """Twice an equal part: addresses are not alike, and nobody hashes them evenly."""
+        return max(1, 2 * self.max_connections // self.shares)
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str], tiers: Sequence[str]) -> Self:
@@ -278,6 +305,7 @@ def _optional(environ: Mapping[str, str]) -> dict[str, Any]:
             "shield_requests_per_second": ("GATEWAY_SHIELD_REQUESTS_PER_SECOND", positive),
             "shield_sockets_per_second": ("GATEWAY_SHIELD_SOCKETS_PER_SECOND", positive),
             "max_connections": ("GATEWAY_MAX_CONNECTIONS", positive),
+            "connection_shares": ("GATEWAY_CONNECTION_SHARES", _shares),
             "heap_mebibytes": ("GATEWAY_HEAP_MEBIBYTES", positive),
             "idle_seconds": ("GATEWAY_IDLE_SECONDS", positive_seconds),
             "upload_seconds": ("GATEWAY_UPLOAD_SECONDS", seconds),

@@ -13,6 +13,9 @@ from deploy.images import engine, outside, product
 from deploy.images.engine import ImageError
 from deploy.images.outside import IMAGES, PYTHON
 from deploy.images.product import Built
+from deploy.images.recipe.own import WITH_ENGINE
+
+ENGINES = [engine for engine in WITH_ENGINE if engine]
 
 
 def main() -> int:
@@ -55,7 +58,8 @@ def prepare(given: argparse.Namespace) -> tuple[Mapping[str, str], Sequence[Buil
 
 def _ours(given: argparse.Namespace, python_image: str) -> Sequence[Built]:
     product.make_builder(python_image)
-    return product.build_all(given.names or product.NAMES, python_image, given.version)
+    names = given.names or product.NAMES
+    return product.build_all(names, python_image, given.version, given.offline_engine)
 
 
 def _stand_ins(images: Sequence[outside.Outside]) -> None:
@@ -82,6 +86,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--offline", action="store_true", help="don't try to pull")
     parser.add_argument("--anew", action="store_true", help="make Debian anew, for its updates")
     parser.add_argument("--legacy", action="store_true", help="with Node, for the older service")
+    parser.add_argument(
+        "--offline-engine", choices=ENGINES, default="", help="that voice's image is to hold"
+    )
     parser.add_argument("--version", default="dev", help="the tag")
     parser.add_argument("--env", type=Path, help="write which images there are into this file")
     given = parser.parse_args()

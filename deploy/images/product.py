@@ -41,13 +41,14 @@ def make_builder(python_image: str) -> None:
         engine.build(BUILDER, context, context / "Dockerfile")
 
 
-def build(name: str, python_image: str, version: str) -> Built:
+def build(name: str, python_image: str, version: str, offline_engine: str = "") -> Built:
     started = time.monotonic()
     image = f"companion/{name}:{version}"
     arguments: Mapping[str, str] = {
         "SERVICE": name,
         "PYTHON_IMAGE": python_image,
         "BUILD_IMAGE": BUILDER,
+        "OFFLINE_ENGINE": offline_engine,
     }
     engine.build(
         image,
@@ -59,10 +60,16 @@ def build(name: str, python_image: str, version: str) -> Built:
     return Built(image, engine.size_bytes(image), time.monotonic() - started)
 
 
-def build_all(names: Sequence[str], python_image: str, version: str) -> Sequence[Built]:
+def build_all(
+    names: Sequence[str], python_image: str, version: str, offline_engine: str = ""
+) -> Sequence[Built]:
     """The first alone, as the rest use its layers, the others two at a time."""
+
+    def made(name: str) -> Built:
+        return build(name, python_image, version, offline_engine)
+
     first, *rest = sorted(names, key=NAMES.index)
-    built = [build(first, python_image, version)]
+    built = [made(first)]
     with ThreadPoolExecutor(2) as two:
-        built += two.map(lambda name: build(name, python_image, version), rest)
+        built += two.map(made, rest)
     return built

@@ -33,7 +33,7 @@ class Settings(CommonSettings):
     first_byte_seconds: int = Field(60, validation_alias="CHAT_FIRST_BYTE_SECONDS", ge=1, le=600)
     silence_seconds: int = Field(120, validation_alias="CHAT_SILENCE_SECONDS", ge=1, le=600)
     # How long pieces of an answer may wait for each other; 0: each goes by itself.
-    gather_milliseconds: int = Field(20, validation_alias="CHAT_GATHER_MILLISECONDS", ge=0, le=100)
+    gather_milliseconds: int = Field(40, validation_alias="CHAT_GATHER_MILLISECONDS", ge=0, le=100)
     history_tokens: int = Field(
         24_000, validation_alias="CHAT_HISTORY_TOKENS", ge=1_000, le=1_000_000
     )

@@ -42,6 +42,7 @@ from services.voice.actions.tell_refused import TellRefused
 from services.voice.actions.withdraw_hold import WithdrawHold
 from services.voice.api import speech_metrics
 from services.voice.domain.formats_in_plan import FormatsInPlan
+from services.voice.domain.looks import Looks
 from services.voice.domain.offline_engine import OfflineEngine
 from services.voice.domain.open_sockets import OpenSockets
 from services.voice.domain.ports import KeyAdmins, NewUnitOfWork, Revocations
@@ -299,6 +300,7 @@ def _speak_live(
         withdraw=withdraw,
         recall_settings=RecallSettings(before.recollections),
         formats=formats,
+        looks=Looks(parts.clock),
         lease=timedelta(seconds=settings.hold_lease_seconds),
         sandbox=settings.sandbox,
     )
@@ -331,7 +333,7 @@ def _spoken_before(settings: Settings, database: Database) -> SpokenBefore:
 
 
 def _offline_engine(settings: Settings) -> OfflineEngine | None:
-    """Raises EngineNotInstalled."""
+    """Raises EngineNotInstalled and VoiceNotInstalled."""
     if not settings.offline_engine:
         return None
     return Espeak(

@@ -48,6 +48,13 @@ class VoiceLine:
 
     def __init__(self, connection: ClientConnection) -> None:
         self._connection = connection
+        self.prepares = False  # whether voice said that it can
+
+    async def prepare(self) -> None:
+        """The first sentence is being written: make ready to speak it. Costs nothing. Raises
+        DependencyUnavailable."""
+        if self.prepares:
+            await self._send({"op": "prepare"})
 
     async def say(self, sentence: str) -> None:
         """The next sentence. Returns when the line takes more. Raises DependencyUnavailable."""
@@ -135,6 +142,7 @@ async def _ready(line: VoiceLine, manner: Mapping[str, Any]) -> VoiceLine:
         name, data = await line.hear()
         if name != "ready":
             _refuse(_document(data).get("problem"))
+        line.prepares = _document(data).get("prepares") is True
     except BaseException:
         await line.close()
         raise

@@ -52,6 +52,12 @@ class ValkeyReservation:
             locally=admission.locally is not None,
         )
 
+    async def charge(self, used: Sequence[tuple[Window, int]]) -> None:
+        """Count more in windows than it was settled with, where they are counted at all. Only the
+        first call does anything."""
+        more = f"{self._admission.reservation}:more"
+        await self._admissions.settle(self._subject, more, used, locally=True)
+
 
 async def admit_by_tier(
     admissions: Admissions,

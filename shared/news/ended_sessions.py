@@ -55,6 +55,17 @@ class EndedSessions:
         except FAILURES as error:
             log.warning("ended_sessions_not_told", reason=type(error).__name__)
 
+    async def take_back(self, session_ids: Iterable[UUID]) -> None:
+        """Let these pass for sessions that go on. A failure is only logged: they pass once what is
+        remembered of them is over."""
+        names = [f"{_PREFIX}{id_}" for id_ in session_ids]
+        if not names:
+            return
+        try:
+            await self._cache.delete(*names)
+        except FAILURES as error:
+            log.warning("ended_sessions_not_taken_back", reason=type(error).__name__)
+
     async def repeat(self, all_ended_lately: Iterable[UUID]) -> None:
         """Write all that ended within `REMEMBERED`, then mark the copy as complete.
 

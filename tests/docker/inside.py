@@ -1,5 +1,6 @@
 """Runs in an image of ours and says as JSON what it finds there: `python - < inside.py`."""
 
+import asyncio
 import importlib
 import importlib.util
 import json
@@ -58,6 +59,27 @@ def programs() -> list[str]:
     return sorted({file.name for folder in folders if folder.exists() for file in folder.iterdir()})
 
 
+async def spoken_by_the_engine() -> int | None:
+    """How many bytes the engine that needs no key makes of a word; None where it isn't built in."""
+    if not importable("espeakng_loader"):
+        return None
+    from services.voice.domain.audio_format import AudioFormat
+    from services.voice.domain.script import Script
+    from services.voice.domain.voice import VoiceId, VoiceSettings
+    from services.voice.providers.espeak import Espeak, installed
+
+    voice = VoiceId("espeak-de")
+    script = Script(
+        text="Hallo.",
+        voice_id=voice,
+        model="espeak-ng",
+        format=AudioFormat("wav_22050"),
+        settings=VoiceSettings(),
+    )
+    async with Espeak(installed(), default_voice=voice).speak(script) as audio:
+        return len(await audio.read())
+
+
 def main() -> None:
     service = os.environ["COMPANION_SERVICE"]
     facts = {
@@ -65,6 +87,7 @@ def main() -> None:
         "services": [one for one in SERVICES if importable(f"services.{one}")],
         "unwanted": [one for one in ("pip", "setuptools", "pytest", "deploy") if importable(one)],
         "kits": [one for one in ("boto3", "hvac") if importable(one)],
+        "spoken": asyncio.run(spoken_by_the_engine()),
         "broken": broken(f"services.{service}") if service in SERVICES else {},
         "writable": [one for one in ("/app", "/usr", "/etc", "/tmp") if writable(one)],
         "uncompiled": uncompiled(),

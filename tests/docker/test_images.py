@@ -106,6 +106,15 @@ def test_the_kits_of_key_services_are_where_keys_are_wrapped(name: str) -> None:
     assert inside(name)["kits"] == (["boto3", "hvac"] if name in ("keyvault", "tools") else [])
 
 
+def test_the_engine_that_needs_no_key_is_in_voices_image_alone_and_speaks_there() -> None:
+    others = [inside(name)["spoken"] for name in NAMES if name != "voice"]
+    assert others == [None] * len(others)
+    spoken = inside("voice")["spoken"]
+    if spoken is None:
+        pytest.skip("companion/voice:dev was built without the engine (OFFLINE_ENGINE)")
+    assert spoken > 10_000, "half a second at least"
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_certificates_and_time_zones_are_there(name: str) -> None:
     assert inside(name)["authorities"] > 50

@@ -101,6 +101,18 @@ async def test_a_flood_from_one_address_is_shed(behind_a_proxy: Gateway) -> None
     assert other.status == 200
 
 
+async def test_a_network_of_ipv6_is_one_client(behind_a_proxy: Gateway) -> None:
+    """Whoever has one address of IPv6 has 2^64 of them."""
+    flood = [
+        await behind_a_proxy.send("/health", headers={"X-Forwarded-For": f"2001:db8:5:7::{n:x}"})
+        for n in range(12)
+    ]
+    assert [answer.status for answer in flood][:4] == [200] * 4
+    assert flood[-1].status == 429
+    other = {"X-Forwarded-For": "2001:db8:5:8::1"}
+    assert (await behind_a_proxy.send("/health", headers=other)).status == 200
+
+
 async def test_an_ordinary_answer_must_come_in_time(impatient: Gateway) -> None:
     answer = await impatient.send("/auth/slow", headers=bearer(a_token(impatient.key)))
     assert (answer.status, answer.json["code"]) == (504, "service_timeout")

@@ -1,16 +1,24 @@
 """What somebody without an account, or with one, can make the gateway hold for them."""
 
 import asyncio
+import re
+import socket
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, suppress
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
 import pytest
+import yaml
 
+from deploy.envoy.gateway import ipv6_networks_of
+from deploy.envoy.render import Endpoint, GatewaySettings, render_gateway
 from tests.gateway.conftest import Gateway, a_workplace, room
+from tests.gateway.servers import free_endpoint
+from tests.gateway.test_personal_tokens import granting
 from tests.gateway.tokens import a_token, bearer
-from tests.gateway.wire import UPGRADE, read_head
+from tests.gateway.wire import UPGRADE, read_head, send
 
 MEBIBYTE = 1024 * 1024
 HEAP = 128
@@ -121,3 +129,123 @@ async def test_sockets_are_counted_by_address_and_apart(small: Gateway) -> None:
     calls = {"X-Forwarded-For": "203.0.113.60"}
     assert (await small.send("/health", headers=calls)).status == 200
     assert await opened(small, 61) == 101
+
+
+CONNECTIONS = 80
+REFUSED = "envoy_connection_limit_limited_connections"
+
+
+def a_free_port_everywhere() -> Endpoint:
+    with socket.create_server(("0.0.0.0", 0)) as listener:
+        return Endpoint("0.0.0.0", listener.getsockname()[1])
+
+
+@pytest.fixture(scope="module")
+async def public(short_directory: Path) -> AsyncIterator[Gateway]:
+    """A gateway that clients reach by themselves, with room for few connections."""
+    async with a_workplace() as workplace:
+        yield await workplace.gateway(
+            room(short_directory, "public"),
+            listen=a_free_port_everywhere(),
+            max_connections=CONNECTIONS,
+            metrics=free_endpoint(),
+        )
+
+
+async def served(stack: AsyncExitStack, gateway: Gateway, address: str) -> bool:
+    """Whether a connection from that address, which is kept, is answered."""
+    try:
+        reader, writer = await asyncio.open_connection(
+            "127.0.0.1", gateway.proxy.port, local_addr=(address, 0)
+        )
+        stack.callback(writer.close)
+        writer.write(b"GET /health HTTP/1.1\r\nHost: a\r\n\r\n")
+        return await reader.readline() == b"HTTP/1.1 200 OK\r\n"
+    except ConnectionError:
+        return False
+
+
+async def test_one_address_can_not_hold_every_connection(public: Gateway) -> None:
+    async with AsyncExitStack() as stack:
+        held = [await served(stack, public, "127.0.0.2") for _ in range(CONNECTIONS)]
+        assert held == [True] * (CONNECTIONS // 4) + [False] * (CONNECTIONS * 3 // 4)
+        others = [await served(stack, public, f"127.0.1.{n}") for n in range(1, 33)]
+        # All but those who fall into the same share, an eighth.
+        assert 20 <= sum(others) < 32
+        metrics = public.proxy.settings.metrics
+        assert metrics is not None
+        shown = (await send(metrics.port, "/metrics")).body.decode()
+        assert re.search(
+            rf"^{REFUSED}{{envoy_connection_limit_prefix=\"share\"}} [1-9]", shown, re.M
+        )
+    async with AsyncExitStack() as stack, asyncio.timeout(10):
+        while not await served(stack, public, "127.0.0.2"):
+            await asyncio.sleep(0.1)
+
+
+async def test_all_shares_let_in_alike(public: Gateway) -> None:
+    async def status(address: str, head: str) -> int:
+        reader, writer = await asyncio.open_connection(
+            "127.0.0.1", public.proxy.port, local_addr=(address, 0)
+        )
+        writer.write(f"GET /auth/me HTTP/1.1\r\nHost: a\r\n{head}\r\n".encode())
+        found, _ = await read_head(reader)
+        writer.close()
+        return found
+
+    shown = f"Authorization: Bearer {a_token(public.key)}\r\n"
+    for address in (f"127.0.2.{n}" for n in range(1, 33)):
+        assert [await status(address, head) for head in ("", shown)] == [401, 200]
+
+
+async def test_a_personal_token_and_a_socket_pass_in_every_share(public: Gateway) -> None:
+    """All that one exchange leads to is one text for all shares."""
+    port, personal = public.proxy.port, f"Authorization: Bearer ttc_{'0' * 49}\r\n"
+    public.servers["auth-internal"].override = granting(a_token(public.key, tier="pro"))
+
+    async def status(address: str, request: str) -> int:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port, local_addr=(address, 0))
+        writer.write(f"{request}\r\n".encode())
+        found, _ = await read_head(reader)
+        writer.close()
+        return found
+
+    upgrade = "".join(f"{name}: {value}\r\n" for name, value in UPGRADE.items())
+    asked = f"GET /v1/models HTTP/1.1\r\nHost: a\r\n{personal}"
+    socket_of_chat = f"GET /chat/ws HTTP/1.1\r\nHost: a\r\n{personal}{upgrade}"
+    try:
+        for address in (f"127.0.3.{n}" for n in range(1, 33)):
+            assert [await status(address, head) for head in (asked, socket_of_chat)] == [200, 101]
+            assert "ttc_" not in str(public.servers["chat-pro"].last)
+    finally:
+        public.servers["auth-internal"].override = None
+
+
+def test_a_site_of_ipv6_falls_into_one_share() -> None:
+    def share_of(address: str) -> int:
+        fitting = [n for n in range(7, 0, -1) if re.fullmatch(ipv6_networks_of(n, 8), address)]
+        return fitting[0] if fitting else 0
+
+    site = ["2001:db8:1:2::5", "2001:db8:1::1", "2001:db8:1:ffff:1:2:3:4"]
+    assert {share_of(address) for address in site} == {0}
+    shares = {share_of(f"2001:db8:{n:x}:2::5") for n in range(256)}
+    assert shares == set(range(8))
+    assert share_of("2001:db8::1") == share_of("::1") == share_of("2001:db8:0:1::1") == 0
+    # What is left out of a short form must not bring what the client chose in its place.
+    assert {share_of(f"2600::{n:x}:6:7:8") for n in range(16)} == {0}
+
+
+@pytest.mark.parametrize(
+    ("listen", "trusted_proxies", "shares"),
+    [("0.0.0.0", 0, 8), ("0.0.0.0", 1, 1), ("127.0.0.1", 0, 1)],
+)
+def test_there_are_no_shares_where_all_come_from_one_address(
+    public: Gateway, listen: str, trusted_proxies: int, shares: int
+) -> None:
+    known = public.proxy.settings
+    assert isinstance(known, GatewaySettings)
+    settings = replace(known, listen=Endpoint(listen, 8080), trusted_proxies=trusted_proxies)
+    document = yaml.safe_load(render_gateway(settings))
+    listener = document["static_resources"]["listeners"][0]
+    assert len(listener["filter_chains"]) == shares
+    assert ("filter_chain_matcher" in listener) == (shares > 1)

@@ -39,8 +39,8 @@ def clusters(config: Any) -> dict[str, Any]:
 
 
 def retries(config: Any) -> Any:
-    (chain,) = config["static_resources"]["listeners"][0]["filter_chains"]
-    manager = chain["filters"][0]["typed_config"]
+    chain = config["static_resources"]["listeners"][0]["filter_chains"][0]
+    manager = chain["filters"][-1]["typed_config"]
     return manager["route_config"]["virtual_hosts"][0]["retry_policy"]
 
 

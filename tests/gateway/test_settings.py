@@ -164,6 +164,8 @@ def test_a_missing_service_is_named(missing: str) -> None:
         ("GATEWAY_ADMIN", "10.0.0.7:9901"),
         ("GATEWAY_MAX_CONNECTIONS", "-1"),
         ("GATEWAY_MAX_CONNECTIONS", "0"),
+        ("GATEWAY_CONNECTION_SHARES", "0"),
+        ("GATEWAY_CONNECTION_SHARES", "17"),
         ("GATEWAY_HEAP_MEBIBYTES", "0"),
         ("GATEWAY_IDLE_SECONDS", "0"),
         ("GATEWAY_SHIELD_REQUESTS_PER_SECOND", "0"),

@@ -202,6 +202,11 @@ async def test_a_vendors_socket_takes_the_token_in_the_sdks_header(gateway: Gate
     assert gateway.servers["voice-free"].last.header("x-user-id") is None
     forged = {"xi-api-key": token[:-4] + "AAAA"}
     assert await open_upgrade(gateway.proxy.port, path, UPGRADE | forged) == 401
+    # A blank one is none.
+    blank = UPGRADE | {"xi-api-key": " "}
+    assert await open_upgrade(gateway.proxy.port, path, blank) == 101
+    assert await open_upgrade(gateway.proxy.port, path, blank | bearer(token)) == 101
+    assert await open_upgrade(gateway.proxy.port, path, blank | bearer(unsigned_token())) == 401
     assert (await gateway.send(path)).status == 401, "only as a socket"
 
 

@@ -17,6 +17,7 @@ from tests.gateway.tokens import (
     token_with_header,
     unsigned_token,
 )
+from tests.gateway.wire import send_bytes
 
 BAD_TOKENS: dict[str, Callable[[ECKey], str]] = {
     "signed with HMAC and the public key": token_signed_with_the_public_key,
@@ -134,6 +135,39 @@ async def test_an_sdk_sends_the_token_as_its_api_key(
     assert (await gateway.send(path, method="POST", headers=both, body=b"{}")).status == 401
     other = {"x-other-key": token}
     assert (await gateway.send(path, method="POST", headers=other, body=b"{}")).status == 401
+
+
+@pytest.mark.parametrize(
+    ("path", "header"),
+    [
+        ("/anthropic/v1/messages", "x-api-key"),
+        ("/gemini/v1/models/gemini-pro:generateContent", "x-goog-api-key"),
+        ("/elevenlabs/v1/text-to-speech/rachel", "xi-api-key"),
+    ],
+)
+@pytest.mark.parametrize("blanks", [("",), ("  ",), ("", " ")])
+async def test_a_blank_key_header_of_an_sdk_is_none(
+    gateway: Gateway, path: str, header: str, blanks: tuple[str, ...]
+) -> None:
+    async def status(*shown: str) -> int:
+        lines = [f"POST {path} HTTP/1.1", "Host: a", "Connection: close", "Content-Length: 0"]
+        lines += [*(f"{header}: {blank}" for blank in blanks), *shown, "", ""]
+        return (await send_bytes(gateway.proxy.port, "\r\n".join(lines).encode())).status
+
+    good, bad = a_token(gateway.key), unsigned_token()
+    assert await status(f"Authorization: Bearer {good}") == 200
+    assert await status(f"Authorization: Bearer {bad}") == 401
+    assert await status() == 401
+    assert await status("Authorization: ") == 401
+
+
+@pytest.mark.parametrize("blank", ["", " "])
+async def test_a_blank_authorization_beside_an_sdks_key_is_none(
+    gateway: Gateway, blank: str
+) -> None:
+    shown = {"Authorization": blank, "x-api-key": a_token(gateway.key)}
+    answer = await gateway.send("/anthropic/v1/messages", method="POST", headers=shown, body=b"{}")
+    assert answer.status == 200
 
 
 async def test_a_flood_of_unknown_keys_fetches_nothing(gateway: Gateway) -> None:

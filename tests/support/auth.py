@@ -406,6 +406,10 @@ class MemoryEndedCredentials:
     async def add(self, ids: Collection[UUID], *, of: UserId, at: datetime) -> None:
         self._memory.ended |= dict.fromkeys(ids, at)
 
+    async def take_back(self, ids: Collection[UUID]) -> None:
+        for id_ in ids:
+            self._memory.ended.pop(id_, None)
+
     async def since(self, at: datetime) -> Sequence[UUID]:
         return [id_ for id_, ended_at in self._memory.ended.items() if ended_at >= at]
 

@@ -77,6 +77,11 @@ class MemoryPersonalTokens:
         ]
         return sorted(live, key=lambda token: token.id, reverse=True)[:most]
 
+    async def hold_live_of(
+        self, user_id: UserId, at: datetime, *, most: int
+    ) -> Sequence[PersonalToken]:
+        return await self.live_of(user_id, at, before=None, most=most)
+
     async def count_live(self, user_id: UserId, at: datetime) -> int:
         return len(await self.live_of(user_id, at, before=None, most=1000))
 

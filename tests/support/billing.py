@@ -581,6 +581,9 @@ class _Periods:
         waiting = sum(1 for entry in self._memory.entries.values() if entry.rating is None)
         return [Finding("unpriced", "", waiting)] if waiting else []
 
+    async def to_rerate(self, month: Month) -> Sequence[Finding]:
+        return []
+
     async def late(self, closed: ClosedPeriod, *, most: int) -> LateUsage:
         return LateUsage()
 

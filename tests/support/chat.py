@@ -237,6 +237,7 @@ class MemoryReservation:
     refunds: int = 0
     settled: list[tuple[int, int | None]] = field(default_factory=list)
     spent: int | None = None  # of what was given back
+    owed: list[int] = field(default_factory=list)
 
     @property
     def times_given_back(self) -> int:
@@ -252,6 +253,11 @@ class MemoryReservation:
         await asyncio.sleep(0)
         if not self.times_given_back:
             self.settled.append((tokens, cost_microusd))
+
+    async def owes(self, *, cost_microusd: int) -> None:
+        await asyncio.sleep(0)
+        assert self.times_given_back
+        self.owed.append(cost_microusd)
 
 
 @dataclass

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -12,6 +12,7 @@ from uuid import UUID
 
 from services.chat.actions._read_answer import Drains
 from services.chat.actions.relay_call import RelayCall, Relaying
+from services.chat.api.dropin_call import VendorCall
 from services.chat.api.dropin_openai_calls import read_chat
 from services.chat.domain.capabilities import OnLeaving
 from services.chat.domain.frames import Began, Ended, Frame, Text
@@ -124,6 +125,8 @@ class Relay:
     by: OnBehalfOf = BY
     longest: timedelta = timedelta(minutes=10)
     body: bytes = BODY
+    read: Callable[[bytes], VendorCall] = read_chat
+    tier: str = "free"
 
     async def __call__(
         self, *, streamed: bool = True, key: str | None = None
@@ -139,8 +142,8 @@ class Relay:
             self.drains,
             self.longest,
         )
-        call = read_chat(self.body % (b"true" if streamed else b"false"))
-        return await action(Relaying(call, self.by, TIERS["free"], key), self.client)
+        call = self.read(self.body % (b"true" if streamed else b"false"))
+        return await action(Relaying(call, self.by, TIERS[self.tier], key), self.client)
 
     async def begun(self, pieces: int) -> asyncio.Task[Any]:
         """The call under way, with so many pieces taken from the vendor."""

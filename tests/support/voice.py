@@ -20,6 +20,7 @@ from services.voice.actions.withdraw_hold import WithdrawHold
 from services.voice.domain.errors import VoiceNotFound
 from services.voice.domain.formats_in_plan import FormatsInPlan
 from services.voice.domain.kept_speech import Address, Recollection
+from services.voice.domain.looks import Looks
 from services.voice.domain.offline_engine import OfflineEngine
 from services.voice.domain.piece import Alignment, Piece
 from services.voice.domain.ports import Audio, EarlierSpeech, LiveVoice, SpeechAhead, TimedAudio
@@ -442,11 +443,12 @@ class FakeLines:
         self.manners.append(manner)
         if self.failure is not None:
             raise self.failure
-        self.line.is_open = True
+        line = self.line
+        line.is_open = True
         try:
-            yield self.line
+            yield line
         finally:
-            self.line.is_open = False
+            line.is_open = False
 
 
 @dataclass(slots=True)
@@ -494,9 +496,11 @@ class Studio:
     before: SpokenBefore | None = None
     offline: OfflineEngine | None = None
     formats: FormatsInPlan = field(init=False)
+    looks: Looks = field(init=False)
 
     def __post_init__(self) -> None:
         self.formats = FormatsInPlan(self.clock)
+        self.looks = Looks(self.clock)
 
     @property
     def speak_live(self) -> SpeakLive:
@@ -512,6 +516,7 @@ class Studio:
             withdraw=WithdrawHold(SettleSpeech(self.speeches)),
             recall_settings=RecallSettings(self.own),
             formats=self.formats,
+            looks=self.looks,
         )
 
     @property

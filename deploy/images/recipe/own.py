@@ -1,4 +1,7 @@
-"""Prints the requirements that an image has beside those of all: `... .recipe.own SERVICE`."""
+"""Prints what an image requires beside what all have: `... .recipe.own SERVICE [ENGINE]`.
+
+ENGINE is the one of its own that voice can speak with; other images have none, whatever is asked.
+"""
 
 import re
 import sys
@@ -12,6 +15,14 @@ BORROWED = {
     # What keyvault has for itself are the kits of the key services that may hold its keys.
     "keyvault": "key-services",
 }
+
+
+# By the value of VOICE_OFFLINE_ENGINE that switches it on.
+WITH_ENGINE = {"": "voice", "espeak-ng": "voice-offline"}
+
+
+class NoSuchEngine(Exception):
+    """The recipe is asked for an engine that voice does not know."""
 
 
 class PinsDiffer(Exception):
@@ -34,12 +45,20 @@ def own(text: str, common: str) -> list[str]:
     return [entry for pin, entry in here.items() if pin and pin not in there]
 
 
-def main(service: str) -> None:
-    name = BORROWED.get(service, service)
+def requirements_of(service: str, engine: str = "") -> str:
+    """The file that holds what the image needs. Raises NoSuchEngine."""
+    if engine not in WITH_ENGINE:
+        known = ", ".join(name for name in WITH_ENGINE if name)
+        raise NoSuchEngine(f"OFFLINE_ENGINE is {engine!r}; it may be empty or {known}.")
+    return WITH_ENGINE[engine] if service == "voice" else BORROWED.get(service, service)
+
+
+def main(service: str, engine: str = "") -> None:
+    name = requirements_of(service, engine)
     files = [REQUIREMENTS / f"{one}.txt" for one in (name, COMMON)]
     mine, common = (file.read_text("utf-8") for file in files)
     print("\n".join(entry.rstrip() for entry in own(mine, common)))
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(*sys.argv[1:])

@@ -46,10 +46,10 @@ class AssignRole:
 
     async def _end_what_it_may_not(self, work: UnitOfWork, user: User, role: Role) -> None:
         """Personal tokens lose what the new role can't grant with their next use; what stands for
-        one until then ends now."""
+        one until then ends now. Those that lose nothing by it have not ended."""
         now = self.clock.now()
-        tokens = await work.personal_tokens.live_of(
-            user.id, now, before=None, most=MOST_LIVE_TOKENS
-        )
-        losing = [token.id for token in tokens if token.scopes - grantable(role)]
+        tokens = await work.personal_tokens.hold_live_of(user.id, now, most=MOST_LIVE_TOKENS)
+        losing = {token.id for token in tokens if token.scopes - grantable(role)}
         await work.ended_credentials.add(losing, of=user.id, at=now)
+        if user.is_active:
+            await work.ended_credentials.take_back({token.id for token in tokens} - losing)

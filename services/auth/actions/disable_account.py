@@ -13,6 +13,7 @@ from services.auth.domain.ports import NewUnitOfWork
 from services.auth.domain.sign_in import EndReason
 from shared.clock import Clock
 from shared.ids import uuid7
+from shared.scopes import grantable
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +48,12 @@ class DisableAccount:
 
 @dataclass(frozen=True, slots=True)
 class EnableAccount:
-    """Let its owner in again, from the console."""
+    """Let its owner in again, from the console.
+
+    What was signed in stays out. Personal tokens are good at once, also for what looks whether they
+    have ended; not those that hold a scope which their owner's role has lost, until what stood for
+    them is over.
+    """
 
     unit_of_work: NewUnitOfWork
     clock: Clock
@@ -58,6 +64,10 @@ class EnableAccount:
         async with self.unit_of_work() as work:
             user = await hold_account(work, login)
             await work.users.save(user.enabled(now))
+            tokens = await work.personal_tokens.hold_live_of(user.id, now, most=MOST_LIVE_TOKENS)
+            await work.ended_credentials.take_back(
+                [token.id for token in tokens if token.scopes <= grantable(user.role)]
+            )
             await work.users.note_tiers([user.id])
             await work.audit.note(AuditEntry(uuid7(), now, "account.enabled", user.id, None))
             if user.email_verified:

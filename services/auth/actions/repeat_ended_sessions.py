@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from uuid import UUID
 
 from services.auth.domain.ports import NewUnitOfWork, SessionNews
 from services.auth.domain.sign_in import ACCESS_OUTLIVES_SESSION
@@ -19,6 +21,14 @@ class RepeatEndedSessions:
 
     async def __call__(self) -> None:
         """Raises DependencyUnavailable."""
-        async with self.unit_of_work() as work:
-            ended = await work.ended_credentials.since(self.clock.now() - ACCESS_OUTLIVES_SESSION)
+        ended = await self._ended_lately()
         await self.news.repeat(ended)
+        # What was taken back while they were told.
+        if gone := set(ended).difference(await self._ended_lately()):
+            await self.news.take_back(gone)
+            # And what has ended anew while that was taken back.
+            await self.news.repeat(gone.intersection(await self._ended_lately()))
+
+    async def _ended_lately(self) -> Sequence[UUID]:
+        async with self.unit_of_work() as work:
+            return await work.ended_credentials.since(self.clock.now() - ACCESS_OUTLIVES_SESSION)

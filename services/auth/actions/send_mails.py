@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections import Counter
+import asyncio
+from collections import Counter, deque
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from enum import StrEnum
 from uuid import UUID
 
@@ -20,6 +21,10 @@ from shared.clock import Clock
 log = structlog.get_logger(__name__)
 
 _AT_ONCE = 100
+# What large providers let one client have of connections.
+_LINES = 3
+# Then the clock goes on with what is left, and whatever else waits for the worker has its turn.
+_LONGEST_ROUND = timedelta(minutes=1)
 # Longer than the slowest attempt; after a crash the mail is tried again so much later.
 _LEASE = timedelta(minutes=5)
 _FIRST_PAUSE = timedelta(minutes=1)
@@ -60,18 +65,35 @@ class SendMails:
     async def __call__(self, mail_ids: Iterable[UUID]) -> Outcomes:
         """These, as far as they wait and nobody else has them."""
         outcomes: Outcomes = Counter()
-        if self.mailer is None:
+        waiting = deque(mail_ids)
+        if self.mailer is None or not waiting:
             return outcomes
-        for mail_id in mail_ids:
-            try:
-                outcome = await self._send(self.mailer, mail_id)
-            except NotDelivered:
-                # The others would fare no better now; the clock takes them up again.
-                outcomes[MailOutcome.TRIED_IN_VAIN] += 1
-                break
+        # The first one alone: it shows whether the server is there at all.
+        await self._send_next(self.mailer, waiting, outcomes)
+        until = self.clock.now() + _LONGEST_ROUND
+        lines = [self._send_in_turn(self.mailer, waiting, outcomes, until) for _ in range(_LINES)]
+        # Each to its end: a letter that is under way can't be called back.
+        for failure in await asyncio.gather(*lines, return_exceptions=True):
+            if failure is not None:
+                raise failure
+        return outcomes
+
+    async def _send_in_turn(
+        self, mailer: Mailer, waiting: deque[UUID], outcomes: Outcomes, until: datetime
+    ) -> None:
+        while waiting and self.clock.now() < until:
+            await self._send_next(mailer, waiting, outcomes)
+
+    async def _send_next(self, mailer: Mailer, waiting: deque[UUID], outcomes: Outcomes) -> None:
+        try:
+            outcome = await self._send(mailer, waiting.popleft())
+        except NotDelivered:
+            # The others would fare no better now; the clock takes them up again.
+            outcomes[MailOutcome.TRIED_IN_VAIN] += 1
+            waiting.clear()
+        else:
             if outcome is not None:
                 outcomes[outcome] += 1
-        return outcomes
 
     async def _send(self, mailer: Mailer, mail_id: UUID) -> MailOutcome | None:
         try:

@@ -50,13 +50,13 @@ class TokenExchange:
 def _shown(headers: list[tuple[bytes, bytes]]) -> str:
     """The one token of the request, in whichever header.
 
-    Some clients repeat it in a second one. Two different credentials are refused: each server
-    behind could believe another one of them.
+    Some clients repeat it in a second one, or leave one blank. Two different credentials are
+    refused: each server behind could believe another one of them.
     """
     shown = {
         _bearer(value) if name == _AUTHORIZATION else value.strip()
         for name, value in headers
-        if name == _AUTHORIZATION or (name in _KEY_HEADERS and value.strip())
+        if (name == _AUTHORIZATION or name in _KEY_HEADERS) and value.strip()
     }
     if len(shown) != 1:
         raise PersonalTokenRefused

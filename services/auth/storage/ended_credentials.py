@@ -13,6 +13,8 @@ _ADD = """
 insert into ended_credential (id, user_id, ended_at) select unnest($1::uuid[]), $2, $3
 on conflict (id) do update set ended_at = greatest(ended_credential.ended_at, excluded.ended_at)
 """
+_TAKE_BACK = "delete from ended_credential where id = any($1::uuid[])"
+_AMONG = "select id from ended_credential where id = any($1::uuid[])"
 _SINCE = "select id from ended_credential where ended_at >= $1"
 _FORGET_BEFORE = """
 delete from ended_credential where id in (
@@ -22,19 +24,31 @@ delete from ended_credential where id in (
 
 
 class SqlEndedCredentials:
-    """The repository of what has ended. `fresh`: what this transaction added."""
+    """The repository of what has ended. `fresh`: what this transaction added; `good_again`: what it
+    took back."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self.fresh: list[UUID] = []
+        self.good_again: list[UUID] = []
 
     async def add(self, ids: Collection[UUID], *, of: UserId, at: datetime) -> None:
         if ids:
             await self._connection.execute(_ADD, list(ids), of, at)
             self.fresh += ids
 
+    async def take_back(self, ids: Collection[UUID]) -> None:
+        if ids:
+            await self._connection.execute(_TAKE_BACK, list(ids))
+            self.good_again += ids
+
     async def since(self, at: datetime) -> Sequence[UUID]:
         return [row["id"] for row in await self._connection.fetch(_SINCE, at)]
 
     async def forget_before(self, at: datetime, *, most: int) -> int:
         return len(await self._connection.fetch(_FORGET_BEFORE, at, most))
+
+
+async def ended_among(connection: Connection, ids: Collection[UUID]) -> Sequence[UUID]:
+    """Those of the ids that have ended, as far as it is committed."""
+    return [row["id"] for row in await connection.fetch(_AMONG, list(ids))]

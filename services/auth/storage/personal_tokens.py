@@ -25,6 +25,9 @@ _LIVE_OF = f"""
 select {_COLUMNS} from personal_token where {_LIVE} and ($3::uuid is null or id < $3)
 order by id desc limit $4
 """  # noqa: S608
+_HOLD_LIVE_OF = f"""
+select {_COLUMNS} from personal_token where {_LIVE} order by id desc limit $3 for no key update
+"""  # noqa: S608
 _COUNT_LIVE = f"select count(*) as live from personal_token where {_LIVE}"  # noqa: S608
 _ADD = f"""
 insert into personal_token ({_COLUMNS}) values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
@@ -69,6 +72,13 @@ class SqlPersonalTokens:
         self, user_id: UserId, at: datetime, *, before: PersonalTokenId | None, most: int
     ) -> Sequence[PersonalToken]:
         rows = await self._connection.fetch(_LIVE_OF, user_id, at, before, most)
+        return [from_row(row) for row in rows]
+
+    async def hold_live_of(
+        self, user_id: UserId, at: datetime, *, most: int
+    ) -> Sequence[PersonalToken]:
+        """Locks the rows: none of them is revoked before this unit of work ends."""
+        rows = await self._connection.fetch(_HOLD_LIVE_OF, user_id, at, most)
         return [from_row(row) for row in rows]
 
     async def count_live(self, user_id: UserId, at: datetime) -> int:

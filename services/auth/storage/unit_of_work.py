@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import ClassVar
+from uuid import UUID
 
 import structlog
 
 from services.auth.domain.ports import SigningKeySource
 from services.auth.storage.audit import SqlAudit
 from services.auth.storage.audit_chain import SqlAuditChain
-from services.auth.storage.ended_credentials import SqlEndedCredentials
+from services.auth.storage.ended_credentials import SqlEndedCredentials, ended_among
 from services.auth.storage.erasures import SqlErasures
 from services.auth.storage.login_failures import SqlLoginFailures
 from services.auth.storage.mailed_proofs import SqlMailedProofs
@@ -100,8 +101,24 @@ class SqlWork(SqlUnitOfWork):
     ) -> None:
         await super().__aexit__(kind, error, trace)
         if error is None:
+            await self._tell_as_good(self.ended_credentials.good_again)
             await self._news.ended_sessions.tell(self.ended_credentials.fresh)
             await self._tell_tiers(self.users.retiered)
+
+    async def _tell_as_good(self, ids: Sequence[UUID]) -> None:
+        """What has ended anew meanwhile may have been told first. So whoever has told looks what
+        counts now, and tells that."""
+        if not ids:
+            return
+        await self._news.ended_sessions.take_back(ids)
+        try:
+            async with self._database.connection() as connection:
+                ended = await ended_among(connection, ids)
+        except Unavailable:
+            # Its worker tells all that has ended once more.
+            log.warning("told_ends_not_checked", credentials=len(ids))
+        else:
+            await self._news.ended_sessions.tell(ended)
 
     async def _tell_tiers(self, tiers: Mapping[UserId, str]) -> None:
         """Of two changes of a user the later one may be told first. So whoever has told looks what

@@ -45,8 +45,8 @@ from services.billing.actions.keep_export_queue import KeepExportQueue
 from services.billing.actions.keep_webhooks import KeepWebhooks
 from services.billing.actions.link_ledger import LinkLedger
 from services.billing.actions.list_charges import ListCharges
-from services.billing.actions.list_past_due import (
-    ListPastDue,
+from services.billing.actions.list_past_due import ListPastDue
+from services.billing.actions.list_payments import (
     ListPayments,
     ListUnpaidOrders,
     ListUnusedPayments,

@@ -74,6 +74,7 @@ async def findings_of(work: UnitOfWork, month: Month) -> list[Finding]:
         code = "manifest_missing" if is_missing else "manifest_mismatched"
         findings.append(Finding(code, producer, hours))
     findings += await work.periods.unpriced(month)
+    findings += await work.periods.to_rerate(month)
     held = await work.outside.held_between(month.period.begins, month.period.ends)
     dead = await work.upkeep.dead_events()
     unlinked = (await work.chain.lag()).waiting

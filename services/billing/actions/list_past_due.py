@@ -1,11 +1,11 @@
-"""Who has not paid, and all that was."""
+"""Who has not paid."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from services.billing.domain.payment import Payment, PaymentId, PaymentKind
+from services.billing.domain.payment import Payment, PaymentKind
 from services.billing.domain.ports import NewUnitOfWork, UnitOfWork
 from services.billing.domain.subscription import Subscription
 from services.billing.domain.tax import Gross, TaxRules, gross_of
@@ -39,54 +39,3 @@ class ListPastDue:
             return Overdue(one)
         details = await work.details.of(one.user_id)
         return Overdue(one, payment, gross_of(self.tax, details, [payment], payment.created_at))
-
-
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """An order that nobody paid, and what it is with its tax."""
-
-    order: Payment
-    gross: Gross
-
-
-@dataclass(frozen=True, slots=True)
-class ListUnpaidOrders:
-    """What a holder wished for and can still transfer the money of, the newest wish first."""
-
-    unit_of_work: NewUnitOfWork
-    tax: TaxRules
-
-    async def __call__(
-        self, holder: UserId, *, before: PaymentId | None, most: int
-    ) -> Sequence[Asked]:
-        async with self.unit_of_work() as work:
-            orders = await work.payments.unpaid_orders(holder, before=before, most=most)
-            details = await work.details.of(holder) if orders else None
-        return [
-            Asked(order, gross_of(self.tax, details, [order], order.created_at)) for order in orders
-        ]
-
-
-@dataclass(frozen=True, slots=True)
-class ListUnusedPayments:
-    """Payments that brought nothing about, for somebody to pay back."""
-
-    unit_of_work: NewUnitOfWork
-
-    async def __call__(self, *, after: PaymentId | None, most: int) -> Sequence[Payment]:
-        async with self.unit_of_work() as work:
-            return await work.payments.unused(after=after, most=most)
-
-
-@dataclass(frozen=True, slots=True)
-class ListPayments:
-    """Every payment there is, open, paid or not waited for any more, the newest first."""
-
-    unit_of_work: NewUnitOfWork
-
-    async def __call__(
-        self, *, holder: UserId | None, before: PaymentId | None, most: int
-    ) -> Sequence[Payment]:
-        """Of one holder, or of all."""
-        async with self.unit_of_work() as work:
-            return await work.payments.of(holder, before=before, most=most)

@@ -325,7 +325,8 @@ async def issue_credit_note(
     response: Response,
 ) -> CreditNoteBody:
     """Take back lines of an invoice, or all of it. Final at once; the same key again answers with
-    the same note."""
+    the same note. What is corrected, written off or given back comes by itself on the next invoice:
+    a credit of the same line gives it back once more."""
     request = CreditRequest(
         lines=[WantedCredit(LineId(one.line_id), one.amount_microusd) for one in wanted.lines],
         reason=wanted.reason,

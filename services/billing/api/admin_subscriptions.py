@@ -9,7 +9,8 @@ from uuid import UUID
 from fastapi import APIRouter, Query, Response
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from services.billing.actions.list_past_due import Asked, Overdue
+from services.billing.actions.list_past_due import Overdue
+from services.billing.actions.list_payments import Asked
 from services.billing.api.dependencies import (
     REPLAYED,
     BillingStaff,
@@ -21,6 +22,7 @@ from services.billing.api.staff_looks import StaffLooking
 from services.billing.api.subscription import SubscriptionBody
 from services.billing.domain.payment import Booking, Payment, PaymentId
 from services.billing.domain.plan_price import MOST_MICROUSD_PER_SEAT, PlanPrice
+from services.billing.domain.subscription import Subscription
 from services.billing.domain.tax import MICRODOLLARS_A_CENT
 from shared.http.pages import Page, cursor_of, read_cursor
 from shared.http.problems import problems
@@ -151,6 +153,24 @@ class UnusedBody(BaseModel):
             reference=payment.reference,
             amount_microusd=payment.amount_microusd,
             settled_at=payment.settled_at,
+        )
+
+
+class PaidBody(SubscriptionBody):
+    """What is held after a payment was booked. `payment_state`: `paid`, or `unused` where nothing
+    came of it: what it was for is held already, costs more by now, or is gone."""
+
+    payment_id: UUID
+    payment_state: str
+    received_microusd: int
+
+    @classmethod
+    def of_booked(cls, subscription: Subscription, payment: Payment) -> PaidBody:
+        return cls(
+            **dict(SubscriptionBody.of(subscription)),
+            payment_id=payment.id,
+            payment_state=payment.state.value,
+            received_microusd=payment.amount_microusd,
         )
 
 
@@ -320,19 +340,21 @@ async def book_payment(
 
 
 @router.post(
-    "/payments/{payment_id}/paid", responses=problems(401, 403, 422, _404="payment_not_found")
+    "/payments/{payment_id}/paid",
+    responses=problems(401, 403, 422, _404="payment_not_found", _409="payment_settled"),
 )
 async def mark_paid(
     payment_id: UUID,
     actions: ServiceActions,
     staff: BillingStaff,
     received: ReceivedMoney | None = None,
-) -> SubscriptionBody:
+) -> PaidBody:
     """The money has come: what waited for it takes effect, also when another wish took its place
-    meanwhile. Without a sum it was what was asked for, with its tax."""
+    meanwhile. Without a sum it was what was asked for, with its tax. It is booked once: who marks
+    it again is told what stands in the books (`state`, `amount_microusd`, `settled_at`)."""
     cents = received.amount_cents if received else None
     microusd = None if cents is None else cents * MICRODOLLARS_A_CENT
-    subscription = await actions.mark_paid(
+    booked = await actions.mark_paid.booked(
         PaymentId(payment_id), by=staff.identity.user_id, received_microusd=microusd
     )
-    return SubscriptionBody.of(subscription)
+    return PaidBody.of_booked(*booked)

@@ -22,9 +22,11 @@ from pydantic import (
     ValidationError,
     field_validator,
 )
+from starlette.datastructures import Headers
 
 from services.billing.actions.report_outside_usage import ReportResult, Told
 from services.billing.api.dependencies import ServiceActions
+from services.billing.api.event_headers import attributes_in
 from services.billing.domain.errors import TooManyReports, UsageNotReadable
 from services.billing.domain.outside_usage import MOST_METADATA_BYTES, OutsideEvent, Trouble
 from shared.http.caller import Caller, Holding
@@ -47,6 +49,7 @@ _MOST_DIGITS_READ = 4_000
 _SINGLE = "application/cloudevents+json"
 _BATCH = "application/cloudevents-batch+json"
 _JSON = "application/json"
+_OF_JSON = "+json"
 _TEXT = r"^[\x20-\x7E\u00A0-\uD7FF\uE000-\uFFFD]+$"
 
 # Per replica: it keeps a program that runs wild off the database, and is no limit of usage.
@@ -178,7 +181,7 @@ _BODY = {
         "content": {
             _SINGLE: {"schema": _schema()},
             _BATCH: {"schema": _MANY},
-            _JSON: {"schema": _MANY},
+            _JSON: {"schema": {"anyOf": [_MANY, UsageData.model_json_schema()]}},
         },
     }
 }
@@ -194,11 +197,14 @@ async def report_outside_usage(
     request: Request, actions: ServiceActions, reporter: Reporter
 ) -> ReportBody:
     """Tell what was used outside the suite: one CloudEvent, or up to 500. Needs the scope
-    `usage:write`. Telling the same again changes nothing; each event says what became of it."""
+    `usage:write`. Telling the same again changes nothing; each event says what became of it.
+
+    In CloudEvents' binary mode (`ce-specversion`, `ce-id`, `ce-source`, `ce-type`, `ce-subject`,
+    `ce-time` as headers) the body is the event's `data`, as JSON."""
     identity = reporter.identity
     if not _reports.take(str(identity.user_id), REPORTS_A_MINUTE):
         raise TooManyReports(REPORTS_A_MINUTE, timedelta(seconds=60))
-    events = _events_in(await request.body(), request.headers.get("content-type", ""))
+    events = _events_in(await request.body(), request.headers)
     told, unreadable = _read(events, identity.user_id)
     result = await actions.report_outside_usage(
         told, reporter=identity.user_id, for_anybody=identity.is_program
@@ -206,15 +212,17 @@ async def report_outside_usage(
     return ReportBody.of(result, unreadable)
 
 
-def _events_in(body: bytes, content_type: str) -> Sequence[Any]:
+def _events_in(body: bytes, headers: Headers) -> Sequence[Any]:
     """Raises UsageNotReadable."""
-    media_type = content_type.partition(";")[0].strip().lower()
-    if media_type not in (_SINGLE, _BATCH, _JSON):
+    media_type = headers.get("content-type", "").partition(";")[0].strip().lower()
+    is_whole = media_type in (_SINGLE, _BATCH)
+    attributes = None if is_whole else attributes_in(headers)
+    is_of_json = media_type == _JSON or (attributes is not None and media_type.endswith(_OF_JSON))
+    if not is_whole and not is_of_json:
         raise UsageNotReadable(f"Send {_SINGLE}, {_BATCH} or {_JSON}.")
-    try:
-        found = json.loads(body, parse_float=_number, parse_int=_whole_number)
-    except (ValueError, RecursionError) as error:
-        raise UsageNotReadable("The body can't be read as JSON.") from error
+    found = _json_in(body)
+    if attributes is not None:
+        return [{**attributes, "data": found}]
     if media_type == _SINGLE or isinstance(found, Mapping):
         found = [found]
     if not isinstance(found, list):
@@ -222,6 +230,13 @@ def _events_in(body: bytes, content_type: str) -> Sequence[Any]:
     if not 1 <= len(found) <= MOST_EVENTS:
         raise UsageNotReadable(f"A batch carries 1 to {MOST_EVENTS} events.")
     return found
+
+
+def _json_in(body: bytes) -> Any:
+    try:
+        return json.loads(body, parse_float=_number, parse_int=_whole_number)
+    except (ValueError, RecursionError) as error:
+        raise UsageNotReadable("The body can't be read as JSON.") from error
 
 
 def _number(text: str) -> Decimal | float:

@@ -310,7 +310,7 @@ def _usage_detail(facts: Mapping[str, Any]) -> str:
 
 def _facts_span(facts: Mapping[str, Any]) -> str:
     begins, ends = (_moment(facts.get(name)) for name in ("begins", "ends"))
-    return f"{_minute(begins)} to {_minute(ends)} UTC" if begins and ends else ""
+    return f"{_second(begins)} to {_second(ends)} UTC" if begins and ends else ""
 
 
 def _moment(value: Any) -> datetime | None:
@@ -324,9 +324,11 @@ def _day(moment: datetime) -> str:
     return f"{moment.day} {moment:%B %Y}"
 
 
-def _minute(moment: datetime) -> str:
+def _second(moment: datetime) -> str:
+    """Without the seconds where there are none: charges go by them."""
     moment = moment.astimezone(UTC)
-    return f"{moment.day} {moment:%b %Y, %H:%M}"
+    time = f"{moment:%H:%M:%S}" if moment.second else f"{moment:%H:%M}"
+    return f"{moment.day} {moment:%b %Y}, {time}"
 
 
 def _span(month: Month) -> str:

@@ -9,6 +9,7 @@ from uuid import UUID
 
 from services.billing.domain.archive import Archive, ArchiveState, Contents, Partition
 from services.billing.storage.ledger_chain import COUNTS, SUMS, UNLINKED
+from services.billing.storage.price_effects import TO_RERATE
 from shared.db.database import Connection, Row
 
 _BOUNDS = re.compile(r"FOR VALUES FROM \('([0-9a-f-]{36})'\) TO \('([0-9a-f-]{36})'\)")
@@ -83,9 +84,17 @@ select exists (
       and l.last_sequence > coalesce(a.sequence, 0)
 ) as found
 """
+# What has left can't be corrected any more.
+_TO_RERATE = f"""
+select exists (
+    select 1 from {TO_RERATE}
+    where r.done_at is null and e.event_id >= $1 and e.event_id < $2
+) as found
+"""  # noqa: S608 - made of our own SQL
 _HINDRANCES = (
     (_UNPRICED, "some of it has no price yet"),
     (_UNLINKED, "some of it has no link yet"),
+    (_TO_RERATE, "a price is not applied to some of it yet"),
     (_NOT_INVOICED, "some of it is on no invoice yet"),
 )
 

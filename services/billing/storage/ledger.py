@@ -11,7 +11,7 @@ import asyncpg
 from services.billing.domain.ledger import Counts, Entry, Place, Rating
 from services.billing.domain.period import Period
 from services.billing.domain.ports import Position, RecordedBefore
-from services.billing.domain.usage_columns import UsageColumns
+from services.billing.domain.usage_columns import Run, UsageColumns
 from services.billing.domain.usage_report import Dimension, Group, Sums
 from services.billing.storage.ledger_columns import (
     COUNTS,
@@ -78,27 +78,41 @@ _BEGIN_COPY = """
 select now() as now, set_config('enable_seqscan', 'off', true),
        set_config('plan_cache_mode', 'force_generic_plan', true)
 """
-# All of what was copied was added. So what waits for its link is told, and not looked for.
-_COPIED = "ledger_entry where event_id = any($1::uuid[]) and event_id between $2 and $3"
-_TAKE_IN_COPIED = f"""
-with counted as ({_counted(_COPIED)}), noted as (
-    insert into ledger_unlinked (kind, ids)
-    select 'entry', $4::uuid[] where cardinality($4::uuid[]) > 0
-)
-insert into ledger_unlinked_of_organisation (ids)
-select $5::uuid[] where cardinality($5::uuid[]) > 0
-"""
+
+
+# For places that are given as arrays from this parameter on.
+def _noted_places(first: int, after: str = "") -> str:
+    kinds = ("text", "uuid", "text", "bigint", "bigint")
+    arrays = ", ".join(f"${number}::{kind}[]" for number, kind in enumerate(kinds, first))
+    return f"""
+    insert into usage_stream as known (producer, epoch, stream, received)
+    select producer, epoch, stream, range_agg(int8range(first, last, '[]'))
+    from unnest({arrays}) as given (producer, epoch, stream, first, last){after}
+    group by 1, 2, 3
+    order by 1, 2, 3
+    on conflict (producer, epoch, stream) do update set
+        received = known.received + excluded.received, last_seen_at = now()
+    """  # noqa: S608 - made of constants
+
 
 # Also for events that came before: they have come.
-_NOTE_PLACES = """
-insert into usage_stream as known (producer, epoch, stream, received)
-select producer, epoch, stream, range_agg(int8range(first, last, '[]'))
-from unnest($1::text[], $2::uuid[], $3::text[], $4::bigint[], $5::bigint[])
-     as given (producer, epoch, stream, first, last)
-group by 1, 2, 3
-order by 1, 2, 3
-on conflict (producer, epoch, stream) do update set
-    received = known.received + excluded.received, last_seen_at = now()
+_NOTE_PLACES = _noted_places(1)
+
+# All of what was copied was added. So what waits for its link is told, and not looked for. Batches
+# share the row of their stream: it is locked when the hours are counted, which is what the count of
+# them is for, and for as short as can be.
+_COPIED = "ledger_entry where event_id = any($1::uuid[]) and event_id between $2 and $3"
+_AFTER_THE_HOURS = ", (select count(*) from counted) as hours"
+_TAKE_IN_COPIED = f"""
+with counted as ({_counted(_COPIED)} returning true), noted as (
+    insert into ledger_unlinked (kind, ids)
+    select 'entry', coalesce($4::uuid[], $1::uuid[])
+    where cardinality(coalesce($4::uuid[], $1::uuid[])) > 0
+), noted_of_organisations as (
+    insert into ledger_unlinked_of_organisation (ids)
+    select $5::uuid[] where cardinality($5::uuid[]) > 0
+)
+{_noted_places(6, _AFTER_THE_HOURS)}
 """
 
 _GET = """
@@ -155,11 +169,13 @@ class SqlLedger:
             raise RecordedBefore from error
         ids = sorted(usage.event_id)
         of_organisations = _ids_of_organisations(usage)
-        others = [one for one in ids if one not in of_organisations] if of_organisations else ids
+        # Giving ids to the driver costs more than anything that is done with them here: where there
+        # are no others, all of them are given once.
+        others = [one for one in ids if one not in of_organisations] if of_organisations else None
+        places = _columns(usage.runs) or ([],) * len(Run._fields)
         await self._connection.execute(
-            _TAKE_IN_COPIED, ids, ids[0], ids[-1], others, sorted(of_organisations)
+            _TAKE_IN_COPIED, ids, ids[0], ids[-1], others, sorted(of_organisations), *places
         )
-        await self._note_places(usage)
         return len(ids)
 
     async def _note_places(self, usage: UsageColumns) -> None:

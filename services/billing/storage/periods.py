@@ -14,6 +14,7 @@ from services.billing.domain.closing import (
     Month,
     Totals,
 )
+from services.billing.storage.price_effects import TO_RERATE
 from shared.db.archive import ids_digest
 from shared.db.database import Connection, Row
 from shared.ids import UserId
@@ -80,6 +81,12 @@ where pricing_status = 'unknown_price' and occurred_at >= $1 and occurred_at < $
   )
 group by 1, 2 order by 1, 2
 """
+
+_TO_RERATE = f"""
+select p.provider, p.model, count(*) as entries from {TO_RERATE}
+where r.done_at is null and e.occurred_at >= $1 and e.occurred_at < $2
+group by 1, 2 order by 1, 2
+"""  # noqa: S608 - made of our own SQL
 
 _LATE = """
 select count(*) as events, coalesce(sum(cost_microusd), 0) as cost
@@ -158,6 +165,15 @@ class SqlPeriods:
         )
         return [
             Finding("unpriced", f"{row['provider']}/{row['model']}", row["entries"]) for row in rows
+        ]
+
+    async def to_rerate(self, month: Month) -> Sequence[Finding]:
+        rows = await self._connection.fetch(
+            _TO_RERATE, month.period.begins, month.period.ends, timeout=_PATIENCE_SECONDS
+        )
+        return [
+            Finding("rerating_waiting", f"{row['provider']}/{row['model']}", row["entries"])
+            for row in rows
         ]
 
     async def late(self, closed: ClosedPeriod, *, most: int) -> LateUsage:

@@ -90,6 +90,20 @@ from priced group by tier order by tier
 # All entries of a model are read; whoever asks for a preview knows that.
 _PATIENCE_SECONDS = 300.0
 
+TO_RERATE = """
+rerating r
+join price_override p on p.id = r.price_id
+join ledger_entry e on e.provider = p.provider and e.model = p.model
+    and e.pricing_status = 'rated' and e.price_version <> 'override/' || p.id::text
+    and e.event_id > r.after_event_id and e.occurred_at >= p.effective_from
+    and e.occurred_at < coalesce(
+        (select min(n.effective_from) from price_override n
+         where n.provider = p.provider and n.model = p.model
+           and n.effective_from > p.effective_from), 'infinity')
+"""
+"""Tables that hold, with `r.done_at is null`, every entry (`e`) that a price (`p`) is to be applied
+to and that `rated_entries` has not come to yet."""
+
 _ASK = """
 insert into rerating (price_id, asked_by, asked_at) values ($1, $2, $3)
 """

@@ -123,6 +123,7 @@ def _asked(question: Question, beginning: Beginning) -> Asked:
             question.content,
             tool_results=_named(question.tool_results, beginning.history),
             images=tuple(question.images or ()),
+            parent_id=beginning.tip_id,
             session_name=name_from(question.content) if beginning.session.has_no_name else None,
         )
     if before is None:

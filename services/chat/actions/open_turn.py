@@ -32,7 +32,7 @@ from shared.clock import Clock
 from shared.errors import Unavailable
 from shared.idempotency import IdempotencyKeyReused, RequestInProgress
 from shared.identity import OnBehalfOf
-from shared.ids import EventId, UserId, uuid7
+from shared.ids import EventId, UserId, uuid7, uuid7_after
 from shared.limit_state import LimitState
 from shared.limits.pace import Gone, Paces
 from shared.tiers import Tier, by_current_tier
@@ -43,7 +43,8 @@ T = TypeVar("T")
 @dataclass(frozen=True, slots=True)
 class Opening:
     """A turn that wants in. Without a session nothing of it is kept but its hold. `service_tier`:
-    the vendor's own, if it asks for one with another price."""
+    the vendor's own, if it asks for one with another price. `input_most`: how long the prompt may
+    be, where it may be longer than its estimate."""
 
     by: OnBehalfOf
     tier: Tier
@@ -52,11 +53,18 @@ class Opening:
     cap_microusd: int | None
     surface: Surface = Surface.SESSION
     service_tier: str | None = None
+    input_most: int | None = None
     session_id: SessionId | None = None
     asked: Asked | None = None
     question_id: MessageId | None = None  # of a question that is asked again
+    tip_id: MessageId | None = None  # the last message that is shown in the session
     idempotency_key: str | None = None
     request_hash: bytes | None = None
+
+    @property
+    def most_input(self) -> int:
+        """For how much of a prompt there has to be room."""
+        return self.input_estimate if self.input_most is None else self.input_most
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,8 +122,8 @@ class OpenTurn:
         """Reserve its place and write its hold: both or none. `ahead` begins the vendor's call
         while the hold is written; the call is broken off unless that succeeds.
 
-        Raises TierChanged, SessionEnded, LimitReached, Unavailable, SessionNotFound, TurnRunning
-        or RequestInProgress.
+        Raises TierChanged, SessionEnded, LimitReached, Unavailable, SessionNotFound, TurnRunning,
+        BranchMoved or RequestInProgress.
         """
         began = time.perf_counter()
         hold = self._hold(opening)
@@ -151,7 +159,7 @@ class OpenTurn:
             provider=opening.choice.provider,
             now=now,
             reservation=reservation,
-            tokens=opening.input_estimate + opening.choice.max_output_tokens,
+            tokens=opening.most_input + opening.choice.max_output_tokens,
             cost_microusd=self._expected_cost(opening, now),
             cap_microusd=opening.cap_microusd,
             is_new=is_new,
@@ -225,8 +233,11 @@ class OpenTurn:
     def _expected_cost(self, opening: Opening, now: datetime) -> int | None:
         if opening.cap_microusd is None:
             return None
+        # The vendor may write the whole prompt to its cache, unasked or as its client wishes, which
+        # costs more than to read it, or as much.
         expected = Usage(
-            input_tokens=opening.input_estimate,
+            input_tokens=opening.most_input,
+            cache_write_tokens=opening.most_input,
             output_tokens=opening.choice.max_output_tokens,
             service_tier=opening.service_tier,
         )
@@ -235,15 +246,19 @@ class OpenTurn:
 
     def _hold(self, opening: Opening) -> Hold:
         now = self.clock.now()
-        question_id = opening.question_id
-        if opening.asked is not None and question_id is None:
-            question_id = MessageId(uuid7())
+        asked, question_id = opening.asked, opening.question_id
+        # What follows has the higher id, by which it is found, whichever replica's clock is ahead:
+        # a turn also than those that it leaves for another branch.
+        before = (opening.tip_id, question_id, asked.parent_id if asked is not None else None)
+        id_ = uuid7_after(max((one for one in before if one is not None), default=None))
+        if asked is not None and question_id is None:
+            question_id = MessageId(uuid7_after(id_))
         return Hold(
-            id=TurnId(uuid7()),
+            id=TurnId(id_),
             user_id=opening.by.user_id,
             session_id=opening.session_id,
             question_id=question_id,
-            answer_id=MessageId(uuid7()),
+            answer_id=MessageId(uuid7_after(max(id_, question_id or id_))),
             usage_event_id=EventId(uuid7()),
             request_id=opening.by.request_id,
             tier=opening.tier.name,

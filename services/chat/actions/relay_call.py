@@ -13,7 +13,7 @@ import structlog
 from services.chat.actions._read_answer import Drains
 from services.chat.actions.compose_prompt import opaque
 from services.chat.actions.open_turn import Opened, Opening, OpenTurn
-from services.chat.actions.run_turn import give_back
+from services.chat.actions.run_turn import count_what_is_owed, give_back
 from services.chat.actions.settle_turn import SettleTurn
 from services.chat.domain.capabilities import OnLeaving
 from services.chat.domain.conversation import Message
@@ -29,7 +29,7 @@ from services.chat.domain.relayed import (
     RepeatedAnswer,
     StoredAnswer,
 )
-from services.chat.domain.relaying import Heard, governed_choice
+from services.chat.domain.relaying import Heard, governed_choice, room_of
 from services.chat.domain.running_turn import RunningTurn, RunningTurns
 from services.chat.domain.turn import Outcome, Settlement
 from shared.errors import ExpectedFailure, after_counting
@@ -136,6 +136,7 @@ class RelayCall:
                 tier=tier,
                 choice=choice,
                 input_estimate=call.input_estimate,
+                input_most=room_of(choice, tier, self.catalogue) if call.is_open else None,
                 cap_microusd=await self.turns.cap_of(relaying.by.user_id),
                 surface=call.surface,
                 service_tier=call.service_tier,
@@ -187,6 +188,7 @@ class _Relay:
         self._on_leaving = OnLeaving.CANCEL
         self._draining: list[asyncio.TimerHandle] = []
         self._given_back: asyncio.Task[None] | None = None
+        self._told: Settlement | None = None
         self._heard = Heard(opened.opening.service_tier)
         self._head: AnswerHead | None = None
         self._whole: list[bytes] = []
@@ -206,7 +208,7 @@ class _Relay:
             outcome, why = settlement.outcome.value, self._heard.why
             log.info("nothing_answered", provider=hold.provider, outcome=outcome, why=why)
         settling = asyncio.ensure_future(self._settle(hold, settlement))
-        await (self._given_back or self._give_back(settlement))
+        await self._count(settlement)
         # The client need not wait for our database, and the answer is theirs: it is paid for.
         await asyncio.wait({settling}, timeout=_SETTLE_PATIENCE_SECONDS)
         try:
@@ -272,8 +274,18 @@ class _Relay:
             self._reader.cancel()
 
     def _give_back_early(self) -> None:
-        settlement = self._settle.priced(self._turn.hold, self._settlement(0))
-        self._given_back = asyncio.ensure_future(self._give_back(settlement))
+        self._told = self._settle.priced(self._turn.hold, self._settlement(0))
+        self._given_back = asyncio.ensure_future(self._give_back(self._told))
+
+    async def _count(self, settlement: Settlement) -> None:
+        if self._given_back is None:
+            await self._give_back(settlement)
+            return
+        await self._given_back
+        try:
+            await count_what_is_owed(self._opened.reservation, self._told, settlement)
+        except Exception:
+            log.exception("spending_not_counted", turn_id=str(self._turn.hold.id))
 
     async def _give_back(self, settlement: Settlement) -> None:
         try:

@@ -105,6 +105,7 @@ class _Run:
         self._reading = Reading(turn, attempts, how.drains, self._tell_early, how.longest)
         self._began = time.perf_counter()
         self._given_back: asyncio.Task[None] | None = None
+        self._told: Settlement | None = None
         self._ended_at: datetime | None = None
 
     async def __call__(self) -> None:
@@ -157,6 +158,7 @@ class _Run:
         settlement = self._settlement()
         self._tell(self._settle.message(self._turn.hold, settlement), settlement)
         self._turn.over()
+        self._told = settlement
         self._given_back = asyncio.ensure_future(
             give_back(self._attempts.opened.reservation, settlement)
         )
@@ -181,10 +183,12 @@ class _Run:
 
     async def _give_back(self, settlement: Settlement) -> None:
         try:
+            reservation = self._attempts.opened.reservation
             if self._given_back is None:
-                await give_back(self._attempts.opened.reservation, settlement)
+                await give_back(reservation, settlement)
             else:
                 await self._given_back
+                await count_what_is_owed(reservation, self._told, settlement)
         except Exception:
             # Its lease in the limits runs out by itself; the settlement goes on without it.
             log.exception("place_not_given_back", turn_id=str(self._turn.hold.id))
@@ -205,3 +209,15 @@ async def give_back(reservation: Reservation, settlement: Settlement) -> None:
         )
     else:
         await reservation.refund(cost_microusd=settlement.cost_microusd)
+
+
+async def count_what_is_owed(
+    reservation: Reservation, told: Settlement | None, settlement: Settlement
+) -> None:
+    """Of a place that was given back by what was `told` then, count under the user's own cap what
+    its vendor charged beyond that."""
+    if told is None or told.cost_microusd is None:
+        return
+    owed = (settlement.cost_microusd or 0) - told.cost_microusd
+    if owed > 0:
+        await reservation.owes(cost_microusd=owed)

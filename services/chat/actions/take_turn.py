@@ -12,7 +12,7 @@ from services.chat.actions.open_turn import Opening, OpenTurn
 from services.chat.actions.run_turn import RunTurn
 from services.chat.domain.context_window import halved
 from services.chat.domain.conversation import Message
-from services.chat.domain.errors import ProviderNotSpoken, SessionNotFound
+from services.chat.domain.errors import BranchMoved, ProviderNotSpoken, SessionNotFound
 from services.chat.domain.features import long_contexts
 from services.chat.domain.model_choice import choose_model
 from services.chat.domain.ports import Beginning, ChatProvider, EarlierTurn, Turns
@@ -75,8 +75,8 @@ class TakeTurn:
         `gone` before its turn came has asked nothing; `first` is done once it has.
 
         Raises what `first` does, SessionNotFound, SessionEnded, NotInTier, LimitReached,
-        Unavailable, TurnRunning, RequestInProgress, IdempotencyKeyReused or what ComposePrompt
-        raises; what the vendor has to say comes with the turn's events.
+        Unavailable, TurnRunning, BranchMoved, RequestInProgress, IdempotencyKeyReused or what
+        ComposePrompt raises; what the vendor has to say comes with the turn's events.
         """
         return await self.open.by_current_tier(
             question.user_id,
@@ -91,7 +91,11 @@ class TakeTurn:
         async with self.open.its_turn(question.user_id, tier, known, gone):
             if first is not None:
                 await first()
-            return await self._take(question, tier)
+            try:
+                return await self._take(question, tier)
+            except BranchMoved:
+                # By another device, while this one's question was on its way into it.
+                return await self._take(question, tier)
 
     async def _take(self, question: Question, tier: Tier) -> RunningTurn | Replayed:
         # Only a request that may be repeated has to be told from others.
@@ -119,6 +123,7 @@ class TakeTurn:
                 session_id=question.session_id,
                 asked=composed.asked,
                 question_id=composed.question_id,
+                tip_id=beginning.tip_id,
                 idempotency_key=question.idempotency_key,
                 request_hash=request_hash,
             ),

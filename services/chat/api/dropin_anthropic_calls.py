@@ -74,6 +74,7 @@ def read_message(body: bytes, headers: Mapping[str, str]) -> VendorCall:
         framing=partial(AsItCame, partial(named_event, "error")),
         request_hash=hash_of(MESSAGES_PATH.encode(), repr(sorted(passed.items())).encode(), body),
         input_estimate=size.estimate,
+        is_open=size.is_open,
         service_tier=one_of(whole.get("speed"), _SPEEDS),
         streamed=fields.flag("stream") or False,
         max_output_tokens=fields.count("max_tokens", 0),  # 0: only the cache is written
@@ -215,6 +216,8 @@ def _measure(block: Body, size: Size, place: str) -> None:
         encoded = source.get("data") if source.get("type") == "base64" else None
         if kind == "image":
             size.add_image(encoded)
+        elif kind == "document" and source.get("type") == "url":
+            size.add_fetched_file()
         elif kind == "document":
             size.add_file(encoded, source.get("media_type"))
         for held in (block.get("content"), source.get("content")):

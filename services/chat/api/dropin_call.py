@@ -51,6 +51,8 @@ class Size:
     binary_letters: int = 0
     messages: int = 0
     images: int = 0
+    # Whether there is a file that the vendor fetches, of which nobody here knows how long it is.
+    is_open: bool = False
 
     def add_image(self, encoded: Any = None) -> None:
         """An image, and its bytes if they are in the body."""
@@ -88,6 +90,11 @@ class Size:
             elif isinstance(value, list):
                 todo.extend(value)
 
+    def add_fetched_file(self) -> None:
+        """A document of which there is only an address."""
+        self.images += 1
+        self.is_open = True
+
     def add_schema(self, value: Any) -> None:
         """Descriptions of tools, in which names count as well."""
         if value:
@@ -123,6 +130,7 @@ class VendorCall:
     framing: Callable[[], Framing]
     request_hash: bytes
     input_estimate: int = 0
+    is_open: bool = False
     service_tier: str | None = None
     streamed: bool = False
     max_output_tokens: int | None = None

@@ -35,7 +35,8 @@ _STANDARD = ("standard", "STANDARD", "unspecified", "UNSPECIFIED")
 _CATEGORIES = ("HARASSMENT", "HATE_SPEECH", "SEXUALLY_EXPLICIT", "DANGEROUS_CONTENT")
 _THRESHOLD = "BLOCK_MEDIUM_AND_ABOVE"
 # Sound and moving images have other prices, and nobody here can tell how many tokens they are.
-_MEDIA = ("image/", "text/", "application/pdf")
+_IMAGE = "image/"
+_MEDIA = (_IMAGE, "text/", "application/pdf")
 # Where the files lie that were stored at Gemini, and what it reads as a film whatever it is called.
 _FILES_HOST = "generativelanguage.googleapis.com"
 _FILM_HOSTS = ("youtube.com", "youtu.be")
@@ -88,6 +89,7 @@ def _read(path: str, model: str, body: bytes, framing: Any) -> VendorCall:
         framing=framing or events,
         request_hash=hash_of(path.encode(), model.encode(), way, body),
         input_estimate=size.estimate,
+        is_open=size.is_open,
         streamed=framing is not None,
         max_output_tokens=_cap_of(config),
         features=features_of(size, has_tools, reasons=_reasons(config)),
@@ -213,7 +215,10 @@ def _measure_file(file: Any, size: Size) -> None:
         raise UnsupportedParameter("fileData")
     if not isinstance(kind, str) or not kind.startswith(_MEDIA):
         raise UnsupportedParameter("fileData.mimeType")
-    _add(size, kind, None)
+    if kind.startswith(_IMAGE):
+        size.add_image()
+    else:
+        size.add_fetched_file()
 
 
 def _is_elsewhere(uri: str) -> bool:
@@ -231,7 +236,7 @@ def _is_elsewhere(uri: str) -> bool:
 
 
 def _add(size: Size, kind: Any, encoded: Any) -> None:
-    if isinstance(kind, str) and kind.startswith("image/"):
+    if isinstance(kind, str) and kind.startswith(_IMAGE):
         size.add_image(encoded)
     else:
         size.add_file(encoded, kind)

@@ -80,6 +80,7 @@ def read_chat(body: bytes) -> VendorCall:
         framing=(lambda: AsItCame(data_event)) if wants_usage else WithoutUsage,
         request_hash=hash_of(CHAT_PATH.encode(), body),
         input_estimate=size.estimate,
+        is_open=size.is_open,
         service_tier=one_of(whole.get("service_tier"), _SERVICE_TIERS),
         streamed=streamed,
         max_output_tokens=min((cap for cap in caps if cap is not None), default=None),
@@ -110,6 +111,7 @@ def read_response(body: bytes) -> VendorCall:
         framing=NumberedEvents,
         request_hash=hash_of(RESPONSES_PATH.encode(), body),
         input_estimate=size.estimate,
+        is_open=size.is_open,
         service_tier=one_of(whole.get("service_tier"), _SERVICE_TIERS),
         streamed=fields.flag("stream") or False,
         max_output_tokens=fields.count("max_output_tokens"),
@@ -248,7 +250,11 @@ def _measure_part(part: Body, size: Size, place: str) -> None:
         size.add_image(url if isinstance(url, str) and url.startswith(SCHEME) else None)
     elif kind in _FILES:
         inner = part.get("file")
-        size.add_file((inner if isinstance(inner, dict) else part).get("file_data"))
+        file = inner if isinstance(inner, dict) else part
+        if file.get("file_url"):
+            size.add_fetched_file()
+        if file.get("file_data") or not file.get("file_url"):
+            size.add_file(file.get("file_data"))
 
 
 def _file_id_in(part: Body) -> bool:

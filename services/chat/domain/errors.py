@@ -221,6 +221,18 @@ class TurnRunning(Conflict):
         )
 
 
+class BranchMoved(Conflict):
+    """What a question was to follow is no longer the end of what is shown."""
+
+    code = "branch_moved"
+
+    def __init__(self, session_id: UUID) -> None:
+        super().__init__(
+            "This session was changed from elsewhere at this moment. Ask again.",
+            session_id=str(session_id),
+        )
+
+
 class QuestionTooLong(Invalid):
     """The question, with what is always sent along, is more than the model or the tier takes."""
 

@@ -180,8 +180,8 @@ NewUnitOfWork = Callable[[], AbstractAsyncContextManager[UnitOfWork]]
 @dataclass(frozen=True, slots=True)
 class Asked:
     """What is written of a question: its text, the tools' results, and what was sent along. It
-    follows `parent_id`, the message before it on its branch, or else the last one of the active
-    branch. `branches`: it begins a branch of its own after `parent_id`. `answers_again`: it is
+    follows `parent_id`, the message before it on its branch, which has to be the last one of the
+    active branch. `branches`: it begins a branch of its own after it. `answers_again`: it is
     there already, so that none is written, and gets another answer. `session_name`: what a session
     without a name is called from now on."""
 
@@ -210,12 +210,13 @@ class AskedBefore:
 class Beginning:
     """What a turn starts from: its session, what was said on its branch, oldest first, and the
     user's own cap on what they spend in a month. `asked_before`: the question at which it begins,
-    when that is not a new one."""
+    when that is not a new one. `tip_id`: the last message of the branch that is shown."""
 
     session: ChatSession
     history: Sequence[Utterance]
     cap_microusd: int | None = None
     asked_before: AskedBefore | None = None
+    tip_id: MessageId | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,8 +264,8 @@ class Turns(Protocol):
 
     async def hold(self, hold: Hold, question: Asked | None, *, sandbox: bool) -> bool:
         """Write the question, if there is a session to keep it, and the hold; False when the
-        idempotency key is taken. Raises SessionNotFound when the session is gone, and TurnRunning
-        while another turn of it runs."""
+        idempotency key is taken. Raises SessionNotFound when the session is gone, TurnRunning
+        while another turn of it runs, and BranchMoved when it was changed since it was read."""
         ...
 
     async def redirect(self, turn_id: TurnId, *, provider: str, model: str) -> None:
@@ -443,6 +444,11 @@ class Reservation(Protocol):
 
     async def settle(self, *, tokens: int, cost_microusd: int | None) -> None:
         """Keep what was used, give the rest back."""
+        ...
+
+    async def owes(self, *, cost_microusd: int) -> None:
+        """Count so much more where money is, of what was given back before its cost was known; the
+        first time."""
         ...
 
 

@@ -42,6 +42,11 @@ class ClientCall(Protocol):
     @property
     def input_estimate(self) -> int: ...
     @property
+    def is_open(self) -> bool:
+        """Whether its prompt may be longer by any length, as by a file that the vendor fetches."""
+        ...
+
+    @property
     def service_tier(self) -> str | None:
         """The tier of service that it asks for, where that has a price of its own."""
         ...

@@ -32,16 +32,22 @@ def governed_choice(call: ClientCall, tier: Tier, catalogue: ModelCatalogue) -> 
     if call.max_output_tokens is not None:
         most = min(most, call.max_output_tokens)
     choice = replace(choice, max_output_tokens=most)
-    allowance = tier.allowance(call.provider)
+    room = room_of(choice, tier, catalogue)
+    if call.input_estimate > room:
+        raise QuestionTooLong(call.input_estimate, room)
+    return choice
+
+
+def room_of(choice: ModelChoice, tier: Tier, catalogue: ModelCatalogue) -> int:
+    """Of how many tokens the tier lets a prompt be, beside the longest answer."""
+    allowance = tier.allowance(choice.provider)
     window = window_of(
         model_context=catalogue.context_of(choice.model),
         tier_context=allowance.context_tokens if allowance else 0,
-        max_output_tokens=most,
+        max_output_tokens=choice.max_output_tokens,
         history_tokens=0,
     )
-    if call.input_estimate > window.prompt_tokens:
-        raise QuestionTooLong(call.input_estimate, window.prompt_tokens)
-    return choice
+    return window.prompt_tokens
 
 
 def relayed_model(call: ClientCall, tier: Tier, catalogue: ModelCatalogue) -> ModelChoice:

@@ -25,6 +25,10 @@ class VoiceLine(Protocol):
     """A line to the service of voices, for one answer. Every call raises Unavailable when the line
     breaks."""
 
+    async def prepare(self) -> None:
+        """The first sentence is being written: make ready to speak it. Costs nothing."""
+        ...
+
     async def say(self, sentence: str) -> None:
         """The next sentence. Returns when the line takes more."""
         ...

@@ -86,6 +86,11 @@ class SpokenText:
         self._is_inside = False  # of a line whose beginning is in the paragraph already
         self._fence = ""
 
+    @property
+    def is_within_sentence(self) -> bool:
+        """Whether one has begun that is to be read out, as far as can be told."""
+        return _LETTER.search(self._prose) is not None
+
     def add(self, text: str) -> list[str]:
         """The sentences that are complete now."""
         text = text.replace("\r\n", "\n")

@@ -149,7 +149,7 @@ class SpokenTurn:
 
     async def _talk(self, line: VoiceLine) -> None:
         """Each sentence as soon as it is whole."""
-        turn, text, position = self._turn, SpokenText(), 0
+        turn, text, position, is_prepared = self._turn, SpokenText(), 0, False
         try:
             while True:
                 is_over = turn.is_over
@@ -157,7 +157,12 @@ class SpokenTurn:
                 position += len(events)
                 written = "".join([one.text for one in events if isinstance(one, Delta)])
                 for sentence in text.add(written):
+                    is_prepared = True
                     await line.say(sentence)
+                if text.is_within_sentence and not is_prepared:
+                    # By the time that it is whole, the way to the vendor is open.
+                    is_prepared = True
+                    await line.prepare()
                 if is_over:
                     break
                 await turn.more(position)

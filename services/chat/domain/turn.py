@@ -91,7 +91,7 @@ class Prompt:
             letters_of(self.system_prompt or "") + sum(map(_letters, self.utterances)),
             len(self.utterances) + (1 if self.system_prompt else 0),
             images=sum([len(u.images) for u in self.utterances if u.parts]),
-            tool_letters=sum(map(_size_of, self.tools)),
+            tool_letters=sum(map(_size_of, self.tools)) + _letters_of_schema(self.answer_format),
         )
 
 
@@ -101,6 +101,10 @@ def _letters(utterance: Utterance) -> int:
     calls = sum(len(call.name) + letters_of(call.arguments) for call in utterance.tool_calls)
     results = sum(letters_of(result.content) for result in utterance.tool_results)
     return letters_of(utterance.content) + calls + results
+
+
+def _letters_of_schema(form: AnswerFormat | None) -> int:
+    return letters_of(str(form.schema)) if form is not None and form.schema else 0
 
 
 def _size_of(tool: Tool) -> int:

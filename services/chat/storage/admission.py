@@ -68,6 +68,10 @@ class ChatReservation:
             used.append(self._spent(cost_microusd))
         await self._place.settle(used)
 
+    async def owes(self, *, cost_microusd: int) -> None:
+        """Count what was charged beyond what it was given back with."""
+        await self._place.charge([self._spent(cost_microusd)])
+
     def _spent(self, cost_microusd: int) -> tuple[Window, int]:
         # Also without a cap: the counter stays right for when there is one again.
         return spend_window(SPENDING, 0, self._now, cost_microusd), cost_microusd

@@ -34,20 +34,32 @@ _NEWEST = """
     where newer_bytes <= {bytes}
 """
 
-_ACTIVE = """
-    select row_number() over (order by id desc) as position, role, content, extras
-    from chat_message where session_id = s.id and status = 'done' and active
+# A question may have a whole answer, and another one that was interrupted on the branch that is
+# shown: then nothing of it is said again here.
+_WHOLE = "status = 'done' and (role = 'assistant' or answer is distinct from 'interrupted')"
+_ACTIVE = f"""
+    select position, role, content, extras
+    from (
+        select id, row_number() over newest as position, lag(status) over newest as answer,
+            role, content, extras, status
+        from chat_message where session_id = s.id and status <> 'pending' and active
+        window newest as (order by id desc)
+    ) shown
+    where {_WHOLE}
     order by id desc limit $3
-"""
+"""  # noqa: S608 - built from constants
+_TIP = """
+       (select id from chat_message where session_id = s.id and active order by id desc limit 1)
+           as tip_id"""
 _BEGIN_WITH = """
 select s.id, s.user_id, s.name, s.provider, s.system_prompt, s.created_at, s.updated_at,
-       p.monthly_cap_microusd, h.roles, h.contents, h.extras
+       p.monthly_cap_microusd, h.roles, h.contents, h.extras,{tip}
 from chat_session s left join preference p on p.user_id = s.user_id, lateral (
     {newest}
 ) h
 where s.id = $1 and s.user_id = $2
 """
-_BEGIN = _BEGIN_WITH.format(newest=_NEWEST.format(messages=_ACTIVE, bytes="$4"))
+_BEGIN = _BEGIN_WITH.format(newest=_NEWEST.format(messages=_ACTIVE, bytes="$4"), tip=_TIP)
 # More is read where the session is with one of some providers. That is a statement of its own,
 # since for all others this one is the hottest that there is.
 _BY_PROVIDER = (
@@ -57,12 +69,16 @@ _BEGIN_LONG = _BEGIN_WITH.format(
     newest=_NEWEST.format(
         messages=_ACTIVE,
         bytes=_BY_PROVIDER.format(usual="$4::bigint", more="$5", providers="$6"),
-    )
+    ),
+    tip=_TIP,
 )
 
 # The question that a message is or answers, and what was said before it.
 _BEFORE = _NEWEST.format(
-    messages="select * from path where status = 'done'",
+    messages=f"""
+        select * from (select *, lag(status) over (order by position) as answer from path) line
+        where {_WHOLE}
+    """,  # noqa: S608 - built from constants
     bytes=_BY_PROVIDER.format(usual="$5::bigint", more="$6", providers="$7"),
 )
 _BEGIN_AT = f"""
@@ -80,7 +96,7 @@ with recursive question as (
 select s.id, s.user_id, s.name, s.provider, s.system_prompt, s.created_at, s.updated_at,
        p.monthly_cap_microusd, h.roles, h.contents, h.extras,
        q.id as question_id, q.role as question_role, q.content as question_content,
-       q.extras as question_extras, q.parent_id as question_parent_id
+       q.extras as question_extras, q.parent_id as question_parent_id,{_TIP}
 from chat_session s
 left join preference p on p.user_id = s.user_id
 left join question q on true
@@ -171,7 +187,7 @@ class Beginnings:
             content=row["question_content"],
             tool_results=extras.tool_results,
             images=await images_of(extras, self._database),
-            parent_id=MessageId(row["question_parent_id"]) if row["question_parent_id"] else None,
+            parent_id=_message_id(row["question_parent_id"]),
         )
         return replace(beginning, asked_before=asked)
 
@@ -179,4 +195,13 @@ class Beginnings:
         columns = (row["roles"] or (), row["contents"] or (), row["extras"] or ())
         said = [Said(*one) for one in zip(*columns, strict=True)]
         history = await utterances_of(said, self._database, image_bytes=self._memory.image_bytes)
-        return Beginning(session_from_row(row), history, row["monthly_cap_microusd"])
+        return Beginning(
+            session_from_row(row),
+            history,
+            row["monthly_cap_microusd"],
+            tip_id=_message_id(row["tip_id"]),
+        )
+
+
+def _message_id(found: UUID | None) -> MessageId | None:
+    return MessageId(found) if found else None

@@ -75,7 +75,9 @@ where session_id = $1 and id > $3 and (active or $4) order by id limit $2
 _LOCK = "select id from chat_session where id = $1 and user_id = $2 for update"
 _RUNNING = "select id from generation where session_id = $1 and state = 'running'"
 _PARENTS = "select id, parent_id from chat_message where session_id = $1"
+# The session's row becomes a new one, by which a hold that waits for it knows of the change.
 _ACTIVATE = """
+with touched as (update chat_session set updated_at = updated_at where id = $1)
 update chat_message set active = not active
 where session_id = $1 and active <> (id = any($2))
 """

@@ -18,7 +18,7 @@ from services.chat.domain.conversation import (
     MessageId,
     SessionId,
 )
-from services.chat.domain.errors import SessionNotFound, TurnRunning
+from services.chat.domain.errors import BranchMoved, SessionNotFound, TurnRunning
 from services.chat.domain.ports import Asked, EarlierTurn, Standing
 from services.chat.domain.turn import Hold, Orphan, Settlement, Surface, TurnId
 from services.chat.storage.beginnings import PATIENCE_SECONDS, Beginnings
@@ -38,12 +38,15 @@ _PATH = """
 
 # Without a text nothing new is asked: an earlier question is answered again. Of one session one
 # turn runs at a time, as the index says. And whoever sees one running is refused, although it may
-# end while the index is waited for: the tip is that of before, without its answer.
+# end while the index is waited for. A question follows the tip that its asker has seen, or nothing.
+# What the statement sees is of its beginning: had the session's lock to be waited for, and is the
+# session another one since, nothing is written, and the statement has to look again.
 _HOLD = """
 with {branch} session as (
     update chat_session set updated_at = $13,
         name = case when name = {no_name} then coalesce($22, name) else name end
-    where id = $3 and user_id = $2 returning id
+    where id = $3 and user_id = $2 and xmin = (select xmin from chat_session where id = $3)
+    returning id
 ), held as (
     insert into generation (
         id, user_id, session_id, question_id, answer_id, usage_event_id, request_id, tier,
@@ -53,15 +56,20 @@ with {branch} session as (
     select $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, 'running', $15, $16, $13, $14, $17,
            {previous_tip}
     from session
-    where not exists (select from generation where session_id = $3 and state = 'running')
+    where not exists (select from generation where session_id = $3 and state = 'running'){follows}
     on conflict do nothing
     returning question_id
 ), question as (
     insert into chat_message (id, session_id, role, content, status, created_at, parent_id, extras)
-    select question_id, $3, $19, $18, 'pending', $13, {parent}, $21
+    select question_id, $3, $19, $18, 'pending', $13, $20::uuid, $21
     from held where $18::text is not null
 ){attached}
 select (select count(*) from session) as sessions, (select count(*) from held) as held
+"""
+_MOST_LOOKS = 5
+_WHY_NOT = """
+select exists (select from generation where session_id = s.id and state = 'running') as runs
+from chat_session s where s.id = $1 and s.user_id = $2
 """
 # Few questions have any; for all others three empty arrays are dear to send.
 _ATTACHED = """, attached as (
@@ -75,7 +83,7 @@ _NEXT = {
     "no_name": _NO_NAME,
     "branch": "",
     "previous_tip": "null",
-    "parent": f"coalesce($20::uuid, {_TIP})",
+    "follows": f" and {_TIP} is not distinct from $20::uuid",
 }
 _HOLD_NEXT = _HOLD.format(**_NEXT, attached="")
 _HOLD_NEXT_ATTACHED = _HOLD.format(**_NEXT, attached=_ATTACHED)
@@ -90,7 +98,7 @@ _HOLD_BRANCH = _HOLD.format(
     where m.session_id = $3 and m.active <> (m.id in (select id from path))
 ), """,  # noqa: S608 - built from constants
     previous_tip=_TIP,
-    parent="$20::uuid",
+    follows="",
     attached=_ATTACHED,
 )
 
@@ -228,8 +236,7 @@ class SqlTurns(Beginnings):
         images = () if question.answers_again else question.images
         attachments = [_attachment(image) for image in images]
         statement, attached = _hold_statement(question, attachments, images)
-        row = await self._database.fetchrow(
-            statement,
+        values = (
             hold.id,
             hold.user_id,
             hold.session_id,
@@ -253,21 +260,25 @@ class SqlTurns(Beginnings):
             to_extras(tool_results=question.tool_results, attachments=attachments),
             question.session_name,
             *attached,
-            within_seconds=PATIENCE_SECONDS,
         )
-        return await self._is_held(hold, row)
+        # Who gives a session another name moves nothing: then the next look finds all as it was.
+        for _ in range(_MOST_LOOKS):
+            row = await self._database.fetchrow(statement, *values, within_seconds=PATIENCE_SECONDS)
+            assert row is not None
+            if row["held"]:
+                return True
+            if row["sessions"]:
+                break
+        return await self._not_held(hold, hold.session_id)
 
-    async def _is_held(self, hold: Hold, row: Row | None) -> bool:
-        assert row is not None
-        assert hold.session_id is not None
-        if row["held"]:
-            return True
-        if not row["sessions"]:
-            raise SessionNotFound(hold.session_id)
+    async def _not_held(self, hold: Hold, session_id: SessionId) -> bool:
         key = hold.idempotency_key
         if key is not None and await self.earlier(hold.user_id, key) is not None:
             return False
-        raise TurnRunning(hold.session_id)
+        now = await self._database.fetchrow(_WHY_NOT, session_id, hold.user_id)
+        if now is None:
+            raise SessionNotFound(session_id)
+        raise (TurnRunning if now["runs"] else BranchMoved)(session_id)
 
     async def _hold_call(self, hold: Hold, *, sandbox: bool) -> bool:
         row = await self._database.fetchrow(

@@ -56,7 +56,6 @@ class LiveUtterance:
         self.speech = speech
         self._text = text
         self._given = 0
-        self._is_flushed = False
         self._is_complete = False
         self._wake = asyncio.Event()
         self._failure: ExpectedFailure | None = None
@@ -65,6 +64,11 @@ class LiveUtterance:
     def is_complete(self) -> bool:
         """Whether all of its text is here."""
         return self._is_complete
+
+    @property
+    def may_be_over(self) -> bool:
+        """Whether its text, as far as it is not said, may be all of a sentence."""
+        return self._text.may_be_over
 
     def add(self, text: str) -> None:
         """More text. Raises TextNotSpeakable, TooMuchText, SpeechEnded."""
@@ -79,8 +83,9 @@ class LiveUtterance:
         self._wake.set()
 
     def flush(self) -> None:
-        """Say what is there, without waiting for a better place to pause."""
-        self._is_flushed = True
+        """Say what is there, without waiting for a better place to pause. What comes after it may
+        wait for one, also where nothing can be said yet."""
+        self._text.flush()
         self._wake.set()
 
     def complete(self) -> None:
@@ -138,12 +143,11 @@ class LiveUtterance:
 
     async def _next(self) -> str | None:
         while self.speech.ended_as is None:
-            piece = self._text.take(everything=self._is_flushed or self._is_complete)
+            piece = self._text.take(everything=self._is_complete)
             if piece is not None:
                 return piece
             if self._is_complete:
                 return None
-            self._is_flushed = False
             self._wake.clear()
             await self._wake.wait()
         raise SpeechEnded

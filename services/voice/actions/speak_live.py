@@ -12,7 +12,7 @@ from uuid import UUID
 
 import structlog
 
-from services.voice.actions._check_voice import check_voice
+from services.voice.actions._check_voice import check_voice, check_voice_before
 from services.voice.actions.read_tier import ReadTier
 from services.voice.actions.recall_settings import RecallSettings
 from services.voice.actions.settle_speech import SettleSpeech
@@ -20,6 +20,7 @@ from services.voice.actions.withdraw_hold import WithdrawHold
 from services.voice.domain.audio_format import AudioFormat, depends_on_plan
 from services.voice.domain.errors import SpeechEnded
 from services.voice.domain.formats_in_plan import FormatsInPlan
+from services.voice.domain.looks import Looks
 from services.voice.domain.own_settings import filled
 from services.voice.domain.piece import Piece
 from services.voice.domain.ports import (
@@ -54,6 +55,8 @@ from shared.vendors.failures import VendorFailed, VendorPlanRequired
 log = structlog.get_logger(__name__)
 
 _NOTHING = Piece(b"")
+# The vendor hangs up on who is silent for three minutes.
+_FRESH = timedelta(minutes=2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +69,7 @@ class LiveWish:
     strict_format: bool = False  # rather nothing than another format
     is_verbatim: bool = False  # the vendor is told the texts with their own white space
     session_id: UUID | None = None  # of chat, whose answer it speaks
+    is_beside: bool = False  # of something that is asked for only once it is clear who speaks
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,12 +91,14 @@ class SpeakLive:
     withdraw: WithdrawHold
     recall_settings: RecallSettings
     formats: FormatsInPlan
+    looks: Looks
     lease: timedelta = timedelta(seconds=30)
     sandbox: bool = field(default=False, kw_only=True)
 
     async def __call__(self, wish: LiveWish) -> LiveSpeech:
-        """Raises RealtimeNotInTier, VoiceNotFound, UnknownFormat, what of the wish is not in the
-        tier that the user has now, SessionEnded, and what the vendor says of the voice."""
+        """Raises RealtimeNotInTier, VoiceNotFound, UnknownFormat, FormatNotLive, what of the wish
+        is not in the tier that the user has now, SessionEnded, and what the vendor says of the
+        voice."""
         own = await self.recall_settings(wish.wish.voice_id, wish.by.user_id)
         # A place in the limits, which would tell, is only taken for the first words.
         tier = await ReadTier(self.admission)(wish.by.user_id, wish.tier)
@@ -100,7 +106,11 @@ class SpeakLive:
 
     async def _prepared(self, wish: LiveWish, own: SettingsWish) -> LiveSpeech:
         manner = manner_for(filled(wish.wish, own, wish.tier), wish.tier, self.catalogue)
-        await check_voice(self.voices, manner.voice_id, wish.tier, by=wish.by)
+        voices, voice_id = self.voices, manner.voice_id
+        if wish.is_beside:
+            await check_voice_before(voices, self.looks, voice_id, wish.tier, by=wish.by)
+        else:
+            await check_voice(voices, voice_id, wish.tier, by=wish.by)
         return LiveSpeech(self, wish, manner)
 
 
@@ -331,18 +341,23 @@ class LiveSpeech:
         self._manner = replace(self._manner, format=format_)
 
     async def _close(self) -> None:
-        if self._opening is not None and not self._opening.done():
-            self._opening.cancel()
-        if self._opening is not None:
-            await asyncio.wait({self._opening})
+        opening, self._opening = self._opening, None
+        if opening is not None:
+            opening.cancel()
+            await asyncio.wait({opening})
             # Looked at, so that nobody misses it: it was told when words were said, if any were.
-            _ = self._opening.cancelled() or self._opening.exception()
+            _ = opening.cancelled() or opening.exception()
         try:
             with suppress(VendorFailed):  # whoever read has heard of it
                 await self._line.aclose()
         except Exception:
-            # Whoever concludes it goes on all the same: what was said is settled.
+            # Whoever closes it goes on all the same: what was said is settled.
             log.exception("line_not_closed", speech_id=str(self.hold.id))
+
+    def _is_stale(self) -> bool:
+        """Whether the vendor may have hung up meanwhile, since nothing was said yet."""
+        age = self._studio.clock.now() - self.hold.created_at
+        return self._opening is not None and age > _FRESH
 
     def _is_ended(self) -> bool:
         return self.ended_as is not None
@@ -370,6 +385,8 @@ class LiveSpeech:
         await self._studio.settle(self.hold, settlement)
 
     async def _begin(self, text: str) -> None:
+        if self._is_stale():
+            await self._close()
         if self._opening is not None and self._opening.done():
             self._opening.result()  # what is known not to work takes no place in the limits
         self._reservations.append((await self._admitted(len(text)), len(text)))

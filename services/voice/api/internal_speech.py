@@ -1,9 +1,10 @@
 """`WS /internal/speech`: chat has an answer spoken while it is written; on the internal port only.
 
 Chat shows who it is (`Authorization`) and for whom it asks (the user's own access token), says the
-manner, then sentence after sentence. It hears frames of a name and JSON: `ready` or `refused`
-first, `audio` as it comes, and one last: `audio_end`, or `audio_error` when audio is missing. What
-is in them is what the user's device hears, so chat passes them on as they are.
+manner, that the first sentence has begun, then sentence after sentence. It hears frames of a name
+and JSON: `ready` or `refused` first, `audio` as it comes, and one last: `audio_end`, or
+`audio_error` when audio is missing. What is in them is what the user's device hears, so chat passes
+them on as they are.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 import asyncio
 from base64 import b64encode
 from contextlib import suppress
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeAlias
 from uuid import UUID
 
 import structlog
@@ -73,6 +74,12 @@ class _Manner(_Word):
         )
 
 
+class _Prepare(_Word):
+    """The first sentence is being written: make ready to speak it."""
+
+    op: Literal["prepare"]
+
+
 class _Say(_Word):
     """The next sentence."""
 
@@ -92,8 +99,8 @@ class _Stop(_Word):
     op: Literal["stop"]
 
 
-_Said = Annotated[_Manner | _Say | _Finish | _Stop, Field(discriminator="op")]
-_WORDS: TypeAdapter[_Manner | _Say | _Finish | _Stop] = TypeAdapter(_Said)
+_Said: TypeAlias = _Manner | _Prepare | _Say | _Finish | _Stop
+_WORDS: TypeAdapter[_Said] = TypeAdapter(Annotated[_Said, Field(discriminator="op")])
 
 
 class _NotUnderstood(Exception):
@@ -140,7 +147,7 @@ async def _serve(socket: WebSocket, caller: Caller) -> None:
     actions: Actions = socket.app.state.actions
     try:
         by, session_id = on_behalf_of(caller), first.session_id
-        wish = LiveWish(first.to_wish(), caller.tier, by, session_id=session_id)
+        wish = LiveWish(first.to_wish(), caller.tier, by, session_id=session_id, is_beside=True)
         speech = await actions.speak_live(wish)
     except ExpectedFailure as failure:
         await socket.send_text(_frame("refused", {"problem": problem_of(failure)[1]}))
@@ -148,7 +155,7 @@ async def _serve(socket: WebSocket, caller: Caller) -> None:
     await _Line(socket, speech).serve()
 
 
-async def _heard(socket: WebSocket) -> _Manner | _Say | _Finish | _Stop:
+async def _heard(socket: WebSocket) -> _Said:
     try:
         return _WORDS.validate_json(await socket.receive_text())
     except (ValidationError, KeyError) as error:
@@ -169,7 +176,8 @@ class _Line:
         """Until all is spoken. Whatever ends it, what was said is settled."""
         outcome = Outcome.STOPPED  # stands when we are cancelled: the process is going down
         try:
-            await self._tell("ready", {})
+            # A voice of the release before knows no `prepare`, so chat has to be told.
+            await self._tell("ready", {"prepares": True})
             outcome = await self._spoken()
         except (WebSocketDisconnect, OSError):
             outcome = Outcome.CLIENT_GONE
@@ -202,6 +210,8 @@ class _Line:
                 word = await _heard(self._socket)
                 if isinstance(word, _Say) and self._failure is None:
                     await self._say(word.text)
+                elif isinstance(word, _Prepare):
+                    self._speech.prepare()
                 elif isinstance(word, _Finish):
                     await self._finish()
                 elif isinstance(word, _Stop):

@@ -9,9 +9,14 @@ from fastapi import Response
 
 from services.voice.domain.errors import (
     AlreadySpoken,
+    FormatNotInTier,
     FormatNotInVendorPlan,
     SpeechStopped,
+    TextNotInTier,
+    TextNotSpeakable,
+    VoiceModelNotInTier,
     VoiceNotFound,
+    VoiceNotInTier,
 )
 from shared.clients.egress import KeyRefused
 from shared.errors import ExpectedFailure, LimitReached
@@ -32,7 +37,12 @@ __all__ = ["OpenAIRoute", "error_document", "error_response", "openai_errors"]
 _MONTH = ".characters_per_month"
 _SHOWN: Mapping[type[ExpectedFailure], Shown] = {
     **SHOWN,
+    TextNotSpeakable: Shown(400, param="input"),
+    TextNotInTier: Shown(param="input", final=True),
     VoiceNotFound: Shown(param="voice"),
+    VoiceNotInTier: Shown(param="voice", final=True),
+    VoiceModelNotInTier: Shown(param="model", final=True),
+    FormatNotInTier: Shown(param="response_format", final=True),
     AlreadySpoken: Shown(final=True),
     SpeechStopped: Shown(final=True),
     KeyRefused: Shown(403, final=True),

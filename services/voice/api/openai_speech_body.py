@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from services.voice.domain.audio_format import QUALITIES
 from services.voice.domain.errors import SpeechModelNotFound
+from services.voice.domain.offline_engine import OFFLINE_ENGINE, OFFLINE_FORMATS, provider_of
 from services.voice.domain.script import (
     LONGEST_SPEECH,
     SettingsWish,
@@ -88,14 +89,23 @@ class OpenAISpeech(BaseModel):
 
     def to_order(self, tier: Tier) -> SpeechOrder:
         """Raises SpeechModelNotFound, or SpeechNotInTier."""
+        voice_id = self._voice()
+        is_offline = provider_of(voice_id) == OFFLINE_ENGINE
         return SpeechOrder(
             text=self.input,
-            voice_id=self._voice(),
-            model=_model(self.model),
-            format=_FORMATS.get(self.response_format) or _mp3(tier),
+            voice_id=voice_id,
+            model=_offline_model(self.model) if is_offline else _model(self.model),
+            format=self._offline_format() if is_offline else self._format(tier),
             settings=SettingsWish(speed=self.speed),
             strict_format=True,
         )
+
+    def _format(self, tier: Tier) -> str:
+        return _FORMATS.get(self.response_format) or _mp3(tier)
+
+    def _offline_format(self) -> str:
+        """Its samples have a rate of their own, which the head of a file tells and PCM does not."""
+        return OFFLINE_FORMATS[0].name if self.response_format == "wav" else self.response_format
 
     def _voice(self) -> str:
         name = self.voice if isinstance(self.voice, str) else self.voice.id
@@ -113,6 +123,11 @@ def _model(name: str) -> str | None:
     if name.startswith(_OWN):
         return name
     raise SpeechModelNotFound
+
+
+def _offline_model(name: str) -> str | None:
+    """The engine has one, and OpenAI's names stand for it too."""
+    return None if name in _MODELS or name == OFFLINE_ENGINE else _model(name)
 
 
 def _mp3(tier: Tier) -> str:

@@ -52,6 +52,7 @@ _MOST_UTTERANCES = 5  # the one that speaks, and those that wait for their turn
 # Before the vendor itself hangs up (180 s), and before a line that was opened early grows old.
 _TEXT_WITHIN_SECONDS = 120.0
 _SENTENCE_WITHIN_SECONDS = 10.0
+_PAUSE_SECONDS = 1.0  # after what may be a sentence or an abbreviation
 _IDLE_SECONDS = 600.0
 _LAST_WORDS_SECONDS = 1.0
 
@@ -257,8 +258,9 @@ class RealtimeSocket:
         if self._open is None:
             return
         waited = now - self._open.told_at
-        if waited > _SENTENCE_WITHIN_SECONDS:
-            self._open.utterance.flush()
+        utterance = self._open.utterance
+        if waited > (_PAUSE_SECONDS if utterance.may_be_over else _SENTENCE_WITHIN_SECONDS):
+            utterance.flush()
         if waited > _TEXT_WITHIN_SECONDS:
             self._complete()
 

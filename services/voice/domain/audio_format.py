@@ -34,6 +34,12 @@ class AudioFormat:
         return _CONTENT_TYPE_OF[self.codec]
 
     @property
+    def is_live(self) -> bool:
+        """Whether it can be made while its text is still being written. WAV has its length in its
+        head, so the vendor makes it only as a whole."""
+        return self.codec != "wav"
+
+    @property
     def samples_per_second(self) -> int:
         return int(self.name.split("_")[1])
 

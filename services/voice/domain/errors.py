@@ -111,6 +111,19 @@ class UnknownFormat(Invalid):
         super().__init__("There is no such audio format.", formats=list(formats))
 
 
+class FormatNotLive(Invalid):
+    """An audio format that no line makes on which text is told while it is spoken."""
+
+    code = "format_not_live"
+
+    def __init__(self, formats: Sequence[str]) -> None:
+        super().__init__(
+            "Live speech is not made as WAV, whose head tells how long it is. PCM has the same"
+            " samples.",
+            formats=list(formats),
+        )
+
+
 class VoiceNotInTier(NotInTier):
     """A voice of a category that the tier does not include."""
 

@@ -49,7 +49,7 @@ def provider_of(voice_id: str) -> str:
 def offline_order(order: SpeechOrder, engine: OfflineEngine | None) -> SpeechOrder | None:
     """The order for the engine instead of a vendor, in the language where that is told; None where
     the engine has not what was asked for."""
-    if engine is None or order.with_timestamps:
+    if engine is None or order.with_timestamps or len(order.text.strip()) > LONGEST_TEXT:
         return None
     if order.format is not None and AudioFormat(order.format) not in OFFLINE_FORMATS:
         return None

@@ -32,7 +32,7 @@ def parts_of(text: str, most: int, *, language: str | None = None) -> Sequence[s
     white space between them."""
     parts, start = [], 0
     while len(text) - start > most:
-        end = _end_of_part(text, start, start + most, language or _language_of(text, start))
+        end = _end_of_part(text, start, start + most, language or language_of(text, start))
         if part := text[start:end].strip():
             parts.append(part)
         start = end
@@ -83,7 +83,7 @@ def _may_end(before: str, after: str) -> bool:
     return code not in _SKIN_TONES and code not in _FLAGS and code not in _HANGUL_TAIL
 
 
-def _language_of(text: str, start: int) -> str:
+def language_of(text: str, start: int = 0) -> str:
     """A language whose rules fit the script that the text is written in."""
     for character in text[start : start + 200]:
         for language, first, last in _SCRIPTS:

@@ -20,6 +20,7 @@ from services.voice.domain.errors import (
     AudioTooLargeForJson,
     FormatNotInTier,
     FormatNotInVendorPlan,
+    FormatNotLive,
     RealtimeNotInTier,
     SpeakerBoostNotInTier,
     SpeechNotInTier,
@@ -191,15 +192,25 @@ def script_for(order: SpeechOrder, tier: Tier, catalogue: ModelCatalogue) -> Scr
 def manner_for(wish: MannerWish, tier: Tier, catalogue: ModelCatalogue) -> Manner:
     """How a live speech is to be spoken; the models made for it come first.
 
-    Raises RealtimeNotInTier, VoiceNotFound, UnknownFormat, or what of the wish is not in the tier.
+    Raises RealtimeNotInTier, VoiceNotFound, UnknownFormat, FormatNotLive, or what of the wish is
+    not in the tier.
     """
     if not tier.allows(VENDOR, REALTIME):
         raise RealtimeNotInTier(
             tier.name, smallest_tier_above(tier, lambda a: REALTIME in a.features)
         )
+    _refuse_what_is_not_live(wish.format, tier)
     if wish.model is None:
         wish = replace(wish, model=catalogue.id_of(_LIVE_MODEL))
     return Manner(**_manner(wish, tier, catalogue))
+
+
+def _refuse_what_is_not_live(wished: str | None, tier: Tier) -> None:
+    if wished is None or AudioFormat(wished).is_live:
+        return
+    if any(AudioFormat(wished) in quality.formats for quality in QUALITIES.values()):
+        granted = QUALITIES[speech_allowance(tier).quality].formats
+        raise FormatNotLive(sorted(known.name for known in granted if known.is_live))
 
 
 def _manner(wish: MannerWish, tier: Tier, catalogue: ModelCatalogue) -> dict[str, Any]:

@@ -223,8 +223,7 @@ def _alignment(wire: Any) -> Alignment | None:
 
 def speech_path(script: Script, *, timed: bool = False) -> str:
     """Where the vendor is asked for it."""
-    # WAV has its length in its head, so the vendor makes it only as a whole.
-    stream = "" if script.format.codec == "wav" else "/stream"
+    stream = "/stream" if script.format.is_live else ""
     times = "/with-timestamps" if timed else ""
     voice_id, format_ = script.voice_id, script.format.name
     extras = script.extras

@@ -38,6 +38,10 @@ class EngineNotInstalled(SettingsRefused):
     """The engine is switched on and its package is not there."""
 
 
+class VoiceNotInstalled(SettingsRefused):
+    """Who is to speak by default is nobody of the engine's."""
+
+
 @dataclass(frozen=True, slots=True)
 class Installation:
     """Where the library and its data lie, and whom they can speak as."""
@@ -65,7 +69,10 @@ def installed() -> Installation:
 
 
 class Espeak:
-    """So many texts at once, each within a time; the next ones wait that long for their turn."""
+    """So many texts at once, each within a time; the next ones wait that long for their turn.
+
+    Raises VoiceNotInstalled where the default voice is none of the installation's.
+    """
 
     def __init__(
         self,
@@ -75,6 +82,11 @@ class Espeak:
         at_once: int = 2,
         patience: timedelta = timedelta(seconds=20),
     ) -> None:
+        if default_voice not in installation.names:
+            raise VoiceNotInstalled(
+                f"VOICE_OFFLINE_VOICE: {OFFLINE_ENGINE} has no voice {default_voice}."
+                " One is called `espeak-` and a language, such as espeak-en-us."
+            )
         self.default_voice = default_voice
         self._installation = installation
         self._turn = asyncio.Semaphore(at_once)

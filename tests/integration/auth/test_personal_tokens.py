@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -11,17 +11,33 @@ from uuid import UUID, uuid4
 
 import httpx
 import pytest
+from redis.asyncio import Redis
 
+from services.auth.actions.disable_account import DisableAccount, EnableAccount
+from services.auth.actions.repeat_ended_sessions import RepeatEndedSessions
+from services.auth.actions.revoke_personal_token import RevokePersonalToken
 from services.auth.domain.errors import TooManyPersonalTokens
+from services.auth.domain.origin import NOWHERE
 from services.auth.domain.personal_token import PersonalToken, PersonalTokenId, TokenText
 from services.auth.domain.user import Role, User
 from services.auth.storage.personal_tokens import SqlPresentedTokens
-from services.auth.storage.unit_of_work import SqlWork
+from services.auth.storage.unit_of_work import News, SqlWork
+from shared.clock import SystemClock
 from shared.db.database import Database
+from shared.errors import SessionEnded
 from shared.http.caller import RemoteKeys
 from shared.ids import UserId
+from shared.news.ended_sessions import EndedSessions
 from shared.tokens import Identity, TokenVerifier
-from tests.support.auth import NOON, Account, RunningAuth, a_user
+from shared.valkey import open_cache
+from tests.support.auth import (
+    NOON,
+    Account,
+    HeldKeys,
+    RunningAuth,
+    a_user,
+    some_signing_keys,
+)
 from tests.support.auth_personal_tokens import a_personal_token
 from tests.support.tokens import AUDIENCE, ISSUER
 
@@ -308,6 +324,8 @@ async def test_it_is_asked_with_the_requests_own_method(desk: Desk, method: str)
         lambda t: [("xi-api-key", t)],
         lambda t: [("authorization", f"Bearer {t}"), ("x-api-key", t)],
         lambda t: [("authorization", f"Bearer {t}"), ("x-api-key", "")],
+        lambda t: [("authorization", ""), ("x-api-key", t)],
+        lambda t: [("authorization", "  "), ("xi-api-key", t), ("x-api-key", " ")],
     ],
 )
 async def test_the_token_may_come_where_any_sdk_puts_it(
@@ -332,7 +350,9 @@ async def test_the_token_may_come_where_any_sdk_puts_it(
         lambda t, o: [("authorization", f"Bearer {t}"), ("x-api-key", o)],
         lambda t, o: [("x-goog-api-key", t), ("x-api-key", o)],
         lambda t, o: [("authorization", "Bearer eyJ"), ("x-api-key", t)],
-        lambda t, o: [("authorization", ""), ("x-api-key", t)],
+        lambda t, o: [("authorization", "Bearer"), ("x-api-key", t)],
+        lambda t, o: [("authorization", ""), ("x-api-key", t), ("xi-api-key", o)],
+        lambda t, o: [("authorization", ""), ("x-api-key", "")],
         lambda t, o: [("x-api-key", f"Bearer {t}")],
     ],
 )
@@ -403,3 +423,126 @@ async def test_what_it_becomes_opens_no_door_of_the_account(desk: Desk, scopes: 
     for method, path, body in calls:
         answer = await desk.auth.client.request(method, path, json=body, headers=headers)
         assert (answer.status_code, answer.json()["code"]) == (403, "scope_missing"), path
+
+
+class TakenBackMeanwhile(EndedSessions):
+    """Valkey, while an account is unlocked between the look and the telling."""
+
+    def __init__(self, cache: Redis, unlock: Callable[[], Awaitable[None]]) -> None:
+        super().__init__(cache)
+        self._unlock = unlock
+
+    async def repeat(self, all_ended_lately: Iterable[UUID]) -> None:
+        await self._unlock()
+        await super().repeat(all_ended_lately)
+
+
+@pytest.mark.parametrize("meanwhile", [False, True])
+async def test_a_token_of_an_unlocked_account_opens_sockets_at_once(
+    new_work: NewWork, cache_url: str, meanwhile: bool
+) -> None:
+    owner, clock = somebody(), SystemClock()
+    token, _ = a_personal_token(owner, at=clock.now(), scopes=["chat"])
+    await kept(new_work, owner, token)
+
+    async def unlock() -> None:
+        await EnableAccount(new_work, clock)(owner.username.text)
+
+    async with open_cache(cache_url) as cache:
+        sessions = EndedSessions(cache)
+        await DisableAccount(new_work, clock)(owner.username.text)
+        with pytest.raises(SessionEnded):
+            await sessions.check(token.id)
+        if meanwhile:
+            repeat = RepeatEndedSessions(new_work, TakenBackMeanwhile(cache, unlock), clock)
+            await repeat()
+        else:
+            await unlock()
+        await sessions.check(token.id)
+        await RepeatEndedSessions(new_work, sessions, clock)()
+        await sessions.check(token.id)
+
+
+_LOCKED_OUT = """
+select count(*) as waiting from pg_stat_activity
+where datname = current_database() and wait_event_type = 'Lock'
+"""
+
+
+async def test_what_is_revoked_while_its_account_is_unlocked_stays_ended(
+    new_work: NewWork, cache_url: str, database: Database
+) -> None:
+    owner, clock = somebody(), SystemClock()
+    revoked, good = [a_personal_token(owner, at=clock.now(), scopes=["chat"])[0] for _ in range(2)]
+    await kept(new_work, owner, revoked, good)
+    await DisableAccount(new_work, clock)(owner.username.text)
+    async with new_work() as work:
+        assert await work.personal_tokens.get(revoked.id) is not None
+        await work.personal_tokens.revoke(revoked.id, clock.now())
+        await work.ended_credentials.add([revoked.id], of=owner.id, at=clock.now())
+        unlocking = asyncio.create_task(EnableAccount(new_work, clock)(owner.username.text))
+        async with asyncio.timeout(10):
+            while not (await database.fetchrow(_LOCKED_OUT) or {"waiting": 0})["waiting"]:
+                await asyncio.sleep(0.01)
+    await unlocking
+    await only_is_ended(new_work, cache_url, revoked, good)
+
+
+async def only_is_ended(
+    new_work: NewWork, cache_url: str, ended: PersonalToken, good: PersonalToken
+) -> None:
+    """At once, and also after all was told again."""
+    clock = SystemClock()
+    async with open_cache(cache_url) as cache:
+        sessions = EndedSessions(cache)
+        for _ in range(2):
+            await sessions.check(good.id)
+            with pytest.raises(SessionEnded):
+                await sessions.check(ended.id)
+            await RepeatEndedSessions(new_work, sessions, clock)()
+
+
+class EndedMeanwhile(EndedSessions):
+    """Valkey, while a token is revoked and told before another's news of it arrives."""
+
+    def __init__(self, cache: Redis, end: Callable[[], Awaitable[None]]) -> None:
+        super().__init__(cache)
+        self._end = end
+
+    async def take_back(self, session_ids: Iterable[UUID]) -> None:
+        if ids := list(session_ids):
+            await self._end()
+        await super().take_back(ids)
+
+
+@pytest.mark.parametrize("by", ["unlock", "repeat"])
+async def test_what_ends_just_before_it_is_told_as_good_stays_ended(
+    new_work: NewWork, cache_url: str, database: Database, news: News, by: str
+) -> None:
+    owner, clock = somebody(), SystemClock()
+    revoked, good = [a_personal_token(owner, at=clock.now(), scopes=["chat"])[0] for _ in range(2)]
+    await kept(new_work, owner, revoked, good)
+    await DisableAccount(new_work, clock)(owner.username.text)
+    login = owner.username.text
+
+    async def revoke() -> None:
+        await RevokePersonalToken(new_work, clock)(revoked.id, by=owner.id, origin=NOWHERE)
+
+    async with open_cache(cache_url) as cache:
+        late = EndedMeanwhile(cache, revoke)
+        if by == "unlock":
+            told = replace(news, ended_sessions=late)
+            keys = HeldKeys(some_signing_keys())
+            await EnableAccount(lambda: SqlWork(database, told, keys), clock)(login)
+        else:
+
+            class Both(EndedMeanwhile):
+                async def repeat(self, all_ended_lately: Iterable[UUID]) -> None:
+                    await super().repeat(all_ended_lately)
+                    if not unlocked:
+                        unlocked.append(login)
+                        await EnableAccount(new_work, clock)(login)
+
+            unlocked: list[str] = []
+            await RepeatEndedSessions(new_work, Both(cache, revoke), clock)()
+    await only_is_ended(new_work, cache_url, revoked, good)

@@ -498,6 +498,27 @@ async def test_what_was_voided_waits_for_no_price(
     assert (closed.waived, closed.totals.events) == ((), 1)
 
 
+async def test_a_price_that_is_not_applied_yet_keeps_the_months_it_holds_for_open(
+    actions: Actions, work: NewUnitOfWork, after: StoppedClock
+) -> None:
+    model = ("openai", "gpt-6-luna")
+    await actions.record_usage(some_usage(2))
+    await actions.link_ledger()
+    later = MONTH.period.ends + timedelta(hours=1)
+    for since, price in ((LAST_HOUR - timedelta(hours=1), 3_000_000), (later, 4_000_000)):
+        prices = UnitPrices(input=price, output=price)
+        await actions.set_price(model, prices, effective_from=since, by=STAFF, rerate=True)
+    with pytest.raises(PeriodNotComplete) as refused:
+        await actions.close_period(MONTH, by=STAFF, reason=None)
+    waiting = Finding("rerating_waiting", "openai/gpt-6-luna", 2)
+    assert refused.value.facts["findings"] == [waiting.to_facts()]
+    after.forward(timedelta(minutes=3))
+    assert await actions.rerate_usage() == 2
+    await actions.link_ledger()
+    closed = await actions.close_period(MONTH, by=STAFF, reason=None)
+    assert (closed.waived, closed.totals.corrections) == ((), 2)
+
+
 async def test_a_month_that_is_not_over_stays_open(actions: Actions, clock: StoppedClock) -> None:
     clock.forward(MONTH.period.ends + timedelta(hours=2) - clock.now() - timedelta(seconds=1))
     with pytest.raises(PeriodNotOver):

@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
@@ -220,8 +221,71 @@ async def test_what_was_copied_is_found_by_its_key_by_a_plan_of_an_empty_ledger(
     async with database.connection() as connection, connection.transaction():
         await connection.execute(ledger._BEGIN_COPY)
         rows = await connection.fetch(
-            f"explain {ledger._TAKE_IN_COPIED}", ids, ids[0], ids[-1], ids, []
+            f"explain {ledger._TAKE_IN_COPIED}", ids, ids[0], ids[-1], None, [], *([],) * 5
         )
     plan = "\n".join(row[0] for row in rows)
     assert "Seq Scan" not in plan
     assert "Index Cond" in plan
+
+
+async def test_a_batch_that_waits_for_an_hour_holds_up_nobody_else_of_its_stream(
+    actions: Actions, database: Database
+) -> None:
+    user = uuid4()
+    first, second = (
+        [a_usage(user=user, at=NOON, sequence=number, producer="chat")] for number in (1, 2)
+    )
+    await actions.record_usage.together(columns(first))
+    async with database.connection() as connection:
+        async with connection.transaction():
+            await connection.execute("select from usage_hour for update")
+            waits = asyncio.create_task(actions.record_usage.together(columns(second)))
+            await somebody_waits(database)
+            free = await connection.fetch("select from usage_stream for update skip locked")
+        await waits
+    assert len(free) == 1
+    assert await drift(database) == []
+    state = await actions.reconcile()
+    assert [progress.received for progress in state.progress if progress.received] == [((1, 2),)]
+
+
+async def somebody_waits(database: Database) -> None:
+    """Until a statement waits for a row."""
+    async with asyncio.timeout(20):
+        while not await database.fetch("select from pg_locks where not granted"):
+            await asyncio.sleep(0.01)
+
+
+async def test_what_has_no_place_in_a_stream_is_taken_in_as_well(
+    actions: Actions, database: Database
+) -> None:
+    usage = [a_usage(at=NOON, key_organisation_id=key) for key in (None, uuid4())]
+    found = columns(usage)
+    nowhere = replace(found, producer_epoch=(None,) * 2, stream=(None,) * 2, sequence=(None,) * 2)
+    assert await actions.record_usage.together(nowhere) == 2
+    assert await drift(database) == []
+    assert await database.fetch("select from usage_stream where received <> '{}'") == []
+    assert await actions.link_ledger() == 2
+
+
+@pytest.mark.parametrize("keys", [(None,), (UUID(int=1),), (None, UUID(int=1))])
+async def test_each_entry_waits_once_for_its_link(
+    keys: tuple[UUID | None, ...], actions: Actions, database: Database
+) -> None:
+    usage = [a_usage(at=NOON, key_organisation_id=keys[number % len(keys)]) for number in range(9)]
+    await actions.record_usage.together(columns(usage))
+    waiting = {}
+    for table, is_of_organisation in (
+        ("ledger_unlinked", False),
+        ("ledger_unlinked_of_organisation", True),
+    ):
+        rows = await database.fetch(f"select ids from {table}")
+        waiting[is_of_organisation] = [id_ for row in rows for id_ in row["ids"]]
+    for is_of_organisation, ids in waiting.items():
+        meant = [
+            fact.id
+            for fact in usage
+            if (fact.event.key_organisation_id is not None) is is_of_organisation
+        ]
+        assert ids == sorted(meant)
+    assert await actions.link_ledger() == 9

@@ -327,6 +327,28 @@ async def test_a_price_that_became_known_is_invoiced_before_its_entry_leaves(
     assert await day.archive() == [PARTITION]
 
 
+async def test_what_a_price_waits_for_stays_until_it_is_applied(
+    archiving: Any, actions: Actions, database: Database, clock: StoppedClock
+) -> None:
+    """What has left can't be corrected: the price would be applied to nothing, and nobody told."""
+    day: Archiving = await archiving(actions, database)
+    prices = UnitPrices(characters=3_000_000)
+    model, since = ("elevenlabs", "eleven_flash_v2_5"), DAY - timedelta(hours=1)
+    # Beside it one that holds for another time.
+    for moment in (since, DAY + timedelta(days=2)):
+        await actions.set_price(model, prices, effective_from=moment, by=STAFF, rerate=True)
+    assert await day.archive() == []
+    clock.forward(timedelta(minutes=3))
+    assert await actions.rerate_usage() == 20
+    await actions.link_ledger()
+    await database.execute(
+        "insert into invoice_item"
+        " select id, 'correction', id, user_id, false from ledger_correction"
+    )
+    await actions.derive_activity()
+    assert await day.archive() == [PARTITION]
+
+
 async def test_what_was_to_be_told_of_an_archived_day_is_dropped_with_it(
     archiving: Any, actions: Actions, database: Database
 ) -> None:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
+from typing import Any
 from uuid import UUID, uuid4
 
 import asyncpg
@@ -343,3 +346,50 @@ async def test_what_waits_apart_holds_up_what_links_hold_up(
     async with work() as open_work:
         assert (await open_work.chain.lag()).waiting == 0
         assert not await open_work.usage_rows.waits_for_links(day)
+
+
+# As of a day of five hours with a run every ten seconds, of which the day before had one.
+_MANY_RUNS = """
+insert into ledger_link (chain, first_sequence, last_sequence, kinds, ids, links)
+select chain, number, number, 'r', array[gen_random_uuid()], sha256(number::text::bytea)
+from (values ($1::int - 1, 1), ($1::int, 2000)) as given (chain, runs),
+     generate_series(1, runs) as number
+"""
+
+
+@pytest.mark.parametrize(
+    ("statement", "given"),
+    [
+        (ledger_chain._HEADS, [[CHAIN]]),
+        (ledger_chain._ALL_HEADS, []),
+        (ledger_chain._CHAINS, []),
+    ],
+    ids=["one chain's end", "all chains' ends", "the chains"],
+)
+async def test_a_chains_end_is_found_past_all_that_is_before_it(
+    statement: str, given: list[object], database: Database
+) -> None:
+    await database.execute(_MANY_RUNS, CHAIN)
+    row = await database.fetchrow(f"explain (analyze, format json) {statement}", *given)
+    assert row is not None
+    plans = json.loads(row[0]) if isinstance(row[0], str) else row[0]
+    assert 1 <= rows_read(plans[0]["Plan"], "ledger_link") <= 6
+
+
+def rows_read(plan: dict[str, Any], table: str) -> float:
+    """Of a table, in all steps of a plan."""
+    own = plan["Actual Rows"] * plan["Actual Loops"] if plan.get("Relation Name") == table else 0
+    return float(own) + sum(rows_read(step, table) for step in plan.get("Plans", []))
+
+
+async def test_ends_are_those_of_the_last_runs(database: Database, work: NewUnitOfWork) -> None:
+    async with work() as open_work:
+        assert await open_work.chain.heads() == {}
+        assert await open_work.chain.chains() == []
+    await database.execute(_MANY_RUNS, CHAIN)
+    async with work() as open_work:
+        heads = await open_work.chain.heads()
+        assert list(heads) == await open_work.chain.chains() == [CHAIN - 1, CHAIN]
+        assert [head.sequence for head in heads.values()] == [1, 2000]
+        assert heads[CHAIN].mac == hashlib.sha256(b"2000").digest()
+        assert await open_work.chain.heads([CHAIN, CHAIN + 1]) == {CHAIN: heads[CHAIN]}

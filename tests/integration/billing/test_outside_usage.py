@@ -8,6 +8,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
+from urllib.parse import quote
 from uuid import UUID, uuid4
 
 import httpx
@@ -514,6 +515,71 @@ async def test_a_price_of_the_meter_rates_what_waits_and_what_comes(
     await service.tell(an_event(ada, model=model, quantity=4))
     costs = [row["cost_microusd"] for row in await service.entries()]
     assert sorted(costs, key=str) == [10_000, None]
+
+
+async def test_an_event_whose_attributes_are_headers_is_an_event(
+    service: Service, ada: UUID
+) -> None:
+    """CloudEvents' binary mode, in which their SDKs send if they are not told otherwise."""
+    event = an_event(ada, id_=f'shot "{uuid4()}" 100 % Gr\u00fc\u00dfe', model="screenshot-full")
+    quoted = {name: quote(value, safe=":/") for name, value in event.items() if name != "data"}
+
+    async def send(media_type: str = "application/json", **changed: str) -> httpx.Response:
+        attributes = {f"ce-{name}": value for name, value in (quoted | changed).items()}
+        return await service.billing.public.post(
+            "/billing/usage/events",
+            content=json.dumps(event["data"]),
+            headers={**service.headers, **attributes, "content-type": media_type},
+        )
+
+    told = await send()
+    assert (told.status_code, told.json()["accepted"]) == (202, 1), told.text
+    # The same event, however it is sent; some of those SDKs encode nothing.
+    unquoted = b"ce-id", event["id"].encode()
+    plain = {f"ce-{name}": value for name, value in quoted.items() if name != "id"}
+    headers = service.headers | plain | {"content-type": "application/json"}
+    again = await service.billing.public.post(
+        "/billing/usage/events",
+        content=json.dumps(event["data"]),
+        headers=[unquoted, *((name.encode(), text.encode()) for name, text in headers.items())],
+    )
+    assert again.json()["duplicates"] == 1, again.text
+    for media_type in ("application/json; charset=utf-8", "application/vnd.screenshots+json"):
+        assert (await send(media_type)).json()["duplicates"] == 1
+    assert (await service.post(event, SINGLE)).json()["duplicates"] == 1
+    [entry] = await service.entries()
+    assert (entry["user_id"], entry["units"], entry["model"]) == (ada, 2, "screenshot-full")
+    [rejected] = (await send(type="usage.thought")).json()["rejected"]
+    assert (rejected["id"], rejected["code"]) == (event["id"], "event_not_readable")
+    assert "type" in rejected["detail"]
+    # Data of another kind is no JSON, and what is an event as a whole has its attributes in it.
+    assert (await send("text/plain")).status_code == 422
+    [rejected] = (await send(SINGLE)).json()["rejected"]
+    assert rejected["code"] == "event_not_readable"
+
+
+@pytest.mark.parametrize("value", ["%", "%zz", "%ff", "%ed%a0%80", "a%00b", "\xff"])
+async def test_a_header_that_says_nothing_readable_is_no_failure(
+    service: Service, ada: UUID, value: str
+) -> None:
+    event = an_event(ada)
+    attributes: dict[bytes, bytes] = {
+        f"ce-{name}".encode(): str(value).encode()
+        for name, value in event.items()
+        if name != "data"
+    }
+    told = await service.billing.public.post(
+        "/billing/usage/events",
+        content=json.dumps(event["data"]),
+        headers=[
+            *((name.encode(), text.encode()) for name, text in service.headers.items()),
+            *(attributes | {b"ce-id": value.encode("latin-1")}).items(),
+            (b"content-type", b"application/json"),
+        ],
+    )
+    assert told.status_code == 202, told.text
+    body = told.json()
+    assert body["accepted"] + len(body["rejected"]) == 1
 
 
 async def test_a_flood_of_single_reports_is_told_to_wait(

@@ -16,6 +16,7 @@ import pytest
 from services.billing.actions import Actions
 from services.billing.domain.errors import (
     PaymentNotFound,
+    PaymentSettled,
     SubscriptionNotPaid,
 )
 from services.billing.domain.payment import PaymentId, PaymentState
@@ -38,9 +39,16 @@ async def test_what_the_billing_team_marks_as_paid_takes_effect_once(
     bought = await actions.mark_paid(payment, by=STAFF)
     assert (bought.tier_name, bought.state, bought.period_begins) == ("pro", State.ACTIVE, NOON)
     assert await actions.show_subscription(ada) == bought
-    for nothing in (payment, PaymentId(uuid4())):
-        with pytest.raises(PaymentNotFound):
-            await actions.mark_paid(nothing, by=STAFF)
+    with pytest.raises(PaymentNotFound):
+        await actions.mark_paid(PaymentId(uuid4()), by=STAFF)
+    with pytest.raises(PaymentSettled) as again:
+        await actions.mark_paid(payment, by=STAFF)
+    assert again.value.facts == {
+        "payment_id": str(payment),
+        "state": "paid",
+        "amount_microusd": 9_000_000,
+        "settled_at": NOON,
+    }
     assert await amounts(database, ada) == [("period_fee", 9_000_000)]
 
 
@@ -54,7 +62,7 @@ async def test_of_two_who_mark_it_at_once_one_is_told_that_it_is_booked(
         return_exceptions=True,
     )
     [booked] = [s for s, each in zip(sums, told, strict=True) if isinstance(each, Subscription)]
-    assert [type(each) for each in told].count(PaymentNotFound) == 3
+    assert [type(each) for each in told].count(PaymentSettled) == 3
     [kept] = await database.fetch("select amount_microusd from payment where id = $1", payment)
     assert kept["amount_microusd"] == booked
     assert await amounts(database, ada) == [("period_fee", 9_000_000)]
@@ -128,7 +136,7 @@ async def test_an_order_that_was_replaced_can_still_be_paid_by_a_transfer(
     ]
     assert [one.gross.total_cents for one in listed] == [3_000, 900]
     assert (await actions.mark_paid(first, by=STAFF)).tier_name == "pro"
-    with pytest.raises(PaymentNotFound):
+    with pytest.raises(PaymentSettled):
         await actions.mark_paid(first, by=STAFF)
     assert (await actions.mark_paid(second, by=STAFF)).tier_name == "enterprise"
     assert [kind for kind, _ in await amounts(database, ada)] == [
@@ -147,6 +155,31 @@ async def test_what_was_replaced_and_changes_nothing_any_more_is_unused(
     assert (unused.id, unused.amount_microusd) == (less, 9_000_000)
 
 
+async def test_who_marks_a_payment_is_told_whether_anything_came_of_it(billing: Billing) -> None:
+    ada = uuid4()
+
+    async def wish(tier: str, seats: int) -> str:
+        body = {"tier": tier, "seats": seats}
+        refused = await billing.send("PUT", "subscription", ada, json=body)
+        return str(refused.json()["payment_id"])
+
+    async def mark(payment: str, cents: int | None = None) -> dict[str, Any]:
+        path = f"admin/payments/{payment}/paid"
+        given = {"json": {"amount_cents": cents}} if cents else {}
+        told = await billing.send("POST", path, STAFF, role="billing", **given)
+        return {"status": told.status_code, **told.json()}
+
+    less, more = await wish("pro", 1), await wish("enterprise", 2)
+    names = ("status", "tier", "seats", "payment_id", "payment_state", "received_microusd")
+    first, second = await mark(more, 2_950), await mark(less)
+    assert [first[name] for name in names] == [200, "enterprise", 2, more, "paid", 29_500_000]
+    assert [second[name] for name in names] == [200, "enterprise", 2, less, "unused", 9_000_000]
+    again = await mark(less)
+    assert (again["status"], again["code"], again["state"]) == (409, "payment_settled", "unused")
+    # As all times are written in problem documents.
+    assert again["settled_at"].endswith("Z")
+
+
 async def test_of_two_who_mark_a_replaced_order_at_once_one_books_it(
     actions: Actions, database: Database, ada: UserId
 ) -> None:
@@ -155,7 +188,7 @@ async def test_of_two_who_mark_a_replaced_order_at_once_one_books_it(
     told = await asyncio.gather(
         *(actions.mark_paid(first, by=STAFF) for _ in range(4)), return_exceptions=True
     )
-    assert [type(each) for each in told].count(PaymentNotFound) == 3
+    assert [type(each) for each in told].count(PaymentSettled) == 3
     assert await amounts(database, ada) == [("period_fee", 9_000_000)]
 
 

@@ -14,7 +14,7 @@ from services.billing.actions.change_subscription import Wanted
 from services.billing.actions.end_organisation_subscriptions import Dissolved
 from services.billing.domain.billing_cycle import Rules
 from services.billing.domain.errors import (
-    PaymentNotFound,
+    PaymentSettled,
     SubscriptionNotPaid,
 )
 from services.billing.domain.payment import PaymentId
@@ -46,7 +46,7 @@ async def test_what_comes_for_a_renewal_that_was_written_off_is_unused(
     owed = await owed_by(actions, ada)
     clock.forward(10 * DAY)
     assert (await actions.mark_paid(owed, by=STAFF)).state is State.ENDED
-    with pytest.raises(PaymentNotFound):
+    with pytest.raises(PaymentSettled):
         await actions.mark_paid(owed, by=STAFF)
     [unused] = await actions.list_unused_payments(after=None, most=10)
     assert (unused.id, unused.amount_microusd) == (owed, 9_000_000)
@@ -94,7 +94,7 @@ async def test_what_comes_for_a_deleted_account_is_unused(
     await actions.forget_user.begin([(who, ErasureId(uuid4())) for who in (ada, grace)])
     for payment in (wish, renewal):
         assert (await actions.mark_paid(payment, by=STAFF)).state is State.NONE
-        with pytest.raises(PaymentNotFound):
+        with pytest.raises(PaymentSettled):
             await actions.mark_paid(payment, by=STAFF)
     unused = await actions.list_unused_payments(after=None, most=10)
     assert {payment.id for payment in unused} == {wish, renewal}
@@ -117,7 +117,7 @@ async def test_what_comes_for_a_dissolved_organisation_is_unused(
         await actions.end_organisation_subscriptions([Dissolved(UserId(firm), ada)])
     for wish in wishes:
         assert (await actions.mark_paid(wish, by=STAFF)).tier_name == "free"
-        with pytest.raises(PaymentNotFound):
+        with pytest.raises(PaymentSettled):
             await actions.mark_paid(wish, by=STAFF)
     unused = await actions.list_unused_payments(after=None, most=10)
     assert [payment.id for payment in unused] == wishes

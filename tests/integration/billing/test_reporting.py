@@ -18,7 +18,10 @@ from psycopg2.sql import SQL, Identifier
 from deploy.companion import reporting
 from deploy.companion.errors import CompanionError
 from services.billing.actions import Actions
+from services.billing.domain.payment import Booking
 from shared.db.database import Database
+from shared.ids import UserId
+from tests.integration.billing.plans import STAFF, order
 from tests.support.billing import a_usage
 from tests.support.engines import PostgresServer
 
@@ -118,6 +121,34 @@ async def test_no_table_can_be_read_and_nothing_written(cursor: Cursor, database
     ):
         with pytest.raises(errors.InsufficientPrivilege):
             cursor.execute(statement)
+
+
+async def test_payments_are_shown_without_what_people_wrote(
+    cursor: Cursor, actions: Actions, database: Database, ada: UserId
+) -> None:
+    asked = await order(actions, ada, "pro")
+    await actions.mark_paid(asked, by=STAFF, received_microusd=8_900_000)
+    booking = Booking(ada, -150, "Ada Lovelace, her account", "for Ada")
+    await actions.book_payment(booking, by=STAFF)
+    await database.execute(
+        "insert into payment (id, holder_id, is_organisation, kind, state, provider, reference,"
+        " amount_microusd, asked_by, created_at)"
+        " values ($1, $1, false, 'renewal', 'unused', 'stripe', 'in_1', 9000000, $1, now())",
+        ada,
+    )
+    cursor.execute(
+        "select kind, state, provider, reference, amount_microusd from payments"
+        " where holder_id = %s order by amount_microusd",
+        [str(ada)],
+    )
+    assert cursor.fetchall() == [
+        ("refund", "paid", "manual", None, -1_500_000),
+        ("order", "paid", "manual", None, 8_900_000),
+        ("renewal", "unused", "stripe", "in_1", 9_000_000),
+    ]
+    cursor.execute("select sum(amount_microusd) from payments where state in ('paid', 'unused')")
+    account = (await actions.show_balance.of(ada)).account
+    assert cursor.fetchone() == (account.paid_microusd - account.returned_microusd,)
 
 
 def test_a_session_is_read_only_and_short_by_default(cursor: Cursor) -> None:

@@ -156,6 +156,35 @@ async def test_the_reference_verifies_what_was_delivered_also_while_a_secret_rot
         assert new.encode() not in kept
 
 
+async def test_a_secret_that_changes_while_a_message_is_tried_again_and_again(
+    actions: Actions, work: NewUnitOfWork, receiver: Receiver, ada: Asker, clock: StoppedClock
+) -> None:
+    """Neither what waits nor an attempt that is under way undoes it, and the old one signs on."""
+    endpoint, old = await listen(actions, ada, receiver)
+    receiver.answer = status(503)
+    await tell(work, ada.id)
+    clock.forward(datetime.now(UTC) - clock.now())
+    assert await actions.deliver_webhooks() == 1
+    receiver.answer = hang
+    clock.forward(timedelta(minutes=2))
+    attempt = asyncio.create_task(actions.deliver_webhooks())
+    while len(receiver.received) < 2 and not attempt.done():
+        await asyncio.sleep(0.01)
+    _, new = await actions.keep_webhooks.rotate_secret(endpoint.id, ada)
+    assert await attempt == 1
+    receiver.answer = status(204)
+    clock.forward(timedelta(minutes=2))
+    assert await actions.deliver_webhooks() == 1
+    _, during, third = receiver.received
+    assert during.verified(old) == third.verified(new) == third.verified(old)
+    assert during.id == third.id
+    await tell(work, ada.id, "a day later")
+    clock.forward(timedelta(hours=24))
+    assert await actions.deliver_webhooks() == 1
+    signatures = [one.headers["webhook-signature"].count("v1,") for one in receiver.received]
+    assert signatures == [1, 1, 2, 1]
+
+
 async def test_types_owners_and_the_operator(
     actions: Actions, work: NewUnitOfWork, ada: Asker, clock: StoppedClock
 ) -> None:

@@ -140,6 +140,33 @@ async def test_what_brought_nothing_and_cost_something_counts_as_money_alone(
     }
 
 
+@pytest.mark.parametrize("reached", [True, False])
+async def test_what_is_charged_later_counts_as_money_once(
+    admission: ValkeyAdmission, request_: AdmissionRequest, *, reached: bool
+) -> None:
+    capped = replace(request_, cap_microusd=1_000, cost_microusd=300)
+    turn = await admission.admit(another(capped), spent=spent(500))
+    if reached:
+        await turn.settle(tokens=120, cost_microusd=70)
+    else:
+        await turn.refund(cost_microusd=70)
+    before = await standing(admission, capped)
+    assert before["monthly_spend"] == (570, 0, 430)
+    await turn.owes(cost_microusd=30)
+    await turn.owes(cost_microusd=30)
+    assert await standing(admission, capped) == {**before, "monthly_spend": (600, 0, 400)}
+
+
+async def test_what_is_charged_later_makes_no_count_of_money_where_there_is_none(
+    admission: ValkeyAdmission, request_: AdmissionRequest
+) -> None:
+    turn = await admission.admit(another(request_), spent=spent(0))
+    await turn.settle(tokens=120, cost_microusd=70)
+    await turn.owes(cost_microusd=30)
+    capped = replace(request_, cap_microusd=1_000)
+    assert "monthly_spend" not in await standing(admission, capped)
+
+
 @pytest.mark.parametrize(("is_moved", "reached"), [(False, True), (True, True), (False, False)])
 async def test_the_place_of_a_turn_of_another_process(
     cache: Redis,

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
@@ -10,12 +13,14 @@ from uuid import UUID, uuid4
 import httpx
 import pytest
 
-from services.chat.domain.conversation import MessageId, SessionId
+from services.chat.domain.conversation import MessageId, SessionId, branch_through
+from services.chat.domain.errors import BranchMoved
 from services.chat.domain.ports import Asked
 from services.chat.domain.turn import Hold, Outcome, Settlement, TurnId
 from services.chat.domain.usage import Usage
+from services.chat.storage.sessions import SqlSessions
 from services.chat.storage.turns import SqlTurns
-from shared.ids import EventId, UserId, uuid7
+from shared.ids import EventId, UserId, first_id_at, uuid7
 from tests.integration.chat.conftest import ChatSuite, ChatUser
 
 REFUSED = "[[sim:fault=bad_request]] never mind"
@@ -180,9 +185,11 @@ async def test_messages_of_others_and_of_other_sessions_look_absent(chat: ChatSu
 
 async def test_one_turn_of_a_session_runs_at_a_time(chat: ChatSuite) -> None:
     async with chat.user(tier="pro") as user:
-        first = await asked(user, SLOW)
+        # So slow that whoever comes last on a busy machine comes while it runs.
+        slow = "[[sim:first_ms=3000]] slow"
+        first = await asked(user, slow)
         answers = await asyncio.gather(
-            *(user.ask(SLOW) for _ in range(5)),
+            *(user.ask(slow) for _ in range(5)),
             *(post(user, f"/messages/{first['id']}/regenerate", {}) for _ in range(5)),
         )
         codes = [answer.status_code for answer in answers]
@@ -277,3 +284,236 @@ def a_hold(user: ChatUser, question_id: MessageId) -> Hold:
         created_at=now,
         lease_expires_at=now + timedelta(seconds=30),
     )
+
+
+@asynccontextmanager
+async def switching(user: ChatUser, chat: ChatSuite, message_id: str) -> AsyncIterator[None]:
+    """Another device shows the branch that holds this message, and is done at the end."""
+    session_id = SessionId(UUID(user.session_id))
+    async with chat.database.connection() as connection, connection.transaction():
+        sessions = SqlSessions(connection)
+        assert await sessions.lock(session_id, UserId(user.id))
+        parents = await sessions.parents(session_id)
+        branch = branch_through(parents, MessageId(UUID(message_id)))
+        await sessions.activate(session_id, branch)
+        yield
+        # Until whoever asks waits for the lock.
+        await asyncio.sleep(0.3)
+
+
+async def is_one_line(user: ChatUser) -> bool:
+    line = await shown(user)
+    return [m["parent_id"] for m in line] == [None, *(m["id"] for m in line[:-1])]
+
+
+@pytest.mark.parametrize("refused", [False, True])
+@pytest.mark.parametrize("asks", ["next", "again", "in other words"])
+async def test_a_question_that_comes_while_a_branch_is_switched_goes_on_there(
+    chat: ChatSuite, asks: str, refused: bool
+) -> None:
+    async with chat.user(tier="pro") as user:
+        first = await asked(user, "one")
+        await asked(user, "two")
+        await post(user, f"/messages/{first['parent_id']}/edit", {"content": "eins"})
+        content = REFUSED if refused else "three"
+        path, body = {
+            "next": ("/messages", {"content": content}),
+            "again": (f"/messages/{first['id']}/regenerate", {}),
+            "in other words": (f"/messages/{first['parent_id']}/edit", {"content": content}),
+        }[asks]
+        if refused:
+            chat.egress.keys[(user.id, "openai")] = "sim-invalid"
+
+        async with switching(user, chat, first["id"]):
+            asking = asyncio.create_task(post(user, path, body))
+        answer = await asking
+
+        assert (answer.status_code == 200) is not refused, answer.text
+        assert await is_one_line(user)
+        before = ["one", "You said: one", "two", "You said: two"]
+        if refused:
+            # The branch that was switched to comes back, with what was asked in it.
+            assert await said(user) == before + ([content] if asks == "next" else [])
+            return
+        now = {
+            "next": [*before, "three", "You said: three"],
+            "again": ["one", "You said: one"],
+            "in other words": ["three", "You said: three"],
+        }[asks]
+        assert await said(user) == now
+        # Its vendor saw what stands before it, and not the branch that was shown until then.
+        heard = answer.json()["usage"]["input_tokens"]
+        assert heard == sum(len(text.split()) for text in now[:-1])
+
+
+async def rename(user: ChatUser, chat: ChatSuite, name: str, seconds: float) -> None:
+    """The session keeps its name for itself for so long."""
+    async with chat.database.connection() as connection, connection.transaction():
+        rename = "update chat_session set name = $2 where id = $1"
+        await connection.execute(rename, UUID(user.session_id), name)
+        await asyncio.sleep(seconds)
+
+
+@pytest.mark.parametrize("asks", ["next", "again"])
+async def test_a_session_that_is_renamed_meanwhile_holds_no_question_up(
+    chat: ChatSuite, asks: str
+) -> None:
+    async with chat.user() as user:
+        first = await asked(user, "one")
+        paths = {"next": "/messages", "again": f"/messages/{first['id']}/regenerate"}
+        body = {"content": "two"} if asks == "next" else {}
+        # Each waits behind the one before it, and the question behind the first.
+        renaming = [asyncio.create_task(rename(user, chat, "once", 0.3))]
+        await asyncio.sleep(0.1)
+        asking = asyncio.create_task(post(user, paths[asks], body))
+        await asyncio.sleep(0.1)
+        renaming.append(asyncio.create_task(rename(user, chat, "twice", 0.3)))
+        await asyncio.gather(*renaming)
+
+        answer = await asking
+
+        assert answer.status_code == 200, answer.text
+        named = await user.client.get(f"/chat/sessions/{user.session_id}")
+        assert named.json()["name"] == "twice"
+        assert len(await shown(user, "all")) == (4 if asks == "next" else 3)
+
+
+async def test_a_question_is_let_in_once_however_often_its_session_is_renamed(
+    chat: ChatSuite,
+) -> None:
+    async with chat.user() as user:
+        first = await asked(user, "one")
+        turns, hold = SqlTurns(chat.database), a_hold(user, MessageId(uuid7()))
+        renaming = asyncio.create_task(rename(user, chat, "once", 0.3))
+        await asyncio.sleep(0.1)
+        asked_ = Asked("two", parent_id=MessageId(UUID(first["id"])))
+        assert await turns.hold(hold, asked_, sandbox=True)
+        await renaming
+        assert await said(user) == ["one", "You said: one", "two"]
+
+
+async def test_what_changes_again_and_again_is_asked_anew_by_its_client(chat: ChatSuite) -> None:
+    async with chat.user(tier="pro") as user:
+        first = await asked(user, "one")
+        await asked(user, "two")
+        turns, hold = SqlTurns(chat.database), a_hold(user, MessageId(uuid7()))
+        too_early = Asked("three", parent_id=MessageId(UUID(first["id"])))
+        with pytest.raises(BranchMoved):
+            await turns.hold(hold, too_early, sandbox=True)
+        assert await said(user) == ["one", "You said: one", "two", "You said: two"]
+        beginning = await turns.begin(SessionId(UUID(user.session_id)), UserId(user.id))
+        assert beginning is not None
+        follows = replace(too_early, parent_id=beginning.tip_id)
+        assert await turns.hold(hold, follows, sandbox=True)
+        assert await is_one_line(user)
+
+
+async def cut_short(user: ChatUser, message_id: str) -> dict[str, Any]:
+    """Another answer to it, stopped after the first words."""
+    path = f"/chat/sessions/{user.session_id}/messages/{message_id}/regenerate"
+    async with user.client.stream("POST", path, json={"stream": True}) as live:
+        async for line in live.aiter_lines():
+            if line == "event: delta":
+                break
+        stopped = await post(user, "/stop", {})
+    assert stopped.status_code == 200, stopped.text
+    message: dict[str, Any] = stopped.json()["message"]
+    assert message["status"] == "interrupted"
+    assert message["content"]
+    return message
+
+
+LONG = "[[sim:chunks=20,delay_ms=30]] one"
+
+
+async def test_a_question_whose_shown_answer_was_stopped_is_not_asked_again(
+    chat: ChatSuite,
+) -> None:
+    async with chat.user(tier="pro") as user:
+        await asked(user, "zero")
+        first = await asked(user, LONG)
+        whole = await shown(user)
+        heard = first["usage"]["input_tokens"]
+        cut = await cut_short(user, first["id"])
+
+        after = await asked(user, "two")
+
+        assert [m["id"] for m in await shown(user)][3:] == [
+            cut["id"],
+            after["parent_id"],
+            after["id"],
+        ]
+        # "zero" and its answer, and "two": neither the question that has no whole answer here, nor
+        # what was said of it.
+        assert after["usage"]["input_tokens"] == 1 + 3 + 1
+        # The same where a question of this branch is asked in other words.
+        edited = await post(user, f"/messages/{after['parent_id']}/edit", {"content": "due"})
+        assert edited.json()["usage"]["input_tokens"] == 1 + 3 + 1
+        # On the branch where it was answered, both are there.
+        await post(user, "/branch", {"message_id": first["id"]})
+        assert await shown(user) == whole
+        again = await asked(user, "two")
+        answered = len(first["content"].split())
+        assert again["usage"]["input_tokens"] == heard + answered + 1
+
+
+async def test_a_question_comes_after_an_answer_of_a_replica_whose_clock_is_ahead(
+    chat: ChatSuite,
+) -> None:
+    async with chat.user(tier="pro") as user:
+        first = await asked(user, "one")
+        ahead = first_id_at(datetime.now(UTC) + timedelta(seconds=5))
+        await chat.database.execute(
+            "update chat_message set id = $2 where id = $1", UUID(first["id"]), ahead
+        )
+
+        second = await asked(user, "two")
+        stream = await user.client.get(f"/chat/sessions/{user.session_id}/stream")
+        third = await asked(user, "three")
+
+        assert second["id"] in stream.text
+        assert await is_one_line(user)
+        assert await said(user) == [
+            *("one", "You said: one", "two", "You said: two"),
+            *("three", "You said: three"),
+        ]
+        assert [m["usage"]["input_tokens"] for m in (second, third)] == [5, 9]
+
+
+@pytest.mark.parametrize("asks", ["again", "in other words"])
+async def test_what_runs_is_found_behind_a_turn_of_a_replica_whose_clock_is_ahead(
+    chat: ChatSuite, asks: str
+) -> None:
+    async with chat.user(tier="pro") as user:
+        first = await asked(user, "one")
+        ahead = datetime.now(UTC) + timedelta(seconds=30)
+        ids = first_id_at(ahead), first_id_at(ahead + timedelta(milliseconds=1))
+        await chat.database.execute(
+            "update generation set id = $2, answer_id = $3 where answer_id = $1",
+            *(UUID(first["id"]), *ids),
+        )
+        await chat.database.execute(
+            "update chat_message set id = $2 where id = $1", UUID(first["id"]), ids[1]
+        )
+        path, body = {
+            "again": (f"/messages/{ids[1]}/regenerate", {}),
+            "in other words": (f"/messages/{first['parent_id']}/edit", {"content": LONG}),
+        }[asks]
+        if asks == "again":
+            await chat.database.execute(
+                "update chat_message set content = $2 where id = $1", UUID(first["parent_id"]), LONG
+            )
+
+        async with user.client.stream(
+            "POST", f"/chat/sessions/{user.session_id}{path}", json={**body, "stream": True}
+        ) as live:
+            async for line in live.aiter_lines():
+                if line == "event: delta":
+                    break
+            stopped = await post(user, "/stop", {})
+
+        assert stopped.status_code == 200, stopped.text
+        second = await asked(user, "two")
+        followed = await user.client.get(f"/chat/sessions/{user.session_id}/stream")
+        assert second["id"] in followed.text
+        assert await is_one_line(user)

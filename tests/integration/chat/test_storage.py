@@ -19,7 +19,7 @@ from services.chat.actions.settle_turn import usage_facts
 from services.chat.actions.withdraw_hold import WithdrawHold
 from services.chat.domain.content import ToolCall
 from services.chat.domain.conversation import MessageId, MessageStatus
-from services.chat.domain.errors import TurnRunning
+from services.chat.domain.errors import BranchMoved, TurnRunning
 from services.chat.domain.known_key import KnownKey, RevokedKey
 from services.chat.domain.model_choice import ModelChoice
 from services.chat.domain.ports import Asked
@@ -256,13 +256,36 @@ async def test_more_is_read_for_whom_more_is_shown_to(
     beginning = await turns.begin(hold.session_id, hold.user_id, provider=provider, long=long)
     assert beginning is not None
     assert len(beginning.history) == messages
-    assert await turns.hold(again, Asked("And this?"), sandbox=True)
+    follows = Asked("And this?", parent_id=beginning.tip_id)
+    assert await turns.hold(again, follows, sandbox=True)
     assert again.question_id is not None
     beginning = await turns.begin_at(
         hold.session_id, hold.user_id, again.question_id, provider=provider, long=long
     )
     assert beginning is not None
     assert len(beginning.history) == messages
+
+
+async def test_what_was_cut_takes_no_room_from_what_was_said(database: Database) -> None:
+    hold, turns = await a_hold(database), SqlTurns(database)
+    await settle(database, hold, a_settlement())
+    kinds = [("user", "done"), ("assistant", "done"), ("user", "pending")]
+    line = [*kinds, ("assistant", "interrupted")] * 60
+    await database.execute(
+        """
+        insert into chat_message (id, session_id, role, content, status, created_at)
+        select id, $1, role, 'x', status, now()
+        from unnest($2::uuid[], $3::text[], $4::text[]) as m (id, role, status)
+        """,
+        hold.session_id,
+        [uuid7() for _ in line],
+        [role for role, _ in line],
+        [status for _, status in line],
+    )
+    assert hold.session_id is not None
+    beginning = await turns.begin(hold.session_id, hold.user_id)
+    assert beginning is not None
+    assert [utterance.role.value for utterance in beginning.history] == ["user", "assistant"] * 50
 
 
 async def test_a_refused_turn_leaves_no_answer_and_frees_its_key(database: Database) -> None:
@@ -493,19 +516,22 @@ async def test_a_question_never_follows_a_question_whose_answer_it_did_not_see(
         usage_event_id=EventId(uuid7()),
     )
 
-    async def ask() -> bool:
-        return await SqlTurns(database).hold(following, Asked("And that?"), sandbox=True)
+    async def ask(after: MessageId | None) -> bool:
+        asked = Asked("And that?", parent_id=after)
+        return await SqlTurns(database).hold(following, asked, sandbox=True)
 
     async with database.connection() as connection, connection.transaction():
         alone: Any = OnOneConnection(connection)
         facts = usage_facts(before, settlement, sandbox=True)
         assert await SqlTurns(alone).settle(before, settlement, facts)
-        asking = asyncio.create_task(ask())
+        asking = asyncio.create_task(ask(before.question_id))
         await asyncio.sleep(0.1)
     with pytest.raises(TurnRunning):
         await asking
 
-    assert await ask()
+    with pytest.raises(BranchMoved):
+        await ask(before.question_id)
+    assert await ask(before.answer_id)
     row = await database.fetchrow(
         "select parent_id from chat_message where id = $1", following.question_id
     )

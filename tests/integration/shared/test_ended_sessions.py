@@ -46,6 +46,16 @@ async def test_an_empty_valkey_is_no_proof(sessions: EndedSessions) -> None:
         await sessions.check(out)
 
 
+async def test_what_is_good_again_passes_at_once(sessions: EndedSessions) -> None:
+    back, out = uuid4(), uuid4()
+    await sessions.repeat([back, out])
+    await sessions.take_back([back])
+    await sessions.take_back([])
+    await sessions.check(back)
+    with pytest.raises(SessionEnded):
+        await sessions.check(out)
+
+
 async def test_it_is_remembered_for_longer_than_an_access_token_lives(url: str) -> None:
     out = uuid4()
     async with open_cache(url) as cache:
@@ -57,6 +67,7 @@ async def test_without_valkey_nothing_is_known() -> None:
     async with open_cache("redis://127.0.0.1:1/0") as nowhere:
         sessions = EndedSessions(nowhere)
         await sessions.tell([uuid4()])
+        await sessions.take_back([uuid4()])
         for attempt in (sessions.check(uuid4()), sessions.repeat([])):
             with pytest.raises(DependencyUnavailable):
                 await attempt

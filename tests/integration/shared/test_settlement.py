@@ -514,6 +514,21 @@ async def test_who_ran_while_a_counter_was_filled_anew_counts_once(
     assert books.asked == (3 if ending == "settled late" else 2)
 
 
+async def test_who_held_money_alone_while_a_counter_was_filled_anew_counts_once(
+    admissions: Admissions, cut_off: CutOff
+) -> None:
+    books, money = Books(100), spending(1_000, 50)
+    await admit(admissions, "running", money, spent=books)
+    await cut_off.settle("far", (money, 7))
+    books.spent += 7
+    await cut_off.is_back()
+    await admit(admissions, "after", money, spent=books)
+    for id_, cost in (("running", 30), ("after", 1)):
+        await admissions.settle("ada", id_, [(money, cost)])
+        books.spent += cost
+    assert (await used(admissions, money))[0] == (books.spent, 0)
+
+
 async def test_what_is_settled_late_and_held_there_drops_no_counter(
     admissions: Admissions, cut_off: CutOff
 ) -> None:

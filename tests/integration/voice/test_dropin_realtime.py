@@ -154,6 +154,10 @@ async def test_what_is_not_granted_is_an_error_frame(voice: Voice) -> None:
         await client.say(" ")
         (told,), code = await client.rest()
         assert (told["error"], code) == ("voice_not_found", 1008)
+    async with at_stream_input(voice.url, token_of(ada), query="output_format=wav_24000") as client:
+        await client.say(" ")
+        (told,), code = await client.rest()
+        assert (told["error"], code) == ("format_not_live", 1008)
 
 
 async def test_a_speed_that_other_ways_take_is_brought_within(voice: Voice) -> None:

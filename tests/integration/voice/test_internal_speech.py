@@ -102,6 +102,44 @@ async def test_sentences_are_spoken_as_they_come_and_charged_as_one_speech(
     assert str(speech["id"]) == end["speech_id"]
 
 
+async def test_the_way_to_the_vendor_is_open_before_the_first_sentence_is_whole(
+    voice: Voice, door: str
+) -> None:
+    ada, simulator = voice.person("pro"), voice.surroundings.simulator
+    async with a_line(voice, door, on_behalf_of(ada)) as line:
+        assert "stream-input" not in simulator.last_headers("elevenlabs")["path"]
+        await line.prepare()
+
+        async def path() -> str:
+            return str((await asyncio.to_thread(simulator.last_headers, "elevenlabs"))["path"])
+
+        async with asyncio.timeout(10):
+            while "stream-input" not in await path():
+                await asyncio.sleep(0.01)
+        assert not await voice.speeches(ada), "it asks nothing of anybody"
+        await line.finish()
+        ((name, end),) = await rest_of(line)
+    assert (name, end["speech_id"], end["outcome"]) == ("audio_end", None, "done")
+    assert not await voice.usage(ada)
+
+
+async def test_a_voice_of_the_release_before_is_not_told_what_it_does_not_know(
+    voice: Voice, door: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent: list[str] = []
+
+    async def send(text: str) -> None:
+        sent.append(text)
+
+    async with a_line(voice, door, on_behalf_of(voice.person("pro"))) as line:
+        assert line.prepares
+        monkeypatch.setattr(line._connection, "send", send)
+        line.prepares = False  # as where `ready` says nothing of it
+        await line.prepare()
+        await line.say("Hello there.")
+    assert [orjson.loads(text)["op"] for text in sent] == ["say"]
+
+
 async def test_an_answer_without_words_costs_nothing(voice: Voice, door: str) -> None:
     ada = voice.person("pro")
     async with a_line(voice, door, on_behalf_of(ada)) as line:
@@ -172,14 +210,41 @@ async def test_a_vendor_that_breaks_off_is_told(voice: Voice, door: str) -> None
 
 
 async def test_without_a_key_nothing_is_charged(voice: Voice, door: str) -> None:
-    ada = voice.person("enterprise")  # whose voices need not be looked up
-    del voice.surroundings.egress.keys[ada.id, "elevenlabs"]
+    ada = voice.person("enterprise")
     async with a_line(voice, door, on_behalf_of(ada)) as line:
+        del voice.surroundings.egress.keys[ada.id, "elevenlabs"]
         await line.say("Hello there.")
         ((name, end),) = await rest_of(line)
     assert (name, end["problem"]["code"], end["characters"]) == ("audio_error", "no_usable_key", 0)
     await voice.until_settled(ada)
     assert not await voice.usage(ada)
+
+
+@pytest.mark.parametrize("key", [None, "sk_invalid_1"])
+async def test_a_key_that_is_none_is_told_before_anything_is_asked(
+    voice: Voice, door: str, key: str | None
+) -> None:
+    """Also where the tier includes every voice, so that none has to be looked up."""
+    ada = voice.person("enterprise")
+    if key is None:
+        del voice.surroundings.egress.keys[ada.id, "elevenlabs"]
+    else:
+        ada.has_key(key)
+    with pytest.raises(Conflict) as refused:
+        await line_of(voice, door, on_behalf_of(ada))
+    assert refused.value.code == "no_usable_key"
+    assert not await voice.speeches(ada)
+
+
+async def test_trouble_with_a_look_that_nobody_needs_keeps_nobody_silent(
+    voice: Voice, door: str
+) -> None:
+    for key in ("sk_limited-read_2", "sk_unreachable-read_2"):
+        ada = voice.person("enterprise").has_key(key)
+        async with a_line(voice, door, on_behalf_of(ada)) as line:
+            await line.say("Hello there.")
+            await line.finish()
+            assert (await rest_of(line))[-1][0] == "audio_end", key
 
 
 @pytest.mark.parametrize(
@@ -188,6 +253,8 @@ async def test_without_a_key_nothing_is_charged(voice: Voice, door: str) -> None
         ("free", {}, NotInTier, "realtime_not_in_tier"),
         ("pro", {"format": "pcm_48000"}, NotInTier, "format_not_in_tier"),
         ("pro", {"voice_id": "no/voice"}, ExpectedFailure, "voice_not_found"),
+        ("enterprise", {"voice_id": "nobodysvoice"}, ExpectedFailure, "voice_not_found"),
+        ("enterprise", {"format": "wav_24000"}, ExpectedFailure, "format_not_live"),
     ],
 )
 async def test_what_may_not_be_heard_is_refused_before_anything_is_said(

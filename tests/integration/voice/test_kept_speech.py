@@ -225,6 +225,23 @@ async def test_the_engine_speaks_where_it_is_asked_for(keeping: Voice) -> None:
     assert ada.served() == []
 
 
+@pytest.mark.parametrize("model", ["tts-1", "gpt-4o-mini-tts", "default", "espeak-ng"])
+async def test_openais_door_leads_to_the_engine_too(keeping: Voice, model: str) -> None:
+    ada = keeping.person("free")
+
+    async def said(format_: str) -> httpx.Response:
+        body = {"model": model, "voice": "espeak-de", "input": "Hallo.", "response_format": format_}
+        return await keeping.client.post("/v1/audio/speech", json=body, headers=ada.headers)
+
+    answer = await said("wav")
+    assert (answer.status_code, answer.content[:4]) == (200, b"RIFF"), answer.text
+    assert answer.headers["x-companion-provider"] == "espeak-ng"
+    # Whoever reads OpenAI's `pcm` takes it for 24,000 samples a second.
+    for format_ in ("pcm", "mp3"):
+        refused = await said(format_)
+        assert (refused.status_code, refused.json()["error"]["code"]) == (400, "engine_cannot")
+
+
 async def test_without_a_key_any_engine_will_do_where_it_is_said(keeping: Voice) -> None:
     ada = keeping.person("free")
     del keeping.surroundings.egress.keys[ada.id, "elevenlabs"]

@@ -15,6 +15,7 @@ from tests.support.simulator.elevenlabs.studio import EVERYBODYS
 from tests.support.voice_service import Person, Voice
 
 RACHEL = "21m00Tcm4TlvDq8ikWAM"
+LIBRARY = "simulatedlibrary0001"
 
 
 async def say(
@@ -146,18 +147,27 @@ async def test_events_that_break_off_end_with_an_error(voice: Voice) -> None:
         ("free", {"voice": "nobody"}, 404, "invalid_request_error", "voice_not_found", "voice"),
         ("pro", {"voice": ""}, 400, "invalid_request_error", "bad_parameter", "voice"),
         ("pro", {"voice": {}}, 400, "invalid_request_error", "bad_parameter", "voice"),
-        ("pro", {"input": ""}, 400, "invalid_request_error", "text_not_speakable", None),
+        ("pro", {"input": ""}, 400, "invalid_request_error", "text_not_speakable", "input"),
         ("pro", {"input": None}, 400, "invalid_request_error", "bad_parameter", "input"),
         ("pro", {"speed": 4}, 400, "invalid_request_error", "bad_parameter", "speed"),
         ("pro", {"stream_format": "x"}, 400, None, "bad_parameter", "stream_format"),
-        ("free", {"model": "tts-1-hd"}, 402, "insufficient_quota", "voice_model_not_in_tier", None),
+        ("free", {"input": "a" * 5_001}, 402, "insufficient_quota", "text_not_in_tier", "input"),
+        ("free", {"voice": LIBRARY}, 402, "insufficient_quota", "voice_not_in_tier", "voice"),
+        (
+            "free",
+            {"model": "tts-1-hd"},
+            402,
+            "insufficient_quota",
+            "voice_model_not_in_tier",
+            "model",
+        ),
         (
             "free",
             {"response_format": "pcm"},
             402,
             "insufficient_quota",
             "format_not_in_tier",
-            None,
+            "response_format",
         ),
     ],
 )
@@ -168,14 +178,14 @@ async def test_a_rule_of_ours_is_told_in_openais_form(
     status: int,
     kind: str | None,
     code: str,
-    param: str | None,
+    param: str,
 ) -> None:
     person = voice.person(tier)
     answer = await say(voice, person, **body)
     found = error(answer)
     assert (answer.status_code, found["code"]) == (status, code), answer.text
     assert kind in {None, found["type"]}
-    assert param in {None, found["param"]}
+    assert found["param"] == param
     assert (answer.headers.get("x-should-retry") == "false") == (status == 402)
     assert person.served() == []
 

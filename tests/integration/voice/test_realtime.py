@@ -11,6 +11,7 @@ from uuid import uuid4
 import pytest
 from websockets.exceptions import InvalidStatus
 
+from services.voice.actions.speak_live import LiveSpeech
 from services.voice.api import realtime_socket
 from services.voice.domain import open_sockets
 from services.voice.providers import elevenlabs_live
@@ -295,6 +296,31 @@ async def test_the_budget_is_checked_for_each_text(voice: Voice) -> None:
     assert again["data"]["request_id"] not in {first["request_id"], None}
 
 
+async def test_who_has_heard_the_end_of_one_may_start_the_next(
+    voice: Voice, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where its text was not ended by `end`, and its line has yet to be closed."""
+    close = LiveSpeech._close
+
+    async def slowly(speech: LiveSpeech) -> None:
+        await asyncio.sleep(0.3)
+        await close(speech)
+
+    monkeypatch.setattr(LiveSpeech, "_close", slowly)
+    ada = voice.person("pro")
+    await used_up(voice, ada, 99_990)
+    async with at_realtime(voice.url, token_of(ada)) as device:
+        await device.say("start", voice_id=RACHEL)
+        await device.say("say", text="One. ")
+        await device.until("limits")
+        await device.say("say", text="Two, which is too long. ")
+        await device.until("done")
+        await device.utter("Six", ref="next")
+        while (event := await device.next())["event"] not in {"done", "error"}:
+            pass
+        assert (event["event"], event["ref"]) == ("done", "next")
+
+
 async def used_up(voice: Voice, person: Person, characters: int) -> None:
     """Of the month."""
     async with open_cache(voice.surroundings.cache_url) as cache:
@@ -531,6 +557,46 @@ async def test_silence_ends_an_utterance_and_then_the_socket(
         monkeypatch.setattr(realtime_socket, "_IDLE_SECONDS", 0.0)
         assert await device.closed() == (4408, "idle")
     assert await outcomes(voice, ada) == [("done", 4)]
+
+
+async def test_what_may_be_whole_is_said_after_a_pause_and_not_in_the_middle(
+    voice: Voice, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(realtime_socket, "_PAUSE_SECONDS", 60.0)
+    ada = voice.person()
+    async with at_realtime(voice.url, token_of(ada)) as device:
+        await device.say("start", voice_id=RACHEL)
+        await device.say("say", text="Hello there.")
+        await device.until("audio")  # from here on each text is said as soon as it may be
+        for token in (" I met Dr", ".", " Smith today", "."):
+            await device.say("say", text=token)
+            await asyncio.sleep(0.2)
+        await device.until("limits")
+        monkeypatch.setattr(realtime_socket, "_PAUSE_SECONDS", 0.0)
+        await device.say("say", text=" OK.")  # nobody can tell yet whether that is a sentence
+        await device.until("limits")
+        await device.say("end")
+        await device.until("done")
+    said = [event for event in device.heard if event["event"] == "limits"]
+    assert len(said) == 3, "one for each text that the vendor was told"
+
+
+async def test_a_file_whose_head_tells_its_length_is_not_made_live(voice: Voice) -> None:
+    """The vendor's sockets make no WAV: that is told at once, with what there is."""
+    ada = voice.person("enterprise")
+    async with at_realtime(voice.url, token_of(ada)) as device:
+        await device.say("start", voice_id=RACHEL, format="wav_24000")
+        refused = (await device.until("error"))["data"]
+        assert (refused["status"], refused["code"]) == (422, "format_not_live")
+        assert {"pcm_24000", "pcm_48000", "mp3_44100_192"} <= set(refused["formats"])
+        assert not [name for name in refused["formats"] if name.startswith("wav")]
+        await device.utter("Hello there.", format="pcm_24000")
+        await device.until("done")
+    pro = voice.person("pro")
+    async with at_realtime(voice.url, token_of(pro)) as device:
+        await device.say("start", voice_id=RACHEL, format="wav_24000")
+        # No larger tier has it live either, so that nobody is pointed to one.
+        assert (await device.until("error"))["data"]["code"] == "format_not_live"
 
 
 async def test_the_free_tier_has_no_realtime(voice: Voice) -> None:

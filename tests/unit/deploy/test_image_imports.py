@@ -56,3 +56,15 @@ def test_keyvault_and_the_operators_find_the_kits_of_key_services(lock: str) -> 
     command = [sys.executable, "-c", _PROGRAM + kits, "keyvault", *names]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr.strip().splitlines()[-1]
+
+
+def test_an_image_that_was_built_with_the_engine_finds_it() -> None:
+    text = (ROOT / "requirements" / "voice-offline.txt").read_text("utf-8")
+    installed = re.findall(r"^([A-Za-z0-9._-]+)(?:\[[^]]*\])?==", text, re.MULTILINE)
+    names = [re.sub(r"[-_.]+", "-", name) for name in installed]
+    # As the provider finds it.
+    engine = "\nfrom services.voice.providers.espeak import installed\nassert installed().voices\n"
+    for known, code in ((names, 0), ([n for n in names if n != "espeakng-loader"], 1)):
+        command = [sys.executable, "-c", _PROGRAM + engine, "voice", *known]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+        assert done.returncode == code, done.stderr

@@ -6,19 +6,21 @@ import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
-from deploy.images import machine, product
-from deploy.images.__main__ import table, variables
+from deploy.images import engine, machine, product
+from deploy.images.__main__ import ENGINES, table, variables
 from deploy.images.outside import HERE, IMAGES
 from deploy.images.product import Built
 from deploy.images.recipe import clients
 from deploy.images.recipe import own as recipe_own
 from deploy.images.recipe.bom import bom_of
 from deploy.images.recipe.lean import link_twins, take_out
-from deploy.images.recipe.own import PinsDiffer, own
+from deploy.images.recipe.own import WITH_ENGINE, NoSuchEngine, PinsDiffer, own
 from deploy.images.recipe.rooms import SERVICES, NoSuchImage, lay_out, rooms_of
+from services.voice.settings import Settings
 
 ROOT = Path(__file__).parents[3]
 DOCKERFILE = (ROOT / "deploy/Dockerfile").read_text("utf-8")
@@ -124,7 +126,7 @@ def test_other_versions_than_the_common_ones_are_refused() -> None:
         own(COMMON.replace("httpx==1", "httpx==9"), COMMON)
 
 
-@pytest.mark.parametrize("service", [*SERVICES, "tools"])
+@pytest.mark.parametrize("service", [*SERVICES, "voice-offline", "tools"])
 def test_the_repositorys_requirements_share_their_common_part(service: str) -> None:
     files = [ROOT / f"requirements/{name}.txt" for name in (service, "keyvault")]
     mine, common = (file.read_text("utf-8") for file in files)
@@ -149,6 +151,46 @@ def test_no_other_image_has_them(
     monkeypatch.setattr(recipe_own, "REQUIREMENTS", ROOT / "requirements")
     recipe_own.main(name)
     assert not re.search(r"^(boto|hvac)", capsys.readouterr().out, re.M)
+
+
+def _pinned(text: str) -> set[str]:
+    return set(re.findall(r"^([a-z0-9-]+)==", text, re.M))
+
+
+@pytest.mark.parametrize("name", [*SERVICES, "tools", "simulator"])
+def test_the_engine_of_our_own_comes_into_voices_image_alone_and_when_it_is_asked_for(
+    name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(recipe_own, "REQUIREMENTS", ROOT / "requirements")
+    found = []
+    for asked in ("", "espeak-ng"):
+        recipe_own.main(name, asked)
+        found.append(_pinned(capsys.readouterr().out))
+    assert found[1] - found[0] == ({"espeakng-loader"} if name == "voice" else set())
+    assert not found[0] - found[1]
+    with pytest.raises(NoSuchEngine, match="'piper'"):
+        recipe_own.main(name, "piper")
+
+
+def test_an_engine_can_be_built_in_that_the_setting_switches_on() -> None:
+    known = get_args(Settings.model_fields["offline_engine"].annotation)
+    assert set(WITH_ENGINE) == set(known)
+    assert re.search(r"^ARG OFFLINE_ENGINE=$", stage("dependencies"), re.M)
+    assert 'recipe.own "${SERVICE}" "${OFFLINE_ENGINE}"' in stage("dependencies")
+    assert ENGINES == ["espeak-ng"]
+
+
+def test_the_engine_is_asked_of_the_recipe(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Mapping[str, str]] = []
+
+    def build(*_: object, arguments: Mapping[str, str], target: str) -> None:
+        asked.append({**arguments, "target": target})
+
+    monkeypatch.setattr(engine, "build", build)
+    monkeypatch.setattr(engine, "size_bytes", lambda _: 1)
+    product.build_all(["voice", "chat"], "python:x", "dev", "espeak-ng")
+    assert {one["SERVICE"] for one in asked} == {"voice", "chat"}
+    assert {one["OFFLINE_ENGINE"] for one in asked} == {"espeak-ng"}
 
 
 def test_of_aws_the_services_alone_that_keys_need_are_kept(tmp_path: Path) -> None:

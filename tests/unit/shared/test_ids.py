@@ -11,7 +11,7 @@ from uuid import RFC_4122, UUID
 import pytest
 
 from shared import ids
-from shared.ids import first_id_at, uuid7, uuid7_of
+from shared.ids import first_id_at, uuid7, uuid7_after, uuid7_of
 
 
 def test_a_hundred_thousand_ids_strictly_increase() -> None:
@@ -44,6 +44,22 @@ def test_an_id_is_a_uuid_of_version_7() -> None:
         assert id_.version == 7
         assert id_.variant == "specified in RFC 4122"
         assert UUID(str(id_)) == id_
+
+
+@pytest.mark.parametrize("ahead", [timedelta(seconds=-5), timedelta(), timedelta(hours=1)])
+@pytest.mark.parametrize("fraction", [0, 0x7FF, 0xFFF])
+def test_an_id_comes_after_another_one_whatever_the_clock_says(
+    ahead: timedelta, fraction: int
+) -> None:
+    other = UUID(int=first_id_at(datetime.now(UTC) + ahead).int | fraction << 64 | ((1 << 62) - 1))
+    line = [other]
+    for _ in range(5_000):
+        line.append(uuid7_after(line[-1]))
+    assert all(earlier < later for earlier, later in itertools.pairwise(line))
+    assert {(id_.version, id_.variant) for id_ in line} == {(7, RFC_4122)}
+    # Ours go on by our own clock.
+    assert uuid7() < first_id_at(datetime.now(UTC) + timedelta(seconds=1))
+    assert uuid7_after(None) < first_id_at(datetime.now(UTC) + timedelta(seconds=1))
 
 
 def test_an_id_of_a_moment_and_a_seed_is_always_the_same() -> None:

@@ -354,6 +354,14 @@ async def test_a_tier_without_a_pace_is_told_at_once(soon: list[float]) -> None:
         with pytest.raises(LimitReached):
             async with paces.turn("free", "a"):
                 raise full()
+
+    def refuse() -> None:
+        raise full()
+
+    # What is known beforehand is told there, too, and nothing is begun.
+    with pytest.raises(LimitReached):
+        async with paces.turn("free", "a", refuse=refuse):
+            raise AssertionError("this has begun")
     assert soon == []
 
 

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from services.voice.storage import admission as of_voice
+from shared.limits.admission import STREAMS, streams_at_once
 from shared.limits.tier_windows import tier_windows, token_window, vendor_of, vendor_windows
 from shared.limits.windows import Window, day_window, minute_window, month_window, spend_window
 from shared.tiers import COMPATIBLE, TIERS, Allowance, Tier
@@ -92,3 +93,10 @@ def test_a_request_that_is_larger_than_the_whole_minute_has_it_to_itself(
     tokens_only = Allowance(model_classes=("x",), tokens_per_minute=100)
     [window] = vendor_windows(tokens_only, "openai", NOW, tokens=tokens)
     assert window.amount == amount
+
+
+def test_whoever_runs_too_much_at_once_is_told_to_ask_again_soon() -> None:
+    streams = streams_at_once(5, NOW)
+    assert (streams.name, streams.limit, streams.starts_at) == (STREAMS, 5, NOW)
+    assert NOW < streams.ends_at <= NOW + timedelta(seconds=5)
+    assert vendor_of(streams) is None

@@ -132,6 +132,8 @@ def test_enterprise_costs_fifteen_dollars_a_seat() -> None:
     assert TIERS["enterprise"].price_microusd_per_seat_month == 15_000_000
     assert TIERS["enterprise"].many_seats
     assert TIERS["free"].price_microusd_per_seat_month == 0
+    # Whoever pays goes on where others wait.
+    assert [tier.is_paid for tier in TIERS.values()] == [False, True, True]
 
 
 @pytest.mark.parametrize("name", ["platinum", "", None, "FREE", "free "])

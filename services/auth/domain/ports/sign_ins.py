@@ -94,6 +94,10 @@ class EndedCredentials(Protocol):
         """Everybody is told once this is committed. `sign_ins.end` does this by itself."""
         ...
 
+    async def take_back(self, ids: Collection[UUID]) -> None:
+        """They are good again. Everybody is told once this is committed."""
+        ...
+
     async def since(self, at: datetime) -> Sequence[UUID]: ...
 
     async def forget_before(self, at: datetime, *, most: int) -> int: ...
@@ -104,6 +108,10 @@ class SessionNews(Protocol):
 
     async def repeat(self, all_ended_lately: Iterable[UUID]) -> None:
         """Raises DependencyUnavailable."""
+        ...
+
+    async def take_back(self, session_ids: Iterable[UUID]) -> None:
+        """They did not end, or nobody has to know any more."""
         ...
 
 

@@ -31,6 +31,7 @@ from services.billing.domain.errors.payments import (
     PaymentNotFound,
     PaymentOutstanding,
     PaymentReferenceUsed,
+    PaymentSettled,
     PaymentsUnavailable,
     TooManyDeliveries,
 )
@@ -140,6 +141,7 @@ __all__ = [
     "PaymentNotFound",
     "PaymentOutstanding",
     "PaymentReferenceUsed",
+    "PaymentSettled",
     "PaymentsUnavailable",
     "PeriodClosed",
     "PeriodNotClosed",

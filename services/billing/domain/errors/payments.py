@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from uuid import UUID
 
 from shared.errors import Conflict, Invalid, LimitReached, NotFound, PaymentRequired, Unavailable
@@ -49,12 +49,30 @@ class PaymentsUnavailable(Unavailable):
 
 
 class PaymentNotFound(NotFound):
-    """No such payment, or one that is settled."""
+    """No such payment, or none that could be meant."""
 
     code = "payment_not_found"
 
     def __init__(self, payment_id: UUID) -> None:
-        super().__init__("No such open payment.", payment_id=str(payment_id))
+        super().__init__("No such payment.", payment_id=str(payment_id))
+
+
+class PaymentSettled(Conflict):
+    """The payment is there, and nobody waits for its money any more: somebody marked it as paid
+    before, or it was never to be paid by a transfer. Says what stands in the books."""
+
+    code = "payment_settled"
+
+    def __init__(
+        self, payment_id: UUID, state: str, amount_microusd: int, settled_at: datetime | None
+    ) -> None:
+        super().__init__(
+            "That payment can't be marked as paid any more.",
+            payment_id=str(payment_id),
+            state=state,
+            amount_microusd=amount_microusd,
+            settled_at=settled_at,
+        )
 
 
 class HolderNotFound(NotFound):

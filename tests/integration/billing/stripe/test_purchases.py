@@ -12,7 +12,7 @@ from uuid import uuid4
 import pytest
 
 from services.billing.actions.change_subscription import Wanted
-from services.billing.domain.errors import PaymentNotFound, PaymentsUnavailable
+from services.billing.domain.errors import PaymentSettled, PaymentsUnavailable
 from services.billing.domain.payment import Payer, Payment, PaymentId
 from services.billing.domain.ports import Payments
 from services.billing.domain.subscription import Holder
@@ -290,5 +290,5 @@ async def test_another_choice_closes_the_page_of_the_one_before(shop: Shop) -> N
     closed, waiting = (PaymentId(row["id"]) for row in rows)
     listed = await shop.actions.list_unpaid_orders(UserId(shop.ada), before=None, most=10)
     assert [one.order.id for one in listed] == [waiting]
-    with pytest.raises(PaymentNotFound):
+    with pytest.raises(PaymentSettled):
         await shop.actions.mark_paid(closed, by=STAFF)

@@ -19,6 +19,7 @@ from services.auth.domain.errors import (
 )
 from services.auth.domain.mail import MailKind
 from services.auth.domain.mailed_proof import MailedProof, ProofPurpose, ProofToken
+from services.auth.domain.personal_token import PersonalTokenId
 from services.auth.domain.sign_in import EndReason
 from services.auth.domain.user import EmailAddress, Role, User
 from shared.scopes import USAGE_WRITE
@@ -49,7 +50,7 @@ class Console:
         self.assign = AssignRole(work, clock)
         self.sign_in = a_sign_in_action(work, clock=clock)
 
-    def token(self, *scopes: str) -> object:
+    def token(self, *scopes: str) -> PersonalTokenId:
         token, _ = a_personal_token(self.user, at=NOON, scopes=scopes)
         self.memory.personal_tokens[token.id] = token
         return token.id
@@ -81,6 +82,26 @@ async def test_a_locked_account_lets_nobody_in_until_it_is_unlocked(login: str) 
     ]
     # Who acts on the console is nobody that the trail knows.
     assert {entry.actor_id for entry in console.memory.audited[:2]} == {None}
+
+
+async def test_what_an_unlocked_account_lets_in_again_does_not_pass_for_ended() -> None:
+    console = Console(a_user("ada"))
+    token, revoked = console.token("chat"), console.token("voice")
+    await console.disable("ada")
+    assert console.memory.ended.keys() == {console.device.id, token, revoked}
+    await console.memory.work().personal_tokens.revoke(revoked, console.clock.now())
+    await console.enable("ada")
+    # What was signed in stays out, and so does what was revoked meanwhile.
+    assert console.memory.ended.keys() == {console.device.id, revoked}
+
+
+async def test_a_role_that_comes_back_brings_its_tokens_back() -> None:
+    console = Console(a_user("ada", role=Role.BILLING, email_verified=True))
+    told = console.token("chat", "usage:write")
+    await console.assign("ada", Role.MEMBER)
+    assert told in console.memory.ended
+    await console.assign("ada", Role.BILLING)
+    assert told not in console.memory.ended
 
 
 async def test_a_lock_voids_what_is_on_its_way_by_mail() -> None:

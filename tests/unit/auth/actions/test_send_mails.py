@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import timedelta
 
 import pytest
 
 from services.auth.actions.send_mails import MailOutcome, SendMails, pause_after
 from services.auth.actions.write_letter import WriteLetter
-from services.auth.domain.letter import NotDelivered, Undeliverable
+from services.auth.domain.letter import Letter, NotDelivered, Undeliverable
 from services.auth.domain.mail import Mail, MailKind
 from tests.support.auth import Memory, StoppedClock, a_user
 from tests.support.auth_mails import KeptLetters
@@ -86,6 +87,63 @@ async def test_a_server_that_is_away_is_not_asked_for_each_mail() -> None:
     assert await post.send.due() == {MailOutcome.TRIED_IN_VAIN: 1}
     assert post.mailer.letters == []
     assert await post.send.due() == {MailOutcome.SENT: 2}
+
+
+class SlowPost(KeptLetters):
+    """A server that takes a while, and how many letters it was handed at a time."""
+
+    def __init__(self, *, clock: StoppedClock, each: timedelta = timedelta(0)) -> None:
+        super().__init__()
+        self.clock, self.each = clock, each
+        self.under_way = 0
+        self.at_a_time: list[int] = []
+
+    async def send(self, letter: Letter) -> None:
+        self.under_way += 1
+        self.at_a_time.append(self.under_way)
+        for _ in range(10):
+            await asyncio.sleep(0)
+        self.clock.forward(self.each)
+        self.under_way -= 1
+        await super().send(letter)
+
+
+async def test_many_are_sent_a_few_at_a_time() -> None:
+    post = Post(mails=12)
+    slow = SlowPost(clock=post.clock)
+    sending = SendMails(post.memory.work, slow, post.send.write, post.clock)
+    assert await sending([mail.id for mail in post.memory.mails]) == {MailOutcome.SENT: 12}
+    # The first alone shows whether the server is there at all.
+    assert slow.at_a_time[:2] == [1, 1]
+    assert max(slow.at_a_time) == 3
+
+
+async def test_a_slow_server_does_not_keep_the_worker_from_all_else() -> None:
+    post = Post(mails=50)
+    slow = SlowPost(clock=post.clock, each=timedelta(seconds=15))
+    sending = SendMails(post.memory.work, slow, post.send.write, post.clock)
+    outcomes = await sending([mail.id for mail in post.memory.mails])
+    assert 1 < outcomes[MailOutcome.SENT] < 15
+    # What is left waits for the clock, untried.
+    assert {mail.attempts for mail in post.memory.mails} == {0}
+    assert len(post.memory.mails) == 50 - outcomes[MailOutcome.SENT]
+
+
+async def test_what_is_under_way_ends_although_another_fails() -> None:
+    class Broken(SlowPost):
+        async def send(self, letter: Letter) -> None:
+            if len(self.at_a_time) == 2:
+                self.at_a_time.append(0)
+                raise ZeroDivisionError
+            await super().send(letter)
+
+    post = Post(mails=4)
+    broken = Broken(clock=post.clock)
+    sending = SendMails(post.memory.work, broken, post.send.write, post.clock)
+    with pytest.raises(ZeroDivisionError):
+        await sending.due()
+    assert (broken.under_way, len(broken.letters)) == (0, 3)
+    assert len(post.memory.mails) == 1
 
 
 @pytest.mark.parametrize("crash_after", ["claim", "send"])

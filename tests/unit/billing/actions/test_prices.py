@@ -47,7 +47,11 @@ async def test_a_price_holds_from_now_on_unless_told_otherwise() -> None:
         MODEL, UnitPrices(characters=1), effective_from=None, by=STAFF
     )
     assert (price.effective_from, price.set_by) == (NOON, STAFF)
-    assert memory.overrides == [price]
+    earlier = await SetPrice(memory.work, StoppedClock())(
+        MODEL, UnitPrices(characters=1), effective_from=NOON - DAY, by=STAFF
+    )
+    assert (earlier.effective_from, earlier.set_at) == (NOON - DAY, NOON)
+    assert memory.overrides == [price, earlier]
 
 
 async def test_a_price_is_never_replaced() -> None:
@@ -86,6 +90,26 @@ async def test_what_happened_before_the_price_goes_on_waiting() -> None:
     assert memory.entries[early.event_id].rating is None
 
 
+async def test_what_waits_is_rated_by_the_price_of_its_time_and_not_by_the_newest() -> None:
+    entry = spoken(-1)
+    memory = holding(entry)
+    memory.overrides += [a_price(since=NOON - 2 * DAY), a_price(since=NOON, characters=1)]
+    assert await rating(memory)() == 1
+    rated = memory.entries[entry.event_id].rating
+    assert rated is not None
+    assert rated.cost == 50_000
+
+
+async def test_what_a_public_price_is_known_of_waits_for_no_price_of_the_operators() -> None:
+    early = an_entry(at=NOON - 2 * DAY)
+    memory = holding(early)
+    memory.overrides.append(a_price("openai", "gpt-6-luna", since=NOON - DAY, input=1, output=1))
+    assert await rating(memory, FixedPrices(gpt_6_luna=205))() == 1
+    rated = memory.entries[early.event_id].rating
+    assert rated is not None
+    assert rated.cost == 205
+
+
 async def test_a_rating_stands_when_another_price_comes() -> None:
     memory = holding(spoken())
     memory.overrides.append(a_price(since=NOON - DAY))
@@ -112,6 +136,24 @@ async def test_each_run_is_bounded_and_the_next_one_goes_on(
     fine = [spoken() for _ in range(3)]
     memory = holding(*stuck, *fine)
     memory.overrides.append(a_price(since=NOON - DAY))
-    rated = [await rating(memory)() for _ in range(4)]
+    rated = []
+    for _ in range(4):
+        before = memory.units_of_work
+        rated.append(await rating(memory)())
+        assert memory.units_of_work - before <= 1 + 2  # to look what waits, and the pages
     assert sum(rated) == 3
     assert all(memory.entries[entry.event_id].rating is None for entry in stuck)
+
+
+async def test_one_model_that_waits_leaves_the_others_their_turn(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(rate_unpriced_usage, "MOST_PAGES", 2)
+    # Its price lacks what was used, and it comes before the other by name.
+    stuck, fine = spoken(output_tokens=1), an_entry(at=NOON, model="gpt-6.2-sol")
+    memory = holding(stuck, fine)
+    memory.overrides.append(a_price(since=NOON - DAY))
+    memory.overrides.append(a_price("openai", "gpt-6.2-sol", since=NOON - DAY, input=1, output=1))
+    assert await rating(memory)() == 1
+    assert memory.entries[fine.event_id].rating is not None
+    assert memory.entries[stuck.event_id].rating is None

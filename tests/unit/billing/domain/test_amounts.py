@@ -27,6 +27,10 @@ def test_no_part_of_a_cent_is_lost(microusd: int, read: str) -> None:
     assert dollars_read(microusd) == read
 
 
+def test_nothing_has_no_sign() -> None:
+    assert (cents_read(0), count_read(0)) == ("0.00", "0")
+
+
 @given(st.integers(min_value=-(10**18), max_value=10**18))
 def test_what_is_read_is_the_amount(amount: int) -> None:
     def number(text: str) -> Decimal:

@@ -21,6 +21,7 @@ from services.billing.domain.billing_cycle import (
     cancelled,
     course_of,
     ended,
+    ending,
     granted,
     paid,
     payment_failed,
@@ -35,6 +36,7 @@ from services.billing.domain.errors import (
     NothingToCancel,
     NothingToResume,
     PaymentOutstanding,
+    TooManyTrialSeats,
     TrialNotOffered,
     TrialUsed,
 )
@@ -69,6 +71,9 @@ def test_a_purchase_charges_a_whole_period_and_begins_it_at_that_second() -> Non
         datetime(2026, 2, 28, 10, tzinfo=UTC),
     )
     assert (team.state, team.tier_name, team.seats) == (State.ACTIVE, "enterprise", 3)
+    [fee] = step.charges
+    assert (fee.tier_name, fee.seats) == ("enterprise", 3)
+    assert (fee.unit_price_microusd, fee.price_version) == (15_000_000, "tiers/15000000")
     assert team.next_step_at == team.period_ends
 
 
@@ -93,6 +98,14 @@ def test_more_seats_cost_what_seats_cost_when_the_period_began() -> None:
     renewed = brought_up_to(step.subscription, JAN31 + 30 * DAY, prices, RULES)
     assert kinds(renewed) == [("period_fee", 90_000_000)]
     assert renewed.subscription.price_version == dearer.unit.version
+
+
+def test_a_larger_tier_costs_what_it_costs_now() -> None:
+    dearer = PlanPrice("enterprise", JAN31 + DAY, 30_000_000, STAFF, JAN31)
+    prices = PlanPrices.of([dearer])
+    now = JAN31 + 14 * DAY
+    assert unit_price(buy(), TEAM, now, prices) == dearer.unit
+    assert unit_price(buy(), TEAM, JAN31, prices) == PRICES.at("enterprise", JAN31)
 
 
 def test_less_waits_for_the_end_of_the_period_and_can_be_taken_back() -> None:
@@ -137,10 +150,15 @@ def test_more_than_was_granted_is_bought_however_little_it_costs() -> None:
 
     given = granted(FREE, "pro", None, JAN31).subscription
     assert course_of(given, TEAM, 1, costing(8_000_000)) is Course.BUY
+    assert course_of(given, TEAM, 1, costing(1)) is Course.BUY
     assert course_of(given, TEAM, 1, costing(0)) is Course.FREELY
     team = granted(FREE, "enterprise", 3, JAN31).subscription
     assert course_of(team, TEAM, 4, costing(1_000_000)) is Course.BUY
+    assert course_of(team, TEAM, 4, costing(1)) is Course.BUY
     assert course_of(team, TEAM, 2, costing(1_000_000)) is Course.FREELY
+    # Fewer seats, but dearer ones than all that were granted; as dear as these is not more.
+    assert course_of(team, TEAM, 2, costing(30_000_000)) is Course.BUY
+    assert course_of(team, TEAM, 1, costing(45_000_000)) is Course.FREELY
     assert course_of(team, PRO, 1, PRICES.at("pro", JAN31)) is Course.FREELY
 
 
@@ -148,6 +166,7 @@ def test_a_trial_is_had_once_costs_nothing_and_ends_by_itself() -> None:
     trying = tried(FREE, PRO, 1, RULES, JAN31).subscription
     assert (trying.state, trying.tier_name) == (State.TRIALING, "pro")
     assert course_of(trying, PRO, 1, PRICES.at("pro", JAN31)) is Course.BUY
+    assert course_of(trying, PRO, 1, UnitPrice(1, "the operator's")) is Course.BUY
     over = brought_up_to(trying, JAN31 + 14 * DAY, PRICES, RULES).subscription
     assert (over.state, over.tier_name) == (State.ENDED, "free")
     for again in (over, trying, buy()):
@@ -157,6 +176,32 @@ def test_a_trial_is_had_once_costs_nothing_and_ends_by_itself() -> None:
         tried(FREE, PRO, 1, replace(RULES, trial=None), JAN31)
     with pytest.raises(TrialNotOffered):
         tried(FREE, TIERS["free"], 1, RULES, JAN31)
+    with pytest.raises(TrialUsed):
+        tried(FREE, PRO, 1, RULES, JAN31, had_one=True)
+
+
+def test_a_trial_has_as_many_seats_as_the_operator_allows() -> None:
+    trying = tried(FREE, TEAM, 10, RULES, JAN31).subscription
+    assert (trying.tier_name, trying.seats) == ("enterprise", 10)
+    with pytest.raises(TooManyTrialSeats):
+        tried(FREE, TEAM, 11, RULES, JAN31)
+
+
+def test_what_was_granted_ends_at_once_with_its_seats() -> None:
+    team = granted(FREE, "enterprise", 3, JAN31).subscription
+    gone = cancelled(team, JAN31 + DAY).subscription
+    assert (gone.state, gone.tier_name, gone.seats) == (State.ENDED, "free", 1)
+
+
+def test_an_end_that_a_payment_provider_tells_comes_with_the_period() -> None:
+    fewer = scheduled(buy("enterprise", 5), TEAM, 3, JAN31 + DAY).subscription
+    going = ending(fewer, JAN31 + 2 * DAY).subscription
+    assert (going.shown_state, going.tier_name) == (State.CANCELLED, "enterprise")
+    gone = brought_up_to(going, JAN31 + 28 * DAY, PRICES, RULES)
+    assert (gone.subscription.state, gone.charges) == (State.ENDED, ())
+    # It may tell otherwise: then what was planned is planned again.
+    back = resumed(going, JAN31 + 3 * DAY).subscription
+    assert (back.shown_state, back.next_seats) == (State.ACTIVE, 3)
 
 
 def test_who_does_not_pay_is_dunned_and_falls_back_after_the_grace() -> None:
@@ -174,6 +219,37 @@ def test_who_does_not_pay_is_dunned_and_falls_back_after_the_grace() -> None:
     assert {(state, tier) for day, _, state, tier in seen if day < 10} == {("past_due", "pro")}
     assert seen[-1][2:] == ("ended", "free")
     assert kinds(step) == [("write_off", -9_000_000)]
+
+
+def test_after_a_standstill_what_is_owed_is_asked_for_and_what_has_ended_is_not() -> None:
+    patient = Rules(retries_after=(DAY, 27 * DAY), grace=40 * DAY)
+    renewal = datetime(2026, 2, 28, 10, tzinfo=UTC)
+    owing = brought_up_to(buy(), renewal, PRICES, patient).subscription
+    next_renewal = datetime(2026, 3, 31, 10, tzinfo=UTC)
+    late = brought_up_to(owing, next_renewal, PRICES, patient)
+    assert (late.retry, late.subscription.owed_microusd) == (True, 18_000_000)
+    assert late.holds_until == renewal + patient.grace
+    over = brought_up_to(ending(owing, renewal).subscription, next_renewal, PRICES, patient)
+    assert (over.retry, over.subscription.state, over.holds_until) == (False, State.ENDED, None)
+    assert kinds(over) == [("write_off", -9_000_000)]
+
+
+def test_a_retry_that_is_beyond_the_grace_holds_nothing_up() -> None:
+    rules = Rules(retries_after=(DAY, 12 * DAY), grace=10 * DAY)
+    renewal = datetime(2026, 2, 28, 10, tzinfo=UTC)
+    owing = brought_up_to(buy(), renewal, PRICES, rules).subscription
+    asked = brought_up_to(owing, renewal + DAY, PRICES, rules).subscription
+    assert asked.next_step_at == renewal + 10 * DAY
+    assert brought_up_to(asked, renewal + 10 * DAY, PRICES, rules).subscription.tier_name == "free"
+
+
+def test_whoever_was_asked_more_often_than_is_asked_by_now_keeps_the_grace() -> None:
+    renewal = datetime(2026, 2, 28, 10, tzinfo=UTC)
+    owing = brought_up_to(buy(), renewal, PRICES, RULES).subscription
+    thrice = brought_up_to(owing, renewal + 5 * DAY, PRICES, RULES).subscription
+    fewer = replace(RULES, retries_after=(DAY,))
+    again = brought_up_to(thrice, renewal + 7 * DAY, PRICES, fewer).subscription
+    assert (again.tier_name, again.next_step_at) == ("pro", renewal + 10 * DAY)
 
 
 def test_a_change_that_leaves_nothing_owed_settles_what_was() -> None:
@@ -232,6 +308,25 @@ def test_a_payment_that_comes_before_its_period_is_kept_for_it() -> None:
     assert (renewed.owed_microusd, renewed.paid_ahead, renewed.state) == (0, 0, State.ACTIVE)
 
 
+def test_each_payment_ahead_pays_for_one_period() -> None:
+    twice = paid(paid(buy(), JAN31 + DAY).subscription, JAN31 + 2 * DAY).subscription
+    renewed = brought_up_to(twice, JAN31 + 28 * DAY, PRICES, RULES).subscription
+    assert (renewed.owed_microusd, renewed.paid_ahead) == (0, 1)
+    again = brought_up_to(renewed, JAN31 + 60 * DAY, PRICES, RULES).subscription
+    assert (again.owed_microusd, again.paid_ahead) == (0, 0)
+    third = brought_up_to(again, JAN31 + 90 * DAY, PRICES, RULES).subscription
+    assert (third.owed_microusd, third.paid_ahead) == (9_000_000, 0)
+
+
+def test_a_period_that_costs_nothing_begins_no_grace() -> None:
+    free_for_now = PlanPrice("pro", JAN31 + DAY, 0, STAFF, JAN31)
+    prices = PlanPrices.of([free_for_now])
+    step = brought_up_to(buy(), JAN31 + 28 * DAY, prices, RULES)
+    renewed = step.subscription
+    assert (step.charges, renewed.state, renewed.owed_microusd) == ((), State.ACTIVE, 0)
+    assert (renewed.unpaid_since, renewed.next_step_at) == (None, renewed.period_ends)
+
+
 def test_after_a_standstill_each_period_is_charged_once_and_the_grace_begins_anew() -> None:
     late = JAN31 + 95 * DAY
     step = brought_up_to(buy(), late, PRICES, RULES)
@@ -251,6 +346,13 @@ def test_a_grant_over_a_paid_period_gives_back_its_rest() -> None:
     assert kinds(step) == [("proration_credit", -4_500_000)]
     assert step.subscription.period_ends is None
     assert granted(step.subscription, "enterprise", 4, JAN31).charges == ()
+
+
+def test_a_grant_over_what_is_owed_writes_it_off() -> None:
+    owing = brought_up_to(buy(), JAN31 + 28 * DAY, PRICES, RULES).subscription
+    step = granted(owing, "enterprise", 4, JAN31 + 30 * DAY)
+    assert kinds(step) == [("write_off", -9_000_000)]
+    assert (step.subscription.owed_microusd, step.subscription.state) == (0, State.ACTIVE)
 
 
 def test_what_is_not_paid_ends_at_once_when_it_is_cancelled() -> None:

@@ -57,6 +57,11 @@ def test_missing_is_exactly_what_did_not_come(numbers: set[int], announced: int)
     assert seen.complete_up_to == min(expected, default=max([announced, *numbers]) + 1) - 1
 
 
+def test_a_gap_over_a_line_of_the_grid_is_cut_there() -> None:
+    assert list(pieces([(PIECE, PIECE + 1)])) == [(PIECE, PIECE), (PIECE + 1, PIECE + 1)]
+    assert list(pieces([(PIECE + 1, 2 * PIECE)])) == [(PIECE + 1, 2 * PIECE)]
+
+
 def test_a_wide_gap_is_cut_on_a_fixed_grid() -> None:
     assert list(pieces([(1, PIECE)])) == [(1, PIECE)]
     wide = list(pieces([(5, 2 * PIECE + 1)]))

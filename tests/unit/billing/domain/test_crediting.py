@@ -125,6 +125,27 @@ def test_the_tax_of_several_rates_is_credited_by_their_shares() -> None:
     ] == [(75, 14), (25, 2)]
 
 
+@pytest.mark.parametrize(("amount", "full", "reduced"), [(-1_000_000, -75, -25), (10_000, 1, 0)])
+def test_a_credit_of_all_takes_back_each_rate_as_it_was_invoiced(
+    amount: int, full: int, reduced: int
+) -> None:
+    """Also of an invoice that gives back, and of one of a single cent."""
+    taxes = TaxLine.at_rate("Full", 1_900, full), TaxLine.at_rate("Reduced", 700, reduced)
+    invoice = replace(an_invoice(amount), tax_lines=taxes)
+    note = a_credit(invoice, {})
+    assert (note.net_cents, tuple(note.tax_lines)) == (invoice.net_cents, taxes)
+
+
+def test_the_lines_of_a_note_are_in_the_invoices_order_and_numbered_from_one() -> None:
+    invoice = an_invoice(100, 200, 300)
+    first, _, third = (line.id for line in invoice.lines)
+    note = a_credit(invoice, {}, WantedCredit(third, 30), WantedCredit(first, 10))
+    assert [(one.position, one.line.id, one.amount_microusd) for one in note.lines] == [
+        (1, first, 10),
+        (2, third, 30),
+    ]
+
+
 def sums_of(document: Invoice | CreditNote) -> Sums:
     return Sums(
         document.subtotal_microusd,

@@ -11,7 +11,14 @@ import pytest
 from services.billing.domain.charge import Charge, ChargeId, ChargeKind
 from services.billing.domain.closing import Month
 from services.billing.domain.invoice import LineId, LineKind, Source
-from services.billing.domain.invoicing import Carried, Covered, CoveredCharge, CoveredUsage
+from services.billing.domain.invoicing import (
+    Carried,
+    Covered,
+    CoveredCharge,
+    CoveredUsage,
+    Scope,
+    month_after,
+)
 from shared.ids import UserId
 
 ADA, GRACE = UserId(UUID(int=1)), UserId(UUID(int=2))
@@ -59,6 +66,36 @@ def fee(amount: int, number: int) -> CoveredCharge:
         charged_at=BEGINS,
     )
     return CoveredCharge(charge, "cd" * 16)
+
+
+@pytest.mark.parametrize(
+    ("month", "following"),
+    [
+        ("2026-11", "2026-12"),
+        ("2026-12", "2027-01"),
+        ("2027-01", "2027-02"),
+        ("2028-02", "2028-03"),
+    ],
+)
+def test_months_follow_each_other(month: str, following: str) -> None:
+    assert month_after(Month.named(month)) == Month.named(following)
+
+
+def test_a_run_begins_where_the_one_before_left_off() -> None:
+    """By two clocks: when something was used, and when it was received."""
+    first = Scope.following(None, NOVEMBER, datetime(2026, 12, 2, tzinfo=UTC))
+    december = month_after(NOVEMBER)
+    second = Scope.following(first, december, datetime(2027, 1, 3, tzinfo=UTC))
+    assert second == Scope(
+        month=december,
+        previous_ends=datetime(2026, 12, 1, tzinfo=UTC),
+        received_after=datetime(2026, 12, 2, tzinfo=UTC),
+        received_until=datetime(2027, 1, 3, tzinfo=UTC),
+    )
+
+
+def test_the_line_of_a_charge_is_made_of_that_one_charge() -> None:
+    assert fee(9_000_000, 22).line.source == Source(1, "cd" * 16)
 
 
 @pytest.mark.parametrize(

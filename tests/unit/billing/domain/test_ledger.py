@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 from uuid import UUID, uuid4
 
@@ -69,6 +70,24 @@ def test_a_clock_that_is_off_is_no_reason_to_refuse(step: timedelta) -> None:
 def test_the_largest_counts_are_accepted() -> None:
     entry = an_entry(input_tokens=MOST_UNITS, cache_read_tokens=0, output_tokens=MOST_UNITS)
     assert entry.counts.output_tokens == 10**12
+
+
+def test_a_rating_changes_nothing_else_of_an_entry() -> None:
+    entry = replace(
+        an_entry(
+            sequence=7,
+            service_tier="flex",
+            sandbox=True,
+            session_id=uuid4(),
+            provider_request_id="vendor-1",
+            key_organisation_id=uuid4(),
+        ),
+        received_at=NOON + timedelta(seconds=1),
+        rated_at=NOON + timedelta(seconds=2),
+        unit="screenshot",
+    )
+    rating = Rating(MicroDollars(5), "v")
+    assert entry.rated(rating) == replace(entry, rating=rating)
 
 
 def test_an_unknown_rating_leaves_the_entry_as_it_is() -> None:

@@ -49,11 +49,14 @@ def test_a_chain_is_the_same_in_whatever_runs_it_was_made() -> None:
     assert walked().head == walked(runs=(1, 2)).head == walked(runs=(2, 1)).head
     assert walked().broken is None
     assert walked().head.sequence == 3
+    whole = Digests("lll", list(RECORDS), b"".join(one.digests for one in DIGESTS))
+    assert continued(CHAIN, genesis(CHAIN), [whole]) == continued(CHAIN, genesis(CHAIN), DIGESTS)
 
 
 def test_an_earlier_head_is_met_again_or_missed() -> None:
     head = walked(runs=(2,)).head
     assert walked(head).broken is None
+    assert walked(walked().head).broken is None
     other = walked(Head(2, bytes(32))).broken
     later = walked(Head(4, bytes(32))).broken
     assert other is not None
@@ -88,6 +91,28 @@ def test_a_run_of_links_that_is_not_the_next_or_not_whole_is_no_part_of_the_chai
         walk.follow(odd, RECORDS)
         assert walk.broken is not None
         assert (walk.broken.sequence, walk.head.sequence) == (1, 0)
+        is_odd_kind = odd.kinds[0] == "x"
+        assert walk.broken.id == (UUID(int=1) if is_odd_kind else None)
+        words = "Link 1 is of no known kind." if is_odd_kind else "Link 1 is missing or unreadable."
+        assert walk.broken.what == words
+
+
+def test_the_first_break_is_the_one_that_is_told() -> None:
+    walk = ChainWalk(CHAIN, known=Head(9, bytes(32)))
+    links = continued(CHAIN, genesis(CHAIN), DIGESTS)
+    walk.follow(links, {})
+    first = walk.broken
+    walk.follow(links, RECORDS)
+    walk.follow(continued(CHAIN, Head(7, bytes(32)), DIGESTS), RECORDS)
+    walk.finish()
+    assert first is not None
+    assert (walk.broken, walk.head) == (first, genesis(CHAIN))
+
+
+def test_nothing_and_an_empty_text_are_not_the_same() -> None:
+    rating = next(iter(RECORDS.values()))
+    unknown, empty = (digest("l", rating | {"price_version": text}) for text in (None, ""))
+    assert unknown != empty
 
 
 def test_no_two_chains_begin_alike() -> None:

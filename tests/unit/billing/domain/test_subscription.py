@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from uuid import uuid4
 
 import pytest
 
 from services.billing.domain.errors import OneSeatOnly, UnknownTier
-from services.billing.domain.subscription import Subscription
+from services.billing.domain.subscription import State, Subscription
 from shared.ids import UserId
 from tests.support.billing import NOON
 
@@ -53,3 +54,18 @@ def test_each_seat_costs() -> None:
     assert FREE.price_microusd_per_month == 0
     assert TEAM.changed_to("enterprise", 6, NOON).price_microusd_per_month == 90_000_000
     assert TEAM.price_microusd_per_month == 75_000_000
+
+
+@pytest.mark.parametrize(
+    ("state", "shown"),
+    [
+        (State.ACTIVE, State.CANCELLED),
+        (State.TRIALING, State.CANCELLED),
+        # What is owed is the nearer trouble.
+        (State.PAST_DUE, State.PAST_DUE),
+        (State.ENDED, State.ENDED),
+    ],
+)
+def test_one_that_ends_with_its_period_is_shown_as_cancelled(state: State, shown: State) -> None:
+    assert replace(TEAM, state=state, cancels=True).shown_state is shown
+    assert replace(TEAM, state=state).shown_state is state

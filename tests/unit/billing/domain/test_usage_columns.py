@@ -75,6 +75,9 @@ def test_what_is_cached_is_rated_at_nothing_either_way_but_only_if_nothing_was_u
         a_speech(cached=True),  # says that it is, and that something was used
     ]
     entries = [Entry.reported(fact) for fact in facts]
-    assert list(UsageColumns.of(entries).rated(book).cost_microusd) == [0, None]
+    together = UsageColumns.of(entries).rated(book)
+    assert list(together.cost_microusd) == [0, None]
     ratings = [book.rate(entry) for entry in entries]
     assert [rating and rating.cost for rating in ratings] == [0, None]
+    alone = [rating and rating.price_version for rating in ratings]
+    assert list(together.price_version) == alone == ["cached/1", None]

@@ -20,7 +20,7 @@ from services.billing.domain.tax import TaxLine
 from services.billing.providers.invoice_html import html_of
 from services.billing.providers.invoice_pdf import PdfFonts, UnusableFont, _in_order, pdf_of
 from services.billing.providers.invoice_renderer import DocumentRenderer
-from services.billing.providers.invoice_sheet import sheet_of
+from services.billing.providers.invoice_sheet import sheet_of, words_of
 from services.billing.settings import Settings
 from tests.support.billing_documents import (
     SELLER,
@@ -121,6 +121,18 @@ def test_every_kind_of_line_has_its_words() -> None:
         "Rounding carried over from earlier documents",
     ):
         assert text in said
+
+
+def test_what_is_charged_by_the_second_is_shown_to_the_second() -> None:
+    """Two changes within a minute differ by what that second costs, and by nothing else."""
+    spans = [
+        ("2026-11-30T19:49:40+00:00", "30 Nov 2026, 19:49:40 to 30 Dec 2026, 19:49 UTC"),
+        ("2026-11-30T19:49:00+00:00", "30 Nov 2026, 19:49 to 30 Dec 2026, 19:49 UTC"),
+    ]
+    for begins, said in spans:
+        facts = {"tier": "pro", "begins": begins, "ends": "2026-12-30T19:49:00+00:00"}
+        line = a_fee(1, kind=LineKind.PRORATION, facts=facts)
+        assert words_of(line)[1] == said
 
 
 def test_documents_show_who_the_seller_was() -> None:

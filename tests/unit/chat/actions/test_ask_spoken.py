@@ -37,6 +37,9 @@ class SilentLine:
     def __init__(self) -> None:
         self.closed = asyncio.Event()
 
+    async def prepare(self) -> None:
+        """Nobody listens."""
+
     async def say(self, sentence: str) -> None:
         """Nobody listens."""
 

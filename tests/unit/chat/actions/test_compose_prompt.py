@@ -239,6 +239,12 @@ def test_who_answers_in_their_place_is_asked_as_they_are_usually_asked() -> None
     assert back.asked_temperature == 0.7
 
 
+def test_a_call_that_a_client_wrote_itself_is_asked_as_it_was_written() -> None:
+    prompt = replace(composed(provider="openai").prompt, has_usual_temperature=False)
+    assert prompt.asked_temperature is None
+    assert replace(prompt, temperature=0.2).asked_temperature == 0.2
+
+
 def test_tools_take_their_room() -> None:
     model = choose_model(TIERS["pro"], "openai", None, ModelCatalogue()).model
     large = Tool("f", "word " * 200)

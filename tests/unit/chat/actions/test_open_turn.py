@@ -19,6 +19,7 @@ from services.chat.domain.model_choice import ModelChoice
 from services.chat.domain.ports import Asked, Quote
 from services.chat.domain.turn import Hold, Outcome, Surface
 from services.chat.domain.usage import Usage
+from services.chat.wiring import quote
 from shared import withdrawals
 from shared.errors import DependencyUnavailable
 from shared.idempotency import IdempotencyKeyReused, RequestInProgress
@@ -294,7 +295,27 @@ async def test_what_it_may_cost_is_that_of_the_longest_answer() -> None:
 
     desk = Desk(MemoryTurns(), ScriptedProvider(), price=price)
     await desk.open(replace(OPENING, cap_microusd=500))
-    assert asked == [Usage(input_tokens=10, output_tokens=1_000)]
+    assert asked == [Usage(input_tokens=10, cache_write_tokens=10, output_tokens=1_000)]
+
+
+@pytest.mark.parametrize(
+    ("provider", "model", "more"),
+    [
+        ("openai", "gpt-6-luna", 25),
+        ("anthropic", "claude-opus-5-5", 1_000),
+        ("gemini", "gemini-3.8-flash", 0),  # where writing costs no more than reading
+    ],
+)
+async def test_a_prompt_that_is_written_to_the_vendors_cache_fits_under_the_cap(
+    provider: str, model: str, more: int
+) -> None:
+    desk = Desk(MemoryTurns(), ScriptedProvider(), price=quote)
+    choice = ModelChoice(provider, model, 1_000)
+    await desk.open(replace(OPENING, choice=choice, cap_microusd=500, input_estimate=1_000))
+    unwritten = Usage(input_tokens=1_000, output_tokens=1_000)
+    plain = quote(provider, model, unwritten, desk.clock.now())
+    assert plain is not None
+    assert [r.cost_microusd for r in desk.admission.requests] == [plain.cost_microusd + more]
 
 
 async def test_an_answer_is_told_again_though_nobody_can_tell_the_limits(

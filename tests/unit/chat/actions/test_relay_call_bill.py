@@ -7,6 +7,7 @@ import asyncio
 import pytest
 from structlog.testing import capture_logs
 
+from services.chat.api.dropin_openai_calls import read_response
 from services.chat.domain.capabilities import OnLeaving
 from services.chat.domain.errors import (
     AnswerEnded,
@@ -91,7 +92,28 @@ async def test_what_it_may_cost_is_by_the_tier_of_service_that_it_asks_for() -> 
         body = BODY.replace(b"{", b'{"service_tier":"' + word + b'",', 1)
         await Relay(ScriptedVendor(), desk=desk, body=body)()
         costs.append(desk.admission.requests[0].cost_microusd)
-    assert costs == [250, 501, 1_001, 1_001]
+    assert costs == [250, 501, 1_002, 1_002]
+
+
+ADDRESSED = (
+    b'{"model":"gpt-6-luna","stream":%b,"max_output_tokens":100,"input":[{"role":"user","content":['
+    b'{"type":"input_file","file_url":"https://papers.test/a.pdf"}]}]}'
+)
+
+
+async def test_a_file_that_only_the_vendor_reads_takes_the_room_of_all_that_a_call_may_carry() -> (
+    None
+):
+    desk = Desk(MemoryTurns(), ScriptedProvider(), price=quote)
+    desk.turns.cap = 1_000_000
+    vendor = ScriptedVendor([piece(b"1", Text("one"))])
+    relay = Relay(vendor, desk=desk, body=ADDRESSED, read=read_response, tier="pro")
+    await relay()
+    [asked] = desk.admission.requests
+    # Pro's context at OpenAI, less what vendors add; for 0.125 dollars a million, if it is cached.
+    assert (asked.tokens, asked.cost_microusd) == (128_000 - 500, 15_975)
+    # Of what nobody counted no more is charged than for any file.
+    assert desk.only_settlement.usage.input_tokens < 2_000
 
 
 @pytest.mark.parametrize(

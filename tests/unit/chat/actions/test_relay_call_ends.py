@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from uuid import uuid4
 
 import pytest
@@ -16,12 +16,14 @@ from services.chat.domain.errors import (
     AnswerEnded,
     TurnTooLong,
 )
-from services.chat.domain.frames import Text
+from services.chat.domain.frames import Ended, Text
+from services.chat.domain.ports import Quote
 from services.chat.domain.turn import Outcome
+from services.chat.domain.usage import Usage
 from shared.ids import UserId
 from shared.revocation import KeyInUse, Revocation, UsedKey
 from shared.vendors.failures import VendorFailed
-from tests.support.chat import NOON, ada
+from tests.support.chat import NOON, Desk, MemoryTurns, ScriptedProvider, ada
 from tests.support.chat_relayed import (
     ANSWER,
     BY,
@@ -156,6 +158,29 @@ async def test_limits_come_back_before_a_slow_drain_ends_and_it_does(
     assert (place.times_given_back, relay.desk.turns.settled) == (1, {})
     await asyncio.wait_for(task, 2)
     assert (place.times_given_back, relay.desk.outcome) == (1, Outcome.CLIENT_GONE)
+
+
+async def test_what_a_slow_drain_finds_charged_counts_under_the_users_cap(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def a_token_each(provider: str, model: str, usage: Usage, at: datetime) -> Quote | None:
+        return Quote(usage.output_tokens, "test")
+
+    monkeypatch.setattr(relay_call, "_SLOW_DRAIN_SECONDS", 0.01)
+    gate = asyncio.Event()
+    charged = piece(b"3", Ended("stop", Usage(input_tokens=10, output_tokens=500)))
+    vendor = ScriptedVendor([ANSWER[0], gate, charged], on_leaving=OnLeaving.DRAIN)
+    desk = Desk(MemoryTurns(), ScriptedProvider(), price=a_token_each)
+    relay = Relay(vendor, desk=desk)
+    task = await relay.begun(1)
+    relay.client.leaves.set()
+    await asyncio.sleep(0.05)
+    (place,) = desk.admission.reservations
+    assert [cost for _, cost in place.settled] == [1]
+    gate.set()
+    await asyncio.wait_for(task, 2)
+    assert desk.only_settlement.cost_microusd == 500
+    assert place.owed == [499]
 
 
 async def test_without_room_for_a_drain_nobody_waits_for_one() -> None:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
+from datetime import datetime
 
 import pytest
 
 from services.chat.actions import _read_answer
 from services.chat.actions._read_answer import Drains
 from services.chat.domain.frames import Began, Ended, Text, Thinking, ToolCallPiece
+from services.chat.domain.ports import Quote
 from services.chat.domain.turn import Outcome
 from services.chat.domain.turn_events import Answered
 from services.chat.domain.usage import Usage
@@ -194,6 +197,31 @@ async def test_after_the_end_of_a_slow_drain_nothing_more_is_said(
     await desk.running.drained(5)
     assert desk.only_settlement.usage == TOLD
     assert (len(turn.events), await result_of(turn)) == (events, told)
+
+
+@pytest.mark.parametrize(("charged", "owed"), [(22, [20]), (2, []), (0, [])])
+async def test_what_a_slow_drain_finds_charged_counts_under_the_users_cap(
+    monkeypatch: pytest.MonkeyPatch, charged: int, owed: list[int]
+) -> None:
+    def a_token_each(provider: str, model: str, usage: Usage, at: datetime) -> Quote | None:
+        return Quote(usage.output_tokens, "test")
+
+    monkeypatch.setattr(_read_answer, "_SESSION_DRAIN_SECONDS", 0.01)
+    gate = asyncio.Event()
+    end = Ended("stop", replace(TOLD, output_tokens=charged))
+    desk = a_desk(Began("c", None), Text("Hello"), gate, end, drains=True)
+    desk.price = a_token_each
+    turn = await without_a_session(desk)
+    await said(turn, 2)
+    turn.left()
+    await result_of(turn)
+    await asyncio.sleep(0.01)
+    (place,) = desk.admission.reservations
+    assert [cost for _, cost in place.settled] == [2]
+    gate.set()
+    await desk.running.drained(5)
+    assert desk.only_settlement.cost_microusd == charged
+    assert place.owed == owed
 
 
 async def test_what_fails_after_the_stop_is_not_asked_for_again() -> None:

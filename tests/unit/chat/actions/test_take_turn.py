@@ -10,16 +10,19 @@ import pytest
 from services.chat.actions.drop_sign_in import DropSignIn
 from services.chat.actions.take_turn import Replayed
 from services.chat.domain.content import Role, Utterance
+from services.chat.domain.conversation import ChatSession
 from services.chat.domain.devices import Devices
 from services.chat.domain.errors import (
+    BranchMoved,
     ModelNotInTier,
     ProviderNotInTier,
     SessionNotFound,
     UnknownProvider,
 )
 from services.chat.domain.frames import Began, Text
+from services.chat.domain.ports import Asked
 from services.chat.domain.running_turn import RunningTurn
-from services.chat.domain.turn import Outcome
+from services.chat.domain.turn import Hold, Outcome
 from services.chat.domain.turn_events import Answered, Broken, Delta
 from services.chat.domain.usage import Usage
 from shared.errors import DependencyUnavailable, LimitReached, SessionEnded
@@ -381,3 +384,43 @@ async def test_a_turn_ends_with_the_sign_in_that_asked_for_it() -> None:
     assert result.message.content == "so far"
     (settled,) = desk.turns.settled.values()
     assert settled.outcome is Outcome.STOPPED
+
+
+class MovingTurns(MemoryTurns):
+    """Its sessions are changed from elsewhere between a look at them and what is written."""
+
+    def __init__(self, *sessions: ChatSession, times: int) -> None:
+        super().__init__(*sessions)
+        self.left = times
+
+    async def hold(self, hold: Hold, question: Asked | None, *, sandbox: bool) -> bool:
+        if self.left and hold.session_id is not None:
+            self.left -= 1
+            self.history.append(Utterance(Role.ASSISTANT, f"said meanwhile {self.left}"))
+            raise BranchMoved(hold.session_id)
+        return await super().hold(hold, question, sandbox=sandbox)
+
+
+async def test_what_is_said_from_elsewhere_meanwhile_is_heard() -> None:
+    session = a_session()
+    provider = ScriptedProvider(*an_answer("Hello"))
+    turns = MovingTurns(session, times=1)
+    turns.history.append(Utterance(Role.USER, "before"))
+    desk = Desk(turns, provider)
+
+    await ended(await desk.take_turn(a_question(session)))
+
+    [prompt] = provider.prompts
+    assert [said.content for said in prompt.utterances][:2] == ["before", "said meanwhile 0"]
+    # One place that is given back, and one that counts.
+    assert [place.refunds for place in desk.admission.reservations] == [1, 0]
+    assert desk.outcome is Outcome.DONE
+
+
+async def test_what_moves_on_and_on_is_for_its_client_to_ask_again() -> None:
+    session = a_session()
+    desk = Desk(MovingTurns(session, times=2), ScriptedProvider(*an_answer("Hello")))
+    with pytest.raises(BranchMoved):
+        await desk.take_turn(a_question(session))
+    assert [place.refunds for place in desk.admission.reservations] == [1, 1]
+    assert desk.turns.holds == {}

@@ -211,6 +211,53 @@ def test_a_file_of_an_untold_type_is_what_it_begins_as(door: str) -> None:
     assert with_file(door, "\u00e9" * 400, "").input_estimate > 1_000
 
 
+ADDRESS = "https://papers.test/a.pdf"
+
+
+def by_address(door: str) -> VendorCall:
+    """A file that the vendor fetches, in the wire of each door that takes one."""
+    if door == "responses":
+        part: dict[str, Any] = {"type": "input_file", "file_url": ADDRESS}
+        return response(input=[{"type": "function_call_output", "output": [part]}])
+    if door == "messages":
+        part = {"type": "document", "source": {"type": "url", "url": ADDRESS}}
+        held: dict[str, Any] = {"type": "tool_result", "content": [part]}
+        return message(messages=[{"role": "user", "content": [held]}])
+    part = {"file_data": {"file_uri": ADDRESS, "mime_type": "application/pdf"}}
+    held = {"functionResponse": {"name": "f", "response": {}, "parts": [part]}}
+    return content(contents=[{"parts": [held]}])
+
+
+@pytest.mark.parametrize("door", ("responses", "messages", "gemini"))
+def test_a_file_that_the_vendor_fetches_may_be_of_any_length(door: str) -> None:
+    call = by_address(door)
+    assert call.is_open
+    assert 1_000 <= call.input_estimate < 2_000
+    assert call.features == {"multimodal"}
+
+
+@pytest.mark.parametrize("door", DOORS)
+def test_a_file_that_is_here_is_as_long_as_it_is(door: str) -> None:
+    assert not with_file(door, PAGES, "application/pdf").is_open
+
+
+def test_an_image_that_the_vendor_fetches_is_an_image() -> None:
+    picture = "https://pictures.test/a.png"
+    source = {"type": "url", "url": picture}
+    for call in (
+        chat(messages=[{"role": "user", "content": [an_image_at(picture)]}]),
+        response(input=[{"content": [{"type": "input_image", "image_url": picture}]}]),
+        message(messages=[{"content": [{"type": "image", "source": source}]}]),
+        content(contents=[file_part(picture)]),
+    ):
+        assert not call.is_open
+        assert call.features == {"multimodal"}
+
+
+def an_image_at(url: str) -> dict[str, Any]:
+    return {"type": "image_url", "image_url": {"url": url}}
+
+
 def test_a_data_url_may_be_plain_text() -> None:
     part = {"type": "input_file", "file_data": "data:text/plain," + "word%20" * 30_000}
     call = response(input=[{"role": "user", "content": [part]}])

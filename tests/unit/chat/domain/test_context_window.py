@@ -6,6 +6,7 @@ import base64
 import random
 import re
 import string
+from typing import Any
 
 import orjson
 import pytest
@@ -156,10 +157,63 @@ def a_prompt(*utterances: Utterance) -> Prompt:
     return Prompt(ModelChoice("openai", "m", 100), None, utterances, "someone")
 
 
+def test_calls_that_nobody_answered_and_results_that_nobody_asked_for_are_left_out() -> None:
+    first, second = Utterance(Role.USER, "Look."), Utterance(Role.USER, "And now?")
+    calls = [ToolCall("1", "look", "{}")]
+    silent = Utterance(Role.ASSISTANT, "", tool_calls=calls)
+    spoken = Utterance(Role.ASSISTANT, "I look.", tool_calls=calls)
+    result = Utterance(Role.TOOL, "", tool_results=[ToolResult("1", "A tree.")])
+    assert coherent([first, silent, second]) == [first, second]
+    assert coherent([first, spoken, second]) == [
+        first,
+        Utterance(Role.ASSISTANT, "I look."),
+        second,
+    ]
+    assert coherent([first, result, second]) == [first, second]
+    assert coherent([first, silent, result, second]) == [first, silent, result, second]
+
+
 @given(conversations())
 def test_the_quick_count_of_all_is_never_less_than_the_exact_one(said: list[Utterance]) -> None:
     assert most_tokens_of(said) >= sum(map(tokens_of, said))
     assert most_tokens_of(said) == sum(most_tokens_of([one]) for one in said)
+
+
+def test_the_quick_count_takes_characters_beyond_ascii_for_what_they_may_be() -> None:
+    said = [Utterance(Role.USER, "漢字" * 50), Utterance(Role.ASSISTANT, "🙂" * 50)]
+    assert most_tokens_of(said) >= sum(map(tokens_of, said)) > 50 * 5
+
+
+def test_history_has_the_room_that_the_question_leaves() -> None:
+    old, new = Utterance(Role.USER, "old " * 10), Utterance(Role.USER, "new " * 10)
+    asked = Utterance(Role.USER, "word " * 30)
+    room = tokens_of(asked) + tokens_of(new)
+    for more, kept in ((-1, [asked]), (0, [new, asked]), (tokens_of(old), [old, new, asked])):
+        assert list(fitted([old, new, asked], Window(room + more, 10_000)).utterances) == kept
+    # What is sent along takes of the same room.
+    assert list(fitted([new, asked], Window(room + 5, 10_000), beside=5).utterances) == [new, asked]
+    assert list(fitted([new, asked], Window(room + 5, 10_000), beside=6).utterances) == [asked]
+
+
+def test_all_that_an_utterance_holds_counts() -> None:
+    call = ToolCall("1", "look_around", '{"where": "here and there"}')
+    result = ToolResult("1", "word " * 20)
+    thought = Thought("anthropic", {"type": "thinking", "signature": "x" * 1_000})
+    bare = tokens_of(Utterance(Role.ASSISTANT, "said"))
+
+    def more(**parts: Any) -> int:
+        return tokens_of(Utterance(Role.ASSISTANT, "said", **parts)) - bare
+
+    called = count_tokens(call.name) + count_tokens(call.arguments)
+    assert more(tool_calls=[call]) >= called > 10
+    assert more(tool_calls=[call, call]) == 2 * more(tool_calls=[call])
+    assert more(tool_results=[result]) >= count_tokens(result.content)
+    assert more(tool_results=[result, result]) == 2 * more(tool_results=[result])
+    # A signature is no text: vendors count the thought behind it, or nothing.
+    assert 500 <= more(thoughts=[thought]) <= 550
+    assert tokens_of_tool(Tool("look_around")) > tokens_of_tool(Tool("look"))
+    image = ImagePart("image/png", b"x")
+    assert more(parts=[TextPart("said"), image, image]) == 2 * more(parts=[TextPart("said"), image])
 
 
 def test_a_question_that_does_not_fit_alone_is_refused_with_the_numbers() -> None:
@@ -202,6 +256,8 @@ def test_nobody_is_refused_by_what_was_only_looked_at_here_and_there() -> None:
     exact = tokens_of(asked)
     assert about_tokens(asked.content) > 3 * exact
     assert fitted([asked], Window(exact, exact)).left_out == 0
+    beside = about_tokens(asked.content)
+    assert fitted([asked], Window(exact + beside, exact), beside=beside).left_out == 0
     with pytest.raises(QuestionTooLong) as caught:
         fitted([asked], Window(exact - 1, exact))
     assert caught.value.facts["tokens"] == exact
@@ -248,9 +304,10 @@ def test_without_tools_only_what_was_said_is_left() -> None:
             thoughts=[Thought("anthropic", {})],
         ),
         Utterance(Role.TOOL, "", tool_results=[ToolResult("1", "done")]),
-        Utterance(Role.ASSISTANT, "It is done."),
+        Utterance(Role.ASSISTANT, "It is done.", thoughts=[Thought("anthropic", {})]),
     ]
-    assert [u.content for u in without_tools(said)] == ["do it", "It is done."]
+    # Thoughts belong to the calls that they led to: vendors refuse them without.
+    assert without_tools(said) == [said[0], Utterance(Role.ASSISTANT, "It is done.")]
 
 
 @given(st.text(max_size=300))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from uuid import uuid4
 
@@ -18,17 +19,21 @@ from tests.support.wires import a_prompt
 
 PROMPT = a_prompt("openai", "word " * 100)
 LENGTH = PROMPT.input_estimate
+KEY = KnownKey(UserId(uuid4()), "gemini", 1, "valid")
 
 
 def stands_in(
-    prompt: Prompt, *, tier_context: int | None = 0, model_context: int = 1_000_000
+    prompt: Prompt,
+    *,
+    tier_context: int | None = 0,
+    model_context: int = 1_000_000,
+    known: Sequence[KnownKey] = (KEY,),
 ) -> bool:
     """Whether gemini does, in a tier that grants so much context there; None grants nothing."""
     allowance = Allowance(model_classes=("gemini.standard",), context_tokens=tier_context or 0)
     tier = replace(TIERS["pro"], allowances={} if tier_context is None else {"gemini": allowance})
     plain = ModelCatalogue()
     catalogue = ModelCatalogue(contexts={plain.id_of("gemini.standard"): model_context})
-    known = [KnownKey(UserId(uuid4()), "gemini", 1, "valid")]
     can = {"gemini": Capabilities()}
     return bool(fallbacks(prompt, tier, ["gemini"], known, can, catalogue))
 
@@ -47,3 +52,20 @@ def test_nor_than_the_model_reads(model_context: int, may: bool) -> None:
 
 def test_a_tier_without_the_provider_is_passed_over() -> None:
     assert not stands_in(PROMPT, tier_context=None)
+
+
+@pytest.mark.parametrize(
+    ("keys", "may"),
+    [
+        ([], False),
+        ([replace(KEY, provider="anthropic")], False),
+        ([replace(KEY, status="invalid")], False),
+        ([replace(KEY, models=["another-model"])], False),
+        ([replace(KEY, models=["another-model", ModelCatalogue().id_of("gemini.standard")])], True),
+        ([replace(KEY, provider="anthropic"), KEY], True),
+    ],
+)
+def test_only_a_provider_that_the_users_keys_open_stands_in(
+    keys: list[KnownKey], may: bool
+) -> None:
+    assert stands_in(PROMPT, known=keys) is may

@@ -82,7 +82,7 @@ def test_a_refused_user_is_pointed_to_the_next_tier_that_has_it() -> None:
     assert refused.value.facts["upgrade_tier"] is None
     with pytest.raises(ProviderNotInTier) as refused:
         choose_model(FREE, "gemini", None, PLAIN)
-    assert refused.value.facts["upgrade_tier"] == "pro"
+    assert refused.value.facts == {"provider": "gemini", "tier": "free", "upgrade_tier": "pro"}
 
 
 @pytest.mark.parametrize(
@@ -131,8 +131,9 @@ def test_a_call_carries_as_much_as_its_tier_and_its_model_let_it() -> None:
     assert most.input_estimate == room
     assert governed_choice(most, FREE, PLAIN).model == "gpt-6-luna"
     more = called(messages=[{"role": "user", "content": "x" * 4 * (room - beside + 1)}])
-    with pytest.raises(QuestionTooLong):
+    with pytest.raises(QuestionTooLong) as too_long:
         governed_choice(more, FREE, PLAIN)
+    assert too_long.value.facts == {"tokens": room + 1, "most_tokens": room}
     assert governed_choice(more, PRO, PLAIN).model == "gpt-6-luna"
 
 

@@ -29,6 +29,9 @@ class FakeLine:
         self.takes = asyncio.Event()
         self.takes.set()
 
+    async def prepare(self) -> None:
+        self.ops.append("prepare")
+
     async def say(self, sentence: str) -> None:
         await self.takes.wait()
         self.sentences.append(sentence)
@@ -80,6 +83,30 @@ async def test_sentences_follow_the_text_as_it_comes() -> None:
         await until(lambda: spoken.is_over)
         assert [name for name, _ in spoken.heard()] == ["audio", "audio_end"]
         assert not spoken.heard(), "what was heard once is not kept"
+
+
+async def test_a_line_is_made_ready_while_the_first_sentence_is_written() -> None:
+    line = FakeLine()
+    async with a_spoken_turn(line) as (turn, _):
+        turn.say(Delta("```python\nprint(1)\n```\n\n"))
+        await asyncio.sleep(0.01)
+        assert line.ops == [], "nothing of that is read out"
+        turn.say(Delta("Hel"))
+        await until(lambda: line.ops == ["prepare"])
+        assert not line.sentences
+        turn.say(Delta("lo there. H"))
+        await until(lambda: line.sentences == ["Hello there."])
+        turn.say(Delta("ow are"))
+        await asyncio.sleep(0.01)
+        assert line.ops == ["prepare"], "once is enough"
+
+
+async def test_a_sentence_that_comes_whole_needs_no_word_before_it() -> None:
+    line = FakeLine()
+    async with a_spoken_turn(line) as (turn, _):
+        turn.say(Delta("Hello there. H"))
+        await until(lambda: line.sentences == ["Hello there."])
+        assert line.ops == []
 
 
 async def test_a_line_that_takes_nothing_keeps_no_text_waiting() -> None:

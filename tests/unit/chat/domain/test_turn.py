@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from services.chat.domain.content import Role, Tool, ToolCall, ToolResult, Utterance
+from services.chat.domain.content import AnswerFormat, Role, Tool, ToolCall, ToolResult, Utterance
 from services.chat.domain.model_choice import ModelChoice
 from services.chat.domain.turn import Abandoned, Outcome, Prompt, Settlement
 from services.chat.domain.usage import Usage
@@ -49,8 +49,12 @@ CALL, RESULT = ToolCall("1", "look", "{}"), ToolResult("1", "seen")
             a_prompt(HELLO, tools=(Tool("look", parameters={"title": LONG}),)),
             a_prompt(HELLO, tools=(Tool("look", parameters={"title": ""}),)),
         ),
+        (
+            replace(a_prompt(HELLO), answer_format=AnswerFormat({"title": LONG})),
+            replace(a_prompt(HELLO), answer_format=AnswerFormat({"title": ""})),
+        ),
     ],
-    ids=["text", "system prompt", "text beside a call", "call", "result", "tool", "schema"],
+    ids=["text", "system prompt", "text beside a call", "call", "result", "tool", "schema", "form"],
 )
 def test_everything_that_is_sent_is_estimated(longer: Prompt, shorter: Prompt) -> None:
     assert longer.input_estimate - shorter.input_estimate == 100

@@ -24,6 +24,16 @@ def test_a_record_has_every_part_and_the_total() -> None:
     assert usage.to_record() == {**parts, "total_tokens": 12}
 
 
+def test_what_each_call_used_comes_to_the_whole() -> None:
+    """A price that depends on a prompt's length holds for each of them apart."""
+    asides = (Usage(10, 2, 3, 40, 5), Usage(100, 20, 30, 400, 50))
+    usage = Usage(1_000, 200, 300, 4_000, 500, service_tier="flex", asides=asides)
+    own, *others = usage.calls
+    assert own == Usage(890, 178, 267, 3_560, 445, service_tier="flex")
+    assert tuple(others) == asides
+    assert Usage(5).calls == (Usage(5),)
+
+
 @pytest.mark.parametrize(
     ("text", "tokens"),
     [

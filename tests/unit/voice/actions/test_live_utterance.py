@@ -75,6 +75,24 @@ async def test_sentences_are_said_while_the_rest_is_written() -> None:
     assert [fact.event.characters for fact in studio.speeches.outbox] == [12]
 
 
+async def test_a_flush_is_of_what_is_there_and_not_of_what_comes_before_it_is_said() -> None:
+    """It may be another utterance's turn, or the line to the vendor may be opening."""
+    studio, ear = Studio(), Ear()
+    utterance = await an_utterance(studio)
+    utterance.add("OK, so")
+    utterance.flush()
+    utterance.add(" I met Dr")
+    running = asyncio.create_task(utterance(ear))
+    await until_idle()
+    assert ear.heard == [b"OK, so "]
+    utterance.add(". Smith today. Then")
+    await until_idle()
+    assert ear.heard[1:] == [b"I met Dr. Smith today. "]
+    utterance.complete()
+    await running
+    await studio.settled()
+
+
 async def test_who_hears_slowly_makes_the_vendor_wait() -> None:
     studio, ear = Studio(), Ear()
     ear.open.clear()

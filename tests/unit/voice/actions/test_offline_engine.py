@@ -129,6 +129,13 @@ async def test_it_does_not_stand_in_with_something_else_than_was_asked_for() -> 
     assert offline_order(an_order(with_timestamps=True), FakeEngine()) is None
 
 
+async def test_a_text_that_is_too_long_for_it_is_no_fault_of_who_has_no_key() -> None:
+    with pytest.raises(NoUsableKey):
+        await without_key().speak(any_engine(an_order("a" * 5_001)))
+    speech = await without_key().speak(any_engine(an_order(" " * 5_001 + "a" * 5_000)))
+    assert speech.hold.characters == 5_000
+
+
 async def test_its_failures_are_told_and_cost_nothing() -> None:
     for failure in (EngineBusy("espeak-ng", timedelta(seconds=2)), VendorFailed("espeak-ng")):
         studio = a_studio(FakeEngine(failure=failure))

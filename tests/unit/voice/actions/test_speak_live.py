@@ -34,6 +34,7 @@ from shared.vendors.failures import VendorFailed, VendorPlanRequired
 from tests.support.voice import (
     NOON,
     VOICES,
+    FakeLine,
     FakeLines,
     FakeSpeeches,
     Studio,
@@ -253,6 +254,41 @@ async def test_a_line_that_is_opened_early_asks_nothing_of_anybody() -> None:
     assert not studio.speeches.kept
 
 
+async def test_a_line_on_which_nothing_was_said_for_long_is_opened_anew() -> None:
+    """The vendor hangs up on who is silent for three minutes; a model may think for longer in the
+    middle of a first sentence."""
+    studio = Studio()
+    speech = await studio.speak_live(a_live_wish())
+    speech.prepare()
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    studio.clock.at = NOON + timedelta(minutes=5)
+    old, studio.lines.line = studio.lines.line, FakeLine()
+    old.unsaid = cut()
+    await speech.say("One.")
+    assert (old.is_open, studio.lines.line.said) == (False, ["One. "])
+    assert studio.speeches.kept[speech.hold.id].hold.created_at == studio.clock.at
+    studio.clock.at += timedelta(minutes=5)
+    await speech.say("Two.")
+    assert len(studio.lines.manners) == 2, "what has spoken is not opened anew"
+    await concluded(studio, speech, Outcome.STOPPED)
+    assert not studio.lines.line.is_open
+
+
+async def test_a_line_that_failed_long_ago_is_tried_again() -> None:
+    studio = Studio()
+    studio.lines.failure = cut()
+    speech = await studio.speak_live(a_live_wish())
+    speech.prepare()
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    studio.lines.failure = None
+    studio.clock.at = NOON + timedelta(minutes=5)
+    await speech.say("One.")
+    assert studio.lines.line.said == ["One. "]
+    await concluded(studio, speech, Outcome.STOPPED)
+
+
 async def test_a_line_that_was_opened_early_falls_with_its_key() -> None:
     studio = Studio()
     speech = await studio.speak_live(a_live_wish())
@@ -442,20 +478,20 @@ async def test_a_hold_that_is_written_already_hears_of_another_format() -> None:
 
 async def test_a_refusal_of_a_format_that_comes_late_helps_the_next_speech() -> None:
     studio, ada = Studio(), on_behalf_of()
-    wish = a_live_wish(tier="enterprise", format="wav_44100", by=ada)
+    wish = a_live_wish(tier="enterprise", format="pcm_44100", by=ada)
     speech = await studio.speak_live(wish)
     await speech.say("One.")
     studio.lines.line.unheard = FormatNotInVendorPlan("elevenlabs")
     with pytest.raises(FormatNotInVendorPlan):
         await speech.read()
     await concluded(studio, speech, Outcome.REFUSED)
-    assert (await studio.speak_live(wish)).manner.format.name == "wav_32000"
+    assert (await studio.speak_live(wish)).manner.format.name == "pcm_32000"
 
 
 async def test_a_line_that_opens_is_no_proof_of_its_format_and_audio_is() -> None:
     studio, ada = Studio(), on_behalf_of()
-    wish = a_live_wish(tier="enterprise", format="wav_44100", by=ada)
-    studio.formats.remember(ada.user_id, AudioFormat("wav_44100"), AudioFormat("wav_32000"))
+    wish = a_live_wish(tier="enterprise", format="pcm_44100", by=ada)
+    studio.formats.remember(ada.user_id, AudioFormat("pcm_44100"), AudioFormat("pcm_32000"))
     strict = replace(wish, strict_format=True)
     refused = await studio.speak_live(strict)
     await refused.say("One.")
@@ -463,13 +499,13 @@ async def test_a_line_that_opens_is_no_proof_of_its_format_and_audio_is() -> Non
     with pytest.raises(FormatNotInVendorPlan):
         await refused.read()
     await concluded(studio, refused, Outcome.REFUSED)
-    assert (await studio.speak_live(wish)).manner.format.name == "wav_32000"
+    assert (await studio.speak_live(wish)).manner.format.name == "pcm_32000"
     studio.lines = FakeLines()
     given = await studio.speak_live(strict)
     await given.say("One.")
     assert (await given.read()).audio
     await concluded(studio, given, Outcome.STOPPED)
-    assert (await studio.speak_live(wish)).manner.format.name == "wav_44100"
+    assert (await studio.speak_live(wish)).manner.format.name == "pcm_44100"
 
 
 async def test_a_plan_that_lacks_something_else_is_no_matter_of_formats() -> None:

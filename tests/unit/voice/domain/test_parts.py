@@ -64,6 +64,13 @@ def test_without_words_between_what_readers_see_as_characters(sign: str) -> None
         assert all(len(part) <= most for part in parts)
 
 
+def test_a_flag_between_letters_is_never_cut_in_half() -> None:
+    for most in (50, 51, 52, 53, 54):
+        parts = parts_of(f"abc{FLAG}" * 50, most)
+        assert "".join(parts) == f"abc{FLAG}" * 50
+        assert all(part.count(FLAG) * 2 == sum(map(part.count, FLAG)) for part in parts)
+
+
 def test_white_space_alone_is_no_part() -> None:
     assert parts_of("One." + " " * 500 + "Two.", 100) == ["One.", "Two."]
 

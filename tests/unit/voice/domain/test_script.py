@@ -12,6 +12,7 @@ from services.voice.domain.audio_format import QUALITIES, AudioFormat
 from services.voice.domain.errors import (
     AudioTooLargeForJson,
     FormatNotInTier,
+    FormatNotInVendorPlan,
     SpeakerBoostNotInTier,
     SpeechNotInTier,
     TextNotInTier,
@@ -21,17 +22,21 @@ from services.voice.domain.errors import (
     VoiceNotFound,
     VoiceNotInTier,
 )
+from services.voice.domain.own_settings import effective, filled
 from services.voice.domain.script import (
     LONGEST_SPEECH,
+    SettingsWish,
     has_every_voice,
     has_voices_of_others,
     includes_voice,
+    others_for,
     refuse_outside,
     script_for,
 )
-from services.voice.domain.voice import VoiceCategory
+from services.voice.domain.voice import VoiceCategory, VoiceSettings
 from shared.model_catalogue import ModelCatalogue
 from shared.tiers import TIERS, tier_named
+from shared.vendors.failures import VendorPlanRequired
 from tests.support.voice import VOICES, a_script, an_order
 
 FREE, PRO, ENTERPRISE = TIERS["free"], TIERS["pro"], TIERS["enterprise"]
@@ -62,7 +67,15 @@ def test_a_text_beyond_the_tier_names_the_tier_that_speaks_it() -> None:
     assert a_script("a" * 5_000, tier="free").characters == 5_000
     with pytest.raises(TextNotInTier) as refused:
         a_script("a" * 5_001, tier="free")
-    assert refused.value.facts["upgrade_tier"] == "pro"
+    assert refused.value.facts == {
+        "characters": 5_001,
+        "most_characters": 5_000,
+        "tier": "free",
+        "upgrade_tier": "pro",
+    }
+    with pytest.raises(TextNotInTier) as longest:
+        a_script("a" * 40_000, tier="free")
+    assert longest.value.facts["upgrade_tier"] == "pro"
 
 
 def test_a_long_text_is_said_in_parts_that_know_their_neighbours() -> None:
@@ -138,8 +151,9 @@ def test_a_format_beyond_the_tier_names_the_tier_that_has_it(
 ) -> None:
     with pytest.raises(FormatNotInTier) as refused:
         a_script(tier=tier, format=name)
-    assert refused.value.facts["upgrade_tier"] == upgrade
-    assert "mp3_44100_64" in refused.value.facts["formats"]
+    facts = refused.value.facts
+    assert (facts["format"], facts["tier"], facts["upgrade_tier"]) == (name, tier, upgrade)
+    assert "mp3_44100_64" in facts["formats"]
 
 
 def test_a_format_of_no_tier_is_invalid() -> None:
@@ -162,6 +176,53 @@ def test_formats_have_the_content_type_of_their_codec(name: str, content_type: s
     assert a_script(tier="enterprise", format=name).format.content_type == content_type
 
 
+@pytest.mark.parametrize(
+    ("refused", "wished", "others"),
+    [
+        (FormatNotInVendorPlan("elevenlabs"), "pcm_48000", ["pcm_32000", "mp3_44100_128"]),
+        # Whichever format it is that the vendor says it of.
+        (FormatNotInVendorPlan("elevenlabs"), "pcm_24000", ["mp3_44100_128"]),
+        (FormatNotInVendorPlan("elevenlabs"), "mp3_44100_128", []),
+        # A refusal that does not say what it is about may be about one that needs a larger plan.
+        (VendorPlanRequired("No.", provider="elevenlabs"), "mp3_44100_192", ["mp3_44100_128"]),
+        (VendorPlanRequired("No.", provider="elevenlabs"), "opus_48000_64", ["mp3_44100_128"]),
+        (VendorPlanRequired("No.", provider="elevenlabs"), "pcm_24000", []),
+    ],
+)
+def test_another_format_is_asked_for_where_the_users_plan_makes_no_such_audio(
+    refused: VendorPlanRequired, wished: str, others: list[str]
+) -> None:
+    asked = others_for(refused, AudioFormat(wished), ENTERPRISE)
+    assert [format_.name for format_ in asked] == others
+
+
+@pytest.mark.parametrize(
+    ("name", "a_second"),
+    [
+        ("mp3_44100_128", 16_000),
+        ("opus_48000_64", 8_000),
+        ("pcm_48000", 96_000),
+        ("wav_8000", 16_000),
+        ("ulaw_8000", 8_000),
+    ],
+)
+def test_a_second_of_audio_has_as_many_bytes_as_its_format_says(name: str, a_second: int) -> None:
+    assert AudioFormat(name).bytes_per_second == a_second
+
+
+def test_what_a_user_has_said_once_for_all_holds_where_the_tier_includes_it() -> None:
+    own = SettingsWish(stability=0.9, use_speaker_boost=False)
+    assert effective(own, PRO) == VoiceSettings(stability=0.9, use_speaker_boost=False)
+    assert effective(SettingsWish(), PRO).use_speaker_boost
+    # It was said under a larger tier: no reason to refuse, and nothing that is turned on.
+    boosted = SettingsWish(stability=0.9, use_speaker_boost=True)
+    assert effective(boosted, FREE) == VoiceSettings(stability=0.9, use_speaker_boost=False)
+    order = filled(an_order(settings=SettingsWish(stability=0.1)), boosted, PRO)
+    assert order.settings == SettingsWish(stability=0.1, use_speaker_boost=True)
+    order = filled(an_order(), boosted, FREE)
+    assert order.settings == SettingsWish(stability=0.9)
+
+
 def test_the_model_is_the_tiers_first_unless_one_is_named() -> None:
     catalogue = ModelCatalogue()
     assert a_script(tier="free").model == catalogue.id_of("elevenlabs.standard")
@@ -174,6 +235,7 @@ def test_a_model_beyond_the_tier_names_the_tier_that_has_it() -> None:
     with pytest.raises(VoiceModelNotInTier) as refused:
         a_script(tier="free", model="eleven_multilingual_v2")
     assert refused.value.facts["upgrade_tier"] == "pro"
+    assert refused.value.facts["model"] == "eleven_multilingual_v2"
     with pytest.raises(VoiceModelNotInTier) as refused:
         a_script(tier="pro", model="my_own_model")
     assert refused.value.facts["upgrade_tier"] == "enterprise"

@@ -45,6 +45,14 @@ def test_usage_has_the_identity_that_the_hold_gave_it() -> None:
 def test_what_cost_nothing_is_no_usage() -> None:
     assert usage_fact(a_hold(), Settlement(Outcome.REFUSED, None)) is None
     assert usage_fact(a_hold(), Settlement(Outcome.PROVIDER_FAILED, None)) is None
+    # Whatever is said of how much it would have been.
+    assert usage_fact(a_hold(), Settlement(Outcome.REFUSED, Used(12, "counted"))) is None
+
+
+def test_a_lost_replicas_speech_counts_what_the_vendor_had_been_asked_for() -> None:
+    for asked, used in ((0, 0), (15, 15), (None, 40)):
+        lost = settlement_of_lost(a_hold(characters=40, asked_characters=asked))
+        assert lost.used == Used(used, "counted")
 
 
 def test_a_lost_replicas_speech_counts_its_text() -> None:

@@ -20,6 +20,7 @@ from services.voice.domain.script import Script
 from services.voice.domain.voice import VoiceId, VoiceSettings
 from services.voice.providers import espeak
 from services.voice.providers.espeak import EngineNotInstalled, Espeak, Installation, installed
+from shared.settings import SettingsRefused
 from shared.vendors.failures import VendorFailed
 
 
@@ -84,6 +85,11 @@ def test_it_has_a_voice_for_each_language() -> None:
         "basic",
     )
     assert "espeak-fo" not in voices  # its dictionary does not come along
+
+
+def test_a_voice_that_it_does_not_have_is_refused_when_it_is_switched_on() -> None:
+    with pytest.raises(SettingsRefused, match=r"VOICE_OFFLINE_VOICE.*espeak-xx"):
+        Espeak(installed(), default_voice=VoiceId("espeak-xx"))
 
 
 def test_its_process_dumps_nothing_writes_nothing_and_takes_no_more_than_its_share() -> None:
