@@ -125,7 +125,7 @@ from services.auth.providers.smtp import SmtpMailer
 from services.auth.settings import Settings
 from services.auth.storage.personal_tokens import SqlPresentedTokens
 from services.auth.storage.unit_of_work import News, SqlWork
-from shared.background import repeated, running_beside
+from shared.background import repeated, running_beside, until_told
 from shared.clock import Clock, SystemClock
 from shared.db.database import Database, open_database
 from shared.http.readiness import Check
@@ -161,7 +161,11 @@ async def wire_web(settings: Settings) -> AsyncIterator[Wired]:
     async with (
         wire(settings) as wired,
         running_beside(
-            repeated(wired.actions.repeat_ended_sessions, pause_seconds=_REPEAT_SECONDS)
+            # Tried again at once where it failed: until it is done once, nobody can use a key.
+            repeated(
+                partial(until_told, wired.actions.repeat_ended_sessions),
+                pause_seconds=_REPEAT_SECONDS,
+            )
         ),
         keep_gauges(wired.actions),
     ):

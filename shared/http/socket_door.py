@@ -34,12 +34,12 @@ class SocketDoor:
         self._scope: str = socket.app.state.scope
 
     async def shown_before(self) -> Caller | None:
-        """Who opens the socket; None when no token came with the opening.
+        """Who opens the socket; None when no token came with the opening. A blank header is none.
 
         Raises what `caller` raises.
         """
-        header = self._socket.headers.get("authorization")
-        token = bearer_token(header) if header is not None else self._token_offered()
+        header = self._socket.headers.get("authorization", "").strip()
+        token = bearer_token(header) if header else self._token_offered()
         return await self.caller(token) if token is not None else None
 
     async def first_text(self, most: int) -> str:

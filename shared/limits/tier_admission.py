@@ -16,6 +16,10 @@ from shared.tiers import Tier, next_tier
 SPENDING = "monthly_spend"
 
 _SPENT = "The limit that you set for this month's spending is reached."
+_TOO_DEAR = (
+    "What this may cost at most does not fit into what is left of the limit that you set for this "
+    "month's spending."
+)
 _BUSY = "As many answers as your tier allows at once are being given already."
 _REACHED = "The limit of your tier is reached."
 
@@ -134,8 +138,9 @@ def _limit_reached(
     scope = full.window.name
     # What users set themselves no larger tier lifts.
     larger = None if scope == SPENDING else next_tier(tier, lambda t: t.allows(vendor))
+    spent = _SPENT if full.used >= full.window.limit else _TOO_DEAR
     return LimitReached(
-        {SPENDING: _SPENT, STREAMS: _BUSY}.get(scope, _REACHED),
+        {SPENDING: spent, STREAMS: _BUSY}.get(scope, _REACHED),
         retry_after=full.window.ends_at - now,
         limits=limit_states(admission.states),
         limit=full.window.limit,

@@ -120,13 +120,18 @@ class StreamInput:
 
 @asynccontextmanager
 async def at_stream_input(
-    url: str, token: str | None = None, *, voice_id: str = RACHEL, query: str = ""
+    url: str,
+    token: str | None = None,
+    *,
+    voice_id: str = RACHEL,
+    query: str = "",
+    further: Mapping[str, str] | None = None,
 ) -> AsyncIterator[StreamInput]:
-    """Connected as the vendor's SDK is."""
+    """Connected as the vendor's SDK is, with `further` headers."""
     address = f"{url.replace('http', 'ws', 1)}/elevenlabs/v1/text-to-speech/{voice_id}/stream-input"
     async with connect(
         f"{address}?{query}",
-        additional_headers={"xi-api-key": token} if token else None,
+        additional_headers=({"xi-api-key": token} if token else {}) | dict(further or {}),
         proxy=None,
     ) as connection:
         yield StreamInput(connection)

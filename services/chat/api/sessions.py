@@ -21,7 +21,7 @@ from shared.http.problems import problems
 
 router = APIRouter(prefix="/chat/sessions", tags=["sessions"])
 
-Name = Annotated[str, Field(min_length=1, max_length=200)]
+Name = Annotated[str, Field(min_length=1, max_length=200, pattern=r"\S")]
 Provider = Annotated[str, Field(min_length=1, max_length=40)]
 SystemPrompt = Annotated[str, Field(max_length=20_000)]
 Search = Annotated[

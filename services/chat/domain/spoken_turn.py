@@ -159,7 +159,7 @@ class SpokenTurn:
                 for sentence in text.add(written):
                     is_prepared = True
                     await line.say(sentence)
-                if text.is_within_sentence and not is_prepared:
+                if not is_prepared and text.is_within_sentence:
                     # By the time that it is whole, the way to the vendor is open.
                     is_prepared = True
                     await line.prepare()

@@ -66,13 +66,18 @@ class LiveUtterance:
         return self._is_complete
 
     @property
+    def takes_text(self) -> bool:
+        """Whether more may be added."""
+        return not self._is_complete and self.speech.ended_as is None
+
+    @property
     def may_be_over(self) -> bool:
         """Whether its text, as far as it is not said, may be all of a sentence."""
         return self._text.may_be_over
 
     def add(self, text: str) -> None:
         """More text. Raises TextNotSpeakable, TooMuchText, SpeechEnded."""
-        if self._is_complete or self.speech.ended_as is not None:
+        if not self.takes_text:
             raise SpeechEnded
         if text.strip():
             speakable(text)

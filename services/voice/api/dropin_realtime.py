@@ -141,7 +141,7 @@ def _query_of(socket: WebSocket) -> _Query:
 
 async def _shown_before(socket: WebSocket, door: SocketDoor) -> Caller | None:
     key = socket.headers.get(KEY_HEADER, "").strip()
-    if key and "authorization" not in socket.headers:
+    if key and not socket.headers.get("authorization", "").strip():
         return await door.caller(key)
     return await door.shown_before()
 

@@ -351,7 +351,7 @@ class RealtimeSocket:
     async def _start(self, word: Start) -> None:
         if self._left_of_token() <= 0:
             raise Unauthenticated("The token has expired: say `auth` with a new one.")
-        if self._open is not None:
+        if self._open is not None and self._open.utterance.takes_text:
             raise UtteranceOpen
         if len(self._queue) >= _MOST_UTTERANCES:
             raise TooManyUtterances(_MOST_UTTERANCES)

@@ -5,16 +5,22 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 from joserfc.jwk import ECKey
 
 from services.auth.domain.signing_keys import new_signing_keys, parse_signing_keys
+from shared.errors import DependencyUnavailable
+from shared.news.ended_sessions import EndedSessions
 from shared.tokens import sign_access_token
+from shared.valkey import open_cache
 from tests.support.auth import PASSWORD, RunningAuth, running_auth
+from tests.support.engines import ValkeyServer
+from tests.support.suite import eventually
 from tests.support.tokens import AUDIENCE, ISSUER, serving
 
 NOWHERE = "postgresql://companion:pw@127.0.0.1:1"
@@ -204,3 +210,34 @@ async def test_a_hundred_sign_ins_at_once_are_bounded_and_block_nobody(
     assert asked >= 5
     # A loop that hashed by itself would stand still for as long as the whole flood takes.
     assert slowest < 1
+
+
+async def test_after_a_start_beside_a_slow_valkey_nobody_waits_for_long(
+    database_url: str,
+    valkey_server: ValkeyServer,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    tries: list[float] = []
+    really = EndedSessions.repeat
+
+    async def slow_at_first(sessions: EndedSessions, ended: Iterable[UUID]) -> None:
+        tries.append(time.monotonic())
+        if len(tries) == 1:
+            raise DependencyUnavailable("session store")
+        await really(sessions, ended)
+
+    monkeypatch.setattr(EndedSessions, "repeat", slow_at_first)
+    with valkey_server.fresh_database() as url:
+        async with running_auth(database_url, tmp_path, cache_url=url), open_cache(url) as cache:
+
+            async def known() -> bool:
+                try:
+                    await EndedSessions(cache).check(uuid4())
+                except DependencyUnavailable:
+                    return False
+                return True
+
+            await eventually(known, bool, seconds=20)
+    # Not only at the next look of many seconds later.
+    assert tries[1] - tries[0] < 3

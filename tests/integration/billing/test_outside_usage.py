@@ -558,6 +558,35 @@ async def test_an_event_whose_attributes_are_headers_is_an_event(
     assert rejected["code"] == "event_not_readable"
 
 
+@pytest.mark.parametrize(
+    ("further", "accepted"),
+    [
+        ([("ce-data", "{}"), ("ce-datacontenttype", "text/plain"), ("ce-", "x")], 1),
+        ([("ce-id", "another")], 0),
+        ([("ce-subject", "11111111-1111-4111-8111-111111111111")], 0),
+        ([("ce-source", "%0D%0Ax-other: 1")], 0),
+    ],
+)
+async def test_no_header_says_more_than_its_one_attribute(
+    service: Service, ada: UUID, further: list[tuple[str, str]], accepted: int
+) -> None:
+    """What is the body's is not a header's, and what is said twice is not said."""
+    event = an_event(ada)
+    attributes = [(f"ce-{name}", str(value)) for name, value in event.items() if name != "data"]
+    told = await service.billing.public.post(
+        "/billing/usage/events",
+        content=json.dumps(event["data"]),
+        headers=[
+            *service.headers.items(),
+            *attributes,
+            *further,
+            ("content-type", "application/json"),
+        ],
+    )
+    assert (told.status_code, told.json()["accepted"]) == (202, accepted), told.text
+    assert len(told.json()["rejected"]) == 1 - accepted
+
+
 @pytest.mark.parametrize("value", ["%", "%zz", "%ff", "%ed%a0%80", "a%00b", "\xff"])
 async def test_a_header_that_says_nothing_readable_is_no_failure(
     service: Service, ada: UUID, value: str

@@ -140,6 +140,19 @@ async def test_what_brought_nothing_and_cost_something_counts_as_money_alone(
     }
 
 
+@pytest.mark.parametrize(("used", "says"), [(60, "fit into what is left"), (100, "is reached")])
+async def test_who_has_money_left_for_something_smaller_is_told_so(
+    admission: ValkeyAdmission, request_: AdmissionRequest, used: int, says: str
+) -> None:
+    capped = replace(request_, cap_microusd=100, cost_microusd=41)
+    with pytest.raises(LimitReached, match=says) as refused:
+        await admission.admit(capped, spent=spent(used))
+    assert refused.value.facts["scope"] == "monthly_spend"
+    smaller = another(capped, cost_microusd=40)
+    if used < 100:
+        assert await admission.admit(smaller, spent=spent(used))
+
+
 @pytest.mark.parametrize("reached", [True, False])
 async def test_what_is_charged_later_counts_as_money_once(
     admission: ValkeyAdmission, request_: AdmissionRequest, *, reached: bool

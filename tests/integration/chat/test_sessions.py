@@ -193,6 +193,8 @@ HOSTILE: list[tuple[str, str, Any]] = [
     ("POST", "/chat/sessions", {"name": ""}),
     ("POST", "/chat/sessions", {"name": "x" * 201}),
     ("POST", "/chat/sessions", {"name": "a\x00b"}),
+    ("POST", "/chat/sessions", {"name": " \u3000"}),
+    ("PATCH", "{session}", {"name": "\t "}),
     ("POST", "/chat/sessions", {"provider": "nobody"}),
     ("POST", "/chat/sessions", {"surprise": True}),
     ("POST", "/chat/sessions", []),

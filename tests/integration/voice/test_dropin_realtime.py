@@ -102,6 +102,18 @@ async def test_the_token_may_come_in_the_first_message_and_never_in_the_url(voic
     assert json.loads(refused.value.response.body)["detail"]["status"] == "invalid_api_key"
 
 
+@pytest.mark.parametrize("shown_later", [False, True])
+async def test_a_blank_header_is_no_token(voice: Voice, shown_later: bool) -> None:
+    """As for the vendor's other calls: some programs send every header they know."""
+    token = token_of(voice.person())
+    key, blanks = (None, {"xi-api-key": ""}) if shown_later else (token, {})
+    blank = {"authorization": "", **blanks}
+    async with at_stream_input(voice.url, key, query=FLASH, further=blank) as client:
+        await client.say(" ", **({"xi_api_key": token} if shown_later else {}))
+        await client.say("hi ", flush=True)
+        assert (await client.next())["audio"]
+
+
 @pytest.mark.parametrize(
     ("message", "error"),
     [

@@ -57,6 +57,8 @@ def test_an_id_comes_after_another_one_whatever_the_clock_says(
         line.append(uuid7_after(line[-1]))
     assert all(earlier < later for earlier, later in itertools.pairwise(line))
     assert {(id_.version, id_.variant) for id_ in line} == {(7, RFC_4122)}
+    # However many there are, they hardly go on from one that is ahead.
+    assert line[-1].int >> 80 <= max(uuid7(), other).int + (2 << 80) >> 80
     # Ours go on by our own clock.
     assert uuid7() < first_id_at(datetime.now(UTC) + timedelta(seconds=1))
     assert uuid7_after(None) < first_id_at(datetime.now(UTC) + timedelta(seconds=1))

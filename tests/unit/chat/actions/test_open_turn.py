@@ -15,6 +15,7 @@ from structlog.testing import capture_logs
 
 from services.chat.actions.open_turn import Opening, OpenTurn
 from services.chat.actions.withdraw_hold import WithdrawHold
+from services.chat.domain.conversation import MessageId
 from services.chat.domain.model_choice import ModelChoice
 from services.chat.domain.ports import Asked, Quote
 from services.chat.domain.turn import Hold, Outcome, Surface
@@ -24,7 +25,7 @@ from shared import withdrawals
 from shared.errors import DependencyUnavailable
 from shared.idempotency import IdempotencyKeyReused, RequestInProgress
 from shared.identity import OnBehalfOf
-from shared.ids import UserId
+from shared.ids import UserId, first_id_at
 from shared.tiers import TIERS
 from tests.support.chat import Desk, MemoryTurns, ScriptedProvider, ada
 
@@ -347,3 +348,27 @@ async def test_what_was_spent_counts_from_the_months_first_moment(
     monkeypatch.setattr(desk.admission, "admit", admitted)
     await desk.open(OPENING)
     assert asked == [datetime(2026, 11, 1, tzinfo=UTC)]
+
+
+@pytest.mark.parametrize("latest", ["tip", "parent", "question"])
+async def test_a_turn_comes_after_all_that_it_follows_and_leaves(latest: str) -> None:
+    desk, now = Desk(MemoryTurns(), ScriptedProvider()), datetime.now(UTC)
+    names = ("tip", "parent", "question")
+    ahead = {
+        name: MessageId(first_id_at(now + timedelta(hours=2 if name == latest else 1)))
+        for name in names
+    }
+    is_new = latest != "question"
+    opened = await desk.open(
+        replace(
+            OPENING,
+            tip_id=ahead["tip"],
+            asked=Asked("Why?", parent_id=ahead["parent"]) if is_new else Asked("Why?"),
+            question_id=None if is_new else ahead["question"],
+        )
+    )
+    hold = opened.hold
+    assert hold.question_id is not None
+    assert ahead[latest] < hold.id < hold.answer_id
+    assert hold.question_id < hold.answer_id
+    assert not is_new or hold.id < hold.question_id
