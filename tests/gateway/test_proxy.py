@@ -4,6 +4,7 @@ import asyncio
 import os
 import shutil
 import signal
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
@@ -74,11 +75,15 @@ def _program(folder: Path) -> None:
 
 @asynccontextmanager
 async def _kept(folder: Path, behind: Gateway) -> AsyncIterator[Kept]:
-    async with _started(folder, behind) as kept:
-        kept.write()
-        await _until(lambda: kept.current > 0)
-        await _until_answered(kept)
-        yield kept
+    for place in ("first", "second", "third"):
+        (folder / place).mkdir()
+        async with _started(folder / place, behind) as kept:
+            kept.write()
+            await _until(lambda: kept.current > 0)
+            # Somebody else may have taken its ports since they were found free.
+            if await _answers(kept) or place == "third":
+                yield kept
+                return
 
 
 @asynccontextmanager
@@ -123,14 +128,20 @@ async def _until(true: Callable[[], bool]) -> None:
 
 
 async def _until_answered(kept: Kept) -> None:
-    async with asyncio.timeout(60):
-        while True:
-            try:
-                if (await kept.ask()).status == 200:
-                    return
-            except OSError:
-                pass
-            await asyncio.sleep(0.05)
+    assert await _answers(kept), (kept.folder / "output.log").read_text("utf-8", "replace")
+
+
+async def _answers(kept: Kept) -> bool:
+    """Within a minute, while its script is there."""
+    until = time.monotonic() + 60
+    while time.monotonic() < until and kept.process.returncode is None:
+        try:
+            if (await kept.ask()).status == 200:
+                return True
+        except OSError:
+            pass
+        await asyncio.sleep(0.05)
+    return False
 
 
 def _lives(process: int) -> bool:
