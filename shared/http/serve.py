@@ -21,6 +21,7 @@ from shared.background import running_beside
 from shared.http.app import WebProcess
 from shared.http.denials import WithDenials
 from shared.http.whole_answers import WholeAnswers
+from shared.large_pages import gather_pages
 from shared.settings import port_of, stop_with_sentence
 
 # Services take less, and can say so to whoever sends a little more; beyond this the connection
@@ -160,6 +161,7 @@ def _settle_memory() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(20_000, 50, 1_000)
+    gather_pages()
 
 
 async def _collect_now_and_then() -> None:

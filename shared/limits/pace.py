@@ -12,11 +12,11 @@ import time
 from collections import Counter, OrderedDict
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
 from datetime import timedelta
 
 from shared.errors import Conflict, ExpectedFailure, LimitReached, NotInTier, Unavailable
 from shared.tiers import TierChanged
+from shared.values import dataclass
 
 Gone = Callable[[], Awaitable[None]]
 """Returns once the client has left."""
@@ -74,6 +74,9 @@ class Watchers:
     turned_away: Callable[[str], None] = _nobody
 
 
+_UNWATCHED = Watchers()
+
+
 class Paces:
     """The pace of each tier that has one; turns of any other begin at once.
 
@@ -86,7 +89,7 @@ class Paces:
         per_second: Mapping[str, float] | None = None,
         *,
         longest: timedelta = timedelta(seconds=5),
-        watchers: Watchers = Watchers(),
+        watchers: Watchers = _UNWATCHED,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._watchers = watchers
