@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
 from uuid import UUID
@@ -78,6 +77,7 @@ from shared.news.living_sessions import LivingSessions
 from shared.news.revocations import ValkeyRevocations
 from shared.settings import service_database_url
 from shared.valkey import open_cache, open_listener
+from shared.values import dataclass
 
 _LONGEST_RENEWAL_PAUSE_SECONDS = 2.0
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from services.voice.actions.announce_revocations import AnnounceRevocations
 from services.voice.actions.change_voice_settings import ChangeVoiceSettings
 from services.voice.actions.clone_voice import CloneVoice
@@ -30,6 +28,7 @@ from services.voice.actions.speak import Speak
 from services.voice.actions.speak_live import SpeakLive
 from services.voice.actions.tell_of_vendor import TellOfVendor
 from services.voice.domain.open_sockets import OpenSockets
+from shared.values import dataclass
 
 
 @dataclass(frozen=True)

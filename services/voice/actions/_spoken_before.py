@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -24,6 +24,7 @@ from services.voice.domain.script import Script, SettingsWish
 from shared.clock import Clock
 from shared.errors import Unavailable
 from shared.ids import UserId
+from shared.values import dataclass
 
 log = structlog.get_logger(__name__)
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from services.voice.domain.ports import Revocations
 from shared.revocation import Revocation
+from shared.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

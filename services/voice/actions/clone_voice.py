@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from uuid import UUID
 
 import structlog
@@ -27,6 +27,7 @@ from shared.idempotency import IdempotencyKeyReused, RequestInProgress
 from shared.identity import OnBehalfOf
 from shared.ids import uuid7
 from shared.tiers import Tier, by_current_tier
+from shared.values import dataclass
 
 log = structlog.get_logger(__name__)
 

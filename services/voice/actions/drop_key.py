@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import structlog
 
 from services.voice.domain.running_speech import RunningSpeeches
 from services.voice.domain.speech import Outcome
 from shared.revocation import Revocation
+from shared.values import dataclass
 
 log = structlog.get_logger(__name__)
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import timedelta
 
 from services.voice.domain.kept_speech import KeptSpeeches
 from shared.clock import Clock
+from shared.values import dataclass
 
 _AT_ONCE = 1_000
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from uuid import UUID
 
 from services.voice.domain.open_sockets import OpenSockets
 from services.voice.domain.running_speech import RunningSpeeches
 from services.voice.domain.speech import Outcome
+from shared.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

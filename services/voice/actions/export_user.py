@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
 from operator import attrgetter
 
 from services.voice.domain.clone import Clone
@@ -14,6 +13,7 @@ from services.voice.domain.speech import SpeechId, SpeechRecord
 from services.voice.domain.voice import VoiceId
 from shared.ids import UserId
 from shared.page_by_page import page_by_page
+from shared.values import dataclass
 
 _PAGE = 500
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Protocol
 
 from services.voice.domain.ports import NewUnitOfWork, Speeches
 from shared.clock import Clock
+from shared.values import dataclass
 
 _MOST_BATCHES = 50
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import timedelta
 
 from services.voice.domain.ports import NewUnitOfWork
 from shared.clock import Clock
+from shared.values import dataclass
 
 # Longer than any vendor is waited for.
 _PATIENCE = timedelta(minutes=15)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import ClassVar
 
 from services.voice.domain.ports import Revocations, UnitOfWork
@@ -10,6 +9,7 @@ from services.voice.domain.script import VENDOR
 from shared.erasure import BATCH, Forget, Left
 from shared.ids import UserId
 from shared.revocation import Revocation
+from shared.values import dataclass
 
 _UTTERANCES = 50  # a megabyte each at most
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from services.voice.domain.offline_engine import OfflineEngine
+from shared.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
 
 import structlog
 
@@ -16,6 +15,7 @@ from services.voice.domain.voice_search import FoundPage, FoundVoice, VoiceQuery
 from shared.errors import ExpectedFailure
 from shared.identity import OnBehalfOf
 from shared.tiers import Tier
+from shared.values import dataclass
 
 log = structlog.get_logger(__name__)
 

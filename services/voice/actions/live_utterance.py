@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Protocol
 
 from services.voice.actions.speak_live import LiveSpeech
@@ -14,6 +13,7 @@ from services.voice.domain.piece import Piece
 from services.voice.domain.script import speakable
 from services.voice.domain.speech import Outcome, Used
 from shared.errors import ExpectedFailure
+from shared.values import dataclass
 from shared.vendors.failures import VendorFailed
 
 LONGEST_UTTERANCE = 40_000

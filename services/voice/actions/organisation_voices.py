@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from uuid import UUID
 
 from services.voice.actions.remove_voice import RemoveVoice
@@ -16,6 +15,7 @@ from services.voice.domain.errors import (
 from services.voice.domain.ports import KeyAdmins, NewUnitOfWork
 from services.voice.domain.voice import voice_id_of
 from shared.identity import OnBehalfOf
+from shared.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from services.voice.actions._hidden_voices import refuse_hidden
 from services.voice.domain.ports import NewUnitOfWork, SpeechProvider
 from services.voice.domain.script import refuse_outside
 from services.voice.domain.voice import Voice, voice_id_of
 from shared.identity import OnBehalfOf
 from shared.tiers import Tier
+from shared.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from services.voice.actions._check_voice import check_voice
 from services.voice.actions._hidden_voices import refuse_hidden
 from services.voice.domain.own_settings import SettingsOverview, defaults_of, effective
@@ -11,6 +9,7 @@ from services.voice.domain.ports import NewUnitOfWork, SpeechProvider
 from services.voice.domain.voice import voice_id_of
 from shared.identity import OnBehalfOf
 from shared.tiers import Tier
+from shared.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from services.voice.domain.errors import VoiceNotFound
 from services.voice.domain.kept_speech import Recollections
 from services.voice.domain.offline_engine import OFFLINE_ENGINE, provider_of
 from services.voice.domain.script import SettingsWish
 from services.voice.domain.voice import voice_id_of
 from shared.ids import UserId
+from shared.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable
-from dataclasses import dataclass
 
 from services.voice.actions._spoken_before import Recorder, SpokenBefore
 from services.voice.actions.settle_speech import SettleSpeech
@@ -15,6 +14,7 @@ from services.voice.domain.running_speech import (
     WritePiece,
 )
 from services.voice.domain.speech import Outcome, Settlement
+from shared.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
 
 import structlog
 
@@ -14,6 +13,7 @@ from services.voice.domain.ports import NewUnitOfWork
 from services.voice.domain.voice import VoiceId
 from shared.errors import DependencyUnavailable, ExpectedFailure
 from shared.identity import OnBehalfOf
+from shared.values import dataclass
 
 log = structlog.get_logger(__name__)
 

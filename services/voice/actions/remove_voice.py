@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from uuid import UUID
 
 from services.voice.actions._hidden_voices import refuse_hidden
@@ -13,6 +12,7 @@ from services.voice.domain.voice import VoiceId, voice_id_of
 from shared.clock import Clock
 from shared.events.voice import VoiceRemoved
 from shared.identity import OnBehalfOf
+from shared.values import dataclass
 
 _AT_ONCE = 50  # a megabyte each at most
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import timedelta
 
 import structlog
@@ -12,6 +11,7 @@ from services.voice.domain.ports import Admission, Speeches
 from services.voice.domain.speech import Hold, settlement_of_lost
 from shared.clock import Clock
 from shared.errors import Unavailable
+from shared.values import dataclass
 
 log = structlog.get_logger(__name__)
 

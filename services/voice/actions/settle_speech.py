@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import structlog
 
 from services.voice.domain.ports import Speeches
 from services.voice.domain.speech import Hold, Outcome, Settlement, usage_fact
 from shared.background import until_told
+from shared.values import dataclass
 
 log = structlog.get_logger(__name__)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from datetime import datetime, timedelta
 
 from services.voice.actions._admitted_beside import admitted_beside
@@ -54,6 +54,7 @@ from shared.identity import OnBehalfOf
 from shared.ids import uuid7
 from shared.model_catalogue import ModelCatalogue
 from shared.tiers import Tier, by_current_tier
+from shared.values import dataclass
 from shared.vendors.failures import NoUsableKey, VendorFailed, VendorPlanRequired
 
 _SETTLE_PATIENCE_SECONDS = 2.0

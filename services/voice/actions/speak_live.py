@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
@@ -50,6 +50,7 @@ from shared.limit_state import LimitState
 from shared.model_catalogue import ModelCatalogue
 from shared.revocation import KeyOfCall
 from shared.tiers import Tier, by_current_tier
+from shared.values import dataclass
 from shared.vendors.failures import VendorFailed, VendorPlanRequired
 
 log = structlog.get_logger(__name__)

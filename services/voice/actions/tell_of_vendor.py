@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from services.voice.actions._hidden_voices import refuse_hidden
@@ -20,6 +20,7 @@ from services.voice.domain.voice import VoiceCategory, voice_id_of
 from shared.identity import OnBehalfOf
 from shared.model_catalogue import ModelCatalogue
 from shared.tiers import Tier
+from shared.values import dataclass
 
 # What the vendor calls the one category that a tier may be limited to.
 _STOCK = "premade"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 import structlog
@@ -13,6 +13,7 @@ from shared.errors import LimitReached, Unavailable
 from shared.events.limit import LimitRefused
 from shared.ids import UserId
 from shared.tiers import Tier
+from shared.values import dataclass
 
 log = structlog.get_logger(__name__)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Annotated, Any, TypeVar
 
 import orjson
@@ -16,6 +15,7 @@ from services.voice.api.dependencies import ServiceActions
 from shared.http.caller import Caller, SdkSignedIn, on_behalf_of, refresh_hint
 from shared.identity import OnBehalfOf
 from shared.tiers import Tier
+from shared.values import dataclass
 from shared.vendors.dropins import UnreadableBody
 
 KEY_HEADER = "xi-api-key"

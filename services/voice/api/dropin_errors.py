@@ -8,7 +8,6 @@ and all from 500 on again by itself, whatever else it is told.
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from fastapi import Request, Response
@@ -35,6 +34,7 @@ from shared.errors import (
 from shared.http.errors import problem_of
 from shared.http.problems import Responses
 from shared.lenient_json import to_json
+from shared.values import dataclass
 from shared.vendors.failures import (
     NoUsableKey,
     VendorOverloaded,

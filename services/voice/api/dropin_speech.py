@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Path, Request, Response
@@ -32,6 +31,7 @@ from services.voice.domain.speech import Outcome
 from shared.http.caller import Caller, refresh_hint
 from shared.http.idempotency_key import IdempotencyKey
 from shared.identity import OnBehalfOf
+from shared.values import dataclass
 
 router = APIRouter(
     prefix="/elevenlabs/v1/text-to-speech/{voice_id}",

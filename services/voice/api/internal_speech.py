@@ -41,6 +41,7 @@ router = APIRouter(tags=["speech"])
 _NORMAL = 1000
 _GOING_AWAY = 1012
 _PROTOCOL_ERROR = 1002
+_MOST_UNTOLD = 1_000  # sentences: more than are written while a line to the vendor opens
 
 
 class _Word(BaseModel):
@@ -163,12 +164,14 @@ async def _heard(socket: WebSocket) -> _Said:
 
 
 class _Line:
-    """One answer's speech: sentences come in one task, audio goes out in another."""
+    """One answer's speech: words are heard in one task, told the vendor in another, and audio goes
+    out in a third. So whoever wants silence, or goes, is heard while a line to the vendor opens."""
 
     def __init__(self, socket: WebSocket, speech: LiveSpeech) -> None:
         self._socket = socket
         self._speech = speech
         self._sentences = _Sentences()
+        self._untold: asyncio.Queue[_Say | _Finish] = asyncio.Queue(_MOST_UNTOLD)
         self._failure: ExpectedFailure | None = None
         self._seq = 0
 
@@ -186,7 +189,7 @@ class _Line:
         await self._tell_end()
 
     async def _spoken(self) -> Outcome:
-        listening = asyncio.create_task(self._listen())
+        at_work = [asyncio.create_task(self._listen()), asyncio.create_task(self._tell_vendor())]
         try:
             while (piece := await self._speech.read()).audio:
                 await self._pass_on(piece)
@@ -194,9 +197,9 @@ class _Line:
             self._failure = self._failure or failure
             return self._outcome_of(failure)
         finally:
-            listening.cancel()
-            with suppress(asyncio.CancelledError):
-                await listening
+            for task in at_work:
+                task.cancel()
+            await asyncio.wait(at_work)
         return Outcome.DONE
 
     def _outcome_of(self, failure: ExpectedFailure) -> Outcome:
@@ -208,12 +211,10 @@ class _Line:
         try:
             while True:
                 word = await _heard(self._socket)
-                if isinstance(word, _Say) and self._failure is None:
-                    await self._say(word.text)
+                if isinstance(word, _Say | _Finish):
+                    await self._untold.put(word)
                 elif isinstance(word, _Prepare):
                     self._speech.prepare()
-                elif isinstance(word, _Finish):
-                    await self._finish()
                 elif isinstance(word, _Stop):
                     self._speech.end(Outcome.STOPPED)
         except WebSocketDisconnect as gone:
@@ -225,6 +226,19 @@ class _Line:
         except Exception:
             # A bug of ours must not leave the reader waiting for words that nobody hears.
             log.exception("listening_failed")
+            self._speech.end(Outcome.STOPPED)
+
+    async def _tell_vendor(self) -> None:
+        """What was heard, in its order."""
+        try:
+            while True:
+                word = await self._untold.get()
+                if isinstance(word, _Finish):
+                    await self._finish()
+                elif self._failure is None:
+                    await self._say(word.text)
+        except Exception:
+            log.exception("telling_failed")  # as above
             self._speech.end(Outcome.STOPPED)
 
     async def _say(self, text: str) -> None:

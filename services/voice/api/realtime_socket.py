@@ -8,11 +8,10 @@ import time
 from base64 import b64encode
 from collections import deque
 from dataclasses import asdict
-from typing import Any, Protocol
-from uuid import UUID
+from typing import Any
 
 import structlog
-from starlette.websockets import WebSocket, WebSocketDisconnect
+from starlette.websockets import WebSocket
 
 from services.voice.actions import Actions
 from services.voice.actions.live_utterance import Ending, LiveUtterance
@@ -37,8 +36,9 @@ from shared.errors import ExpectedFailure, Unauthenticated
 from shared.events.base import current_request_id
 from shared.http.caller import Caller, on_behalf_of
 from shared.http.errors import problem_of
-from shared.http.socket_words import Auth, OtherUser, Pace, Ping, Ref, TooFast, told_moment
-from shared.ids import UserId, uuid7
+from shared.http.socket_door import KnownDevice, TokenDoor, bug_of
+from shared.http.socket_words import Auth, Pace, Ping, Ref, TooFast, told_moment
+from shared.ids import uuid7
 from shared.lenient_json import to_json
 
 log = structlog.get_logger(__name__)
@@ -55,12 +55,6 @@ _SENTENCE_WITHIN_SECONDS = 10.0
 _PAUSE_SECONDS = 1.0  # after what may be a sentence or an abbreviation
 _IDLE_SECONDS = 600.0
 _LAST_WORDS_SECONDS = 1.0
-
-
-class TokenDoor(Protocol):
-    """Checks a token."""
-
-    async def caller(self, token: str) -> Caller: ...
 
 
 class _Spoken:
@@ -156,16 +150,15 @@ class _Spoken:
         }
 
 
-class RealtimeSocket:
+class RealtimeSocket(KnownDevice):
     """Fits `domain.open_sockets.OpenSocket`."""
 
     def __init__(
         self, socket: WebSocket, actions: Actions, caller: Caller, *, door: TokenDoor
     ) -> None:
+        super().__init__(caller, door)
         self._socket = socket
         self._actions = actions
-        self._caller = caller
-        self._door = door
         self._outlet = Outlet(socket)
         self._queue: deque[_Spoken] = deque()  # the first one speaks
         self._open: _Spoken | None = None  # the one that takes text: the last of the queue
@@ -180,14 +173,6 @@ class RealtimeSocket:
         self._writer: asyncio.Task[None] | None = None
         self._speaker: asyncio.Task[None] | None = None
         self._leaving: asyncio.Task[None] | None = None
-
-    @property
-    def user_id(self) -> UserId:
-        return self._caller.identity.user_id
-
-    @property
-    def sign_in_id(self) -> UUID:
-        return self._caller.identity.sign_in_id
 
     async def serve(self, ref: Ref) -> None:
         """Until one side closes."""
@@ -207,7 +192,7 @@ class RealtimeSocket:
             # The one that spoke is settled, whoever leaves.
             await asyncio.shield(asyncio.wait({speaker}))
             self._actions.open_sockets.gone(self)
-        error = _bug_of(reader) or _bug_of(writer)
+        error = bug_of(reader) or bug_of(writer)
         if self._is_slow:
             await self._outlet.say_goodbye(CloseCode.TOO_SLOW, "too_slow")
         elif error is not None:
@@ -382,12 +367,9 @@ class RealtimeSocket:
         self._open = None
 
     async def _renew(self, word: Auth) -> None:
-        caller = await self._door.caller(word.token)
-        if caller.identity.user_id != self.user_id:
-            raise OtherUser
-        self._caller = caller
+        await self._show_again(word.token)
         for spoken in self._queue:
-            spoken.utterance.speech.renew(on_behalf_of(caller))
+            spoken.utterance.speech.renew(on_behalf_of(self._caller))
         self._told_of_expiry = False
         self._tell_who(word.ref)
 
@@ -410,18 +392,4 @@ class RealtimeSocket:
         self._outlet.tell(to_json({**message, "data": data}).decode())
 
     def _tell_who(self, ref: Ref) -> None:
-        identity = self._caller.identity
-        data = {
-            "user_id": str(identity.user_id),
-            "tier": identity.tier,
-            "expires_at": told_moment(identity.expires_at),
-        }
-        self._tell("authenticated", data, ref)
-
-
-def _bug_of(task: asyncio.Task[None]) -> BaseException | None:
-    """What nobody foresaw; that the device went away is nothing of the kind."""
-    if not task.done() or task.cancelled():
-        return None
-    error = task.exception()
-    return None if isinstance(error, WebSocketDisconnect | OSError) else error
+        self._tell("authenticated", self._who(), ref)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
 
 from pydantic import ValidationError
 
@@ -18,6 +17,7 @@ from shared.http.door import Receive, Scope, Send
 from shared.http.hot import HotRoute
 from shared.http.idempotency_key import is_key
 from shared.http.read_before import read_whole, told_again
+from shared.values import dataclass
 
 _JSON = re.compile(r"application/json *(?:;|\Z)")
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from types import MappingProxyType
+
+from shared.values import dataclass
 
 _CONTENT_TYPE_OF = {
     "mp3": "audio/mpeg",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import BinaryIO, NewType
@@ -24,6 +24,7 @@ from services.voice.domain.script import VENDOR, smallest_tier_above
 from services.voice.domain.voice import VoiceId
 from shared.ids import UserId, uuid7
 from shared.tiers import Tier
+from shared.values import dataclass
 
 CloneId = NewType("CloneId", UUID)
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from services.voice.domain.audio_format import AudioFormat
+from services.voice.domain.mp3_joint import Mp3Joint
 
 _LARGEST_HEAD = 1 << 20  # what comes before the sound and is larger than this is no head
 
@@ -20,16 +21,23 @@ class Joint(Protocol):
     """Joins the parts of one speech."""
 
     @property
-    def seconds(self) -> float:
-        """How long the whole parts are that came so far."""
+    def begins(self) -> float:
+        """When the part that is coming begins, in seconds from the beginning of the first: the
+        length of those before it. Until its first frames have come, what that probably is."""
         ...
 
     def add(self, piece: bytes) -> bytes:
-        """A piece of the part that is coming; answers what of it is to be heard."""
+        """A piece of the part that is coming; answers what is to be heard now."""
         ...
 
     def end_part(self) -> bytes:
-        """The part is whole; answers what was held back of it."""
+        """The part is whole; answers what was held back and is to be heard before the next part
+        comes."""
+        ...
+
+    def cut(self) -> bytes:
+        """Nothing comes any more, of this part or another: answers what was held back and can be
+        heard."""
         ...
 
 
@@ -44,108 +52,18 @@ class _Raw:
     def __init__(self, format_: AudioFormat, _parts: int = 1) -> None:
         self._bytes = 0
         self._rate = format_.bytes_per_second
-
-    @property
-    def seconds(self) -> float:
-        return self._bytes / self._rate
+        self.begins = 0.0
 
     def add(self, piece: bytes) -> bytes:
         self._bytes += len(piece)
         return piece
 
     def end_part(self) -> bytes:
+        self.begins = self._bytes / self._rate
         return b""
 
-
-class _Mp3:
-    """Frames after frames. What describes a single part is left out: tags, and the frame that tells
-    a part's length, by which a player would end with the first part."""
-
-    def __init__(self, format_: AudioFormat, _parts: int) -> None:
-        self._rate = format_.samples_per_second
-        self._samples = 0
-        self._next_frame = 0  # bytes until it begins
-        self._head: bytearray | None = bytearray()
-        self._tail = b""
-
-    @property
-    def seconds(self) -> float:
-        return self._samples / self._rate
-
-    def add(self, piece: bytes) -> bytes:
-        if self._head is not None:
-            self._head += piece
-            end = _end_of_mp3_head(self._head)
-            if end is None and len(self._head) < _LARGEST_HEAD:
-                return b""
-            piece, self._head = bytes(self._head[end or 0 :]), None
-        held = self._tail + piece
-        heard = max(0, len(held) - _ID3V1_BYTES)
-        self._tail = held[heard:]
-        self._count(held, heard)
-        return held[:heard]
-
-    def end_part(self) -> bytes:
-        rest = self._tail + bytes(self._head or b"")
-        self._head, self._tail = bytearray(), b""
-        if rest.startswith(b"TAG"):
-            rest = b""
-        self._count(rest, len(rest))
-        self._next_frame = 0
-        return rest
-
-    def _count(self, frames: bytes, end: int) -> None:
-        """Frames are of unequal length, so that it is them that tell the time."""
-        at = self._next_frame
-        while at < end:
-            length = _mp3_frame_bytes(frames[at : at + 4])
-            if length is None:
-                at += 1
-                continue
-            self._samples += 1152 if frames[at + 1] & 8 else 576
-            at += length
-        self._next_frame = at - end
-
-
-_ID3V1_BYTES = 128
-# Bits and samples a second of MPEG 1 (3) and MPEG 2 (2), layer 3, by their index in a frame's head.
-_MP3_KILOBITS = {
-    3: (0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 0),
-    2: (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160, 0),
-}
-_MP3_RATES = {3: (44_100, 48_000, 32_000, 0), 2: (22_050, 24_000, 16_000, 0)}
-
-
-def _end_of_mp3_head(head: bytearray) -> int | None:
-    """Where the sound begins; None while that can't be told."""
-    start = 0
-    while head[start : start + 3] == b"ID3":
-        if len(head) < start + 10:
-            return None
-        size = head[start + 6 : start + 10]
-        start += 10 + (size[0] << 21 | size[1] << 14 | size[2] << 7 | size[3])
-    if len(head) < start + 4:
-        return None
-    length = _mp3_frame_bytes(head[start : start + 4])
-    if length is None:
-        return start
-    if len(head) < start + length:
-        return None
-    frame = head[start : start + length]
-    tells_length = any(mark in frame[:64] for mark in (b"Xing", b"Info", b"VBRI"))
-    return start + length if tells_length else start
-
-
-def _mp3_frame_bytes(head: bytes | bytearray) -> int | None:
-    if len(head) < 4 or head[0] != 0xFF or head[1] & 0xE0 != 0xE0:
-        return None
-    version = head[1] >> 3 & 3
-    if version not in _MP3_RATES or head[1] >> 1 & 3 != 1:
-        return None
-    kilobits, rate = _MP3_KILOBITS[version][head[2] >> 4], _MP3_RATES[version][head[2] >> 2 & 3]
-    if not kilobits or not rate:
-        return None
-    return (144 if version == 3 else 72) * kilobits * 1000 // rate + (head[2] >> 1 & 1)
+    def cut(self) -> bytes:
+        return b""
 
 
 class _Wav:
@@ -158,8 +76,8 @@ class _Wav:
         self._has_begun = False
 
     @property
-    def seconds(self) -> float:
-        return self._samples.seconds
+    def begins(self) -> float:
+        return self._samples.begins
 
     def add(self, piece: bytes) -> bytes:
         opening = b""
@@ -178,9 +96,12 @@ class _Wav:
         return opening + self._samples.add(piece)
 
     def end_part(self) -> bytes:
-        rest = bytes(self._head or b"")
+        rest = self._samples.add(bytes(self._head or b""))
         self._head = bytearray()
-        return self._samples.add(rest)
+        return rest + self._samples.end_part()
+
+    def cut(self) -> bytes:
+        return b""  # a head without samples
 
 
 _UNTIL_THE_END = 0xFFFFFFFF
@@ -221,7 +142,8 @@ def _wav_of(head: bytes, file_bytes: int, sample_bytes: int) -> bytes:
 
 class _Opus:
     """One logical stream: its pages are numbered and timed anew. Streams one after the other in a
-    file would do as well, but several players stop after the first."""
+    file would do as well, but several players stop after the first. A last packet that is mostly
+    padding is left out, since only the end of a stream can say how much of it is to be heard."""
 
     def __init__(self, _format: AudioFormat, parts: int) -> None:
         self._coming = bytearray()
@@ -232,14 +154,14 @@ class _Opus:
         self._parts_before, self._last_part = 0, parts - 1
 
     @property
-    def seconds(self) -> float:
-        return self._samples / _OPUS_RATE
+    def begins(self) -> float:
+        return self._samples_before / _OPUS_RATE
 
     def add(self, piece: bytes) -> bytes:
         self._coming += piece
-        heard = bytearray()
+        heard = bytearray(self._no_page())
         while (page := self._next_page()) is not None:
-            heard += self._page(page)
+            heard += self._page(page) + self._no_page()
         return bytes(heard)
 
     def end_part(self) -> bytes:
@@ -247,6 +169,17 @@ class _Opus:
         self._parts_before += 1
         self._samples_before, self._unfinished = self._samples, 0
         return rest
+
+    def cut(self) -> bytes:
+        return b""  # a page that is not whole can't be read
+
+    def _no_page(self) -> bytes:
+        """What comes before the next page and is none."""
+        start = self._coming.find(_OGG_PAGE)
+        end = max(0, len(self._coming) - len(_OGG_PAGE) + 1) if start < 0 else start
+        found = bytes(self._coming[:end])
+        del self._coming[:end]
+        return found
 
     def _next_page(self) -> bytearray | None:
         coming = self._coming
@@ -264,13 +197,26 @@ class _Opus:
         if is_head and self._parts_before:
             return b""
         position = 0 if is_head else self._position_after(page)
-        if self._parts_before < self._last_part:
+        if page[5] & _OGG_ENDS and self._parts_before < self._last_part:
+            page, position = self._without_padding(page, position)
+            if not page[26]:
+                return b""
             page[5] &= ~_OGG_ENDS
         struct.pack_into("<qII", page, 6, position, _OGG_SERIAL, self._number)
         self._number += 1
         struct.pack_into("<I", page, 22, 0)
         struct.pack_into("<I", page, 22, _ogg_checksum(bytes(page)))
         return bytes(page)
+
+    def _without_padding(self, page: bytearray, position: int) -> tuple[bytearray, int]:
+        """The last page of a part that another one follows, and its new position."""
+        (told,) = struct.unpack_from("<q", page, 6)
+        padding = self._samples - self._samples_before - told if told >= 0 else 0
+        found = _without_last_packet(page)
+        if found is None or padding < found[1] / 2:
+            return page, position
+        self._samples -= found[1]
+        return found[0], self._samples
 
     def _position_after(self, page: bytearray) -> int:
         ended, self._unfinished = _opus_samples(page, self._unfinished)
@@ -283,6 +229,7 @@ class _Opus:
 
 
 _OPUS_RATE = 48_000
+_OGG_PAGE = b"OggS"
 _OGG_ENDS = 4
 _NO_PACKET_ENDS = -1
 _OGG_SERIAL = 0x56_4F_49_43
@@ -310,6 +257,22 @@ def _opus_samples(page: bytearray, unfinished: int) -> tuple[int, int]:
     return samples, going_on
 
 
+def _without_last_packet(page: bytearray) -> tuple[bytearray, int] | None:
+    """The page without it, and how many samples it holds; None if no packet is whole on it."""
+    body = 27 + page[26]
+    lengths = page[27:body]
+    if not lengths or lengths[-1] == 255:
+        return None
+    first = len(lengths) - 1
+    while first and lengths[first - 1] == 255:
+        first -= 1
+    start = len(page) - sum(lengths[first:])
+    samples = _opus_packet_samples(page[start : start + 2]) if start < len(page) else 0
+    if not samples or (not first and page[5] & 1):
+        return None
+    return page[:26] + bytes([first]) + lengths[:first] + page[body:start], samples
+
+
 def _opus_packet_samples(packet: bytearray) -> int:
     """By a packet's first bytes: https://www.rfc-editor.org/rfc/rfc6716#section-3.1"""
     config, code = packet[0] >> 3, packet[0] & 3
@@ -325,7 +288,7 @@ def _opus_packet_samples(packet: bytearray) -> int:
 
 
 _JOINTS: Mapping[str, Callable[[AudioFormat, int], Joint]] = {
-    "mp3": _Mp3,
+    "mp3": Mp3Joint,
     "pcm": _Raw,
     "ulaw": _Raw,
     "alaw": _Raw,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, field
 from datetime import datetime, timedelta
 from hashlib import sha256
 from typing import NewType, Protocol
@@ -15,6 +15,7 @@ from services.voice.domain.script import Extras, Script, SettingsWish
 from services.voice.domain.voice import VoiceId
 from shared.ids import UserId
 from shared.sealing import Sealer, Unsealable
+from shared.values import dataclass
 
 Address = NewType("Address", bytes)
 

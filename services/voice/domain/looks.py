@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime, timedelta
 
 from services.voice.domain.voice import VoiceId
 from shared.clock import Clock
 from shared.ids import UserId
+from shared.values import dataclass
 
 _REMEMBERED_FOR = timedelta(minutes=1)
 

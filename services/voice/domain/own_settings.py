@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from typing import TypeAlias, TypeVar
 
@@ -16,6 +16,7 @@ from services.voice.domain.script import (
 )
 from services.voice.domain.voice import VoiceId, VoiceSettings
 from shared.tiers import Tier
+from shared.values import dataclass
 
 W = TypeVar("W", bound=MannerWish)
 

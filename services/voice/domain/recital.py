@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TypeAlias
 
 from services.voice.domain.joint import Joint, joint_for
@@ -14,6 +14,7 @@ from services.voice.domain.ports import Audio, TimedAudio
 from services.voice.domain.script import VENDOR, Script
 from services.voice.domain.speech import Used, used_by
 from shared.errors import ExpectedFailure
+from shared.values import dataclass
 from shared.vendors.failures import VendorFailed, VendorOverloaded, VendorRateLimited
 
 Ask: TypeAlias = Callable[[Script], AbstractAsyncContextManager[Audio | TimedAudio]]
@@ -57,10 +58,13 @@ class Recital:
         self._told = told
         self._asked: list[_Part] = []
         self._now: _Part | None = None
+        self._is_over = False  # the part that was heard last; the next one has not come yet
         self._next: asyncio.Task[_Part] | None = None
+        self._failure: ExpectedFailure | None = None  # to be told after what was held back
         self._joint: Joint = joint_for(parts[0].format, len(parts))
         self._first = END
-        self._starts_at = 0.0  # seconds of audio before the part that is heard
+        # When the last letter so far has been said; and that of the parts before.
+        self._says = self._said = 0.0
         # For guessing how much audio a part comes to: bytes of a character, and those that came.
         self._bytes_per_character = parts[0].format.bytes_per_second * _SECONDS_PER_CHARACTER
         self._came = 0
@@ -94,14 +98,16 @@ class Recital:
         self._first = await self._read_first()
 
     async def read(self) -> Piece:
-        """The next piece; an empty one at the end. Raises VendorFailed when it was cut."""
+        """The next piece; an empty one at the end. Raises VendorFailed when it was cut, after
+        everything that had come."""
         while self._now is not None:
             piece, self._first = self._first, END
             if piece is END:
-                piece = await _read(self._now.audio)
-                piece = await self._go_on() if piece is END else self._joined(piece)
+                piece = await self._come()
             if piece.audio or piece.alignment is not None:
                 return piece
+        if self._failure is not None:
+            raise self._failure
         return END
 
     async def close(self) -> None:
@@ -124,8 +130,8 @@ class Recital:
             raise
 
     def _hear(self, part: _Part) -> None:
-        self._now, self._came = part, 0
-        self._starts_at = self._joint.seconds
+        self._now, self._came, self._is_over = part, 0, False
+        self._said = self._says
         guess = part.script.characters * self._bytes_per_character
         self._ask_at = guess * _ASKED_AT if self._coming else float("inf")
 
@@ -149,22 +155,43 @@ class Recital:
         if self._came >= self._ask_at and self._next is None:
             self._next = asyncio.create_task(self._asked_for_next())
         audio = self._joint.add(piece.audio)
-        if audio is piece.audio and (piece.alignment is None or not self._starts_at):
+        if audio is piece.audio and piece.alignment is None:
             return piece
-        times = [_later(each, self._starts_at) for each in (piece.alignment, piece.normalized)]
+        begins = self._joint.begins
+        times = [_later(each, begins, self._said) for each in (piece.alignment, piece.normalized)]
+        if piece.alignment is not None and piece.alignment.ends:
+            self._says = begins + piece.alignment.ends[-1]
         return Piece(audio, *times)
 
-    async def _go_on(self) -> Piece:
-        """The part has ended: turn to the next one, if there is one; answers what was held back."""
+    async def _come(self) -> Piece:
+        """What comes next. Where it does not, what was held back for it."""
+        assert self._now is not None
+        try:
+            if self._is_over:
+                return await self._go_on()
+            piece = await _read(self._now.audio)
+            return await self._end_part() if piece is END else self._joined(piece)
+        except ExpectedFailure as failure:
+            self._now, self._failure = None, failure
+            return Piece(self._joint.cut())
+
+    async def _end_part(self) -> Piece:
+        """Nothing more comes of it: the next one is asked for, if there is one; answers what was
+        held back and is heard meanwhile."""
         assert self._now is not None
         self._bytes_per_character = self._came / self._now.script.characters
-        ending = Piece(self._joint.end_part())
         await self._now.line.aclose()
-        if self._next is None:
-            if not self._coming:
-                self._now = None
-                return ending
+        ending = Piece(self._joint.end_part())
+        if self._next is None and self._coming:
             self._next = asyncio.create_task(self._asked_for_next())
+        if self._next is None:
+            self._now = None
+        self._is_over = True
+        return ending
+
+    async def _go_on(self) -> Piece:
+        """Turn to the next part: its first piece."""
+        assert self._next is not None
         try:
             # Whoever is cancelled here still has to tell what was asked: `close` ends the task.
             part = await asyncio.shield(self._next)
@@ -173,8 +200,7 @@ class Recital:
             raise VendorFailed(VENDOR) from failure
         self._next = None
         self._hear(part)
-        self._first = await self._read_first()
-        return ending
+        return await self._read_first()
 
     async def _asked_for_next(self) -> _Part:
         part = _Part(self._coming.pop(0))
@@ -200,11 +226,13 @@ async def _read(audio: Audio | TimedAudio | None) -> Piece:
     return piece if piece.audio or piece.alignment is not None else END
 
 
-def _later(alignment: Alignment | None, seconds: float) -> Alignment | None:
+def _later(alignment: Alignment | None, seconds: float, said: float) -> Alignment | None:
+    """The same after so many seconds, and not before what has been said: what is left out between
+    two parts may be some hundredths of a second more than silence."""
     if alignment is None or not seconds:
         return alignment
     return Alignment(
         alignment.characters,
-        [round(start + seconds, 3) for start in alignment.starts],
-        [round(end + seconds, 3) for end in alignment.ends],
+        [round(max(said, start + seconds), 3) for start in alignment.starts],
+        [round(max(said, end + seconds), 3) for end in alignment.ends],
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, field, replace
 from functools import partial
 from typing import Any, Protocol
 from uuid import UUID
@@ -21,6 +21,7 @@ from services.voice.domain.speech import Hold, Outcome, Settlement, SpeechId, Us
 from shared.errors import ExpectedFailure
 from shared.limit_state import LimitState
 from shared.revocation import KeyInUse, KeyOfCall, Revocation
+from shared.values import dataclass
 from shared.vendors.failures import VendorFailed
 
 log = structlog.get_logger(__name__)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, field, replace
 from typing import Any
 
 import orjson
@@ -41,6 +41,7 @@ from services.voice.domain.voice import (
 )
 from shared.model_catalogue import ModelCatalogue
 from shared.tiers import TIERS, Allowance, Tier, next_tier
+from shared.values import dataclass
 from shared.vendors.failures import VendorPlanRequired
 
 VENDOR = "elevenlabs"

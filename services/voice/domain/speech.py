@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime
 from enum import StrEnum
 from typing import Literal, NewType
@@ -13,6 +13,7 @@ from services.voice.domain.speech_model import speech_model
 from shared.events import Fact
 from shared.events.usage import UsageRecorded
 from shared.ids import EventId, UserId, uuid7
+from shared.values import dataclass
 
 SpeechId = NewType("SpeechId", UUID)
 

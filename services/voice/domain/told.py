@@ -6,11 +6,12 @@ What a tier includes is decided by what we read of them; the words go to the pro
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Protocol
 
 from services.voice.domain.voice import Voice, VoiceId
 from shared.identity import OnBehalfOf
+from shared.values import dataclass
 
 Query = Sequence[tuple[str, str]]
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import StrEnum
 from typing import NewType
 
 from services.voice.domain.errors import VoiceNotFound
+from shared.values import dataclass
 
 VoiceId = NewType("VoiceId", str)
 

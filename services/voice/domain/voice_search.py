@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from services.voice.domain.voice import Voice, VoiceCategory
+from shared.values import dataclass
 
 LARGEST_PAGE = 100
 

@@ -7,7 +7,6 @@ import math
 import re
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
@@ -22,6 +21,7 @@ from services.voice.providers.elevenlabs_errors import failure_of
 from services.voice.providers.elevenlabs_voice_wire import voice_from_wire
 from shared.clients.egress import Egress, VendorAnswer, VendorCall, VendorConnectionLost
 from shared.identity import OnBehalfOf
+from shared.values import dataclass
 from shared.vendors.failures import VendorFailed
 
 _ERROR_WITHIN = timedelta(seconds=5)

@@ -12,7 +12,7 @@ import sys
 from asyncio.subprocess import DEVNULL, PIPE, Process
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import timedelta
 from pathlib import Path
 from struct import pack
@@ -24,6 +24,7 @@ from services.voice.domain.script import Script
 from services.voice.domain.voice import Voice, VoiceCategory, VoiceId
 from services.voice.domain.whole_audio import WholeAudio
 from shared.settings import SettingsRefused
+from shared.values import dataclass
 from shared.vendors.failures import VendorFailed
 
 _SPEAKER = Path(__file__).with_name("espeak_speaker.py")

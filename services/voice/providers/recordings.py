@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import BinaryIO
 
@@ -23,6 +22,7 @@ from services.voice.providers.recording_lengths import (
     wav_seconds,
     webm_seconds,
 )
+from shared.values import dataclass
 
 log = structlog.get_logger(__name__)
 

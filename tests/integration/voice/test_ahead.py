@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from tests.support.voice_service import Person, Voice
-from tests.support.waiting import until
+from tests.support.waiting import until, until_locked_out
 
 
 @asynccontextmanager
@@ -76,7 +76,7 @@ async def test_keyvaults_no_leaves_nothing_behind(voice: Voice) -> None:
     del voice.surroundings.egress.keys[person.id, "elevenlabs"]
     async with held_up(voice):
         answer = asyncio.create_task(voice.say(person, "without a key"))
-        await asyncio.sleep(0.3)
+        await until_locked_out(voice.database)
     assert (await answer).json()["code"] == "no_usable_key"
     await voice.until_settled(person)
     assert [row["outcome"] for row in await voice.speeches(person)] == ["done", "refused"]

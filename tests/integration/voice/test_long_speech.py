@@ -23,6 +23,7 @@ from shared.ids import UserId
 from shared.limits.admission import Admissions
 from shared.tiers import tier_named
 from shared.valkey import open_cache
+from tests.support.mp3 import frames_in
 from tests.support.players import seconds_of
 from tests.support.simulator.audio import SECONDS_PER_CHARACTER
 from tests.support.voice_service import Person, Voice, problem
@@ -61,6 +62,19 @@ async def test_a_long_text_is_heard_as_one_and_charged_once(voice: Voice) -> Non
     (row,) = await voice.speeches(ada)
     assert (row["characters"], row["charged_characters"]) == (len(LONG) - 1, credits_of(ada))
     assert await used_of_the_month(voice, ada) == row["charged_characters"]
+
+
+@pytest.mark.parametrize(
+    ("format_", "samples", "rate"), [("mp3_22050_32", 576, 22_050), ("mp3_44100_64", 1_152, 44_100)]
+)
+async def test_between_parts_of_an_mp3_lies_no_silence(
+    voice: Voice, format_: str, samples: int, rate: int
+) -> None:
+    answer = await voice.say(voice.person(), LONG, format=format_)
+    seconds = len(frames_in(answer.content)) * samples / rate
+    said = (len(LONG) - 3) * SECONDS_PER_CHARACTER
+    # Of what encoders add that before the first part and after the last one is left.
+    assert said < seconds < said + (1_152 + samples) / rate
 
 
 @pytest.mark.parametrize("format_", ["opus_48000_32", "wav_8000", "pcm_8000", "ulaw_8000"])

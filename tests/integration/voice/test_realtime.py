@@ -130,7 +130,8 @@ async def test_an_interruption_silences_all_and_charges_what_was_said(voice: Voi
         began = asyncio.get_running_loop().time()
         await device.say("stop")
         interrupted = await device.until("interrupted", ref="first")
-        assert asyncio.get_running_loop().time() - began < 0.5
+        # A fraction of what its vendor would take to the end; on a quiet machine far less.
+        assert asyncio.get_running_loop().time() - began < 2
         assert interrupted["data"]["reason"] == "stopped"
         assert interrupted["data"]["usage"]["characters"] == quick(SLOWLY)
         assert (await device.until("interrupted", ref="second"))["data"]["usage"] is None

@@ -4,6 +4,7 @@ Silence is enough for a test, costs next to nothing to make and still is what it
 player opens it and its length follows from the text.
 """
 
+import math
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,6 +23,9 @@ _OPUS_PACKETS_PER_PAGE: Final = 2
 _AAC_SILENCE: Final = b"\x00\xc8\x00\x80\x23\x80"
 _AAC_SAMPLING: Final = {24000: 6, 44100: 4}
 _FLAC_BLOCK: Final = 576
+# Samples that an mp3's encoder puts before the sound, and that come after it at the least.
+_MP3_DELAY: Final = 576
+_MP3_PADDING: Final = 576
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +64,8 @@ def _count(seconds: float, rate: int, samples_per_frame: int) -> int:
 
 
 def _mp3(seconds: float, rate: int, kilobits: int) -> Clip:
-    """An all-zero frame body means: no bits spent, play silence."""
+    """An all-zero frame body means: no bits spent, play silence. As an encoder does, it makes more
+    of them than the sound takes."""
     first_version = rate >= 32000
     samples = 1152 if first_version else 576
     index = (_MPEG1_RATES if first_version else _MPEG2_RATES)[kilobits]
@@ -68,8 +73,8 @@ def _mp3(seconds: float, rate: int, kilobits: int) -> Clip:
     mono = 0xC4
     length = samples // 8 * kilobits * 1000 // rate
     frame = bytes((0xFF, version, index << 4 | _MPEG_SAMPLING[rate] << 2, mono))
-    frames = (frame.ljust(length, b"\0"),) * _count(seconds, rate, samples)
-    return Clip("audio/mpeg", len(frames) * samples / rate, b"", frames)
+    count = math.ceil((seconds * rate + _MP3_DELAY + _MP3_PADDING) / samples)
+    return Clip("audio/mpeg", seconds, b"", (frame.ljust(length, b"\0"),) * count)
 
 
 def _raw(content_type: str, silence: bytes) -> Callable[[float, int], Clip]:

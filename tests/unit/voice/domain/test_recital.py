@@ -25,6 +25,7 @@ from shared.vendors.failures import (
     VendorQuotaExhausted,
     VendorRateLimited,
 )
+from tests.support.mp3 import made_frame
 from tests.support.voice import (
     FakeAudio,
     FakeProvider,
@@ -40,6 +41,8 @@ SENTENCE = "Of all that is said here, nothing is new. "
 LONG = (SENTENCE * 285).strip()  # three parts
 RAW = "ulaw_8000"
 MUCH = b"\xff" * 100_000
+FRAME = made_frame(sound_bits=(400, 400))
+FRAME_SECONDS = 1_152 / 44_100
 PARTS = [len(SENTENCE) * 119 - 1, len(SENTENCE) * 119 - 1, len(SENTENCE) * 47 - 1]
 
 
@@ -133,6 +136,48 @@ async def test_a_part_that_is_cut_is_charged() -> None:
     assert settled(studio) == (Outcome.PROVIDER_FAILED, Used(15, "provider"))
 
 
+@pytest.mark.parametrize(
+    "second",
+    [[cut()], [FakeAudio()], [FakeAudio(cut())], [FakeAudio(b"\xff\xfb", cut())]],
+    ids=["not taken", "without audio", "cut before it", "cut within its first frame"],
+)
+async def test_all_that_came_of_an_mp3_is_heard_before_it_is_cut(
+    second: list[FakeAudio | Exception],
+) -> None:
+    """It is charged, too; and what is kept back is kept back for a part that never comes."""
+    studio, part = Studio(), FRAME * 100
+    studio.provider.audios = [FakeAudio(part[:9_000], part[9_000:]), *second]
+    speech = await studio.speak(a_wish(an_order(LONG, format="mp3_44100_128")))
+    heard, outcome = await studio.hear(speech)
+    assert (heard.removesuffix(b"\xff\xfb"), outcome) == (part, "provider_failed")
+
+
+async def test_all_that_came_of_a_part_of_an_mp3_is_heard_before_it_is_cut() -> None:
+    studio, part = Studio(), FRAME * 100
+    studio.provider.audios = [FakeAudio(part + FRAME[:50], cut())]
+    speech = await studio.speak(a_wish(an_order(LONG, format="mp3_44100_128")))
+    assert await studio.hear(speech) == (part + FRAME[:50], "provider_failed")
+
+
+async def test_who_waits_for_a_part_hears_what_came_before_it_meanwhile() -> None:
+    studio, gate, part = Studio(), asyncio.Event(), FRAME * 100
+    audios = [FakeAudio(part + b"?"), FakeAudio(gate, part), FakeAudio(part)]
+    studio.provider.audios = list(audios)
+    speech = await studio.speak(a_wish(an_order(LONG, format="mp3_44100_128")))
+    heard = bytearray()
+
+    async def write(piece: bytes) -> None:
+        heard.extend(piece)
+
+    relay = asyncio.create_task(studio.relay(speech, write))
+    while not audios[1].is_open:
+        await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert heard == part + b"?"
+    gate.set()
+    assert await relay is Outcome.DONE
+
+
 async def test_a_part_without_audio_is_a_failure_and_not_charged() -> None:
     studio = Studio()
     speech = await begun(studio, FakeAudio(b"a", characters=7), FakeAudio(characters=8))
@@ -211,6 +256,45 @@ async def test_times_are_counted_from_the_beginning_of_the_speech() -> None:
         (["b"], [1.0], [2.0]),
         (["c"], [2.0], [3.0]),
         (["d"], [3.0], [4.0]),
+    ]
+
+
+async def starts_and_ends(*audios: FakeAudio) -> list[tuple[float, float]]:
+    """Of each piece's letter, in a speech as mp3."""
+    studio, pieces = Studio(), list[Piece]()
+    studio.provider.audios = list(audios)
+    order = an_order(LONG, format="mp3_44100_128", with_timestamps=True)
+
+    async def write(piece: Piece) -> None:
+        pieces.append(piece)
+
+    speech = await studio.speak(a_wish(order))
+    assert await studio.relay.in_pieces(speech, write) is Outcome.DONE
+    times = [piece.alignment for piece in pieces if piece.alignment is not None]
+    return [
+        (start, end) for each in times for start, end in zip(each.starts, each.ends, strict=True)
+    ]
+
+
+async def test_times_follow_what_is_left_out_between_parts_of_an_mp3() -> None:
+    part = FRAME * 100
+    # The first piece of the second part is not enough to be sure of.
+    times = await starts_and_ends(
+        FakeAudio(part), FakeAudio(part[:500], part[500:]), FakeAudio(part)
+    )
+    begins = [0, 99 * FRAME_SECONDS, 99 * FRAME_SECONDS + 1, 198 * FRAME_SECONDS]
+    assert [start for start, _ in times] == pytest.approx(begins, abs=0.001)
+    assert [end - start for start, end in times] == pytest.approx([1] * 4)
+
+
+async def test_times_never_go_back() -> None:
+    # Of a letter that takes a second a frame was left out.
+    part = FRAME * 38
+    times = await starts_and_ends(*[FakeAudio(part) for _ in range(3)])
+    assert times == [
+        (0, 1),
+        (1, pytest.approx(37 * FRAME_SECONDS + 1, abs=0.001)),
+        (times[1][1], pytest.approx(74 * FRAME_SECONDS + 1, abs=0.001)),
     ]
 
 
