@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
 
@@ -134,6 +133,7 @@ from shared.limits.current_tiers import CurrentTiers
 from shared.news.ended_sessions import EndedSessions
 from shared.settings import service_database_url
 from shared.valkey import open_cache
+from shared.values import dataclass
 
 log = structlog.get_logger(__name__)
 

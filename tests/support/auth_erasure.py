@@ -23,7 +23,7 @@ class MemoryErasures:
     async def hold_account(self, user_id: UserId) -> None:
         """Nothing runs beside a test."""
 
-    async def credentials_of(self, user_id: UserId) -> Sequence[UUID]:
+    async def hold_credentials_of(self, user_id: UserId) -> Sequence[UUID]:
         devices = self._memory.devices.values()
         tokens = self._memory.personal_tokens.values()
         return [

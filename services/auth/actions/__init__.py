@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from services.auth.actions.accept_invitation import AcceptInvitation
 from services.auth.actions.accept_invitation_with_password import AcceptInvitationWithPassword
 from services.auth.actions.assign_role import AssignRole
@@ -74,6 +72,7 @@ from services.auth.actions.verify_audit import VerifyAudit
 from services.auth.actions.verify_email import VerifyEmail
 from services.auth.actions.watch_audit import WatchAudit
 from services.auth.actions.withdraw_invitation import WithdrawInvitation
+from shared.values import dataclass
 
 
 @dataclass(frozen=True)

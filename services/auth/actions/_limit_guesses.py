@@ -5,8 +5,6 @@ Only failures write, and only they lock: a sign-in that succeeds meets no row th
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from services.auth.domain.attempts import EVERYBODY, AttemptLimit, GuessLimits, failures_from
 from services.auth.domain.audit import AuditEntry
 from services.auth.domain.errors import UnknownClientAddress
@@ -14,6 +12,7 @@ from services.auth.domain.origin import Origin
 from services.auth.domain.ports import NewUnitOfWork, UnitOfWork
 from shared.clock import Clock
 from shared.ids import UserId, uuid7
+from shared.values import dataclass
 
 
 async def check_late(work: UnitOfWork, subject: str, limit: AttemptLimit, clock: Clock) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import timedelta
 
 from services.auth.actions._limit_guesses import LimitGuesses
@@ -23,6 +22,7 @@ from services.auth.domain.ports import NewUnitOfWork, Passwords, UnitOfWork
 from services.auth.domain.sign_in import PASSWORD, Proof
 from services.auth.domain.user import LoginName, User
 from shared.clock import Clock
+from shared.values import dataclass
 
 # Of those that attempts to sign in bring; who signs in often must not get many.
 _BETWEEN_PROOFS = timedelta(hours=1)

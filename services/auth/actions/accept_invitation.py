@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime
 
 from services.auth.actions._assign_seats import require_free_seat, tell_assigned
@@ -26,6 +25,7 @@ from services.auth.domain.ports import NewUnitOfWork, UnitOfWork
 from services.auth.domain.user import User
 from shared.clock import Clock
 from shared.ids import UserId
+from shared.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from services.auth.actions._prove_identity import ProveIdentity
 from services.auth.actions.accept_invitation import AcceptInvitation
 from services.auth.domain.credentials import Credentials
 from services.auth.domain.organisation import Entered, InvitationToken
 from services.auth.domain.ports import NewUnitOfWork
+from shared.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from services.auth.actions._hold_account import hold_account
 from services.auth.domain.audit import AuditEntry
 from services.auth.domain.errors import AddressUnproven
@@ -15,6 +13,7 @@ from services.auth.domain.user import Role, User
 from shared.clock import Clock
 from shared.ids import uuid7
 from shared.scopes import grantable
+from shared.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

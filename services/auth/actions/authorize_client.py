@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from services.auth.actions._prove_identity import ProveIdentity
 from services.auth.domain.audit import AuditEntry
 from services.auth.domain.authorization import AuthorizationCode, AuthorizationRequest, new_code
 from services.auth.domain.credentials import Credentials
 from services.auth.domain.ports import NewUnitOfWork
 from shared.clock import Clock
+from shared.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

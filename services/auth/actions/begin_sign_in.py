@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from services.auth.domain.audit import AuditEntry
 from services.auth.domain.origin import Origin
 from services.auth.domain.ports import UnitOfWork
@@ -11,6 +9,7 @@ from services.auth.domain.sign_in import Proof, SignIn, SignInLifetimes
 from services.auth.domain.token_pair import TokenIssuer, TokenPair
 from services.auth.domain.user import User
 from shared.clock import Clock
+from shared.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from services.auth.domain.errors import AccountGone, TotpActive
 from services.auth.domain.ports import NewUnitOfWork
 from services.auth.domain.second_factor import Totp
 from shared.clock import Clock
 from shared.ids import UserId
+from shared.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

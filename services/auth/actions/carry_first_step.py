@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from services.auth.domain.first_step import FirstStep
 from services.auth.domain.ports import SigningKeySource
 from services.auth.domain.sealing import Sealer
 from shared.clock import Clock
+from shared.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from services.auth.actions._assign_seats import assign_seat, mail_lost_seats, release_seats
@@ -22,6 +21,7 @@ from services.auth.domain.origin import Origin
 from services.auth.domain.ports import NewUnitOfWork, UnitOfWork
 from shared.clock import Clock
 from shared.ids import UserId
+from shared.values import dataclass
 
 _SAT_BRIEFLY = timedelta(hours=1)
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from services.auth.actions._limit_guesses import check_late
 from services.auth.actions.confirm_password import ConfirmPassword
 from services.auth.domain.attempts import failures_at_password_change
@@ -17,6 +15,7 @@ from services.auth.domain.ports import NewUnitOfWork, PasswordRules, UnitOfWork
 from services.auth.domain.sign_in import EndReason, SignInId
 from services.auth.domain.user import User
 from shared.ids import UserId
+from shared.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

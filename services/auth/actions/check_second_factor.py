@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from services.auth.domain.attempts import AttemptLimit, failures_at_second_factor
 from services.auth.domain.audit import AuditEntry
 from services.auth.domain.origin import Origin
@@ -11,6 +9,7 @@ from services.auth.domain.ports import UnitOfWork
 from services.auth.domain.second_factor import OTP, RECOVERY, RecoveryCode, is_totp_code
 from services.auth.domain.user import User
 from shared.clock import Clock
+from shared.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

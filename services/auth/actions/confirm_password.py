@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from services.auth.actions._limit_guesses import count_failure
 from services.auth.domain.attempts import AttemptLimit, failures_at_password_change
 from services.auth.domain.errors import AccountGone, WrongPassword
@@ -13,6 +11,7 @@ from services.auth.domain.ports import NewUnitOfWork, Passwords
 from services.auth.domain.user import User
 from shared.clock import Clock
 from shared.ids import UserId
+from shared.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from services.auth.actions.renew_recovery_codes import replace_recovery_codes
 from services.auth.domain.attempts import AttemptLimit, failures_at_second_factor
@@ -18,6 +17,7 @@ from services.auth.domain.sign_in import EndReason, Proof, SignInId
 from services.auth.domain.user import User
 from shared.clock import Clock
 from shared.ids import UserId
+from shared.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from services.auth.actions.register import Register
 from services.auth.domain.audit import AuditEntry
 from services.auth.domain.password import Password
 from services.auth.domain.user import Role, User
 from shared.ids import uuid7
+from shared.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

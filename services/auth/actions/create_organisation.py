@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from services.auth.actions._assign_seats import tell_assigned
 from services.auth.domain.audit import AuditEntry
 from services.auth.domain.errors import AccountGone
@@ -13,6 +11,7 @@ from services.auth.domain.origin import Origin
 from services.auth.domain.ports import NewUnitOfWork
 from shared.clock import Clock
 from shared.ids import UserId
+from shared.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

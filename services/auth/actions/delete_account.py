@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from services.auth.actions.remove_member import leave_for_good, refuse_last_owner
 from services.auth.domain.audit import AuditEntry
@@ -14,6 +14,7 @@ from shared.clock import Clock
 from shared.erasure import ErasureId
 from shared.events.user import UserDeleted
 from shared.ids import UserId, uuid7
+from shared.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +84,7 @@ class DeleteAccount:
             if user.membership is not None:
                 # They joined another organisation in this very moment.
                 raise AccountBusy
-            credentials = await work.erasures.credentials_of(user_id)
+            credentials = await work.erasures.hold_credentials_of(user_id)
             await work.ended_credentials.add(credentials, of=user_id, at=now)
             await work.erasures.delete_account(user)
             await work.users.note_tiers([user_id])

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from services.auth.domain.authorization_server import AuthorizationServer
+from shared.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from services.auth.actions._hold_account import hold_account
 from services.auth.domain.audit import AuditEntry
 from services.auth.domain.mail import Mail, MailKind
@@ -14,6 +12,7 @@ from services.auth.domain.sign_in import EndReason
 from shared.clock import Clock
 from shared.ids import uuid7
 from shared.scopes import grantable
+from shared.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,9 +33,7 @@ class DisableAccount:
             user = await hold_account(work, login)
             await work.users.save(user.disabled(now))
             await work.sign_ins.end_all_of(user.id, EndReason.ACCOUNT_DISABLED, now)
-            tokens = await work.personal_tokens.live_of(
-                user.id, now, before=None, most=MOST_LIVE_TOKENS
-            )
+            tokens = await work.personal_tokens.hold_live_of(user.id, now, most=MOST_LIVE_TOKENS)
             await work.ended_credentials.add([token.id for token in tokens], of=user.id, at=now)
             await work.users.note_tiers([user.id])
             await work.mailed_proofs.void(user.id, EVERY_PURPOSE, now)

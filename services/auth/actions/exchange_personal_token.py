@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime
 
 from services.auth.domain.errors import PersonalTokenRefused
@@ -13,6 +12,7 @@ from services.auth.domain.token_pair import TokenIssuer
 from services.auth.domain.user import Role
 from shared.clock import Clock
 from shared.tokens import PERSONAL
+from shared.values import dataclass
 
 _METHODS = (PERSONAL,)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
 from uuid import UUID
 
 from services.auth.actions.list_personal_tokens import ListPersonalTokens
@@ -18,6 +17,7 @@ from services.auth.domain.user import EmailAddress
 from shared.clock import Clock
 from shared.ids import UserId
 from shared.page_by_page import page_by_page
+from shared.values import dataclass
 
 _PAGE = 500
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from services.auth.actions._find_client import find_client
 from services.auth.domain.authorization import Asked, ReturnAddress, state_of
 from services.auth.domain.errors import RedirectNotRegistered
 from services.auth.domain.ports import NewUnitOfWork
+from shared.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

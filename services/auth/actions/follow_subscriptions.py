@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 
 from services.auth.actions._assign_seats import fit_to_seats
 from services.auth.domain.audit import AuditEntry
@@ -14,6 +13,7 @@ from shared.clock import Clock
 from shared.events import Fact
 from shared.events.subscription import SubscriptionChanged
 from shared.ids import UserId
+from shared.values import dataclass
 
 Facts = Sequence[Fact[SubscriptionChanged]]
 

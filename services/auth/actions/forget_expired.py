@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Protocol
 
@@ -15,6 +14,7 @@ from shared.erasure import ErasureId
 from shared.events.user import UserDeleted
 from shared.ids import UserId, uuid7
 from shared.tiers import DEFAULT_TIER
+from shared.values import dataclass
 
 _BATCH = 5_000
 _ACCOUNTS_BATCH = 200

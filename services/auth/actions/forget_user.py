@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from services.auth.actions.note_forgotten import Forgotten, NoteForgotten
 from services.auth.domain.ports import NewUnitOfWork
 from shared.clock import Clock
 from shared.erasure import BATCH, ErasureId
 from shared.ids import UserId
+from shared.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime
 
 from services.auth.actions._enter_organisation import enter
@@ -33,6 +32,7 @@ from services.auth.domain.ports import NewUnitOfWork, UnitOfWork
 from services.auth.domain.user import EmailAddress
 from shared.clock import Clock
 from shared.ids import UserId
+from shared.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
 from datetime import timedelta
 
 from services.auth.domain.audit import AuditEntry
@@ -16,6 +15,7 @@ from services.auth.domain.user import User
 from shared.clock import Clock
 from shared.errors import SessionEnded
 from shared.ids import UserId
+from shared.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from services.auth.domain.attempts import AskingLimit
 from services.auth.domain.errors import UnknownClientAddress
 from services.auth.domain.origin import Origin
 from services.auth.domain.ports import UnitOfWork
 from shared.clock import Clock
+from shared.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

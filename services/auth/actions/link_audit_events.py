@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import structlog
 
 from services.auth.domain.audit_chain import continued
 from services.auth.domain.ports import NewUnitOfWork, SigningKeySource
+from shared.values import dataclass
 
 log = structlog.get_logger(__name__)
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
 
 from services.auth.actions._enter_organisation import look_into
 from services.auth.domain.organisation import Act, Member, OrganisationId
 from services.auth.domain.ports import NewUnitOfWork
 from shared.ids import UserId
+from shared.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

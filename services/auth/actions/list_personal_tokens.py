@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from services.auth.domain.personal_token import PersonalToken, PersonalTokenId
 from services.auth.domain.ports import NewUnitOfWork
 from shared.clock import Clock
 from shared.ids import UserId
+from shared.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from services.auth.domain.errors import MemberNotFound
 from services.auth.domain.organisation import Member, OrganisationId
 from services.auth.domain.ports import NewUnitOfWork
 from shared.ids import UserId
+from shared.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,6 @@ switched off, payments, tiers that ended."""
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TypeVar
 from uuid import UUID
 
@@ -18,6 +17,7 @@ from shared.events.spend import SpendReached
 from shared.events.subscription import SubscriptionEnded
 from shared.events.webhook import WebhookDisabled
 from shared.ids import UserId
+from shared.values import dataclass
 
 E = TypeVar("E", bound=Event)
 H = TypeVar("H", PaymentDue, PaymentOverdue, SubscriptionEnded)

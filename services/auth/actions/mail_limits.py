@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from services.auth.domain.mail import Mail, MailKind
 from services.auth.domain.ports import NewUnitOfWork
@@ -11,6 +10,7 @@ from shared.clock import Clock
 from shared.events import Fact
 from shared.events.limit import LimitReached
 from shared.ids import UserId
+from shared.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

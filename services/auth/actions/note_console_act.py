@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 from services.auth.domain.audit import AuditEntry
 from services.auth.domain.ports import NewUnitOfWork
 from shared.clock import Clock
 from shared.ids import uuid7
+from shared.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
 
 import structlog
 
 from services.auth.domain.ports import NewUnitOfWork
 from shared.erasure import ErasureId
+from shared.values import dataclass
 
 log = structlog.get_logger(__name__)
 

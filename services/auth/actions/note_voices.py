@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TypeAlias
 
 from services.auth.domain.audit import AuditEntry
@@ -11,6 +10,7 @@ from services.auth.domain.ports import NewUnitOfWork
 from shared.events import Fact
 from shared.events.voice import VoiceCloned, VoiceConsentGiven, VoiceRemoved
 from shared.ids import UserId, uuid7
+from shared.values import dataclass
 
 VoiceFact: TypeAlias = Fact[VoiceConsentGiven] | Fact[VoiceCloned] | Fact[VoiceRemoved]
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
@@ -12,6 +11,7 @@ from services.auth.domain.audit import AuditEntry
 from services.auth.domain.organisation import Act, OrganisationId
 from services.auth.domain.ports import NewUnitOfWork
 from shared.ids import UserId
+from shared.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from services.auth.actions._find_client import find_client
 from services.auth.actions.begin_sign_in import BeginSignIn
 from services.auth.domain.audit import AuditEntry
@@ -16,6 +14,7 @@ from services.auth.domain.token_pair import TokenPair
 from services.auth.domain.user import User
 from shared.clock import Clock
 from shared.ids import uuid7
+from shared.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from services.auth.actions._find_client import find_client
 from services.auth.domain.audit import AuditEntry
 from services.auth.domain.errors import RefreshRefused, RefreshReused, SignInUndone
@@ -17,6 +15,7 @@ from services.auth.domain.user import User
 from shared.clock import Clock
 from shared.errors import ExpectedFailure
 from shared.ids import uuid7
+from shared.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

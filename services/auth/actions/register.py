@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from services.auth.actions.limit_asking import LimitAsking
 from services.auth.domain.audit import AuditEntry
 from services.auth.domain.errors import UsernameTaken
@@ -14,6 +12,7 @@ from services.auth.domain.ports import NewUnitOfWork, PasswordRules, Passwords
 from services.auth.domain.user import EmailAddress, LoginName, User, Username
 from shared.clock import Clock
 from shared.events.user import UserRegistered
+from shared.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from services.auth.domain.audit import AuditEntry
 from services.auth.domain.oauth_client import OAuthClient
 from services.auth.domain.ports import NewUnitOfWork
 from shared.clock import Clock
 from shared.ids import uuid7
+from shared.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import timedelta
 
 import structlog
@@ -11,6 +10,7 @@ from services.auth.domain.ports import NewUnitOfWork
 from shared.clock import Clock
 from shared.events.user import UserDeleted
 from shared.tiers import DEFAULT_TIER
+from shared.values import dataclass
 
 log = structlog.get_logger(__name__)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime
 
 from services.auth.actions._assign_seats import mail_lost_seats, tell_released
@@ -18,6 +17,7 @@ from services.auth.domain.ports import NewUnitOfWork, UnitOfWork
 from services.auth.domain.user import User
 from shared.clock import Clock
 from shared.ids import UserId
+from shared.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

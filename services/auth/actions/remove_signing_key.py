@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from services.auth.domain.key_rotation import KeyLine, RotationPace
 from services.auth.domain.ports import SigningKeyStore
 from shared.clock import Clock
+from shared.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

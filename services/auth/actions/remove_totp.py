@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from services.auth.domain.audit import AuditEntry
 from services.auth.domain.errors import AccountGone, TotpNotActive
 from services.auth.domain.mail import Mail, MailKind
@@ -13,6 +11,7 @@ from services.auth.domain.ports import NewUnitOfWork
 from services.auth.domain.sign_in import EndReason, SignInId
 from shared.clock import Clock
 from shared.ids import UserId
+from shared.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

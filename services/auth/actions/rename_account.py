@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from services.auth.domain.audit import AuditEntry
 from services.auth.domain.errors import AccountGone
 from services.auth.domain.origin import NOWHERE, Origin
@@ -11,6 +9,7 @@ from services.auth.domain.ports import NewUnitOfWork
 from services.auth.domain.user import User, Username
 from shared.clock import Clock
 from shared.ids import UserId
+from shared.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

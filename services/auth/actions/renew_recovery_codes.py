@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from services.auth.domain.audit import AuditEntry
 from services.auth.domain.errors import AccountGone, TotpNotActive
@@ -12,6 +11,7 @@ from services.auth.domain.ports import NewUnitOfWork, UnitOfWork
 from services.auth.domain.second_factor import RecoveryCode, new_recovery_codes
 from shared.clock import Clock
 from shared.ids import UserId
+from shared.values import dataclass
 
 
 async def replace_recovery_codes(work: UnitOfWork, user_id: UserId) -> Sequence[RecoveryCode]:

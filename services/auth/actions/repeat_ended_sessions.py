@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from uuid import UUID
 
 from services.auth.domain.ports import NewUnitOfWork, SessionNews
 from services.auth.domain.sign_in import ACCESS_OUTLIVES_SESSION
 from shared.clock import Clock
+from shared.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from services.auth.actions._limit_guesses import check_late
 from services.auth.actions.confirm_password import ConfirmPassword
 from services.auth.domain.attempts import failures_at_password_change
@@ -15,6 +13,7 @@ from services.auth.domain.password import Password
 from services.auth.domain.ports import NewUnitOfWork, UnitOfWork
 from services.auth.domain.user import EmailAddress, User
 from shared.ids import UserId
+from shared.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

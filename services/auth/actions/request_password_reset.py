@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from services.auth.actions.limit_asking import LimitAsking
 from services.auth.domain.audit import AuditEntry
 from services.auth.domain.mail import Mail, MailKind
@@ -12,6 +10,7 @@ from services.auth.domain.ports import NewUnitOfWork
 from services.auth.domain.user import EmailAddress
 from shared.clock import Clock
 from shared.ids import uuid7
+from shared.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import timedelta
 
 from services.auth.domain.errors import AccountGone
@@ -10,6 +9,7 @@ from services.auth.domain.mail import Mail, MailKind
 from services.auth.domain.ports import NewUnitOfWork
 from shared.clock import Clock
 from shared.ids import UserId
+from shared.values import dataclass
 
 _PAUSE = timedelta(minutes=1)
 

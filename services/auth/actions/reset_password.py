@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime
 
 from services.auth.domain.attempts import failures_at_password_change, failures_of
@@ -22,6 +21,7 @@ from services.auth.domain.ports import NewUnitOfWork, PasswordRules, Passwords, 
 from services.auth.domain.sign_in import EndReason
 from services.auth.domain.user import User
 from shared.clock import Clock
+from shared.values import dataclass
 
 _PURPOSES = frozenset({ProofPurpose.RESET_PASSWORD})
 
@@ -82,7 +82,7 @@ async def _take_from_its_opener(work: UnitOfWork, user: User, at: datetime) -> N
     """Whoever opened the account had not proven the address: it may have been somebody else, who
     would go on reading what its new owner does, or whose second factor would keep them out."""
     await work.second_factors.remove(user.id)
-    tokens = await work.personal_tokens.live_of(user.id, at, before=None, most=MOST_LIVE_TOKENS)
+    tokens = await work.personal_tokens.hold_live_of(user.id, at, most=MOST_LIVE_TOKENS)
     for token in tokens:
         await work.personal_tokens.revoke(token.id, at)
     await work.ended_credentials.add([token.id for token in tokens], of=user.id, at=at)

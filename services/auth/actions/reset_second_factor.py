@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from services.auth.actions._hold_account import hold_account
 from services.auth.domain.audit import AuditEntry
 from services.auth.domain.errors import TotpNotActive
@@ -14,6 +12,7 @@ from services.auth.domain.ports import NewUnitOfWork
 from services.auth.domain.sign_in import EndReason
 from shared.clock import Clock
 from shared.ids import uuid7
+from shared.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from services.auth.domain.audit import AuditEntry
 from services.auth.domain.errors import PersonalTokenNotFound
 from services.auth.domain.origin import Origin
@@ -11,6 +9,7 @@ from services.auth.domain.personal_token import PersonalTokenId
 from services.auth.domain.ports import NewUnitOfWork
 from shared.clock import Clock
 from shared.ids import UserId
+from shared.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

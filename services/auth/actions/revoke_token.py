@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from services.auth.actions._find_client import find_client
 from services.auth.domain.audit import AuditEntry
 from services.auth.domain.errors import RefreshRefused
@@ -12,6 +10,7 @@ from services.auth.domain.ports import NewUnitOfWork, SigningKeySource, UnitOfWo
 from services.auth.domain.refresh_token import RefreshToken
 from services.auth.domain.sign_in import EndReason, SignIn, SignInId
 from shared.clock import Clock
+from shared.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import partial
 
 from services.auth.domain.key_rotation import KeyLine, RotationPace
 from services.auth.domain.ports import SigningKeyStore
 from shared.clock import Clock
+from shared.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections import Counter, deque
 from collections.abc import Iterable
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 from uuid import UUID
@@ -17,6 +16,7 @@ from services.auth.domain.letter import Letter, NotDelivered, Undeliverable
 from services.auth.domain.mail import Mail, UnreadableMail
 from services.auth.domain.ports import Mailer, NewUnitOfWork
 from shared.clock import Clock
+from shared.values import dataclass
 
 log = structlog.get_logger(__name__)
 

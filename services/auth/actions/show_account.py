@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from services.auth.domain.errors import AccountGone
 from services.auth.domain.ports import NewUnitOfWork
 from services.auth.domain.user import User
 from shared.ids import UserId
+from shared.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from services.auth.domain.erasure import Erasure, Receipt
 from services.auth.domain.errors import ErasureNotFound
 from services.auth.domain.ports import NewUnitOfWork
+from shared.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from services.auth.actions._enter_organisation import look_into
 from services.auth.domain.errors import AccountGone
 from services.auth.domain.organisation import Entered, Headcount, OrganisationId
 from services.auth.domain.ports import NewUnitOfWork, UnitOfWork
 from shared.ids import UserId
+from shared.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from services.auth.actions._prove_identity import ProveIdentity
 from services.auth.actions.begin_sign_in import BeginSignIn
 from services.auth.domain.credentials import Credentials
 from services.auth.domain.ports import NewUnitOfWork
 from services.auth.domain.token_pair import TokenPair
+from shared.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from services.auth.domain.audit import AuditEntry
 from services.auth.domain.origin import NOWHERE, Origin
 from services.auth.domain.ports import NewUnitOfWork
 from services.auth.domain.sign_in import EndReason, SignInId
 from shared.clock import Clock
 from shared.ids import UserId
+from shared.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from services.auth.actions._limit_guesses import check_late
 from services.auth.actions.check_second_factor import CheckSecondFactor
 from services.auth.actions.confirm_password import ConfirmPassword
@@ -18,6 +16,7 @@ from services.auth.domain.token_pair import TokenIssuer
 from services.auth.domain.user import User
 from shared.errors import SessionEnded
 from shared.ids import UserId
+from shared.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from operator import itemgetter
 from uuid import UUID
 
 from services.auth.domain.audit_chain import ChainWalk, Head
 from services.auth.domain.ports import NewUnitOfWork, SigningKeySource
 from shared.page_by_page import page_by_page
+from shared.values import dataclass
 
 _PAGE = 1_000
 

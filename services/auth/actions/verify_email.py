@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from services.auth.domain.audit import AuditEntry
 from services.auth.domain.errors import ProofRefused
 from services.auth.domain.mail import Mail, MailKind
@@ -17,6 +15,7 @@ from services.auth.domain.origin import Origin
 from services.auth.domain.ports import NewUnitOfWork, UnitOfWork
 from services.auth.domain.user import User
 from shared.clock import Clock
+from shared.values import dataclass
 
 _PURPOSES = frozenset({ProofPurpose.VERIFY_EMAIL, ProofPurpose.CHANGE_EMAIL})
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from services.auth.actions._enter_organisation import enter
 from services.auth.domain.audit import AuditEntry
 from services.auth.domain.errors import InvitationNotFound
@@ -12,6 +10,7 @@ from services.auth.domain.origin import Origin
 from services.auth.domain.ports import NewUnitOfWork
 from shared.clock import Clock
 from shared.ids import UserId
+from shared.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

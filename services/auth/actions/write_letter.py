@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import timedelta
 from uuid import UUID
 
@@ -14,6 +13,7 @@ from services.auth.domain.ports import UnitOfWork
 from services.auth.domain.user import LoginName, User
 from shared.clock import Clock
 from shared.ids import UserId
+from shared.values import dataclass
 
 _AN_HOUR = timedelta(hours=1)
 # What a stranger can have sent to any address.

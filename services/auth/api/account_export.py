@@ -13,8 +13,9 @@ from services.auth.actions import Actions
 from services.auth.api.accounts import UserBody
 from services.auth.api.audit import AuditEntryBody, OrganisationEntryBody
 from services.auth.api.dependencies import ServiceActions
+from services.auth.api.invitations import InvitationBody
 from services.auth.api.mfa import SecondFactorBody
-from services.auth.api.organisations import InvitationBody, OrganisationBody
+from services.auth.api.organisations import OrganisationBody
 from services.auth.api.personal_tokens import PersonalTokenBody
 from services.auth.api.sign_ins import SignInBody
 from services.auth.domain.audit import AuditEntry

@@ -5,13 +5,13 @@ from __future__ import annotations
 import hmac
 import re
 import secrets
-from dataclasses import dataclass
 from typing import Self
 
 from fastapi import Request, Response
 
 from services.auth.domain.authorization import Asked
 from services.auth.domain.errors import FormExpired
+from shared.values import dataclass
 
 # With this prefix browsers take the cookie only from this very host, over https (or loopback):
 # nobody beside or above us can plant one.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Set
-from dataclasses import dataclass
 from datetime import timedelta
 from urllib.parse import urlencode
 
@@ -20,6 +19,7 @@ from services.auth.domain.user import LONGEST_EMAIL
 from shared.errors import ExpectedFailure, Unavailable
 from shared.http.errors import problem_of
 from shared.scopes import ACCOUNT, BILLING, BILLING_READ, CHAT, KEYS, USAGE_WRITE, VOICE
+from shared.values import dataclass
 
 NAME = "authorize"
 CARRIED = "first_step"

@@ -5,8 +5,6 @@ Looking at one changes nothing: programs that check mails for danger open every 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import HTMLResponse
 
@@ -23,6 +21,7 @@ from services.auth.domain.mailed_proof import ProofToken
 from services.auth.domain.password import LONGEST_PASSWORD, SHORTEST_PASSWORD, Password
 from services.auth.domain.user import LONGEST_EMAIL
 from shared.errors import ExpectedFailure
+from shared.values import dataclass
 
 router = APIRouter(prefix="/oauth", tags=["pages"])
 

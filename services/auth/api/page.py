@@ -9,12 +9,13 @@ import hashlib
 import html
 from base64 import b64encode
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from string import Template
 from typing import Self
 
 from starlette.responses import HTMLResponse
+
+from shared.values import dataclass
 
 _HERE = Path(__file__).parent
 _STYLE = (_HERE / "page.css").read_text("utf-8")

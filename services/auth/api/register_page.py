@@ -5,7 +5,6 @@ It carries the client's request along, so that the way back to the login page is
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from urllib.parse import urlencode
 
 from fastapi import APIRouter, Request, Response
@@ -23,6 +22,7 @@ from services.auth.domain.errors import InvalidEmail, PasswordRefused
 from services.auth.domain.password import LONGEST_PASSWORD, SHORTEST_PASSWORD, Password
 from services.auth.domain.user import LONGEST_EMAIL, LONGEST_USERNAME
 from shared.errors import ExpectedFailure
+from shared.values import dataclass
 
 router = APIRouter(prefix="/oauth", tags=["pages"])
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from services.auth.domain.errors import TooManyAttempts
 from services.auth.domain.user import LoginName, User
 from shared.ids import UserId
+from shared.values import dataclass
 
 EVERYBODY = "everybody"
 """The subject under which all failures of this installation count."""

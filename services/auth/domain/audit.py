@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime
 from typing import Any, Self
 from uuid import UUID
 
 from services.auth.domain.origin import NOWHERE, Origin
 from shared.ids import UserId, uuid7
+from shared.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

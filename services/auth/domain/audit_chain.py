@@ -11,12 +11,13 @@ from __future__ import annotations
 import hashlib
 import hmac
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 from shared import chain
 from shared.sealing import newest
+from shared.values import dataclass
 
 GENESIS = hashlib.sha256(b"companion auth audit: before the first link").digest()
 """What the first link follows."""

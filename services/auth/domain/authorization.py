@@ -6,7 +6,7 @@ import hashlib
 import re
 import secrets
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from datetime import datetime, timedelta
 from typing import Self
 from urllib.parse import urlencode, urlsplit
@@ -24,6 +24,7 @@ from services.auth.domain.sign_in import Proof
 from services.auth.domain.user import User
 from shared.ids import UserId
 from shared.scopes import SIGN_IN_SCOPES, USAGE_WRITE
+from shared.values import dataclass
 
 PARAMETERS = (
     *("response_type", "client_id", "redirect_uri", "code_challenge", "code_challenge_method"),

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from services.auth.domain.origin import Origin
 from services.auth.domain.password import Password
+from shared.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 import secrets
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from datetime import datetime
 from typing import Self
 
 from shared.erasure import ErasureId
 from shared.ids import UserId
+from shared.values import dataclass
 
 SERVICES = ("auth", "keyvault", "chat", "voice", "billing")
 """Who has to forget a user before an erasure is complete."""

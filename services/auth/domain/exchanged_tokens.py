@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime, timedelta
 
 from services.auth.domain.personal_token import PersonalTokenId
 from services.auth.domain.user import User
+from shared.values import dataclass
 
 _LEFT_AT_LEAST = timedelta(seconds=60)
 

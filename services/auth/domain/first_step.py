@@ -11,7 +11,6 @@ import binascii
 import hashlib
 import json
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Self
 from uuid import UUID
@@ -19,6 +18,7 @@ from uuid import UUID
 from services.auth.domain.errors import FirstStepOver
 from services.auth.domain.password import Password
 from services.auth.domain.sealing import Sealer, Unsealable
+from shared.values import dataclass
 
 _PURPOSE = "login-page"
 _LASTS = timedelta(minutes=5)

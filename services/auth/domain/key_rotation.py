@@ -7,11 +7,11 @@ it has signed for the last time; between the two, no token meets a verifier that
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Self
 
 from services.auth.domain.signing_key import KeyState, SigningKey
+from shared.values import dataclass
 
 _NEVER = datetime.max.replace(tzinfo=UTC)
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from uuid import UUID
 
 from services.auth.domain.user import EmailAddress
+from shared.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Self
@@ -12,6 +12,7 @@ from uuid import UUID
 from services.auth.domain.origin import NOWHERE, Origin
 from services.auth.domain.user import EmailAddress, User
 from shared.ids import uuid7
+from shared.values import dataclass
 
 
 class MailKind(StrEnum):

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import ipaddress
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Self
 from urllib.parse import parse_qs, unquote, urlsplit
+
+from shared.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

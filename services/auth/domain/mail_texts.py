@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import html
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from uuid import UUID
 
 from services.auth.domain.letter import Letter
 from services.auth.domain.mail import MailKind
 from services.auth.domain.user import EmailAddress
+from shared.values import dataclass
 
 _PRODUCT = "ToolTip Companion"
 _LONGEST_FACT = 200

@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 import secrets
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Self
 
 from services.auth.domain.user import EmailAddress
 from shared.ids import UserId
+from shared.values import dataclass
 
 _TOKEN_BYTES = 32
 

@@ -6,12 +6,13 @@ import ipaddress
 import re
 import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from typing import Self
 from urllib.parse import urlsplit, urlunsplit
 
 from services.auth.domain.errors import InvalidClientName, InvalidRedirectUri
+from shared.values import dataclass
 
 LONGEST_NAME = 100
 MOST_REDIRECT_URIS = 10

@@ -6,7 +6,7 @@ import hashlib
 import secrets
 import unicodedata
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from datetime import datetime, timedelta
 from enum import Enum
 from types import MappingProxyType
@@ -18,6 +18,7 @@ from services.auth.domain.membership import OrganisationRole
 from services.auth.domain.user import EmailAddress, User, Username
 from shared.ids import UserId, uuid7
 from shared.tiers import DEFAULT_TIER
+from shared.values import dataclass
 
 OrganisationId = NewType("OrganisationId", UUID)
 InvitationId = NewType("InvitationId", UUID)

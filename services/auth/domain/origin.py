@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import ipaddress
-from dataclasses import dataclass
 from typing import Self
+
+from shared.values import dataclass
 
 _LONGEST_DEVICE = 200
 _UNKNOWN = "unknown"

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import cache
 from pathlib import Path
 
 from services.auth.domain.errors import PasswordRefused
+from shared.values import dataclass
 
 SHORTEST_PASSWORD = 12
 LONGEST_PASSWORD = 256

@@ -13,7 +13,7 @@ import secrets
 import string
 import zlib
 from collections.abc import Collection
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime, timedelta
 from typing import NewType, Self
 from uuid import UUID
@@ -29,6 +29,7 @@ from services.auth.domain.sign_in import SignIn
 from services.auth.domain.user import User
 from shared.ids import UserId, uuid7
 from shared.scopes import grantable
+from shared.values import dataclass
 
 PersonalTokenId = NewType("PersonalTokenId", UUID)
 

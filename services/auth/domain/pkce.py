@@ -6,7 +6,8 @@ import hashlib
 import hmac
 import re
 from base64 import urlsafe_b64encode
-from dataclasses import dataclass
+
+from shared.values import dataclass
 
 METHOD = "S256"
 _VERIFIER = re.compile(r"[A-Za-z0-9._~-]{43,128}")

@@ -8,12 +8,13 @@ from __future__ import annotations
 import binascii
 import hmac
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Self
 from uuid import UUID
 
 from services.auth.domain.errors import RefreshRefused
 from services.auth.domain.sign_in import SignIn, SignInId
+from shared.values import dataclass
 
 _ID_BYTES, _COUNTER_BYTES, _MAC_BYTES = 16, 8, 32
 _BYTES = _ID_BYTES + _COUNTER_BYTES + _MAC_BYTES

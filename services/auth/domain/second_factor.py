@@ -8,13 +8,14 @@ import re
 import secrets
 from base64 import b32encode
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from datetime import datetime, timedelta
 from typing import Self
 
 import pyotp
 
 from shared.ids import UserId
+from shared.values import dataclass
 
 OTP, RECOVERY = "otp", "recovery"
 """How a person proved who they are, in the words of a token's `amr`."""

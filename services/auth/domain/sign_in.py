@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from datetime import datetime, timedelta
 from enum import Enum, StrEnum
 from typing import NewType, Self
@@ -12,6 +12,7 @@ from uuid import UUID
 from services.auth.domain.user import User
 from shared.ids import UserId, uuid7
 from shared.scopes import of_sign_in
+from shared.values import dataclass
 
 SignInId = NewType("SignInId", UUID)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any, Self
@@ -11,6 +11,7 @@ from typing import Any, Self
 from joserfc.jwk import ECKey
 
 from shared.tokens import ALGORITHM
+from shared.values import dataclass
 
 _CURVE = "P-256"
 _MOMENTS = ("published_at", "activated_at", "retired_at", "removed_at")

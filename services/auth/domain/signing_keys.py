@@ -19,7 +19,7 @@ import json
 import secrets
 from base64 import b64decode, b64encode
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -31,6 +31,7 @@ from services.auth.domain.key_rotation import KeyLine
 from services.auth.domain.signing_key import KeyState, SigningKey, UnusableSigningKeys
 from shared.clock import SystemClock
 from shared.sealing import KeysByVersion, newest
+from shared.values import dataclass
 
 _SECRET_BYTES = 32
 

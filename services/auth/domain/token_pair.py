@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime, timedelta
 from uuid import UUID, uuid4
 
@@ -12,6 +12,7 @@ from services.auth.domain.refresh_token import RefreshToken
 from services.auth.domain.sign_in import SignIn, SignInId
 from services.auth.domain.user import Role, User
 from shared.tokens import sign_access_token
+from shared.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from enum import StrEnum
 from typing import Self
@@ -16,6 +16,7 @@ from services.auth.domain.membership import Membership
 from services.auth.domain.password import PasswordHash
 from shared.ids import UserId, uuid7
 from shared.tiers import DEFAULT_TIER, tier_named
+from shared.values import dataclass
 
 LONGEST_EMAIL = 254
 LONGEST_USERNAME = 80

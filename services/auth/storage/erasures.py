@@ -46,11 +46,22 @@ delete from erasure where id in (
 
 # Stronger than a change needs: from now on nobody begins a sign-in of this account.
 _HOLD_ACCOUNT = "select 1 from user_account where id = $1 for update"
-_CREDENTIALS = """
-select id from sign_in where user_id = $1 and ended_at is null
-union all
-select id from personal_token where user_id = $1 and revoked_at is null
+# In the order in which others have them who end many of them. Whoever ends a single one has it
+# before they write that it has ended, and so do we.
+_HOLD_CODES = """
+select 1 from authorization_code where user_id = $1 and used_at is null
+order by code_hash for update
 """
+_HOLD_CREDENTIALS = (
+    """
+    select id from sign_in where user_id = $1 and ended_at is null
+    order by id for update
+    """,
+    """
+    select id from personal_token where user_id = $1 and revoked_at is null
+    order by id for update
+    """,
+)
 # Anybody may have claimed an address that is not theirs; mails to it are then not theirs to drop.
 _MAILS = "delete from outgoing_mail where recipient = $1"
 _INVITATIONS = "delete from invitation where email = $1"
@@ -69,8 +80,10 @@ class SqlErasures:
     async def hold_account(self, user_id: UserId) -> None:
         await self._connection.fetchrow(_HOLD_ACCOUNT, user_id)
 
-    async def credentials_of(self, user_id: UserId) -> Sequence[UUID]:
-        return [row["id"] for row in await self._connection.fetch(_CREDENTIALS, user_id)]
+    async def hold_credentials_of(self, user_id: UserId) -> Sequence[UUID]:
+        await self._connection.execute(_HOLD_CODES, user_id)
+        held = [await self._connection.fetch(each, user_id) for each in _HOLD_CREDENTIALS]
+        return [row["id"] for rows in held for row in rows]
 
     async def delete_account(self, user: User) -> None:
         if user.email_verified:

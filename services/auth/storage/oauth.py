@@ -34,7 +34,11 @@ _GET_CODE = f"select {_CODE} from authorization_code where code_hash = $1"  # no
 _HOLD_CODE = f"{_GET_CODE} for update"
 _USE_CODE = "update authorization_code set used_at = $2, sign_in_id = $3 where code_hash = $1"
 _VOID_CODES = """
-update authorization_code set used_at = $2 where user_id = $1 and used_at is null
+with held as (
+    select code_hash from authorization_code where user_id = $1 and used_at is null
+    order by code_hash for no key update
+)
+update authorization_code c set used_at = $2 from held where c.code_hash = held.code_hash
 """
 _FORGET_CODES = """
 delete from authorization_code where code_hash in (

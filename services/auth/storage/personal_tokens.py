@@ -25,8 +25,10 @@ _LIVE_OF = f"""
 select {_COLUMNS} from personal_token where {_LIVE} and ($3::uuid is null or id < $3)
 order by id desc limit $4
 """  # noqa: S608
+# In the order in which whoever disables a client has them, too: so of two who hold many at once
+# one waits for the other, and never both.
 _HOLD_LIVE_OF = f"""
-select {_COLUMNS} from personal_token where {_LIVE} order by id desc limit $3 for no key update
+select {_COLUMNS} from personal_token where {_LIVE} order by id limit $3 for no key update
 """  # noqa: S608
 _COUNT_LIVE = f"select count(*) as live from personal_token where {_LIVE}"  # noqa: S608
 _ADD = f"""
@@ -34,9 +36,13 @@ insert into personal_token ({_COLUMNS}) values ($1, $2, $3, $4, $5, $6, $7, $8, 
 """  # noqa: S608
 _REVOKE = "update personal_token set revoked_at = $2 where id = $1 and revoked_at is null"
 _REVOKE_ALL_OF_CLIENT = """
-update personal_token set revoked_at = $2
-where client_id = $1 and revoked_at is null and expires_at > $2
-returning id, user_id
+with held as (
+    select id from personal_token
+    where client_id = $1 and revoked_at is null and expires_at > $2
+    order by id for no key update
+)
+update personal_token t set revoked_at = $2 from held where t.id = held.id
+returning t.id, t.user_id
 """
 _FORGET_BEFORE = """
 delete from personal_token where id in (

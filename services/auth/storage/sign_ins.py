@@ -38,15 +38,25 @@ update sign_in set ended_at = $2, end_reason = $3 where id = $1 and ended_at is 
 returning id, user_id
 """
 _PROVE = "update sign_in set authenticated_at = $2, methods = $3 where id = $1"
+# Locked in one order, those of a user as those of a client, and before any personal token: so of
+# two who end many at once one waits for the other, and never both. The one that stays is locked
+# with them, since its user may go on to change it.
 _END_ALL = """
-update sign_in set ended_at = $2, end_reason = $3
-where user_id = $1 and ended_at is null and ($4::uuid is null or id <> $4)
-returning id
+with held as (
+    select id from sign_in where user_id = $1 and ended_at is null
+    order by id for no key update
+)
+update sign_in s set ended_at = $2, end_reason = $3
+from held where s.id = held.id and ($4::uuid is null or s.id <> $4)
+returning s.id
 """
 _END_ALL_OF_CLIENT = """
-update sign_in set ended_at = $2, end_reason = $3
-where client_id = $1 and ended_at is null
-returning id, user_id
+with held as (
+    select id from sign_in where client_id = $1 and ended_at is null
+    order by id for no key update
+)
+update sign_in s set ended_at = $2, end_reason = $3 from held where s.id = held.id
+returning s.id, s.user_id
 """
 _FORGET = """
 delete from sign_in where id in (

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from types import TracebackType
 from typing import ClassVar
 from uuid import UUID
@@ -31,6 +30,7 @@ from shared.ids import UserId
 from shared.limits.current_tiers import CurrentTiers
 from shared.news.ended_sessions import EndedSessions
 from shared.tiers import NO_TIER
+from shared.values import dataclass
 
 log = structlog.get_logger(__name__)
 

@@ -49,6 +49,7 @@ from shared.limits.current_tiers import CurrentTiers
 from shared.valkey import open_cache
 from tests.support.auth import HeldKeys, a_user, some_signing_keys
 from tests.support.auth_organisations import an_organisation
+from tests.support.waiting import until_locked_out
 
 NewWork = Callable[[], SqlWork]
 OWNER, MEMBER = OrganisationRole.OWNER, OrganisationRole.MEMBER
@@ -217,7 +218,9 @@ async def test_two_owners_leave_at_once_and_one_stays(new_work: NewWork) -> None
     assert any(isinstance(result, LastOwner) for result in results)
 
 
-async def test_who_was_removed_while_they_waited_changes_nothing(new_work: NewWork) -> None:
+async def test_who_was_removed_while_they_waited_changes_nothing(
+    new_work: NewWork, database: Database
+) -> None:
     one, other, member = somebody(), somebody(), somebody()
     firm = await founded(new_work, one, other, members=[member])
     remove, change = RemoveMember(new_work, CLOCK), ChangeMember(new_work, CLOCK)
@@ -233,7 +236,7 @@ async def test_who_was_removed_while_they_waited_changes_nothing(new_work: NewWo
                 proof=proven,
             )
         )
-        await asyncio.sleep(0.05)  # it comes to wait for the lock that we hold
+        await until_locked_out(database)
         held = await work.members.get(firm.id, other.id)
         assert held is not None
         await work.members.remove(held)

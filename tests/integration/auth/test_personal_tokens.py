@@ -40,6 +40,7 @@ from tests.support.auth import (
 )
 from tests.support.auth_personal_tokens import a_personal_token
 from tests.support.tokens import AUDIENCE, ISSUER
+from tests.support.waiting import until_locked_out
 
 NewWork = Callable[[], SqlWork]
 DAY = timedelta(days=1)
@@ -463,12 +464,6 @@ async def test_a_token_of_an_unlocked_account_opens_sockets_at_once(
         await sessions.check(token.id)
 
 
-_LOCKED_OUT = """
-select count(*) as waiting from pg_stat_activity
-where datname = current_database() and wait_event_type = 'Lock'
-"""
-
-
 async def test_what_is_revoked_while_its_account_is_unlocked_stays_ended(
     new_work: NewWork, cache_url: str, database: Database
 ) -> None:
@@ -481,9 +476,7 @@ async def test_what_is_revoked_while_its_account_is_unlocked_stays_ended(
         await work.personal_tokens.revoke(revoked.id, clock.now())
         await work.ended_credentials.add([revoked.id], of=owner.id, at=clock.now())
         unlocking = asyncio.create_task(EnableAccount(new_work, clock)(owner.username.text))
-        async with asyncio.timeout(10):
-            while not (await database.fetchrow(_LOCKED_OUT) or {"waiting": 0})["waiting"]:
-                await asyncio.sleep(0.01)
+        await until_locked_out(database)
     await unlocking
     await only_is_ended(new_work, cache_url, revoked, good)
 

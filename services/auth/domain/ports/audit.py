@@ -21,7 +21,9 @@ from shared.ids import UserId
 class Audit(Protocol):
     """The audit trail."""
 
-    async def note(self, entry: AuditEntry) -> None: ...
+    async def note(self, entry: AuditEntry) -> None:
+        """Add a line, in the transaction of what it tells of."""
+        ...
 
     async def note_all(self, entries: Sequence[AuditEntry]) -> None:
         """What the suite itself did, to many: from nowhere."""
@@ -65,7 +67,9 @@ class AuditChain(Protocol):
         """Whether this unit of work is the one that may add links until it ends."""
         ...
 
-    async def head(self) -> Head: ...
+    async def head(self) -> Head:
+        """The last link, which the next one follows."""
+        ...
 
     async def unlinked(self, *, most: int) -> Sequence[ChainedEvent]:
         """Events that have no link, in the order in which they shall get one."""
@@ -73,7 +77,9 @@ class AuditChain(Protocol):
 
     async def add(self, links: Sequence[Link]) -> None: ...
 
-    async def after(self, sequence: int, *, most: int) -> Sequence[LinkedEvent]: ...
+    async def after(self, sequence: int, *, most: int) -> Sequence[LinkedEvent]:
+        """The links behind this one in their order, each with its event."""
+        ...
 
     async def events_after(
         self, event_id: UUID | None, *, most: int
@@ -81,4 +87,6 @@ class AuditChain(Protocol):
         """Ids of events in their order, with whether each is linked and whether it waits."""
         ...
 
-    async def state(self, at: datetime) -> ChainState: ...
+    async def state(self, at: datetime) -> ChainState:
+        """How far the links are behind the trail, as seen at that moment."""
+        ...

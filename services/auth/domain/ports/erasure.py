@@ -21,8 +21,9 @@ class Erasures(Protocol):
         """From now on nobody begins anything for this account."""
         ...
 
-    async def credentials_of(self, user_id: UserId) -> Sequence[UUID]:
-        """The sign-ins and personal tokens that have not ended."""
+    async def hold_credentials_of(self, user_id: UserId) -> Sequence[UUID]:
+        """The sign-ins and personal tokens that have not ended, which nobody else changes until
+        this unit of work ends."""
         ...
 
     async def delete_account(self, user: User) -> None:

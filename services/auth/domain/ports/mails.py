@@ -25,7 +25,9 @@ class Mails(Protocol):
         """Many at once, each to a user."""
         ...
 
-    async def due(self, at: datetime, *, most: int) -> Sequence[UUID]: ...
+    async def due(self, at: datetime, *, most: int) -> Sequence[UUID]:
+        """Ids of mails that are due by then: who waits longest first."""
+        ...
 
     async def claim(self, mail_id: UUID, at: datetime, *, until: datetime) -> Mail | None:
         """Have a mail that is due for oneself until then; None if somebody else has it.
@@ -34,9 +36,13 @@ class Mails(Protocol):
         """
         ...
 
-    async def postpone(self, mail_id: UUID, until: datetime) -> None: ...
+    async def postpone(self, mail_id: UUID, until: datetime) -> None:
+        """Give a claimed mail back: it is due again from then on."""
+        ...
 
-    async def remove(self, mail_id: UUID) -> None: ...
+    async def remove(self, mail_id: UUID) -> None:
+        """It was handed on, or is given up."""
+        ...
 
 
 class MailedProofs(Protocol):
@@ -58,17 +64,21 @@ class MailedProofs(Protocol):
         """Use one up. Of two who try at once, one gets it."""
         ...
 
-    async def void(
-        self, user_id: UserId, purposes: Collection[ProofPurpose], at: datetime
-    ) -> None: ...
+    async def void(self, user_id: UserId, purposes: Collection[ProofPurpose], at: datetime) -> None:
+        """Those of a user that are still good are used up."""
+        ...
 
     async def pending_address(self, user_id: UserId, at: datetime) -> EmailAddress | None:
         """The one that waits for its user to prove it."""
         ...
 
-    async def newest_at(self, user_id: UserId, purpose: ProofPurpose) -> datetime | None: ...
+    async def newest_at(self, user_id: UserId, purpose: ProofPurpose) -> datetime | None:
+        """When the newest was made, also of those that are used up; None if none is kept."""
+        ...
 
-    async def forget_before(self, at: datetime, *, most: int) -> int: ...
+    async def forget_before(self, at: datetime, *, most: int) -> int:
+        """Delete some that had expired by then; answers how many."""
+        ...
 
 
 class Mailer(Protocol):

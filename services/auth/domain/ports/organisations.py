@@ -50,7 +50,9 @@ class Members(Protocol):
         """By when they joined, from the one after `after` on."""
         ...
 
-    async def seated(self, organisation_id: OrganisationId) -> Sequence[Member]: ...
+    async def seated(self, organisation_id: OrganisationId) -> Sequence[Member]:
+        """Who has a seat, in no order."""
+        ...
 
     async def who_lost_seats(
         self, organisation_id: OrganisationId, since: datetime
@@ -60,7 +62,9 @@ class Members(Protocol):
 
     async def with_roles(
         self, organisation_id: OrganisationId, roles: Collection[OrganisationRole]
-    ) -> Sequence[Member]: ...
+    ) -> Sequence[Member]:
+        """Who has one of these roles, by when they joined."""
+        ...
 
     async def headcount(self, organisation_id: OrganisationId) -> Headcount: ...
 
@@ -76,7 +80,9 @@ class Members(Protocol):
         """Their role and seat."""
         ...
 
-    async def remove(self, member: Member) -> None: ...
+    async def remove(self, member: Member) -> None:
+        """They belong to it no more."""
+        ...
 
 
 class Invitations(Protocol):
@@ -86,7 +92,9 @@ class Invitations(Protocol):
         self, organisation_id: OrganisationId, invitation_id: InvitationId
     ) -> Invitation | None: ...
 
-    async def shown(self, token: InvitationToken) -> Invitation | None: ...
+    async def shown(self, token: InvitationToken) -> Invitation | None:
+        """The one that was mailed with this token, open or not."""
+        ...
 
     async def open_of(
         self,

@@ -28,7 +28,7 @@ class PersonalTokens(Protocol):
     async def hold_live_of(
         self, user_id: UserId, at: datetime, *, most: int
     ) -> Sequence[PersonalToken]:
-        """The newest first, which nobody else changes until this unit of work ends."""
+        """Some of them, which nobody else changes until this unit of work ends."""
         ...
 
     async def count_live(self, user_id: UserId, at: datetime) -> int: ...

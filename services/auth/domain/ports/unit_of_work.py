@@ -19,7 +19,12 @@ from shared.ids import EventId
 
 
 class UnitOfWork(Protocol):
-    """State and facts that commit together, on a clean exit."""
+    """State and facts that commit together, on a clean exit.
+
+    What several of them may lock is locked in one order, so that of two nobody waits for the other
+    and is waited for: the account, its codes, the client, sign-ins, personal tokens, and then what
+    has ended. Of each kind by id; who skips some of it may not come back for it.
+    """
 
     @property
     def users(self) -> Users: ...
