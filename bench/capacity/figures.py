@@ -28,11 +28,12 @@ KEYVAULT = Cost(0.56)
 POSTGRES = Cost(1.08, 17.4)
 VALKEY = Cost(0.17, 6.8)
 
-# `bench.ledger` on a quiet machine: broker, worker and ledger, in batches of 500, linking included.
-# A third of it is PostgreSQL's. The relay's part is what `bench.turn` leaves beside it.
-EVENT_MS = 0.035
+# `bench.ledger` on a quiet machine, 2026-11-30, 300,000 events: broker, worker and ledger, in
+# batches of 500, with linking beside it for most of the time. The relay's part is what `bench.turn`
+# leaves beside it.
+EVENT_MS = 0.042
 RELAY_MS = 0.17
-EVENTS_A_SECOND = 33_600  # of a worker with one process and its PostgreSQL, two cores in all
+EVENTS_A_SECOND = 43_902  # of a worker with two processes and its PostgreSQL, two cores in all
 
 # `bench.voice`: a kept utterance costs voice 1.70 ms, and what passes through 2.60 ms a MB in all.
 VOICE = Cost(1.70)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from grafana_foundation_sdk.builders import (
     common,
@@ -16,6 +15,8 @@ from grafana_foundation_sdk.builders import (
 from grafana_foundation_sdk.models import common as words
 from grafana_foundation_sdk.models import dashboard as model
 from grafana_foundation_sdk.models import prometheus as asked
+
+from shared.values import dataclass
 
 _WIDTH, _HEIGHT = 8, 8
 _FULL_WIDTH = 24

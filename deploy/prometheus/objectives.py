@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+
+from shared.values import dataclass
 
 _TIERED = "(chat|voice)-(.+)"
 # The egress asks keyvault, too; what it is told is no answer to a user.

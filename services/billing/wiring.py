@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
@@ -151,6 +150,7 @@ from shared.http.readiness import Check
 from shared.identity import ServiceIdentity
 from shared.settings import service_database_url
 from shared.valkey import open_cache
+from shared.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)
@@ -303,7 +303,7 @@ def _ledger_actions(
         verify_periods=VerifyPeriods(work),
         reconcile=Reconcile(work, clock),
         watch_arrivals=WatchArrivals(work, clock),
-        watch_waiting=WatchWaiting(work, clock),
+        watch_waiting=WatchWaiting(work, clock, retention),
         archive_ledger=ArchiveLedger(work, files, clock, retention),
         verify_archive=VerifyArchive(work, files),
     )

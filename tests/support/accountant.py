@@ -9,7 +9,7 @@ from __future__ import annotations
 import calendar
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from fractions import Fraction
 from uuid import UUID
@@ -232,6 +232,36 @@ class Customer:
 
 
 @dataclass
+class Pot:
+    """What was asked for one thing: a period, or the calls on a line. `noted` is what credit notes
+    gave back, `kept` what was given back less because of them."""
+
+    charged: int = 0
+    noted: int = 0
+    kept: int = 0
+
+    @property
+    def left(self) -> int:
+        return max(0, self.charged - self.noted)
+
+    def charge(self, amount: int) -> int:
+        """A charge; what credit notes gave back of all of it is not given back again."""
+        beyond = -(self.charged - self.noted + amount)
+        return self._keep(amount, max(0, min(-amount, self.noted - self.kept, beyond)))
+
+    def correct(self, amount: int) -> int:
+        """A correction downwards, which gives back what credit notes have not."""
+        beyond = -(self.charged - self.noted + amount)
+        noted = max(0, self.noted - self.kept)
+        return self._keep(amount, min(-amount, max(noted, beyond)))
+
+    def _keep(self, amount: int, kept: int) -> int:
+        self.kept += kept
+        self.charged += amount + kept
+        return amount + kept
+
+
+@dataclass
 class Correction:
     """What was put right of a call, signed."""
 
@@ -253,6 +283,7 @@ class Call:
     heard_after: int
     is_invoiced: bool = False
     is_voided: bool = False
+    line: tuple[object, ...] = ()
     corrections: list[Correction] = field(default_factory=list)
 
     @property
@@ -288,6 +319,15 @@ class Ledger:
     rates: list[tuple[str, datetime, int]] = field(default_factory=list)
     closed: int = 0
     carried: dict[UUID, list[int]] = field(default_factory=lambda: defaultdict(list))
+    pots: dict[tuple[object, ...], Pot] = field(default_factory=lambda: defaultdict(Pot))
+
+    def pending(self, who: UUID) -> int:
+        """What is charged for plans and on no invoice yet, as the next one has it."""
+        pots: dict[datetime, Pot] = {}
+        found = [fee for fee in _charged_first(self.customers[who].fees) if not fee.is_invoiced]
+        for fee in found:
+            pots.setdefault(fee.ends, replace(self.pots["period", who, fee.ends]))
+        return sum(pots[fee.ends].charge(fee.amount) for fee in found)
 
     def rate_at(self, tier: str, moment: datetime) -> int:
         found = [(since, rate) for name, since, rate in self.rates if name == tier]
@@ -313,29 +353,44 @@ class Ledger:
 
     def _fee_lines(self, who: UUID, month: datetime) -> Iterator[tuple[str, int, None, int]]:
         customer = self.customers.get(who)
-        for fee in customer.fees if customer else ():
+        for fee in _charged_first(customer.fees) if customer else ():
             if not fee.is_invoiced and fee.charged_at < months_after(month, 1):
                 fee.is_invoiced = True
-                yield _LINE_KINDS.get(fee.kind, "proration"), fee.amount, None, fee.seats
+                amount = self.pots["period", who, fee.ends].charge(fee.amount)
+                yield _LINE_KINDS.get(fee.kind, "proration"), amount, None, fee.seats
 
     def _usage_lines(self, who: UUID, month: datetime) -> Iterator[tuple[str, int, int, int]]:
-        groups: dict[tuple[str, int, str], list[tuple[int, int]]] = defaultdict(list)
+        groups: dict[tuple[object, ...], list[tuple[int, int]]] = defaultdict(list)
         for call in self.calls:
             if call.user != who or call.at >= months_after(month, 1):
                 continue
             rate = self.rate_at(call.tier, call.at)
-            key = (rate, f"{call.tier} {call.model} {month_of(call.at)}")
+            key = (rate, f"{call.tier} {call.model} {call.at:%Y-%m}")
             if not call.is_invoiced and call.heard_after < self.closed:
                 call.is_invoiced = True
                 kind = "usage" if call.at >= month else "late_usage"
-                groups[kind, *key].append((1, call.cost))
+                call.line = ("calls", who, month, kind, *key)
+                groups[call.line].append((1, call.cost))
             for one in call.corrections if call.is_invoiced else ():
                 if not one.is_invoiced:
                     one.is_invoiced = True
-                    groups["correction", *key].append((one.requests, one.cost))
-        for (kind, rate, _name), found in groups.items():
-            cost = sum(cost for _, cost in found)
-            yield kind, share(cost, rate), cost, sum(requests for requests, _ in found)
+                    groups["corrections", *call.line].append((one.requests, one.cost))
+        for line in sorted(groups, key=str):  # calls before what corrects them
+            charged_as, points = line[-3:-1]
+            assert isinstance(points, int)
+            cost = sum(cost for _, cost in groups[line])
+            requests = sum(requests for requests, _ in groups[line])
+            if line[0] == "corrections":
+                amount = self.pots[line[1:]].correct(share(cost, points))
+                yield "correction", amount, cost, requests
+            else:
+                amount = self.pots[line].charge(share(cost, points))
+                yield str(charged_as), amount, cost, requests
+
+
+def _charged_first(fees: Iterable[Fee]) -> list[Fee]:
+    """A change credits and charges: what it charges is there to be given back."""
+    return sorted(fees, key=lambda fee: fee.amount < 0)
 
 
 def recognised(fees: Iterable[Fee], begins: datetime, ends: datetime) -> Fraction:

@@ -28,7 +28,7 @@ from services.billing.domain.price_book import (
     UnitPrices,
 )
 from services.billing.domain.price_preview import PriceEffect
-from services.billing.domain.rerating import Rerating
+from services.billing.domain.rerating import Rerating, ReratingProgress
 from services.billing.domain.rollup import Drift
 from services.billing.domain.subscription import Subscription
 from services.billing.domain.usage_columns import UsageColumns
@@ -381,9 +381,11 @@ class _Unpriced:
     def _waiting(self) -> Iterable[Entry]:
         return (entry for entry in self._memory.entries.values() if entry.rating is None)
 
-    async def models(self) -> Sequence[tuple[Model, int]]:
+    async def models(self, *, of_sandbox: bool) -> Sequence[tuple[Model, int]]:
         counts: dict[Model, int] = {}
         for entry in self._waiting():
+            if entry.sandbox and not of_sandbox:
+                continue
             model = (entry.provider, entry.model)
             counts[model] = counts.get(model, 0) + 1
         return sorted(counts.items())
@@ -613,6 +615,9 @@ class _Effects:
 
     async def next_rerating(self, *, asked_before: datetime) -> Rerating | None:
         return None
+
+    async def reratings(self) -> Sequence[ReratingProgress]:
+        return []
 
     async def rated_entries(self, rerating: Rerating, *, most: int) -> Sequence[EventId]:
         return []

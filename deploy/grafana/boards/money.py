@@ -166,6 +166,12 @@ MONEY = Board(
                     empty="no export",
                 ),
                 Number(
+                    "Ledger that should be in a file, for",
+                    "s",
+                    "max(companion_billing_archive_overdue_seconds)",
+                    172800,
+                ),
+                Number(
                     "Since the last backup",
                     "s",
                     "time() - max(companion_backup_last_success_timestamp_seconds)",

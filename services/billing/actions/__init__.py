@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from services.billing.actions.advance_subscriptions import AdvanceSubscriptions
 from services.billing.actions.analyse import Analyse
 from services.billing.actions.archive_ledger import ArchiveLedger, VerifyArchive
@@ -91,6 +89,7 @@ from services.billing.actions.verify_invoice import VerifyInvoice
 from services.billing.actions.verify_ledger import ShowLedger, VerifyLedger
 from services.billing.actions.verify_periods import VerifyPeriods
 from services.billing.actions.watch_money import WatchArrivals, WatchWaiting
+from shared.values import dataclass
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 
 from services.billing.actions._keep_subscription import keep_step, take_up_kept
@@ -24,6 +24,7 @@ from services.billing.domain.ports import UnitOfWork
 from services.billing.domain.subscription import Subscription
 from shared.ids import UserId
 from shared.tiers import TIERS, Tier
+from shared.values import dataclass
 
 # A wish that another took the place of can still be paid: then it counts.
 PAYABLE = (PaymentState.OPEN, PaymentState.VOID, PaymentState.FAILED)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import structlog
 
 from services.billing.actions._keep_subscription import keep_steps, take_up
@@ -13,6 +11,7 @@ from services.billing.domain.ports import NewUnitOfWork, Payments
 from services.billing.domain.subscription import Subscription
 from shared.clock import Clock
 from shared.errors import ExpectedFailure
+from shared.values import dataclass
 
 log = structlog.get_logger(__name__)
 

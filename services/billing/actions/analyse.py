@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from services.billing.domain.analytics import (
@@ -24,6 +23,7 @@ from services.billing.domain.analytics import (
 )
 from services.billing.domain.ports import NewUnitOfWork, UnitOfWork
 from shared.clock import Clock
+from shared.values import dataclass
 
 Bound = datetime | None
 

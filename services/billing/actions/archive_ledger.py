@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
@@ -23,6 +23,7 @@ from services.billing.domain.ledger_chain import COVERED, ENTRIES, KEY_FIELD, Li
 from services.billing.domain.ledger_ports import ArchiveFiles, ArchiveWriter
 from services.billing.domain.ports import NewUnitOfWork
 from shared.clock import Clock
+from shared.values import dataclass
 
 log = structlog.get_logger(__name__)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
 
 from services.billing.actions.export_records import Formats, ReadRows, encoded
 from services.billing.domain.errors import BadPeriod, ExportNotFound
@@ -12,6 +11,7 @@ from services.billing.domain.ports import NewUnitOfWork
 from services.billing.domain.usage_export import COLUMNS, ExportId, FormatName, UsageExport
 from shared.clock import Clock
 from shared.ids import UserId, uuid7
+from shared.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 
 from services.billing.domain.errors import (
@@ -22,6 +22,7 @@ from services.billing.domain.ports import NewUnitOfWork, UnitOfWork
 from services.billing.domain.tax import MICRODOLLARS_A_CENT
 from shared.clock import Clock
 from shared.ids import UserId, uuid7
+from shared.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 from services.billing.actions._keep_subscription import keep_step, look_up, take_up
@@ -45,6 +45,7 @@ from services.billing.domain.tax import TaxRules, gross_of
 from shared.clock import Clock
 from shared.ids import UserId, uuid7
 from shared.tiers import DEFAULT_TIER, Tier
+from shared.values import dataclass
 
 # Shorter than the day that a payment provider's checkout page lives.
 _AN_ORDER_STANDS = timedelta(hours=12)
@@ -321,7 +322,7 @@ class GrantSubscription:
 
     unit_of_work: NewUnitOfWork
     clock: Clock
-    rules: Rules = Rules()  # noqa: RUF009 - frozen, and the operator's own come from wiring
+    rules: Rules = Rules()
 
     async def __call__(
         self,

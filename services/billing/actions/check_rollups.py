@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from services.billing.domain.errors import DriftNotFound
 from services.billing.domain.ports import NewUnitOfWork
 from services.billing.domain.rollup import Drift, RollupCheck
 from shared.clock import Clock
 from shared.ids import UserId
+from shared.values import dataclass
 
 # UTC; what was used before midnight has come and is linked by then.
 _NIGHT = 2

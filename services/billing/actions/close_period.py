@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from services.billing.domain.closing import (
     SETTLING_TIME,
@@ -23,6 +22,7 @@ from services.billing.domain.errors import (
 from services.billing.domain.ports import NewUnitOfWork, UnitOfWork
 from shared.clock import Clock
 from shared.ids import UserId
+from shared.values import dataclass
 
 MOST_LATE_SHOWN = 100
 _MOST_PERIODS = 120

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from services.billing.domain.ports import NewUnitOfWork
+from shared.values import dataclass
 
 AT_ONCE = 100
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from services.billing.domain.correction import Corrected, Correction, Deltas, Occasion
 from services.billing.domain.errors import (
@@ -16,6 +15,7 @@ from shared.clock import Clock
 from shared.events import Event, Fact
 from shared.events.usage import UsageAdjusted, UsageVoided
 from shared.ids import EventId, UserId, uuid7
+from shared.values import dataclass
 
 _ME = "billing"
 
@@ -68,7 +68,11 @@ class ApplyCorrections:
         """Answers how many of them were new."""
         new = 0
         async with self.unit_of_work() as work:
+            # Our own come back here, a great many after a price was applied anew.
+            known = await work.corrections.known([fact.id for fact in facts])
             for fact in facts:
+                if fact.id in known:
+                    continue
                 event = fact.event
                 corrected = await work.corrections.corrected(EventId(event.event_id))
                 if corrected is None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import timedelta
 
 from services.billing.actions.correct_usage import void_in
@@ -17,6 +16,7 @@ from services.billing.domain.errors import (
 from services.billing.domain.ports import NewUnitOfWork, UnitOfWork
 from shared.clock import Clock
 from shared.ids import UserId
+from shared.values import dataclass
 
 MOST_SHOWN = 500
 # Each is a correction and an event of its own, and somebody waits for the answer.

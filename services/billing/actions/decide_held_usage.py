@@ -4,13 +4,13 @@ that nobody waits for it."""
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from uuid import UUID
 
 from services.billing.domain.errors import HeldUsageNotFound
 from services.billing.domain.outside_usage import HeldEvent
 from services.billing.domain.ports import NewUnitOfWork
 from shared.ids import UserId
+from shared.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 from urllib.parse import urlsplit
@@ -23,6 +22,7 @@ from services.billing.domain.webhook_ports import Claim, SecretSeal, WebhookSend
 from shared.clock import Clock
 from shared.events.webhook import WebhookDisabled
 from shared.tiers import DEFAULT_TIER
+from shared.values import dataclass
 
 # Longer than an attempt and its commit take: who is still at it then has died.
 _LEASE = timedelta(seconds=60)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from services.billing.domain.ports import NewUnitOfWork
 from shared.ids import UserId
+from shared.values import dataclass
 
 _MOST_STEPS = 200
 

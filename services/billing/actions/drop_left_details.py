@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import timedelta
 
 from services.billing.domain.ports import NewUnitOfWork
 from shared.clock import Clock
+from shared.values import dataclass
 
 # A month, the time to close it, and some patience: what no invoice came for until then is no reason
 # to keep anybody's name.

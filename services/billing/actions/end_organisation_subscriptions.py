@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 from services.billing.actions._keep_subscription import keep_step, take_up
 from services.billing.domain.billing_cycle import Rules, granted
@@ -11,6 +10,7 @@ from services.billing.domain.ports import NewUnitOfWork, UnitOfWork
 from shared.clock import Clock
 from shared.ids import UserId
 from shared.tiers import DEFAULT_TIER
+from shared.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ class EndOrganisationSubscriptions:
 
     unit_of_work: NewUnitOfWork
     clock: Clock
-    rules: Rules = Rules()  # noqa: RUF009 - frozen, and the operator's own come from wiring
+    rules: Rules = Rules()
 
     async def __call__(self, deleted: Iterable[Dissolved]) -> None:
         for one in deleted:

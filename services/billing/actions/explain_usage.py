@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from services.billing.domain.correction import Corrected
 from services.billing.domain.errors import UsageRecordNotFound
@@ -11,6 +10,7 @@ from services.billing.domain.invoice_ports import InvoicedAs
 from services.billing.domain.ledger import Entry
 from services.billing.domain.ports import NewUnitOfWork
 from shared.ids import EventId, UserId
+from shared.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

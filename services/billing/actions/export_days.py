@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import timedelta
 
 import structlog
@@ -25,6 +24,7 @@ from services.billing.domain.usage_export import (
 )
 from shared.clock import Clock
 from shared.errors import ExpectedFailure
+from shared.values import dataclass
 
 log = structlog.get_logger(__name__)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from operator import itemgetter
 from uuid import UUID
@@ -19,6 +18,7 @@ from services.billing.domain.usage_export import OWN_COLUMNS, Day, FormatName, R
 from shared.ids import UserId
 from shared.money import dollars_text
 from shared.page_by_page import page_by_page
+from shared.values import dataclass
 
 PAGE = 2_000
 _NO_ID = UUID(int=0)

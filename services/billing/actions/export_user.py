@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
 from operator import attrgetter
 
 from services.billing.actions.list_usage import ExportUsage
@@ -22,6 +21,7 @@ from services.billing.domain.subscription import Subscription
 from services.billing.domain.webhook import Endpoint, EndpointOwner
 from shared.ids import UserId
 from shared.page_by_page import page_by_page
+from shared.values import dataclass
 
 _PAGE = 20
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import ClassVar
 
 from services.billing.actions._keep_subscription import ask_for_owed
@@ -11,6 +10,7 @@ from services.billing.domain.ports import UnitOfWork
 from shared.erasure import BATCH, Forget, Left
 from shared.ids import UserId
 from shared.tiers import DEFAULT_TIER
+from shared.values import dataclass
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class ForgetUser(Forget[UnitOfWork]):
 
     service: ClassVar[str] = "billing"
 
-    rules: Rules = Rules()  # noqa: RUF009 - frozen, and the operator's own come from wiring
+    rules: Rules = Rules()
 
     async def erase(self, work: UnitOfWork, user_id: UserId) -> Left:
         """All of it with the first step, but for what others said beside the usage: that goes in

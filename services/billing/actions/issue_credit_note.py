@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from services.billing.domain.crediting import CreditRequest, credit_note_of, credited_lines
 from services.billing.domain.errors import CreditKeyReused, InvoiceNotFound
 from services.billing.domain.invoice import CreditNote, CreditNoteId, InvoiceId
@@ -11,14 +9,16 @@ from services.billing.domain.invoicing import Terms, numbered
 from services.billing.domain.ports import NewUnitOfWork
 from shared.clock import Clock
 from shared.ids import uuid7
+from shared.values import dataclass
 
 ISSUED = "credit_note.issued"
 
 
 @dataclass(frozen=True, slots=True)
 class IssueCreditNote:
-    """Credit lines of an invoice, final at once. The invoice is held meanwhile, so that two never
-    credit more than there is; the same request again is answered with the same note."""
+    """Credit lines of an invoice, final at once. The invoice and its holder's books are held
+    meanwhile, so that neither two of us nor a run of invoices give back more than there is; the
+    same request again is answered with the same note."""
 
     unit_of_work: NewUnitOfWork
     clock: Clock
@@ -41,7 +41,7 @@ class IssueCreditNote:
                 if digest != request.digest:
                     raise CreditKeyReused
                 return note, True
-            before = await work.credit_notes.credited(invoice_id)
+            before = await work.credit_notes.credited(invoice)
             lines = credited_lines(invoice, before, request)
             now = self.clock.now()
             series = self.terms.credit_series

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from services.billing.actions.show_organisation_subscription import ensure_may_decide
 from services.billing.domain.billing_details import BillingDetails
 from services.billing.domain.errors import BillingDetailsNotFound
@@ -11,6 +9,7 @@ from services.billing.domain.ports import NewUnitOfWork, Organisations
 from services.billing.domain.subscription import Holder
 from shared.clock import Clock
 from shared.ids import UserId
+from shared.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

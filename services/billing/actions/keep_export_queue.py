@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from services.billing.domain.export_ports import ExportQueue
+from shared.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from uuid import UUID
 
 from services.billing.actions.show_organisation_subscription import ensure_may_buy
@@ -20,12 +20,14 @@ from services.billing.domain.webhook import (
     Endpoint,
     EndpointId,
     EndpointOwner,
+    SigningSecret,
     new_endpoint_id,
     new_secret,
 )
 from services.billing.domain.webhook_ports import SecretSeal, WebhookAddresses
 from shared.clock import Clock
 from shared.ids import UserId
+from shared.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,13 +170,16 @@ class KeepWebhooks:
             await work.webhooks.save(changed)
             return changed
 
-    async def rotate_secret(self, endpoint_id: EndpointId, asker: Asker) -> tuple[Endpoint, str]:
-        """A new secret; the one before signs beside it for a day. Raises WebhookSecretsUnavailable,
+    async def rotate_secret(
+        self, endpoint_id: EndpointId, asker: Asker, *, drop: SigningSecret | None = None
+    ) -> tuple[Endpoint, str]:
+        """A new secret; the one before signs beside it for a day, or, where two sign already, the
+        one that is not to be dropped. Raises WebhookSecretStillChanging, WebhookSecretsUnavailable,
         or what `access.find` raises."""
         secret = new_secret()
         sealed = self.seal.seal(endpoint_id, secret)
         async with self.access.hold(endpoint_id, asker) as (work, endpoint):
-            changed = endpoint.with_new_secret(sealed, self.clock.now())
+            changed = endpoint.with_new_secret(sealed, self.clock.now(), drop)
             await work.webhooks.save(changed)
         return changed, secret
 

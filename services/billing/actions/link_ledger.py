@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
 import structlog
 
@@ -12,12 +11,15 @@ from services.billing.domain.ledger_chain import (
     CORRECTIONS,
     Digests,
     Links,
+    MarkedLinks,
     chain_name,
     continued,
     genesis,
+    marked_on,
 )
-from services.billing.domain.ledger_ports import Waiting
+from services.billing.domain.ledger_ports import MarkedBatch, Waiting
 from services.billing.domain.ports import NewUnitOfWork, UnitOfWork
+from shared.values import dataclass
 
 log = structlog.get_logger(__name__)
 
@@ -54,15 +56,40 @@ class LinkLedger:
             waiting = await work.chain.waiting(most=_BATCHES)
             if not waiting:
                 return 0, 0
-            records = await _take_up(work, waiting)
-            runs = await _links_for(work, records)
-            for run in runs:
-                await work.chain.add(run)
+            # Marked ones are entries, and no rating may go before its entry.
+            runs: list[Links | MarkedLinks] = [
+                *await _link_marked(work, [one for one in waiting if isinstance(one, MarkedBatch)]),
+                *await _link_others(work, [one for one in waiting if isinstance(one, Waiting)]),
+            ]
             await work.chain.taken_up(waiting)
         # Logs leave this machine: what they say of a chain's end can't be cut off with it.
         for run in runs:
             log.info("ledger_head", chain=chain_name(run.chain), head=str(run.head))
-        return len(waiting), sum(len(run.ids) for run in runs)
+        return len(waiting), sum(len(run.kinds) for run in runs)
+
+
+async def _link_marked(work: UnitOfWork, batches: Sequence[MarkedBatch]) -> list[MarkedLinks]:
+    by_chain: dict[int, list[MarkedBatch]] = {}
+    for batch in batches:
+        by_chain.setdefault(batch.chain, []).append(batch)
+    if not by_chain:
+        return []
+    await work.chain.count(batches)
+    heads = await work.chain.heads(sorted(by_chain))
+    runs = []
+    for chain in sorted(by_chain):
+        head = heads.get(chain) or genesis(chain)
+        run = marked_on(chain, head, (batch.marks for batch in by_chain[chain]))
+        await work.chain.add_marked(run, by_chain[chain])
+        runs.append(run)
+    return runs
+
+
+async def _link_others(work: UnitOfWork, waiting: Sequence[Waiting]) -> list[Links]:
+    runs = await _links_for(work, await _take_up(work, waiting))
+    for run in runs:
+        await work.chain.add(run)
+    return runs
 
 
 async def _take_up(work: UnitOfWork, waiting: Sequence[Waiting]) -> list[Digests]:
@@ -80,6 +107,8 @@ async def _links_for(work: UnitOfWork, records: Iterable[Digests]) -> list[Links
         are_corrections = some.kinds.startswith(CORRECTION)
         for chain, its in ({CORRECTIONS: some} if are_corrections else some.by_chain()).items():
             by_chain.setdefault(chain, []).append(its)
+    if not by_chain:
+        return []
     heads = await work.chain.heads(sorted(by_chain))
     return [
         continued(chain, heads.get(chain) or genesis(chain), by_chain[chain])

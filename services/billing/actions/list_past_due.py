@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from services.billing.domain.payment import Payment, PaymentKind
 from services.billing.domain.ports import NewUnitOfWork, UnitOfWork
 from services.billing.domain.subscription import Subscription
 from services.billing.domain.tax import Gross, TaxRules, gross_of
 from shared.ids import UserId
+from shared.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
 
 from services.billing.domain.ledger import Entry
 from services.billing.domain.period import Period
 from services.billing.domain.ports import NewUnitOfWork, Position
 from shared.ids import UserId
+from shared.values import dataclass
 
 EXPORT_PAGE = 1_000
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from datetime import timedelta
 
 from services.billing.domain.closing import Month
@@ -14,6 +13,7 @@ from services.billing.domain.invoicing import Due, Run, Scope, Terms
 from services.billing.domain.ports import NewUnitOfWork, UnitOfWork
 from shared.clock import Clock
 from shared.ids import UserId, uuid7
+from shared.values import dataclass
 
 PAGE = 500
 FINALIZED = "invoice.finalized"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime
 
 from services.billing.actions._settle_payment import settle_order, settle_renewal
@@ -14,6 +13,7 @@ from services.billing.domain.subscription import Subscription
 from services.billing.domain.tax import MICRODOLLARS_A_CENT, TaxRules, gross_of
 from shared.clock import Clock
 from shared.ids import UserId
+from shared.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

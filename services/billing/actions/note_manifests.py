@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import UTC
 
 from services.billing.domain.completeness import Stream
@@ -12,6 +11,7 @@ from services.billing.domain.manifest import HourManifest
 from services.billing.domain.ports import Announcement, NewUnitOfWork
 from shared.events import Fact
 from shared.events.usage import UsageManifest, UsageRecorded
+from shared.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

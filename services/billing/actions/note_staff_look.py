@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from services.billing.actions.show_organisation_subscription import ensure_may_read
 from services.billing.domain.ports import NewUnitOfWork, Organisations
@@ -11,6 +10,7 @@ from services.billing.domain.staff_look import StaffLook, StaffLookId
 from services.billing.domain.subscription import Holder
 from shared.clock import Clock
 from shared.ids import UserId, uuid7
+from shared.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from uuid import UUID
 
 from services.billing.domain.dashboard import (
@@ -17,6 +16,7 @@ from services.billing.domain.errors import DashboardClosed, DashboardLinkOver
 from services.billing.domain.ports import NewUnitOfWork
 from shared.clock import Clock
 from shared.ids import UserId
+from shared.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from services.billing.actions.show_organisation_subscription import ensure_may_decide
 from services.billing.domain.errors import NoPortal
 from services.billing.domain.ports import NewUnitOfWork, Organisations, Payments
 from services.billing.domain.subscription import Holder
 from shared.ids import UserId
+from shared.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from services.billing.domain.ports import NewUnitOfWork
 from shared.clock import Clock
+from shared.values import dataclass
 
 MONTHS_AHEAD = 3
 DAYS_AHEAD = 14

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from services.billing.actions.make_invoices import drafts_of
 from services.billing.domain.closing import Month
 from services.billing.domain.errors import InvoiceNotFound
@@ -12,6 +10,7 @@ from services.billing.domain.invoicing import UNTIL_NOW, Due, Scope, Terms
 from services.billing.domain.ports import NewUnitOfWork, UnitOfWork
 from services.billing.domain.subscription import Holder
 from shared.clock import Clock
+from shared.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

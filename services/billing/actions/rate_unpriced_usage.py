@@ -3,44 +3,46 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import field
+from datetime import datetime, timedelta
 
+from services.billing.actions._pace import WITHIN, Rhythm
 from services.billing.domain.ports import NewUnitOfWork
 from services.billing.domain.price_book import ListPrices, Model, PriceBook, PriceOverride
 from shared.clock import Clock
+from shared.values import dataclass
 
 PAGE = 500
-MOST_PAGES = 20
 
 
 @dataclass(frozen=True, slots=True)
 class RateUnpricedUsage:
     """Rate entries of unknown price by the prices there are now; the others go on waiting.
 
-    Bounded, a page in a transaction of its own: the next run goes on where this one stops.
+    A page in a transaction of its own: the next run goes on where this one stops.
     """
 
     unit_of_work: NewUnitOfWork
     list_prices: ListPrices
     clock: Clock
+    rhythm: Rhythm = field(default_factory=Rhythm)
 
-    async def __call__(self) -> int:
-        """Answers how many entries got their rating."""
-        rated = 0
-        pages = MOST_PAGES
+    async def __call__(self, *, within: timedelta = WITHIN) -> int:
+        """Goes on for some time while there is something left; answers how many entries got their
+        rating."""
+        rated, pace = 0, self.rhythm.begin(within)
         for model in await self._waiting_models():
-            while pages:
-                pages -= 1
+            found = PAGE
+            while found == PAGE:
                 found, priced = await self._rate_page(model)
                 rated += priced
-                if found < PAGE:
-                    break
+                if not await pace.goes_on():
+                    return rated
         return rated
 
     async def _waiting_models(self) -> list[Model]:
         async with self.unit_of_work() as work:
-            models = [model for model, _ in await work.unpriced.models()]
+            models = [model for model, _ in await work.unpriced.models(of_sandbox=True)]
             overridden = {(o.provider, o.model) for o in await work.prices.of(models)}
         now = self.clock.now()
         return [m for m in models if m in overridden or self.list_prices.knows(m, now)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import TypeAlias
 
@@ -35,6 +35,7 @@ from services.billing.domain.ports import NewUnitOfWork, Payments, UnitOfWork
 from services.billing.domain.subscription import Subscription
 from shared.clock import Clock
 from shared.ids import uuid7
+from shared.values import dataclass
 
 log = structlog.get_logger(__name__)
 
@@ -343,8 +344,9 @@ async def _paid_back(work: UnitOfWork, news: News, now: datetime, _rules: Rules)
         newest = replace(known, amount_microusd=told.amount_microusd, settled_at=news.happened_at)
         await work.payments.save(newest)
     is_news = known is None or known.amount_microusd != told.amount_microusd
-    if kind is PaymentKind.REFUND and is_news:
-        # Paid back as it had come, where that is sure: it waits for nobody any more.
+    if kind is PaymentKind.REFUND and is_news and news.is_whole:
+        # Paid back as it had come, where that is sure: it waits for nobody any more. A part of
+        # another payment may come to the same.
         await work.payments.settle_unused(payer.holder, news.provider, news.amount_microusd)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from services.billing.domain.completeness import Gap, Progress
@@ -15,6 +14,7 @@ from services.billing.domain.ports import NewUnitOfWork
 from services.billing.domain.price_book import Model
 from services.billing.domain.rollup import Drift, RollupCheck
 from shared.clock import Clock
+from shared.values import dataclass
 
 _HOURS_SHOWN = timedelta(days=35)
 _MOST_MISMATCHED = 100
@@ -72,7 +72,7 @@ class Reconcile:
             return Reconciliation(
                 progress=await work.completeness.progress(),
                 gaps=await work.completeness.known_gaps(),
-                unpriced=await work.unpriced.models(),
+                unpriced=await work.unpriced.models(of_sandbox=False),
                 stray_rows=await work.upkeep.stray_rows(),
                 dead_events=await work.upkeep.dead_events(),
                 hours=await work.manifests.by_producer(lately),

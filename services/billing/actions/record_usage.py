@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from services.billing.domain.ledger import Entry
 from services.billing.domain.ports import NewUnitOfWork, RecordedBefore, UnitOfWork
@@ -11,6 +10,7 @@ from services.billing.domain.price_book import ListPrices, PriceBook
 from services.billing.domain.usage_columns import UsageColumns
 from shared.events import Fact
 from shared.events.usage import UsageRecorded
+from shared.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from services.billing.domain.outside_usage import METERS, OutsideEvent, Trouble
@@ -13,6 +13,7 @@ from shared.clock import Clock
 from shared.events.usage import UsageReported
 from shared.ids import UserId
 from shared.tiers import DEFAULT_TIER
+from shared.values import dataclass
 
 _NOT_YOURS = Trouble("subject_not_yours", "This token tells only its own user's usage.")
 _ARCHIVED = Trouble("time_archived", "The ledger of this `time` is archived.", held=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import islice
 from uuid import UUID
@@ -13,6 +12,7 @@ from services.billing.domain.ports import NewUnitOfWork, UnitOfWork
 from shared.clock import Clock
 from shared.events.usage import UsageReplayRequested
 from shared.tiers import tier_named
+from shared.values import dataclass
 
 MOST_GAPS = 1_000
 MOST_REQUESTS = 20

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime
 
 from services.billing.domain.effect import effective_since
@@ -11,6 +10,7 @@ from services.billing.domain.plan_price import PlanPrice, PlanPrices
 from services.billing.domain.ports import NewUnitOfWork
 from shared.clock import Clock
 from shared.ids import UserId
+from shared.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
 
 from services.billing.domain.errors import PriceExists
@@ -11,6 +10,7 @@ from services.billing.domain.ports import NewUnitOfWork
 from services.billing.domain.price_book import Model, PriceId, PriceOverride, UnitPrices
 from shared.clock import Clock
 from shared.ids import UserId, uuid7
+from shared.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
 
 from services.billing.domain.effect import effective_since
@@ -12,6 +11,7 @@ from services.billing.domain.ports import NewUnitOfWork
 from services.billing.domain.usage_fee import UsageFee
 from shared.clock import Clock
 from shared.ids import UserId
+from shared.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

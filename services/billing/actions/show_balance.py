@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from services.billing.actions.show_organisation_subscription import ensure_may_read
 from services.billing.domain.balance import Balance, balance_of
 from services.billing.domain.ports import NewUnitOfWork, Organisations
 from services.billing.domain.subscription import Holder
 from shared.ids import UserId
+from shared.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

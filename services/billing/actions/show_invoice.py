@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from uuid import UUID
 
 from services.billing.actions.show_organisation_subscription import ensure_may_read
@@ -21,6 +20,7 @@ from services.billing.domain.invoice_renderer import Document, InvoiceRenderer
 from services.billing.domain.ports import NewUnitOfWork, Organisations
 from services.billing.domain.subscription import Holder
 from shared.ids import UserId
+from shared.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

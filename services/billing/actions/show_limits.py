@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
 
 from services.billing.actions.show_subscription import ShowSubscription
@@ -16,6 +15,7 @@ from shared.ids import UserId
 from shared.limits.tier_windows import tier_windows, vendor_of
 from shared.limits.windows import Window, month_window
 from shared.tiers import Tier, tier_named
+from shared.values import dataclass
 
 _VOICE = (Dimension.OPERATION, "voice")
 

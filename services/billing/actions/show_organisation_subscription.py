@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from uuid import UUID
 
 from services.billing.domain.errors import OrganisationBillingRequired, SubscriptionNotFound
 from services.billing.domain.ports import NewUnitOfWork, Organisations
 from services.billing.domain.subscription import Holder, Subscription
 from shared.ids import UserId
+from shared.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import timedelta
 
 from services.billing.domain.limits import Approach, alert_rules
@@ -13,6 +12,7 @@ from shared.events import Fact
 from shared.events.limit import LimitReached, LimitRefused
 from shared.ids import UserId
 from shared.limits.windows import day_window, month_window
+from shared.values import dataclass
 
 # Longer than a worker is away in ordinary days: what it was told of late is looked at all the same.
 _LOOK_BACK = timedelta(minutes=15)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 
 import structlog
@@ -13,6 +13,7 @@ from services.billing.domain.errors import PaymentDeclined, PaymentsUnavailable
 from services.billing.domain.payment import Payer, Wish
 from services.billing.domain.ports import NewUnitOfWork, Payments
 from shared.clock import Clock
+from shared.values import dataclass
 
 log = structlog.get_logger(__name__)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from services.billing.domain.ports import NewUnitOfWork, UnitOfWork
@@ -11,6 +10,7 @@ from shared.clock import Clock
 from shared.events.spend import SpendReached
 from shared.ids import UserId
 from shared.limits.windows import Window, month_window
+from shared.values import dataclass
 
 _LOOK_BACK = timedelta(minutes=15)
 # Usage of a month that is over may come some days after it.

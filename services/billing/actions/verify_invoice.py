@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from services.billing.domain.errors import InvoiceNotFound
 from services.billing.domain.invoice import InvoiceId
 from services.billing.domain.invoice_check import InvoiceCheck, checked
 from services.billing.domain.ports import NewUnitOfWork
+from shared.values import dataclass
 
 _MOST_NOTES = 10_000
 

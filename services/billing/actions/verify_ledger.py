@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
@@ -11,6 +10,7 @@ from services.billing.domain.ledger_chain import CORRECTIONS, Broken, ChainWalk,
 from services.billing.domain.ledger_ports import ChainLag
 from services.billing.domain.ports import NewUnitOfWork
 from shared.chain import Head
+from shared.values import dataclass
 
 _RUNS = 20  # runs of links a page; a run has some thousands of links at most
 

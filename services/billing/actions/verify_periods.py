@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import timedelta
 
 from services.billing.domain.closing import ClosedPeriod, Month
 from services.billing.domain.ports import NewUnitOfWork
+from shared.values import dataclass
 
 _MOST_PERIODS = 1_200
 # A call is used some time after its id was made, by which it lies in a partition.

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from services.billing.domain.completeness import Gap, Progress, Stream, newest_numberings
-from services.billing.domain.ports import NewUnitOfWork
+from services.billing.domain.ports import NewUnitOfWork, UnitOfWork
 from services.billing.domain.webhook_ports import WebhookBacklog
 from shared.clock import Clock
 from shared.events.usage import UsageRecorded
 from shared.tiers import TIERS
+from shared.values import dataclass
 
 _GIVEN_UP_LATELY = timedelta(hours=24)
 _MOST_PAST_DUE = 1_000
@@ -63,11 +63,13 @@ class Arrived:
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """What others have not got, or not given."""
+    """What others have not got, or not given. `archive_overdue`: for how long something should have
+    left the ledger for a file; nothing where nothing leaves."""
 
     webhooks: WebhookBacklog
     unfinished_run_since: datetime | None
     past_due: int  # subscriptions; a thousand at most
+    archive_overdue: timedelta = timedelta(0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,10 +90,12 @@ class WatchArrivals:
 
 @dataclass(frozen=True, slots=True)
 class WatchWaiting:
-    """What an operator has to know of before customers tell."""
+    """What an operator has to know of before customers tell. `retention`: for how long entries stay
+    in the ledger; None: for ever."""
 
     unit_of_work: NewUnitOfWork
     clock: Clock
+    retention: timedelta | None = None
 
     async def __call__(self) -> Waiting:
         now = self.clock.now()
@@ -102,7 +106,14 @@ class WatchWaiting:
                 await work.webhook_outbox.backlog(now, since=now - _GIVEN_UP_LATELY),
                 run.begun_at if run else None,
                 len(past_due),
+                await self._archive_overdue(work, now),
             )
+
+    async def _archive_overdue(self, work: UnitOfWork, now: datetime) -> timedelta:
+        if self.retention is None:
+            return timedelta(0)
+        ends = [one.ends_at for one in await work.archive.partitions()]
+        return max(timedelta(0), now - self.retention - min(ends, default=now))
 
 
 def _count(progress: Progress) -> int:

@@ -112,7 +112,9 @@ class InvoiceCheckBody(BaseModel):
 
     Of a line: `count`, `ids`, `holder`, `vendor_cost`, `amount`, `facts`, `quantity`. Of the
     invoice or a credit note, whose rows keep the sums beside the lines: `subtotal`, `net`, `total`,
-    `carried`, `taxed_net`. Of the invoice also `tax`, `positions`, `missing_records` (so many stand
+    `carried`, `taxed_net`. Of a line also `given_back` (of what it is about more was given back,
+    by credit notes and on other lines, than was charged) and `family` (it corrects another line
+    than it stands with). Of the invoice also `tax`, `positions`, `missing_records` (so many stand
     on no line that is there), `credit_notes` (one is gone) and `credited` (more than there is, or
     other cents and taxes than all of it comes to); of a credit note `holder` and `lines`.
     """
@@ -160,7 +162,8 @@ class InvoiceCheckBody(BaseModel):
 
 
 class WantedCreditBody(BaseModel):
-    """A line to credit, with the sign of the line; without an amount all that is left of it."""
+    """A line to credit, with the sign of the line; without an amount all that is left of it, by
+    corrections and what was given back of its period, too."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -325,8 +328,8 @@ async def issue_credit_note(
     response: Response,
 ) -> CreditNoteBody:
     """Take back lines of an invoice, or all of it. Final at once; the same key again answers with
-    the same note. What is corrected, written off or given back comes by itself on the next invoice:
-    a credit of the same line gives it back once more."""
+    the same note. What is corrected, written off or given back comes by itself on the next invoice,
+    less what was credited: nothing is given back twice, and no more than is left after it."""
     request = CreditRequest(
         lines=[WantedCredit(LineId(one.line_id), one.amount_microusd) for one in wanted.lines],
         reason=wanted.reason,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from base64 import b64encode
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,7 @@ from services.billing.domain.analytics import (
     together,
 )
 from shared.tiers import TIERS
+from shared.values import dataclass
 
 _HERE = Path(__file__).parent
 _STYLE = (_HERE / "dashboard.css").read_text("utf-8")

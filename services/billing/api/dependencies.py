@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Annotated, Any
@@ -15,6 +14,7 @@ from services.billing.actions import Actions
 from services.billing.domain.errors import BadPeriod, NotBillingStaff, OwnUsageOnly
 from shared.http.caller import AlsoHolding, Caller
 from shared.scopes import BILLING
+from shared.values import dataclass
 
 _STAFF = frozenset({"billing", "operator"})
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}\Z")

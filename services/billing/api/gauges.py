@@ -103,6 +103,11 @@ UNFINISHED_INVOICES_SECONDS = Gauge(
     "companion_billing_unfinished_invoices_seconds",
     "How long the making of a month's invoices has been under way; 0 when none is.",
 )
+ARCHIVE_OVERDUE_SECONDS = Gauge(
+    "companion_billing_archive_overdue_seconds",
+    "For how long the oldest part of the ledger should have left for a file, by "
+    "BILLING_LEDGER_RETENTION_DAYS; 0 when none should, and where nothing leaves.",
+)
 AGED_USAGE = Gauge(
     "companion_billing_aged_usage_events",
     "Usage that came long after it was used and is on no invoice before two people have said so.",
@@ -157,6 +162,7 @@ def show_waiting(waiting: Waiting, now: datetime) -> None:
     WEBHOOKS_GIVEN_UP.set(webhooks.given_up)
     UNFINISHED_INVOICES_SECONDS.set(_seconds_since(waiting.unfinished_run_since, now))
     PAST_DUE.set(waiting.past_due)
+    ARCHIVE_OVERDUE_SECONDS.set(waiting.archive_overdue.total_seconds())
 
 
 def _seconds_since(moment: datetime | None, now: datetime) -> float:

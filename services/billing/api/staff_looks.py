@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated
 from uuid import UUID
@@ -18,6 +17,7 @@ from shared.http.caller import Caller, SignedIn
 from shared.http.pages import Page, cursor_of, read_cursor
 from shared.http.problems import problems
 from shared.ids import UserId
+from shared.values import dataclass
 
 router = APIRouter(prefix="/billing", tags=["invoices"])
 team_router = APIRouter(prefix="/billing/admin", tags=["billing team"])

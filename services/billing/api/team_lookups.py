@@ -30,6 +30,7 @@ from services.billing.api.staff_looks import StaffLooking
 from services.billing.domain.invoice import CreditNoteId, InvoiceId, LineId
 from services.billing.domain.payment import Payment, PaymentId
 from services.billing.domain.price_book import PriceId
+from services.billing.domain.rerating import ReratingProgress
 from shared.http.pages import Page, cursor_of, read_cursor
 from shared.http.problems import problems
 from shared.ids import EventId, UserId
@@ -193,6 +194,34 @@ async def list_prices(
         most=limit + 1,
     )
     return Page.of(found, limit, lambda price: cursor_of(price.id)).as_bodies(PriceBody.of)
+
+
+class ReratingBody(BaseModel):
+    """A price that is to hold for what was rated already, on its way through the ledger:
+    `corrected` entries cost another sum by it, `left` are still to be looked at."""
+
+    price: PriceBody
+    asked_by: UUID
+    asked_at: datetime
+    corrected: int
+    left: int
+
+    @classmethod
+    def of(cls, progress: ReratingProgress) -> ReratingBody:
+        return cls(
+            price=PriceBody.of(progress.price),
+            asked_by=progress.asked_by,
+            asked_at=progress.asked_at,
+            corrected=progress.corrected,
+            left=progress.left,
+        )
+
+
+@router.get("/prices/rerating", responses=problems(401, 403))
+async def list_reratings(actions: ServiceActions, _staff: BillingStaff) -> Page[ReratingBody]:
+    """Prices set with `rerate` that are not applied to all of the ledger yet, the oldest first.
+    What is left of them keeps its months open (`rerating_waiting`)."""
+    return Page(data=[ReratingBody.of(one) for one in await actions.rerate_usage.waiting()])
 
 
 @router.get("/plan-prices", responses=problems(401, 403))

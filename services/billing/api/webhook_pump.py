@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from dataclasses import dataclass
 
 import structlog
 
@@ -15,6 +14,7 @@ from services.billing.actions.deliver_webhooks import DeliverWebhooks
 from services.billing.domain.webhook import Outcome
 from services.billing.domain.webhook_ports import Claim
 from shared.errors import ExpectedFailure, Unavailable
+from shared.values import dataclass
 
 log = structlog.get_logger(__name__)
 

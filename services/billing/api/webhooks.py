@@ -19,7 +19,13 @@ from services.billing.api.dependencies import (
     is_billing_staff,
 )
 from services.billing.domain.errors import NotBillingStaff, TooManyDeliveries
-from services.billing.domain.webhook import Delivery, DeliveryId, Endpoint, EndpointId
+from services.billing.domain.webhook import (
+    Delivery,
+    DeliveryId,
+    Endpoint,
+    EndpointId,
+    SigningSecret,
+)
 from services.billing.domain.webhook_url import LONGEST_URL
 from shared.http.pages import Page, cursor_of, read_cursor
 from shared.http.problems import problems
@@ -77,6 +83,16 @@ class Redelivery(BaseModel):
 
     since: NearMoment
     all: bool = Field(False, strict=True)
+
+
+class NewSecret(BaseModel):
+    """How to change the secret. `drop`: of two that sign by now, the one that ends at once; a
+    receiver that holds it takes nothing more. `newer` where the last one was never put to use, or
+    others saw it; `older` where the receiver has the newer one."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    drop: SigningSecret | None = None
 
 
 class WebhookBody(BaseModel):
@@ -265,13 +281,20 @@ async def delete_webhook(webhook_id: UUID, actions: ServiceActions, asker: Askin
     await actions.keep_webhooks.delete(EndpointId(webhook_id), asker)
 
 
-@router.post("/{webhook_id}/secret", responses=_FOUND)
-@staff_router.post("/{webhook_id}/secret", responses=_FOUND)
+@router.post(
+    "/{webhook_id}/secret", responses=_FOUND | problems(_409="webhook_secret_still_changing")
+)
+@staff_router.post(
+    "/{webhook_id}/secret", responses=_FOUND | problems(_409="webhook_secret_still_changing")
+)
 async def rotate_webhook_secret(
-    webhook_id: UUID, actions: ServiceActions, asker: Asking
+    webhook_id: UUID, actions: ServiceActions, asker: Asking, wanted: NewSecret | None = None
 ) -> WebhookWithSecretBody:
-    """A new secret, shown this once. Messages are signed with both for a day."""
-    endpoint, secret = await actions.keep_webhooks.rotate_secret(EndpointId(webhook_id), asker)
+    """A new secret, shown this once. Messages are signed with both for a day. Within that day
+    another one is refused, unless you say which of the two is to `drop`."""
+    endpoint, secret = await actions.keep_webhooks.rotate_secret(
+        EndpointId(webhook_id), asker, drop=wanted.drop if wanted else None
+    )
     return WebhookWithSecretBody.with_secret(endpoint, secret)
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Protocol
 
 from services.billing.domain.closing import Month
 from shared.ids import EventId, UserId
+from shared.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,13 +6,14 @@ Money is in micro-dollars, months and days are UTC's. A share of nothing is 0.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from enum import StrEnum
 from typing import Self, TypeVar
 
 from services.billing.domain.calendar import months_after
 from services.billing.domain.errors import BadAnalysis, BadPeriod
+from shared.values import dataclass
 
 ALL = "all"
 """In the place of a tier or a service: all of them together."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, field
 from datetime import UTC, datetime
 from typing import Any, Literal
 from uuid import UUID
@@ -16,6 +16,7 @@ from services.billing.domain.ledger_chain import (
     ChainWalk,
     chain_of,
 )
+from shared.values import dataclass
 
 ArchiveState = Literal["exporting", "exported", "verified", "dropped"]
 SUMMED = (

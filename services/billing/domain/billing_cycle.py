@@ -6,7 +6,7 @@ Every function answers a `Step` and touches nothing: a moment, the prices and th
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
 from enum import Enum
 from typing import Any
@@ -26,6 +26,7 @@ from services.billing.domain.proration import rest_of
 from services.billing.domain.subscription import State, Subscription
 from shared.ids import UserId, uuid7
 from shared.tiers import DEFAULT_TIER, Tier
+from shared.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol, Self
 
@@ -14,6 +13,7 @@ from services.billing.domain.errors import BillingDetailsNotAcceptable
 from services.billing.domain.subscription import Holder
 from services.billing.domain.vat_id import read_vat_id
 from shared.ids import UserId
+from shared.values import dataclass
 
 MOST_NAME = 200
 MOST_ADDRESS_LINES = 4

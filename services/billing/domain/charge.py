@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
 from typing import NewType
 from uuid import UUID
 
 from shared.ids import UserId
+from shared.values import dataclass
 
 ChargeId = NewType("ChargeId", UUID)
 

@@ -6,7 +6,6 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import Any, Self
 from uuid import UUID
@@ -15,6 +14,7 @@ from services.billing.domain.completeness import Progress, newest_numberings
 from services.billing.domain.errors import BadMonth
 from services.billing.domain.period import Period
 from shared.ids import UserId
+from shared.values import dataclass
 
 _MONTH = re.compile(r"(20[2-9][0-9]|21[0-9]{2})-(0[1-9]|1[0-2])\Z")
 # Settlements of calls that ran over midnight, and the last manifests, come after the month's end.

@@ -14,7 +14,7 @@ from services.billing.domain.outside_usage import HeldCount, HeldEvent, OutsideE
 from services.billing.domain.period import Period
 from services.billing.domain.price_book import PriceOverride
 from services.billing.domain.price_preview import PriceEffect
-from services.billing.domain.rerating import Rerating
+from services.billing.domain.rerating import Rerating, ReratingProgress
 from shared.ids import EventId, UserId
 
 
@@ -177,6 +177,10 @@ class PriceEffects(Protocol):
 
     async def next_rerating(self, *, asked_before: datetime) -> Rerating | None:
         """The oldest that is not done and that nobody else works on until the work ends."""
+        ...
+
+    async def reratings(self) -> Sequence[ReratingProgress]:
+        """Those that are not done, the oldest first."""
         ...
 
     async def rated_entries(self, rerating: Rerating, *, most: int) -> Sequence[EventId]:

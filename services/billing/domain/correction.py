@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from datetime import datetime
 from typing import Literal
 from uuid import UUID
@@ -16,6 +16,7 @@ from services.billing.domain.errors import (
 from services.billing.domain.ledger import Entry
 from shared.events.usage import MOST_UNITS
 from shared.ids import EventId, UserId
+from shared.values import dataclass
 
 Kind = Literal["voided", "adjusted"]
 

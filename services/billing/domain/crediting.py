@@ -1,11 +1,12 @@
-"""Taking back what was invoiced: never more than what is left of a line."""
+"""Taking back what was invoiced: never more than what is left of a line, nor than what its
+corrections have not given back yet."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import field, replace
 from datetime import datetime
 from uuid import UUID
 
@@ -14,6 +15,7 @@ from services.billing.domain.errors import (
     InvoiceLineNotFound,
     NothingToCredit,
 )
+from services.billing.domain.giving_back import Family, FamilyId
 from services.billing.domain.invoice import (
     CreditLine,
     CreditNote,
@@ -24,6 +26,7 @@ from services.billing.domain.invoice import (
 )
 from services.billing.domain.tax import MICRODOLLARS_A_CENT, TaxLine, divided_half_up
 from shared.ids import UserId
+from shared.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,12 +56,19 @@ class CreditRequest:
 
 @dataclass(frozen=True, slots=True)
 class CreditedSoFar:
-    """What was credited of an invoice before, by line."""
+    """What was credited of an invoice before, by line, and what the lines' families come to by all
+    invoices and credit notes."""
 
     lines: Mapping[LineId, int]
+    families: Mapping[FamilyId, Family] = field(default_factory=dict)
 
     def left_of(self, line: InvoiceLine) -> int:
         return line.amount_microusd - self.lines.get(line.id, 0)
+
+    def left_of_family(self, line: InvoiceLine) -> int:
+        """What is charged of the line's family and not given back."""
+        known = self.families.get(line.family_id)
+        return max(0, known.left) if known else max(0, self.left_of(line))
 
     @property
     def total(self) -> int:
@@ -71,6 +81,21 @@ def credited_lines(
     """What a request comes to. Raises InvoiceLineNotFound, CreditExceedsLine, NothingToCredit."""
     known = {line.id: line for line in invoice.lines}
     wanted = request.lines or [WantedCredit(line.id) for line in invoice.lines]
+    amounts = _within_lines(known, before, wanted)
+    _keep_within_families(known, before, wanted, amounts)
+    given = [(known[line_id], amount) for line_id, amount in amounts.items() if amount]
+    if not given:
+        raise NothingToCredit(UUID(str(invoice.id)))
+    given.sort(key=lambda pair: pair[0].position)
+    return tuple(
+        CreditLine(position, line, amount) for position, (line, amount) in enumerate(given, 1)
+    )
+
+
+def _within_lines(
+    known: Mapping[LineId, InvoiceLine], before: CreditedSoFar, wanted: Sequence[WantedCredit]
+) -> dict[LineId, int]:
+    """What each line is credited by, as far as the lines themselves go."""
     amounts: dict[LineId, int] = {}
     for want in wanted:
         line = known.get(want.line_id)
@@ -81,13 +106,33 @@ def credited_lines(
         if abs(amount) > abs(left) or amount * left < 0:
             raise CreditExceedsLine(line.id, left)
         amounts[line.id] = amounts.get(line.id, 0) + amount
-    given = [(known[line_id], amount) for line_id, amount in amounts.items() if amount]
-    if not given:
-        raise NothingToCredit(UUID(str(invoice.id)))
-    given.sort(key=lambda pair: pair[0].position)
-    return tuple(
-        CreditLine(position, line, amount) for position, (line, amount) in enumerate(given, 1)
-    )
+    return amounts
+
+
+def _keep_within_families(
+    known: Mapping[LineId, InvoiceLine],
+    before: CreditedSoFar,
+    wanted: Sequence[WantedCredit],
+    amounts: dict[LineId, int],
+) -> None:
+    """All that is left of a line is no more than what corrections, or what was given back of its
+    period, have left of it; an amount that somebody said has to fit."""
+    said = {want.line_id for want in wanted if want.amount_microusd is not None}
+    families: dict[FamilyId, list[LineId]] = {}
+    for line_id in amounts:
+        families.setdefault(known[line_id].family_id, []).append(line_id)
+    for line_ids in families.values():
+        left = before.left_of_family(known[line_ids[0]])
+        over = sum(amounts[line_id] for line_id in line_ids) - left
+        debits = [line_id for line_id in line_ids if amounts[line_id] > 0]
+        for line_id in debits:
+            if over > 0 and line_id not in said:
+                less = min(over, amounts[line_id])
+                amounts[line_id] -= less
+                over -= less
+        if over > 0 and debits:
+            too_much = next(line_id for line_id in debits if line_id in said)
+            raise CreditExceedsLine(too_much, max(0, amounts[too_much] - over))
 
 
 def credit_note_of(

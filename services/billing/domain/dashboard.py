@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import Enum
 from uuid import UUID
 
 from shared.ids import UserId
+from shared.values import dataclass
 
 LINK_LASTS = timedelta(minutes=1)
 # Both together are shorter than it is remembered that a sign-in has ended, so that whoever is

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from urllib.parse import parse_qsl, unquote, urlsplit
+
+from shared.values import dataclass
 
 _OPTIONS = frozenset({"endpoint_override", "region", "scheme"})
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime
 from enum import Enum
 from typing import Any, NewType
@@ -11,8 +11,10 @@ from uuid import UUID
 
 from services.billing.domain.billing_details import BillingDetails
 from services.billing.domain.closing import Month
+from services.billing.domain.giving_back import GIVEN_BACK, FamilyId
 from services.billing.domain.tax import MICRODOLLARS_A_CENT, TaxLine, net_cents
 from shared.ids import UserId
+from shared.values import dataclass
 
 InvoiceId = NewType("InvoiceId", UUID)
 LineId = NewType("LineId", UUID)
@@ -55,7 +57,8 @@ class InvoiceLine:
     provider, model, operation, month, the counts and the operator's fee of usage.
 
     The vendor's cost is paid to the vendor, on the user's own key, and is no part of the amount;
-    it is None while the price of what was used is unknown.
+    it is None while the price of what was used is unknown. `family`: that of a line that is not
+    alone in it by its own id.
     """
 
     id: LineId
@@ -67,6 +70,16 @@ class InvoiceLine:
     vendor_cost_microusd: int | None
     amount_microusd: int
     source: Source = field(default_factory=Source)
+    family: FamilyId | None = None
+
+    @property
+    def family_id(self) -> FamilyId:
+        return self.family or FamilyId(self.id)
+
+    @property
+    def given_back_microusd(self) -> int:
+        """What the amount is lessened by, since credit notes had given it back."""
+        return int(self.facts.get(GIVEN_BACK, 0))
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from services.billing.domain.crediting import credited_tax
+from services.billing.domain.giving_back import GIVEN_BACK
 from services.billing.domain.invoice import (
     CreditNote,
     Invoice,
@@ -15,6 +15,7 @@ from services.billing.domain.invoice import (
 )
 from services.billing.domain.invoice_ports import Found, Proof, Sums
 from services.billing.domain.tax import MICRODOLLARS_A_CENT, TaxLine, divided_half_up
+from shared.values import dataclass
 
 _WHOLE = 10_000  # basis points
 _USAGE = (LineKind.USAGE, LineKind.LATE_USAGE, LineKind.CORRECTION)
@@ -112,6 +113,10 @@ def _of_line(line: InvoiceLine, found: Found) -> Sequence[str]:
         differences.append("ids")
     if found.strangers:
         differences.append("holder")
+    if found.family is not None and not found.family.is_sound:
+        differences.append("given_back")
+    if found.corrects and line.family_id not in found.corrects:
+        differences.append("family")
     if found.archived and line.kind is not LineKind.CORRECTION:
         return differences
     now = found.line
@@ -119,13 +124,15 @@ def _of_line(line: InvoiceLine, found: Found) -> Sequence[str]:
         fee = int((now or line).facts.get("fee_basis_points", 0))
         if (line.vendor_cost_microusd or 0) != found.sum_microusd:
             differences.append("vendor_cost")
-        if line.amount_microusd != divided_half_up(found.sum_microusd * fee, _WHOLE):
-            differences.append("amount")
-    elif line.amount_microusd != found.sum_microusd:
+        whole = divided_half_up(found.sum_microusd * fee, _WHOLE)
+    else:
+        whole = found.sum_microusd
+    if line.amount_microusd != whole + line.given_back_microusd:
         differences.append("amount")
     if found.archived or line.kind is LineKind.ROUNDING:
         return differences
-    if now is None or (now.kind, now.facts) != (line.kind, line.facts):
+    facts = {name: fact for name, fact in line.facts.items() if name != GIVEN_BACK}
+    if now is None or (now.kind, now.facts) != (line.kind, facts):
         differences.append("facts")
     if now is None or (now.quantity, now.unit) != (line.quantity, line.unit):
         differences.append("quantity")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Protocol
 from uuid import UUID
@@ -13,6 +12,7 @@ from services.billing.domain.charge import Charge
 from services.billing.domain.closing import ClosedPeriod, Month
 from services.billing.domain.correction import Correction
 from services.billing.domain.crediting import CreditedSoFar
+from services.billing.domain.giving_back import Family, FamilyId
 from services.billing.domain.invoice import (
     CreditNote,
     CreditNoteId,
@@ -27,6 +27,7 @@ from services.billing.domain.invoicing import Covered, Due, Run, Scope
 from services.billing.domain.ledger import Entry
 from services.billing.domain.usage_fee import UsageFee
 from shared.ids import UserId
+from shared.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,13 +85,17 @@ class InvoicedAs:
 class Found:
     """What a line's sources come to by the books themselves. `line`: as it would be made of them
     today; None where they make none, or more than one. `strangers`: sources that are somebody
-    else's. `archived`: entries that are in a file by now, whose costs are not compared."""
+    else's. `archived`: entries that are in a file by now, whose costs are not compared. `family`:
+    what the books say of all lines about the same money; `corrects`: the families of what a line's
+    corrections correct."""
 
     source: Source
     sum_microusd: int  # of charges' amounts, of vendor's costs, or of rests
     archived: int
     strangers: int = 0
     line: InvoiceLine | None = None
+    family: Family | None = None
+    corrects: frozenset[FamilyId] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,8 +165,9 @@ class Invoices(Protocol):
     async def cover(
         self, scope: Scope, dues: Sequence[Due], *, keep: bool, aged_after: timedelta | None
     ) -> Covered:
-        """What these holders' invoices are made of; with `keep` it stands on them from now on. What
-        stands on one already fails the work. Corrections of what waits for two people wait, too."""
+        """What these holders' invoices are made of; with `keep` it stands on them from now on, and
+        nobody issues credit notes of theirs until the work ends. What stands on one already fails
+        the work. Corrections of what waits for two people wait, too."""
         ...
 
     async def late(
@@ -220,7 +226,9 @@ class CreditNotes(Protocol):
         """With the digest of the request that it answered."""
         ...
 
-    async def credited(self, invoice_id: InvoiceId) -> CreditedSoFar: ...
+    async def credited(self, invoice: Invoice) -> CreditedSoFar:
+        """What was credited of it. Nobody adds to its holder's books until the work ends."""
+        ...
 
     async def add(self, note: CreditNote, *, key: str, digest: str) -> None: ...
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import field, replace
 from datetime import UTC, date, datetime, timedelta
 from typing import Any, Self
 from uuid import UUID, uuid5
@@ -11,6 +11,13 @@ from uuid import UUID, uuid5
 from services.billing.domain.billing_details import BillingDetails
 from services.billing.domain.charge import Charge, ChargeKind
 from services.billing.domain.closing import ClosedPeriod, Month
+from services.billing.domain.giving_back import (
+    GIVEN_BACK,
+    Family,
+    FamilyBooks,
+    FamilyId,
+    family_of_period,
+)
 from services.billing.domain.invoice import (
     Invoice,
     InvoiceId,
@@ -23,6 +30,7 @@ from services.billing.domain.invoice import (
 from services.billing.domain.subscription import Holder
 from services.billing.domain.tax import TaxRules, divided_half_up
 from shared.ids import UserId
+from shared.values import dataclass
 
 # Before anything that could be covered.
 NEVER = datetime(1, 1, 1, tzinfo=UTC)
@@ -104,7 +112,7 @@ class Due:
 @dataclass(frozen=True, slots=True)
 class CoveredUsage:
     """Entries or corrections of one holder that make one line. `cost` is None where none of their
-    prices is known."""
+    prices is known; `family`: of corrections, that of the line which they correct."""
 
     line_id: LineId
     holder: UserId
@@ -121,6 +129,7 @@ class CoveredUsage:
     counts: Mapping[str, int]
     cost: int | None
     source: Source
+    family: FamilyId | None = None
 
     @property
     def amount_microusd(self) -> int:
@@ -140,6 +149,7 @@ class CoveredUsage:
             vendor_cost_microusd=self.cost,
             amount_microusd=self.amount_microusd,
             source=self.source,
+            family=self.family,
         )
 
     @property
@@ -198,6 +208,7 @@ class CoveredCharge:
             vendor_cost_microusd=None,
             amount_microusd=charge.amount_microusd,
             source=Source(1, self.digest),
+            family=family_of_period(charge.holder, charge.ends),
         )
 
 
@@ -212,22 +223,45 @@ class Carried:
 
 @dataclass(frozen=True, slots=True)
 class Covered:
-    """All that some invoices are made of."""
+    """All that some invoices are made of. `families`: what stands on invoices and credit notes
+    already of those that are added to."""
 
     charges: Sequence[CoveredCharge]
     usages: Sequence[CoveredUsage]
     carried: Sequence[Carried]
+    families: Mapping[FamilyId, Family] = field(default_factory=dict)
 
     def lines_of(self, month: Month) -> Mapping[UserId, Sequence[InvoiceLine]]:
-        """The lines of each holder in their order: fees, usage, what came late, the rest."""
+        """The lines of each holder in their order: fees, usage, what came late, the rest. What
+        credit notes gave back of them already is given back no more."""
         found: dict[UserId, list[InvoiceLine]] = {}
-        for one in self.charges:
-            found.setdefault(one.charge.holder, []).append(one.line)
-        for usage in self.usages:
-            found.setdefault(usage.holder, []).append(usage.line)
+        books = FamilyBooks.of(self.families)
+        charged = [one.line for one in self.charges]
+        back = books.charge([(line.family_id, line.amount_microusd) for line in charged])
+        for one, line, given in zip(self.charges, charged, back, strict=True):
+            found.setdefault(one.charge.holder, []).append(_lessened(line, given))
+        # What is corrected comes before its corrections, which may stand on the same invoice.
+        for usage in sorted(self.usages, key=_what_is_corrected_first):
+            line, given = usage.line, 0
+            if usage.kind is not LineKind.CORRECTION:
+                books.add(line.family_id, line.amount_microusd)
+            elif usage.family is not None:
+                given = books.correct(usage.family, line.amount_microusd)
+            found.setdefault(usage.holder, []).append(_lessened(line, given))
         for rest in self.carried:
             found.setdefault(rest.holder, []).append(_rounding(rest, month))
         return {holder: _in_order(lines) for holder, lines in found.items()}
+
+
+def _what_is_corrected_first(usage: CoveredUsage) -> tuple[bool, str]:
+    return usage.kind is LineKind.CORRECTION, str(usage.line_id)
+
+
+def _lessened(line: InvoiceLine, given: int) -> InvoiceLine:
+    if not given:
+        return line
+    facts = {**line.facts, GIVEN_BACK: given}
+    return replace(line, facts=facts, amount_microusd=line.amount_microusd + given)
 
 
 def rounding_line_id(holder: UserId, month: Month) -> LineId:

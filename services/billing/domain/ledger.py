@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Self
 from uuid import UUID
@@ -13,6 +12,7 @@ from shared.events import Fact
 from shared.events.usage import UsageRecorded
 from shared.ids import EventId, UserId
 from shared.money import MicroDollars
+from shared.values import dataclass
 
 LAST_SEQUENCE = 2**62
 

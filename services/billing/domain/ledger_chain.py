@@ -10,6 +10,9 @@ once it has that. Of an entry all is covered but `cached`, a younger note beside
 entry that is rated as cached says so by its price version, too. `key_organisation_id` is younger as
 well, and covered where it is set: links of before it was known hold as they are, and none holds for
 an entry that it was put into, or taken out of, later.
+
+A mark is the letter of a record's kind and its digest. Those of new entries are made as they come
+in, while their values are at hand; of all other records the database makes digests.
 """
 
 from __future__ import annotations
@@ -17,14 +20,15 @@ from __future__ import annotations
 import hashlib
 import struct
 from bisect import bisect_left
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import field
 from datetime import UTC, date, datetime, timedelta
 from operator import attrgetter
 from typing import Any
 from uuid import UUID
 
 from shared.chain import Head
+from shared.values import dataclass
 
 CORRECTIONS = -1
 """The chain of the corrections; all others are numbered by days since 1970."""
@@ -100,7 +104,8 @@ COVERED = {
 ENTRIES = (ENTRY, RATED_ENTRY)
 
 LINK_BYTES = 32
-_OIDS = {"boolean": 16, "bigint": 20, "text": 25, "timestamptz": 1184, "uuid": 2950}
+MARK_BYTES = 1 + LINK_BYTES
+OIDS = {"boolean": 16, "bigint": 20, "text": 25, "timestamptz": 1184, "uuid": 2950}
 _EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 _MILLISECONDS_A_DAY = 86_400_000
@@ -142,7 +147,7 @@ def digest(kind: str, record: Mapping[str, Any]) -> bytes:
     parts = [struct.pack("!i", len(fields))]
     for name, type_ in fields:
         value = _binary(type_, record[name])
-        head = struct.pack("!Ii", _OIDS[type_], -1 if value is None else len(value))
+        head = struct.pack("!Ii", OIDS[type_], -1 if value is None else len(value))
         parts += [head, value or b""]
     return hashlib.sha256(b"".join(parts)).digest()
 
@@ -184,6 +189,14 @@ class Digests:
             start = end
         return chains
 
+    @property
+    def marks(self) -> bytes:
+        """Letter and digest of each, in their order."""
+        places = range(0, len(self.digests), LINK_BYTES)
+        digests = [self.digests[place : place + LINK_BYTES] for place in places]
+        parts = zip(self.kinds, digests, strict=True)
+        return b"".join([kind.encode() + digest_ for kind, digest_ in parts])
+
     def _cut(self, start: int, end: int) -> Digests:
         bytes_ = self.digests[start * LINK_BYTES : end * LINK_BYTES]
         return Digests(self.kinds[start:end], self.ids[start:end], bytes_)
@@ -211,17 +224,36 @@ class Links:
         return len(self.ids) == len(self.kinds) and len(self.links) == LINK_BYTES * len(self.ids)
 
 
+@dataclass(frozen=True, slots=True)
+class MarkedLinks:
+    """A run of links of one chain over batches whose ids only the database has at hand."""
+
+    chain: int
+    first: int
+    kinds: str
+    links: bytes
+
+    @property
+    def head(self) -> Head:
+        return Head(self.first + len(self.kinds) - 1, self.links[-LINK_BYTES:])
+
+
 def continued(chain: int, head: Head, records: Sequence[Digests]) -> Links:
     """Links for these records, in this order."""
-    links, before = [], head.mac
-    for some in records:
-        for place, kind in enumerate(some.kinds):
-            digest_ = some.digests[place * LINK_BYTES : (place + 1) * LINK_BYTES]
-            before = link(before, kind, digest_)
-            links.append(before)
-    kinds = "".join(some.kinds for some in records)
+    run = marked_on(chain, head, (some.marks for some in records))
     ids = [id_ for some in records for id_ in some.ids]
-    return Links(chain, head.sequence + 1, kinds, ids, b"".join(links))
+    return Links(chain, run.first, run.kinds, ids, run.links)
+
+
+def marked_on(chain: int, head: Head, batches: Iterable[bytes]) -> MarkedLinks:
+    """Links for the records of these marks, in this order."""
+    marks, links, before = b"".join(batches), [], head.mac
+    for start in range(0, len(marks), MARK_BYTES):
+        # What `link` does, for each of very many.
+        before = hashlib.sha256(before + marks[start : start + MARK_BYTES]).digest()
+        links.append(before)
+    kinds = marks[::MARK_BYTES].decode()
+    return MarkedLinks(chain, head.sequence + 1, kinds, b"".join(links))
 
 
 @dataclass(frozen=True, slots=True)

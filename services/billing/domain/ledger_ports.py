@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
 from uuid import UUID
 
 from services.billing.domain.archive import Archive, ArchiveState, Contents, Partition
 from services.billing.domain.correction import Corrected, Correction
-from services.billing.domain.ledger_chain import Digests, Links
+from services.billing.domain.ledger_chain import Digests, Links, MarkedLinks, chain_of
 from services.billing.domain.rollup import Drift, RollupCheck
 from shared.chain import Head
 from shared.ids import EventId, UserId
+from shared.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +26,21 @@ class Waiting:
     kind: str
     ids: Sequence[UUID]
     of_organisation: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class MarkedBatch:
+    """Entries of one batch and one day that wait, in the order of their ids, and their marks."""
+
+    id: int
+    of_organisation: bool
+    first: UUID
+    last: UUID
+    marks: bytes
+
+    @property
+    def chain(self) -> int:
+        return chain_of(self.first)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,15 +58,24 @@ class LedgerChain(Protocol):
         """False while somebody else links; otherwise nobody else does until the work ends."""
         ...
 
-    async def waiting(self, *, most: int) -> Sequence[Waiting]: ...
+    async def waiting(self, *, most: int) -> Sequence[Waiting | MarkedBatch]: ...
 
     async def take_up(self, kind: str, ids: Sequence[UUID]) -> Digests:
         """Count records in their days; answers their digests, in the order of their ids."""
         ...
 
+    async def count(self, batches: Sequence[MarkedBatch]) -> None:
+        """Count the entries of marked batches, at least one, in their days."""
+        ...
+
     async def heads(self, chains: Sequence[int] | None = None) -> Mapping[int, Head]: ...
     async def add(self, links: Links) -> None: ...
-    async def taken_up(self, waiting: Sequence[Waiting]) -> None: ...
+
+    async def add_marked(self, links: MarkedLinks, batches: Sequence[MarkedBatch]) -> None:
+        """Links over all that is in these batches, in this order."""
+        ...
+
+    async def taken_up(self, waiting: Sequence[Waiting | MarkedBatch]) -> None: ...
     async def chains(self) -> Sequence[int]: ...
 
     async def days_of_entries(self) -> Sequence[int]:
@@ -75,8 +99,20 @@ class Corrections(Protocol):
         """The entry with all its corrections, locked until the work ends; None if not there."""
         ...
 
+    async def all_corrected(self, event_ids: Sequence[EventId]) -> Sequence[Corrected]:
+        """The same of those that are there, by their ids."""
+        ...
+
+    async def known(self, ids: Sequence[EventId]) -> set[EventId]:
+        """Which of these corrections are there."""
+        ...
+
     async def add(self, correction: Correction) -> bool:
         """False when it was there already; otherwise the hours follow."""
+        ...
+
+    async def add_all(self, corrections: Sequence[Correction]) -> int:
+        """The same of several, of an entry each; answers how many were not there."""
         ...
 
     async def of(self, event_id: EventId) -> Sequence[Correction]: ...

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
 from shared.ids import UserId
 from shared.tiers import TIERS, Tier
+from shared.values import dataclass
 
 Counted = Literal["requests", "characters"]
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from services.billing.domain.completeness import Stream
 from shared.events.usage import UsageSums
+from shared.values import dataclass
 
 SILENT_AFTER = timedelta(seconds=60)
 """Four manifests have not come then: the producer is broken, and not merely idle."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import date, timedelta
 from enum import StrEnum
 from uuid import UUID
@@ -11,6 +10,7 @@ from uuid import UUID
 from services.billing.domain.errors import BadPeriod
 from services.billing.domain.period import Period
 from services.billing.domain.usage_report import Sums
+from shared.values import dataclass
 
 LONGEST = timedelta(days=100)  # a quarter, and the days around it
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from types import MappingProxyType
@@ -14,6 +14,7 @@ from uuid import UUID
 
 from services.billing.domain.ledger import Counts, Entry
 from shared.ids import EventId, UserId, uuid7_of
+from shared.values import dataclass
 
 OUTSIDE = "outside"
 """The provider under which its prices are set; no vendor's public list knows it."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from datetime import datetime
 from enum import Enum
 from typing import NewType, Self
@@ -10,6 +10,7 @@ from uuid import UUID
 
 from services.billing.domain.subscription import Subscription
 from shared.ids import UserId
+from shared.values import dataclass
 
 PaymentId = NewType("PaymentId", UUID)
 BY_HAND = "manual"
@@ -162,6 +163,7 @@ class News:
     ending: bool = False
     is_overdue: bool = False
     is_renewal: bool = False
+    is_whole: bool = True  # of what went back: all that had been paid, and not a part of it
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Self
 
 from services.billing.domain.errors import BadPeriod
+from shared.values import dataclass
 
 _HOUR = timedelta(hours=1)
 _EARLIEST = datetime(1, 1, 1, tzinfo=UTC)

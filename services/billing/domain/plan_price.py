@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Self
 
 from services.billing.domain.errors import DefaultPlanIsFree, UnknownTier
 from shared.ids import UserId
 from shared.tiers import DEFAULT_TIER, TIERS
+from shared.values import dataclass
 
 MOST_MICROUSD_PER_SEAT = 10**10
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 from uuid import UUID
@@ -59,6 +58,7 @@ from shared.erasure import ForgottenUsers
 from shared.events import Event
 from shared.ids import EventId, UserId
 from shared.tiers import Tier
+from shared.values import dataclass
 
 Position = tuple[datetime, EventId]  # where a page of a user's entries ends
 
@@ -121,8 +121,9 @@ class KeySpendings(Protocol):
 class UnpricedUsage(Protocol):
     """Entries that wait for a price."""
 
-    async def models(self) -> Sequence[tuple[Model, int]]:
-        """The models they are of, and how many of each."""
+    async def models(self, *, of_sandbox: bool) -> Sequence[tuple[Model, int]]:
+        """The models they are of, and how many of each; with or without the sandbox's, which are
+        never charged."""
         ...
 
     async def page(self, model: Model, *, since: datetime | None, most: int) -> Sequence[Entry]:

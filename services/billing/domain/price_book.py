@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import NewType, Protocol, Self
 from uuid import UUID
@@ -12,6 +11,7 @@ from services.billing.domain.errors import PriceNotAcceptable
 from services.billing.domain.ledger import Counts, Entry, Rating
 from shared.ids import UserId
 from shared.money import MicroDollars, rounded
+from shared.values import dataclass
 
 PriceId = NewType("PriceId", UUID)
 Model = tuple[str, str]  # provider and the vendor's id of the model

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime
 
 from services.billing.domain.correction import Corrected, Correction, Deltas, Occasion
 from services.billing.domain.ledger import Counts
 from services.billing.domain.price_book import PriceOverride
 from shared.ids import EventId, UserId
+from shared.values import dataclass
 
 _MOST_COST = 2**63
 RATED_ANEW = "rated anew by "
@@ -43,6 +43,18 @@ class Rerating:
         if cost == standing.cost_microusd or cost >= _MOST_COST:
             return None
         return corrected.adjusted(Deltas(cost_microusd=cost - standing.cost_microusd), occasion)
+
+
+@dataclass(frozen=True, slots=True)
+class ReratingProgress:
+    """How far a price that was set for what was rated already has been applied: `corrected` entries
+    had another cost, `left` are not looked at yet."""
+
+    price: PriceOverride
+    asked_by: UserId
+    asked_at: datetime
+    corrected: int
+    left: int
 
 
 def _given(corrected: Corrected) -> int:

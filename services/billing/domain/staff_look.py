@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import NewType, Protocol
 from uuid import UUID
 
 from shared.ids import UserId
+from shared.values import dataclass
 
 StaffLookId = NewType("StaffLookId", UUID)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from enum import Enum
 from typing import Any, Self
@@ -11,6 +11,7 @@ from uuid import UUID
 from services.billing.domain.errors import OneSeatOnly, UnknownTier
 from shared.ids import UserId
 from shared.tiers import DEFAULT_TIER, TIERS, Tier, tier_named
+from shared.values import dataclass
 
 
 class State(Enum):

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol, Self
 
 from services.billing.domain.billing_details import BillingDetails
+from shared.values import dataclass
 
 MICRODOLLARS_A_CENT = 10_000
 _WHOLE = 10_000  # basis points

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from datetime import datetime
+from itertools import repeat
 from typing import NamedTuple, Self
 
 from services.billing.domain.ledger import Entry
 from services.billing.domain.price_book import CACHED, Model, PriceBook, Tariff
+from shared.values import dataclass
 
 Texts = Sequence[str]
 PerhapsTexts = Sequence[str | None]
@@ -84,6 +86,22 @@ class UsageColumns:
     @property
     def runs(self) -> list[Run]:
         """The numbers of all streams that came, in runs without a gap."""
+        whole = self._one_run()
+        return [whole] if whole else self._several_runs()
+
+    def _one_run(self) -> Run | None:
+        """All of it, as nearly every message is: of one stream, and each number the next one."""
+        producer, epoch, stream = self.producer[0], self.producer_epoch[0], self.stream[0]
+        first = self.sequence[0]
+        if epoch is None or stream is None or first is None:
+            return None
+        last = first + len(self.sequence) - 1
+        is_one = all(map(_is_of_one_value, (self.producer, self.producer_epoch, self.stream)))
+        if not is_one or tuple(self.sequence) != tuple(range(first, last + 1)):
+            return None
+        return Run(producer, epoch, stream, first, last)
+
+    def _several_runs(self) -> list[Run]:
         runs: list[Run] = []
         places = zip(self.producer, self.producer_epoch, self.stream, self.sequence, strict=True)
         of, first, last = ("", "", ""), 0, -1
@@ -103,19 +121,31 @@ class UsageColumns:
 
 def _ratings(usage: UsageColumns, book: PriceBook) -> tuple[list[int | None], list[str | None]]:
     """What each costs, and by which price."""
-    costs: list[int | None] = []
-    versions: list[str | None] = []
-    known: dict[tuple[str, str, str | None, str], Tariff | None] = {}
-    # A price of the operator's holds from a moment on, the vendors' change by the day.
-    keep = None if book.overrides else _LENGTH_OF_DAY
-    calls = zip(
-        usage.provider,
-        usage.model,
-        usage.service_tier,
-        [at[:keep] for at in usage.occurred_at],
-        strict=True,
-    )
-    counts = zip(
+    calls = zip(usage.provider, usage.model, usage.service_tier, _moments(usage, book), strict=True)
+    tariffs = list(map(_Tariffs(book).__getitem__, calls))
+    costs: list[int | None] = [
+        None if tariff is None else tariff.cost(*used)
+        for tariff, used in zip(tariffs, _used(usage), strict=True)
+    ]
+    versions = [
+        None if tariff is None or cost is None else tariff.version
+        for tariff, cost in zip(tariffs, costs, strict=True)
+    ]
+    if any(usage.cached):
+        _rate_cached(usage, costs, versions)
+    return costs, versions
+
+
+def _rate_cached(usage: UsageColumns, costs: list[int | None], versions: list[str | None]) -> None:
+    counts = zip(_used(usage), usage.output_reasoning_tokens, usage.units, strict=True)
+    for place, (cached, (used, *others)) in enumerate(zip(usage.cached, counts, strict=True)):
+        if cached and not any((*used, *others)):
+            costs[place], versions[place] = CACHED.cost, CACHED.price_version
+
+
+def _used(usage: UsageColumns) -> Iterable[tuple[int, int, int, int, int]]:
+    """What each is charged for."""
+    return zip(
         usage.input_tokens,
         usage.cache_read_tokens,
         usage.cache_write_tokens,
@@ -123,25 +153,35 @@ def _ratings(usage: UsageColumns, book: PriceBook) -> tuple[list[int | None], li
         usage.characters,
         strict=True,
     )
-    for call, used, cached in zip(calls, counts, usage.cached, strict=True):
-        if cached and not any(used):
-            costs.append(CACHED.cost)
-            versions.append(CACHED.price_version)
-            continue
-        if call not in known:
-            known[call] = _tariff(book, *call)
-        tariff = known[call]
-        cost = None if tariff is None else tariff.cost(*used)
-        costs.append(cost)
-        versions.append(None if tariff is None or cost is None else tariff.version)
-    return costs, versions
 
 
-def _tariff(
-    book: PriceBook, provider: str, model: str, service_tier: str | None, at: str
-) -> Tariff | None:
-    moment = datetime.fromisoformat(at + _MIDNIGHT if len(at) == _LENGTH_OF_DAY else at)
-    return book.tariff((provider, model), service_tier, moment)
+def _moments(usage: UsageColumns, book: PriceBook) -> Iterable[str]:
+    """When each call was made, as far as its price depends on it: a price of the operator's holds
+    from a moment on, the vendors' change by the day."""
+    times = usage.occurred_at
+    if book.overrides:
+        return times
+    day = min(times)[:_LENGTH_OF_DAY]
+    if max(times).startswith(day):
+        return repeat(day, len(times))
+    return [at[:_LENGTH_OF_DAY] for at in times]
+
+
+class _Tariffs(dict[tuple[str, str, str | None, str], Tariff | None]):
+    """What calls cost, looked up once for all that are alike."""
+
+    def __init__(self, book: PriceBook) -> None:
+        self._book = book
+
+    def __missing__(self, call: tuple[str, str, str | None, str]) -> Tariff | None:
+        provider, model, service_tier, at = call
+        moment = datetime.fromisoformat(at + _MIDNIGHT if len(at) == _LENGTH_OF_DAY else at)
+        self[call] = tariff = self._book.tariff((provider, model), service_tier, moment)
+        return tariff
+
+
+def _is_of_one_value(values: Sequence[object]) -> bool:
+    return values.count(values[0]) == len(values)
 
 
 def _row(entry: Entry) -> tuple[object, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Any, Literal, NewType
 from uuid import UUID
@@ -13,6 +13,7 @@ from services.billing.domain.ledger_chain import chain_on
 from services.billing.domain.period import Period
 from shared.clock import rfc3339
 from shared.ids import UserId, first_id_at
+from shared.values import dataclass
 
 ExportId = NewType("ExportId", UUID)
 FormatName = Literal["csv", "ndjson", "parquet"]

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Self
 
 from services.billing.domain.errors import UnknownTier, UsageFeeNotForSeats
 from shared.ids import UserId
 from shared.tiers import TIERS
+from shared.values import dataclass
 
 MOST_BASIS_POINTS = 10_000
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from datetime import date
 from enum import StrEnum
 from typing import Self, TypeVar
 
 from services.billing.domain.errors import BadGrouping
 from services.billing.domain.period import Period
+from shared.values import dataclass
 
 
 class Dimension(StrEnum):

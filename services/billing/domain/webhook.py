@@ -8,18 +8,21 @@ import hmac
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal, NewType, Self
 from uuid import UUID
 
+from services.billing.domain.errors import WebhookSecretStillChanging
 from shared.ids import UserId, uuid7
+from shared.values import dataclass
 
 EndpointId = NewType("EndpointId", UUID)
 DeliveryId = NewType("DeliveryId", UUID)
 OwnerKind = Literal["user", "organisation", "operator"]
 DeliveryState = Literal["waiting", "delivered", "dead"]
 DisabledBecause = Literal["by_owner", "gone", "failing"]
+SigningSecret = Literal["older", "newer"]
 
 USAGE, TEST = "usage.recorded", "webhook.test"
 HOLDERS_TYPES = (
@@ -97,12 +100,18 @@ class Endpoint:
     def wants_usage(self) -> bool:
         return USAGE in self.types
 
-    def with_new_secret(self, secret: bytes, at: datetime) -> Endpoint:
+    def with_new_secret(
+        self, secret: bytes, at: datetime, drop: SigningSecret | None = None
+    ) -> Endpoint:
         """The one before goes on signing for a day, so that the receiver can be changed at
-        leisure."""
-        return replace(
-            self, secret=secret, old_secret=self.secret, old_secret_until=at + SECRET_OVERLAP
-        )
+        leisure. While there are two already, somebody has to say which of them the receiver does
+        without from now on. Raises WebhookSecretStillChanging."""
+        kept = self.secret
+        if self.old_secret is not None and len(self.secrets_at(at)) > 1:
+            if drop is None:
+                raise WebhookSecretStillChanging(self.id, self.old_secret_until)
+            kept = self.old_secret if drop == "newer" else self.secret
+        return replace(self, secret=secret, old_secret=kept, old_secret_until=at + SECRET_OVERLAP)
 
     def disabled(self, because: DisabledBecause, at: datetime) -> Endpoint:
         if self.disabled_at is not None:

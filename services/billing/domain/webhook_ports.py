@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any, Protocol
 from uuid import UUID
@@ -19,6 +18,7 @@ from services.billing.domain.webhook import (
     Outcome,
 )
 from shared.ids import UserId
+from shared.values import dataclass
 
 
 class Webhooks(Protocol):

@@ -3,7 +3,6 @@ somebody gave us."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from ipaddress import (
     IPv4Address,
     IPv4Network,
@@ -15,6 +14,7 @@ from ipaddress import (
 from urllib.parse import urlsplit
 
 from services.billing.domain.errors import WebhookUrlNotAllowed
+from shared.values import dataclass
 
 LONGEST_URL = 500
 _PORTS = {"https": 443, "http": 80}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
@@ -13,6 +12,7 @@ from services.billing.domain.ledger_ports import ArchiveFiles
 from services.billing.domain.price_book import CACHED
 from services.billing.domain.usage_export import COLUMNS, Rows
 from shared.money import dollars_text
+from shared.values import dataclass
 
 _RATING = ("cost_microusd", "price_version", "rated_at")
 _IDS = ("event_id", "user_id", "session_id", "key_organisation_id")

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from services.billing.domain.invoice_renderer import Document
 from services.billing.domain.seller import Seller
 from services.billing.providers.invoice_html import html_of
 from services.billing.providers.invoice_pdf import PdfFonts, pdf_of
 from services.billing.providers.invoice_sheet import sheet_of
+from shared.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -23,19 +22,23 @@ from services.billing.domain.invoice import (
 from services.billing.domain.invoice_renderer import Document
 from services.billing.domain.seller import Seller, seller_on
 from services.billing.domain.tax import TaxLine
+from shared.values import dataclass
 
 REPLACEMENT = "\ufffd"
 _JOINERS = frozenset("\u200c\u200d")
 _HIDDEN = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 
-_ONE = {
-    "seats": "seat",
-    "tokens": "token",
-    "tokens in": "token in",
-    "tokens out": "token out",
-    "characters": "character",
-    "requests": "request",
-}
+# One and many: meters name their units by one, our own lines theirs by many.
+_WORDS = (
+    ("seat", "seats"),
+    ("token", "tokens"),
+    ("token in", "tokens in"),
+    ("token out", "tokens out"),
+    ("character", "characters"),
+    ("request", "requests"),
+    ("screenshot", "screenshots"),
+)
+_FORMS = {form: words for words in _WORDS for form in words}
 _VENDOR_COST = (
     "Vendor cost is what you paid the vendor, on your own key, as far as its price is known. It is "
     "shown for information and is not part of this document's amounts."
@@ -255,8 +258,8 @@ def _quantity(line: InvoiceLine) -> str:
 
 
 def _counted(count: int, unit: str) -> str:
-    word = _ONE.get(unit, unit) if abs(count) == 1 else unit
-    return f"{count_read(count)} {clean(word)}".strip()
+    one, many = _FORMS.get(unit, (unit, unit))
+    return f"{count_read(count)} {clean(one if abs(count) == 1 else many)}".strip()
 
 
 def _vendor_cost(line: InvoiceLine) -> str:
@@ -268,6 +271,19 @@ def _vendor_cost(line: InvoiceLine) -> str:
 
 def words_of(line: InvoiceLine) -> tuple[str, str]:
     """What a line is for, and what more there is to say about it."""
+    title, detail = _words_of_its_kind(line)
+    return title, ", ".join(part for part in (detail, _given_back(line)) if part)
+
+
+def _given_back(line: InvoiceLine) -> str:
+    given = line.given_back_microusd
+    if not given:
+        return ""
+    said = "credit notes had given back" if given > 0 else "less what credit notes stood for,"
+    return f"{said} {dollars_read(abs(given))} of it"
+
+
+def _words_of_its_kind(line: InvoiceLine) -> tuple[str, str]:
     facts = line.facts
     if _is_usage(line.kind):
         return _usage_title(line.kind, facts), _usage_detail(facts)

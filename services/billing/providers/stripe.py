@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator, Awaitable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import UUID
@@ -31,6 +31,7 @@ from services.billing.domain.payment import (
     Wish,
 )
 from shared.ids import uuid7
+from shared.values import dataclass
 
 if TYPE_CHECKING:
     import stripe
@@ -450,6 +451,7 @@ def _refund(about: Any) -> dict[str, Any]:
         "customer": _id(about["customer"]),
         "reference": str(about["id"]),
         "amount_microusd": _microusd(about["amount_refunded"]),
+        "is_whole": about.get("amount") in (None, about["amount_refunded"]),
     }
 
 

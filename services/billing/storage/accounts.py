@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from services.billing.domain.balance import Account
+from services.billing.domain.giving_back import FamilyBooks, family_of_period
+from services.billing.storage.charges import from_row
+from services.billing.storage.line_families import families
 from shared.db.database import Connection
 from shared.ids import UserId
 
@@ -32,6 +37,13 @@ select
          select 1 from invoice_item i where i.source_id = d.id and i.aspect = 'carry'))
         as carried_microusd
 """
+# As a run takes them.
+_PENDING = """
+select c.* from charge c
+where c.holder_id = $1 and not exists (
+    select 1 from invoice_item i where i.source_id = c.id and i.aspect = 'charge')
+order by c.id
+"""
 
 
 class SqlAccounts:
@@ -43,4 +55,18 @@ class SqlAccounts:
     async def of(self, holder: UserId) -> Account:
         row = await self._connection.fetchrow(_OF, holder)
         assert row is not None
-        return Account(**{name: int(value) for name, value in row.items()})
+        account = Account(**{name: int(value) for name, value in row.items()})
+        return replace(
+            account,
+            uninvoiced_microusd=account.uninvoiced_microusd + await self._given_back(holder),
+        )
+
+    async def _given_back(self, holder: UserId) -> int:
+        """What the next invoice gives back less, since credit notes have given it back."""
+        charges = [from_row(row) for row in await self._connection.fetch(_PENDING, holder)]
+        if all(charge.amount_microusd >= 0 for charge in charges):
+            return 0
+        ids = [family_of_period(charge.holder, charge.ends) for charge in charges]
+        books = FamilyBooks.of(await families(self._connection, list(set(ids))))
+        amounts = [charge.amount_microusd for charge in charges]
+        return sum(books.charge(list(zip(ids, amounts, strict=True))))

@@ -29,11 +29,11 @@ on conflict (partition) do update set
     state = excluded.state, summary = excluded.summary, changed_at = excluded.changed_at
 where ledger_archive.state <> 'dropped'
 """
-# A voided entry never gets a price, and needs none.
+# A voided entry never gets a price, and needs none; nor is one of the sandbox ever charged.
 _UNPRICED = """
 select exists (
     select 1 from ledger_entry e
-    where pricing_status = 'unknown_price' and event_id >= $1 and event_id < $2
+    where pricing_status = 'unknown_price' and event_id >= $1 and event_id < $2 and not sandbox
       and not exists (select 1 from ledger_correction c
                       where c.event_id = e.event_id and c.kind = 'voided')
 ) as found
@@ -88,7 +88,7 @@ select exists (
 _TO_RERATE = f"""
 select exists (
     select 1 from {TO_RERATE}
-    where r.done_at is null and e.event_id >= $1 and e.event_id < $2
+    where r.done_at is null and e.event_id >= $1 and e.event_id < $2 and not e.sandbox
 ) as found
 """  # noqa: S608 - made of our own SQL
 _HINDRANCES = (

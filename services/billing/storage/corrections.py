@@ -10,10 +10,16 @@ from services.billing.storage.ledger_chain import COUNTS, SUMS
 from shared.db.database import Connection, Row
 from shared.ids import EventId, UserId
 
-_HOLD = "select * from ledger_entry where event_id = $1 for update"
-_OF = "select * from ledger_correction where event_id = $1 order by made_at, id"
+_HOLD = """
+select * from ledger_entry where event_id = any($1::uuid[]) order by event_id for update
+"""
+_OF = """
+select * from ledger_correction where event_id = any($1::uuid[]) order by made_at, id
+"""
+_KNOWN = "select id from ledger_correction where id = any($1::uuid[])"
 
-# One row, its note for the chain, and its hour: all of it or nothing.
+# Rows, their note for the chain, and their hours: all of it or nothing. The hours come in the order
+# in which the intake takes them, so that neither waits for the other for good.
 _ADD = f"""
 with added as (
     insert into ledger_correction (
@@ -21,21 +27,36 @@ with added as (
         cost_microusd, reason, made_by, source, made_at,
         provider, model, operation, sandbox, occurred_at, idempotency_key
     )
-    select $1, event_id, $3, user_id, $4, $5, $6, $7, $8, $9, $10, $11, $12,
-           $13, $14, $15, $16, provider, model, operation, sandbox, occurred_at, $17
-    from ledger_entry where event_id = $2
+    select given.id, e.event_id, given.kind, e.user_id, given.requests, given.unpriced_requests,
+           {", ".join(f"given.{name}" for name in COUNTS)}, given.cost_microusd, given.reason,
+           given.made_by, given.source, given.made_at, e.provider, e.model, e.operation, e.sandbox,
+           e.occurred_at, given.key
+    from unnest($1::uuid[], $2::uuid[], $3::text[], $4::int[], $5::int[],
+                {", ".join(f"${number}::bigint[]" for number in range(6, 13))},
+                $13::text[], $14::uuid[], $15::text[], $16::timestamptz[], $17::text[])
+        as given (id, event_id, kind, requests, unpriced_requests, {", ".join(COUNTS)},
+                  cost_microusd, reason, made_by, source, made_at, key)
+    join ledger_entry e on e.event_id = given.event_id
     on conflict (id) do nothing
     returning *
 ), noted as (
     insert into ledger_unlinked (kind, ids)
     select 'correction', array_agg(id) from added having count(*) > 0
+), summed as (
+    select user_id, date_trunc('hour', occurred_at, 'UTC') as hour, provider, model, operation,
+           sandbox, {", ".join(f"sum({name}) as {name}" for name in SUMS)}
+    from added group by 1, 2, 3, 4, 5, 6
+), held as materialized (
+    select known.user_id, known.hour, known.provider, known.model, known.operation, known.sandbox
+    from usage_hour known join summed
+      using (user_id, hour, provider, model, operation, sandbox)
+    order by 1, 2, 3, 4, 5, 6 for update of known
 ), counted as (
     update usage_hour as known set
-        {", ".join(f"{name} = known.{name} + added.{name}" for name in SUMS)}
-    from added
+        {", ".join(f"{name} = known.{name} + summed.{name}" for name in SUMS)}
+    from held join summed using (user_id, hour, provider, model, operation, sandbox)
     where (known.user_id, known.hour, known.provider, known.model, known.operation, known.sandbox)
-        = (added.user_id, date_trunc('hour', added.occurred_at, 'UTC'), added.provider,
-           added.model, added.operation, added.sandbox)
+        = (held.user_id, held.hour, held.provider, held.model, held.operation, held.sandbox)
 )
 select count(*) as added from added
 """  # noqa: S608 - made of constants
@@ -48,28 +69,50 @@ class SqlCorrections:
         self._connection = connection
 
     async def corrected(self, event_id: EventId) -> Corrected | None:
-        row = await self._connection.fetchrow(_HOLD, event_id)
-        return Corrected(entry_from_row(row), await self.of(event_id)) if row else None
+        found = await self.all_corrected([event_id])
+        return found[0] if found else None
+
+    async def all_corrected(self, event_ids: Sequence[EventId]) -> Sequence[Corrected]:
+        ids = list(event_ids)
+        rows = await self._connection.fetch(_HOLD, ids)
+        known: dict[EventId, list[Correction]] = {}
+        for row in await self._connection.fetch(_OF, ids):
+            known.setdefault(EventId(row["event_id"]), []).append(from_row(row))
+        entries = [entry_from_row(row) for row in rows]
+        return [Corrected(entry, known.get(entry.event_id, [])) for entry in entries]
+
+    async def known(self, ids: Sequence[EventId]) -> set[EventId]:
+        rows = await self._connection.fetch(_KNOWN, list(ids))
+        return {EventId(row["id"]) for row in rows}
 
     async def add(self, correction: Correction) -> bool:
-        row = await self._connection.fetchrow(
-            _ADD,
-            correction.id,
-            correction.event_id,
-            correction.kind,
-            correction.requests,
-            correction.unpriced_requests,
-            *correction.deltas.values,
-            correction.reason,
-            correction.made_by,
-            correction.source,
-            correction.made_at,
-            correction.key,
-        )
-        return row is not None and bool(row["added"])
+        return bool(await self.add_all([correction]))
+
+    async def add_all(self, corrections: Sequence[Correction]) -> int:
+        if not corrections:
+            return 0
+        columns = zip(*(_to_row(one) for one in corrections), strict=True)
+        row = await self._connection.fetchrow(_ADD, *(list(column) for column in columns))
+        return int(row["added"]) if row else 0
 
     async def of(self, event_id: EventId) -> Sequence[Correction]:
-        return [from_row(row) for row in await self._connection.fetch(_OF, event_id)]
+        return [from_row(row) for row in await self._connection.fetch(_OF, [event_id])]
+
+
+def _to_row(correction: Correction) -> tuple[object, ...]:
+    return (
+        correction.id,
+        correction.event_id,
+        correction.kind,
+        correction.requests,
+        correction.unpriced_requests,
+        *correction.deltas.values,
+        correction.reason,
+        correction.made_by,
+        correction.source,
+        correction.made_at,
+        correction.key,
+    )
 
 
 def from_row(row: Row) -> Correction:

@@ -7,9 +7,17 @@ from uuid import UUID
 
 from services.billing.domain.closing import Month
 from services.billing.domain.crediting import CreditedSoFar
-from services.billing.domain.invoice import CreditLine, CreditNote, CreditNoteId, InvoiceId, LineId
+from services.billing.domain.invoice import (
+    CreditLine,
+    CreditNote,
+    CreditNoteId,
+    Invoice,
+    InvoiceId,
+    LineId,
+)
 from services.billing.domain.usage_fee import UsageFee
 from services.billing.storage.invoices import billed_to, line_from_row, tax_lines
+from services.billing.storage.line_families import families, hold_books
 from shared.db.database import Connection, Row
 from shared.ids import UserId
 
@@ -24,8 +32,10 @@ where ($1::uuid is null or n.holder_id = $1) and ($2::uuid is null or n.invoice_
   and n.id < $3 order by n.id desc limit $4
 """
 _LINES = """
-select c.credit_note_id, c.position as credit_position, c.amount_microusd as credited, l.*
+select c.credit_note_id, c.position as credit_position, c.amount_microusd as credited, l.*,
+       f.family_id
 from credit_note_line c join invoice_line l on l.id = c.line_id
+left join invoice_line_family f on f.line_id = l.id
 where c.credit_note_id = any($1::uuid[]) order by c.credit_note_id, c.position
 """
 _CREDITED = """
@@ -65,9 +75,13 @@ class SqlCreditNotes:
         [note] = await self._with_lines([row])
         return note, row["request_digest"]
 
-    async def credited(self, invoice_id: InvoiceId) -> CreditedSoFar:
-        rows = await self._connection.fetch(_CREDITED, invoice_id)
-        return CreditedSoFar({LineId(row["line_id"]): int(row["credited"]) for row in rows})
+    async def credited(self, invoice: Invoice) -> CreditedSoFar:
+        await hold_books(self._connection, [invoice.holder])
+        rows = await self._connection.fetch(_CREDITED, invoice.id)
+        return CreditedSoFar(
+            {LineId(row["line_id"]): int(row["credited"]) for row in rows},
+            await families(self._connection, [line.family_id for line in invoice.lines]),
+        )
 
     async def add(self, note: CreditNote, *, key: str, digest: str) -> None:
         await self._connection.execute(

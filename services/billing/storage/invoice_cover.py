@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 from uuid import UUID
 
+from services.billing.domain.giving_back import FamilyId
 from services.billing.domain.invoice import LineId, LineKind, Source
 from services.billing.domain.invoicing import (
     Carried,
@@ -17,6 +18,7 @@ from services.billing.domain.invoicing import (
     rounding_line_id,
 )
 from services.billing.storage.charges import from_row
+from services.billing.storage.line_families import families, hold_books
 from shared.db.archive import ids_digest
 from shared.db.database import Connection, Row
 from shared.ids import UserId
@@ -33,6 +35,7 @@ PATIENCE_SECONDS = 600.0
 _KEY = (
     "holder_id, kind, tier, provider, model, operation, month, unit, basis_points, unpriced, aspect"
 )
+_COVERED = f"source_id, {_KEY}, requests, {', '.join(COUNTS)}, units, cost_microusd"
 _MONTH = "date_trunc('month', {0}.occurred_at, 'UTC')::date"
 _NAMES = "{0}.tier, {0}.provider, {0}.model, {0}.operation"
 _NUMBERS = ", ".join(f"{{0}}.{name}" for name in COUNTS)
@@ -43,6 +46,8 @@ FEES = """fees as (
                over (partition by tier order by effective_from) as until
     from usage_fee
 )"""
+# A correction's line is one of what stands on the same line, whose family it is of: the later price
+# where there is one (`priced` comes before `usage`), in this run or before.
 # $1 the month, $2 its begin, $3 its end, $4 the end of what was invoiced before, $5 received until,
 # $6 holders, $7 late entries, $8 received after, $9 how long after its use what is told waits.
 _USAGE = f"""
@@ -67,12 +72,25 @@ with {FEES}, entries as (
     where i.unpriced and i.holder_id = any($6::uuid[]) and e.cost_microusd is not null
       and not exists (select 1 from invoice_item known
                       where known.source_id = i.source_id and known.aspect = 'priced')
-    union all
-    select c.id, 'correction', c.user_id, 'correction', coalesce(e.tier, ''), c.provider, c.model,
-           c.operation, {_MONTH.format("c")}, e.unit, c.occurred_at, c.cost_microusd, false,
-           c.requests, {_NUMBERS.format("c")},
-           case when c.kind = 'voided' then coalesce(-e.units, 0) else 0 end
-    from ledger_correction c left join lateral (
+), priced as (
+    select s.*, coalesce(f.basis_points, 0) as basis_points
+    from sources s left join fees f
+      on f.tier = s.tier and s.occurred_at >= f.effective_from and s.occurred_at < f.until
+), lined as materialized (
+    select *, md5(row($1::date, {_KEY})::text)::uuid as line_id, null::uuid as family from priced
+), here as (
+    select distinct on (source_id) source_id, line_id from lined order by source_id, aspect
+), corrections as (
+    select c.id as source_id, 'correction' as aspect, c.user_id as holder_id,
+           'correction' as kind, coalesce(e.tier, '') as tier, c.provider, c.model, c.operation,
+           {_MONTH.format("c")} as month, e.unit, c.occurred_at, c.cost_microusd,
+           false as unpriced, c.requests, {_NUMBERS.format("c")},
+           case when c.kind = 'voided' then coalesce(-e.units, 0) else 0 end as units,
+           coalesce(here.line_id, (
+               select i.line_id from invoice_item i
+               where i.source_id = c.event_id and i.aspect in ('usage', 'priced')
+               order by i.aspect limit 1)) as family
+    from ledger_correction c left join here on here.source_id = c.event_id left join lateral (
         select tier, unit, units, occurred_at, received_at, event_id from ledger_entry
         where event_id = c.event_id limit 1
     ) as e on true
@@ -88,22 +106,24 @@ with {FEES}, entries as (
           true)
       and not exists (select 1 from invoice_item known
                       where known.source_id = c.id and known.aspect = 'correction')
-), priced as (
+), corrected as (
     select s.*, coalesce(f.basis_points, 0) as basis_points
-    from sources s left join fees f
+    from corrections s left join fees f
       on f.tier = s.tier and s.occurred_at >= f.effective_from and s.occurred_at < f.until
 ), covered as materialized (
-    select *, md5(row($1::date, {_KEY})::text)::uuid as line_id from priced
+    select {_COVERED}, line_id, family from lined
+    union all
+    select {_COVERED}, md5(row($1::date, {_KEY}, family)::text)::uuid, family from corrected
 )"""  # noqa: S608 - made of the names above
 _KEEP_USAGE = """, kept as (
     insert into invoice_item (source_id, aspect, line_id, holder_id, unpriced)
     select source_id, aspect, line_id, holder_id, unpriced from covered
 )"""
 _SUM_USAGE = f"""
-select line_id, {_KEY}, sum(requests) as requests,
+select line_id, family, {_KEY}, sum(requests) as requests,
        {", ".join(f"sum({name}) as {name}" for name in (*COUNTS, "units"))},
        sum(cost_microusd) as cost, count(*) as items, {ids_digest("source_id")} as digest
-from covered group by line_id, {_KEY}
+from covered group by line_id, family, {_KEY}
 """  # noqa: S608 - made of the names above
 
 # $1 holders, $2 the end of the month.
@@ -160,6 +180,8 @@ async def cover(
     holders = [due.holder.id for due in dues]
     period = scope.month.period
     late = [event_id for due in dues for event_id in due.late]
+    if keep:
+        await hold_books(connection, holders)
     charges = await connection.fetch(
         _CHARGED + (_KEEP_CHARGED if keep else "") + _LIST_CHARGED,
         holders,
@@ -185,10 +207,14 @@ async def cover(
         [rounding_line_id(holder, scope.month) for holder in holders],
         timeout=PATIENCE_SECONDS,
     )
+    charged = [CoveredCharge(from_row(row), row["digest"]) for row in charges]
+    used = [usage_of(row) for row in usages]
+    added_to = {one.line.family_id for one in charged} | {one.family for one in used if one.family}
     return Covered(
-        [CoveredCharge(from_row(row), row["digest"]) for row in charges],
-        [usage_of(row) for row in usages],
+        charged,
+        used,
         [_carried(row) for row in carried],
+        await families(connection, list(added_to)),
     )
 
 
@@ -210,6 +236,7 @@ def usage_of(row: Row) -> CoveredUsage:
         counts={name: int(row[name]) for name in (*COUNTS, "units")},
         cost=None if row["unpriced"] else int(row["cost"]),
         source=Source(row["items"], row["digest"]),
+        family=FamilyId(UUID(bytes=row["family"].bytes)) if row["family"] else None,
     )
 
 

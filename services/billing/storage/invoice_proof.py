@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from uuid import UUID
 
+from services.billing.domain.giving_back import Family, FamilyId
 from services.billing.domain.invoice import CreditNoteId, Invoice, InvoiceLine, LineId, Source
 from services.billing.domain.invoice_ports import Found, Proof, Sums
 from services.billing.domain.invoicing import CoveredCharge
 from services.billing.storage.charges import from_row as charge_from_row
 from services.billing.storage.invoice_cover import COUNTS, FEES, PATIENCE_SECONDS, usage_of
+from services.billing.storage.line_families import families
 from shared.db.archive import ids_digest
 from shared.db.database import Connection, Row
 
@@ -50,6 +52,10 @@ with {FEES}, sources as (
            end as cost,
            t.aspect in ('usage', 'priced') and e.event_id is null
                or t.aspect = 'correction' and r.event_id is null as is_archived,
+           case when t.aspect = 'correction' then (
+               select i.line_id from invoice_item i
+               where i.source_id = k.event_id and i.aspect in ('usage', 'priced')
+               order by i.aspect limit 1) end as corrects,
            t.holder_id <> $3
                or coalesce(e.user_id, k.user_id, c.holder_id, o.holder_id, n.holder_id, $3) <> $3
                as is_strange
@@ -71,9 +77,10 @@ with {FEES}, sources as (
     from sources s left join fees f
       on f.tier = s.tier and s.occurred_at >= f.effective_from and s.occurred_at < f.until
 )
-select $3::uuid as holder_id, {_KEY}, sum(requests) as requests,
+select $3::uuid as holder_id, null::uuid as family, {_KEY}, sum(requests) as requests,
        {", ".join(f"sum({name}) as {name}" for name in _SUMMED)},
        coalesce(sum(cost), 0) as cost, count(*) as items, {ids_digest("source_id")} as digest,
+       array_agg(distinct corrects) filter (where corrects is not null) as corrects,
        count(*) filter (where is_archived) as archived,
        count(*) filter (where is_strange) as strangers
 from placed group by {_KEY}
@@ -132,9 +139,10 @@ async def proof(connection: Connection, invoice: Invoice) -> Proof:
     [missing] = await connection.fetch(
         _MISSING, month.first_day, holder, month.period.ends, timeout=PATIENCE_SECONDS
     )
+    standing = await families(connection, [line.family_id for line in invoice.lines])
     return Proof(
         sums=_sums(sums),
-        lines=_found(invoice, rows, charged),
+        lines=_found(invoice, rows, charged, standing),
         notes={CreditNoteId(row["id"]): _sums(row) for row in notes},
         missing=missing["records"],
         lost_credits=lost["lines"],
@@ -150,8 +158,14 @@ def _sums(row: Row) -> Sums:
     )
 
 
-def _found(invoice: Invoice, rows: Sequence[Row], charged: Sequence[Row]) -> Mapping[LineId, Found]:
+def _found(
+    invoice: Invoice,
+    rows: Sequence[Row],
+    charged: Sequence[Row],
+    standing: Mapping[FamilyId, Family],
+) -> Mapping[LineId, Found]:
     by_line: dict[UUID, list[Row]] = {line.id: [] for line in invoice.lines}
+    family_ids = {UUID(str(line.id)): line.family_id for line in invoice.lines}
     for row in rows:
         by_line[UUID(bytes=row["line_id"].bytes)].append(row)
     fees = {
@@ -167,6 +181,10 @@ def _found(invoice: Invoice, rows: Sequence[Row], charged: Sequence[Row]) -> Map
             archived=sum(row["archived"] for row in some),
             strangers=sum(row["strangers"] for row in some),
             line=_made_of(some, fees.get(LineId(line_id))),
+            family=standing.get(family_ids[line_id]),
+            corrects=frozenset(
+                FamilyId(UUID(bytes=one.bytes)) for row in some for one in row["corrects"] or ()
+            ),
         )
         for line_id, some in by_line.items()
     }

@@ -148,6 +148,15 @@ def _add_lines(metadata: MetaData) -> None:
         Column("ids_digest", Text, nullable=False),
         UniqueConstraint("invoice_id", "position"),
     )
+    # Lines about the same money as others: what is charged of them is given back once. The families
+    # of the others are themselves.
+    Table(
+        "invoice_line_family",
+        metadata,
+        Column("line_id", _Id, primary_key=True),
+        Column("family_id", _Id, nullable=False),
+        Index("ix_invoice_line_family_family_id", "family_id"),
+    )
     # What each line stands for. The key is what makes an invoice run harmless when it is repeated:
     # a charge, an entry, a correction or a carried rest is on one line, or the work fails.
     Table(

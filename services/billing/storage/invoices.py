@@ -9,6 +9,7 @@ from uuid import UUID
 
 from services.billing.domain.billing_details import BillingDetails
 from services.billing.domain.closing import Month
+from services.billing.domain.giving_back import FamilyId
 from services.billing.domain.invoice import (
     Invoice,
     InvoiceId,
@@ -32,6 +33,7 @@ from services.billing.storage.corrections import from_row as correction_from_row
 from services.billing.storage.invoice_cover import PATIENCE_SECONDS, cover
 from services.billing.storage.invoice_proof import proof
 from services.billing.storage.ledger import from_row as entry_from_row
+from services.billing.storage.line_families import add_families
 from shared.db.database import Connection, Row
 from shared.ids import UserId
 
@@ -82,7 +84,10 @@ select * from unnest(
 _GET = "select * from invoice where id = $1"
 _HOLD = "select * from invoice where id = $1 for update"
 _OF_MONTH = "select * from invoice where holder_id = $1 and month = $2"
-_LINES = "select * from invoice_line where invoice_id = $1 order by position"
+_LINES = """
+select l.*, f.family_id from invoice_line l left join invoice_line_family f on f.line_id = l.id
+where l.invoice_id = $1 order by l.position
+"""
 
 # What came in counts for the oldest invoices first, and so does what invoices come to less than
 # nothing, as such or by their credit notes. Money that changed nothing (`unused`) has come too.
@@ -157,6 +162,9 @@ class SqlInvoices:
     async def add(self, invoices: Sequence[Invoice]) -> None:
         lines = [_line_to_row(invoice.id, line) for invoice in invoices for line in invoice.lines]
         if lines:
+            await add_families(
+                self._connection, [line for invoice in invoices for line in invoice.lines]
+            )
             await self._insert(_ADD_LINES, lines)
         if invoices:
             await self._insert(_ADD, [_to_row(invoice) for invoice in invoices])
@@ -309,6 +317,7 @@ def line_from_row(row: Row) -> InvoiceLine:
         vendor_cost_microusd=None if cost is None else int(cost),
         amount_microusd=int(row["amount_microusd"]),
         source=Source(row["items"], row["ids_digest"]),
+        family=FamilyId(row["family_id"]) if row["family_id"] else None,
     )
 
 

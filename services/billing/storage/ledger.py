@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import asyncpg
+from asyncpg.pgproto import pgproto
 
 from services.billing.domain.ledger import Counts, Entry, Place, Rating
 from services.billing.domain.period import Period
@@ -21,12 +22,15 @@ from services.billing.storage.ledger_columns import (
     split,
     unnested,
 )
-from services.billing.storage.ledger_copy import COLUMNS, rows_of
+from services.billing.storage.ledger_copy import COLUMNS, Raw, rows_of
+from services.billing.storage.ledger_marks import marks_of
 from shared.db.database import Connection, Row
 from shared.ids import EventId, UserId
 from shared.money import MicroDollars
 
 _HOUR_KEY = "user_id, hour, provider, model, operation, sandbox"
+# By the distance from any full hour: a time zone's rules would be asked for each row.
+_AN_HOUR = "'2000-01-01 00:00:00+00'"
 _SUMS = ("requests", "unpriced_requests", *COUNTS, "cost_microusd")
 
 
@@ -35,7 +39,8 @@ def _counted(new: str) -> str:
     batches that share some never wait for each other in a circle."""
     return f"""
     insert into usage_hour as known ({_HOUR_KEY}, {", ".join(_SUMS)})
-    select user_id, date_trunc('hour', occurred_at, 'UTC'), provider, model, operation, sandbox,
+    select user_id, date_bin('1 hour', occurred_at, {_AN_HOUR}),
+           provider, model, operation, sandbox,
            count(*), count(*) filter (where cost_microusd is null),
            {", ".join(f"sum({name})" for name in COUNTS)},
            coalesce(sum(cost_microusd), 0)
@@ -47,13 +52,15 @@ def _counted(new: str) -> str:
     """  # noqa: S608 - made of the names above
 
 
+# A rating that is not later than its row was given with it. A clock may go back between the two.
+_NO_LATER_THAN_THE_ROW = "least(now(), statement_timestamp())"
 # `fresh` are the rows that were really added.
 _RECORD = f"""
 with fresh as (
     insert into ledger_entry ({", ".join(FACTS)}, pricing_status, rated_at)
     select {", ".join(FACTS)},
            case when cost_microusd is null then 'unknown_price' else 'rated' end,
-           case when cost_microusd is null then null else now() end
+           case when cost_microusd is null then null else {_NO_LATER_THAN_THE_ROW} end
     from {unnested(OWN, SHARED)}
     order by event_id
     on conflict (event_id) do nothing
@@ -71,11 +78,14 @@ with fresh as (
 select count(*) as added from fresh
 """  # noqa: S608 - made of the names above
 
-# A rating that is not later than its row was given with it. And what was copied is found by its
-# key, by one plan for all: one that was made while a partition was empty would read all of it for
-# each batch from then on, and to plan anew each time takes longer than to find them.
+# The row's moment is one after the lock that COPY will need: who holds up the intake to count a
+# month meets no row that claims to be of before. And what was copied is found by its key, by one
+# plan for all: one that was made while a partition was empty would read all of it for each batch
+# from then on, and to plan anew each time takes longer than to find them.
 _BEGIN_COPY = """
-select now() as now, set_config('enable_seqscan', 'off', true),
+with locked as (delete from ledger_entry where false)
+select now() as rated_at, clock_timestamp() as received_at,
+       set_config('enable_seqscan', 'off', true),
        set_config('plan_cache_mode', 'force_generic_plan', true)
 """
 
@@ -105,14 +115,14 @@ _COPIED = "ledger_entry where event_id = any($1::uuid[]) and event_id between $2
 _AFTER_THE_HOURS = ", (select count(*) from counted) as hours"
 _TAKE_IN_COPIED = f"""
 with counted as ({_counted(_COPIED)} returning true), noted as (
-    insert into ledger_unlinked (kind, ids)
-    select 'entry', coalesce($4::uuid[], $1::uuid[])
+    insert into ledger_unlinked (kind, ids, marks)
+    select 'entry', coalesce($4::uuid[], $1::uuid[]), $6
     where cardinality(coalesce($4::uuid[], $1::uuid[])) > 0
 ), noted_of_organisations as (
-    insert into ledger_unlinked_of_organisation (ids)
-    select $5::uuid[] where cardinality($5::uuid[]) > 0
+    insert into ledger_unlinked_of_organisation (ids, marks)
+    select $5::uuid[], $7 where cardinality($5::uuid[]) > 0
 )
-{_noted_places(6, _AFTER_THE_HOURS)}
+{_noted_places(8, _AFTER_THE_HOURS)}
 """
 
 _GET = """
@@ -159,7 +169,9 @@ class SqlLedger:
     async def add_columns(self, usage: UsageColumns) -> int:
         begun = await self._connection.fetchrow(_BEGIN_COPY)
         assert begun is not None
-        rows = rows_of(usage, rated_at=begun["now"])
+        received_at = begun["received_at"]
+        raw = Raw.of(usage, received_at=received_at, rated_at=min(begun["rated_at"], received_at))
+        rows = rows_of(usage, raw)
         try:
             # Plain bytes would be taken for the path of a file.
             await self._connection.copy_to_table(
@@ -169,12 +181,15 @@ class SqlLedger:
             raise RecordedBefore from error
         ids = sorted(usage.event_id)
         of_organisations = _ids_of_organisations(usage)
-        # Giving ids to the driver costs more than anything that is done with them here: where there
-        # are no others, all of them are given once.
+        marks = marks_of(usage, raw)
+        # Giving ids to the driver costs more than anything that is done with them here: they are
+        # given as its own, which it asks the least, and only once where there are no others.
         others = [one for one in ids if one not in of_organisations] if of_organisations else None
         places = _columns(usage.runs) or ([],) * len(Run._fields)
         await self._connection.execute(
-            _TAKE_IN_COPIED, ids, ids[0], ids[-1], others, sorted(of_organisations), *places
+            *(_TAKE_IN_COPIED, list(map(pgproto.UUID, ids)), ids[0], ids[-1]),
+            *(others, sorted(of_organisations)),
+            *(marks.of_people, marks.of_organisations, *places),
         )
         return len(ids)
 

@@ -11,24 +11,37 @@ from services.billing.domain.ledger_chain import (
     COVERED,
     ENTRIES,
     KEY_FIELD,
+    MARK_BYTES,
     Digests,
     Links,
+    MarkedLinks,
 )
-from services.billing.domain.ledger_ports import ChainLag, Waiting
+from services.billing.domain.ledger_ports import ChainLag, MarkedBatch, Waiting
 from shared.chain import Head
 from shared.db.database import Connection, Row
 
 _CHAIN_LOCK = 4244
-# Lets go at the end of the transaction, when its links can be seen by the next one.
-_TAKE_TURN = "select pg_try_advisory_xact_lock($1)"
-# What is all entries first: a rating that can be seen, whose entry waits apart, comes with it or
-# later. By id and not by time, which is that of a transaction's beginning.
-_WAITING = """
-(select id, kind, ids, false as of_organisation from ledger_unlinked order by id limit $1)
-union all
-(select id, 'entry', ids, true from ledger_unlinked_of_organisation order by id limit $1)
-order by of_organisation desc, id limit $1
+# Lets go at the end of the transaction, when its links can be seen by the next one. Sums of a day
+# are made without sorting all of its entries: PostgreSQL can't know how many there are of each.
+_TAKE_TURN = """
+select pg_try_advisory_xact_lock($1) as taken, set_config('enable_sort', 'off', true)
 """
+# What is all entries first: a rating that can be seen, whose entry waits apart, comes with it or
+# later. By id and not by time, which is that of a transaction's beginning. Ids of marked batches
+# stay where they are: giving them to the driver and back costs as much as the links.
+_IS_MARKED = f"coalesce(length(marks) = {MARK_BYTES} * cardinality(ids), false)"
+_OF_BATCH = f"""
+case when not {_IS_MARKED} then ids end as ids, case when {_IS_MARKED} then marks end as marks,
+ids[1] as first, ids[cardinality(ids)] as last
+"""
+_WAITING = f"""
+(select id, kind, false as of_organisation, {_OF_BATCH}
+ from ledger_unlinked order by id limit $1)
+union all
+(select id, 'entry', true, {_OF_BATCH}
+ from ledger_unlinked_of_organisation order by id limit $1)
+order by of_organisation desc, id limit $1
+"""  # noqa: S608 - made of constants
 _TAKEN_UP = "delete from ledger_unlinked where id = any($1::bigint[])"
 _TAKEN_UP_OF_ORGANISATIONS = (
     "delete from ledger_unlinked_of_organisation where id = any($1::bigint[])"
@@ -96,20 +109,50 @@ _FOUND = {
 }
 
 
+_ON_TOP = f"""
+on conflict ({_DAY_KEY}) do update set
+    {", ".join(f"{name} = known.{name} + excluded.{name}" for name in SUMS)}
+"""
+
+
 def _take_up(kind: str) -> str:
     return f"""
     with found as materialized ({_FOUND[kind]}), counted as (
         insert into usage_day as known ({_DAY_KEY}, {", ".join(SUMS)})
         select {_DAY_KEY}, {", ".join(f"sum({name})" for name in SUMS)} from found
         group by {_DAY_KEY} order by {_DAY_KEY}
-        on conflict ({_DAY_KEY}) do update set
-            {", ".join(f"{name} = known.{name} + excluded.{name}" for name in SUMS)}
+        {_ON_TOP}
     )
     select coalesce(string_agg(kind, '' order by id), '') as kinds,
            coalesce(array_agg(id order by id), '{{}}') as ids,
            coalesce(string_agg(digest, ''::bytea order by id), '') as digests
     from found
     """  # noqa: S608 - made of the names above
+
+
+# Of marked batches, by their numbers: of those of each table. An array of ids that PostgreSQL has
+# made itself is walked along the index, where a join would have to guess how many there are. A zone
+# that is no name need not be looked up for each entry.
+_RATED = "rated_at <= received_at"
+_COUNT = f"""
+with summed as materialized (
+    select user_id, (occurred_at at time zone interval '0')::date as day, provider, model,
+           operation, sandbox, count(*) as requests,
+           count(*) filter (where ({_RATED}) is not true) as unpriced_requests,
+           {", ".join(f"sum({name}) as {name}" for name in COUNTS)},
+           coalesce(sum(cost_microusd) filter (where {_RATED}), 0) as cost_microusd
+    from ledger_entry
+    where event_id = any(array(
+        select unnest(ids) from ledger_unlinked where id = any($1::bigint[])
+        union all
+        select unnest(ids) from ledger_unlinked_of_organisation where id = any($2::bigint[])
+    )) and event_id between $3 and $4
+    group by {_DAY_KEY}
+)
+insert into usage_day as known ({_DAY_KEY}, {", ".join(SUMS)})
+select {_DAY_KEY}, {", ".join(SUMS)} from summed order by {_DAY_KEY}
+{_ON_TOP}
+"""  # noqa: S608 - made of the names above
 
 
 # The last run of each: to look through all of a day's for it takes longer with each that is added.
@@ -139,6 +182,24 @@ _ALL_HEADS = f"{_ALL_CHAINS} {_heads('wanted')}"
 _ADD = """
 insert into ledger_link (chain, first_sequence, last_sequence, kinds, ids, links)
 values ($1, $2, $3, $4, $5, $6)
+"""
+# The ids of batches one after the other, in the order that is given.
+_ADD_MARKED = """
+insert into ledger_link (chain, first_sequence, last_sequence, kinds, links, ids)
+select $1, $2, $3, $4, $5, array(
+    select unnest(ids) from (
+        select place, ids
+        from unnest($6::bigint[], $7::boolean[]) with ordinality as given (number, apart, place)
+        join (
+            select id, ids, false as of_organisation from ledger_unlinked
+            where id = any($6::bigint[])
+            union all
+            select id, ids, true from ledger_unlinked_of_organisation
+            where id = any($6::bigint[])
+        ) as batch on id = number and of_organisation = apart
+        order by place
+    ) as batches
+)
 """
 
 _CHAINS = f"{_ALL_CHAINS} select chain from wanted order by chain"  # noqa: S608
@@ -200,16 +261,20 @@ class SqlLedgerChain:
 
     async def take_turn(self) -> bool:
         row = await self._connection.fetchrow(_TAKE_TURN, _CHAIN_LOCK)
-        return row is not None and bool(row[0])
+        return row is not None and bool(row["taken"])
 
-    async def waiting(self, *, most: int) -> Sequence[Waiting]:
-        rows = await self._connection.fetch(_WAITING, most)
-        return [Waiting(row["id"], row["kind"], row["ids"], row["of_organisation"]) for row in rows]
+    async def waiting(self, *, most: int) -> Sequence[Waiting | MarkedBatch]:
+        return [_waiting(row) for row in await self._connection.fetch(_WAITING, most)]
 
     async def take_up(self, kind: str, ids: Sequence[UUID]) -> Digests:
         row = await self._connection.fetchrow(_take_up(kind), ids, min(ids), max(ids))
         assert row is not None
         return Digests(row["kinds"], row["ids"], row["digests"])
+
+    async def count(self, batches: Sequence[MarkedBatch]) -> None:
+        bounds = min(one.first for one in batches), max(one.last for one in batches)
+        numbers = (_numbers(batches, of_organisation=apart) for apart in (False, True))
+        await self._connection.execute(_COUNT, *numbers, *bounds)
 
     async def heads(self, chains: Sequence[int] | None = None) -> Mapping[int, Head]:
         if chains is None:
@@ -229,14 +294,22 @@ class SqlLedgerChain:
             links.links,
         )
 
-    async def taken_up(self, waiting: Sequence[Waiting]) -> None:
-        for statement, of_organisation in (
-            (_TAKEN_UP, False),
-            (_TAKEN_UP_OF_ORGANISATIONS, True),
-        ):
-            ids = [one.id for one in waiting if one.of_organisation is of_organisation]
-            if ids:
-                await self._connection.execute(statement, ids)
+    async def add_marked(self, links: MarkedLinks, batches: Sequence[MarkedBatch]) -> None:
+        await self._connection.execute(
+            _ADD_MARKED,
+            links.chain,
+            links.first,
+            links.head.sequence,
+            links.kinds,
+            links.links,
+            [one.id for one in batches],
+            [one.of_organisation for one in batches],
+        )
+
+    async def taken_up(self, waiting: Sequence[Waiting | MarkedBatch]) -> None:
+        for statement, apart in ((_TAKEN_UP, False), (_TAKEN_UP_OF_ORGANISATIONS, True)):
+            if numbers := _numbers(waiting, of_organisation=apart):
+                await self._connection.execute(statement, numbers)
 
     async def chains(self) -> Sequence[int]:
         return [row["chain"] for row in await self._connection.fetch(_CHAINS)]
@@ -270,6 +343,16 @@ class SqlLedgerChain:
         row = await self._connection.fetchrow(_LAG)
         assert row is not None
         return ChainLag(row["waiting"], row["since"])
+
+
+def _waiting(row: Row) -> Waiting | MarkedBatch:
+    if row["marks"] is None:
+        return Waiting(row["id"], row["kind"], row["ids"], row["of_organisation"])
+    return MarkedBatch(row["id"], row["of_organisation"], row["first"], row["last"], row["marks"])
+
+
+def _numbers(waiting: Sequence[Waiting | MarkedBatch], *, of_organisation: bool) -> list[int]:
+    return [one.id for one in waiting if one.of_organisation is of_organisation]
 
 
 def first_id(chain: int) -> UUID:

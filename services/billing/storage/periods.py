@@ -72,9 +72,10 @@ select count(*) as corrections, coalesce(sum(cost_microusd), 0) as cost
 from ledger_correction where occurred_at >= $1 and occurred_at < $2
 """
 
+# Usage of the sandbox is never charged: no month and no file waits for its price.
 _UNPRICED = """
 select provider, model, count(*) as entries from ledger_entry
-where pricing_status = 'unknown_price' and occurred_at >= $1 and occurred_at < $2
+where pricing_status = 'unknown_price' and occurred_at >= $1 and occurred_at < $2 and not sandbox
   and not exists (
     select 1 from ledger_correction c
     where c.event_id = ledger_entry.event_id and c.kind = 'voided'
@@ -84,7 +85,7 @@ group by 1, 2 order by 1, 2
 
 _TO_RERATE = f"""
 select p.provider, p.model, count(*) as entries from {TO_RERATE}
-where r.done_at is null and e.occurred_at >= $1 and e.occurred_at < $2
+where r.done_at is null and e.occurred_at >= $1 and e.occurred_at < $2 and not e.sandbox
 group by 1, 2 order by 1, 2
 """  # noqa: S608 - made of our own SQL
 

@@ -7,7 +7,7 @@ from datetime import datetime
 
 from services.billing.domain.price_book import PriceOverride
 from services.billing.domain.price_preview import PriceEffect
-from services.billing.domain.rerating import RATED_ANEW, Rerating
+from services.billing.domain.rerating import RATED_ANEW, Rerating, ReratingProgress
 from services.billing.storage.prices import from_row
 from shared.db.database import Connection
 from shared.ids import EventId, UserId
@@ -114,6 +114,14 @@ where r.done_at is null and r.asked_at < $1
 order by r.asked_at limit 1
 for update of r skip locked
 """
+_OPEN = """
+select r.asked_by, r.asked_at, r.corrected, p.*
+from rerating r join price_override p on p.id = r.price_id
+where r.done_at is null order by r.asked_at
+"""
+_LEFT = f"""
+select p.id, count(*) as entries from {TO_RERATE} where r.done_at is null group by p.id
+"""  # noqa: S608 - made of our own SQL
 _RATED = """
 select event_id from ledger_entry
 where provider = $1 and model = $2 and pricing_status = 'rated' and price_version <> $5
@@ -179,6 +187,21 @@ class SqlPriceEffects:
             after=EventId(row["after_event_id"]),
             corrected=row["corrected"],
         )
+
+    async def reratings(self) -> Sequence[ReratingProgress]:
+        rows = await self._connection.fetch(_OPEN)
+        counted = await self._connection.fetch(_LEFT, timeout=_PATIENCE_SECONDS) if rows else []
+        left = {row["id"]: row["entries"] for row in counted}
+        return [
+            ReratingProgress(
+                price=from_row(row),
+                asked_by=UserId(row["asked_by"]),
+                asked_at=row["asked_at"],
+                corrected=row["corrected"],
+                left=left.get(row["id"], 0),
+            )
+            for row in rows
+        ]
 
     async def rated_entries(self, rerating: Rerating, *, most: int) -> Sequence[EventId]:
         price = rerating.price

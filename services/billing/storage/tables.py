@@ -194,6 +194,8 @@ Table(
     Column("kind", Text, nullable=False),
     Column("ids", ARRAY(_Id), nullable=False),
     Column("noted_at", _Moment, nullable=False, server_default=_NOW),
+    # For each id the letter of its kind and its digest, where the intake made them.
+    Column("marks", LargeBinary),
     CheckConstraint("kind in ('entry', 'rating', 'correction')", name="known_kind"),
 )
 
@@ -205,6 +207,7 @@ Table(
     Column("id", BigInteger, Identity(), primary_key=True),
     Column("ids", ARRAY(_Id), nullable=False),
     Column("noted_at", _Moment, nullable=False, server_default=_NOW),
+    Column("marks", LargeBinary),
 )
 
 # A run of links of one chain; `links` has 32 bytes for each. Added to and never changed.

@@ -13,7 +13,8 @@ from shared.db.database import Connection
 
 _MODELS = """
 select provider, model, sum(unpriced_requests)::bigint as waiting from usage_hour
-where unpriced_requests > 0 group by provider, model order by provider, model
+where unpriced_requests > 0 and (not sandbox or $1) group by provider, model
+order by provider, model
 """
 
 _CURSOR = "select after_event_id from rating_cursor where provider = $1 and model = $2"
@@ -78,8 +79,8 @@ class SqlUnpricedUsage:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
-    async def models(self) -> Sequence[tuple[Model, int]]:
-        rows = await self._connection.fetch(_MODELS)
+    async def models(self, *, of_sandbox: bool) -> Sequence[tuple[Model, int]]:
+        rows = await self._connection.fetch(_MODELS, of_sandbox)
         return [((row["provider"], row["model"]), row["waiting"]) for row in rows]
 
     async def page(self, model: Model, *, since: datetime | None, most: int) -> Sequence[Entry]:

@@ -105,13 +105,14 @@ def _told(envelopes: Sequence[_Envelope]) -> Told[UsageColumns] | None:
     if not (_is_numbered(envelope) and _are_times(envelope["time"]) and _is_of_somebody(data)):
         return None
     nothing = (None,) * len(envelopes)
+    streams = {tier: f"{UsageRecorded.type}.{tier}" for tier in set(envelope["tier"])}
     usage = UsageColumns(
         **data,
         event_id=envelope["id"],
         tier=envelope["tier"],
         producer=envelope["source"],
         producer_epoch=envelope["producerepoch"],
-        stream=[f"{UsageRecorded.type}.{tier}" for tier in envelope["tier"]],
+        stream=list(map(streams.__getitem__, envelope["tier"])),
         sequence=envelope["producerseq"],
         occurred_at=envelope["time"],
         units=(0,) * len(envelopes),

@@ -7,7 +7,7 @@ import random
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, time, timedelta
 from pathlib import Path
 from uuid import UUID, uuid4
 
@@ -20,11 +20,13 @@ from services.billing.domain.closing import Month
 from services.billing.domain.correction import Deltas
 from services.billing.domain.crediting import CreditRequest, WantedCredit
 from services.billing.domain.errors import (
+    CreditExceedsLine,
     NothingToCancel,
+    NothingToCredit,
     PaymentOutstanding,
     SubscriptionNotPaid,
 )
-from services.billing.domain.invoice import InvoiceId, LineId
+from services.billing.domain.invoice import Invoice, InvoiceId, LineId, LineKind
 from services.billing.domain.payment import PaymentId
 from services.billing.domain.ports import NewUnitOfWork
 from services.billing.domain.subscription import Holder
@@ -75,6 +77,7 @@ class World:
     paid_cents: Counter[UUID] = field(default_factory=Counter)
     invoiced_cents: Counter[UUID] = field(default_factory=Counter)
     credited_cents: Counter[UUID] = field(default_factory=Counter)
+    lines: dict[UUID, tuple[object, ...]] = field(default_factory=dict)  # by billing's ids
 
     @property
     def now(self) -> datetime:
@@ -199,6 +202,7 @@ class World:
             for head in await work.invoices.heads(month=month, most=1_000):
                 invoice = await work.invoices.get(head.id)
                 assert invoice is not None
+                self._know(invoice)
                 lines = [
                     (
                         line.kind.value,
@@ -213,6 +217,32 @@ class World:
                 made[head.holder] = (head.id, document)
         return made
 
+    def _know(self, invoice: Invoice) -> None:
+        """Which lines the accountant calls by other names."""
+        begins = datetime.combine(invoice.month.first_day, time(), UTC)
+        for line in invoice.lines:
+            facts = line.facts
+            if line.kind in (LineKind.USAGE, LineKind.LATE_USAGE):
+                name = f"{facts['tier']} {facts['model']} {facts['month']}"
+                rate = facts["fee_basis_points"]
+                key: tuple[object, ...] = (
+                    "calls",
+                    invoice.holder,
+                    begins,
+                    line.kind.value,
+                    rate,
+                    name,
+                )
+            elif line.kind is LineKind.CORRECTION:
+                assert line.family is not None
+                key = self.lines[line.family]
+            elif line.kind is LineKind.ROUNDING:
+                key = ("rounding", line.id)
+                self.ledger.pots[key].charged = line.amount_microusd
+            else:
+                key = ("period", invoice.holder, datetime.fromisoformat(facts["ends"]))
+            self.lines[line.id] = key
+
     async def _credit(self, who: UUID, invoice_id: InvoiceId) -> None:
         """A part of a line, then all that is left."""
         async with self.work() as work:
@@ -223,19 +253,40 @@ class World:
             return
         line = self.random.choice(lines)
         part = line.amount_microusd // 3 or line.amount_microusd
-        whole, so_far = invoice.subtotal_microusd, 0
+        so_far = 0
+        left = Counter({one.id: one.amount_microusd for one in lines})
         for key, wanted in (("part", [WantedCredit(LineId(line.id), part)]), ("rest", [])):
-            credited = part if wanted else whole - so_far
-            if key == "rest" and all(one is line and part == line.amount_microusd for one in lines):
-                break
+            by_pot: dict[tuple[object, ...], list[int]] = {}
+            for id_, amount in ({line.id: part} if wanted else left).items():
+                by_pot.setdefault(self.lines[id_], []).append(amount)
+            given = {name: self._takes(name, amounts) for name, amounts in by_pot.items()}
             request = CreditRequest(wanted, REASON, key, STAFF)
+            if wanted and given != {self.lines[line.id]: part}:
+                with pytest.raises(CreditExceedsLine):
+                    await self.actions.issue_credit_note(invoice_id, request)
+                continue
+            if not any(given.values()) and not any(a < 0 for some in by_pot.values() for a in some):
+                with pytest.raises(NothingToCredit):
+                    await self.actions.issue_credit_note(invoice_id, request)
+                continue
             note = await self.actions.issue_credit_note(invoice_id, request)
+            credited = sum(given.values())
             total = _gross(so_far + credited) - _gross(so_far)
             assert (note.subtotal_microusd, note.total_cents) == (credited, total)
+            for name, amount in given.items():
+                self.ledger.pots[name].noted += amount
+            left[line.id] -= part
             self.ledger.carry(who, note.net_cents * CENT - credited)
             self.credited_cents[who] += total
             so_far += credited
         assert (await self.actions.verify_invoice(invoice_id)).is_sound
+
+    def _takes(self, pot: tuple[object, ...], amounts: list[int]) -> int:
+        """What lines about one thing are credited by: of what is left to give back no more."""
+        wanted = sum(amounts)
+        if not any(amount > 0 for amount in amounts):
+            return wanted
+        return min(wanted, self.ledger.pots[pot].left)
 
     async def compare(self, begins: datetime) -> None:
         """What was charged, what everybody's account says, and the figures of the month."""
@@ -248,14 +299,14 @@ class World:
             (who, *fee.facts) for who, one in customers.items() for fee in one.fees
         )
         async with self.work() as work:
-            for who, one in customers.items():
+            for who in customers:
                 account = await work.accounts.of(UserId(who))
                 assert (account.paid_microusd, account.invoiced_cents, account.credited_cents) == (
                     self.paid_cents[who] * CENT,
                     self.invoiced_cents[who],
                     self.credited_cents[who],
                 )
-                left = sum(fee.amount for fee in one.fees if not fee.is_invoiced)
+                left = self.ledger.pending(who)
                 carried = sum(self.ledger.carried.get(who, []))
                 assert (account.uninvoiced_microusd, account.carried_microusd) == (left, carried)
         await self._compare_figures(begins)

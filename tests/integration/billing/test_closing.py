@@ -17,6 +17,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from services.billing.actions import Actions
+from services.billing.actions._pace import Rhythm
 from services.billing.actions.close_period import findings_of
 from services.billing.domain.closing import NOT_HEARD, Finding, Month
 from services.billing.domain.correction import Deltas
@@ -35,7 +36,12 @@ from shared.db.engine import sync_engine
 from shared.db.unit_of_work import INSERT_OUTBOX, outbox_columns
 from shared.events import Fact
 from shared.events.limit import LimitRefused
-from shared.events.usage import UsageManifest, UsageRecorded, UsageReplayRequested
+from shared.events.usage import (
+    UsageAdjusted,
+    UsageManifest,
+    UsageRecorded,
+    UsageReplayRequested,
+)
 from shared.ids import UserId
 from shared.limits.windows import month_window
 from shared.messaging.consumer import Consumer
@@ -498,6 +504,30 @@ async def test_what_was_voided_waits_for_no_price(
     assert (closed.waived, closed.totals.events) == ((), 1)
 
 
+async def test_what_was_used_in_the_sandbox_waits_for_no_price(
+    actions: Actions, work: NewUnitOfWork, after: StoppedClock
+) -> None:
+    """It is never charged, with a price or without."""
+    facts: dict[str, Any] = {"at": LAST_HOUR, "sandbox": True}
+    unknown = a_usage(model="dark-horse", id_=id_made_at(LAST_HOUR), **facts)
+    rated = a_usage(id_=id_made_at(LAST_HOUR), **facts)
+    await actions.record_usage([unknown, rated])
+    prices, since = UnitPrices(input=3_000_000, output=3_000_000), LAST_HOUR - timedelta(hours=1)
+    model = ("openai", "gpt-6-luna")
+    await actions.set_price(model, prices, effective_from=since, by=STAFF, rerate=True)
+    await actions.link_ledger()
+    assert (await actions.reconcile()).unpriced == []
+    closed = await actions.close_period(MONTH, by=STAFF, reason=None)
+    assert (closed.waived, closed.totals.events) == ((), 2)
+    # What becomes known of it is put down all the same.
+    after.forward(timedelta(minutes=3))
+    assert await actions.rerate_usage() == 1
+    await actions.set_price(
+        ("openai", "dark-horse"), prices, effective_from=since, by=STAFF, rerate=False
+    )
+    assert await actions.rate_unpriced_usage() == 1
+
+
 async def test_a_price_that_is_not_applied_yet_keeps_the_months_it_holds_for_open(
     actions: Actions, work: NewUnitOfWork, after: StoppedClock
 ) -> None:
@@ -512,8 +542,11 @@ async def test_a_price_that_is_not_applied_yet_keeps_the_months_it_holds_for_ope
         await actions.close_period(MONTH, by=STAFF, reason=None)
     waiting = Finding("rerating_waiting", "openai/gpt-6-luna", 2)
     assert refused.value.facts["findings"] == [waiting.to_facts()]
+    first, _second = await actions.rerate_usage.waiting()
+    assert (first.price.provider, first.corrected, first.left) == ("openai", 0, 2)
     after.forward(timedelta(minutes=3))
     assert await actions.rerate_usage() == 2
+    assert await actions.rerate_usage.waiting() == []
     await actions.link_ledger()
     closed = await actions.close_period(MONTH, by=STAFF, reason=None)
     assert (closed.waived, closed.totals.corrections) == ((), 2)
@@ -566,6 +599,115 @@ async def test_a_price_holds_for_what_was_rated_by_a_correction_and_once(
     assert row["cost"] == 4 * then + 205 - 5
     [effect] = await actions.preview_price(model, prices, effective_from=since, by=STAFF)
     assert effect.difference == 0
+
+
+async def test_a_price_is_applied_page_after_page_with_rests_as_long_as_the_pages(
+    actions: Actions, database: Database, clock: StoppedClock
+) -> None:
+    """As many pages as there is time for, in transactions of their own; what is left is told."""
+    model, now = ("openai", "gpt-6-luna"), datetime.now(UTC)
+    clock.forward(now - clock.now())
+    people = [uuid4() for _ in range(3)]
+    usage = [a_usage(user=people[number % 3], at=now) for number in range(11)]
+    await actions.record_usage(usage)
+    prices, since = UnitPrices(input=1_000_003, output=2_000_001), now - timedelta(hours=1)
+    await actions.set_price(model, prices, effective_from=since, by=STAFF, rerate=True)
+    clock.forward(timedelta(minutes=3))
+    moments, rests = iter(range(0, 1_000, 7)), []
+
+    async def rest(seconds: float) -> None:
+        rests.append(seconds)
+
+    rerate = replace(actions.rerate_usage, page=3, rhythm=Rhythm(lambda: next(moments), rest))
+    # Each look at the stopwatch is seven seconds later: two pages end within twenty.
+    assert await rerate(within=timedelta(seconds=20)) == 6
+    [progress] = await rerate.waiting()
+    assert (progress.corrected, progress.left) == (6, 5)
+    assert await rerate(within=timedelta(minutes=10)) == 5
+    assert (rests, await rerate.waiting()) == ([7] * 3, [])
+    cost = prices.cost(an_entry().counts)
+    rows = await database.fetch(
+        "select user_id, sum(cost_microusd)::bigint as cost, sum(requests)::bigint as requests"
+        " from usage_hour group by user_id"
+    )
+    assert {row["user_id"]: row["cost"] / row["requests"] for row in rows} == dict.fromkeys(
+        people, cost
+    )
+    [noted] = await database.fetch(
+        "select count(*) as notes, sum(cardinality(ids)) as ids from ledger_unlinked"
+        " where kind = 'correction'"
+    )
+    assert tuple(noted) == (4, 11)
+    await actions.link_ledger()
+    assert all(one.broken is None for one in await actions.verify_ledger())
+
+
+async def test_a_price_is_applied_beside_the_intake_and_other_corrections_to_the_unit(
+    actions: Actions, database: Database, clock: StoppedClock
+) -> None:
+    """All of them at the same hours of the same people, in other orders: nobody waits for another
+    for good, and each hour is what its entries and their corrections are."""
+    model, now = ("openai", "gpt-6-luna"), datetime.now(UTC)
+    clock.forward(now - clock.now())
+    people = [uuid4() for _ in range(5)]
+
+    def some(number: int) -> list[Any]:
+        return [a_usage(user=people[(n * 3 + number) % 5], at=now) for n in range(20)]
+
+    first = some(0) + some(1) + some(2)
+    await actions.record_usage(first)
+    prices, since = UnitPrices(input=1_000_003, output=2_000_001), now - timedelta(hours=1)
+    await actions.set_price(model, prices, effective_from=since, by=STAFF, rerate=True)
+    clock.forward(timedelta(minutes=3))
+
+    async def no_rest(_seconds: float) -> None:
+        await asyncio.sleep(0)
+
+    rerate = replace(actions.rerate_usage, page=7, rhythm=Rhythm(rest=no_rest))
+
+    async def correct() -> None:
+        for one in first[::4]:
+            await actions.correct_usage(one.id, Deltas(cost_microusd=11), reason="t", by=STAFF)
+
+    async def take_in() -> None:
+        for number in range(8):
+            assert await actions.record_usage(some(number)) == 20
+
+    await asyncio.gather(rerate(), rerate(), take_in(), take_in(), correct(), rerate())
+    await rerate()
+    assert await rerate.waiting() == []
+    await actions.link_ledger()
+    clock.forward(timedelta(hours=2))
+    check = await actions.check_rollups()
+    assert (check.compared > 0, check.drifts) == (True, 0)
+    costs = await database.fetch(
+        "select e.cost_microusd + sum(c.cost_microusd)"
+        "       - 11 * count(*) filter (where c.made_by is not null and c.reason = 't') as cost"
+        " from ledger_entry e join ledger_correction c using (event_id)"
+        " where e.price_version not like 'override/%' group by e.event_id"
+    )
+    assert {int(row["cost"]) for row in costs} == {prices.cost(an_entry().counts)}
+    assert all(one.broken is None for one in await actions.verify_ledger())
+
+
+async def test_our_own_corrections_that_come_back_are_looked_up_together(
+    actions: Actions, work: NewUnitOfWork, clock: StoppedClock
+) -> None:
+    usage = [a_usage(at=clock.now(), id_=id_made_at(clock.now())) for _ in range(3)]
+    await actions.record_usage(usage)
+    facts = []
+    for one in usage:
+        made = await actions.correct_usage(one.id, Deltas(cost_microusd=-5), reason="t", by=STAFF)
+        told = UsageAdjusted(user_id=one.subject, event_id=one.id, reason="t", cost_microusd=-5)
+        facts.append(
+            Fact(event=told, subject=one.subject, tier="free", source="billing", id=made.id)
+        )
+    assert await actions.apply_corrections(facts) == 0
+    async with work() as unit:
+        assert [
+            len(one.corrections)
+            for one in await unit.corrections.all_corrected([one.id for one in usage])
+        ] == [1, 1, 1]
 
 
 async def test_of_what_was_corrected_and_given_a_new_price_keeps_what_was_given(

@@ -110,7 +110,8 @@ async def kept(database: Database) -> dict[str, list[tuple[Any, ...]]]:
 
 
 def _lasting(row: dict[str, Any]) -> list[Any]:
-    for name in ("received_at", "rated_at", "noted_at", "last_seen_at", "id"):
+    # What has marks and what has none get the same links.
+    for name in ("received_at", "rated_at", "noted_at", "last_seen_at", "id", "marks"):
         row.pop(name, None)
     return [sorted(value) if name == "ids" else value for name, value in row.items()]
 
@@ -122,7 +123,23 @@ async def forget_all(database: Database) -> None:
     )
 
 
-@pytest.mark.parametrize("usage", [some_usage(300), strange_usage()], ids=["usual", "strange"])
+def usage_of_one_stream(*, step: timedelta) -> list[Fact[UsageRecorded]]:
+    """With all that a message has in common, over a full hour and back."""
+    moments = [NOON + number * step for number in (-2, -1, 0, 1)]
+    return [a_usage(at=at, sequence=number) for number, at in enumerate(moments, 5)]
+
+
+@pytest.mark.parametrize(
+    "usage",
+    [
+        some_usage(300),
+        strange_usage(),
+        usage_of_one_stream(step=timedelta(seconds=1)),
+        [a_usage(at=NOON + timedelta(microseconds=1), sequence=1), a_speech(sequence=1)],
+        usage_of_one_stream(step=timedelta(microseconds=1)),
+    ],
+    ids=["usual", "strange", "full seconds", "two streams", "one stream"],
+)
 async def test_it_leaves_what_the_statement_leaves(
     usage: list[Fact[UsageRecorded]], actions: Actions, database: Database
 ) -> None:
@@ -221,7 +238,8 @@ async def test_what_was_copied_is_found_by_its_key_by_a_plan_of_an_empty_ledger(
     async with database.connection() as connection, connection.transaction():
         await connection.execute(ledger._BEGIN_COPY)
         rows = await connection.fetch(
-            f"explain {ledger._TAKE_IN_COPIED}", ids, ids[0], ids[-1], None, [], *([],) * 5
+            *(f"explain {ledger._TAKE_IN_COPIED}", ids, ids[0], ids[-1], None, [], None, None),
+            *([],) * 5,
         )
     plan = "\n".join(row[0] for row in rows)
     assert "Seq Scan" not in plan

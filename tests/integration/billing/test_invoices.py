@@ -568,8 +568,10 @@ async def test_what_was_paid_counts_for_the_oldest_invoice_first(books: Books) -
 
 async def test_invoices_stand_as_the_balance_does(books: Books) -> None:
     ada = UserId(uuid4())
-    in_september = [a_charge(ada, amount, at=IN_SEPTEMBER) for amount in (10_000_000, -8_000_000)]
-    await books.charge(*in_september, a_charge(ada, 10_000_000, at=IN_OCTOBER))
+    bought = a_charge(ada, 10_000_000, at=IN_SEPTEMBER)
+    # Of another period: of the same one no more could be credited than is left.
+    another = a_charge(ada, -8_000_000, at=IN_SEPTEMBER, ends=IN_SEPTEMBER + timedelta(days=9))
+    await books.charge(bought, another, a_charge(ada, 10_000_000, at=IN_OCTOBER))
     await books.close_and_run(SEPTEMBER)
     await books.close_and_run(OCTOBER)
 

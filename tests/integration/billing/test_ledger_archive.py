@@ -18,12 +18,15 @@ import pyarrow.parquet as pq
 import pytest
 from alembic.migration import MigrationContext
 from alembic.operations import Operations
+from prometheus_client import REGISTRY
 from sqlalchemy import create_engine, make_url
 
 from services.billing.actions import Actions
 from services.billing.actions.archive_ledger import ArchiveLedger, VerifyArchive
 from services.billing.actions.export_records import ReadRows
 from services.billing.actions.report_outside_usage import ReportResult, Told
+from services.billing.actions.watch_money import WatchWaiting
+from services.billing.api.gauges import show_waiting
 from services.billing.domain.archive import Contents, Partition
 from services.billing.domain.errors import UsageRecordNotFound
 from services.billing.domain.ledger_chain import chain_of
@@ -42,6 +45,7 @@ from shared.errors import DependencyUnavailable
 from shared.events import Fact
 from shared.events.usage import UsageRecorded
 from shared.ids import UserId
+from tests.integration.billing.test_copied_usage import columns
 from tests.support.billing import StoppedClock, a_speech, a_usage, id_made_at
 from tests.support.billing_invoices import settle
 
@@ -87,7 +91,9 @@ def archiving(
                 for make_one in (a_usage, a_speech)
             )
         ]
-        await actions.record_usage(usage)
+        # With marks of the intake's, and without.
+        await actions.record_usage.together(columns(usage[:20]))
+        await actions.record_usage(usage[20:])
         await actions.link_ledger()
         await actions.set_price(
             ("elevenlabs", "eleven_flash_v2_5"),
@@ -272,13 +278,29 @@ async def test_a_file_that_was_changed_is_written_anew_before_anything_is_droppe
 
 
 async def test_what_is_unpriced_unlinked_or_of_an_open_month_stays(
-    archiving: Any, actions: Actions, database: Database
+    archiving: Any, actions: Actions, database: Database, work: NewUnitOfWork, clock: StoppedClock
 ) -> None:
     day: Archiving = await archiving(actions, database)
     id_ = id_made_at(DAY + timedelta(hours=4))
     await actions.record_usage([a_usage(user=ADA, id_=id_, at=DAY, model="nobody-knows-it")])
     await actions.link_ledger()
     assert await day.archive() == []
+    # Everybody hears for how long it should have been gone.
+    async with work() as unit:
+        oldest = min(one.ends_at for one in await unit.archive.partitions())
+    since = clock.now() - oldest - timedelta(days=95)
+    waiting = await WatchWaiting(work, clock, timedelta(days=95))()
+    assert waiting.archive_overdue == since > timedelta(days=3)
+    show_waiting(waiting, clock.now())
+    overdue = "companion_billing_archive_overdue_seconds"
+    assert REGISTRY.get_sample_value(overdue) == since.total_seconds()
+    for retention in (None, since + timedelta(days=95)):
+        waiting = await WatchWaiting(work, clock, retention)()
+        assert waiting.archive_overdue == timedelta(0)
+    # Of the sandbox, which is never charged, nothing waits for a price.
+    free = id_made_at(DAY + timedelta(hours=5))
+    unknown = a_usage(user=ADA, id_=free, at=DAY, model="nobody-knows-it", sandbox=True)
+    await actions.record_usage([unknown])
     await actions.correct_usage(id_, None, reason="Not paid.", by=STAFF)
     await actions.link_ledger()
     async with database.connection() as connection:

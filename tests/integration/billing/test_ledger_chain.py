@@ -17,6 +17,7 @@ import pytest
 from services.billing.actions import Actions
 from services.billing.actions.verify_ledger import ChainVerdict
 from services.billing.domain.ledger_chain import chain_of
+from services.billing.domain.ledger_ports import Waiting
 from services.billing.domain.ports import NewUnitOfWork
 from services.billing.domain.price_book import UnitPrices
 from services.billing.domain.usage_export import Day
@@ -307,7 +308,7 @@ async def test_a_rating_is_linked_by_the_release_before_while_its_entry_waits_ap
     await recorded_on_keys(actions)
     await rated_later(actions)
     with monkeypatch.context() as before:
-        sql = "select id, kind, ids, false as of_organisation from ledger_unlinked"
+        sql = "select id, kind, ids, false as of_organisation, null as marks from ledger_unlinked"
         before.setattr(ledger_chain, "_WAITING", f"{sql} order by id limit $1")
         assert await actions.link_ledger() == 3 + 2
     assert (await verdict(actions)).broken is None
@@ -326,7 +327,9 @@ async def test_no_rating_goes_before_its_entry_whenever_its_transaction_began(
     )
     async with work() as open_work:
         for most in range(1, 8):
-            waiting = await open_work.chain.waiting(most=most)
+            found = await open_work.chain.waiting(most=most)
+            waiting = [one for one in found if isinstance(one, Waiting)]
+            assert len(waiting) == len(found)
             entries = [id_ for one in waiting if one.kind == "entry" for id_ in one.ids]
             ratings = {id_ for one in waiting if one.kind == "rating" for id_ in one.ids}
             assert ratings <= set(entries)

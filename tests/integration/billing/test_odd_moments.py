@@ -128,10 +128,10 @@ async def test_a_credit_of_what_was_corrected_in_a_month_that_was_waived(
     await books.close_and_run(OCTOBER)
     invoices = await books.invoices_of(ada)
     assert await is_sound(books, *invoices)
-    # A correction comes by itself, whatever was credited: the two are not held against each other.
+    # A correction comes by itself, and gives back what was not credited: nothing is left of it.
     assert [sums(invoice) for invoice in invoices] == [
         [("usage", 100, 100), ("usage", 205, 205), ("correction", -5, -5)],
-        [("correction", -50, -50), ("rounding", None, 0)],
+        [("correction", -50, 0), ("rounding", None, 0)],
     ]
 
 

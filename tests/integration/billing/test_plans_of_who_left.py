@@ -24,6 +24,7 @@ from shared.erasure import ErasureId
 from shared.ids import UserId
 from tests.integration.billing.plans import DAY, STAFF, amounts, buy, order, owed_by
 from tests.support.billing import FixedOrganisations, StoppedClock
+from tests.support.waiting import until_locked_out
 
 
 async def test_a_deleted_account_is_charged_up_to_that_day(
@@ -134,7 +135,7 @@ async def test_what_comes_while_an_account_is_deleted_waits_and_is_unused(
         async with erasing.transaction():
             await erasing.execute("delete from subscription where user_id = $1", ada)
             marked = asyncio.create_task(actions.mark_paid(wish, by=STAFF))
-            await asyncio.sleep(0.3)
+            await until_locked_out(database)
             assert not marked.done()
         assert (await marked).state is State.NONE
     [unused] = await actions.list_unused_payments(after=None, most=10)

@@ -71,7 +71,11 @@ async def left(actions: Actions, database: Database) -> dict[str, Any]:
     rows = await database.fetch("select task, reason, body from dead_event order by id")
     found["dead"] = [tuple(row) for row in rows]
     found["linked"] = await actions.link_ledger()
-    links = await database.fetch("select chain, kinds, ids from ledger_link order by 1, 2, 3")
+    # In the order in which they came, and in as many runs as they were linked in: by their ids here.
+    links = await database.fetch(
+        "select chain, id, substring(kinds from place::int for 1) as kind"
+        " from ledger_link, unnest(ids) with ordinality as given (id, place) order by 1, 2, 3"
+    )
     found["links"] = [tuple(row) for row in links]
     days = await database.fetch("select * from usage_day order by 1, 2, 3, 4, 5, 6")
     found["days"] = [tuple(row) for row in days]

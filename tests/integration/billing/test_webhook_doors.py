@@ -72,6 +72,12 @@ async def test_a_test_message_arrives_signed_and_is_listed(
     rotated = (await hooked.send("POST", f"{path}/secret", ada)).json()
     assert rotated["secret"] != webhook["secret"]
     assert rotated["old_secret_until"] is not None
+    refused = await hooked.send("POST", f"{path}/secret", ada)
+    assert (refused.status_code, refused.json()["code"]) == (409, "webhook_secret_still_changing")
+    forced = await hooked.send("POST", f"{path}/secret", ada, json={"drop": "newer"})
+    assert (forced.status_code, forced.json()["secret"] != rotated["secret"]) == (200, True)
+    odd = await hooked.send("POST", f"{path}/secret", ada, json={"drop": "both"})
+    assert odd.status_code == 422
     since = {"since": delivery["created_at"], "all": True}
     again = await hooked.send("POST", f"{path}/redeliver", ada, json=since)
     assert (again.status_code, again.json()) == (202, {"deliveries": 1})

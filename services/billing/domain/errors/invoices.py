@@ -71,7 +71,8 @@ class InvoicesOutOfOrder(Conflict):
 
 
 class CreditExceedsLine(Conflict):
-    """No more is credited than what is left of a line, and nothing of another sign."""
+    """No more is credited than what is left of a line after its corrections and what was given back
+    of its period, and nothing of another sign."""
 
     code = "credit_exceeds_line"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from datetime import datetime
 from uuid import UUID
 
 from shared.errors import Conflict, Invalid, NotFound, Unavailable
@@ -79,6 +80,19 @@ class WebhookTestWaits(Conflict):
 
     def __init__(self) -> None:
         super().__init__("The last test is not delivered yet.")
+
+
+class WebhookSecretStillChanging(Conflict):
+    """Two secrets sign by now, and a third would cut off a receiver that holds one of them."""
+
+    code = "webhook_secret_still_changing"
+
+    def __init__(self, webhook_id: UUID, until: datetime | None) -> None:
+        super().__init__(
+            "Two secrets sign already. Wait until the older one ends, or say which to `drop`.",
+            webhook_id=str(webhook_id),
+            old_secret_until=until.isoformat() if until else None,
+        )
 
 
 class WebhookSecretsUnavailable(Unavailable):

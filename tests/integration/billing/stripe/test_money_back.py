@@ -164,8 +164,12 @@ async def test_a_refund_that_could_be_of_another_payment_takes_none_off_the_list
     await refund(charges[1], 700, seconds_ago=10)
     assert await waits()
     await refund(charges[1], 800)
+    # A part of a larger payment that comes to the same.
+    await arrive(6_000_000)
+    await refund({**charges[1], "id": shop.stripe.new_id("ch"), "amount": 900}, 600)
+    assert await waits()
     await arrive(8_000_000)
-    await refund({**charges[1], "id": shop.stripe.new_id("ch")}, 800)
+    await refund({**charges[1], "id": shop.stripe.new_id("ch"), "amount": 800}, 800)
     assert not await waits()
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
+from itertools import count
 from uuid import uuid4
 
 import pytest
 
 from services.billing.actions import rate_unpriced_usage
+from services.billing.actions._pace import Rhythm
 from services.billing.actions.rate_unpriced_usage import RateUnpricedUsage
 from services.billing.actions.set_price import SetPrice
 from services.billing.domain.errors import PriceExists
@@ -39,6 +42,19 @@ def spoken(at_day: int = 0, **facts: object) -> Entry:
 
 def rating(memory: Memory, prices: FixedPrices | None = None) -> RateUnpricedUsage:
     return RateUnpricedUsage(memory.work, prices or FixedPrices(), StoppedClock())
+
+
+async def rated_in_two_pages(memory: Memory) -> int:
+    """Each look at the stopwatch is a second later, so that there is time for two."""
+    seconds, rests = count(), []
+
+    async def rest(seconds: float) -> None:
+        rests.append(seconds)
+
+    rhythm = Rhythm(lambda: next(seconds), rest)
+    rated = await replace(rating(memory), rhythm=rhythm)(within=timedelta(seconds=3))
+    assert rests == [1]  # as long as the first took
+    return rated
 
 
 async def test_a_price_holds_from_now_on_unless_told_otherwise() -> None:
@@ -130,7 +146,6 @@ async def test_each_run_is_bounded_and_the_next_one_goes_on(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(rate_unpriced_usage, "PAGE", 2)
-    monkeypatch.setattr(rate_unpriced_usage, "MOST_PAGES", 2)
     # The first four lack a price for what they used, and must not block those behind them.
     stuck = [spoken(output_tokens=1) for _ in range(4)]
     fine = [spoken() for _ in range(3)]
@@ -139,21 +154,18 @@ async def test_each_run_is_bounded_and_the_next_one_goes_on(
     rated = []
     for _ in range(4):
         before = memory.units_of_work
-        rated.append(await rating(memory)())
+        rated.append(await rated_in_two_pages(memory))
         assert memory.units_of_work - before <= 1 + 2  # to look what waits, and the pages
     assert sum(rated) == 3
     assert all(memory.entries[entry.event_id].rating is None for entry in stuck)
 
 
-async def test_one_model_that_waits_leaves_the_others_their_turn(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(rate_unpriced_usage, "MOST_PAGES", 2)
+async def test_one_model_that_waits_leaves_the_others_their_turn() -> None:
     # Its price lacks what was used, and it comes before the other by name.
     stuck, fine = spoken(output_tokens=1), an_entry(at=NOON, model="gpt-6.2-sol")
     memory = holding(stuck, fine)
     memory.overrides.append(a_price(since=NOON - DAY))
     memory.overrides.append(a_price("openai", "gpt-6.2-sol", since=NOON - DAY, input=1, output=1))
-    assert await rating(memory)() == 1
+    assert await rated_in_two_pages(memory) == 1
     assert memory.entries[fine.event_id].rating is not None
     assert memory.entries[stuck.event_id].rating is None

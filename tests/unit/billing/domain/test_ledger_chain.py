@@ -12,6 +12,7 @@ import pytest
 from services.billing.domain.ledger_chain import (
     CORRECTIONS,
     ENTRY_FIELDS,
+    MARK_BYTES,
     RATING_FIELDS,
     ChainWalk,
     Digests,
@@ -21,6 +22,8 @@ from services.billing.domain.ledger_chain import (
     continued,
     digest,
     genesis,
+    link,
+    marked_on,
 )
 from shared.chain import Head
 from tests.support.billing import id_made_at
@@ -51,6 +54,23 @@ def test_a_chain_is_the_same_in_whatever_runs_it_was_made() -> None:
     assert walked().head.sequence == 3
     whole = Digests("lll", list(RECORDS), b"".join(one.digests for one in DIGESTS))
     assert continued(CHAIN, genesis(CHAIN), [whole]) == continued(CHAIN, genesis(CHAIN), DIGESTS)
+
+
+def test_marks_give_the_links_that_their_records_give() -> None:
+    links = continued(CHAIN, genesis(CHAIN), DIGESTS)
+    marks = [some.marks for some in DIGESTS]
+    assert [len(some) for some in marks] == [MARK_BYTES] * 3
+    for batches in (marks, [b"".join(marks)], [marks[0], b"".join(marks[1:])]):
+        run = marked_on(CHAIN, genesis(CHAIN), batches)
+        assert (run.chain, run.first, run.kinds, run.links) == (CHAIN, 1, "lll", links.links)
+        assert run.head == links.head
+    expected, before = [], genesis(CHAIN).mac
+    for some in DIGESTS:
+        before = link(before, "l", some.digests)
+        expected.append(before)
+    assert links.links == b"".join(expected)
+    later = marked_on(CHAIN, Head(1, expected[0]), marks[1:])
+    assert (later.first, later.links) == (2, b"".join(expected[1:]))
 
 
 def test_an_earlier_head_is_met_again_or_missed() -> None:

@@ -9,6 +9,7 @@ from uuid import uuid4
 import pytest
 from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 
+from services.billing.domain.errors import WebhookSecretStillChanging
 from services.billing.domain.webhook import (
     Delivery,
     Endpoint,
@@ -127,6 +128,22 @@ def test_both_secrets_sign_for_a_day_after_a_rotation() -> None:
     rotated = an_endpoint().with_new_secret(b"newer", NOW)
     assert rotated.secrets_at(NOW + timedelta(hours=23)) == [b"newer", b"new"]
     assert rotated.secrets_at(NOW + timedelta(hours=24)) == [b"newer"]
+
+
+def test_a_third_secret_cuts_no_receiver_off_unsaid() -> None:
+    twice = an_endpoint().with_new_secret(b"second", NOW)
+    soon = NOW + timedelta(hours=1)
+    with pytest.raises(WebhookSecretStillChanging) as refused:
+        twice.with_new_secret(b"third", soon)
+    until = (NOW + timedelta(hours=24)).isoformat()
+    assert refused.value.facts["old_secret_until"] == until
+    # The one that got lost on the way, or that others saw, was never put to use.
+    assert twice.with_new_secret(b"third", soon, "newer").secrets_at(soon) == [b"third", b"new"]
+    assert twice.with_new_secret(b"third", soon, "older").secrets_at(soon) == [b"third", b"second"]
+    later = NOW + timedelta(hours=24)
+    assert twice.with_new_secret(b"third", later).secrets_at(later) == [b"third", b"second"]
+    once = an_endpoint().with_new_secret(b"second", NOW, "newer")
+    assert once.secrets_at(NOW) == [b"second", b"new"]
 
 
 def test_no_secret_and_no_url_shows() -> None:

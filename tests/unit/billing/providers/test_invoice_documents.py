@@ -15,6 +15,7 @@ import pytest
 from pydantic import ValidationError
 
 from services.billing.domain.invoice import Invoice, LineKind, Status
+from services.billing.domain.outside_usage import METERS
 from services.billing.domain.seller import Seller
 from services.billing.domain.tax import TaxLine
 from services.billing.providers.invoice_html import html_of
@@ -121,6 +122,48 @@ def test_every_kind_of_line_has_its_words() -> None:
         "Rounding carried over from earlier documents",
     ):
         assert text in said
+
+
+@pytest.mark.parametrize(
+    ("count", "unit", "said"),
+    [
+        (5, "screenshot", "5 screenshots"),
+        (1, "screenshot", "1 screenshot"),
+        (0, "screenshot", "0 screenshots"),
+        (-1, "screenshot", "\u22121 screenshot"),
+        (-2, "screenshot", "\u22122 screenshots"),
+        (1_234, "screenshot", "1,234 screenshots"),
+        (1, "tokens", "1 token"),
+        (2, "tokens", "2 tokens"),
+        (1, "characters", "1 character"),
+        (2, "characters", "2 characters"),
+        (1, "seats", "1 seat"),
+        (3, "seats", "3 seats"),
+    ],
+)
+def test_units_are_said_of_one_and_of_many(count: int, unit: str, said: str) -> None:
+    line = some_usage(facts={**some_usage().facts, "unit": unit}, quantity=count, unit=unit)
+    [row] = sheet_of(an_invoice(line), (SELLER,)).rows
+    assert row.quantity == said
+    assert f">{said}<" in page(an_invoice(line))
+
+
+def test_whatever_a_meter_counts_has_a_word_for_many() -> None:
+    for unit in METERS.values():
+        line = some_usage(quantity=2, unit=unit)
+        [row] = sheet_of(an_invoice(line), (SELLER,)).rows
+        assert row.quantity == f"2 {unit}s"
+
+
+def test_what_credit_notes_gave_back_before_is_said() -> None:
+    for given, said in (
+        (40, "credit notes had given back 0.00004 of it"),
+        (-40, "less what credit notes stood for, 0.00004 of it"),
+    ):
+        facts = {**some_usage().facts, "given_back_microusd": given}
+        line = some_usage(kind=LineKind.CORRECTION, facts=facts)
+        assert words_of(line)[1].endswith(said)
+        assert said in page(an_invoice(line))
 
 
 def test_what_is_charged_by_the_second_is_shown_to_the_second() -> None:
