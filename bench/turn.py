@@ -109,11 +109,13 @@ async def _measure(suite: Suite, bare: BareProxy, plan: Plan) -> None:
         await in_flight(call, requests=100, at_once=8)
 
     groups = _pids(suite)
+    # Every line of the log passes through it.
+    counted = groups | {"supervisord": psutil.Process(groups["chat"]).ppid()}
     modes: dict[str, tuple[NextCall, Mapping[str, int]]] = {
         "bare json": (bare_json, {"bare": bare.pid}),
-        "turn json": (governed_json, groups),
+        "turn json": (governed_json, counted),
         "bare stream": (bare_stream, {"bare": bare.pid}),
-        "turn stream": (governed_stream, groups),
+        "turn stream": (governed_stream, counted),
     }
     saturated: dict[str, list[Measured]] = {name: [] for name in modes}
     steady: dict[str, list[Outcome]] = {"bare json": [], "turn json": []}

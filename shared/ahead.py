@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
 from shared.revocation import KeyOfCall
+from shared.values import dataclass
 
 
 class Leavable(Protocol):

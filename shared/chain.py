@@ -5,8 +5,9 @@ from __future__ import annotations
 import hmac
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Self
+
+from shared.values import dataclass
 
 _HEAD = re.compile(r"(0|[1-9]\d{0,18}):([0-9a-f]{64})")
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import Enum
 from typing import ClassVar, Generic, NewType, Protocol, TypeVar
@@ -20,6 +19,7 @@ from shared.events import Event
 from shared.events.user import UserForgotten
 from shared.ids import EventId, UserId
 from shared.tiers import DEFAULT_TIER
+from shared.values import dataclass
 
 ErasureId = NewType("ErasureId", UUID)
 
@@ -69,8 +69,13 @@ class ForgottenUsers(Protocol):
         """Locked; None when another worker has it, or it is gone."""
         ...
 
-    async def finish(self, user_id: UserId, at: datetime) -> None: ...
-    async def drop(self, user_id: UserId) -> None: ...
+    async def finish(self, user_id: UserId, at: datetime) -> None:
+        """Nothing is left of them since then; they are watched for a while."""
+        ...
+
+    async def drop(self, user_id: UserId) -> None:
+        """They are watched no more."""
+        ...
 
     async def among(self, user_ids: Sequence[UserId]) -> set[UserId]:
         """Those of these users, so that a late fact brings nothing back."""
@@ -85,7 +90,9 @@ class ForgettingWork(Protocol):
 
     def publish(
         self, event: Event, *, subject: UUID, tier: str, id_: EventId | None = None
-    ) -> None: ...
+    ) -> None:
+        """Tell the other services, if and when this transaction commits."""
+        ...
 
 
 W = TypeVar("W", bound=ForgettingWork)

@@ -11,10 +11,10 @@ import argparse
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from shared.probe import INTERNAL_PORT, METRICS_PORT, READY_FILE, ROLE_FILE
+from shared.values import dataclass
 
 PUBLIC_PORT = 8000
 EVERY_ADDRESS = "0.0.0.0"  # noqa: S104 - a container's own network

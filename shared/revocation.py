@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Protocol
 from uuid import UUID
 
 from shared.ids import UserId
+from shared.values import dataclass
 
 KEY_HEADER = "x-companion-key"
 """In which keyvault tells whoever called a vendor what key that was; see `UsedKey.told`."""

@@ -6,11 +6,12 @@ Code asks what a tier allows, never its name. Adding a tier is one row.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from types import MappingProxyType
 from typing import TypeVar
 
 from shared.errors import NotInTier, SessionEnded, Unavailable
+from shared.values import dataclass
 
 T = TypeVar("T")
 

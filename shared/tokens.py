@@ -12,7 +12,6 @@ import time
 from base64 import urlsafe_b64decode
 from collections import OrderedDict
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Protocol
 from uuid import UUID
 
@@ -22,6 +21,7 @@ from joserfc.jwk import ECKey, KeySet
 
 from shared.errors import Unauthenticated
 from shared.ids import UserId
+from shared.values import dataclass
 
 ALGORITHM = "ES256"
 ACCESS_TOKEN_TYPE = "at+jwt"  # noqa: S105 - a media type

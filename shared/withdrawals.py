@@ -6,13 +6,14 @@ import asyncio
 import time
 from abc import ABC, abstractmethod
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Generic, Protocol, TypeVar
 from uuid import UUID
 
 import structlog
 
 from shared.errors import DependencyUnavailable, Unavailable
+from shared.values import dataclass
 
 log = structlog.get_logger(__name__)
 

@@ -14,6 +14,8 @@ import pytest
 import structlog
 from xdist.scheduler import LoadScopeScheduling
 
+import shared.limits.admission
+import shared.valkey
 from shared.db.migrations import upgrade
 from shared.settings import service_database_url
 from tests.support.engines import (
@@ -66,6 +68,17 @@ def own_environment() -> None:
         if any(mark in name for mark in _FOREIGN):
             del os.environ[name]
     os.environ["NO_PROXY"] = "127.0.0.1,localhost"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def patience_with_valkey() -> Iterator[None]:
+    """A machine that is busy with tests may leave Valkey without a processor for longer than a
+    service waits for it, and free users would be refused. Those tests that stop it see all the same
+    that it is given up."""
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (shared.valkey, shared.limits.admission):
+            patch.setattr(module, "TIMEOUT_SECONDS", 1.0)
+        yield
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -9,7 +9,6 @@ import shutil
 import stat
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
@@ -22,6 +21,7 @@ from deploy.companion.ports import holder_of, why_not_free
 from deploy.companion.prepare import damaged_secrets, lost_secrets, read_passwords
 from deploy.companion.previous_run import leftovers, running
 from deploy.companion.programs import Kind
+from shared.values import dataclass
 
 Level = Literal["ok", "warning", "problem"]
 

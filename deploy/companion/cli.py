@@ -7,7 +7,6 @@ it is called, so that none pays for another's imports.
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
@@ -17,6 +16,7 @@ from typer.core import TyperGroup
 from typer.main import get_command
 
 from deploy.companion.errors import CompanionError
+from shared.values import dataclass
 
 COMMANDS = (
     "up",

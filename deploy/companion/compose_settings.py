@@ -10,11 +10,11 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 from deploy.companion.programs import PROXIES, SERVICES
 from deploy.companion.settings import VENDOR_URLS
+from shared.values import dataclass
 
 _OF_ALL = frozenset(
     ["COMPANION_ENVIRONMENT", "LOG_LEVEL", "SANDBOX", "TOKEN_AUDIENCE", "TOKEN_ISSUER"]

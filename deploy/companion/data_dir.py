@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from deploy.companion.errors import CompanionError
+from shared.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ import secrets
 import shutil
 import stat
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 
 from deploy.companion import engine_users
@@ -23,6 +23,7 @@ from deploy.companion.errors import CompanionError
 from deploy.companion.identities import Entry, Identities
 from deploy.companion.prepare import create_secrets
 from deploy.companion.programs import SERVICES
+from shared.values import dataclass
 
 URLS = ("database_url", "cache_url", "broker_url")
 OWN_FILES: Mapping[str, Mapping[str, str]] = {

@@ -12,13 +12,14 @@ import re
 import secrets
 from base64 import b64decode, b64encode
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from urllib.parse import unquote, urlsplit
 
 from deploy.companion.databases import database_name
 from deploy.companion.engines.postgres import READERS
 from deploy.companion.programs import SERVICES
 from shared.messaging.broker import DEAD_EXCHANGE_NAME, EXCHANGE_NAME
+from shared.values import dataclass
 
 VHOST = "companion"
 OPERATOR = "operator"

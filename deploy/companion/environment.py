@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 from deploy.companion.data_dir import DataDir
@@ -12,6 +11,7 @@ from deploy.companion.ports import LOOPBACK
 from deploy.companion.programs import SERVICES, Kind, Role, instances, internal
 from deploy.companion.settings import COMPATIBLE_URL, OF_LIBRARIES, Settings
 from shared.tiers import TIERS
+from shared.values import dataclass
 
 # What any program may want to know about the machine and the person it runs for.
 _OF_THE_MACHINE = (

@@ -14,13 +14,13 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from deploy.companion.data_dir import DataDir, read_json, replace_private
 from deploy.companion.errors import CompanionError
 from deploy.companion.programs import SERVICES
+from shared.values import dataclass
 
 if TYPE_CHECKING:
     from joserfc.jwk import ECKey

@@ -11,7 +11,6 @@ import stat
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from deploy.companion import readiness
@@ -36,6 +35,7 @@ from deploy.companion.settings import ROOT, Settings
 from deploy.companion.supervision import open_files
 from deploy.companion.supervision.configuration import Program, Supervisor
 from deploy.envoy.gateway import MOST_CONNECTIONS
+from shared.values import dataclass
 
 # The kernel's limit for a socket's path is 108 characters on Linux and 104 on macOS.
 _LONGEST_SOCKET_FOLDER = 80

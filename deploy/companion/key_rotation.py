@@ -11,7 +11,6 @@ import sys
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import structlog
@@ -28,6 +27,7 @@ from services.keyvault.domain.rotation import Progress
 from services.keyvault.settings import Settings
 from services.keyvault.wiring import wire
 from shared.errors import ExpectedFailure, Unavailable
+from shared.values import dataclass
 
 _LOOK_AGAIN_SECONDS = 0.5
 

@@ -12,7 +12,6 @@ import shutil
 import time
 from base64 import b64encode
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from deploy.companion.data_dir import DataDir, read_json, write_private
@@ -20,6 +19,7 @@ from deploy.companion.errors import CompanionError
 from deploy.companion.identities import create_identities
 from deploy.companion.keyring import create_keyring_file
 from deploy.companion.programs import SERVICES
+from shared.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

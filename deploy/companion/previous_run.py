@@ -13,7 +13,7 @@ import json
 import os
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, field
 from pathlib import Path
 from signal import SIGINT, SIGTERM
 
@@ -22,6 +22,7 @@ import psutil
 from deploy.companion.data_dir import DataDir, read_json, replace_private
 from deploy.companion.engines.postgres import server_process
 from deploy.companion.errors import CompanionError
+from shared.values import dataclass
 
 MARK = "COMPANION_PROCESS_OF"
 """The variable by which a process is known to belong to a data directory."""

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
 from enum import IntEnum
 
 from shared.tiers import TIERS
+from shared.values import dataclass
 
 SERVICES = ("auth", "keyvault", "chat", "voice", "billing")
 POOLED = ("chat", "voice")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 
 from deploy.companion.errors import CompanionError
 from deploy.companion.installation import Installation
@@ -14,6 +13,7 @@ from deploy.companion.programs import Role
 from deploy.companion.readiness import Probe
 from deploy.companion.supervision.client import ProcessState, SupervisorClient, SupervisorGone
 from deploy.companion.supervision.configuration import group_of
+from shared.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

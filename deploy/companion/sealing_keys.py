@@ -14,7 +14,6 @@ import secrets
 import time
 from base64 import b64decode, b64encode
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -28,6 +27,7 @@ from deploy.companion.errors import CompanionError
 from deploy.companion.settings import Settings
 from shared.locked_file import alone_with, replace_whole
 from shared.sealing import KeysByVersion, Sealer, Unsealable, newest
+from shared.values import dataclass
 
 SHOWN_SECONDS = 5.0
 """How long a new version is known before it is used: processes look once a second."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from deploy.companion.errors import CompanionError
 from deploy.companion.installation import Installation
 from deploy.companion.programs import SERVICES, Kind
 from deploy.companion.queue_names import all_queues
+from shared.values import dataclass
 
 # Events are told within a second; whoever waits for a minute waits for somebody who is gone.
 _OUTBOX_LATE_SECONDS, _OUTBOX_STUCK_SECONDS = 60, 600

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from deploy.companion.installation import Installation
 from deploy.companion.settings import Settings
+from shared.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

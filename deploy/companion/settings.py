@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 
 from deploy.companion.errors import CompanionError
+from shared.values import dataclass
 
 ROOT = Path(__file__).resolve().parents[2]
 """The checkout: the Procfile lies here and processes run here."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
@@ -25,6 +24,7 @@ from services.auth.domain.signing_key import KeyState, SigningKey, UnusableSigni
 from services.auth.providers.signing_key_file import SigningKeyBook
 from services.auth.settings import SigningKeySettings
 from shared.clock import Clock, SystemClock
+from shared.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,7 +41,7 @@ def start_together(
                 console.done(program.name, time.monotonic() - began)
                 del waiting[program]
             elif _may_be_left(program, time.monotonic() - began, patience_seconds):
-                console.warn(f"{program.name} runs, but has not said that it is ready.")
+                console.warn(f"{program.name} is still starting; what it is to do waits for it.")
                 del waiting[program]
         while_waiting()
         # Many that start at once need the processor more than they need to be asked.

@@ -10,12 +10,13 @@ import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 import httpx
 
 from deploy.companion.errors import CompanionError
+from shared.values import dataclass
 
 PATIENCE_SECONDS = 10.0
 LEDGER_SECONDS = 2.0  # how soon usage must stand in the ledger

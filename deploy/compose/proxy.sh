@@ -70,12 +70,23 @@ launch() { # PORT TEXT
     pid=$!
 }
 
-ready() { # PORT PID
-    local gives_up_at=$((SECONDS + ready_seconds))
+# How many times auth's keys are fetched: each share of the clients has a chain of its own, with its own.
+shares() { # TEXT
+    local line count=0
+    while read -r line; do
+        case "$line" in '- name: share-'*) count=$((count + 1)) ;; esac
+    done <<<"$1"
+    echo $((count > 0 ? count : 1))
+}
+
+ready() { # PORT PID TEXT
+    local gives_up_at=$((SECONDS + ready_seconds)) shares fetched
+    shares=$(shares "$3")
     while alive "$2" && [ "$SECONDS" -lt "$gives_up_at" ] && [ -z "$ending" ]; do
         case "$(admin "$1" GET /ready 2>/dev/null)" in
-            # So it is without auth's keys as well, where auth does not answer; the one that runs has them.
-            *LIVE*) [ "$(total "$1" jwks_fetch_success)" != 0 ]; return ;;
+            # So it is without auth's keys as well, where auth did not answer every time; the one that runs has
+            # them. An egress fetches none.
+            *LIVE*) fetched=$(total "$1" jwks_fetch_success); [ -z "$fetched" ] || [ "$fetched" -ge "$shares" ]; return ;;
         esac
         pause 0.1
     done
@@ -116,7 +127,7 @@ exchange() {
         rm -f "$place/refused"
         return
     fi
-    if read_port "$seen_text" && new_port=$(free_port) && launch "$new_port" "$seen_text" && ready "$new_port" "$pid"; then
+    if read_port "$seen_text" && new_port=$(free_port) && launch "$new_port" "$seen_text" && ready "$new_port" "$pid" "$seen_text"; then
         turn_away "$port"
         leaving[$port]=$current
         leave "$port" "$current" "$drain_seconds" &

@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
@@ -20,6 +19,7 @@ from deploy.envoy.endpoints import (
     required,
     seconds,
 )
+from shared.values import dataclass
 
 # One segment of a path. It begins with a letter or digit, so that it can never be a dot segment.
 _SEGMENT = "[A-Za-z0-9][A-Za-z0-9._-]*"

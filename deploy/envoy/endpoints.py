@@ -3,11 +3,12 @@
 import os
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import SplitResult, urlsplit
+
+from shared.values import dataclass
 
 # Where distributions keep the certificate authorities they trust: Debian, RHEL, SUSE, Alpine.
 CA_BUNDLES = (

@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 from urllib.parse import urlsplit
@@ -22,6 +21,7 @@ from deploy.envoy.endpoints import (
     seconds,
     whole,
 )
+from shared.values import dataclass
 
 KIBIBYTE = 1024
 MEBIBYTE = 1024 * KIBIBYTE

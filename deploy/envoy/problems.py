@@ -5,8 +5,9 @@ explanation) and which problem document they become. The first row that fits win
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
+
+from shared.values import dataclass
 
 # Types, codes and titles are those of the services wherever the same thing happened.
 TYPE_PREFIX = "urn:companion:problem:"

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from deploy.images import debian, engine
+from shared.values import dataclass
 
 HERE: Final = Path(__file__).parent
 BASE: Final = "companion/stand-in/debian:trixie"

@@ -5,12 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final
 
 from deploy.images import engine, machine
+from shared.values import dataclass
 
 ROOT: Final = Path(__file__).parents[2]
 BUILDER: Final = "companion/build:local"

@@ -6,13 +6,14 @@ Derived from what each process is told: its peers' URLs, the engines' URLs, and 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from itertools import product
 
 from deploy.companion.programs import POOLED, SERVICES
 from deploy.k8s.processes import Kind
 from shared.launch import PUBLIC_PORT
 from shared.probe import INTERNAL_PORT, METRICS_PORT
+from shared.values import dataclass
 
 GATEWAY_PORT, EGRESS_PORT, PROXY_METRICS_PORT = 8080, 8081, 9102
 POSTGRES_PORT, VALKEY_PORT, RABBITMQ_PORT = 5432, 6379, 5672

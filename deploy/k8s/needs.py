@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from deploy.k8s.objects import Object
 from deploy.k8s.processes import Kind, Process
+from shared.values import dataclass
 
 PROXY_THREADS = 2
 """Of an Envoy, and the cores that it may take. Compose has one, since two cores there are for all.

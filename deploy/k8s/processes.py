@@ -6,11 +6,11 @@ Services and tiers come from the tables that everything else reads; a new tier i
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from enum import StrEnum
 
 from deploy.companion.programs import POOLED, SERVICES
 from shared.tiers import TIERS, Tier
+from shared.values import dataclass
 
 TIERED_WORKERS = ("billing",)
 """Services whose queues are worked off by a worker for each tier."""

@@ -7,12 +7,11 @@ scraping (monitoring.py).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from deploy.k8s.calls import MONITORING
 from deploy.k8s.objects import Object, any_object, labels_of
 from deploy.k8s.processes import Kind, Process, processes
 from shared.tiers import Tier
+from shared.values import dataclass
 
 PROMETHEUS_URL = f"http://prometheus-operated.{MONITORING}.svc:9090"
 

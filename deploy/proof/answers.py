@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from enum import StrEnum
 from functools import cache
 from importlib import import_module
 
 from deploy.envoy.problems import EGRESS_REPLIES, GATEWAY_REPLIES
 from shared.errors import ExpectedFailure
+from shared.values import dataclass
 
 ANSWER_SECONDS = 45.0
 """Nothing may take longer: a vendor is asked again for 30 s at most (CHAT_RETRY_SECONDS)."""

@@ -14,7 +14,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import UTC, datetime
 from functools import partial
 
@@ -30,6 +30,7 @@ from deploy.proof.namespace import Namespace
 from deploy.proof.people import Person, gather_people, stay_signed_in
 from deploy.proof.report import Check, Result, document, keep
 from deploy.proof.rounds import Bounds, figures
+from shared.values import dataclass
 
 KEPT = ROOT / "docs" / "proof-kubernetes.md"
 MARK = "<!-- measured: written by `python -m deploy.proof.cluster` -->"

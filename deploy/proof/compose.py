@@ -8,12 +8,12 @@ import re
 import subprocess
 import tarfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from deploy.companion.errors import CompanionError
 from deploy.companion.settings import ROOT
+from shared.values import dataclass
 
 # `required` of an `env_file`. docs/compose.md says the same.
 OLDEST = (2, 24)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from deploy.companion.errors import CompanionError
+from shared.values import dataclass
 
 _PROJECT = "com.docker.compose.project"
 _SERVICE = "com.docker.compose.service"

@@ -7,7 +7,7 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Protocol
 
 import httpx
@@ -21,6 +21,7 @@ from deploy.proof.people import Person
 from deploy.proof.reconcile import Account
 from deploy.proof.report import Check
 from deploy.proof.rounds import Bounds, Figures, Round, unfinished
+from shared.values import dataclass
 
 HEALTHY_SECONDS = 240.0
 _BEFORE_SECONDS = 3.0

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from deploy.companion.settings import ROOT
 from deploy.proof.compose import Compose
 from deploy.proof.containers import Containers, asking, fetched, inside, rows
 from deploy.proof.engine import Engine
+from shared.values import dataclass
 
 PROJECT = "companion-proof"
 FILES = (ROOT / "docker-compose.yml", ROOT / "deploy" / "compose" / "sandbox.yml")

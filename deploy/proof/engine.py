@@ -10,7 +10,6 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ import docker  # type: ignore[import-untyped]  # it brings no types
 from docker.errors import DockerException  # type: ignore[import-untyped]
 
 from deploy.companion.errors import CompanionError
+from shared.values import dataclass
 
 DEFAULT_SOCKET = "unix:///var/run/docker.sock"
 CALL_SECONDS = 120

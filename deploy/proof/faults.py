@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, Literal
 
 from deploy.proof.containers import Containers, disconnected, reconnected
 from deploy.proof.rounds import Bounds
+from shared.values import dataclass
 
 How = Literal["kill", "pause", "disconnect", "restart"]
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import subprocess
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from deploy.companion.errors import CompanionError
+from shared.values import dataclass
 
 _LAST_WORDS = 800
 

@@ -8,13 +8,14 @@ import secrets
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import field
 
 import httpx
 
 from deploy.proof.answers import Attempt, Kind
 from deploy.proof.people import SHARES, Person
 from deploy.proof.ways import Question, Way, attempt
+from shared.values import dataclass
 
 WAYS: Sequence[Way] = ("live", "whole", "live", "whole", "live", "spoken", "whole", "live")
 PACE = "[[sim:chunks=24,delay_ms=100]] "

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from deploy.companion.errors import CompanionError
 from deploy.proof.containers import asking, reading, until_healthy
 from deploy.proof.deployment import DATABASE_USER, INTERNAL_METRICS, SIMULATOR, questions_in
 from deploy.proof.kubectl import Kubectl
+from shared.values import dataclass
 
 TOOLS = "tools"
 

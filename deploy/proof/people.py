@@ -8,13 +8,14 @@ import secrets
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 import httpx
 
 from deploy.companion.errors import CompanionError
 from shared.tiers import tier_named
+from shared.values import dataclass
 
 SHARES: Mapping[str, float] = {"free": 0.15, "pro": 0.5, "enterprise": 0.35}
 """How much of the load each tier has; the pool that is broken most has most of it."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
@@ -25,6 +25,7 @@ from deploy.proof.replacing import (
 )
 from deploy.proof.report import Check, Result
 from deploy.proof.rounds import figures
+from shared.values import dataclass
 
 POOL = "chat-pro"
 REPLICAS = 3

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
+
+from shared.values import dataclass
 
 ESTIMATED_OUTCOMES = frozenset({"replica_lost", "provider_failed", "client_gone", "stopped"})
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import date
 from pathlib import Path
 
 from deploy.proof.rounds import Figures
+from shared.values import dataclass
 
 MARK = "<!-- measured: written by `python -m deploy.proof` -->"
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from deploy.proof.answers import Attempt, broken_promise
 from deploy.proof.reconcile import Account
+from shared.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,13 +6,14 @@ import asyncio
 import json
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Literal
 
 import httpx
 
 from deploy.proof.answers import ANSWER_SECONDS, Attempt, Kind, media_type_of
 from deploy.proof.people import Person
+from shared.values import dataclass
 
 Way = Literal["whole", "live", "spoken"]
 

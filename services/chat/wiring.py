@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
 from uuid import UUID
@@ -96,6 +95,7 @@ from shared.news.revocations import ValkeyRevocations
 from shared.pricing import price
 from shared.settings import service_database_url
 from shared.valkey import open_cache, open_listener
+from shared.values import dataclass
 
 log = structlog.get_logger(__name__)
 

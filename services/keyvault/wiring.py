@@ -7,7 +7,6 @@ import secrets
 import socket
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -71,6 +70,7 @@ from shared.errors import Unavailable
 from shared.http.readiness import Check
 from shared.identity import ServiceIdentity
 from shared.settings import service_database_url
+from shared.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

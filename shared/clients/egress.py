@@ -10,7 +10,6 @@ import asyncio
 import re
 from collections.abc import AsyncIterable, AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager, suppress
-from dataclasses import dataclass
 from datetime import timedelta
 from types import TracebackType
 from typing import Any
@@ -45,6 +44,7 @@ from shared.errors import (
 )
 from shared.identity import USER_HEADER, OnBehalfOf, ServiceIdentity
 from shared.revocation import KEY_HEADER, KeyInUse
+from shared.values import dataclass
 from shared.vendors.failures import NoUsableKey
 
 __all__ = [

@@ -37,9 +37,12 @@ _WITHHELD = {
 }
 _TOO_OFTEN = timedelta(seconds=10)
 # Each call has a grant of its own: if that one has been used, keyvault died between noting it and
-# answering, and the egress asked again; if it has expired, something stood still on the way.
+# answering, and the egress asked again; if it has expired, something stood still on the way; if it
+# is not valid, our clock is ahead or our key is not known (yet). No user can do anything about it,
+# and another replica may have none of it.
 _IN_TROUBLE = frozenset(
-    {"vault_sealed", "dependency_unavailable", "unavailable", "grant_replayed", "grant_expired"}
+    {"vault_sealed", "dependency_unavailable", "unavailable"}
+    | {"grant_replayed", "grant_expired", "grant_invalid"}
 )
 
 

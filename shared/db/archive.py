@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
 from shared.db.database import Database, Row
 from shared.events.usage import UsageSums
+from shared.values import dataclass
 
 # The epoch guards against numbers of another life of this database.
 _SEND_AGAIN = """

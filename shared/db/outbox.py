@@ -7,12 +7,13 @@ number, once given, stays with its row: a batch that is sent again carries the s
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
 from sqlalchemy import Engine, text
+
+from shared.values import dataclass
 
 # After an outage millions may wait, and this is asked some times a second: it goes from name to
 # name along the index (https://wiki.postgresql.org/wiki/Loose_indexscan), and looks at no more of a

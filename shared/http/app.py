@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
 
@@ -30,6 +29,7 @@ from shared.telemetry import tracing
 from shared.telemetry.logging import configure_logging
 from shared.tokens import TokenVerifier
 from shared.valkey import open_cache
+from shared.values import dataclass
 
 ONE_MEBIBYTE = 1 << 20
 

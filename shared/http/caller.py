@@ -6,7 +6,6 @@ import asyncio
 import json
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar
 
 import httpx
@@ -22,6 +21,7 @@ from shared.identity import OnBehalfOf, Peers
 from shared.news.ended_sessions import EndedSessions
 from shared.tiers import Tier, tier_named
 from shared.tokens import Identity, TokenVerifier
+from shared.values import dataclass
 
 log = structlog.get_logger(__name__)
 

@@ -8,14 +8,14 @@ from __future__ import annotations
 import re
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import structlog
 
 from shared.errors import TooLarge
 from shared.events.base import current_request_id, current_traceparent
-from shared.http.errors import bug_response, respond, vendor_failed
+from shared.http.errors import bug_response, coded_response, respond, vendor_failed
 from shared.ids import uuid7
 from shared.telemetry import tracing
 from shared.telemetry.metrics import RequestMetrics
@@ -34,6 +34,7 @@ log = structlog.get_logger("door")
 
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{8,64}\Z")
 _OF_VENDORS = 502
+_AS_IT_IS = frozenset({b"", b"identity"})
 # Asked every few seconds by whoever looks after the process.
 _UNTRACED = frozenset({"/healthz", "/readyz", "/metrics"})
 _TRACEPARENT = re.compile(rb"00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}\Z")
@@ -69,6 +70,7 @@ class Door:
             _known_or_new_id(headers.get(b"x-request-id")),
             _known_or_new_trace(headers.get(b"traceparent")) if span is None else span.traceparent,
             _declared_length(headers),
+            b"content-encoding" in headers and _is_coded(scope["headers"]),
             span,
         )
         current_request_id.set(request.id)
@@ -116,6 +118,8 @@ class Door:
             if request.length > largest:
                 refusal = respond(_too_large(largest))
                 await refusal(scope, receive, send_marked)
+            elif request.is_coded:
+                await coded_response()(scope, receive, send_marked)
             else:
                 await self._app(scope, body, send_marked)
         except _BodyTooLarge:
@@ -162,6 +166,7 @@ class _Request(NamedTuple):
     id: str
     trace: str
     length: int
+    is_coded: bool
     span: Span | None
 
 
@@ -201,6 +206,16 @@ def _declared_length(headers: dict[bytes, bytes]) -> int:
     value = headers.get(b"content-length", b"0")
     # More digits than any length has; Python refuses to read very many.
     return int(value[:19]) if value.isdigit() else 0
+
+
+def _is_coded(headers: Sequence[tuple[bytes, bytes]]) -> bool:
+    """Whether a body comes that is not as it is, by whichever of its headers."""
+    codings = b",".join(value for name, value in headers if name == b"content-encoding").lower()
+    has_body = any(
+        name == b"transfer-encoding" or (name == b"content-length" and value != b"0")
+        for name, value in headers
+    )
+    return has_body and any(coding.strip() not in _AS_IT_IS for coding in codings.split(b","))
 
 
 def _route(scope: Scope) -> str:

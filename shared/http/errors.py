@@ -16,6 +16,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
+from starlette.routing import Match
 
 from shared import errors
 from shared.clock import rfc3339
@@ -53,6 +54,11 @@ vendor_failed: ContextVar[bool] = ContextVar("vendor_failed", default=False)
 """Whether this request was told of a vendor's failure, in whatever shape and with what status."""
 
 _LONGEST_WAIT_SECONDS = 60
+
+# HEAD is listed where a route takes it: GET alone does not imply it here.
+_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+
+_NO_OBJECT = frozenset({"model_attributes_type", "model_type", "dict_type", "dataclass_type"})
 
 # What a misspelt field may look like; keys have digits or are longer.
 _LIKE_A_NAME = re.compile(r"[A-Za-z_]{1,32}\Z")
@@ -141,11 +147,13 @@ def install_error_handlers(app: FastAPI) -> None:
         assert isinstance(failure, RequestValidationError)
         return _invalid(failure.errors())
 
-    async def plain(_request: Request, failure: Exception) -> Response:
+    async def plain(request: Request, failure: Exception) -> Response:
         assert isinstance(failure, HTTPException)
-        code, title = PLAIN.get(failure.status_code, ("http_error", "The request failed"))
-        document = _document(failure.status_code, code, title, title + ".", {})
-        return problem_response(failure.status_code, document, failure.headers)
+        headers = dict(failure.headers or {})
+        if failure.status_code == 405 and (methods := methods_at(request)):
+            # Starlette names those of the first route alone.
+            headers["Allow"] = ", ".join(methods)
+        return _plain(failure.status_code, headers=headers)
 
     async def unforeseen(_request: Request, _failure: Exception) -> Response:
         # Starlette raises it again afterwards, and the door writes it to the log.
@@ -155,6 +163,31 @@ def install_error_handlers(app: FastAPI) -> None:
     app.add_exception_handler(RequestValidationError, off_schema)
     app.add_exception_handler(HTTPException, plain)
     app.add_exception_handler(Exception, unforeseen)
+
+
+def coded_response() -> Response:
+    """The answer to a body in a content coding: none is taken off (RFC 9110, 15.5.16)."""
+    detail = "Send the body as it is, without Content-Encoding."
+    return _plain(415, detail, headers={"accept-encoding": "identity"})
+
+
+def methods_at(request: Request) -> list[str]:
+    """What the request's path takes, whichever routers its routes are in."""
+    head = {"type": "http", "headers": [], "path": request.scope["path"], "root_path": ""}
+    return [
+        method
+        for method in _METHODS
+        if any(
+            route.matches({**head, "method": method})[0] is Match.FULL
+            for route in request.app.routes
+        )
+    ]
+
+
+def _plain(status: int, detail: str | None = None, *, headers: Mapping[str, str]) -> Response:
+    code, title = PLAIN.get(status, ("http_error", "The request failed"))
+    document = _document(status, code, title, detail or f"{title}.", {})
+    return problem_response(status, document, headers)
 
 
 def bug_response() -> Response:
@@ -194,8 +227,16 @@ def _field(error: Any) -> str:
 
 def rule_text(error: Any) -> str:
     """Which rule one of pydantic's errors is about, without what was sent."""
+    kind = error["type"]
     # Messages of our own validators may quote what they were given; of pydantic's only the last.
-    if error["type"] in {"value_error", "assertion_error", "union_tag_invalid"}:
+    if kind in {"value_error", "assertion_error", "union_tag_invalid"}:
         return "is not acceptable"
+    if kind in _NO_OBJECT:
+        # FastAPI leaves a body in bytes whose type is not JSON's.
+        in_bytes = isinstance(error.get("input"), bytes)
+        return "has to be sent as application/json" if in_bytes else "input should be an object"
+    about = error.get("ctx", {})
+    if kind == "too_long" and about.get("field_type") == "Value":  # a secret, which is no list
+        return f"should have at most {about['max_length']} characters"
     text = str(error["msg"])
-    return text[0].lower() + text[1:]
+    return text if text[1:2].isupper() else text[0].lower() + text[1:]

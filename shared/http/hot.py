@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from re import Pattern
 from typing import Any
 
@@ -18,6 +18,7 @@ from fastapi import FastAPI
 from shared.errors import ExpectedFailure
 from shared.http.door import App, Message, Receive, Scope, Send
 from shared.http.errors import respond
+from shared.values import dataclass
 
 Answer = Callable[[Scope, Receive, Send], Awaitable[None]]
 

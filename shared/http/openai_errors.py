@@ -6,7 +6,6 @@ The SDKs go by the status and by `x-should-retry`. A service adds what its own f
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Coroutine, Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -20,6 +19,7 @@ from shared.http.errors import is_too_long_to_wait, problem_of, rule_text
 from shared.http.openai_limits import openai_limit_headers
 from shared.http.problems import NEVER, Responses
 from shared.lenient_json import to_json
+from shared.values import dataclass
 from shared.vendors.dropins import BadParameter
 from shared.vendors.failures import (
     NoUsableKey,

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
 
 import structlog
 
 from shared.errors import DependencyUnavailable, ExpectedFailure, Unavailable
+from shared.values import dataclass
 
 log = structlog.get_logger(__name__)
 

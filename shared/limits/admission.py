@@ -11,7 +11,6 @@ import hashlib
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from importlib.resources import files
 from typing import Any, TypeAlias
@@ -25,6 +24,7 @@ from shared.limits.local import LocalLimit, LocalStreams
 from shared.limits.windows import Window, day_window, minute_window, month_window, spend_window
 from shared.tiers import TierChanged
 from shared.valkey import TIMEOUT_SECONDS
+from shared.values import dataclass
 
 __all__ = [
     "Admission",

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
+
+from shared.values import dataclass
 
 _MINUTE = timedelta(minutes=1)
 _DAY = timedelta(days=1)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -13,6 +12,7 @@ import orjson
 
 from shared.events import Event, Fact, UnreadableEvent
 from shared.ids import uuid7
+from shared.values import dataclass
 
 # What stands on both sides of the events where all names are in their order.
 _BEFORE_EVENTS, _AFTER_EVENTS = b'"events":', b',"first_sequence":'

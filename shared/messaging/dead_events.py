@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -12,6 +11,7 @@ import structlog
 
 from shared.db.database import Database, UnstorableText
 from shared.telemetry.metrics import EVENTS_DEAD
+from shared.values import dataclass
 
 log = structlog.get_logger(__name__)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any, Generic, Literal, Protocol, TypeVar
 
@@ -14,6 +14,7 @@ from shared.db.database import Database
 from shared.events import Event, Fact
 from shared.messaging.broker import durable_queue
 from shared.tiers import TIERS
+from shared.values import dataclass
 
 E = TypeVar("E", bound=Event)
 T = TypeVar("T")

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import timedelta
 from enum import StrEnum
 from typing import Any, Protocol
 
 from shared.registry import Registry
+from shared.values import dataclass
 
 
 class KeyStatus(StrEnum):

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.e2e
 SHOWN = {
     "for-the-extension.md": ("event: start", "event: done"),
     "for-developers.md": ("tooltip",),
-    "for-billing.md": ('"accepted":1', '"duplicates":1', "event_id"),
+    "for-billing.md": ('"accepted":1', '"duplicates":1', "event_id", '"status":"draft"'),
     "for-sres.md": ("The tour is complete.",),
 }
 

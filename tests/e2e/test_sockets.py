@@ -72,7 +72,7 @@ async def test_signing_out_closes_the_socket(suite: Suite, ada: Person) -> None:
         began = time.monotonic()
         assert (await elsewhere.client.post("/auth/logout")).status_code == 204
         assert await leaving.closed() == (4401, "session_ended")
-        assert time.monotonic() - began < 2
+        assert time.monotonic() - began < 5
         await staying.say("ping")
         await staying.until("pong")
     await elsewhere.client.aclose()

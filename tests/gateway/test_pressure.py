@@ -1,8 +1,11 @@
 """What somebody without an account, or with one, can make the gateway hold for them."""
 
 import asyncio
+import json
 import re
 import socket
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, suppress
 from dataclasses import replace
@@ -221,11 +224,57 @@ async def test_a_personal_token_and_a_socket_pass_in_every_share(public: Gateway
         public.servers["auth-internal"].override = None
 
 
-def test_a_site_of_ipv6_falls_into_one_share() -> None:
-    def share_of(address: str) -> int:
-        fitting = [n for n in range(7, 0, -1) if re.fullmatch(ipv6_networks_of(n, 8), address)]
-        return fitting[0] if fitting else 0
+def share_of(address: str) -> int:
+    """Of eight, the one of a client of IPv6."""
+    fitting = [n for n in range(7, 0, -1) if re.fullmatch(ipv6_networks_of(n, 8), address)]
+    return fitting[0] if fitting else 0
 
+
+IN_A_NETWORK_OF_ITS_OWN = ("unshare", "--user", "--map-root-user", "--net")
+
+
+def has_networks() -> bool:
+    """Whether this user may make one, with addresses of its own."""
+    command = [*IN_A_NETWORK_OF_ITS_OWN, "ip", "link", "set", "lo", "up"]
+    try:
+        return subprocess.run(command, capture_output=True, check=False).returncode == 0
+    except OSError:
+        return False
+
+
+@pytest.mark.skipif(not has_networks(), reason="nobody here may make a network of their own")
+async def test_a_site_of_ipv6_can_not_hold_every_connection(
+    public: Gateway, tmp_path: Path
+) -> None:
+    known = public.proxy.settings
+    assert isinstance(known, GatewaySettings)
+    settings = replace(
+        known,
+        listen=Endpoint("::", 8080),
+        admin=Endpoint("127.0.0.1", 9901),
+        metrics=None,
+        access_log=tmp_path / "access.log",
+    )
+    configuration = tmp_path / "gateway.yaml"
+    configuration.write_text(render_gateway(settings))
+    site = [f"2001:db8:1:{n % 4 or 9}::5" for n in range(30)]
+    others = [f"2001:db8:{n:x}:2::5" for n in range(16, 48)]
+    program = await asyncio.create_subprocess_exec(
+        *IN_A_NETWORK_OF_ITS_OWN,
+        *(sys.executable, "-m", "tests.gateway.ipv6_clients", str(configuration), "8080"),
+        *(*site, *others),
+        stdout=asyncio.subprocess.PIPE,
+        cwd=Path(__file__).parents[2],
+    )
+    said, _ = await asyncio.wait_for(program.communicate(), 120)
+    held = json.loads(said)
+    assert held[:30] == [True] * (CONNECTIONS // 4) + [False] * (30 - CONNECTIONS // 4)
+    # Whoever else falls into that share is shut out with it, and nobody else.
+    assert held[30:] == [share_of(address) != share_of(site[0]) for address in others]
+    assert 20 <= sum(held[30:]) < 32
+
+
+def test_a_site_of_ipv6_falls_into_one_share() -> None:
     site = ["2001:db8:1:2::5", "2001:db8:1::1", "2001:db8:1:ffff:1:2:3:4"]
     assert {share_of(address) for address in site} == {0}
     shares = {share_of(f"2001:db8:{n:x}:2::5") for n in range(256)}

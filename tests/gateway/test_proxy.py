@@ -13,6 +13,7 @@ from typing import Any
 
 import envoy
 import pytest
+from aiohttp import web
 
 from deploy.envoy.render import Endpoint, GatewaySettings, render_gateway
 from tests.gateway.conftest import Gateway, a_workplace, room
@@ -359,6 +360,41 @@ async def test_nobody_is_sent_to_one_that_lacks_the_keys_of_auth(kept: Kept) -> 
     kept.write()
     await _until(lambda: not kept.refused)
     assert (await kept.ask()).status == 200
+
+
+async def test_nor_to_one_of_which_a_share_of_the_clients_lacks_them(kept: Kept) -> None:
+    """Each share has fetched the keys for itself."""
+    first, auth, asked = kept.current, kept.behind.servers["auth"], 0
+
+    async def all_but_one(_request: web.BaseRequest) -> web.StreamResponse:
+        nonlocal asked
+        asked += 1
+        return (
+            web.json_response(auth.keys)
+            if asked < kept.settings.shares
+            else web.Response(status=503)
+        )
+
+    auth.override = all_but_one
+    try:
+        kept.write(sandbox=True)
+        await _until(lambda: kept.refused or kept.current != first)
+        assert kept.current == first
+        assert asked > kept.settings.shares > 1, "all but one had their keys"
+    finally:
+        auth.override = None
+    await _until(lambda: kept.current != first)
+    assert {await _status_for(kept, f"127.0.5.{n}") for n in range(1, 33)} == {200}
+
+
+async def _status_for(kept: Kept, address: str) -> int:
+    reader, writer = await asyncio.open_connection("127.0.0.1", kept.port, local_addr=(address, 0))
+    token = a_token(kept.behind.key)
+    head = f"Host: a\r\nAuthorization: Bearer {token}\r\n\r\n"
+    writer.write(f"GET /chat/sessions HTTP/1.1\r\n{head}".encode())
+    status, _ = await read_head(reader)
+    await _close(writer)
+    return status
 
 
 async def test_it_waits_for_files_that_it_can_start_with(tmp_path: Path, behind: Gateway) -> None:

@@ -59,7 +59,7 @@ def auth_process(
     words += ["--port", str(port), "--internal-port", str(internal_port)]
     child = Child(words, log=directory / "auth.log", environment=settings)
     try:
-        child.wait_until(lambda: _is_ready(internal_url))
+        child.wait_until(lambda: _is_ready(internal_url), seconds=120)
         yield AuthProcess(url, internal_url, child.pid, signing_keys)
     finally:
         child.stop()

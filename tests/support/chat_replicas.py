@@ -89,7 +89,8 @@ class ChatProcess:
 @asynccontextmanager
 async def chat_process(settings: Settings, **changes: str) -> AsyncIterator[ChatProcess]:
     """Started with the same settings, apart from what is changed."""
-    port, internal_port = free_port(), free_port()
+    port = free_port()
+    internal_port = free_port(avoid={port})
     environment = {
         "PATH": os.environ["PATH"],
         "DATABASE_URL": settings.database_url.get_secret_value(),
@@ -114,7 +115,7 @@ async def chat_process(settings: Settings, **changes: str) -> AsyncIterator[Chat
 
 
 async def _until_ready(process: ChatProcess) -> None:
-    async with httpx.AsyncClient(trust_env=False) as client, asyncio.timeout(30):
+    async with httpx.AsyncClient(trust_env=False) as client, asyncio.timeout(120):
         while True:
             assert process.child.poll() is None, "it ended"
             try:

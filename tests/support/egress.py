@@ -123,7 +123,7 @@ class EgressStandIn:
         try:
             grant = self._granted(request, provider)
         except (Unauthenticated, JoseError, ValueError, KeyError):
-            return _denied(403, "grant_refused")
+            return _denied(401, "grant_invalid")  # as keyvault says it
         key = self.keys.get((grant.user_id, provider))
         if provider == COMPATIBLE:
             key = self.own_server_key

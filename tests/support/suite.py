@@ -103,6 +103,31 @@ class Suite:
 @contextmanager
 def running_suite(directory: Path, **environment: str) -> Iterator[Suite]:
     """A suite with simulated vendors, stopped at the end."""
+    suite = _ready_suite(directory, environment)
+    try:
+        yield suite
+    finally:
+        if suite.process.poll() is None:
+            suite.stop()
+
+
+def _ready_suite(directory: Path, environment: Mapping[str, str]) -> Suite:
+    tries_left = 3
+    while True:
+        suite, tries_left = _started(directory, environment), tries_left - 1
+        try:
+            _wait_until_ready(suite)
+            return suite
+        except BaseException as error:
+            if suite.process.poll() is None:
+                suite.stop()
+            # Another process may have been given a port between its choice and its use.
+            is_taken = "is taken by" in suite.output.read_text()
+            if not (is_taken and tries_left and isinstance(error, AssertionError)):
+                raise
+
+
+def _started(directory: Path, environment: Mapping[str, str]) -> Suite:
     variables = {
         **{k: v for k, v in os.environ.items() if k in ("PATH", "HOME", "LANG")},
         "COMPANION_DATA_DIR": str(directory / "data"),
@@ -125,13 +150,7 @@ def running_suite(directory: Path, **environment: str) -> Iterator[Suite]:
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
-    suite = Suite(Installation.open(Settings.from_environment(variables)), process, output)
-    try:
-        _wait_until_ready(suite)
-        yield suite
-    finally:
-        if process.poll() is None:
-            suite.stop()
+    return Suite(Installation.open(Settings.from_environment(variables)), process, output)
 
 
 def _wait_until_ready(suite: Suite) -> None:
@@ -234,7 +253,7 @@ def a_person(suite: Suite) -> Person:
 
 
 async def eventually(
-    look: Callable[[], Awaitable[T]], true: Callable[[T], bool], seconds: float = 15
+    look: Callable[[], Awaitable[T]], true: Callable[[T], bool], seconds: float = 30
 ) -> T:
     """Look until it is true; fails with what was seen last."""
     deadline = time.monotonic() + seconds

@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import unquote, urlsplit, urlunsplit
 
@@ -32,6 +32,7 @@ from deploy.companion.backup.manifest import (
 from deploy.companion.backup.sealing import check_passphrase, seal
 from deploy.companion.errors import CompanionError
 from services.billing.domain.ledger_chain import chain_name
+from shared.values import dataclass
 
 _AT_ONCE = 2
 

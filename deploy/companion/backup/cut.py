@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime, timedelta
 
 from psycopg2.extensions import ISOLATION_LEVEL_REPEATABLE_READ
@@ -20,6 +20,7 @@ from psycopg2.extensions import connection as Connection  # noqa: N812 - it is a
 
 from deploy.companion.databases import connect
 from deploy.companion.errors import CompanionError
+from shared.values import dataclass
 
 # Almost everything is told to billing, and auth tells everybody.
 ORDER = ("billing", "voice", "chat", "keyvault", "auth")

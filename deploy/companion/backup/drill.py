@@ -16,7 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,7 @@ from deploy.companion.installation import Installation
 from deploy.companion.ports import free_port
 from deploy.companion.running import Running
 from deploy.companion.settings import ROOT, Settings
+from shared.values import dataclass
 
 Tell = Callable[[str], None]
 

@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from uuid import UUID
@@ -28,6 +27,7 @@ from services.auth.wiring import wire
 from shared.erasure import ErasureId
 from shared.errors import ExpectedFailure
 from shared.ids import UserId
+from shared.values import dataclass
 
 _ALL = "select id, user_id, receipt_hash, requested_at from erasure order by requested_at"
 

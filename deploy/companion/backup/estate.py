@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 
 from deploy.companion.databases import database_name, database_url
@@ -14,6 +14,7 @@ from deploy.companion.errors import CompanionError
 from deploy.companion.installation import Installation
 from deploy.companion.programs import SERVICES
 from deploy.companion.settings import Settings
+from shared.values import dataclass
 
 SECRETS_VARIABLE = "COMPANION_SECRETS"
 """A deployment's folder of secrets, one folder a service, with its `database_url` inside."""

@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Self
@@ -16,6 +16,7 @@ import psycopg2
 
 from deploy.companion.errors import CompanionError
 from deploy.companion.programs import SERVICES
+from shared.values import dataclass
 
 FORMAT = 1
 NAME = "manifest.json"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +13,7 @@ from deploy.companion.backup.estate import SECRETS_VARIABLE
 from deploy.companion.data_dir import DataDir, read_json, replace_private
 from deploy.companion.errors import CompanionError
 from deploy.companion.settings import Settings
+from shared.values import dataclass
 
 if TYPE_CHECKING:
     from deploy.companion.backup.create import Taken

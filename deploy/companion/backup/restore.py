@@ -12,7 +12,6 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 
 from deploy.companion.alone import engines_alone
@@ -33,6 +32,7 @@ from deploy.companion.databases import connect, database_name, database_url, ens
 from deploy.companion.errors import CompanionError
 from deploy.companion.installation import Installation
 from deploy.companion.previous_run import sole_run
+from shared.values import dataclass
 
 _AT_ONCE = 2
 

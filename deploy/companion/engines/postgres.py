@@ -8,13 +8,14 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 
 from deploy.companion.engines import privileges
 from deploy.companion.engines.binaries import postgres_programs
 from deploy.companion.errors import CompanionError
 from deploy.companion.ports import LOOPBACK
+from shared.values import dataclass
 
 SUPERUSER = "postgres"
 ROLE = "companion"

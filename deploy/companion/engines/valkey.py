@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 
 from deploy.companion.data_dir import replace_private
 from deploy.companion.engines.binaries import valkey_program
 from deploy.companion.ports import LOOPBACK
+from shared.values import dataclass
 
 REWRITES = {"auto-aof-rewrite-min-size": "1mb", "auto-aof-rewrite-percentage": "100"}
 """When the log of writes is made anew: once it has doubled, and has a mebibyte. Every Valkey of the

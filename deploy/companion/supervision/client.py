@@ -6,12 +6,12 @@ import http.client
 import socket
 import time
 import xmlrpc.client
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from deploy.companion.errors import CompanionError
 from deploy.companion.supervision.configuration import SETTINGS_REFUSED
+from shared.values import dataclass
 
 _TIMEOUT_SECONDS = 10
 

@@ -6,11 +6,12 @@ import os
 import re
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 
 from deploy.companion.errors import CompanionError
 from deploy.companion.programs import Role, Stage
+from shared.values import dataclass
 
 # A process that dies sooner than this is started again after a pause that grows with each time.
 _UP_AFTER_SECONDS = 5

@@ -18,6 +18,7 @@ from supervisor import loggers, supervisord
 from supervisor.options import ServerOptions
 
 from deploy.companion.supervision import open_files
+from deploy.companion.supervision.gathering import GatheringPoller, widen
 from shared.core_dumps import forbid_core_dumps
 
 _PR_SET_PDEATHSIG = 1
@@ -25,6 +26,17 @@ _PR_SET_PDEATHSIG = 1
 
 class _Options(ServerOptions):  # type: ignore[misc]  # supervisor has no types
     """supervisord's options, whose hook in each new child also ties it to its parent."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.poller = GatheringPoller(self)
+
+    def make_pipes(self, stderr: bool = True) -> dict[str, int | None]:
+        pipes: dict[str, int | None] = super().make_pipes(stderr)
+        for name in ("stdout", "stderr"):
+            if (end := pipes[name]) is not None:
+                widen(end)
+        return pipes
 
     def setpgrp(self) -> None:
         super().setpgrp()

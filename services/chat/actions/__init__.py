@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from services.chat.actions.answer_call import AnswerCall
 from services.chat.actions.ask_live import AskLive
 from services.chat.actions.ask_spoken import AskSpoken
@@ -38,6 +36,7 @@ from services.chat.actions.stop_turn import StopTurn
 from services.chat.actions.switch_branch import SwitchBranch
 from services.chat.actions.take_turn import TakeTurn
 from services.chat.domain.devices import Devices
+from shared.values import dataclass
 
 
 @dataclass(frozen=True)

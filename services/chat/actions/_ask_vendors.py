@@ -7,7 +7,7 @@ import random
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import Any
 from uuid import UUID
 
@@ -31,6 +31,7 @@ from shared.ids import EventId, uuid7
 from shared.model_catalogue import ModelCatalogue
 from shared.revocation import KeyOfCall
 from shared.tiers import Tier, TierChanged
+from shared.values import dataclass
 from shared.vendors.failures import VendorFailed, VendorRefused
 
 Shorten = Callable[[Prompt], Prompt | None]

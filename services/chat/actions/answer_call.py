@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from uuid import UUID
 
@@ -31,6 +31,7 @@ from shared.limit_state import LimitState
 from shared.limits.pace import Gone
 from shared.model_catalogue import ModelCatalogue
 from shared.tiers import Tier
+from shared.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from services.chat.actions.follow_turn import FollowTurn
 from services.chat.actions.take_turn import First, Replayed, TakeTurn
@@ -13,6 +12,7 @@ from services.chat.domain.question import Question
 from shared.idempotency import IdempotencyKeyReused, RequestInProgress
 from shared.limit_state import LimitState
 from shared.limits.pace import Gone
+from shared.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -18,6 +18,7 @@ from services.chat.domain.speaking import SpeakWish, VoiceLine, VoiceLines
 from services.chat.domain.spoken_turn import SpokenTurn, TellTrouble
 from shared.errors import ExpectedFailure, Unavailable, UpstreamFailed
 from shared.limits.pace import Gone
+from shared.values import dataclass
 
 log = structlog.get_logger(__name__)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import dataclass
 
 from services.chat.domain.conversation import SessionId
 from services.chat.domain.errors import SessionNotFound
@@ -12,6 +11,7 @@ from services.chat.domain.running_turn import RunningTurns
 from services.chat.domain.turn import Outcome
 from shared.errors import Unavailable
 from shared.ids import UserId
+from shared.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

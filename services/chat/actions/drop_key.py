@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from services.chat.domain.running_turn import RunningTurns
 from services.chat.domain.turn import Outcome
 from shared.revocation import Revocation
+from shared.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

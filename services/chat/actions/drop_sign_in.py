@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from uuid import UUID
 
 from services.chat.domain.devices import Devices
 from services.chat.domain.running_turn import RunningTurns
 from services.chat.domain.turn import Outcome
+from shared.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

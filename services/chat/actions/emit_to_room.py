@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from services.chat.domain.conversation import SessionId
 from services.chat.domain.ports import LiveChannel
+from shared.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

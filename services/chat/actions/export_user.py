@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
 
 from services.chat.domain.conversation import (
     Attachment,
@@ -17,6 +16,7 @@ from services.chat.domain.preference import Preference
 from services.chat.domain.turn import TurnId, TurnRecord
 from shared.ids import UserId
 from shared.page_by_page import page_by_page
+from shared.values import dataclass
 
 _SESSIONS = 100
 # Answers may be long, and a page is held in memory.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from uuid import UUID
 
 from services.chat.actions.list_models import ListModels, OfferedModel
@@ -12,6 +11,7 @@ from shared.errors import NotInTier
 from shared.ids import UserId
 from shared.model_catalogue import ModelCatalogue
 from shared.tiers import Tier
+from shared.values import dataclass
 from shared.vendors.dropins import ModelNotFound
 
 

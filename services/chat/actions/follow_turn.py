@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import timedelta
 
 from services.chat.domain.conversation import Message, SessionId
@@ -23,6 +22,7 @@ from services.chat.domain.turn_events import (
 )
 from shared.clock import Clock
 from shared.ids import UserId
+from shared.values import dataclass
 
 # The log is written a little after the fact; what is missing for longer does not come any more.
 _LOG_LAGS = timedelta(seconds=2)

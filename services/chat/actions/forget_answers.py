@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import timedelta
 
 from services.chat.domain.ports import Turns
 from shared.clock import Clock
+from shared.values import dataclass
 
 _MOST_BATCHES = 50
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from services.chat.domain.known_key import RevokedKey
 from services.chat.domain.ports import NewUnitOfWork, Revocations
 from shared.revocation import Revocation
+from shared.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

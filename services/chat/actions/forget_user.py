@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import ClassVar
 
 from services.chat.domain.ports import Revocations, UnitOfWork
 from shared.erasure import BATCH, Forget, Left
 from shared.ids import UserId
 from shared.revocation import Revocation
+from shared.values import dataclass
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import structlog
 
 from services.chat.actions.follow_turn import FollowTurn
@@ -13,6 +11,7 @@ from services.chat.domain.live import Emitted, LiveNews, Missed, StopAsked, Turn
 from services.chat.domain.running_turn import RunningTurns
 from services.chat.domain.turn import Outcome, TurnId
 from shared.errors import ExpectedFailure
+from shared.values import dataclass
 
 log = structlog.get_logger(__name__)
 

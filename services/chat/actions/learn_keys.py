@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from services.chat.domain.known_key import KnownKey
 from services.chat.domain.ports import NewUnitOfWork
+from shared.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

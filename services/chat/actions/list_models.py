@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from uuid import UUID
 
 from services.chat.domain.context_window import context_of
@@ -13,6 +12,7 @@ from services.chat.domain.ports import NewUnitOfWork
 from shared.ids import UserId
 from shared.model_catalogue import ModelCatalogue
 from shared.tiers import COMPATIBLE, Tier
+from shared.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from datetime import datetime, timedelta
 from functools import partial
 from typing import TypeVar
@@ -36,6 +36,7 @@ from shared.ids import EventId, UserId, uuid7, uuid7_after
 from shared.limit_state import LimitState
 from shared.limits.pace import Gone, Paces
 from shared.tiers import Tier, by_current_tier
+from shared.values import dataclass
 
 T = TypeVar("T")
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from services.chat.actions.read_tier import ReadTier
 from services.chat.domain.ports import Admission, Turns
@@ -11,6 +10,7 @@ from shared.clock import Clock
 from shared.ids import UserId
 from shared.limit_state import LimitState
 from shared.tiers import Tier
+from shared.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from services.chat.domain.ports import Admission
 from shared.ids import UserId
 from shared.tiers import Tier, TierChanged
+from shared.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

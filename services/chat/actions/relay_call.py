@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from datetime import timedelta
 
 import structlog
@@ -38,6 +38,7 @@ from shared.limits.pace import Gone
 from shared.model_catalogue import ModelCatalogue
 from shared.revocation import KeyOfCall
 from shared.tiers import Tier
+from shared.values import dataclass
 from shared.vendors.failures import VendorFailed, may_be_charged
 
 log = structlog.get_logger(__name__)

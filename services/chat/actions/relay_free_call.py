@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from services.chat.actions.compose_prompt import opaque
 from services.chat.actions.open_turn import OpenTurn
 from services.chat.actions.relay_call import Relaying
@@ -14,6 +12,7 @@ from shared.clock import Clock
 from shared.ids import UserId
 from shared.model_catalogue import ModelCatalogue
 from shared.tiers import Tier
+from shared.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

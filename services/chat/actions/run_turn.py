@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from datetime import datetime, timedelta
 
 import structlog
@@ -24,6 +24,7 @@ from services.chat.domain.turn_events import Answered, Broken, UsageTold
 from shared.ahead import Ahead
 from shared.errors import DependencyUnavailable, ExpectedFailure
 from shared.identity import OnBehalfOf
+from shared.values import dataclass
 
 log = structlog.get_logger(__name__)
 

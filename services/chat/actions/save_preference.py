@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
 
 from services.chat.domain.errors import UnknownProvider
 from services.chat.domain.model_choice import providers_of
@@ -11,6 +10,7 @@ from services.chat.domain.ports import NewUnitOfWork
 from services.chat.domain.preference import Preference
 from shared.ids import UserId
 from shared.model_catalogue import ModelCatalogue
+from shared.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
 
 from services.chat.domain.conversation import SessionId
 from services.chat.domain.ports import NewUnitOfWork
 from services.chat.domain.search import Found, Terms
 from shared.ids import UserId
+from shared.values import dataclass
 
 _LOOKED_THROUGH = 200
 

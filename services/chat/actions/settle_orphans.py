@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import Protocol
 
@@ -16,6 +15,7 @@ from services.chat.domain.usage import estimated_usage, letters_of
 from shared.clock import Clock
 from shared.errors import Unavailable
 from shared.tiers import TIERS
+from shared.values import dataclass
 
 log = structlog.get_logger(__name__)
 

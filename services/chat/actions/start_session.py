@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from services.chat.domain.conversation import DEFAULT_NAME, ChatSession, SessionId
 from services.chat.domain.errors import UnknownProvider
 from services.chat.domain.model_choice import providers_of
@@ -11,6 +9,7 @@ from services.chat.domain.ports import NewUnitOfWork
 from shared.clock import Clock
 from shared.ids import UserId, uuid7
 from shared.model_catalogue import ModelCatalogue
+from shared.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

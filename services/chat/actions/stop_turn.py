@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
 
 from services.chat.actions.follow_turn import ending
 from services.chat.domain.conversation import SessionId
@@ -13,6 +12,7 @@ from services.chat.domain.running_turn import RunningTurn, RunningTurns
 from services.chat.domain.turn import Outcome, TurnId
 from services.chat.domain.turn_events import Answered, Broken
 from shared.ids import UserId
+from shared.values import dataclass
 
 _PATIENCE_SECONDS = 5.0
 _LOOK_SECONDS = 0.1

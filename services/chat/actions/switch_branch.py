@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from services.chat.domain.conversation import MessageId, SessionId, branch_through
 from services.chat.domain.errors import MessageNotFound, SessionNotFound, TurnRunning
 from services.chat.domain.ports import NewUnitOfWork
 from shared.ids import UserId
+from shared.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TypeAlias
 
 from services.chat.actions.compose_prompt import ComposePrompt
@@ -24,6 +23,7 @@ from shared.limit_state import LimitState
 from shared.limits.pace import Gone
 from shared.model_catalogue import ModelCatalogue
 from shared.tiers import COMPATIBLE, Tier
+from shared.values import dataclass
 
 First: TypeAlias = Callable[[], Awaitable[None]]
 """What has to be there before a question is asked; for each tier by which it is tried."""

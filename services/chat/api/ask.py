@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from uuid import UUID
@@ -34,6 +33,7 @@ from shared.http.ratelimit import rate_limit_headers
 from shared.http.read_before import read_whole, told_again
 from shared.limit_state import LimitState
 from shared.limits.pace import Gone
+from shared.values import dataclass
 
 _UUID = re.compile(r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}\Z")
 _JSON = re.compile(rb"application/json *(?:;|\Z)")

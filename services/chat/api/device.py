@@ -11,12 +11,11 @@ import time
 from collections import deque
 from collections.abc import Coroutine
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 from uuid import UUID
 
 import structlog
-from starlette.websockets import WebSocket, WebSocketDisconnect
+from starlette.websockets import WebSocket
 
 from services.chat.actions import Actions
 from services.chat.api.follower import Message
@@ -47,9 +46,11 @@ from shared.errors import ExpectedFailure, TooLarge
 from shared.events.base import current_request_id
 from shared.http.caller import Caller
 from shared.http.errors import problem_of
-from shared.http.socket_words import Auth, OtherUser, Pace, Ping, Ref, TooFast, told_moment
-from shared.ids import UserId, uuid7
+from shared.http.socket_door import KnownDevice, TokenDoor, bug_of
+from shared.http.socket_words import Auth, Pace, Ping, Ref, TooFast, told_moment
+from shared.ids import uuid7
 from shared.lenient_json import to_json
+from shared.values import dataclass
 
 log = structlog.get_logger(__name__)
 
@@ -67,12 +68,6 @@ _TURNS_REMEMBERED = 64
 _GOODBYE_SECONDS = 1.0
 
 
-class TokenDoor(Protocol):
-    """Checks a token."""
-
-    async def caller(self, token: str) -> Caller: ...
-
-
 @dataclass(slots=True)
 class _Place:
     """How far the device has come in a turn, and what each of its events begins with."""
@@ -82,16 +77,15 @@ class _Place:
     head: bytes
 
 
-class Device:
+class Device(KnownDevice):
     """Fits `domain.devices.Device`."""
 
     def __init__(
         self, socket: WebSocket, actions: Actions, caller: Caller, *, door: TokenDoor
     ) -> None:
+        super().__init__(caller, door)
         self._socket = socket
         self._actions = actions
-        self._caller = caller
-        self._door = door
         self._joined: set[SessionId] = set()
         self._places: dict[TurnId, _Place] = {}
         self._known: deque[TurnId] = deque(maxlen=_TURNS_REMEMBERED)
@@ -107,14 +101,6 @@ class Device:
         self._pace = Pace()
         self._stops: set[asyncio.Task[None]] = set()
         self._unread: deque[Message] = deque()
-
-    @property
-    def user_id(self) -> UserId:
-        return self._caller.identity.user_id
-
-    @property
-    def sign_in_id(self) -> UUID:
-        return self._caller.identity.sign_in_id
 
     async def serve(self, ref: Ref) -> None:
         """Until one side closes."""
@@ -132,7 +118,7 @@ class Device:
             await self._actions.devices.gone(self)
         if self._is_slow:
             await self._say_goodbye(CloseCode.TOO_SLOW, "too_slow")
-        elif (error := _bug_of(reader) or _bug_of(writer)) is not None:
+        elif (error := bug_of(reader) or bug_of(writer)) is not None:
             log.error("socket_failed", exc_info=error)
             await self._say_goodbye(CloseCode.FAILED, "internal_error")
 
@@ -200,16 +186,7 @@ class Device:
             self._writer.cancel()
 
     def _tell_who(self, ref: Ref) -> None:
-        identity = self._caller.identity
-        self.tell(
-            "authenticated",
-            {
-                "user_id": str(identity.user_id),
-                "tier": identity.tier,
-                "expires_at": told_moment(identity.expires_at),
-            },
-            ref=ref,
-        )
+        self.tell("authenticated", self._who(), ref=ref)
 
     def _follow(self, turn: LiveTurn, after: int) -> None:
         self._unfollow(turn.turn_id)
@@ -443,10 +420,7 @@ class Device:
         await self._actions.emit_to_room(session_id, message)
 
     async def _renew(self, word: Auth) -> None:
-        caller = await self._door.caller(word.token)
-        if caller.identity.user_id != self.user_id:
-            raise OtherUser
-        self._caller = caller
+        await self._show_again(word.token)
         self._told_of_expiry = False
         self._tell_who(word.ref)
 
@@ -471,9 +445,3 @@ def _size(*messages: Message) -> int:
 
 def _ascii(id_: UUID | None) -> bytes:
     return str(id_).encode()
-
-
-def _bug_of(task: asyncio.Task[None]) -> BaseException | None:
-    """What nobody foresaw; that the device went away is nothing of the kind."""
-    error = None if task.cancelled() else task.exception()
-    return None if isinstance(error, WebSocketDisconnect | OSError) else error

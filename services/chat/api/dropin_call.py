@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from binascii import a2b_base64
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 import orjson
@@ -23,6 +23,7 @@ from services.chat.domain.model_choice import ModelChoice
 from services.chat.domain.raw_calls import RawCall
 from services.chat.domain.turn import Surface
 from services.chat.domain.usage import estimated_input, letters_of
+from shared.values import dataclass
 from shared.vendors.dropins import BadParameter
 
 # An image stands for so many characters of a file that is sent along, as of a page of a document.

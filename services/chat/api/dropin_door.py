@@ -5,7 +5,6 @@ relay between the client's socket and the vendor's.
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
@@ -32,6 +31,7 @@ from shared.http.idempotency_key import key_in
 from shared.http.ratelimit import rate_limit_headers
 from shared.lenient_json import to_json
 from shared.limit_state import LimitState
+from shared.values import dataclass
 from shared.vendors.dropins import BadParameter, UnreadableBody
 
 LARGEST_BODY = 20 << 20

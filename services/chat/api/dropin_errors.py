@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from services.chat.domain.errors import AnswerNotKept
@@ -17,6 +16,7 @@ from shared.errors import ExpectedFailure, Invalid, LimitReached, NotInTier, Pay
 from shared.http.errors import is_too_long_to_wait, problem_of
 from shared.idempotency import IdempotencyKeyReused
 from shared.limits.tier_admission import SPENDING
+from shared.values import dataclass
 from shared.vendors.failures import NoUsableKey, VendorQuotaExhausted, may_be_charged
 
 # What another try by itself can't mend, and SDKs would try again by the status.

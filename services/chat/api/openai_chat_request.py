@@ -6,7 +6,6 @@ Wire format: https://platform.openai.com/docs/api-reference/chat/create
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 from services.chat.api.fields import Fields
@@ -28,6 +27,7 @@ from services.chat.domain.content import (
     Utterance,
 )
 from services.chat.domain.errors import UnsupportedParameter
+from shared.values import dataclass
 
 _ROLES = ("developer", "system", "user", "assistant", "tool")
 _REFUSED = (

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any, Protocol
@@ -28,6 +27,7 @@ from shared.http.door import Scope
 from shared.http.idempotency_key import key_in
 from shared.http.openai_limits import openai_limit_headers
 from shared.http.ratelimit import rate_limit_headers
+from shared.values import dataclass
 
 STREAM_HEADERS = [
     (b"content-type", b"text/event-stream; charset=utf-8"),

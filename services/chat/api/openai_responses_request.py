@@ -5,7 +5,7 @@ Wire format: https://platform.openai.com/docs/api-reference/responses/create
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from services.chat.api.fields import Fields
@@ -27,6 +27,7 @@ from services.chat.domain.content import (
     Utterance,
 )
 from services.chat.domain.errors import ItemNotKept
+from shared.values import dataclass
 
 _ROLES = ("developer", "system", "user", "assistant")
 _TEXTS = ("input_text", "output_text", "text")

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import timedelta
 
 from services.chat.domain.errors import ModelUnavailable, VendorRejectedRequest
 from shared.errors import ExpectedFailure, UpstreamFailed
+from shared.values import dataclass
 from shared.vendors.failures import (
     NoUsableKey,
     VendorFailed,

@@ -10,7 +10,7 @@ turn is refused before anything is charged.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import chain
 
 import orjson
@@ -26,6 +26,7 @@ from services.chat.domain.token_count import (
     tokens_of_tool,
 )
 from services.chat.domain.turn import Prompt
+from shared.values import dataclass
 
 # What vendors add on their own: the wire's frame, a preamble for tools, and our miscounting.
 RESERVE_TOKENS = 500

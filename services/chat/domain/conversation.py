@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, NewType
@@ -11,6 +11,7 @@ from uuid import UUID
 
 from services.chat.domain.content import Role, Thought, ToolCall, ToolResult
 from shared.ids import UserId
+from shared.values import dataclass
 
 SessionId = NewType("SessionId", UUID)
 MessageId = NewType("MessageId", UUID)

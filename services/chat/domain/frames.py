@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Literal, TypeAlias
 
 from services.chat.domain.content import Thought
 from services.chat.domain.usage import Usage
+from shared.values import dataclass
 
 _WORD = re.compile(r"[A-Za-z_]{1,64}")
 

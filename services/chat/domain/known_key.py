@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
 
 from shared.ids import UserId
+from shared.values import dataclass
 
 _USABLE = frozenset({"valid", "limited"})
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Protocol, TypeAlias
 
 from services.chat.domain.bell import Bell
 from services.chat.domain.conversation import SessionId
 from services.chat.domain.turn import TurnId
 from services.chat.domain.turn_events import TurnEvent
+from shared.values import dataclass
 
 LiveEvent: TypeAlias = tuple[str, bytes]
 """An event as clients see it: its name, and its data as JSON. Its number is its place, from 1."""

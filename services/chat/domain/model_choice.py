@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from services.chat.domain.errors import ModelNotInTier, ProviderNotInTier, UnknownProvider
 from shared.model_catalogue import ModelCatalogue
 from shared.tiers import COMPATIBLE, Tier, next_tier
+from shared.values import dataclass
 
 CHAT_PROVIDERS = ("openai", "gemini", "anthropic")
 """The vendors that chat speaks to in every deployment."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 from uuid import UUID
@@ -34,6 +33,7 @@ from shared.ids import EventId, UserId
 from shared.limit_state import LimitState
 from shared.revocation import Revocation
 from shared.tiers import Tier
+from shared.values import dataclass
 
 
 class Sessions(Protocol):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import orjson
@@ -22,6 +21,7 @@ from services.chat.domain.speaking import SpeakWish
 from shared.identity import OnBehalfOf
 from shared.ids import UserId
 from shared.tiers import Tier
+from shared.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

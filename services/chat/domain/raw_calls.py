@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Protocol
 
 from services.chat.domain.capabilities import OnLeaving
 from services.chat.domain.frames import Frame
 from shared.errors import ExpectedFailure
 from shared.identity import OnBehalfOf
+from shared.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Protocol
 
 from services.chat.domain.model_choice import ModelChoice
@@ -11,6 +11,7 @@ from services.chat.domain.raw_calls import RawCall
 from services.chat.domain.turn import Surface
 from shared.errors import ExpectedFailure
 from shared.limit_state import LimitState
+from shared.values import dataclass
 
 # Those of the vendors' own headers that their SDKs read of an answer.
 VENDOR_HEADERS = ("request-id", "openai-processing-ms", "openai-version")

@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime
 from functools import partial
 from typing import Any, TypeAlias
@@ -23,6 +23,7 @@ from services.chat.domain.usage import Usage
 from shared.ids import UserId
 from shared.limit_state import LimitState
 from shared.revocation import KeyInUse, Revocation
+from shared.values import dataclass
 
 log = structlog.get_logger(__name__)
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from services.chat.domain.content import Role
 from services.chat.domain.conversation import ChatSession, MessageId
+from shared.values import dataclass
 
 LONGEST_QUERY = 200
 _MOST_TERMS = 8

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Protocol
 
 from shared.identity import OnBehalfOf
+from shared.values import dataclass
 
 AUDIO = "audio"
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from typing import NewType
@@ -23,6 +22,7 @@ from services.chat.domain.frames import Ended
 from services.chat.domain.model_choice import ModelChoice
 from services.chat.domain.usage import Usage, estimated_input, letters_of
 from shared.ids import EventId, UserId
+from shared.values import dataclass
 
 TurnId = NewType("TurnId", UUID)
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TypeAlias
 
 from services.chat.domain.content import ToolCall
 from services.chat.domain.conversation import Message
 from services.chat.domain.turn import Hold
 from shared.errors import ExpectedFailure
+from shared.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ https://docs.anthropic.com/en/docs/build-with-claude/streaming
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import Any
 
 import orjson
@@ -35,6 +35,7 @@ from services.chat.providers._reading import (
     text,
 )
 from shared.errors import ExpectedFailure
+from shared.values import dataclass
 from shared.vendors.failures import VendorFailed
 
 _FINISH: Mapping[str, FinishReason] = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 from typing import Any
@@ -25,6 +25,7 @@ from services.chat.providers._wire import Reader, Wire, WireRequest
 from shared.clients.egress import Egress, VendorAnswer, VendorCall, VendorConnectionLost
 from shared.errors import ExpectedFailure
 from shared.identity import OnBehalfOf
+from shared.values import dataclass
 from shared.vendors.failures import VendorFailed
 
 # A vendor that pauses for ever must not be asked for ever.

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from services.chat.domain.content import (
@@ -46,6 +45,7 @@ from services.chat.providers._sse import DataLines
 from services.chat.providers._stopping import stopping
 from services.chat.providers._wire import Reader, WireRequest
 from shared.lenient_json import to_json
+from shared.values import dataclass
 from shared.vendors.failures import VendorFailed
 
 PATH = "/v1/chat/completions"
@@ -314,7 +314,7 @@ def to_wire(prompt: Prompt, dialect: Dialect, *, stream: bool) -> dict[str, Any]
     if prompt.answer_format is not None:
         body["response_format"] = _format(prompt.answer_format)
     if prompt.tools:
-        body |= _tools(prompt)
+        body |= tools_to_wire(prompt, _tool, _tool_choice)
     if stream:
         body |= {"stream": True, "stream_options": {"include_usage": True}}
     return body
@@ -359,8 +359,15 @@ def _assistant(utterance: Utterance) -> dict[str, Any]:
 def _content(utterance: Utterance) -> Any:
     if not utterance.parts:
         return utterance.content
+    return parts_to_wire(utterance, "text", _image)
+
+
+def parts_to_wire(
+    utterance: Utterance, text_type: str, image: Callable[[ImagePart], dict[str, Any]]
+) -> list[dict[str, Any]]:
+    """Texts and images in their order."""
     return [
-        _image(part) if isinstance(part, ImagePart) else {"type": "text", "text": part.text}
+        image(part) if isinstance(part, ImagePart) else {"type": text_type, "text": part.text}
         for part in utterance.ordered
     ]
 
@@ -380,10 +387,15 @@ def image_url(image: ImagePart) -> str | None:
     return f"data:{image.media_type};base64,{base64.b64encode(image.data).decode()}"
 
 
-def _tools(prompt: Prompt) -> dict[str, Any]:
-    body: dict[str, Any] = {"tools": [_tool(tool) for tool in prompt.tools]}
+def tools_to_wire(
+    prompt: Prompt,
+    tool: Callable[[Tool], dict[str, Any]],
+    choice: Callable[[ToolChoice], Any],
+) -> dict[str, Any]:
+    """What it may call, and whether it has to."""
+    body: dict[str, Any] = {"tools": [tool(one) for one in prompt.tools]}
     if prompt.tool_choice is not None:
-        body["tool_choice"] = _tool_choice(prompt.tool_choice)
+        body["tool_choice"] = choice(prompt.tool_choice)
     if prompt.parallel_tool_calls is not None:
         body["parallel_tool_calls"] = prompt.parallel_tool_calls
     return body

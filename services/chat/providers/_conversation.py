@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import orjson
 
 from services.chat.domain.content import Role, ToolCall, Utterance
 from services.chat.domain.turn import Prompt
+from shared.values import dataclass
 
 # A conversation that ends with the assistant gets this: vendors refuse, with most models, to have
 # the beginning of an answer dictated.

@@ -6,10 +6,10 @@ Their list tells that a model thinks, but not at which levels.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 from services.chat.domain.content import Effort
 from services.chat.providers._model_facts import of_model
+from shared.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

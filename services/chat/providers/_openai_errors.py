@@ -7,12 +7,12 @@ https://platform.openai.com/docs/guides/error-codes
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from services.chat.domain.errors import ModelUnavailable, PromptTooLong, VendorRejectedRequest
 from services.chat.providers._reading import text
 from shared.errors import ExpectedFailure
+from shared.values import dataclass
 from shared.vendors.failures import (
     NoUsableKey,
     VendorFailed,

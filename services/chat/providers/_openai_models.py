@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from enum import StrEnum
 from functools import lru_cache
 from types import MappingProxyType
 
 from services.chat.domain.content import Effort
 from services.chat.providers._model_facts import nearest, of_model
+from shared.values import dataclass
 
 
 class Sampling(StrEnum):

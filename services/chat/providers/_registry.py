@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import timedelta
 
 from services.chat.providers._wire import Wire
 from shared.registry import Registry
+from shared.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

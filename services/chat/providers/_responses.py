@@ -35,8 +35,10 @@ from services.chat.providers._chat_completions import (
     EventLines,
     began,
     image_url,
+    parts_to_wire,
     sampling_to_wire,
     schema_to_wire,
+    tools_to_wire,
 )
 from services.chat.providers._openai_errors import Refusals
 from services.chat.providers._openai_models import ModelFacts
@@ -347,7 +349,7 @@ def to_wire(prompt: Prompt, facts: ModelFacts, *, stream: bool) -> dict[str, Any
     if prompt.answer_format is not None:
         body["text"] = {"format": _format(prompt.answer_format)}
     if prompt.tools:
-        body |= _tools(prompt)
+        body |= tools_to_wire(prompt, _tool, _tool_choice)
     if stream:
         body["stream"] = True
     return body
@@ -411,10 +413,7 @@ def _assistant(utterance: Utterance, thoughts: Sequence[Thought]) -> list[dict[s
 def _content(utterance: Utterance) -> Any:
     if not utterance.images:
         return utterance.content
-    return [
-        _image(part) if isinstance(part, ImagePart) else {"type": "input_text", "text": part.text}
-        for part in utterance.ordered
-    ]
+    return parts_to_wire(utterance, "input_text", _image)
 
 
 def _image(image: ImagePart) -> dict[str, Any]:
@@ -423,15 +422,6 @@ def _image(image: ImagePart) -> dict[str, Any]:
         "image_url": image_url(image),
         "detail": image.detail or "auto",
     }
-
-
-def _tools(prompt: Prompt) -> dict[str, Any]:
-    body: dict[str, Any] = {"tools": [_tool(tool) for tool in prompt.tools]}
-    if prompt.tool_choice is not None:
-        body["tool_choice"] = _tool_choice(prompt.tool_choice)
-    if prompt.parallel_tool_calls is not None:
-        body["parallel_tool_calls"] = prompt.parallel_tool_calls
-    return body
 
 
 def _tool(tool: Tool) -> dict[str, Any]:

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, ClassVar, Protocol
 
 from services.chat.domain.capabilities import Capabilities
 from services.chat.domain.frames import Ended, Frame
 from services.chat.domain.turn import Prompt
 from shared.errors import ExpectedFailure
+from shared.values import dataclass
 
 
 class Reader(Protocol):

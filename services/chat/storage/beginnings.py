@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from uuid import UUID
 
 from services.chat.domain.content import Role
@@ -15,6 +15,7 @@ from services.chat.storage.history import Said, images_of, utterances_of
 from services.chat.storage.sessions import session_from_row
 from shared.db.database import Database, Row
 from shared.ids import UserId
+from shared.values import dataclass
 
 _HISTORY_MESSAGES = 100
 # A database that stalls is told to whoever asks before they lose patience.

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
 from services.chat.domain.content import Thought, ToolCall, ToolResult
 from services.chat.domain.conversation import Attachment
+from shared.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

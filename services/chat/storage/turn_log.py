@@ -12,7 +12,6 @@ import asyncio
 import hashlib
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any, TypeAlias
 from uuid import uuid4
@@ -27,6 +26,7 @@ from services.chat.domain.live import HeardTurn, LiveEvent, LiveTurn
 from services.chat.domain.turn import TurnId
 from services.chat.storage.live_channel import began_message
 from shared.limits.line import Line, packed
+from shared.values import dataclass
 
 log = structlog.get_logger(__name__)
 

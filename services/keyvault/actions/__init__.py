@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from services.keyvault.actions.end_organisation import EndOrganisation
 from services.keyvault.actions.enter_organisation import EnterOrganisation
 from services.keyvault.actions.examine_vault import ExamineVault
@@ -27,6 +25,7 @@ from services.keyvault.actions.use_key import UseKey
 from services.keyvault.actions.validate_keys import ValidateKeys
 from services.keyvault.actions.watch_rotation import ReportKeyring, ShowRotation
 from services.keyvault.actions.watch_uses import WatchUses
+from shared.values import dataclass
 
 __all__ = [
     "Actions",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from uuid import UUID
 
 from services.keyvault.domain.owner import Owner
@@ -11,6 +10,7 @@ from services.keyvault.domain.vault import Vault
 from shared.clock import Clock
 from shared.erasure import BATCH
 from shared.events.key import KeyRevoked
+from shared.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from uuid import UUID
 
 from services.keyvault.domain.errors import KeyAdminRequired, OrganisationKeysNotFound
 from services.keyvault.domain.owner import Owner
 from services.keyvault.domain.ports import KeyAdmins
 from shared.ids import UserId
+from shared.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

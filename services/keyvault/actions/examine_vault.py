@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import structlog
 
@@ -23,6 +22,7 @@ from services.keyvault.domain.keyring import KeyringRefused
 from services.keyvault.domain.ports import KeyEncryptionSource, NewUnitOfWork
 from services.keyvault.domain.roots import Roots, SealedRoot
 from services.keyvault.domain.vault import Vault
+from shared.values import dataclass
 
 log = structlog.get_logger(__name__)
 

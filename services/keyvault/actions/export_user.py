@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
 from uuid import UUID
 
 from services.keyvault.actions.read_audit import ReadAudit
@@ -12,6 +11,7 @@ from services.keyvault.domain.audit import AuditEntry
 from services.keyvault.domain.provider_key import ProviderKey
 from shared.ids import UserId
 from shared.page_by_page import page_by_page
+from shared.values import dataclass
 
 _PAGE = 500
 

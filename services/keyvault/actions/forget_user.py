@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import ClassVar
 
 from services.keyvault.domain.owner import Owner
@@ -11,6 +10,7 @@ from services.keyvault.domain.vault import Vault
 from shared.erasure import BATCH, Forget, Left
 from shared.events.key import KeyRevoked
 from shared.ids import UserId
+from shared.values import dataclass
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import timedelta
 
 from services.keyvault.domain.audit import Kind
@@ -10,6 +9,7 @@ from services.keyvault.domain.errors import KeyChecksReached
 from services.keyvault.domain.owner import Owner
 from services.keyvault.domain.ports import UnitOfWork
 from shared.clock import Clock
+from shared.values import dataclass
 
 _MINUTE = timedelta(minutes=1)
 _AT_LEAST = timedelta(seconds=1)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import timedelta
 
 from services.keyvault.domain.organisation import SeatNews
 from services.keyvault.domain.ports import NewUnitOfWork
 from shared.clock import Clock
+from shared.values import dataclass
 
 # Long after the last access token that is older than the news.
 _KEPT = timedelta(days=1)

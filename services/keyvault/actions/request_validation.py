@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from services.keyvault.actions.limit_checks import LimitChecks
 from services.keyvault.actions.store_key import validation_of
 from services.keyvault.domain.errors import KeyNotFound
@@ -14,6 +12,7 @@ from services.keyvault.domain.provider_key import ANSWER_WITHIN, ProviderKey
 from services.keyvault.domain.vault import Vault
 from shared.clock import Clock
 from shared.ids import UserId
+from shared.values import dataclass
 
 # Each run takes so many, so that a full day's keys due at once don't flood the vendors.
 _MOST_AT_ONCE = 500

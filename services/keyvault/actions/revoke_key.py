@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from services.keyvault.domain.audit import Kind, entry_about
 from services.keyvault.domain.errors import KeyNotFound
 from services.keyvault.domain.owner import Owner
@@ -15,6 +13,7 @@ from shared.clock import Clock
 from shared.events.base import current_request_id
 from shared.events.key import KeyRevoked
 from shared.ids import UserId
+from shared.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import structlog
 
@@ -15,6 +15,7 @@ from services.keyvault.domain.roots import Roots
 from services.keyvault.domain.rotation import Progress
 from services.keyvault.domain.secret import DataKey, data_key_place
 from services.keyvault.domain.vault import Vault
+from shared.values import dataclass
 
 log = structlog.get_logger(__name__)
 

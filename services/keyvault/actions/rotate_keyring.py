@@ -5,7 +5,6 @@ The order of the steps is what keeps every process able to open what any other h
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import partial
 
 from services.keyvault.actions.examine_vault import ExamineVault
@@ -22,6 +21,7 @@ from services.keyvault.domain.rotation import (
     with_standby,
 )
 from services.keyvault.domain.vault import Vault
+from shared.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

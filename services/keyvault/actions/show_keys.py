@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from services.keyvault.domain.errors import KeyNotFound
 from services.keyvault.domain.owner import Owner
@@ -11,6 +10,7 @@ from services.keyvault.domain.policy import require_provider
 from services.keyvault.domain.ports import NewUnitOfWork
 from services.keyvault.domain.provider_key import ProviderKey
 from shared.ids import UserId
+from shared.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import structlog
 
@@ -13,6 +12,7 @@ from services.keyvault.domain.ports import ServiceUses
 from services.keyvault.domain.service_use import ServiceStop, Standing, UseLimits
 from shared.clock import Clock
 from shared.ids import uuid7
+from shared.values import dataclass
 
 log = structlog.get_logger(__name__)
 

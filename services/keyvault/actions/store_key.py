@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from services.keyvault.actions.limit_checks import LimitChecks
 from services.keyvault.actions.revoke_key import revocation_of
 from services.keyvault.domain.audit import Kind, entry_about
@@ -25,6 +23,7 @@ from shared.clock import Clock
 from shared.events.base import current_request_id
 from shared.events.key import KeyValidationRequested
 from shared.ids import UserId
+from shared.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime
 
 from services.keyvault.domain.audit import Kind
@@ -28,6 +27,7 @@ from shared.clock import Clock
 from shared.identity import Grant
 from shared.ids import UserId
 from shared.revocation import KEY_HEADER
+from shared.values import dataclass
 from shared.vendors import vendors
 
 

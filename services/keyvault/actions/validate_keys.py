@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from services.keyvault.actions.examine_vault import ExamineVault
 from services.keyvault.domain.audit import US, Kind
@@ -18,6 +17,7 @@ from shared.clock import Clock
 from shared.events.base import current_request_id
 from shared.events.key import KeyValidated
 from shared.ids import EventId
+from shared.values import dataclass
 from shared.vendors import Check
 
 # Enough that a full message about a vendor who does not answer is done before Valkey gives the

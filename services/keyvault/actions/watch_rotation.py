@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import timedelta
 
 from services.keyvault.domain.ports import NewUnitOfWork
 from services.keyvault.domain.rotation import Replica
 from services.keyvault.domain.vault import Vault
+from shared.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import structlog
 
@@ -11,6 +11,7 @@ from services.keyvault.domain.audit import US
 from services.keyvault.domain.ports import ServiceUses
 from services.keyvault.domain.service_use import ServiceStop, Standing, UseLimits, UseMeter
 from shared.clock import Clock
+from shared.values import dataclass
 
 log = structlog.get_logger(__name__)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime
 from enum import StrEnum
 from uuid import UUID
@@ -10,6 +10,7 @@ from uuid import UUID
 from services.keyvault.domain.owner import Owner
 from services.keyvault.domain.provider_key import ProviderKey
 from shared.ids import UserId, uuid7
+from shared.values import dataclass
 
 US = "keyvault"
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import hmac
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from enum import StrEnum
 
 from services.keyvault.domain.envelope import CanaryPlace, NotAuthentic
@@ -13,6 +12,7 @@ from services.keyvault.domain.fields import encode_fields
 from services.keyvault.domain.key_encryption import KekState
 from services.keyvault.domain.keyring import KeyringRefused
 from services.keyvault.domain.roots import Roots
+from shared.values import dataclass
 
 _SONG = b"the keyvault of this database"
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 import hashlib
 import hmac
 from collections.abc import Mapping
-from dataclasses import dataclass
 from uuid import UUID
 
 from services.keyvault.domain.fields import encode_fields
+from shared.values import dataclass
 
 _KEPT_BYTES = 16
 

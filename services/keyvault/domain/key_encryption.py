@@ -7,13 +7,13 @@ one of a keyring in memory is here; the ones that ask another machine are in `pr
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Protocol
 from uuid import UUID
 
 from services.keyvault.domain.envelope import Place, seal, unseal, wipe
 from services.keyvault.domain.fingerprint import FingerprintKeys
 from services.keyvault.domain.keyring import Keyring, KeyringRefused, KeyState
+from shared.values import dataclass
 
 
 class KekPlace(Place, Protocol):

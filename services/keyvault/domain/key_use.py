@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime
 from uuid import UUID
 
@@ -15,6 +15,7 @@ from services.keyvault.domain.roots import Roots
 from services.keyvault.domain.secret import DataKey, SecretName, opened_secret
 from shared.ids import uuid7
 from shared.revocation import UsedKey
+from shared.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,11 +13,12 @@ import re
 import secrets
 from base64 import b64decode, b64encode
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import StrEnum
 from typing import Any
 
 from services.keyvault.domain.envelope import KEY_BYTES
+from shared.values import dataclass
 
 _ENVIRONMENT = re.compile(r"[A-Za-z0-9._-]{1,64}\Z")
 _FEWEST_DISTINCT_BYTES = 12  # 32 random bytes have fewer with a probability below 1e-20

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
 
 from shared.ids import UserId
+from shared.values import dataclass
 
 # A token that is made while a seat is being taken may still claim it, and is younger than the news;
 # its time is in whole seconds; and auth's processes may run on clocks that differ.

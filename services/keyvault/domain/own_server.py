@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from uuid import UUID
+
+from shared.values import dataclass
 
 NO_KEY = UUID(int=0)
 """What the trail names where no stored key was used."""

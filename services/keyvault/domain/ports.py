@@ -57,7 +57,9 @@ class Keys(Protocol):
 class DataKeys(Protocol):
     """The owners' data keys."""
 
-    async def of(self, owner: Owner) -> DataKey | None: ...
+    async def of(self, owner: Owner) -> DataKey | None:
+        """The owner's; None where nothing is sealed for them."""
+        ...
 
     async def add(self, data_key: DataKey) -> None: ...
 
@@ -65,7 +67,9 @@ class DataKeys(Protocol):
         """Delete the owner's data key: nothing that was sealed under it opens any more."""
         ...
 
-    async def any_exists(self) -> bool: ...
+    async def any_exists(self) -> bool:
+        """Whether anything at all is sealed here."""
+        ...
 
     async def claim_older(
         self, version: int, *, after: DataKey | None, most: int
@@ -129,7 +133,9 @@ class Organisations(Protocol):
         """From now on it exists no more."""
         ...
 
-    async def has_ended(self, organisation_id: UUID) -> bool: ...
+    async def has_ended(self, organisation_id: UUID) -> bool:
+        """Whether it was deleted: its id stays known for good."""
+        ...
 
 
 class Canaries(Protocol):
@@ -160,9 +166,13 @@ class Canaries(Protocol):
 class Rotation(Protocol):
     """Which process has which version of the keyring, and what was rewrapped."""
 
-    async def report(self, replica: Replica, *, good_for: timedelta) -> None: ...
+    async def report(self, replica: Replica, *, good_for: timedelta) -> None:
+        """Tell which versions a process knows; its word is good for so long."""
+        ...
 
-    async def leave(self, name: str) -> None: ...
+    async def leave(self, name: str) -> None:
+        """A process ends, and is waited for no more."""
+        ...
 
     async def live(self) -> Sequence[Replica]:
         """Those whose word is good still."""
@@ -172,7 +182,9 @@ class Rotation(Protocol):
         """Add to the number of data keys that were ever rewrapped to this version."""
         ...
 
-    async def counted(self) -> Mapping[int, int]: ...
+    async def counted(self) -> Mapping[int, int]:
+        """How many data keys were ever rewrapped to each version."""
+        ...
 
 
 class SealedRoots(Protocol):
@@ -270,9 +282,13 @@ class UnitOfWork(Protocol):
 
     def publish(
         self, event: Event, *, subject: UUID, tier: str, id_: EventId | None = None
-    ) -> None: ...
+    ) -> None:
+        """Tell the other services, if and when this transaction commits."""
+        ...
 
-    async def unseen(self, ids: Iterable[EventId]) -> set[EventId]: ...
+    async def unseen(self, ids: Iterable[EventId]) -> set[EventId]:
+        """Those of the ids that were never handled here, marked as handled from now on."""
+        ...
 
 
 NewUnitOfWork = Callable[[], AbstractAsyncContextManager[UnitOfWork]]
@@ -312,4 +328,6 @@ class KeyAdmins(Protocol):
 class KeyChecker(Protocol):
     """Asks a vendor what it thinks of a key."""
 
-    async def check(self, provider: str, api_key: str) -> Check: ...
+    async def check(self, provider: str, api_key: str) -> Check:
+        """The vendor's word. One that could not tell raises nothing: that is a word too."""
+        ...

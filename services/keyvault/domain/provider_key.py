@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import NewType
@@ -13,6 +13,7 @@ from uuid import UUID
 from services.keyvault.domain.owner import Owner
 from services.keyvault.domain.secret import SealedSecret, SecretName
 from shared.ids import uuid7
+from shared.values import dataclass
 from shared.vendors import Check, Detail, KeyStatus
 
 KeyId = NewType("KeyId", UUID)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from services.keyvault.domain.fingerprint import FingerprintKeys
 from services.keyvault.domain.key_encryption import KeyEncryption
+from shared.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,6 @@ Each change is a function from one document to the next; done twice it changes n
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from services.keyvault.domain.errors import (
@@ -18,6 +17,7 @@ from services.keyvault.domain.errors import (
     VersionWasUsedUp,
 )
 from services.keyvault.domain.keyring import KeyState, new_key_entry, read_keyring
+from shared.values import dataclass
 
 Document = Mapping[str, Any]
 Change = Callable[[Document], Document]

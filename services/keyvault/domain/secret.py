@@ -5,7 +5,6 @@ from __future__ import annotations
 import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from uuid import UUID
 
 from services.keyvault.domain.envelope import (
@@ -22,6 +21,7 @@ from services.keyvault.domain.keyring import KeyringRefused
 from services.keyvault.domain.owner import Owner
 from services.keyvault.domain.roots import Roots
 from shared.ids import uuid7
+from shared.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

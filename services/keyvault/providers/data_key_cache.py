@@ -6,7 +6,6 @@ import asyncio
 import time
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
 from uuid import UUID
 
 from services.keyvault.domain.envelope import DataKeyPlace, wipe
@@ -17,6 +16,7 @@ from services.keyvault.domain.key_encryption import (
     Wrapped,
 )
 from services.keyvault.providers.remote_kek import RemoteKeyEncryption
+from shared.values import dataclass
 
 _MOST = 10_000  # 32 bytes each; a process sees fewer users than that in a minute
 

@@ -38,11 +38,17 @@ class KeyService(Protocol):
     # Stands in the envelope, so that one service is never asked about what another has wrapped.
     algorithm: bytes
 
-    def versions(self) -> Mapping[int, KeyState]: ...
+    def versions(self) -> Mapping[int, KeyState]:
+        """Which versions there are, and what each may do."""
+        ...
 
-    def encrypt(self, version: int, content: bytes, place: KekPlace) -> bytes: ...
+    def encrypt(self, version: int, content: bytes, place: KekPlace) -> bytes:
+        """Under this version, bound to this place."""
+        ...
 
-    def decrypt(self, version: int, ciphertext: bytes, place: KekPlace) -> bytes: ...
+    def decrypt(self, version: int, ciphertext: bytes, place: KekPlace) -> bytes:
+        """What was encrypted under this version for this place."""
+        ...
 
     def reencrypt(
         self, version: int, ciphertext: bytes, place: KekPlace, to: int, new_place: KekPlace
@@ -50,7 +56,9 @@ class KeyService(Protocol):
         """From one version and place to another; inside the service if it can."""
         ...
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Let go of connections; nothing is asked afterwards."""
+        ...
 
 
 class RemoteKeyEncryption:

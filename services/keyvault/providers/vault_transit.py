@@ -10,7 +10,6 @@ import re
 from base64 import b64decode, b64encode
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from typing import Any
 from services.keyvault.domain.envelope import NotAuthentic
 from services.keyvault.domain.key_encryption import KekPlace
 from services.keyvault.domain.keyring import KeyringRefused, KeyState
+from shared.values import dataclass
 
 # Those with 256 bits that take associated data.
 _SUITABLE = frozenset({"aes256-gcm96", "chacha20-poly1305"})

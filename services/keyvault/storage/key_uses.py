@@ -7,7 +7,6 @@ come at the same time share a statement.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
 
@@ -25,6 +24,7 @@ from services.keyvault.storage import audit
 from shared.db.database import Database, Row
 from shared.db.together import Together
 from shared.ids import first_id_at
+from shared.values import dataclass
 
 # Beside the key, it looks whether the service is stopped, and counts the user's last uses up to the
 # limit: in the trail itself, so that all processes count alike and no counter is fought over.

@@ -20,7 +20,7 @@ from shared.valkey import open_cache, open_listener
 from tests.integration.chat.conftest import ChatSuite, ChatUser
 from tests.integration.chat.test_socket import public_state
 from tests.support.chat_replicas import chat_process
-from tests.support.waiting import eventually, until
+from tests.support.waiting import eventually, until, until_locked_out
 
 
 @asynccontextmanager
@@ -112,7 +112,7 @@ async def test_of_two_with_one_key_at_once_one_is_served(chat: ChatSuite) -> Non
         key = {"headers": {"idempotency-key": "twice"}}
         async with held_up(chat):
             both = [asyncio.create_task(user.ask("one of us", **key)) for _ in range(2)]
-            await asyncio.sleep(0.3)
+            await until_locked_out(chat.database, 2)
         statuses = sorted([answer.status_code for answer in await asyncio.gather(*both)])
         assert statuses == [200, 409]
         assert len(chat.simulator.served()) == served + 1
@@ -125,7 +125,7 @@ async def test_keyvaults_no_leaves_nothing_behind(chat: ChatSuite) -> None:
         del chat.egress.keys[user.id, "openai"]
         async with held_up(chat):
             answer = asyncio.create_task(user.ask("without a key"))
-            await asyncio.sleep(0.3)
+            await until_locked_out(chat.database)
         assert (await answer).status_code == 409
         assert (await answer).json()["code"] == "no_usable_key"
         assert len(chat.simulator.served()) == served

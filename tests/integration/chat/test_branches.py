@@ -22,9 +22,11 @@ from services.chat.storage.sessions import SqlSessions
 from services.chat.storage.turns import SqlTurns
 from shared.ids import EventId, UserId, first_id_at, uuid7
 from tests.integration.chat.conftest import ChatSuite, ChatUser
+from tests.support.waiting import eventually, until_locked_out
 
 REFUSED = "[[sim:fault=bad_request]] never mind"
-SLOW = "[[sim:first_ms=400]] slow"
+# Until somebody stops it.
+ON_AND_ON = "[[sim:chunks=400,delay_ms=25]] on and on"
 
 
 async def shown(user: ChatUser, branch: str = "active") -> list[dict[str, Any]]:
@@ -208,11 +210,11 @@ async def test_one_turn_of_a_session_runs_at_a_time(chat: ChatSuite) -> None:
 async def test_while_a_turn_runs_the_branch_stays(chat: ChatSuite) -> None:
     async with chat.user() as user:
         first = await asked(user, "one")
-        running = asyncio.create_task(user.ask(SLOW))
-        while len(await chat.holds(user.id)) < 2:
-            await asyncio.sleep(0.01)
+        running = asyncio.create_task(user.ask(ON_AND_ON, stream=True))
+        await eventually(lambda: chat.holds(user.id), lambda holds: len(holds) == 2)
         answer = await post(user, "/branch", {"message_id": first["id"]})
         assert (answer.status_code, answer.json()["code"]) == (409, "turn_running")
+        assert (await post(user, "/stop", {})).status_code == 200
         assert (await running).status_code == 200
         assert (await post(user, "/branch", {"message_id": first["id"]})).status_code == 204
 
@@ -298,7 +300,7 @@ async def switching(user: ChatUser, chat: ChatSuite, message_id: str) -> AsyncIt
         await sessions.activate(session_id, branch)
         yield
         # Until whoever asks waits for the lock.
-        await asyncio.sleep(0.3)
+        await until_locked_out(chat.database)
 
 
 async def is_one_line(user: ChatUser) -> bool:
@@ -346,12 +348,13 @@ async def test_a_question_that_comes_while_a_branch_is_switched_goes_on_there(
         assert heard == sum(len(text.split()) for text in now[:-1])
 
 
-async def rename(user: ChatUser, chat: ChatSuite, name: str, seconds: float) -> None:
-    """The session keeps its name for itself for so long."""
+@asynccontextmanager
+async def renaming(user: ChatUser, chat: ChatSuite, name: str) -> AsyncIterator[None]:
+    """The session keeps its name for itself until the end."""
     async with chat.database.connection() as connection, connection.transaction():
         rename = "update chat_session set name = $2 where id = $1"
         await connection.execute(rename, UUID(user.session_id), name)
-        await asyncio.sleep(seconds)
+        yield
 
 
 @pytest.mark.parametrize("asks", ["next", "again"])
@@ -362,13 +365,18 @@ async def test_a_session_that_is_renamed_meanwhile_holds_no_question_up(
         first = await asked(user, "one")
         paths = {"next": "/messages", "again": f"/messages/{first['id']}/regenerate"}
         body = {"content": "two"} if asks == "next" else {}
+
+        async def rename_again() -> None:
+            async with renaming(user, chat, "twice"):
+                await until_locked_out(chat.database, unless=asking.done)
+
         # Each waits behind the one before it, and the question behind the first.
-        renaming = [asyncio.create_task(rename(user, chat, "once", 0.3))]
-        await asyncio.sleep(0.1)
-        asking = asyncio.create_task(post(user, paths[asks], body))
-        await asyncio.sleep(0.1)
-        renaming.append(asyncio.create_task(rename(user, chat, "twice", 0.3)))
-        await asyncio.gather(*renaming)
+        async with renaming(user, chat, "once"):
+            asking = asyncio.create_task(post(user, paths[asks], body))
+            await until_locked_out(chat.database)
+            again = asyncio.create_task(rename_again())
+            await until_locked_out(chat.database, 2)
+        await again
 
         answer = await asking
 
@@ -384,11 +392,11 @@ async def test_a_question_is_let_in_once_however_often_its_session_is_renamed(
     async with chat.user() as user:
         first = await asked(user, "one")
         turns, hold = SqlTurns(chat.database), a_hold(user, MessageId(uuid7()))
-        renaming = asyncio.create_task(rename(user, chat, "once", 0.3))
-        await asyncio.sleep(0.1)
         asked_ = Asked("two", parent_id=MessageId(UUID(first["id"])))
-        assert await turns.hold(hold, asked_, sandbox=True)
-        await renaming
+        async with renaming(user, chat, "once"):
+            holding = asyncio.create_task(turns.hold(hold, asked_, sandbox=True))
+            await until_locked_out(chat.database)
+        assert await holding
         assert await said(user) == ["one", "You said: one", "two"]
 
 

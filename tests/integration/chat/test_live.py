@@ -121,7 +121,7 @@ async def test_it_can_be_stopped_from_another_replica(chat: ChatSuite, elsewhere
         began = time.monotonic()
         answer = await user.client.post(f"{elsewhere}/chat/sessions/{user.session_id}/stop")
         assert answer.status_code == 200, answer.text
-        assert time.monotonic() - began < 2
+        assert time.monotonic() - began < 5  # of ten that it would take
         body = answer.json()
         assert body["message"]["status"] == "interrupted"
         assert body["finish_reason"] == "stopped"

@@ -10,7 +10,11 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from tests.integration.chat.conftest import ChatSuite
+from services.chat.domain.conversation import SessionId
+from services.chat.storage.sessions import SqlSessions
+from shared.ids import UserId
+from tests.integration.chat.conftest import ChatSuite, ChatUser
+from tests.support.waiting import eventually, until_locked_out
 
 LONG = "[[sim:chunks=400,delay_ms=20]] on and on"
 
@@ -125,6 +129,46 @@ async def test_deleting_a_session_ends_its_answer_and_keeps_the_bill(chat: ChatS
         (event,) = await chat.usage_events(user.id)
         assert event["data"]["outcome"] == "stopped"
         assert (await user.client.get(path)).status_code == 404
+
+
+@pytest.mark.parametrize("asks", ["next", "live", "again", "in other words"])
+@pytest.mark.usefixtures("room_in_the_minute")
+async def test_a_session_that_is_deleted_while_its_question_waits_for_it_was_never_asked(
+    chat: ChatSuite, asks: str
+) -> None:
+    async with chat.user(tier="pro") as user:
+        first = (await user.ask("one")).json()["message"]
+        base, served = f"/chat/sessions/{user.session_id}", len(chat.simulator.served())
+        path, body = {
+            "next": ("/messages", {"content": "two"}),
+            "live": ("/messages", {"content": "two", "stream": True}),
+            "again": (f"/messages/{first['id']}/regenerate", {}),
+            "in other words": (f"/messages/{first['parent_id']}/edit", {"content": "eins"}),
+        }[asks]
+        before = await once_nothing_is_held(user)
+        async with chat.database.connection() as connection, connection.transaction():
+            sessions = SqlSessions(connection)
+            session_id = SessionId(UUID(user.session_id))
+            assert await sessions.lock(session_id, UserId(user.id))
+            asking = asyncio.create_task(user.client.post(base + path, json=body))
+            await until_locked_out(chat.database)
+            assert await sessions.delete(session_id, UserId(user.id))
+        answer = await asking
+        assert (answer.status_code, answer.json()["code"]) == (404, "session_not_found")
+        assert len(chat.simulator.served()) == served
+        assert len(await chat.usage_events(user.id)) == 1
+        assert [row["state"] for row in await chat.holds(user.id)] == ["settled"]
+        assert await once_nothing_is_held(user) == before
+
+
+async def once_nothing_is_held(user: ChatUser) -> dict[str, int]:
+    """What is used of each limit."""
+
+    async def limits() -> list[dict[str, Any]]:
+        return list((await user.client.get("/chat/limits")).json()["data"])
+
+    seen = await eventually(limits, lambda rows: not any(row["reserved"] for row in rows))
+    return {row["name"]: row["used"] for row in seen}
 
 
 async def test_a_session_can_be_taken_along_as_a_file(chat: ChatSuite) -> None:

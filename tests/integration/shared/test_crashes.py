@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from uuid import UUID, uuid4
 
@@ -152,6 +154,30 @@ def test_a_broker_killed_half_way_loses_and_doubles_nothing(
     assert_each_once(herald, scribe)
     stream = f"usage.recorded.{TIER}"
     assert herald.sequences(stream) == list(range(1, 613))
+
+
+def test_two_relays_lose_and_double_nothing_while_their_broker_is_restarted(
+    herald: Herald, scribe: Scribe, broker: Broker, start_workers: StartWorkers
+) -> None:
+    start_workers()
+    count = 6 * 700
+    for _ in range(6):
+        herald.publish([a_usage() for _ in range(700)], tier=TIER)
+    # A RabbitMQ that was killed may take a minute until it takes anything again.
+    drain = partial(herald.drain, seconds=180)
+    relays = [threading.Thread(target=drain) for _ in range(2)]
+    for relay in relays:
+        relay.start()
+    eventually(lambda: herald.waiting() < count, "they are at work")
+    broker.kill()
+    assert herald.waiting(), "the broker went too late to be in the middle"
+    # Both find out that nothing goes any more, and go on once it does.
+    herald.publish([a_usage()], tier=TIER)
+    broker.start_again()
+    for relay in relays:
+        relay.join()
+    assert_each_once(herald, scribe)
+    assert herald.sequences(f"usage.recorded.{TIER}") == list(range(1, count + 2))
 
 
 @pytest.fixture

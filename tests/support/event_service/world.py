@@ -141,7 +141,7 @@ class Herald:
     def relay(self) -> Relay:
         return Relay("herald", self.engine, self.publisher())
 
-    def drain(self, relay: Relay | None = None) -> None:
+    def drain(self, relay: Relay | None = None, *, seconds: float = PATIENCE_SECONDS) -> None:
         """Relay until nothing waits, through whatever trouble there is."""
         relay = relay or self.relay()
 
@@ -150,7 +150,7 @@ class Herald:
                 relay.run_once()
             return self.waiting() == 0
 
-        eventually(is_empty, "the outbox is empty")
+        eventually(is_empty, "the outbox is empty", seconds=seconds)
 
     def expire_leases(self) -> None:
         """As if a lease's time had passed."""

@@ -12,6 +12,8 @@ from prometheus_client.metrics import MetricWrapperBase
 
 ROOT = Path(__file__).resolve().parents[3]
 PAGE = ROOT / "docs" / "metrics.md"
+# Two letters at the end at least: databases' users are called `companion_chat_a`.
+_NAMED = re.compile(r"\bcompanion_[a-z]+_[a-z_]*[a-z]{2}\b")
 _ROW = re.compile(r"^\| `(companion_\w+)` \| (counter|gauge|histogram) \| ([^|]+) \|", re.MULTILINE)
 
 
@@ -41,6 +43,19 @@ def _on_page() -> dict[str, tuple[str, tuple[str, ...]]]:
 
 def test_the_page_tells_what_there_is() -> None:
     assert _on_page() == _in_code()
+
+
+def test_other_pages_name_metrics_as_this_one_does() -> None:
+    known = set(_NAMED.findall(PAGE.read_text("utf-8")))
+    pages = [*(ROOT / "docs").glob("*.md"), *(ROOT / "docs/runbooks").glob("*.md")]
+    pages += [*(ROOT / "services").glob("*/README.md")]
+    named = {
+        (page.relative_to(ROOT).as_posix(), re.sub(r"_(bucket|sum|count)$", "", name))
+        for page in pages
+        for name in _NAMED.findall(page.read_text("utf-8"))
+    }
+    assert len(named) > 50
+    assert {(page, name) for page, name in named if name not in known} == set()
 
 
 @pytest.mark.parametrize("label", ["user", "user_id", "key", "path", "email", "request_id"])

@@ -103,6 +103,26 @@ def test_a_full_disk_ends_neither_supervisord_nor_what_it_runs(tmp_path: Path) -
         session.close()
 
 
+def test_the_last_that_a_process_wrote_is_in_its_log(tmp_path: Path) -> None:
+    """Lines that come soon after each other are read together, and its end comes with them."""
+    talks = "yes 0123456789 2>/dev/null | head -c 120000; echo the end"
+    files = Supervisor(tmp_path / "s.sock", tmp_path / "s.pid", tmp_path / "s.log", tmp_path)
+    program = Program(Role.of("talker"), ["sh", "-c", talks], tmp_path / "talker.log", {})
+    session = Session(files, {"talker": program})
+    (tmp_path / "s.conf").write_text(session.configuration)
+    session.open(tmp_path / "s.conf", dict(os.environ))
+    try:
+        session.client.start(program.address)
+        deadline = time.monotonic() + 5
+        while b"the end" not in (written := program.log.read_bytes()):
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        first, _, _ = written.partition(b"the end")
+        assert len(first) == 120_000
+    finally:
+        session.close()
+
+
 class _Disk(io.RawIOBase):
     """A file on a disk that is full for a while."""
 

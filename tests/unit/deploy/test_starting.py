@@ -38,9 +38,10 @@ def silent() -> Iterator[int]:
 
 
 class Supervisor:
-    """Tells these states of the gateway, one after the other; the last one for ever."""
+    """Tells these states of one process, one after the other; the last one for ever."""
 
-    def __init__(self, pid: int, *states: str) -> None:
+    def __init__(self, pid: int, *states: str, name: str = "gateway") -> None:
+        self.name = name
         self._pid = pid
         self._states = list(states)
 
@@ -49,19 +50,20 @@ class Supervisor:
 
     def processes(self) -> dict[str, ProcessState]:
         state = self._states.pop(0) if len(self._states) > 1 else self._states[0]
-        return {"gateway": ProcessState("gateway", "edge", state, self._pid, 0, "")}
+        return {self.name: ProcessState(self.name, "edge", state, self._pid, 0, "")}
 
 
 def start(folder: Path, supervisor: Supervisor, **said: str) -> str:
-    """What the console says of a gateway that is started."""
+    """What the console says of a process that is started."""
+    name = supervisor.name
     procfile = folder / "Procfile"
-    procfile.write_text("gateway: gateway --port $PORT\n")
+    procfile.write_text(f"{name}: {name} --port $PORT\n")
     told = {"COMPANION_DATA_DIR": str(folder), "COMPANION_PROCFILE": str(procfile), **said}
     installation = Installation.as_said(Settings.from_environment(told))
-    gateway = Program(Role.of("gateway"), ["gateway"], folder / "gateway.log", {})
+    program = Program(Role.of(name), [name], folder / f"{name}.log", {})
     output = io.StringIO()
     client = cast(SupervisorClient, supervisor)
-    start_together([gateway], client, installation, Console(output), lambda: None)
+    start_together([program], client, installation, Console(output), lambda: None)
     return output.getvalue()
 
 
@@ -77,6 +79,16 @@ def test_a_stranger_at_its_port_is_not_taken_for_the_gateway(
 
 def test_a_gateway_that_has_its_port_works(tmp_path: Path, port: int) -> None:
     assert "gateway" in start(tmp_path, Supervisor(os.getpid(), "STARTING"), PORT=str(port))
+
+
+def test_a_worker_that_takes_long_is_not_waited_for_and_nothing_is_lost(
+    tmp_path: Path, silent: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("time.sleep", lambda _: None)
+    ticks = iter(range(0, 1000, 3))
+    monkeypatch.setattr("time.monotonic", lambda: next(ticks))
+    said = start(tmp_path, Supervisor(silent, "STARTING", name="chat-worker"), PORT="1")
+    assert said == "  ! chat-worker is still starting; what it is to do waits for it.\n"
 
 
 def test_the_operator_says_how_long_a_start_may_take(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
 import logging
 import time
@@ -55,6 +56,7 @@ class Body(BaseModel):
     colour: Literal["red", "blue"] = "red"
     pet: Annotated[Cat | Dog, Field(discriminator="kind")] | None = None
     labels: dict[str, int] = Field(default_factory=dict)
+    owner: UUID | None = None
 
     @field_validator("name")
     @classmethod
@@ -404,6 +406,97 @@ async def test_an_unknown_route_is_a_problem_too(
     assert SECRET not in answer.text
 
 
+def _nested() -> FastAPI:
+    """One path's methods in routers within routers, and beside a template that takes it too."""
+    reading, writing, both = APIRouter(prefix="/things"), APIRouter(), APIRouter()
+
+    @reading.get("")
+    @reading.get("/{name}")
+    async def read() -> None: ...
+
+    @writing.post("/things")
+    @writing.delete("/things/{name}")
+    async def write() -> None: ...
+
+    both.include_router(writing)
+    both.include_router(reading)
+    app = FastAPI(redirect_slashes=False)
+
+    @app.patch("/things/one")
+    async def patch() -> None: ...
+
+    app.include_router(both, prefix="/deep")
+    app.include_router(both)
+    install_error_handlers(app)
+    return app
+
+
+@pytest.mark.parametrize("prefix", ["", "/deep"])
+@pytest.mark.parametrize(
+    ("path", "allowed"),
+    [("/things", {"GET", "POST"}), ("/things/two", {"GET", "DELETE"})],
+)
+async def test_a_405_names_each_method_of_its_path(
+    prefix: str, path: str, allowed: set[str]
+) -> None:
+    async with talking_to(build(_nested())) as client:
+        for method in ("HEAD", "PUT", "OPTIONS", "PROPFIND"):
+            answer = await client.request(method, prefix + path)
+            assert answer.status_code == 405
+            assert set(answer.headers["allow"].split(", ")) == allowed
+        for method in allowed:
+            assert (await client.request(method, prefix + path)).status_code == 200
+
+
+async def test_a_405_names_the_methods_of_all_templates_that_its_path_fits() -> None:
+    async with talking_to(build(_nested())) as client:
+        answer = await client.put("/things/one")
+        assert answer.headers["allow"] == "GET, PATCH, DELETE"
+
+
+ENCODED = gzip.compress(b'{"name": "x"}')
+
+
+@pytest.mark.parametrize(
+    "coding", ["gzip", "GZIP", "x-gzip", "br", "zstd", "deflate, identity", "identity, gzip", "?"]
+)
+@pytest.mark.parametrize("path", ["/bodies/1", "/raw", "/nowhere"])
+async def test_a_body_in_a_coding_is_refused_as_that(
+    client: httpx.AsyncClient, coding: str, path: str
+) -> None:
+    head = {"content-type": "application/json", "content-encoding": coding}
+    answer = await client.post(path, content=ENCODED, headers=head)
+    assert (answer.status_code, answer.json()["code"]) == (415, "unsupported_media_type")
+    assert answer.headers["content-type"] == PROBLEM
+    assert answer.headers["accept-encoding"] == "identity"
+    assert answer.headers["x-request-id"] == answer.json()["request_id"]
+    assert "Content-Encoding" in answer.json()["detail"]
+
+
+async def test_no_coding_hides_in_pieces_or_in_a_second_header(client: httpx.AsyncClient) -> None:
+    async def pieces() -> AsyncIterator[bytes]:
+        yield ENCODED
+
+    answer = await client.post("/raw", content=pieces(), headers={"content-encoding": "gzip"})
+    assert answer.status_code == 415
+    twice = [("content-encoding", "gzip"), ("content-encoding", "identity")]
+    assert (await client.post("/raw", content=ENCODED, headers=twice)).status_code == 415
+
+
+@pytest.mark.parametrize("coding", ["", "identity", "Identity", "identity, ,identity"])
+async def test_a_body_as_it_is_may_say_so(client: httpx.AsyncClient, coding: str) -> None:
+    answer = await client.post(
+        "/bodies/1", json={"name": "x"}, headers={"content-encoding": coding}
+    )
+    assert answer.json() == {"number": 1, "length": 1}
+
+
+async def test_a_coding_of_no_body_is_nothing(client: httpx.AsyncClient) -> None:
+    head = {"content-encoding": "gzip"}
+    assert (await client.get("/context", headers=head)).status_code == 200
+    assert (await client.post("/raw", headers=head)).json() == {"length": 0}
+
+
 HOSTILE: list[Any] = [
     {"name": SECRET * 3},
     {"name": f"rude {SECRET}"[:20]},
@@ -430,6 +523,29 @@ HOSTILE: list[Any] = [
     5,
     None,
 ]
+
+
+@pytest.mark.parametrize(
+    ("sent", "told"),
+    [
+        ({"content": '{"name": "x"}'}, "body: has to be sent as application/json"),
+        ({"json": []}, "body: input should be an object"),
+        (
+            {"json": {"name": "x", "password": SECRET}},
+            "body.password: should have at most 10 characters",
+        ),
+        (
+            {"json": {"name": "x", "owner": 1}},
+            "body.owner: UUID input should be a string, bytes or UUID object",
+        ),
+        ({"json": {"name": "x", "count": "y"}}, "body.count: input should be a valid integer"),
+    ],
+)
+async def test_who_made_a_mistake_reads_which(
+    client: httpx.AsyncClient, sent: dict[str, Any], told: str
+) -> None:
+    answer = await client.post("/bodies/1", **sent)
+    assert answer.json()["detail"].startswith(told)
 
 
 @pytest.mark.parametrize("body", HOSTILE, ids=repr)

@@ -148,6 +148,8 @@ DENIED = "ext_authz_denied"
         # The answer to its first use was lost, as when a keyvault dies.
         (said(403, {"code": "grant_replayed"}, DENIED), DependencyUnavailable),
         (said(401, {"code": "grant_expired"}, DENIED), DependencyUnavailable),
+        # A clock of ours that is ahead, or a key that is not known yet.
+        (said(401, {"code": "grant_invalid"}, DENIED), DependencyUnavailable),
         (said(503, {"code": "service_stopped"}, DENIED), KeysWithheld),
         (said(429, {"code": "service_rate_reached"}, DENIED), KeysWithheld),
         (said(429, {"code": "user_rate_reached"}, DENIED), KeyUsedTooOften),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import ClassVar
 from uuid import uuid4
@@ -13,6 +12,7 @@ from shared.erasure import ErasureId, Forget, Left
 from shared.errors import DependencyUnavailable
 from shared.events.user import UserForgotten
 from shared.ids import UserId
+from shared.values import dataclass
 from tests.support.clocks import NOON, StoppedClock
 from tests.support.erasure import MemoryForgettingWork
 

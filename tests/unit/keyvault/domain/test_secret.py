@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from itertools import permutations
 from uuid import uuid4
 
@@ -29,6 +29,7 @@ from services.keyvault.domain.secret import (
     opened_secret,
     seal_secret,
 )
+from shared.values import dataclass
 from tests.support.keyvault import a_keyring, ada, grace, roots_of
 
 ROOTS = roots_of(a_keyring(1))
