@@ -71,7 +71,7 @@ async def left(actions: Actions, database: Database) -> dict[str, Any]:
     rows = await database.fetch("select task, reason, body from dead_event order by id")
     found["dead"] = [tuple(row) for row in rows]
     found["linked"] = await actions.link_ledger()
-    # In the order in which they came, and in as many runs as they were linked in: by their ids here.
+    # They stand in the order in which they came, which differs; here by their ids.
     links = await database.fetch(
         "select chain, id, substring(kinds from place::int for 1) as kind"
         " from ledger_link, unnest(ids) with ordinality as given (id, place) order by 1, 2, 3"
