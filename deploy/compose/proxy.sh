@@ -15,6 +15,7 @@ most_leaving=2         # its memory holds so many beside the one that takes what
 drain_seconds=630      # an answer may take 600 (CHAT_LONGEST_TURN_SECONDS)
 stop_seconds=20        # the same, where the container is to end; `stop_grace_period` is longer
 ready_seconds=60
+keys_seconds=5         # how long one that is ready may still lack keys that auth did not give at once
 again_seconds=60       # after one that was not taken up: what it missed may be there by then
 admin_address='{address: "127.0.0.1", port_value: '
 
@@ -80,13 +81,18 @@ shares() { # TEXT
 }
 
 ready() { # PORT PID TEXT
-    local gives_up_at=$((SECONDS + ready_seconds)) shares fetched
+    local gives_up_at=$((SECONDS + ready_seconds)) keys_by='' shares fetched
     shares=$(shares "$3")
     while alive "$2" && [ "$SECONDS" -lt "$gives_up_at" ] && [ -z "$ending" ]; do
         case "$(admin "$1" GET /ready 2>/dev/null)" in
             # So it is without auth's keys as well, where auth did not answer every time; the one that runs has
-            # them. An egress fetches none.
-            *LIVE*) fetched=$(total "$1" jwks_fetch_success); [ -z "$fetched" ] || [ "$fetched" -ge "$shares" ]; return ;;
+            # them. It asks again each second. An egress fetches none.
+            *LIVE*)
+                fetched=$(total "$1" jwks_fetch_success)
+                if [ -z "$fetched" ] || [ "$fetched" -ge "$shares" ]; then return; fi
+                : "${keys_by:=$((SECONDS + keys_seconds))}"
+                [ "$SECONDS" -lt "$keys_by" ] || return 1
+                ;;
         esac
         pause 0.1
     done

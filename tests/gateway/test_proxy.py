@@ -387,6 +387,27 @@ async def test_nor_to_one_of_which_a_share_of_the_clients_lacks_them(kept: Kept)
     assert {await _status_for(kept, f"127.0.5.{n}") for n in range(1, 33)} == {200}
 
 
+async def test_keys_that_auth_gave_a_share_late_hold_nobody_up(kept: Kept) -> None:
+    first, auth, asked = kept.current, kept.behind.servers["auth"], 0
+
+    async def late(_request: web.BaseRequest) -> web.StreamResponse:
+        nonlocal asked
+        asked += 1
+        # One fetch is three questions.
+        late = kept.settings.shares <= asked < kept.settings.shares + 3
+        return web.Response(status=503) if late else web.json_response(auth.keys)
+
+    auth.override = late
+    try:
+        kept.write(sandbox=True)
+        await _until(lambda: kept.refused or kept.current != first)
+    finally:
+        auth.override = None
+    assert kept.current != first
+    assert not kept.refused
+    assert asked > kept.settings.shares + 3
+
+
 async def _status_for(kept: Kept, address: str) -> int:
     reader, writer = await asyncio.open_connection("127.0.0.1", kept.port, local_addr=(address, 0))
     token = a_token(kept.behind.key)
