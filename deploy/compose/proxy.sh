@@ -71,25 +71,28 @@ launch() { # PORT TEXT
     pid=$!
 }
 
-# How many times auth's keys are fetched: each share of the clients has a chain of its own, with its own.
-shares() { # TEXT
-    local line count=0
+# How many times auth's keys are fetched: each share of the clients has all that fetches them for itself.
+fetches() { # TEXT
+    local line of_one=0 shares=0
     while read -r line; do
-        case "$line" in '- name: share-'*) count=$((count + 1)) ;; esac
+        case "$line" in
+            'async_fetch: '*) of_one=$((of_one + 1)) ;;
+            '- name: share-'*) shares=$((shares + 1)) ;;
+        esac
     done <<<"$1"
-    echo $((count > 0 ? count : 1))
+    echo $((of_one * (shares > 0 ? shares : 1)))
 }
 
 ready() { # PORT PID TEXT
-    local gives_up_at=$((SECONDS + ready_seconds)) keys_by='' shares fetched
-    shares=$(shares "$3")
+    local gives_up_at=$((SECONDS + ready_seconds)) keys_by='' fetches fetched
+    fetches=$(fetches "$3")
     while alive "$2" && [ "$SECONDS" -lt "$gives_up_at" ] && [ -z "$ending" ]; do
         case "$(admin "$1" GET /ready 2>/dev/null)" in
             # So it is without auth's keys as well, where auth did not answer every time; the one that runs has
             # them. It asks again each second. An egress fetches none.
             *LIVE*)
                 fetched=$(total "$1" jwks_fetch_success)
-                if [ -z "$fetched" ] || [ "$fetched" -ge "$shares" ]; then return; fi
+                if [ "${fetched:-0}" -ge "$fetches" ]; then return; fi
                 : "${keys_by:=$((SECONDS + keys_seconds))}"
                 [ "$SECONDS" -lt "$keys_by" ] || return 1
                 ;;
