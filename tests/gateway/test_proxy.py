@@ -375,7 +375,7 @@ async def test_nor_to_one_of_which_a_share_of_the_clients_lacks_them(kept: Kept)
     auth.override = all_but_one
     try:
         kept.write(sandbox=True)
-        await _until(lambda: kept.refused or kept.current != first)
+        await _until(lambda: _lacked_keys(kept) > 0 or kept.current != first)
         assert kept.current == first
         assert asked > fetches, "all but one had their keys"
     finally:
@@ -400,11 +400,17 @@ async def test_keys_that_auth_gave_a_share_late_hold_nobody_up(kept: Kept) -> No
     auth.override = late
     try:
         kept.write(sandbox=True)
-        await _until(lambda: kept.refused or kept.current != first)
+        await _until(lambda: kept.current != first)
     finally:
         auth.override = None
-    assert not kept.refused
+    assert _lacked_keys(kept) == 0
     assert asked > fetches + 2, "a fetch failed"
+
+
+def _lacked_keys(kept: Kept) -> int:
+    """How often a new one was not taken up, but for a port that somebody else had taken."""
+    told = (kept.folder / "output.log").read_text("utf-8", "replace")
+    return told.count('"proxy_kept_as_it_was"') - told.count("Address already in use` initializing")
 
 
 def _fetches(kept: Kept) -> int:

@@ -208,6 +208,10 @@ async def test_a_lost_database_is_told_and_comes_back_by_itself(
             assert (await keyvault.egress(user)).status_code == 200
 
             server.child.kill()
+            # Its own children notice a moment later, and may answer until then.
+            async with asyncio.timeout(30):
+                while (await readiness(keyvault))[0] != 503:
+                    await asyncio.sleep(0.05)
 
             for answer in (
                 await keyvault.egress(user),
