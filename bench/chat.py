@@ -1,11 +1,12 @@
 """What chat alone costs, with nothing around it but its database and its cache.
 
-    python -m bench.chat [--beside CHECKOUT] [--beside-set NAME=VALUE]
+    python -m bench.chat [--beside CHECKOUT] [--beside-set NAME=VALUE] [--beside-python PYTHON]
 
 A whole chat runs as a process of its own; in place of the egress stands a server that answers at
 once, or says its pieces at a steady pace. With `--beside`, another checkout's chat is measured in
 alternating rounds of the same run, on the same engines: what differs is chat. `--beside-set` gives
-the one beside another setting; without `--beside` it is this checkout's then.
+the one beside another setting, `--beside-python` another interpreter; without `--beside` it is this
+checkout's then.
 """
 
 from __future__ import annotations
@@ -219,9 +220,10 @@ class _Beside:
 
     checkout: Path | None
     settings: Mapping[str, str]
+    python: str | None
 
     def __bool__(self) -> bool:
-        return bool(self.checkout or self.settings)
+        return bool(self.checkout or self.settings or self.python)
 
 
 def main() -> None:
@@ -235,11 +237,12 @@ def main() -> None:
     parser.add_argument("--step-ms", type=float, default=20, help="between two of them")
     parser.add_argument("--beside", type=Path, help="another checkout to measure in the same run")
     parser.add_argument("--beside-set", nargs="*", default=[], metavar="NAME=VALUE")
+    parser.add_argument("--beside-python", help="of an environment with the same packages")
     arguments = parser.parse_args()
     pace = _Pace(arguments.frames, arguments.step_ms / 1000)
     plan = _Plan(arguments.rounds, arguments.turns, arguments.at_once, arguments.streams, pace)
     settings = dict(pair.split("=", 1) for pair in arguments.beside_set)
-    beside = _Beside(arguments.beside, settings)
+    beside = _Beside(arguments.beside, settings, arguments.beside_python)
     with tempfile.TemporaryDirectory() as folder:
         Path(folder).chmod(0o755)
         with running_postgres(Path(folder)) as postgres, running_valkey(Path(folder)) as valkey:
@@ -278,7 +281,8 @@ async def _all(folder: Path, engines: Mapping[str, str], plan: _Plan, beside: _B
             ]
             if beside:
                 at, its_own = beside.checkout or OURS, {**environment, **beside.settings}
-                other = service_process("chat", "beside", at, its_own, cores[:1])
+                python = beside.python or sys.executable
+                other = service_process("chat", "beside", at, its_own, cores[:1], python)
                 chats.insert(0, stack.enter_context(other))
             report = await _measured(chats, mint, plan)
     vendor.terminate()

@@ -40,10 +40,14 @@ def service_process(
     checkout: Path,
     environment: Mapping[str, str],
     cores: Sequence[int] | None = None,
+    python: str = sys.executable,
 ) -> Iterator[ServiceProcess]:
-    """A checkout's service, ready, on these cores. Raises RuntimeError when it does not come up."""
+    """A checkout's service, ready, on these cores, run by this interpreter.
+
+    Raises RuntimeError when it does not come up.
+    """
     port, internal = free_port(), free_port()
-    command = [sys.executable, "-m", "shared.http.serve", f"services.{service}.app"]
+    command = [python, "-m", "shared.http.serve", f"services.{service}.app"]
     ports = ["--port", str(port), "--internal-port", str(internal)]
     with tempfile.TemporaryFile() as logs:
         process = subprocess.Popen(
