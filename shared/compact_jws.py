@@ -7,7 +7,7 @@ is signed is what any JOSE library would sign, and the tests hold the two agains
 from __future__ import annotations
 
 import re
-from base64 import urlsafe_b64decode, urlsafe_b64encode
+from binascii import a2b_base64, b2a_base64
 from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
@@ -26,6 +26,8 @@ from shared.values import dataclass
 ALGORITHM = "ES256"
 _ES256 = ec.ECDSA(SHA256())
 _NUMBER_BYTES = 32
+# What `base64` does in five calls each.
+_TO_URL, _FROM_URL = bytes.maketrans(b"+/", b"-_"), bytes.maketrans(b"-_", b"+/")
 _MOST_BYTES = 8192
 # The signature's two numbers take 86 letters. Nothing but the alphabet itself, since Python's
 # decoder overlooks what is not in it.
@@ -82,12 +84,12 @@ class Unverified:
 
 
 def _encoded(content: bytes) -> bytes:
-    return urlsafe_b64encode(content).rstrip(b"=")
+    return b2a_base64(content, newline=False).translate(_TO_URL).rstrip(b"=")
 
 
 def _decoded(segment: bytes) -> bytes:
     try:
-        return urlsafe_b64decode(segment + b"==")
+        return a2b_base64(segment.translate(_FROM_URL) + b"==")
     except ValueError as error:
         raise NotSigned("not base64") from error
 

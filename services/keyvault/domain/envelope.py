@@ -11,8 +11,7 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import Protocol
 from uuid import UUID
 
@@ -160,34 +159,22 @@ def seal(key: bytes | bytearray, place: Place, content: bytes | bytearray) -> by
     return _head(place) + nonce + AESGCM(key).encrypt(nonce, content, place.bound_to)
 
 
-def unseal(key: bytes | bytearray, place: Place, envelope: bytes) -> bytearray:
-    """The content, in memory that its reader can wipe. Raises NotAuthentic."""
+def unseal(key: bytes | bytearray | AESGCM, place: Place, envelope: bytes) -> bytearray:
+    """The content, in memory that its reader can wipe. A key that opens many envelopes may come
+    made ready. Raises NotAuthentic."""
     head = _head(place)
     size = len(envelope) - len(head) - _NONCE_BYTES - _TAG_BYTES
     if size < 0 or not envelope.startswith(head):
         raise NotAuthentic("not an envelope for this place")
     nonce = envelope[len(head) : len(head) + _NONCE_BYTES]
     content = bytearray(size)
+    cipher = key if isinstance(key, AESGCM) else AESGCM(key)
     try:
-        AESGCM(key).decrypt_into(
-            nonce, envelope[len(head) + _NONCE_BYTES :], place.bound_to, content
-        )
+        cipher.decrypt_into(nonce, envelope[len(head) + _NONCE_BYTES :], place.bound_to, content)
     except InvalidTag as error:
+        wipe(content)  # it is written before the tag is looked at
         raise NotAuthentic("the tag does not fit") from error
     return content
-
-
-@contextmanager
-def unsealed(key: bytes | bytearray, place: Place, envelope: bytes) -> Iterator[bytearray]:
-    """The content for the length of a block, wiped at its end.
-
-    This lowers the risk and promises nothing: Python may have copied it in the meantime.
-    """
-    content = unseal(key, place, envelope)
-    try:
-        yield content
-    finally:
-        wipe(content)
 
 
 def wipe(content: bytearray) -> None:

@@ -7,6 +7,8 @@ from uuid import UUID
 Field = str | int | UUID
 
 _LENGTH_BYTES = 4
+# Every use of a key writes a dozen of them, nearly all of them short.
+_SHORT = [length.to_bytes(_LENGTH_BYTES, "big") for length in range(256)]
 
 
 def encode_fields(*fields: Field) -> bytes:
@@ -17,5 +19,9 @@ def encode_fields(*fields: Field) -> bytes:
     pieces: list[bytes] = []
     for field in fields:
         text = str(field).encode()
-        pieces += (len(text).to_bytes(_LENGTH_BYTES, "big"), text)
+        length = len(text)
+        pieces.append(
+            _SHORT[length] if length < len(_SHORT) else length.to_bytes(_LENGTH_BYTES, "big")
+        )
+        pieces.append(text)
     return b"".join(pieces)

@@ -7,8 +7,11 @@ one of a keyring in memory is here; the ones that ask another machine are in `pr
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import field
 from typing import Protocol
 from uuid import UUID
+
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from services.keyvault.domain.envelope import Place, seal, unseal, wipe
 from services.keyvault.domain.fingerprint import FingerprintKeys
@@ -116,6 +119,8 @@ class KeyringEncryption:
     keyring: Keyring
     name: str = "file"
     is_remote: bool = False
+    # The keys made ready, which takes as long as opening an envelope; they live as long as these.
+    _ciphers: dict[int, AESGCM] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @property
     def fingerprint_keys(self) -> FingerprintKeys:
@@ -134,7 +139,7 @@ class KeyringEncryption:
         return Wrapped(version, seal(self._key(version), place_for(version), content))
 
     async def unwrap(self, version: int, envelope: bytes, place: KekPlace) -> bytearray:
-        return unseal(self._key(version), place, envelope)
+        return unseal(self._cipher(version), place, envelope)
 
     async def rewrap(
         self, version: int, envelope: bytes, place: KekPlace, place_for: PlaceFor
@@ -143,6 +148,12 @@ class KeyringEncryption:
 
     def forget(self, owner_id: UUID | None = None) -> None:
         """Nothing is kept unwrapped: unwrapping again costs less than keeping."""
+
+    def _cipher(self, version: int) -> AESGCM:
+        cipher = self._ciphers.get(version)
+        if cipher is None:
+            cipher = self._ciphers[version] = AESGCM(self._key(version))
+        return cipher
 
     def _key(self, version: int) -> bytes:
         try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractAsyncContextManager
 from dataclasses import field
 from datetime import datetime
 from uuid import UUID
@@ -12,7 +11,7 @@ from services.keyvault.domain.organisation import ClaimedSeat
 from services.keyvault.domain.owner import Owner
 from services.keyvault.domain.provider_key import USABLE, Status
 from services.keyvault.domain.roots import Roots
-from services.keyvault.domain.secret import DataKey, SecretName, opened_secret
+from services.keyvault.domain.secret import DataKey, OpenedSecret, SecretName
 from shared.ids import uuid7
 from shared.revocation import UsedKey
 from shared.values import dataclass
@@ -61,14 +60,14 @@ class FoundKey:
         """Which key it is, as those who use it may know."""
         return UsedKey(self.name.owner.id, self.name.provider, self.name.version)
 
-    def opened(self, roots: Roots) -> AbstractAsyncContextManager[bytearray]:
+    def opened(self, roots: Roots) -> OpenedSecret:
         """The secret for the length of a block; never without a line in the trail.
 
         Raises NotAuthentic when it was not sealed by us for this place.
         """
         if not self.is_noted or self.data_key is None or self.envelope is None:
             raise ValueError("a key is opened only once its use is noted")
-        return opened_secret(roots, self.data_key, self.name, self.envelope)
+        return OpenedSecret(roots, self.data_key, self.name, self.envelope)
 
     def broken(self, use: KeyUse) -> AuditEntry:
         """The line that says that its seal was broken."""

@@ -12,7 +12,7 @@ from services.keyvault.domain.envelope import (
     DataKeyPlace,
     SecretPlace,
     seal,
-    unsealed,
+    unseal,
     wipe,
 )
 from services.keyvault.domain.errors import VaultSealed
@@ -80,18 +80,36 @@ async def seal_secret(
     return SealedSecret(data_key.id, envelope, fingerprint_for(roots, name, content))
 
 
-@asynccontextmanager
-async def opened_secret(
-    roots: Roots, data_key: DataKey, name: SecretName, envelope: bytes
-) -> AsyncIterator[bytearray]:
-    """The secret for the length of a block. Raises NotAuthentic."""
-    place = _secret_place(roots, data_key, name)
-    key = await _unwrapped(roots, data_key)
-    try:
-        with unsealed(key, place, envelope) as content:
-            yield content
-    finally:
-        wipe(key)
+class OpenedSecret:
+    """A secret for the length of an `async with`, in memory that is wiped at its end; its data key
+    is wiped before the block begins.
+
+    This lowers the risk and promises nothing: Python may have copied it in the meantime. Every call
+    to a vendor comes through here, and a generator as a context manager costs more than the opening
+    itself.
+    """
+
+    __slots__ = ("_content", "_data_key", "_envelope", "_name", "_roots")
+
+    def __init__(self, roots: Roots, data_key: DataKey, name: SecretName, envelope: bytes) -> None:
+        self._roots = roots
+        self._data_key = data_key
+        self._name = name
+        self._envelope = envelope
+        self._content: bytearray
+
+    async def __aenter__(self) -> bytearray:
+        """Raises NotAuthentic, VaultSealed."""
+        place = _secret_place(self._roots, self._data_key, self._name)
+        key = await _unwrapped(self._roots, self._data_key)
+        try:
+            self._content = unseal(key, place, self._envelope)
+        finally:
+            wipe(key)
+        return self._content
+
+    async def __aexit__(self, *_: object) -> None:
+        wipe(self._content)
 
 
 def fingerprint_for(roots: Roots, name: SecretName, content: str) -> Fingerprint:

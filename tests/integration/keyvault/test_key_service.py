@@ -15,7 +15,7 @@ import structlog
 from services.keyvault.actions import ExamineVault, LimitChecks, StoreKey
 from services.keyvault.domain.owner import Owner
 from services.keyvault.domain.ports import KeyEncryptionSource
-from services.keyvault.domain.secret import opened_secret
+from services.keyvault.domain.secret import OpenedSecret
 from services.keyvault.domain.vault import Vault
 from services.keyvault.storage.unit_of_work import SqlWork
 from services.keyvault.wiring import _open_key_encryption
@@ -43,7 +43,7 @@ async def stored_and_opened(database: Database, vault: Vault) -> str:
     assert data_key is not None
     assert key.secret is not None
     vault.forget()
-    async with opened_secret(vault.roots, data_key, key.name, key.secret.envelope) as secret:
+    async with OpenedSecret(vault.roots, data_key, key.name, key.secret.envelope) as secret:
         return secret.decode()
 
 

@@ -41,9 +41,9 @@ from services.keyvault.domain.owner import Owner
 from services.keyvault.domain.rotation import Change, Document
 from services.keyvault.domain.secret import (
     DataKey,
+    OpenedSecret,
     SecretName,
     opened_data_key,
-    opened_secret,
 )
 from shared.erasure import ErasureId
 from shared.ids import UserId
@@ -342,7 +342,7 @@ class VaultLife(RuleBasedStateMachine):
             names.append(name)
         for tried in names:
             with pytest.raises(NotAuthentic):
-                async with opened_secret(roots, present, tried, envelope):
+                async with OpenedSecret(roots, present, tried, envelope):
                     pass
 
     @contextmanager

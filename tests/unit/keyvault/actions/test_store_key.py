@@ -8,7 +8,7 @@ from services.keyvault.domain.audit import Kind
 from services.keyvault.domain.errors import UnknownProvider, VaultSealed
 from services.keyvault.domain.owner import Owner
 from services.keyvault.domain.provider_key import Status
-from services.keyvault.domain.secret import opened_secret
+from services.keyvault.domain.secret import OpenedSecret
 from services.keyvault.domain.vault import Vault
 from shared.events.key import KeyRevoked, KeyValidationRequested
 from tests.support.keyvault import NOON, VALID, Desk, a_keyring, ada, an_open_desk, grace, roots_of
@@ -21,7 +21,7 @@ async def stored_secret(desk: Desk, provider: str = "openai") -> str:
     assert key.secret is not None
     data_key = desk.store.data_keys[key.owner]
     roots = roots_of(a_keyring())
-    async with opened_secret(roots, data_key, key.name, key.secret.envelope) as secret:
+    async with OpenedSecret(roots, data_key, key.name, key.secret.envelope) as secret:
         return secret.decode()
 
 
