@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from types import TracebackType
 from typing import Any, TypeAlias
@@ -15,7 +15,16 @@ import orjson
 from shared.db.connections import Connection, Connections
 from shared.errors import DependencyUnavailable, Invalid
 
-__all__ = ["BELL", "Connection", "Database", "Row", "UnstorableText", "open_database", "plain_dsn"]
+__all__ = [
+    "BELL",
+    "Connection",
+    "Database",
+    "KeptWaiting",
+    "Row",
+    "UnstorableText",
+    "open_database",
+    "plain_dsn",
+]
 
 Row: TypeAlias = "asyncpg.Record"
 
@@ -59,6 +68,13 @@ class UnstorableText(Invalid):
     """PostgreSQL's text holds any character but NUL."""
 
     code = "unstorable_text"
+
+
+class KeptWaiting(Exception):
+    """One of several in a transaction met somebody else's lock. Nothing of it was done."""
+
+
+_KEPT_WAITING = (asyncpg.LockNotAvailableError, asyncpg.TransactionRollbackError)
 
 
 class _Loan:
@@ -141,6 +157,22 @@ class Database:
         """All rows of one statement in a transaction of its own."""
         async with self.connection() as connection:
             return list(await connection.fetch(sql, *values))
+
+    async def fetch_each(
+        self, sql: str, each: Sequence[Sequence[Any]], *, within_seconds: float | None = None
+    ) -> list[Row]:
+        """The rows of one statement, run for each of these values, in their order, in one
+        transaction and without a round trip between. All of it is done or nothing.
+
+        Raises KeptWaiting where a lock was not had in time, or was taken crosswise.
+        """
+        try:
+            async with self.connection() as connection:
+                return list(await connection.fetchmany(sql, each, timeout=within_seconds))
+        except DependencyUnavailable as failure:
+            if isinstance(failure.__cause__, _KEPT_WAITING):
+                raise KeptWaiting from failure
+            raise
 
     async def execute(self, sql: str, *values: Any, within_seconds: float | None = None) -> str:
         """Run one statement in a transaction of its own; answers its command tag."""

@@ -11,7 +11,8 @@ import asyncio
 import contextvars
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Generic, TypeAlias, TypeVar
+from functools import partial
+from typing import Any, Generic, TypeAlias, TypeVar
 
 import structlog
 
@@ -38,7 +39,8 @@ class Together(Generic[Asked, Answer]):
 
     `together` answers one for each, in their order, all or none of them in effect. Where it fails
     by the fault of one, each is asked alone and gets its own answer; that a dependency is away is
-    the answer to all. Who is cancelled takes nobody along.
+    the answer to all. Who is cancelled takes nobody along: what is asked for them alone ends, and
+    what is asked together goes on.
     """
 
     def __init__(
@@ -140,11 +142,13 @@ class Together(Generic[Asked, Answer]):
             answers = await self._together([asked for asked, _ in aboard])
             answered = list(zip(aboard, answers, strict=True))
         except DependencyUnavailable as error:
+            dependency, did_nothing = str(error.facts["dependency"]), error.did_nothing
             for _, waiting in aboard:
-                _fail(waiting, DependencyUnavailable(str(error.facts["dependency"])))
+                _fail(waiting, DependencyUnavailable(dependency, did_nothing=did_nothing))
         except Exception as error:
             log.warning("asked_one_by_one", count=len(aboard), reason=type(error).__name__)
-            await asyncio.gather(*(self._answered_alone(*each) for each in aboard))
+            ends = (self._answered_alone(*each) for each in aboard)
+            await asyncio.gather(*ends, return_exceptions=True)
         else:
             for (_, waiting), answer in answered:
                 if not waiting.done():
@@ -153,13 +157,26 @@ class Together(Generic[Asked, Answer]):
     async def _answered_alone(self, asked: Asked, waiting: asyncio.Future[Answer]) -> None:
         if waiting.done():
             return
+        # Nobody else waits for this one: it ends with whoever gives up.
+        leave = partial(_end_unless_wanted, asyncio.current_task())
+        waiting.add_done_callback(leave)
         try:
             answer = await self._alone(asked)
         except Exception as error:
             _fail(waiting, error)
+        except asyncio.CancelledError:
+            if not waiting.cancelled():
+                raise
         else:
             if not waiting.done():
                 waiting.set_result(answer)
+        finally:
+            waiting.remove_done_callback(leave)
+
+
+def _end_unless_wanted(asking: asyncio.Task[Any] | None, waiting: asyncio.Future[Answer]) -> None:
+    if asking is not None and waiting.cancelled():
+        asking.cancel()
 
 
 def _fail(waiting: asyncio.Future[Answer], error: Exception) -> None:

@@ -1,14 +1,15 @@
 """The hot path's statements: one round trip each, and every promise inside the statement.
 
 `hold` writes the question only with its hold; `settle` writes answer, usage event and the closed
-hold together, and only for the one who closes it.
+hold together, and only for the one who closes it. Those of several turns that come at the same time
+share a transaction.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeAlias
 
 from services.chat.domain.content import ImagePart, Role
 from services.chat.domain.conversation import (
@@ -21,13 +22,22 @@ from services.chat.domain.conversation import (
 from services.chat.domain.errors import BranchMoved, SessionNotFound, TurnRunning
 from services.chat.domain.ports import Asked, EarlierTurn, Standing
 from services.chat.domain.turn import Hold, Orphan, Settlement, Surface, TurnId
-from services.chat.storage.beginnings import PATIENCE_SECONDS, Beginnings
+from services.chat.storage.beginnings import PATIENCE_SECONDS, Beginnings, Memory
 from services.chat.storage.extras import to_extras
 from services.chat.storage.sessions import MESSAGE_COLUMNS, message_from_row
-from shared.db.database import Row
+from shared.db.database import Database, Row
+from shared.db.together import Together
 from shared.events import Fact
 from shared.events.usage import UsageRecorded
 from shared.ids import EventId, UserId, first_id_at, uuid7
+
+_Values: TypeAlias = tuple[Any, ...]
+
+# Of several in one transaction none may keep the others waiting for a lock that somebody else has,
+# nor may two such transactions wait for each other: after this long it ends, and each goes alone.
+_BRIEFLY = " and (select set_config('lock_timeout', '10ms', true)) is not null"
+# What is longer takes its time, and goes alone.
+_MOST_CHARACTERS = 20_000
 
 # A branch is its last message with all before it. The other messages of the session are inactive.
 _PATH = """
@@ -45,7 +55,7 @@ _HOLD = """
 with {branch} session as (
     update chat_session set updated_at = $13,
         name = case when name = {no_name} then coalesce($22, name) else name end
-    where id = $3 and user_id = $2 and xmin = (select xmin from chat_session where id = $3)
+    where id = $3 and user_id = $2 and xmin = (select xmin from chat_session where id = $3){briefly}
     returning id
 ), held as (
     insert into generation (
@@ -64,7 +74,7 @@ with {branch} session as (
     select question_id, $3, $19, $18, 'pending', $13, $20::uuid, $21
     from held where $18::text is not null
 ){attached}
-select (select count(*) from session) as sessions, (select count(*) from held) as held
+select $1 as id, (select count(*) from session) as sessions, (select count(*) from held) as held
 """
 _MOST_LOOKS = 5
 _WHY_NOT = """
@@ -85,8 +95,9 @@ _NEXT = {
     "previous_tip": "null",
     "follows": f" and {_TIP} is not distinct from $20::uuid",
 }
-_HOLD_NEXT = _HOLD.format(**_NEXT, attached="")
-_HOLD_NEXT_ATTACHED = _HOLD.format(**_NEXT, attached=_ATTACHED)
+_HOLD_NEXT = _HOLD.format(**_NEXT, attached="", briefly="")
+_HOLD_EACH_NEXT = _HOLD.format(**_NEXT, attached="", briefly=_BRIEFLY)
+_HOLD_NEXT_ATTACHED = _HOLD.format(**_NEXT, attached=_ATTACHED, briefly="")
 # The question is the tip of another branch than before, which comes back if it gets no answer.
 _TO_QUESTION = _PATH.format(tip="case when $18::text is null then $4::uuid else $20::uuid end")
 _HOLD_BRANCH = _HOLD.format(
@@ -100,6 +111,7 @@ _HOLD_BRANCH = _HOLD.format(
     previous_tip=_TIP,
     follows="",
     attached=_ATTACHED,
+    briefly="",
 )
 
 _HOLD_CALL = """
@@ -123,8 +135,8 @@ with {path} closed as (
         fallback_from = $14, stored_answer = $16,
         -- Where there is nothing to say again, the same key may try again.
         idempotency_key = case when $18::bool then idempotency_key end
-    where id = $1 and state = 'running'
-    returning session_id, question_id, answer_id, previous_tip_id
+    where id = $1 and state = 'running'{briefly}
+    returning id, session_id, question_id, answer_id, previous_tip_id
 ), session as (
     select s.id from chat_session s join closed c on c.session_id = s.id for key share
 ), question as (
@@ -147,14 +159,16 @@ with {path} closed as (
     select (f ->> 'id')::uuid, f ->> 'stream', f -> 'envelope', now()
     from closed, jsonb_array_elements($11::jsonb) f
 )
-select answer_id from closed
+select id from closed
 """
-_SETTLE_ANSWERED = _SETTLE.format(
-    path="",
-    question_active="m.active",
-    answer_active="coalesce((select active from question), true)",
-    restored="",
-)
+_ANSWERED = {
+    "path": "",
+    "question_active": "m.active",
+    "answer_active": "coalesce((select active from question), true)",
+    "restored": "",
+}
+_SETTLE_ANSWERED = _SETTLE.format(**_ANSWERED, briefly="")
+_SETTLE_EACH_ANSWERED = _SETTLE.format(**_ANSWERED, briefly=_BRIEFLY)
 # Nothing was answered: the branch of before, if the hold left one, is active again.
 _TO_TIP = _PATH.format(tip="(select previous_tip_id from closed)")
 _SETTLE_EMPTY = _SETTLE.format(
@@ -168,6 +182,7 @@ _SETTLE_EMPTY = _SETTLE.format(
     where c.previous_tip_id is not null and m.session_id = c.session_id
         and m.id <> c.question_id and m.active <> (m.id in (select id from path))
 ),""",
+    briefly="",
 )
 
 _RENEW = """
@@ -227,7 +242,13 @@ where user_id = $1 and id >= $3 and created_at >= $2
 
 
 class SqlTurns(Beginnings):
-    """Turns in PostgreSQL."""
+    """Turns in PostgreSQL. Holds, and settlements, that come while others are under way go together
+    where they are short, each judged by itself; see `Together`."""
+
+    def __init__(self, database: Database, memory: Memory | None = None) -> None:
+        super().__init__(database, memory)
+        self._hold_next = Together(self._hold_one, self._hold_each)
+        self._settle_answered = Together(self._settle_one, self._settle_each)
 
     async def hold(self, hold: Hold, question: Asked | None, *, sandbox: bool) -> bool:
         if hold.session_id is None:
@@ -261,15 +282,36 @@ class SqlTurns(Beginnings):
             question.session_name,
             *attached,
         )
+        goes_along = statement is _HOLD_NEXT and _is_short(question)
         # Who gives a session another name moves nothing: then the next look finds all as it was.
         for _ in range(_MOST_LOOKS):
-            row = await self._database.fetchrow(statement, *values, within_seconds=PATIENCE_SECONDS)
-            assert row is not None
+            if goes_along:
+                row = await self._hold_next(values)
+            else:
+                row = await self._hold_by(statement, values)
             if row["held"]:
                 return True
             if row["sessions"]:
                 break
         return await self._not_held(hold, hold.session_id)
+
+    async def _hold_by(self, statement: str, values: _Values) -> Row:
+        row = await self._database.fetchrow(statement, *values, within_seconds=PATIENCE_SECONDS)
+        assert row is not None
+        return row
+
+    async def _hold_one(self, values: _Values) -> Row:
+        return await self._hold_by(_HOLD_NEXT, values)
+
+    async def _hold_each(self, each: Sequence[_Values]) -> Sequence[Row]:
+        # By session, in one order for all.
+        rows = await self._database.fetch_each(
+            _HOLD_EACH_NEXT,
+            sorted(each, key=lambda values: values[2].int),
+            within_seconds=PATIENCE_SECONDS,
+        )
+        by_id = {row["id"]: row for row in rows}
+        return [by_id[values[0]] for values in each]
 
     async def _not_held(self, hold: Hold, session_id: SessionId) -> bool:
         key = hold.idempotency_key
@@ -308,8 +350,7 @@ class SqlTurns(Beginnings):
     async def settle(
         self, hold: Hold, settlement: Settlement, facts: Sequence[Fact[UsageRecorded]]
     ) -> bool:
-        row = await self._database.fetchrow(
-            _SETTLE_ANSWERED if settlement.has_content else _SETTLE_EMPTY,
+        values = (
             hold.id,
             settlement.outcome.value,
             settlement.outcome.answer_status.value,
@@ -337,8 +378,29 @@ class SqlTurns(Beginnings):
             _can_be_repeated(hold, settlement),
             settlement.at,
         )
+        if not settlement.has_content:
+            was_open = await self._database.fetchrow(_SETTLE_EMPTY, *values) is not None
+        elif _goes_along(settlement):
+            was_open = await self._settle_answered(values)
+        else:
+            was_open = await self._settle_one(values)
         await self._database.wake_relay()
-        return row is not None
+        return was_open
+
+    async def _settle_one(self, values: _Values) -> bool:
+        return await self._database.fetchrow(_SETTLE_ANSWERED, *values) is not None
+
+    async def _settle_each(self, each: Sequence[_Values]) -> Sequence[bool]:
+        rows = await self._database.fetch_each(
+            _SETTLE_EACH_ANSWERED, sorted(each, key=lambda values: values[0].int)
+        )
+        closed = {row["id"] for row in rows}
+        answers = []
+        for hold_id, *_ in each:
+            # Of two for the same hold the first has closed it.
+            answers.append(hold_id in closed)
+            closed.discard(hold_id)
+        return answers
 
     async def answer_of(self, hold: Hold) -> Message | None:
         row = await self._database.fetchrow(_ANSWER, hold.answer_id)
@@ -406,6 +468,17 @@ class SqlTurns(Beginnings):
         row = await self._database.fetchrow(_SPENT, user_id, since, first_id_at(since))
         assert row is not None
         return int(row["spent"])
+
+
+def _is_short(question: Asked) -> bool:
+    has_more = question.tool_results or question.images
+    return len(question.content) <= _MOST_CHARACTERS and not has_more
+
+
+def _goes_along(settlement: Settlement) -> bool:
+    is_short = len(settlement.text) <= _MOST_CHARACTERS
+    has_more = settlement.tool_calls or settlement.thoughts
+    return is_short and settlement.stored_answer is None and not has_more
 
 
 def _can_be_repeated(hold: Hold, settlement: Settlement) -> bool:

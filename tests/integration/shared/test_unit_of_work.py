@@ -244,6 +244,10 @@ async def test_a_pool_that_is_used_up_is_trouble_of_ours(url: str) -> None:
         # Nobody waits any more; and the end of a session may come after that of its statement.
         ("select pg_sleep(5)", False),
         ("select pg_terminate_backend(pg_backend_pid())", False),
+        (
+            "do $$ begin perform set_config('exit_on_error', 'on', false); raise io_error; end $$",
+            False,
+        ),
     ],
 )
 async def test_it_is_told_when_a_statement_that_failed_did_nothing(

@@ -23,7 +23,10 @@ class Server:
     asked: list[list[str]] = field(default_factory=list)
     open: asyncio.Event = field(default_factory=asyncio.Event)
     stalls: set[str] = field(default_factory=set)
+    stuck_alone: str | None = None
+    left: list[str] = field(default_factory=list)
     is_away: bool = False
+    does_nothing: bool = False
     answers_too_few: bool = False
 
     def __post_init__(self) -> None:
@@ -31,6 +34,11 @@ class Server:
 
     async def alone(self, question: str) -> str:
         self.asked.append([question])
+        if question == self.stuck_alone:
+            try:
+                await asyncio.Event().wait()
+            finally:
+                self.left.append(question)
         await self._wait([question])
         if question.startswith("bad"):
             raise Wrong(question)
@@ -48,7 +56,7 @@ class Server:
             await asyncio.Event().wait()
         await self.open.wait()
         if self.is_away:
-            raise DependencyUnavailable("database")
+            raise DependencyUnavailable("database", did_nothing=self.does_nothing)
 
     async def begin(self, *questions: str) -> list[asyncio.Task[str]]:
         """Ask them, and let what can go, go."""
@@ -144,12 +152,18 @@ async def test_what_answers_too_few_is_not_believed(server: Server) -> None:
     assert await answers(tasks) == ["A", "B", "C", "D"]
 
 
-async def test_a_dependency_that_is_away_is_the_answer_to_all_at_once(server: Server) -> None:
+@pytest.mark.parametrize("does_nothing", [False, True])
+async def test_a_dependency_that_is_away_is_the_answer_to_all_at_once(
+    server: Server, does_nothing: bool
+) -> None:
     tasks = await server.begin("a", "b", "c", "d")
-    server.is_away = True
+    server.is_away, server.does_nothing = True, does_nothing
     server.open.set()
     found = await answers(tasks)
     assert [type(failure) for failure in found] == [DependencyUnavailable] * 4
+    assert [f.did_nothing for f in found if isinstance(f, DependencyUnavailable)] == [
+        does_nothing
+    ] * 4
     assert found[2] is not found[3]  # each is told, and traced, by itself
     assert server.asked == [["a"], ["b"], ["c", "d"]]
 
@@ -194,6 +208,25 @@ async def test_an_answer_that_nobody_waits_for_any_more_harms_nothing(server: Se
     server.open.set()
     await answers([*first, *company])
     assert await server.ask("e") == "E"
+
+
+@pytest.mark.parametrize("names", [["c"], ["c", "bad", "d"]])
+async def test_what_is_asked_alone_ends_with_who_gives_up(server: Server, names: list[str]) -> None:
+    server.stuck_alone = "c"
+    first = await server.begin("a", "b")
+    company = await server.begin(*names)
+    server.open.set()
+    assert await answers(first) == ["A", "B"]
+    async with asyncio.timeout(5):
+        while ["c"] not in server.asked:
+            await asyncio.sleep(0)
+    company[0].cancel()
+    found = await answers(company)
+    assert [type(each) for each in found] == [asyncio.CancelledError, Wrong, str][: len(names)]
+    async with asyncio.timeout(5):
+        while server.ask._flights:
+            await asyncio.sleep(0)
+    assert server.left == ["c"]
 
 
 async def test_who_is_first_and_gives_up_lets_the_others_go(server: Server) -> None:
