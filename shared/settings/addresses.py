@@ -10,8 +10,9 @@ from pydantic import AfterValidator, SecretStr
 
 
 def _is_usable(parts: SplitResult, schemes: tuple[str, ...]) -> bool:
-    has_place = bool(parts.hostname) or (parts.scheme == "unix" and bool(parts.path))
-    return parts.scheme in schemes and has_place and (parts.port is None or parts.port > 0)
+    return (
+        parts.scheme in schemes and bool(parts.hostname) and (parts.port is None or parts.port > 0)
+    )
 
 
 def _of_form(form: str, *schemes: str) -> Callable[[str], str]:
@@ -39,7 +40,7 @@ _http = _of_form("http(s)://host[:port][/path]", "http", "https")
 _database = _of_form(
     "postgresql://user:password@host:port", "postgresql", "postgres", "postgresql+psycopg2"
 )
-_cache = _of_form("redis(s)://[user:password@]host:port/number", "redis", "rediss", "unix")
+_cache = _of_form("redis(s)://[user:password@]host:port/number", "redis", "rediss")
 _broker = _of_form(
     "amqp(s)://user:password@host:port/vhost or redis(s)://…", "amqp", "amqps", "redis", "rediss"
 )

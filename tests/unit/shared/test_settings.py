@@ -257,6 +257,15 @@ def test_tiers_have_the_pace_that_is_set(monkeypatch: pytest.MonkeyPatch) -> Non
         assert ChatSettings.from_environment().paces == paces
 
 
+@pytest.mark.parametrize("name", ["CACHE_URL", "BROKER_URL"])
+def test_a_socket_of_the_machine_is_no_valkey_of_ours(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The listener's connections are kept alive, and such a socket knows nothing of that."""
+    monkeypatch.setenv(name, "unix:///run/valkey.sock")
+    assert name in refusal(ChatSettings)
+
+
 @pytest.mark.parametrize(
     "said",
     [MARK, f"{MARK}=1", f"free={MARK}", "free", "free=-1", "free=nan", "free=inf", "free=1,free=2"],
