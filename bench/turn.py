@@ -18,7 +18,7 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -26,6 +26,7 @@ from uuid import uuid4
 
 import httpx
 import psutil
+import psycopg2
 from joserfc.jwk import ECKey
 
 from bench.bare_proxy import BareProxy, bare_proxy
@@ -37,6 +38,8 @@ from tests.support.suite import Suite, running_suite
 
 USERS = 80  # the largest tier has 100 requests a minute each
 ENGINES = ("postgres", "valkey")
+# Of `min_wal_size`: what a checkpoint leaves ready at least.
+_SEGMENTS_KEPT = 5
 NOT_OURS = (*ENGINES, "simulator")
 STREAM = "[[sim:chunks=50,delay_ms=10]] bench"
 
@@ -63,6 +66,25 @@ class Measured:
         return sum(v for k, v in self.cpu.items() if names(k)) * 1000 / self.outcome.done
 
 
+@dataclass(frozen=True, slots=True)
+class HeldUp:
+    """What makes turns of a moment wait: commits while a segment of PostgreSQL's log is made, which
+    nearly all are in a new database; everybody while Valkey's file is made anew."""
+
+    segments: int
+    rewrites: int
+
+    @classmethod
+    def by_now(cls, suite: Suite) -> HeldUp:
+        """Since the suite's start."""
+        log = suite.installation.data.postgres / "pg_wal"
+        rewrites = suite.log("valkey").count("rewriting started")
+        return cls(sum(len(each.name) == 24 for each in log.iterdir()), rewrites)
+
+    def since(self, before: HeldUp) -> HeldUp:
+        return HeldUp(self.segments - before.segments, self.rewrites - before.rewrites)
+
+
 def main() -> None:
     """Run it and print the table."""
     parser = argparse.ArgumentParser(prog="python -m bench.turn", description=__doc__)
@@ -81,7 +103,29 @@ def main() -> None:
             vendor_port = suite.installation.ports()["simulator"]
             with bare_proxy(vendor_port) as bare:
                 separate(suite, bare)
+                in_use_for_days(suite)
                 asyncio.run(_measure(suite, bare, plan))
+
+
+def in_use_for_days(suite: Suite) -> None:
+    """Have PostgreSQL's log go on in segments that it once made, as it does from its first days on.
+
+    Each one that a new database makes takes 16 MiB of zeros, for which all commits wait.
+    """
+    url = f"{suite.installation.postgres().superuser_url}/postgres"
+    connection = psycopg2.connect(url)
+    try:
+        connection.autocommit = True
+        with connection.cursor() as cursor:
+            for _ in range(_SEGMENTS_KEPT + 1):
+                # Without a record in it none is left.
+                cursor.execute("select pg_logical_emit_message(false, 'bench', '')")
+                cursor.execute("select pg_switch_wal()")
+            # What was used goes back to be used again, by the second one also what the first wrote.
+            cursor.execute("checkpoint")
+            cursor.execute("checkpoint")
+    finally:
+        connection.close()
 
 
 def separate(suite: Suite, bare: BareProxy) -> None:
@@ -119,6 +163,7 @@ async def _measure(suite: Suite, bare: BareProxy, plan: Plan) -> None:
     }
     saturated: dict[str, list[Measured]] = {name: [] for name in modes}
     steady: dict[str, list[Outcome]] = {"bare json": [], "turn json": []}
+    held_up: list[HeldUp] = []
     for number in range(plan.rounds):
         print(f"round {number + 1} of {plan.rounds} ...", file=sys.stderr)
         for name, (call, pids) in modes.items():
@@ -133,11 +178,14 @@ async def _measure(suite: Suite, bare: BareProxy, plan: Plan) -> None:
             saturated[name].append(Measured(outcome, meter.spent()))
         for name in steady:
             call, _ = modes[name]
+            before = HeldUp.by_now(suite)
             steady[name].append(
                 await at_rate(call, requests=int(plan.rate * 8), per_second=plan.rate)
             )
+            if name == "turn json":
+                held_up.append(HeldUp.by_now(suite).since(before))
     memory = Meter(groups).resident()
-    print(_report(saturated, steady, memory))
+    print(_report(saturated, steady, memory, held_up))
 
 
 async def settled() -> None:
@@ -219,6 +267,7 @@ def _report(
     saturated: Mapping[str, list[Measured]],
     steady: Mapping[str, list[Outcome]],
     memory: Mapping[str, int],
+    held_up: Sequence[HeldUp],
 ) -> str:
     lines = [
         "",
@@ -229,7 +278,15 @@ def _report(
     for name, runs in saturated.items():
         yardstick = median(r.cpu_ms(lambda _: True) for r in saturated[f"bare {name.split()[1]}"])
         lines.append(_row(name, runs, yardstick))
-    lines += ["", *_stream_lines(saturated), "", *_latency_lines(steady), ""]
+    lines += [
+        "",
+        *_stream_lines(saturated),
+        "",
+        *_latency_lines(steady),
+        "",
+        *_round_lines(steady, held_up),
+        "",
+    ]
     total = sum(size for name, size in memory.items() if name not in NOT_OURS)
     lines.append(
         f"Memory: chat {memory['chat'] / 2**20:.0f} MiB, all of ours {total / 2**20:.0f} MiB."
@@ -285,6 +342,19 @@ def _latency_lines(steady: Mapping[str, list[Outcome]]) -> list[str]:
         f"| bare | {at('bare json', 50):.1f} | {at('bare json', 99):.1f} |",
         f"| turn | {p50:.1f} | {p99:.1f} |",
         f"| added | {p50 - at('bare json', 50):.1f} | {p99 - at('bare json', 99):.1f} |",
+    ]
+
+
+def _round_lines(steady: Mapping[str, list[Outcome]], held_up: Sequence[HeldUp]) -> list[str]:
+    rounds = [
+        f"{outcome.percentile_ms(50):.1f} / {outcome.percentile_ms(99):.1f} ({what.segments}, "
+        f"{what.rewrites})"
+        for outcome, what in zip(steady["turn json"], held_up, strict=True)
+    ]
+    return [
+        "Turns of each steady round, p50 / p99 ms, and what held some of them up: segments of "
+        "PostgreSQL's log that were new, and how often Valkey made its file anew: "
+        f"{', '.join(rounds)}."
     ]
 
 

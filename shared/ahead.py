@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable
 from typing import Generic, Protocol, TypeVar
 
 from shared.revocation import KeyOfCall
@@ -38,3 +40,41 @@ class Ahead(Generic[C]):
     def leave(self) -> None:
         """Break it off, unless somebody went on with it."""
         self.call.leave()
+
+
+T = TypeVar("T")
+
+
+class Meanwhile(Generic[T]):
+    """Work that is done while its owner waits for an answer from elsewhere: once what they send
+    first is on its way, at the latest when it is asked for."""
+
+    __slots__ = ("_failure", "_made", "_work")
+
+    def __init__(self, work: Callable[[], T]) -> None:
+        self._work: Callable[[], T] | None = work
+        self._made: list[T] = []
+        self._failure: Exception | None = None
+        # What is written in this turn of the loop goes out at its end, and so before the next.
+        loop = asyncio.get_running_loop()
+        loop.call_soon(loop.call_soon, self._do)
+
+    def result(self) -> T:
+        """What it made. Raises what it failed with."""
+        self._do()
+        if self._failure is not None:
+            raise self._failure
+        return self._made[0]
+
+    def leave(self) -> None:
+        """It is needed no more."""
+        self._work = None
+
+    def _do(self) -> None:
+        work, self._work = self._work, None
+        if work is None:
+            return
+        try:
+            self._made.append(work())
+        except Exception as failure:  # told to whoever asks for it
+            self._failure = failure

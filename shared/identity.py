@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping
-from dataclasses import field, replace
+from dataclasses import field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ from shared.ids import UserId, uuid7
 from shared.revocation import KeyInUse, KeyOfCall
 from shared.settings import file_of
 from shared.tokens import CLOCK_SKEW_SECONDS
-from shared.values import dataclass
+from shared.values import dataclass, replace
 from shared.watched_file import UnusableFile, WatchedFile
 
 SERVICE_TOKEN_TYPE = "svc+jwt"  # noqa: S105 - a media type

@@ -82,6 +82,8 @@ class ModelCatalogue:
         self._ids = {**_TODAY, **self.overridden}
         self._contexts = dict(contexts or {})
         self._own = {tier: tuple(models) for tier, models in (own or {}).items()}
+        self.has_own_server = any(self._own.values())
+        """Whether the operator offers models of a server of their own."""
 
     @classmethod
     def from_json(cls, text: str, contexts: str = "", own: str = "") -> ModelCatalogue:
@@ -113,13 +115,10 @@ class ModelCatalogue:
         """How many tokens of prompt and answer fit into the model; a guess for an unknown one."""
         if model in self._contexts:
             return self._contexts[model]
-        sizes = (size for start, size in _CONTEXTS.items() if model.startswith(start))
-        return next(sizes, _CONTEXT_OF_OTHERS)
-
-    @property
-    def has_own_server(self) -> bool:
-        """Whether the operator offers models of a server of their own."""
-        return any(self._own.values())
+        for start, size in _CONTEXTS.items():
+            if model.startswith(start):
+                return size
+        return _CONTEXT_OF_OTHERS
 
     @property
     def own_tiers(self) -> frozenset[str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import time
 from collections.abc import AsyncIterable, AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager, suppress
 from datetime import timedelta
@@ -68,6 +69,8 @@ GRANT_HEADER = "x-companion-grant"
 
 _WHOLE_BODY_WITHIN = timedelta(seconds=120)
 _LARGEST_BODY = 64 << 20
+# Of the minute that a grant is good for.
+_FRESH_SECONDS = 10
 _SWITCHED = 101
 _ENCODED = "an encoding that was not asked for"
 _PLAIN = re.compile(r"[!-~]+\Z")
@@ -138,13 +141,21 @@ class VendorCall:
     without a body. A call whose head went ahead is entered, or left.
     """
 
-    __slots__ = ("_ahead", "_answer", "_asking", "_counted")
+    __slots__ = ("_ahead", "_answer", "_asking", "_counted", "_proofs", "_signed_at")
 
     def __init__(self, asking: _Asking, counted: CountedCall) -> None:
         self._asking = asking
         self._counted = counted
+        self._proofs: Mapping[str, str] | None = None
+        self._signed_at = 0.0
         self._ahead: Answer | None = None
         self._answer: Answer | None = None
+
+    def prepare(self) -> None:
+        """Sign what the head will prove: most of what it takes to go ahead. Should that take long,
+        it is signed anew."""
+        self._signed_at = time.time()
+        self._proofs = self._asking.proofs()
 
     def go_ahead(self) -> bool:
         """Send the head, if a connection is free; answers whether it was sent. Once, and before
@@ -153,11 +164,16 @@ class VendorCall:
             return False
         counted = self._counted.__enter__()
         try:
-            self._ahead = self._asking.ahead(counted.traceparent)
+            self._ahead = self._asking.ahead(counted.traceparent, self._fresh_proofs())
         finally:
             if self._ahead is None:
                 self._counted.__exit__(None, None, None)
         return self._ahead is not None
+
+    def _fresh_proofs(self) -> Mapping[str, str] | None:
+        # By the clock that a grant expires by: this process may have stood still since.
+        is_fresh = 0 <= time.time() - self._signed_at < _FRESH_SECONDS
+        return self._proofs if is_fresh else None
 
     def leave(self) -> None:
         """The call is not made after all. What was entered is left by itself."""
@@ -232,8 +248,8 @@ class _Asking:
     def may_go_ahead(self) -> bool:
         return bool(self.body) and self.pool.has_free()
 
-    def ahead(self, traceparent: str) -> Answer | None:
-        headers = self._headers(traceparent)
+    def ahead(self, traceparent: str, proofs: Mapping[str, str] | None) -> Answer | None:
+        headers = self._headers(traceparent, proofs)
         return self.pool.ahead(self.method, self.target, headers, len(self.body))
 
     async def answer(self, traceparent: str, ahead: Answer | None) -> Answer:
@@ -253,9 +269,14 @@ class _Asking:
         except _LOSSES as error:
             raise _lost(error) from error
 
-    def _headers(self, traceparent: str) -> Mapping[str, str]:
-        # Anew for each request: a grant is honoured once.
-        sent = {**self.headers, **_proofs(self.me, self.provider, self.by)}
+    def proofs(self) -> Mapping[str, str]:
+        """Anew for each request: a grant is honoured once."""
+        return _proofs(self.me, self.provider, self.by)
+
+    def _headers(
+        self, traceparent: str, proofs: Mapping[str, str] | None = None
+    ) -> Mapping[str, str]:
+        sent = {**self.headers, **(self.proofs() if proofs is None else proofs)}
         if self.body:
             sent["content-type"] = "application/json"
         sent["traceparent"] = traceparent

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from typing import TypeAlias, cast
+from typing import TypeAlias, TypeVar, cast, overload
 
 import httptools
 
@@ -32,6 +32,8 @@ _LINGER_BYTES = 1 << 16
 _MOST_BARREN_BYTES = 1 << 16
 # Above the first the peer has to wait, below the second it may go on.
 _MUCH_UNREAD, _LITTLE_UNREAD = 1 << 18, 1 << 16
+
+T = TypeVar("T")
 
 MayWait: TypeAlias = Callable[[bytes], bool]
 """Whether a piece of an answer may wait for company."""
@@ -68,6 +70,14 @@ class Headers(Mapping[str, str]):
 
     def __getitem__(self, name: str) -> str:
         return self._by_name[name.lower()]
+
+    # The one that is inherited catches a KeyError for each header that is not there.
+    @overload
+    def get(self, name: str, /) -> str | None: ...
+    @overload
+    def get(self, name: str, /, default: str | T) -> str | T: ...
+    def get(self, name: str, /, default: str | T | None = None) -> str | T | None:
+        return self._by_name.get(name.lower(), default)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._by_name)

@@ -6,10 +6,12 @@ Structured fields of draft-ietf-httpapi-ratelimit-headers: `"name";q=quota;w=win
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from functools import lru_cache
 from typing import Protocol
+
+_SECOND = timedelta(seconds=1)
 
 
 class Limit(Protocol):
@@ -32,14 +34,18 @@ def rate_limit_headers(limits: Sequence[Limit], now: datetime) -> dict[str, str]
     if not limits:
         return {}
     return {
-        "RateLimit-Policy": ", ".join(_policy(limit) for limit in limits),
-        "RateLimit": ", ".join(_state(limit, now) for limit in limits),
+        "RateLimit-Policy": ", ".join(
+            [_policy(limit.name, limit.limit, limit.window) for limit in limits]
+        ),
+        "RateLimit": ", ".join([_state(limit, now) for limit in limits]),
     }
 
 
-def _policy(limit: Limit) -> str:
-    window = f";w={_seconds(limit.window)}" if limit.window else ""
-    return f'"{limit.name}";q={limit.limit}{window}'
+# Few tiers and vendors exist, and a cap of a user's own is the same for a month.
+@lru_cache(maxsize=1_000)
+def _policy(name: str, limit: int, window: timedelta) -> str:
+    seconds = f";w={_seconds(window)}" if window else ""
+    return f'"{name}";q={limit}{seconds}'
 
 
 def _state(limit: Limit, now: datetime) -> str:
@@ -47,4 +53,4 @@ def _state(limit: Limit, now: datetime) -> str:
 
 
 def _seconds(span: timedelta) -> int:
-    return max(0, math.ceil(span.total_seconds()))
+    return max(0, -(-span // _SECOND))

@@ -50,19 +50,18 @@ class Line:
         Raises ResponseError when Valkey declines it; RedisTimeout when it said nothing for so
         long; or one of BROKEN: then the command may or may not have been carried out.
         """
+        wire = self._wire
         try:
-            return await self._ask(command)
+            if wire is None or wire.is_broken:
+                wire = await self._opened()
+            return await wire.send(command)
         except BROKEN:
             # A connection that Valkey closed (a restart) shows it on its next use.
-            return await self._ask(command)
-
-    async def _ask(self, command: bytes) -> Any:
-        wire = self._wire
-        if wire is None or wire.is_broken:
-            wire = await self._opened()
-        return await wire.send(command)
+            return await (await self._opened()).send(command)
 
     async def _opened(self) -> _Wire:
+        if self._wire is not None and not self._wire.is_broken:
+            return self._wire
         # Whoever comes while it is being opened waits for that one.
         if self._opening is None or self._opening.done():
             self._opening = asyncio.create_task(self._open())

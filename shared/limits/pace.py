@@ -10,8 +10,8 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter, OrderedDict
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from datetime import timedelta
 
 from shared.errors import Conflict, ExpectedFailure, LimitReached, NotInTier, Unavailable
@@ -103,14 +103,13 @@ class Paces:
         pace = self._paces.get(tier)
         return 0 if pace is None else pace.waiting
 
-    @asynccontextmanager
-    async def turn(
+    def turn(
         self,
         tier: str,
-        subject: str,
+        subject: Hashable,
         gone: Gone | None = None,
         refuse: Callable[[], None] = _nobody,
-    ) -> AsyncIterator[None]:
+    ) -> AbstractAsyncContextManager[None]:
         """One turn of a user's, begun within the block: one that is refused there has used nothing,
         and the next may begin in its place. Not so one that all was asked for, and that failed for
         our trouble, for another turn beside it, or since it was broken off. `refuse` raises for
@@ -120,10 +119,17 @@ class Paces:
         Raises TierBusy, LeftWaiting once the client is `gone`, and what `refuse` does.
         """
         pace = self._paces.get(tier)
-        if pace is None:
-            refuse()
-            yield
-            return
+        return _AtOnce(refuse) if pace is None else self._turn(tier, pace, subject, gone, refuse)
+
+    @asynccontextmanager
+    async def _turn(
+        self,
+        tier: str,
+        pace: _Pace,
+        subject: Hashable,
+        gone: Gone | None,
+        refuse: Callable[[], None],
+    ) -> AsyncIterator[None]:
         try:
             refuse()
             await self._begin(tier, pace, subject, gone)
@@ -138,7 +144,7 @@ class Paces:
             await self._hasty.held_back(subject, gone)
             raise
 
-    async def _begin(self, tier: str, pace: _Pace, subject: str, gone: Gone | None) -> None:
+    async def _begin(self, tier: str, pace: _Pace, subject: Hashable, gone: Gone | None) -> None:
         try:
             seconds = await pace.take(subject, gone)
         except TierBusy:
@@ -146,6 +152,21 @@ class Paces:
             raise
         if seconds:
             self._watchers.waited(tier, seconds)
+
+
+class _AtOnce(AbstractAsyncContextManager[None]):
+    """The turn of a tier without a pace. A class, since most turns are such."""
+
+    __slots__ = ("_refuse",)
+
+    def __init__(self, refuse: Callable[[], None]) -> None:
+        self._refuse = refuse
+
+    async def __aenter__(self) -> None:
+        self._refuse()
+
+    async def __aexit__(self, *_failure: object) -> None:
+        """It holds nothing."""
 
 
 class _Pace:
@@ -157,15 +178,15 @@ class _Pace:
         self._room = max(1.0, rate * _AT_ONCE_SECONDS)
         self._left, self._counted_at = self._room, monotonic()
         self._most = int(rate * longest.total_seconds())
-        self._line: dict[asyncio.Future[None], str] = {}
-        self._of_user: Counter[str] = Counter()
+        self._line: dict[asyncio.Future[None], Hashable] = {}
+        self._of_user: Counter[Hashable] = Counter()
         self._timer: asyncio.TimerHandle | None = None
 
     @property
     def waiting(self) -> int:
         return len(self._line)
 
-    async def take(self, subject: str, gone: Gone | None) -> float:
+    async def take(self, subject: Hashable, gone: Gone | None) -> float:
         """Seconds waited. Raises TierBusy or LeftWaiting."""
         self._fill()
         if not self._line and self._left >= _ONE:
@@ -196,7 +217,7 @@ class _Pace:
     def _is_in(place: asyncio.Future[None]) -> bool:
         return place.done() and not place.cancelled() and place.exception() is None
 
-    def _make_room(self, subject: str) -> None:
+    def _make_room(self, subject: Hashable) -> None:
         """In a line that is full, whoever has most in it gives way to who has less by two or more:
         one user's flood keeps no place from another. Raises TierBusy."""
         if len(self._line) < self._most:
@@ -250,10 +271,10 @@ class _Hasty:
 
     def __init__(self, monotonic: Callable[[], float]) -> None:
         self._monotonic = monotonic
-        self._refused_at: OrderedDict[str, float] = OrderedDict()
+        self._refused_at: OrderedDict[Hashable, float] = OrderedDict()
         self._held = 0
 
-    async def held_back(self, subject: str, gone: Gone | None) -> None:
+    async def held_back(self, subject: Hashable, gone: Gone | None) -> None:
         """Returns when they may be told, or have left."""
         last, now = self._refused_at.get(subject), self._monotonic()
         self._remember(subject, now)
@@ -269,7 +290,7 @@ class _Hasty:
             self._held -= 1
             self._remember(subject, self._monotonic())
 
-    def _remember(self, subject: str, moment: float) -> None:
+    def _remember(self, subject: Hashable, moment: float) -> None:
         self._refused_at[subject] = moment
         self._refused_at.move_to_end(subject)
         if len(self._refused_at) > _MOST_REMEMBERED:

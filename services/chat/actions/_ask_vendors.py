@@ -7,11 +7,11 @@ import random
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from contextlib import suppress
-from dataclasses import field, replace
+from dataclasses import field
 from typing import Any
 from uuid import UUID
 
-from services.chat.actions.open_turn import Opened, OpenTurn
+from services.chat.actions.open_turn import Begin, Opened, OpenTurn
 from services.chat.domain.attempts import AttemptPolicy, may_fall_back, may_retry
 from services.chat.domain.breaker import Breakers
 from services.chat.domain.capabilities import OnLeaving
@@ -31,7 +31,7 @@ from shared.ids import EventId, uuid7
 from shared.model_catalogue import ModelCatalogue
 from shared.revocation import KeyOfCall
 from shared.tiers import Tier, TierChanged
-from shared.values import dataclass
+from shared.values import dataclass, replace
 from shared.vendors.failures import VendorFailed, VendorRefused
 
 Shorten = Callable[[Prompt], Prompt | None]
@@ -77,12 +77,13 @@ class AskVendors:
         )
 
     def ahead(
-        self, prompt: Prompt, *, by: OnBehalfOf, stream: bool, withdrawals: int
-    ) -> Ahead[AnswerAhead] | None:
-        """The first attempt's call, begun before there is a turn. None where that can't be, or
-        something has failed lately: then it may not be called at all."""
+        self, prompt: Prompt, *, by: OnBehalfOf, stream: bool, withdrawals: Callable[[], int]
+    ) -> Begin | None:
+        """The first attempt's call, ready to begin before there is a turn. None where that can't
+        be, or something has failed lately: then it may not be called at all."""
         provider = prompt.choice.provider
-        if not self.breakers.is_calm((provider, by.user_id)):
+        line = provider, by.user_id
+        if not self.breakers.is_calm(line):
             return None
         of_call, key = by.for_call()
         try:
@@ -90,7 +91,15 @@ class AskVendors:
         except VendorRefused:
             # Its turn will tell, or have another vendor answer.
             return None
-        return None if answer is None else Ahead(answer, key, withdrawals)
+        if answer is None:
+            return None
+
+        def begin() -> Ahead[AnswerAhead] | None:
+            if not self.breakers.is_calm(line) or not answer.go():
+                return None
+            return Ahead(answer, key, withdrawals())
+
+        return begin
 
     async def fallbacks(self, prompt: Prompt, tier: Tier, by: OnBehalfOf) -> list[ModelChoice]:
         """Who else may answer, by the user's wish; nobody while that can't be read."""

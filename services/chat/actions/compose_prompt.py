@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from uuid import UUID
 
 from services.chat.domain.content import Role, ToolResult, Utterance, asked_as
@@ -38,7 +37,7 @@ from services.chat.domain.question import Question
 from services.chat.domain.turn import Prompt
 from shared.model_catalogue import ModelCatalogue
 from shared.tiers import Tier
-from shared.values import dataclass
+from shared.values import dataclass, replace
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import field, replace
 from datetime import datetime, timedelta
 from functools import partial
-from typing import TypeVar
+from typing import TypeAlias, TypeVar
 from uuid import UUID
 
 from services.chat.actions.withdraw_hold import WithdrawHold
@@ -27,7 +27,7 @@ from services.chat.domain.ports import (
 )
 from services.chat.domain.turn import Hold, Surface, TurnId
 from services.chat.domain.usage import Usage
-from shared.ahead import Ahead
+from shared.ahead import Ahead, Meanwhile
 from shared.clock import Clock
 from shared.errors import Unavailable
 from shared.idempotency import IdempotencyKeyReused, RequestInProgress
@@ -79,7 +79,11 @@ class Opened:
     ahead: Ahead[AnswerAhead] | None = None
 
 
-def _nothing() -> Ahead[AnswerAhead] | None:
+Begin: TypeAlias = Callable[[], Ahead[AnswerAhead] | None]
+"""Begins the vendor's call, if it still can."""
+
+
+def _nothing() -> Begin | None:
     """The vendor is called once the hold stands."""
     return None
 
@@ -115,23 +119,30 @@ class OpenTurn:
         """
         # What waits before it may be the last that they are granted, so this is asked twice.
         refuse = partial(self._refuse_if_full, user_id, tier, provider)
-        return self.paces.turn(tier.name, str(user_id), gone, refuse)
+        return self.paces.turn(tier.name, user_id, gone, refuse)
 
     async def __call__(
-        self, opening: Opening, ahead: Callable[[], Ahead[AnswerAhead] | None] = _nothing
+        self, opening: Opening, ahead: Callable[[], Begin | None] = _nothing
     ) -> Opened:
-        """Reserve its place and write its hold: both or none. `ahead` begins the vendor's call
-        while the hold is written; the call is broken off unless that succeeds.
+        """Reserve its place and write its hold: both or none. `ahead` makes ready the vendor's
+        call, while the place is asked for; it begins while the hold is written, and is broken off
+        unless that succeeds.
 
         Raises TierChanged, SessionEnded, LimitReached, Unavailable, SessionNotFound, TurnRunning,
         BranchMoved or RequestInProgress.
         """
         began = time.perf_counter()
         hold = self._hold(opening)
-        reservation = await self.admit(opening, hold.id, hold.created_at)
+        ready = Meanwhile(ahead)
+        try:
+            reservation = await self.admit(opening, hold.id, hold.created_at)
+        except BaseException:
+            ready.leave()
+            raise
         begun: Ahead[AnswerAhead] | None = None
         try:
-            begun = ahead()
+            begin = ready.result()
+            begun = begin() if begin is not None else None
             held = await self.turns.hold(hold, opening.asked, sandbox=self.sandbox)
         except BaseException as failure:
             _left(begun)
@@ -218,11 +229,11 @@ class OpenTurn:
         except Unavailable:
             return ()
 
-    async def by_current_tier(
+    def by_current_tier(
         self, user_id: UserId, tier: Tier, take: Callable[[Tier], Awaitable[T]]
-    ) -> T:
+    ) -> Awaitable[T]:
         """What `take` does, by the tier that the user has now; see `shared.tiers`."""
-        return await by_current_tier(tier, lambda: self.admission.tier_told_of(user_id), take)
+        return by_current_tier(tier, lambda: self.admission.tier_told_of(user_id), take)
 
     def _cost_of(self, opened: Opened, used: Usage | None) -> int | None:
         if used is None:

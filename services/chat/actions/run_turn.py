@@ -5,26 +5,25 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import field, replace
+from dataclasses import field
 from datetime import datetime, timedelta
 
 import structlog
 
 from services.chat.actions._ask_vendors import AskVendors, Attempts, Shorten
 from services.chat.actions._read_answer import Drains, Reading
-from services.chat.actions.open_turn import Opened
+from services.chat.actions.open_turn import Begin, Opened
 from services.chat.actions.settle_turn import SettleTurn
 from services.chat.domain.conversation import Message, SessionId
 from services.chat.domain.errors import AnswerLost
-from services.chat.domain.ports import AnswerAhead, Reservation
+from services.chat.domain.ports import Reservation
 from services.chat.domain.running_turn import RunningTurn, RunningTurns
 from services.chat.domain.stored_answer import with_stored_answer
 from services.chat.domain.turn import Prompt, Settlement
 from services.chat.domain.turn_events import Answered, Broken, UsageTold
-from shared.ahead import Ahead
 from shared.errors import DependencyUnavailable, ExpectedFailure
 from shared.identity import OnBehalfOf
-from shared.values import dataclass
+from shared.values import dataclass, replace
 
 log = structlog.get_logger(__name__)
 
@@ -46,12 +45,19 @@ class RunTurn:
 
     def ahead(
         self, prompt: Prompt, *, by: OnBehalfOf, stream: bool, session_id: SessionId | None = None
-    ) -> Ahead[AnswerAhead] | None:
-        """Begin the call to the vendor, for `opened.ahead`; None where it is better made later."""
+    ) -> Begin | None:
+        """Make ready the call to the vendor, for `opened.ahead`; None where it is better made
+        later."""
         if session_id is not None and self.running.is_running_in(session_id):
             # The hold will be refused: nobody's key need be asked for.
             return None
-        return self.ask.ahead(prompt, by=by, stream=stream, withdrawals=self.running.withdrawals)
+        begin = self.ask.ahead(
+            prompt, by=by, stream=stream, withdrawals=lambda: self.running.withdrawals
+        )
+        if begin is None or session_id is None:
+            return begin
+        # Its place was waited for since.
+        return lambda: None if self.running.is_running_in(session_id) else begin()
 
     def __call__(
         self,
@@ -127,11 +133,13 @@ class _Run:
         return with_stored_answer(hold, self._settle.priced(hold, settlement))
 
     async def _conclude(self, settlement: Settlement) -> None:
-        settling = asyncio.ensure_future(self._settle(self._turn.hold, settlement))
+        loop = asyncio.get_running_loop()
+        settling = loop.create_task(self._settle(self._turn.hold, settlement))
         # The client need not wait for our database; the settlement goes on without it.
-        later = asyncio.get_running_loop().call_later
-        impatient = later(_SETTLE_PATIENCE_SECONDS, self._break_before, settling)
+        impatient = loop.call_later(_SETTLE_PATIENCE_SECONDS, self._break_before, settling)
         try:
+            # Its statement goes out before the counters are told: that is the longer way.
+            await asyncio.sleep(0)
             await self._give_back(settlement)
             await self._remembered(settlement)
             message = await settling

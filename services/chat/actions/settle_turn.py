@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from datetime import datetime
 from uuid import UUID
 
@@ -17,7 +16,7 @@ from shared.clock import Clock
 from shared.events import Fact
 from shared.events.usage import UsageRecorded
 from shared.ids import EventId, uuid7_of
-from shared.values import dataclass
+from shared.values import dataclass, replace
 
 
 def _nobody(_hold: Hold, _settlement: Settlement) -> None:

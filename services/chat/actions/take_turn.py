@@ -152,12 +152,13 @@ class TakeTurn:
 
     def _only_provider(self, tier: Tier) -> str | None:
         """Who answers whatever the session says; None where there is a choice."""
-        offered = [
-            name
-            for name in self.providers
-            if tier.allows(name) and (name != COMPATIBLE or self.catalogue.has_own_server)
-        ]
-        return offered[0] if len(offered) == 1 else None
+        only = None
+        for name in self.providers:
+            if tier.allows(name) and (name != COMPATIBLE or self.catalogue.has_own_server):
+                if only is not None:
+                    return None
+                only = name
+        return only
 
     async def _beginning(self, question: Question, tier: Tier) -> Beginning:
         session_id, user_id, provider = question.session_id, question.user_id, question.provider

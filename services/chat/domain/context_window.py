@@ -10,7 +10,6 @@ turn is refused before anything is charged.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from itertools import chain
 
 import orjson
@@ -26,7 +25,7 @@ from services.chat.domain.token_count import (
     tokens_of_tool,
 )
 from services.chat.domain.turn import Prompt
-from shared.values import dataclass
+from shared.values import dataclass, replace
 
 # What vendors add on their own: the wire's frame, a preamble for tools, and our miscounting.
 RESERVE_TOKENS = 500
@@ -75,15 +74,16 @@ def fitted(utterances: Sequence[Utterance], window: Window, *, beside: int = 0) 
 
     Raises QuestionTooLong when the last exchange does not fit.
     """
-    *earlier, last = exchanges(utterances)
     most, size = window.prompt_tokens - beside, most_tokens_of(utterances)
     if size <= min(most, window.history_tokens):
-        kept = earlier  # as nearly always, and nothing had to be counted
+        # As nearly always, and nothing has to be counted.
+        sent = list(utterances[_first_question(utterances) :])
     else:
+        *earlier, last = exchanges(utterances)
         count = _counting(size)
         needed = _needed(last, beside, window, count)
         kept = _newest(earlier, min(most - needed, window.history_tokens), count)
-    sent = list(chain(*kept, last))
+        sent = list(chain(*kept, last))
     return Fitted(sent, len(utterances) - len(sent))
 
 
@@ -149,6 +149,12 @@ def exchanges(utterances: Sequence[Utterance]) -> list[Exchange]:
     return list(found) or [list(utterances)]
 
 
+def _first_question(utterances: Sequence[Utterance]) -> int:
+    """The place of the first of the `exchanges`; 0 where there is no question."""
+    user = Role.USER
+    return next((at for at, one in enumerate(utterances) if one.role is user), 0)
+
+
 def coherent(history: Sequence[Utterance]) -> list[Utterance]:
     """The history without calls that nobody answered and results that nobody asked for: vendors
     refuse them. An answer that was nothing but such calls is left out."""
@@ -194,7 +200,7 @@ def _newest(earlier: Sequence[Exchange], room: int, count: Count) -> list[Exchan
 
 
 def _tokens(exchange: Exchange, count: Count) -> int:
-    return sum(count(utterance) for utterance in exchange)
+    return sum([count(utterance) for utterance in exchange])
 
 
 def _with_next(

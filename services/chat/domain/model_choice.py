@@ -53,4 +53,4 @@ def models_of(tier: Tier, provider: str, catalogue: ModelCatalogue) -> list[str]
     allowance = tier.allowance(provider)
     classes = allowance.model_classes if allowance else ()
     # An operator may let one model serve two classes.
-    return list(dict.fromkeys(catalogue.id_of(model_class) for model_class in classes))
+    return list(dict.fromkeys([catalogue.id_of(model_class) for model_class in classes]))

@@ -396,8 +396,8 @@ class ChatProvider(Protocol):
         ...
 
     def ahead(self, prompt: Prompt, *, by: OnBehalfOf, stream: bool) -> AnswerAhead | None:
-        """Begin what `answer` does, as far as may be before anything is written down of it: the key
-        is asked for, and the vendor gets nothing to work on. None where that can't be.
+        """What `answer` does, ready to begin before anything is written down of it: then the key is
+        asked for, and the vendor gets nothing to work on. None where that can't be.
 
         Raises VendorRefused, for what it would not take.
         """
@@ -405,7 +405,11 @@ class ChatProvider(Protocol):
 
 
 class AnswerAhead(Protocol):
-    """A call to a vendor that has begun and that nobody can work on yet."""
+    """A call to a vendor that begins before anybody can work on it."""
+
+    def go(self) -> bool:
+        """Begin it; False where that can't be any more. Once, and before its frames."""
+        ...
 
     def frames(self) -> AsyncIterator[Frame]:
         """Go on with it: the answer, as of `ChatProvider.answer`."""

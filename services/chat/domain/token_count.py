@@ -19,6 +19,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable
+from hashlib import blake2b
+from secrets import token_bytes
 
 import orjson
 
@@ -55,6 +57,12 @@ _JOINED = (
 _TOKEN = b"T"
 _COUNTED = (_TOKEN, b"A", b"0", b".", b" 0")
 _LETTERS_PER_TOKEN = 4
+# So many counts are remembered, some 2 MB, since what was said before is counted again with each
+# question that follows. No text is kept, but its digest under a key of this process: nobody can
+# make two texts of one digest, nor tell from a digest what was said.
+_MOST_REMEMBERED = 20_000
+_remembered: dict[bytes, int] = {}
+_digesting = blake2b(key=token_bytes(32), digest_size=16)
 # From how many characters on a text is looked at in pieces only, in how many, and how long ones.
 _LONG_TEXT, _PIECES, _PIECE = 8_192, 16, 128
 
@@ -69,6 +77,23 @@ def count_tokens(text: str) -> int:
     lengths = Counter(map(len, kinds.translate(_LETTERS_ALONE).split()))
     words = sum(-(-length // _LETTERS_PER_TOKEN) * many for length, many in lengths.items())
     return words + sum(map(kinds.count, _COUNTED)) + len(encoded) - len(text)
+
+
+def count_again(text: str) -> int:
+    """`count_tokens` of a text that may have been counted a short while ago."""
+    digest = _digest_of(text)
+    tokens = _remembered.get(digest)
+    if tokens is None:
+        if len(_remembered) >= _MOST_REMEMBERED:
+            _remembered.clear()
+        tokens = _remembered[digest] = count_tokens(text)
+    return tokens
+
+
+def _digest_of(text: str) -> bytes:
+    digesting = _digesting.copy()
+    digesting.update(text.encode("utf-8", "surrogatepass"))
+    return digesting.digest()
 
 
 def about_tokens(text: str) -> int:
@@ -96,7 +121,7 @@ def most_tokens_of(utterances: Iterable[Utterance]) -> int:
     """Of all of them: quick, and no less than the exact count."""
     most = 0
     for one in utterances:
-        if one.is_more_than_text:
+        if one.parts or one.tool_calls or one.tool_results or one.thoughts:
             most += _tokens_of(one, most_tokens)
         else:
             # As nearly always, and of these there may be a hundred.
@@ -107,7 +132,7 @@ def most_tokens_of(utterances: Iterable[Utterance]) -> int:
 
 def tokens_of(utterance: Utterance) -> int:
     """Of all that an utterance holds."""
-    return _tokens_of(utterance, count_tokens)
+    return _tokens_of(utterance, count_again)
 
 
 def about_tokens_of(utterance: Utterance) -> int:

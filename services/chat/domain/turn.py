@@ -88,16 +88,26 @@ class Prompt:
     def input_estimate(self) -> int:
         """About how many tokens the vendor will count as input."""
         return estimated_input(
-            letters_of(self.system_prompt or "") + sum(map(_letters, self.utterances)),
+            letters_of(self.system_prompt or "") + _letters_of_all(self.utterances),
             len(self.utterances) + (1 if self.system_prompt else 0),
             images=sum([len(u.images) for u in self.utterances if u.parts]),
             tool_letters=sum(map(_size_of, self.tools)) + _letters_of_schema(self.answer_format),
         )
 
 
+def _letters_of_all(utterances: Sequence[Utterance]) -> int:
+    letters = 0
+    for one in utterances:
+        # As nearly always it is a text alone, and of these there may be a hundred.
+        if one.parts or one.tool_calls or one.tool_results or one.thoughts:
+            letters += _letters(one)
+        else:
+            text = one.content
+            letters += len(text) if text.isascii() else letters_of(text)
+    return letters
+
+
 def _letters(utterance: Utterance) -> int:
-    if not utterance.is_more_than_text:
-        return letters_of(utterance.content)
     calls = sum(len(call.name) + letters_of(call.arguments) for call in utterance.tool_calls)
     results = sum(letters_of(result.content) for result in utterance.tool_results)
     return letters_of(utterance.content) + calls + results

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any, Literal
 
-from shared.values import dataclass
+from shared.values import dataclass, replace
 
 Source = Literal["provider", "counted", "estimated"]
 

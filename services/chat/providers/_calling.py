@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 from typing import Any
@@ -25,7 +24,7 @@ from services.chat.providers._wire import Reader, Wire, WireRequest
 from shared.clients.egress import Egress, VendorAnswer, VendorCall, VendorConnectionLost
 from shared.errors import ExpectedFailure
 from shared.identity import OnBehalfOf
-from shared.values import dataclass
+from shared.values import dataclass, replace
 from shared.vendors.failures import VendorFailed
 
 # A vendor that pauses for ever must not be asked for ever.
@@ -64,8 +63,7 @@ class SpokenProvider:
         request = self._wire.request(prompt, stream=stream)
         patience = _for_first_byte(self._patience, prompt.choice.max_output_tokens, streamed=stream)
         call = self._asked(request, by, patience)
-        if not call.go_ahead():
-            return None
+        call.prepare()
         frames = partial(self._frames, _Goes(self._wire, request), by, patience, call)
         return _Ahead(call, frames)
 
@@ -152,10 +150,13 @@ class SpokenProvider:
 
 @dataclass(frozen=True, slots=True)
 class _Ahead:
-    """A call whose head went ahead."""
+    """A call whose head may go ahead."""
 
     call: VendorCall
     frames: Callable[[], AsyncIterator[Frame]]
+
+    def go(self) -> bool:
+        return self.call.go_ahead()
 
     def leave(self) -> None:
         self.call.leave()

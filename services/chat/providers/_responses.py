@@ -357,8 +357,11 @@ def to_wire(prompt: Prompt, facts: ModelFacts, *, stream: bool) -> dict[str, Any
 
 def _after_the_user(prompt: Prompt) -> int:
     """The place behind the user's last words."""
-    places = [i for i, u in enumerate(prompt.utterances) if u.role is Role.USER]
-    return places[-1] + 1 if places else 0
+    user, utterances = Role.USER, prompt.utterances
+    place = len(utterances)
+    while place and utterances[place - 1].role is not user:
+        place -= 1
+    return place
 
 
 def _own(utterance: Utterance) -> list[Thought]:

@@ -46,7 +46,7 @@ async def utterances_of(
         # As nearly always, and of these there may be a hundred.
         user, assistant = Role.USER, Role.ASSISTANT
         return [
-            Utterance(assistant if role == assistant.value else user, content)
+            Utterance(assistant if role == assistant else user, content)
             for role, content, _ in said
         ]
     read = [from_extras(one.extras) for one in said]

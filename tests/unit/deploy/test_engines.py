@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import stat
 import subprocess
 import sys
@@ -171,6 +172,16 @@ def test_every_valkey_of_ours_makes_its_file_anew_as_soon() -> None:
     for name, value in REWRITES.items():
         assert f"\n{name} {value}\n" in composed
         assert f"--{name}, {value}," in in_pods.replace('"', "")
+
+
+def test_a_pods_disk_holds_valkeys_file_while_it_is_made_anew() -> None:
+    """All that fits into its memory, grown until the file is made anew; the new one beside it, and
+    as much again that is written meanwhile."""
+    in_pods = (ROOT / "deploy/k8s/engines/valkey.yaml").read_text("utf-8")
+    (memory,) = re.findall(r"--maxmemory, (\d+)mb", in_pods)
+    (disk,) = re.findall(r"name: data, emptyDir: \{sizeLimit: (\d+)Gi\}", in_pods)
+    grown = 1 + int(REWRITES["auto-aof-rewrite-percentage"]) / 100
+    assert int(disk) * 1024 >= int(memory) * (grown + 2)
 
 
 def test_each_test_has_its_own_valkey_database(valkey: ValkeyServer) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -271,3 +272,36 @@ async def test_nothing_goes_ahead_without_a_free_connection_or_a_body(
             async with call as answer:
                 assert await answer.read() == b"{}"
         assert not egress.call("GET", "openai", "/v1/x", by=ADA).go_ahead()
+
+
+async def test_a_grant_that_was_signed_beforehand_goes_once(chat: ServiceIdentity) -> None:
+    late = b"!" + said(408, {"of": "somebody else"})
+    async with a_patient_egress(chat, YES, late, YES) as (egress, heard):
+        call = a_call(egress)
+        call.prepare()
+        assert call._proofs is not None
+        signed = call._proofs["x-companion-grant"].encode()
+        assert call.go_ahead()
+        await until(lambda: call._ahead is not None and call._ahead.is_complete)
+        async with call as answer:
+            assert await answer.read() == b"{}"
+        first, second = grants_in(heard)
+        assert first == b"x-companion-grant: " + signed
+        assert second != first
+
+
+@pytest.mark.parametrize(("seconds", "is_good"), [(9, True), (11, False), (-1, False)])
+async def test_a_grant_that_was_signed_a_while_ago_is_signed_anew(
+    chat: ServiceIdentity, monkeypatch: pytest.MonkeyPatch, seconds: float, is_good: bool
+) -> None:
+    async with a_patient_egress(chat, YES, YES) as (egress, heard):
+        call = a_call(egress)
+        call.prepare()
+        assert call._proofs is not None
+        signed = call._proofs["x-companion-grant"].encode()
+        later = time.time() + seconds
+        monkeypatch.setattr(time, "time", lambda: later)
+        assert call.go_ahead()
+        async with call as answer:
+            assert await answer.read() == b"{}"
+        assert (grants_in(heard) == [b"x-companion-grant: " + signed]) == is_good

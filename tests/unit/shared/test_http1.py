@@ -136,6 +136,8 @@ async def test_a_request_is_sent_as_it_is_and_the_answer_read() -> None:
         )
         assert (answer.status, answer.headers.get("X-THING")) == (201, "a, b")
         assert "x-other" not in answer.headers
+        assert answer.headers.get("x-other") is None
+        assert answer.headers.get("x-other", "none") == "none"
         assert dict(answer.headers) == {"x-thing": "a, b", "content-length": "5"}
         assert await answer.read(within=SOON, most=5) == b"hello"
         assert await answer.read_some(within=SOON) == b""

@@ -23,6 +23,22 @@ def test_each_window_tells_its_quota_and_what_is_left() -> None:
     }
 
 
+def test_a_second_that_has_begun_is_waited_for() -> None:
+    def told(**left: int) -> str:
+        state = LimitState("minute", 5, 2, timedelta(minutes=1), NOW + timedelta(**left))
+        return rate_limit_headers([state], NOW)["RateLimit"]
+
+    assert told(seconds=29) == '"minute";r=3;t=29'
+    assert told(seconds=29, microseconds=1) == '"minute";r=3;t=30'
+
+
+def test_limits_of_one_name_are_told_apart() -> None:
+    states = [LimitState("minute", most, 2, timedelta(minutes=1), NOW) for most in (5, 6)]
+    assert rate_limit_headers(states, NOW)["RateLimit-Policy"] == (
+        '"minute";q=5;w=60, "minute";q=6;w=60'
+    )
+
+
 def test_nothing_is_ever_negative() -> None:
     state = LimitState("minute", 5, 9, timedelta(minutes=1), NOW - timedelta(seconds=5))
     assert rate_limit_headers([state], NOW)["RateLimit"] == '"minute";r=0;t=0'

@@ -11,11 +11,11 @@ import pytest
 
 from services.chat.domain.errors import ModelUnavailable, TurnRunning, VendorRejectedRequest
 from services.chat.domain.frames import Frame
-from services.chat.domain.ports import AnswerAhead, Asked
+from services.chat.domain.ports import AdmissionRequest, AnswerAhead, Asked
 from services.chat.domain.running_turn import RunningTurn
 from services.chat.domain.turn import Hold, Outcome, Prompt
 from services.chat.domain.turn_events import Answered, Broken
-from shared.errors import DependencyUnavailable
+from shared.errors import DependencyUnavailable, LimitReached
 from shared.idempotency import RequestInProgress
 from shared.identity import OnBehalfOf
 from shared.revocation import Revocation, UsedKey
@@ -23,6 +23,8 @@ from shared.vendors.failures import NoUsableKey, VendorFailed, VendorOverloaded,
 from tests.support.chat import (
     NOON,
     Desk,
+    MemoryAdmission,
+    MemoryReservation,
     MemoryTurns,
     ScriptedProvider,
     ScriptStep,
@@ -42,8 +44,15 @@ class Begun:
 
     script: list[ScriptStep]
     by: OnBehalfOf
+    others: list[Begun]
+    may_go: bool = True
     went_on: int = 0
     left: int = 0
+
+    def go(self) -> bool:
+        if self.may_go:
+            self.others.append(self)
+        return self.may_go
 
     async def frames(self) -> AsyncIterator[Frame]:
         self.went_on += 1
@@ -64,14 +73,29 @@ class Eager(ScriptedProvider):
     def __init__(self, *ahead: ScriptStep, then: list[ScriptStep]) -> None:
         super().__init__(*then)
         self.script = list(ahead)
+        self.ready: list[Begun] = []
         self.begun: list[Begun] = []
+        self.may_go = True
         self.refusal: VendorRefused | None = None
 
     def ahead(self, prompt: Prompt, *, by: OnBehalfOf, stream: bool) -> AnswerAhead | None:
         if self.refusal is not None:
             raise self.refusal
-        self.begun.append(Begun(self.script, by))
-        return self.begun[-1]
+        self.ready.append(Begun(self.script, by, self.begun, self.may_go))
+        return self.ready[-1]
+
+
+class Asking(MemoryAdmission):
+    """Something happens while the place in the limits is asked for."""
+
+    meanwhile: Callable[[], Awaitable[None]] | None = None
+
+    async def admit(
+        self, request: AdmissionRequest, *, spent: Callable[[], Awaitable[int]]
+    ) -> MemoryReservation:
+        if self.meanwhile is not None:
+            await self.meanwhile()
+        return await super().admit(request, spent=spent)
 
 
 class Holding(MemoryTurns):
@@ -294,3 +318,124 @@ async def test_whose_key_served_is_known_of_a_call_that_went_ahead() -> None:
     turns.meanwhile = answered
     await taken(desk)
     assert [fact.event.key_organisation_id for fact in turns.facts] == [FIRM]
+
+
+def a_desk_that_asks(provider: Eager) -> tuple[Desk, Asking]:
+    admission = Asking()
+    return Desk(Holding(SESSION), provider, admission=admission), admission
+
+
+async def turns_of_the_loop() -> None:
+    for _ in range(5):
+        await asyncio.sleep(0)
+
+
+async def test_it_is_made_ready_while_its_place_is_asked_for_and_begins_after() -> None:
+    provider = an_eager()
+    desk, admission = a_desk_that_asks(provider)
+    seen: list[tuple[int, int]] = []
+
+    async def look() -> None:
+        seen.append((len(provider.ready), len(provider.begun)))
+        await turns_of_the_loop()
+        seen.append((len(provider.ready), len(provider.begun)))
+
+    admission.meanwhile = look
+    assert text_of(await taken(desk)) == "Ahead"
+    assert seen == [(0, 0), (1, 0)]
+
+
+async def test_nothing_begins_for_whom_is_refused_and_nothing_is_made_ready_for_it_later() -> None:
+    provider = an_eager()
+    desk, admission = a_desk_that_asks(provider)
+    admission.full = ("openai",)
+    with pytest.raises(LimitReached):
+        await desk.take_turn(a_question(SESSION))
+    await turns_of_the_loop()
+    assert (provider.ready, provider.begun) == ([], [])
+
+
+async def test_nothing_begins_for_who_leaves_while_their_place_is_asked_for() -> None:
+    provider = an_eager()
+    desk, admission = a_desk_that_asks(provider)
+    asked = asyncio.Event()
+
+    async def hang() -> None:
+        await turns_of_the_loop()
+        asked.set()
+        await asyncio.Event().wait()
+
+    admission.meanwhile = hang
+    asking = asyncio.create_task(desk.take_turn(a_question(SESSION)))
+    await asyncio.wait_for(asked.wait(), 5)
+    asking.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asking
+    assert (len(provider.ready), provider.begun) == (1, [])
+
+
+async def test_a_call_that_can_go_no_more_is_made_after_the_hold() -> None:
+    provider = an_eager()
+    provider.may_go = False
+    desk, _ = a_desk(provider)
+    assert text_of(await taken(desk)) == "Later"
+    assert [(ready.went_on, ready.left) for ready in provider.ready] == [(0, 0)]
+
+
+async def test_a_breaker_that_hears_of_a_failure_meanwhile_asks_for_no_key() -> None:
+    provider = an_eager()
+    desk, admission = a_desk_that_asks(provider)
+
+    async def fail() -> None:
+        await turns_of_the_loop()
+        desk.breakers.failed(("openai", ada), VendorFailed("openai"), is_probe=False)
+
+    admission.meanwhile = fail
+    assert text_of(await taken(desk)) == "Later"
+    assert (len(provider.ready), provider.begun) == (1, [])
+
+
+async def test_a_key_that_is_withdrawn_before_it_is_asked_for_breaks_nothing_off() -> None:
+    provider = an_eager()
+    desk, admission = a_desk_that_asks(provider)
+
+    async def withdraw() -> None:
+        await turns_of_the_loop()
+        desk.running.end_on_key(Revocation(ada, "openai", NOON, 1), Outcome.STOPPED)
+
+    admission.meanwhile = withdraw
+    assert text_of(await taken(desk)) == "Ahead"
+    assert [(begun.went_on, begun.left) for begun in provider.begun] == [(1, 0)]
+
+
+async def test_a_bug_in_making_it_ready_leaves_no_place_behind() -> None:
+    class Broken(Eager):
+        def ahead(self, prompt: Prompt, *, by: OnBehalfOf, stream: bool) -> AnswerAhead | None:
+            raise RuntimeError("a bug")
+
+    desk, admission = a_desk_that_asks(Broken(then=[]))
+    with pytest.raises(RuntimeError):
+        await desk.take_turn(a_question(SESSION))
+    assert [place.refunds for place in admission.reservations] == [1]
+    assert desk.turns.settled == {}
+
+
+async def test_a_session_that_has_become_busy_meanwhile_asks_for_no_key() -> None:
+    until = asyncio.Event()
+    provider = an_eager(until, *an_answer("Ahead"))
+    desk, admission = a_desk_that_asks(provider)
+    others: list[RunningTurn] = []
+
+    async def be_overtaken() -> None:
+        admission.meanwhile = None
+        await turns_of_the_loop()
+        turn = await desk.take_turn(a_question(SESSION))
+        assert isinstance(turn, RunningTurn)
+        others.append(turn)
+
+    admission.meanwhile = be_overtaken
+    with pytest.raises(TurnRunning):
+        await desk.take_turn(a_question(SESSION))
+    assert (len(provider.ready), len(provider.begun)) == (2, 1)
+    until.set()
+    await asyncio.wait_for(others[0].result(), 5)

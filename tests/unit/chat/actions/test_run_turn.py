@@ -38,6 +38,7 @@ from shared.vendors.failures import (
 )
 from tests.support.chat import (
     Desk,
+    MemoryReservation,
     MemoryTurns,
     ScriptedProvider,
     ScriptStep,
@@ -98,6 +99,28 @@ async def test_an_answer_that_was_whole_when_it_was_stopped_is_done() -> None:
     result = await result_of(turn)
     assert isinstance(result, Answered)
     assert (desk.outcome, result.finish_reason) == (Outcome.DONE, "stop")
+
+
+async def test_a_settlement_is_asked_for_before_its_counters_are_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    desk = a_desk(*an_answer("Hello"))
+    told: list[str] = []
+    settle, give_back = desk.turns.settle, MemoryReservation.settle
+
+    async def settled(*parts: object) -> bool:
+        told.append("asked")
+        await asyncio.sleep(0)
+        return await settle(*parts)  # type: ignore[arg-type]
+
+    async def counted(self: MemoryReservation, **used: int | None) -> None:
+        told.append("counted")
+        await give_back(self, **used)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(desk.turns, "settle", settled)
+    monkeypatch.setattr(MemoryReservation, "settle", counted)
+    assert isinstance(await result_of(await in_a_session(desk)), Answered)
+    assert told == ["asked", "counted"]
 
 
 async def test_an_end_during_settlement_changes_nothing(

@@ -6,6 +6,8 @@ import base64
 import random
 import re
 import string
+from dataclasses import fields
+from itertools import chain
 from typing import Any
 
 import orjson
@@ -148,6 +150,16 @@ def test_results_of_other_calls_are_no_answer(called: tuple[str, ...]) -> None:
     assert coherent([calls, results]) == []
 
 
+@given(conversations(), question)
+def test_what_fits_is_sent_from_its_first_question_on(
+    history: list[Utterance], asked: Utterance
+) -> None:
+    for said in ([*history, asked], history):
+        whole = fitted(said, Window(100_000, 100_000))
+        assert whole.utterances == list(chain(*exchanges(said)))
+        assert whole.left_out == len(said) - len(whole.utterances)
+
+
 def test_what_nobody_asked_for_is_sent_all_the_same() -> None:
     said = [Utterance(Role.ASSISTANT, "Once upon a time")]
     assert fitted(said, Window(1_000, 1_000)).utterances == said
@@ -182,6 +194,22 @@ def test_the_quick_count_of_all_is_never_less_than_the_exact_one(said: list[Utte
 def test_the_quick_count_takes_characters_beyond_ascii_for_what_they_may_be() -> None:
     said = [Utterance(Role.USER, "漢字" * 50), Utterance(Role.ASSISTANT, "🙂" * 50)]
     assert most_tokens_of(said) >= sum(map(tokens_of, said)) > 50 * 5
+
+
+_MORE_THAN_TEXT: dict[str, list[Any]] = {
+    "parts": [TextPart("said"), ImagePart("image/png", b"x")],
+    "tool_calls": [ToolCall("1", "look_around", '{"where": "here and there"}')],
+    "tool_results": [ToolResult("1", "word " * 20)],
+    "thoughts": [Thought("anthropic", {"signature": "x" * 100})],
+}
+
+
+def test_the_quick_count_looks_at_all_that_an_utterance_may_hold() -> None:
+    assert {each.name for each in fields(Utterance)} == {"role", "content", *_MORE_THAN_TEXT}
+    for name, parts in _MORE_THAN_TEXT.items():
+        said = Utterance(Role.ASSISTANT, "said", **{name: parts})
+        assert said.is_more_than_text
+        assert most_tokens_of([said]) >= tokens_of(said) > tokens_of(Utterance(said.role, "said"))
 
 
 def test_history_has_the_room_that_the_question_leaves() -> None:
