@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from deploy.companion.archives import unpack
 from deploy.companion.errors import CompanionError
 from deploy.companion.settings import ROOT
 from shared.values import dataclass
@@ -103,7 +104,7 @@ def from_debian(client: Any, image: str, folder: Path) -> Sequence[str]:
             raise CompanionError(f"Debian's package of compose can't be fetched: {said}")
         chunks, _ = container.get_archive(f"/fetched/{_PLUGIN}")
         with tarfile.open(fileobj=io.BytesIO(b"".join(chunks))) as archive:
-            archive.extract("docker-compose", folder, filter="data")
+            unpack(archive, folder)
     finally:
         container.remove(force=True)
     program = [str(folder / "docker-compose")]

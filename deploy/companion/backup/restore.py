@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from deploy.companion.alone import engines_alone
+from deploy.companion.archives import unpack
 from deploy.companion.backup.create import without_password
 from deploy.companion.backup.estate import Estate, archive_of, program
 from deploy.companion.backup.manifest import (
@@ -227,7 +228,7 @@ def _opened(source: Path) -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="companion-backup-") as folder:
         try:
             with tarfile.open(source, "r:") as archive:
-                archive.extractall(folder, filter="data")
+                unpack(archive, folder)
         except OSError as error:
             raise CompanionError(
                 f"{source} can't be unpacked below {folder}: {error.strerror or error}.",
@@ -296,7 +297,7 @@ def _unpack_secrets(tar: bytes, target: Path, *, keep_owners: bool = False) -> N
     draft.mkdir(mode=0o700, parents=True)
     try:
         with tarfile.open(fileobj=io.BytesIO(tar), mode="r:") as archive:
-            archive.extractall(draft, filter="data")
+            unpack(archive, draft)
             owners = {member.name: (member.uid, member.gid) for member in archive}
     except tarfile.TarError as error:
         raise CompanionError("The sealed secrets are no archive of ours.") from error
