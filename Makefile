@@ -3,7 +3,7 @@
 SHELL := /bin/sh
 # The distribution's interpreter, where it will do: one that was compiled on the machine is slower
 # (docs/decisions/0108). Another: make … PYTHON=python3.12
-FITS := import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11, 4))
+FITS := import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))
 PYTHON ?= $(shell /usr/bin/python3 -c '$(FITS)' 2>/dev/null && echo /usr/bin/python3 || echo python3)
 VENV := .venv
 BIN := $(VENV)/bin

@@ -29,6 +29,7 @@ from shared.clients.egress_refusals import (
     may_have_been_sent,
     refuse,
 )
+from shared.clients.hang_up import hang_up
 from shared.clients.http1 import (
     Answer,
     BodyTooLarge,
@@ -395,7 +396,7 @@ class Egress:
             try:
                 yield connection
             finally:
-                await connection.close()
+                await hang_up(connection)
 
     async def _send(
         self,

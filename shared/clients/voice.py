@@ -15,6 +15,7 @@ import structlog
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
 
+from shared.clients.hang_up import hang_up
 from shared.errors import (
     Conflict,
     DependencyUnavailable,
@@ -81,7 +82,7 @@ class VoiceLine:
 
     async def close(self) -> None:
         """Leave. What was said until now is settled by voice."""
-        await self._connection.close()
+        await hang_up(self._connection)
 
     async def _send(self, word: Mapping[str, Any]) -> None:
         try:

@@ -25,6 +25,7 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidSta
 
 from shared.clients.egress import GRANT_HEADER
 from shared.clients.egress_refusals import DETAIL_HEADER
+from shared.clients.hang_up import hang_up
 from shared.errors import Unauthenticated
 from shared.identity import USER_HEADER, Grant, Peers
 from shared.revocation import KEY_HEADER
@@ -206,7 +207,7 @@ async def _joined(request: web.Request, url: str, headers: Mapping[str, str]) ->
         finally:
             said.cancel()
     finally:
-        await vendor.close()
+        await hang_up(vendor)
     return client
 
 

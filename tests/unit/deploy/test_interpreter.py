@@ -26,7 +26,7 @@ def chosen(path: str, *arguments: str) -> str:
 
 def distributions_fits() -> bool:
     """Whether an environment can be made from the distribution's."""
-    needed = "import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11, 4))"
+    needed = "import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))"
     try:
         return subprocess.run([DISTRIBUTIONS, "-c", needed], capture_output=True).returncode == 0
     except OSError:

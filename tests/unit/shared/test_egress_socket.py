@@ -99,6 +99,31 @@ async def behind_a_proxy(egress: Egress, me: ServiceIdentity) -> AsyncIterator[E
             yield proxied
 
 
+@asynccontextmanager
+async def one_that_never_agrees(me: ServiceIdentity) -> AsyncIterator[tuple[Egress, asyncio.Event]]:
+    """A vendor that takes no goodbye; and whether the connection to it has ended."""
+    gone = asyncio.Event()
+
+    async def handle(request: web.Request) -> web.StreamResponse:
+        socket = web.WebSocketResponse()
+        await socket.prepare(request)
+        while request.transport is not None:
+            await asyncio.sleep(0.01)
+        gone.set()
+        return socket
+
+    app = web.Application()
+    app.router.add_get("/{path:.*}", handle)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    try:
+        async with open_egress(f"http://127.0.0.1:{runner.addresses[0][1]}", me) as egress:
+            yield egress, gone
+    finally:
+        await runner.cleanup()
+
+
 def refusing(status: int, detail: str, body: str = "{}", **headers: str) -> web.Response:
     return web.Response(status=status, text=body, headers={DETAIL_HEADER: detail, **headers})
 
@@ -133,6 +158,32 @@ async def test_once_both_have_said_goodbye_nobody_waits_for_the_other_to_hang_up
         if speaks_last == "vendor":
             with pytest.raises(ConnectionClosedOK):
                 await socket.recv()
+
+
+@pytest.mark.parametrize(("patience", "again"), [(0.05, False), (60.0, True)])
+async def test_who_is_cancelled_leaves_no_connection_open(
+    voice: ServiceIdentity, monkeypatch: pytest.MonkeyPatch, patience: float, again: bool
+) -> None:
+    monkeypatch.setattr(vendor_sockets, "_CLOSE_SECONDS", patience)
+    opened = asyncio.Event()
+    async with one_that_never_agrees(voice) as (egress, gone), asyncio.timeout(10):
+
+        async def speak() -> None:
+            async with egress.socket("elevenlabs", "/v1/x", by=ADA):
+                opened.set()
+                await asyncio.Event().wait()
+
+        speaking = asyncio.create_task(speak())
+        await opened.wait()
+        speaking.cancel()
+        if again:
+            # While it says goodbye.
+            _, waiting = await asyncio.wait({speaking}, timeout=0.1)
+            assert waiting
+            speaking.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await speaking
+        await gone.wait()
 
 
 @pytest.mark.parametrize(
