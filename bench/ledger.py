@@ -4,7 +4,7 @@ intake   usage events a second: a bare set-based insert of the same rows, the ac
          message (unpacked, hashed, read, recorded), and through Valkey and a worker of billing,
          whose linking of the chain runs beside it. As many at once as the worker has processes.
          A relay packs up to 500 events; what another number would save, `--batch` shows.
-linking  links a second, with the sums by the day.
+linking  links a second, with the sums by hour and day.
 month    the total of a month for a user with many rows of the ledger, from the hours.
 """
 
@@ -194,7 +194,8 @@ async def month(arguments: argparse.Namespace) -> str:
         began = time.perf_counter()
         await filled.fill(bench.database, user, arguments.rows)
         print(f"filled in {time.perf_counter() - began:.0f} s ...", file=sys.stderr)
-        report = ReportUsage(lambda: SqlWork(bench.database), SystemClock())
+        work = lambda: SqlWork(bench.database)  # noqa: E731
+        report = ReportUsage(work, LinkLedger(work), SystemClock())
         meter = Meter({"client": os.getpid(), "server": bench.server.child.pid})
         times = []
         for _ in range(arguments.rounds * 5):

@@ -34,6 +34,7 @@ _COUNTED = (
 _UNLINKED = (
     "select (select count(*) from ledger_unlinked)"
     " + (select count(*) from ledger_unlinked_of_organisation)"
+    " + (select count(*) from ledger_uncounted)"
 )
 
 

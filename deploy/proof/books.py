@@ -23,7 +23,8 @@ _OPEN = {
     "chat": "select count(*) as n from generation where state = 'running'",
     "voice": "select count(*) as n from speech where outcome is null",
     "billing": "select (select count(*) from ledger_unlinked)"
-    " + (select count(*) from ledger_unlinked_of_organisation) as n",
+    " + (select count(*) from ledger_unlinked_of_organisation)"
+    " + (select count(*) from ledger_uncounted) as n",
 }
 
 

@@ -272,7 +272,7 @@ def _usage_actions(
         report_outside_usage=ReportOutsideUsage(work, parts.list_prices, clock),
         list_held_usage=ListHeldUsage(work),
         refuse_held_usage=RefuseHeldUsage(work),
-        report_usage=ReportUsage(work, clock),
+        report_usage=ReportUsage(work, LinkLedger(work), clock),
         report_organisation_usage=ReportOrganisationUsage(work, parts.organisations, clock),
         list_usage=ListUsage(work),
         explain_usage=ExplainUsage(work),
@@ -400,7 +400,7 @@ def _invoice_actions(settings: Settings, parts: _Parts) -> InvoiceActions:
     terms = terms_of(settings, parts.tax)
     return InvoiceActions(
         make_invoices=MakeInvoices(work, clock, terms),
-        preview_invoice=PreviewInvoice(work, clock, terms),
+        preview_invoice=PreviewInvoice(work, terms),
         list_invoices=ListInvoices(work, organisations),
         show_invoice=ShowInvoice(work, organisations),
         print_invoice=PrintInvoice(renderer_of(settings)),

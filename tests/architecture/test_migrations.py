@@ -21,7 +21,14 @@ BASELINE = Path(__file__).with_name("migrations.sha256")
 
 USED = sa.MetaData()
 sa.Table("parted", USED, sa.Column("id", sa.Integer), postgresql_partition_by="RANGE (id)")
-sa.Table("thing", USED, sa.Column("id", sa.Integer), sa.Column("used", sa.Text))
+sa.Table(
+    "thing",
+    USED,
+    sa.Column("id", sa.Integer),
+    sa.Column("used", sa.Text),
+    sa.CheckConstraint("id > 0", name="ck_thing_used"),
+    sa.CheckConstraint("id < 9", name="short"),
+)
 HEAD = "set lock_timeout = '3s';\n"
 
 
@@ -146,7 +153,13 @@ def test_to_contract_is_to_drop_what_no_code_knows() -> None:
     gone, used = "alter table thing drop column gone;", "alter table thing drop column used;"
     assert complaints(HEAD + gone, USED, contracts=True) == []
     assert complaints(HEAD + used, USED, contracts=True) != []
+    checked = "alter table thing drop constraint ck_thing_gone;"
+    assert complaints(HEAD + checked, USED) != []
+    assert complaints(HEAD + checked, USED, contracts=True) == []
     for sql in (
+        "alter table thing drop constraint ck_thing_used;",
+        "alter table thing drop constraint ck_thing_short;",
+        "alter table thing drop constraint if exists uq_thing_id;",
         "drop table thing;",
         "drop table gone, public.thing;",
         "alter table only thing drop used;",

@@ -35,7 +35,7 @@ _NOT_ASKED = (
     "require-statement-timeout",
     "require-table-schema",
 )
-CONTRACTING = {"ban-drop-column", "ban-drop-table", "ban-drop-not-null"}
+CONTRACTING = {"ban-drop-column", "ban-drop-table", "ban-drop-not-null", "ban-drop-constraint"}
 """What takes something away; allowed where nothing uses it any more."""
 
 _INDEX_ON_ONLY = re.compile(r"create index (?:if not exists )?\w+ on only (\w+)\b[^;]*;", re.I)
@@ -52,6 +52,7 @@ _DROPS_COLUMN = re.compile(
     r"(?:column )?(?:if exists )?\"?(\w+)\"?",
     re.I,
 )
+_DROPS_CONSTRAINT = re.compile(r"\bdrop constraint (?:if exists )?\"?(\w+)\"?", re.I)
 _DROPS_TABLE = re.compile(r"\s*drop table (?:if exists )?(.*?)(?:\bcascade\b|$)", re.I | re.S)
 _FUNCTION_BODY = re.compile(r"\$(\w*)\$.*?\$\1\$", re.S)
 _DOES_ANYTHING = re.compile(r"^\s*do\b", re.I)
@@ -165,11 +166,23 @@ def _drops_what_is_used(statement: str, metadata: MetaData) -> Iterator[str]:
         for column in _DROPS_COLUMN.findall(actions):
             if table in metadata.tables and column in metadata.tables[table].columns:
                 yield f"drops-what-is-used: {table}.{column} stands in storage/tables.py"
+        for name in _DROPS_CONSTRAINT.findall(actions):
+            if not name.startswith("ck_"):
+                yield f"drops-what-is-used: {name}: only a check is nothing that code relies on"
+            elif name in _constraints_of(table, metadata):
+                yield f"drops-what-is-used: {name} stands in storage/tables.py"
     if dropped := _DROPS_TABLE.match(statement):
         for name in dropped[1].split(","):
             table = name.strip().rpartition(".")[2].strip('"')
             if table in metadata.tables:
                 yield f"drops-what-is-used: {table} stands in storage/tables.py"
+
+
+def _constraints_of(table: str, metadata: MetaData) -> set[str]:
+    known = metadata.tables.get(table)
+    names = set() if known is None else {str(one.name) for one in known.constraints}
+    # Ours are named for short in the tables, and in full by the convention.
+    return names | {f"ck_{table}_{name}" for name in names}
 
 
 def _holds_up(statement: str) -> Iterator[str]:

@@ -49,7 +49,9 @@ _LEDGER = "select count(*) from ledger_entry"
 _ENTERED = "select event_id from ledger_entry"
 _TOLD = "select event_id from outbox_sent where starts_with(stream, 'usage.recorded')"
 _UNCOUNTED = """
-select (select count(*) from ledger_entry) - (select coalesce(sum(requests), 0) from usage_hour)
+select (select count(*) from ledger_entry)
+     - (select coalesce(sum(cardinality(ids)), 0) from ledger_uncounted)
+     - (select coalesce(sum(requests), 0) from usage_hour)
 """
 _DEAD = "select count(*) from dead_event"
 

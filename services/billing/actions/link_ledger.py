@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import product
 
 import structlog
 
@@ -17,7 +18,7 @@ from services.billing.domain.ledger_chain import (
     genesis,
     marked_on,
 )
-from services.billing.domain.ledger_ports import MarkedBatch, Waiting
+from services.billing.domain.ledger_ports import MarkedBatch, Queue, Waiting
 from services.billing.domain.ports import NewUnitOfWork, UnitOfWork
 from shared.values import dataclass
 
@@ -25,6 +26,8 @@ log = structlog.get_logger(__name__)
 
 # Batches of intake a transaction; each has 500 entries at most.
 _BATCHES = 40
+# For who waits for it: what is there in rest, and some milliseconds of what is there under load.
+_FEW_BATCHES = 4
 _MOST_ROUNDS = 500
 # An entry before its rating and its corrections, in the days' sums as in the chain.
 _KINDS = ("entry", "rating", "correction")
@@ -32,9 +35,11 @@ _KINDS = ("entry", "rating", "correction")
 
 @dataclass(frozen=True, slots=True)
 class LinkLedger:
-    """Give every record that has none its link, and count it in its day, in one transaction.
+    """Give every record that has none its link, and count it in its hour and day, in one
+    transaction.
 
-    Done apart from the intake, whose batches would otherwise wait for each other.
+    Done apart from the intake, whose batches would otherwise wait for each other, and of many
+    batches at once: what a user has in forty of them is one sum.
     """
 
     unit_of_work: NewUnitOfWork
@@ -43,19 +48,25 @@ class LinkLedger:
         """Answers how many records got their link."""
         linked = 0
         for _ in range(_MOST_ROUNDS):
-            batches, records = await self._link_some()
+            batches, records = await self._link_some(_BATCHES)
             linked += records
             if batches < _BATCHES:
                 break
         return linked
 
-    async def _link_some(self) -> tuple[int, int]:
+    async def a_few(self) -> None:
+        """What has waited for longest, unless somebody else is about it: for who is about to read
+        the sums."""
+        await self._link_some(_FEW_BATCHES)
+
+    async def _link_some(self, most: int) -> tuple[int, int]:
         async with self.unit_of_work() as work:
             if not await work.chain.take_turn():
                 return 0, 0
-            waiting = await work.chain.waiting(most=_BATCHES)
+            waiting = await work.chain.waiting(most=most)
             if not waiting:
                 return 0, 0
+            await _count(work, waiting)
             # Marked ones are entries, and no rating may go before its entry.
             runs: list[Links | MarkedLinks] = [
                 *await _link_marked(work, [one for one in waiting if isinstance(one, MarkedBatch)]),
@@ -68,13 +79,18 @@ class LinkLedger:
         return len(waiting), sum(len(run.kinds) for run in runs)
 
 
+async def _count(work: UnitOfWork, waiting: Sequence[Waiting | MarkedBatch]) -> None:
+    # All by one statement: who locks hours in the order of their keys does so once.
+    if uncounted := [one for one in waiting if one.queue is Queue.UNCOUNTED]:
+        await work.chain.count(uncounted)
+
+
 async def _link_marked(work: UnitOfWork, batches: Sequence[MarkedBatch]) -> list[MarkedLinks]:
     by_chain: dict[int, list[MarkedBatch]] = {}
     for batch in batches:
         by_chain.setdefault(batch.chain, []).append(batch)
     if not by_chain:
         return []
-    await work.chain.count(batches)
     heads = await work.chain.heads(sorted(by_chain))
     runs = []
     for chain in sorted(by_chain):
@@ -94,10 +110,15 @@ async def _link_others(work: UnitOfWork, waiting: Sequence[Waiting]) -> list[Lin
 
 async def _take_up(work: UnitOfWork, waiting: Sequence[Waiting]) -> list[Digests]:
     records: list[Digests] = []
-    for kind in _KINDS:
-        ids = [id_ for one in waiting if one.kind == kind for id_ in one.ids]
+    for kind, are_counted in product(_KINDS, (True, False)):
+        ids = [
+            id_
+            for one in waiting
+            if one.kind == kind and (one.queue is Queue.UNCOUNTED) is are_counted
+            for id_ in one.ids
+        ]
         if ids:
-            records.append(await work.chain.take_up(kind, ids))
+            records.append(await work.chain.take_up(kind, ids, are_counted=are_counted))
     return records
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime
+from enum import StrEnum
 from typing import Any, Protocol
 from uuid import UUID
 
@@ -17,23 +18,31 @@ from shared.ids import EventId, UserId
 from shared.values import dataclass
 
 
+class Queue(StrEnum):
+    """Where batches wait for their links: entries that no hour has counted; what its hour counted
+    as it came, such as corrections; and entries of the release before, which counts each as it
+    comes, that ran on an organisation's key."""
+
+    UNCOUNTED = "uncounted"
+    COUNTED = "counted"
+    COUNTED_OF_ORGANISATIONS = "counted of organisations"
+
+
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """Records of one batch that wait for their links: `entry`, `rating` or `correction`.
-    `of_organisation`: entries that ran on an organisation's key, which wait apart."""
+    """Records of one batch that wait for their links: `entry`, `rating` or `correction`."""
 
     id: int
     kind: str
     ids: Sequence[UUID]
-    of_organisation: bool = False
+    queue: Queue
 
 
 @dataclass(frozen=True, slots=True)
 class MarkedBatch:
-    """Entries of one batch and one day that wait, in the order of their ids, and their marks."""
+    """Uncounted entries of one batch and one day, in the order of their ids, and their marks."""
 
     id: int
-    of_organisation: bool
     first: UUID
     last: UUID
     marks: bytes
@@ -41,6 +50,10 @@ class MarkedBatch:
     @property
     def chain(self) -> int:
         return chain_of(self.first)
+
+    @property
+    def queue(self) -> Queue:
+        return Queue.UNCOUNTED
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +65,7 @@ class ChainLag:
 
 
 class LedgerChain(Protocol):
-    """The chains over the ledger, and the sums by the day of all that is linked."""
+    """The chains over the ledger, and the sums by hour and day of all that is linked."""
 
     async def take_turn(self) -> bool:
         """False while somebody else links; otherwise nobody else does until the work ends."""
@@ -60,12 +73,13 @@ class LedgerChain(Protocol):
 
     async def waiting(self, *, most: int) -> Sequence[Waiting | MarkedBatch]: ...
 
-    async def take_up(self, kind: str, ids: Sequence[UUID]) -> Digests:
-        """Count records in their days; answers their digests, in the order of their ids."""
+    async def count(self, uncounted: Sequence[Waiting | MarkedBatch]) -> None:
+        """Count the entries of uncounted batches, at least one, in their hours and days."""
         ...
 
-    async def count(self, batches: Sequence[MarkedBatch]) -> None:
-        """Count the entries of marked batches, at least one, in their days."""
+    async def take_up(self, kind: str, ids: Sequence[UUID], *, are_counted: bool) -> Digests:
+        """Count records in their days, unless they are; answers their digests, in the order of
+        their ids."""
         ...
 
     async def heads(self, chains: Sequence[int] | None = None) -> Mapping[int, Head]: ...

@@ -18,8 +18,9 @@ select * from ledger_correction where event_id = any($1::uuid[]) order by made_a
 """
 _KNOWN = "select id from ledger_correction where id = any($1::uuid[])"
 
-# Rows, their note for the chain, and their hours: all of it or nothing. The hours come in the order
-# in which the intake takes them, so that neither waits for the other for good.
+# Rows, their note for the chain, and their hours: all of it or nothing. An hour that has not
+# counted the entry yet begins with what is taken away from it. Hours come in the order of their
+# keys, as when entries are counted, so that neither waits for the other for good.
 _ADD = f"""
 with added as (
     insert into ledger_correction (
@@ -42,21 +43,16 @@ with added as (
 ), noted as (
     insert into ledger_unlinked (kind, ids)
     select 'correction', array_agg(id) from added having count(*) > 0
-), summed as (
-    select user_id, date_trunc('hour', occurred_at, 'UTC') as hour, provider, model, operation,
-           sandbox, {", ".join(f"sum({name}) as {name}" for name in SUMS)}
-    from added group by 1, 2, 3, 4, 5, 6
-), held as materialized (
-    select known.user_id, known.hour, known.provider, known.model, known.operation, known.sandbox
-    from usage_hour known join summed
-      using (user_id, hour, provider, model, operation, sandbox)
-    order by 1, 2, 3, 4, 5, 6 for update of known
 ), counted as (
-    update usage_hour as known set
-        {", ".join(f"{name} = known.{name} + summed.{name}" for name in SUMS)}
-    from held join summed using (user_id, hour, provider, model, operation, sandbox)
-    where (known.user_id, known.hour, known.provider, known.model, known.operation, known.sandbox)
-        = (held.user_id, held.hour, held.provider, held.model, held.operation, held.sandbox)
+    insert into usage_hour as known
+        (user_id, hour, provider, model, operation, sandbox, {", ".join(SUMS)})
+    select user_id, date_trunc('hour', occurred_at, 'UTC'), provider, model, operation, sandbox,
+           {", ".join(f"sum({name})" for name in SUMS)}
+    from added
+    group by 1, 2, 3, 4, 5, 6
+    order by 1, 2, 3, 4, 5, 6
+    on conflict (user_id, hour, provider, model, operation, sandbox) do update set
+        {", ".join(f"{name} = known.{name} + excluded.{name}" for name in SUMS)}
 )
 select count(*) as added from added
 """  # noqa: S608 - made of constants

@@ -1,4 +1,4 @@
-"""The ledger and its hourly sums."""
+"""The ledger, and what its hourly sums tell."""
 
 from __future__ import annotations
 
@@ -28,30 +28,6 @@ from shared.db.database import Connection, Row
 from shared.ids import EventId, UserId
 from shared.money import MicroDollars
 
-_HOUR_KEY = "user_id, hour, provider, model, operation, sandbox"
-# By the distance from any full hour: a time zone's rules would be asked for each row.
-_AN_HOUR = "'2000-01-01 00:00:00+00'"
-_SUMS = ("requests", "unpriced_requests", *COUNTS, "cost_microusd")
-
-
-def _counted(new: str) -> str:
-    """Adds new rows up. Rows in the order of their ids and sums in the order of their keys: two
-    batches that share some never wait for each other in a circle."""
-    return f"""
-    insert into usage_hour as known ({_HOUR_KEY}, {", ".join(_SUMS)})
-    select user_id, date_bin('1 hour', occurred_at, {_AN_HOUR}),
-           provider, model, operation, sandbox,
-           count(*), count(*) filter (where cost_microusd is null),
-           {", ".join(f"sum({name})" for name in COUNTS)},
-           coalesce(sum(cost_microusd), 0)
-    from {new}
-    group by 1, 2, 3, 4, 5, 6
-    order by 1, 2, 3, 4, 5, 6
-    on conflict ({_HOUR_KEY}) do update set
-        {", ".join(f"{name} = known.{name} + excluded.{name}" for name in _SUMS)}
-    """  # noqa: S608 - made of the names above
-
-
 # A rating that is not later than its row was given with it. A clock may go back between the two.
 _NO_LATER_THAN_THE_ROW = "least(now(), statement_timestamp())"
 # `fresh` are the rows that were really added.
@@ -64,40 +40,29 @@ with fresh as (
     from {unnested(OWN, SHARED)}
     order by event_id
     on conflict (event_id) do nothing
-    returning event_id, user_id, occurred_at, provider, model, operation, sandbox,
-              {", ".join(COUNTS)}, cost_microusd, key_organisation_id
-), counted as ({_counted("fresh")}), noted as (
-    insert into ledger_unlinked (kind, ids)
-    select 'entry', array_agg(event_id) from fresh where key_organisation_id is null
-    having count(*) > 0
-), noted_of_organisations as (
-    insert into ledger_unlinked_of_organisation (ids)
-    select array_agg(event_id) from fresh where key_organisation_id is not null
-    having count(*) > 0
+    returning event_id
+), noted as (
+    insert into ledger_uncounted (ids) select array_agg(event_id) from fresh having count(*) > 0
 )
 select count(*) as added from fresh
 """  # noqa: S608 - made of the names above
 
 # The row's moment is one after the lock that COPY will need: who holds up the intake to count a
-# month meets no row that claims to be of before. And what was copied is found by its key, by one
-# plan for all: one that was made while a partition was empty would read all of it for each batch
-# from then on, and to plan anew each time takes longer than to find them.
+# month meets no row that claims to be of before.
 _BEGIN_COPY = """
 with locked as (delete from ledger_entry where false)
-select now() as rated_at, clock_timestamp() as received_at,
-       set_config('enable_seqscan', 'off', true),
-       set_config('plan_cache_mode', 'force_generic_plan', true)
+select now() as rated_at, clock_timestamp() as received_at
 """
 
 
 # For places that are given as arrays from this parameter on.
-def _noted_places(first: int, after: str = "") -> str:
+def _noted_places(first: int) -> str:
     kinds = ("text", "uuid", "text", "bigint", "bigint")
     arrays = ", ".join(f"${number}::{kind}[]" for number, kind in enumerate(kinds, first))
     return f"""
     insert into usage_stream as known (producer, epoch, stream, received)
     select producer, epoch, stream, range_agg(int8range(first, last, '[]'))
-    from unnest({arrays}) as given (producer, epoch, stream, first, last){after}
+    from unnest({arrays}) as given (producer, epoch, stream, first, last)
     group by 1, 2, 3
     order by 1, 2, 3
     on conflict (producer, epoch, stream) do update set
@@ -108,22 +73,12 @@ def _noted_places(first: int, after: str = "") -> str:
 # Also for events that came before: they have come.
 _NOTE_PLACES = _noted_places(1)
 
-# All of what was copied was added. So what waits for its link is told, and not looked for. Batches
-# share the row of their stream: it is locked when the hours are counted, which is what the count of
-# them is for, and for as short as can be.
-_COPIED = "ledger_entry where event_id = any($1::uuid[]) and event_id between $2 and $3"
-_AFTER_THE_HOURS = ", (select count(*) from counted) as hours"
+# All of what was copied was added. So what waits for its link, and its hours and day with it, is
+# told, and not looked for. Batches share the row of their stream, which is locked last.
 _TAKE_IN_COPIED = f"""
-with counted as ({_counted(_COPIED)} returning true), noted as (
-    insert into ledger_unlinked (kind, ids, marks)
-    select 'entry', coalesce($4::uuid[], $1::uuid[]), $6
-    where cardinality(coalesce($4::uuid[], $1::uuid[])) > 0
-), noted_of_organisations as (
-    insert into ledger_unlinked_of_organisation (ids, marks)
-    select $5::uuid[], $7 where cardinality($5::uuid[]) > 0
-)
-{_noted_places(8, _AFTER_THE_HOURS)}
-"""
+with noted as (insert into ledger_uncounted (ids, marks) values ($1::uuid[], $2))
+{_noted_places(3)}
+"""  # noqa: S608 - made of constants
 
 _GET = """
 select e.*, m.metadata from ledger_entry e left join usage_metadata m using (event_id)
@@ -179,18 +134,11 @@ class SqlLedger:
             )
         except asyncpg.UniqueViolationError as error:
             raise RecordedBefore from error
-        ids = sorted(usage.event_id)
-        of_organisations = _ids_of_organisations(usage)
-        marks = marks_of(usage, raw)
         # Giving ids to the driver costs more than anything that is done with them here: they are
-        # given as its own, which it asks the least, and only once where there are no others.
-        others = [one for one in ids if one not in of_organisations] if of_organisations else None
+        # given as its own, which it asks the least.
+        ids = list(map(pgproto.UUID, sorted(usage.event_id)))
         places = _columns(usage.runs) or ([],) * len(Run._fields)
-        await self._connection.execute(
-            *(_TAKE_IN_COPIED, list(map(pgproto.UUID, ids)), ids[0], ids[-1]),
-            *(others, sorted(of_organisations)),
-            *(marks.of_people, marks.of_organisations, *places),
-        )
+        await self._connection.execute(_TAKE_IN_COPIED, ids, marks_of(usage, raw), *places)
         return len(ids)
 
     async def _note_places(self, usage: UsageColumns) -> None:
@@ -245,12 +193,6 @@ def _group(row: Row, dimensions: Sequence[Dimension]) -> Group:
         known_cost=int(row["cost_microusd"]),
     )
     return Group(tuple((dimension, row[dimension]) for dimension in dimensions), sums)
-
-
-def _ids_of_organisations(usage: UsageColumns) -> set[str]:
-    """The entries that ran on an organisation's key."""
-    keys = zip(usage.event_id, usage.key_organisation_id, strict=True)
-    return {event_id for event_id, key in keys if key is not None}
 
 
 def _columns(rows: Iterable[tuple[Any, ...]]) -> tuple[list[Any], ...]:

@@ -1,4 +1,4 @@
-"""The ledger's chains: what waits for its link, the links, and the sums by the day of those."""
+"""The ledger's chains: what waits for its link, the links, and what is counted with them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from services.billing.domain.ledger_chain import (
     Links,
     MarkedLinks,
 )
-from services.billing.domain.ledger_ports import ChainLag, MarkedBatch, Waiting
+from services.billing.domain.ledger_ports import ChainLag, MarkedBatch, Queue, Waiting
 from shared.chain import Head
 from shared.db.database import Connection, Row
 
@@ -28,28 +28,38 @@ select pg_try_advisory_xact_lock($1) as taken, set_config('enable_sort', 'off', 
 """
 # What is all entries first: a rating that can be seen, whose entry waits apart, comes with it or
 # later. By id and not by time, which is that of a transaction's beginning. Ids of marked batches
-# stay where they are: giving them to the driver and back costs as much as the links.
+# stay where they are: giving them to the driver and back costs as much as the links. The release
+# before marks its batches too; they are few by now, and are read as if it had not.
 _IS_MARKED = f"coalesce(length(marks) = {MARK_BYTES} * cardinality(ids), false)"
-_OF_BATCH = f"""
-case when not {_IS_MARKED} then ids end as ids, case when {_IS_MARKED} then marks end as marks,
-ids[1] as first, ids[cardinality(ids)] as last
-"""
 _WAITING = f"""
-(select id, kind, false as of_organisation, {_OF_BATCH}
- from ledger_unlinked order by id limit $1)
+(select id, 'entry' as kind, '{Queue.UNCOUNTED}' as queue, 1 as turn,
+        case when not {_IS_MARKED} then ids end as ids,
+        case when {_IS_MARKED} then marks end as marks,
+        ids[1] as first, ids[cardinality(ids)] as last
+ from ledger_uncounted order by id limit $1)
 union all
-(select id, 'entry', true, {_OF_BATCH}
+(select id, 'entry', '{Queue.COUNTED_OF_ORGANISATIONS}', 2, ids, null, null, null
  from ledger_unlinked_of_organisation order by id limit $1)
-order by of_organisation desc, id limit $1
+union all
+(select id, kind, '{Queue.COUNTED}', 3, ids, null, null, null
+ from ledger_unlinked order by id limit $1)
+order by turn, id limit $1
 """  # noqa: S608 - made of constants
-_TAKEN_UP = "delete from ledger_unlinked where id = any($1::bigint[])"
-_TAKEN_UP_OF_ORGANISATIONS = (
-    "delete from ledger_unlinked_of_organisation where id = any($1::bigint[])"
-)
+_TABLES = {
+    Queue.UNCOUNTED: "ledger_uncounted",
+    Queue.COUNTED: "ledger_unlinked",
+    Queue.COUNTED_OF_ORGANISATIONS: "ledger_unlinked_of_organisation",
+}
+_TAKEN_UP = {
+    queue: f"delete from {table} where id = any($1::bigint[])"  # noqa: S608
+    for queue, table in _TABLES.items()
+}
 UNLINKED = """(
     select kind, ids, noted_at from ledger_unlinked
     union all
     select 'entry', ids, noted_at from ledger_unlinked_of_organisation
+    union all
+    select 'entry', ids, noted_at from ledger_uncounted
 )"""
 """All that waits for its link."""
 
@@ -62,6 +72,7 @@ COUNTS = (
     "characters",
 )
 SUMS = ("requests", "unpriced_requests", *COUNTS, "cost_microusd")
+_HOUR_KEY = "user_id, hour, provider, model, operation, sandbox"
 _DAY_KEY = "user_id, day, provider, model, operation, sandbox"
 
 
@@ -109,20 +120,26 @@ _FOUND = {
 }
 
 
-_ON_TOP = f"""
-on conflict ({_DAY_KEY}) do update set
-    {", ".join(f"{name} = known.{name} + excluded.{name}" for name in SUMS)}
-"""
-
-
-def _take_up(kind: str) -> str:
+def _added_to(table: str, key: str, summed: str) -> str:
+    """Sums on top of those that are there. In the order of their keys: two that share some never
+    wait for each other in a circle."""
     return f"""
-    with found as materialized ({_FOUND[kind]}), counted as (
-        insert into usage_day as known ({_DAY_KEY}, {", ".join(SUMS)})
-        select {_DAY_KEY}, {", ".join(f"sum({name})" for name in SUMS)} from found
-        group by {_DAY_KEY} order by {_DAY_KEY}
-        {_ON_TOP}
-    )
+    insert into {table} as known ({key}, {", ".join(SUMS)})
+    select {key}, {", ".join(SUMS)} from ({summed}) as summed order by {key}
+    on conflict ({key}) do update set
+        {", ".join(f"{name} = known.{name} + excluded.{name}" for name in SUMS)}
+    """  # noqa: S608
+
+
+def _by_day(source: str) -> str:
+    sums = ", ".join(f"sum({name}) as {name}" for name in SUMS)
+    return f"select {_DAY_KEY}, {sums} from {source} group by {_DAY_KEY}"  # noqa: S608
+
+
+def _take_up(kind: str, *, are_counted: bool) -> str:
+    counted = f", counted as ({_added_to('usage_day', _DAY_KEY, _by_day('found'))})"
+    return f"""
+    with found as materialized ({_FOUND[kind]}){"" if are_counted else counted}
     select coalesce(string_agg(kind, '' order by id), '') as kinds,
            coalesce(array_agg(id order by id), '{{}}') as ids,
            coalesce(string_agg(digest, ''::bytea order by id), '') as digests
@@ -130,28 +147,28 @@ def _take_up(kind: str) -> str:
     """  # noqa: S608 - made of the names above
 
 
-# Of marked batches, by their numbers: of those of each table. An array of ids that PostgreSQL has
-# made itself is walked along the index, where a join would have to guess how many there are. A zone
-# that is no name need not be looked up for each entry.
+# An array of ids that PostgreSQL has made itself is walked along the index, where a join would have
+# to guess how many there are. Hours by the distance from any full one, and days without a zone's
+# name: rules would be looked up for each entry.
 _RATED = "rated_at <= received_at"
+_AN_HOUR = "'2000-01-01 00:00:00+00'"
+_IN_UTC = "(hour at time zone interval '0')::date as day"
 _COUNT = f"""
-with summed as materialized (
-    select user_id, (occurred_at at time zone interval '0')::date as day, provider, model,
+with hours as materialized (
+    select user_id, date_bin('1 hour', occurred_at, {_AN_HOUR}) as hour, provider, model,
            operation, sandbox, count(*) as requests,
            count(*) filter (where ({_RATED}) is not true) as unpriced_requests,
            {", ".join(f"sum({name}) as {name}" for name in COUNTS)},
            coalesce(sum(cost_microusd) filter (where {_RATED}), 0) as cost_microusd
     from ledger_entry
     where event_id = any(array(
-        select unnest(ids) from ledger_unlinked where id = any($1::bigint[])
-        union all
-        select unnest(ids) from ledger_unlinked_of_organisation where id = any($2::bigint[])
-    )) and event_id between $3 and $4
-    group by {_DAY_KEY}
+        select unnest(ids) from ledger_uncounted where id = any($1::bigint[])
+    )) and event_id between $2 and $3
+    group by {_HOUR_KEY}
+), days as (
+    {_added_to("usage_day", _DAY_KEY, _by_day(f"(select *, {_IN_UTC} from hours) as h"))}
 )
-insert into usage_day as known ({_DAY_KEY}, {", ".join(SUMS)})
-select {_DAY_KEY}, {", ".join(SUMS)} from summed order by {_DAY_KEY}
-{_ON_TOP}
+{_added_to("usage_hour", _HOUR_KEY, "select * from hours")}
 """  # noqa: S608 - made of the names above
 
 
@@ -188,15 +205,8 @@ _ADD_MARKED = """
 insert into ledger_link (chain, first_sequence, last_sequence, kinds, links, ids)
 select $1, $2, $3, $4, $5, array(
     select unnest(ids) from (
-        select place, ids
-        from unnest($6::bigint[], $7::boolean[]) with ordinality as given (number, apart, place)
-        join (
-            select id, ids, false as of_organisation from ledger_unlinked
-            where id = any($6::bigint[])
-            union all
-            select id, ids, true from ledger_unlinked_of_organisation
-            where id = any($6::bigint[])
-        ) as batch on id = number and of_organisation = apart
+        select ids from unnest($6::bigint[]) with ordinality as given (id, place)
+        join ledger_uncounted using (id)
         order by place
     ) as batches
 )
@@ -266,15 +276,15 @@ class SqlLedgerChain:
     async def waiting(self, *, most: int) -> Sequence[Waiting | MarkedBatch]:
         return [_waiting(row) for row in await self._connection.fetch(_WAITING, most)]
 
-    async def take_up(self, kind: str, ids: Sequence[UUID]) -> Digests:
-        row = await self._connection.fetchrow(_take_up(kind), ids, min(ids), max(ids))
+    async def count(self, uncounted: Sequence[Waiting | MarkedBatch]) -> None:
+        bounds = min(map(_first, uncounted)), max(map(_last, uncounted))
+        await self._connection.execute(_COUNT, [one.id for one in uncounted], *bounds)
+
+    async def take_up(self, kind: str, ids: Sequence[UUID], *, are_counted: bool) -> Digests:
+        statement = _take_up(kind, are_counted=are_counted)
+        row = await self._connection.fetchrow(statement, ids, min(ids), max(ids))
         assert row is not None
         return Digests(row["kinds"], row["ids"], row["digests"])
-
-    async def count(self, batches: Sequence[MarkedBatch]) -> None:
-        bounds = min(one.first for one in batches), max(one.last for one in batches)
-        numbers = (_numbers(batches, of_organisation=apart) for apart in (False, True))
-        await self._connection.execute(_COUNT, *numbers, *bounds)
 
     async def heads(self, chains: Sequence[int] | None = None) -> Mapping[int, Head]:
         if chains is None:
@@ -303,12 +313,11 @@ class SqlLedgerChain:
             links.kinds,
             links.links,
             [one.id for one in batches],
-            [one.of_organisation for one in batches],
         )
 
     async def taken_up(self, waiting: Sequence[Waiting | MarkedBatch]) -> None:
-        for statement, apart in ((_TAKEN_UP, False), (_TAKEN_UP_OF_ORGANISATIONS, True)):
-            if numbers := _numbers(waiting, of_organisation=apart):
+        for queue, statement in _TAKEN_UP.items():
+            if numbers := [one.id for one in waiting if one.queue is queue]:
                 await self._connection.execute(statement, numbers)
 
     async def chains(self) -> Sequence[int]:
@@ -347,12 +356,16 @@ class SqlLedgerChain:
 
 def _waiting(row: Row) -> Waiting | MarkedBatch:
     if row["marks"] is None:
-        return Waiting(row["id"], row["kind"], row["ids"], row["of_organisation"])
-    return MarkedBatch(row["id"], row["of_organisation"], row["first"], row["last"], row["marks"])
+        return Waiting(row["id"], row["kind"], row["ids"], Queue(row["queue"]))
+    return MarkedBatch(row["id"], row["first"], row["last"], row["marks"])
 
 
-def _numbers(waiting: Sequence[Waiting | MarkedBatch], *, of_organisation: bool) -> list[int]:
-    return [one.id for one in waiting if one.of_organisation is of_organisation]
+def _first(batch: Waiting | MarkedBatch) -> UUID:
+    return batch.first if isinstance(batch, MarkedBatch) else min(batch.ids)
+
+
+def _last(batch: Waiting | MarkedBatch) -> UUID:
+    return batch.last if isinstance(batch, MarkedBatch) else max(batch.ids)
 
 
 def first_id(chain: int) -> UUID:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
-from itertools import compress, islice, repeat
+from itertools import islice, repeat
 from operator import gt
 from struct import Struct
 from typing import Any, NamedTuple
@@ -32,34 +32,14 @@ _ROWS_REMEMBERED = 1_000
 _MILLISECONDS_A_DAY = 86_400_000
 
 
-class Marks(NamedTuple):
-    """Those of a batch, each of `MARK_BYTES`, in the order of the entries' ids. None where these
-    are of several days, or there are none."""
-
-    of_people: bytes | None
-    of_organisations: bytes | None
-
-
-def marks_of(usage: UsageColumns, raw: Raw) -> Marks:
-    """The marks of usage that is written down as `raw` has it. Those of entries that ran on an
-    organisation's key are apart."""
-    ids, marks = raw.event_id, _marks(usage, raw)
-    if not any(usage.key_organisation_id):
-        return Marks(_in_order(ids, marks), None)
-    keys = usage.key_organisation_id
-    return Marks(*(_in_order(*_those(ids, marks, keys, have=have)) for have in (False, True)))
-
-
-def _those(
-    ids: Sequence[bytes], marks: Sequence[bytes], keys: Sequence[str | None], *, have: bool
-) -> tuple[list[bytes], list[bytes]]:
-    """The entries that have an organisation's key, or those that have none."""
-    chosen = [(key is not None) is have for key in keys]
-    return list(compress(ids, chosen)), list(compress(marks, chosen))
+def marks_of(usage: UsageColumns, raw: Raw) -> bytes | None:
+    """The marks of usage that is written down as `raw` has it, each of `MARK_BYTES`, in the order
+    of the entries' ids. None where these are of several days."""
+    return _in_order(raw.event_id, _marks(usage, raw))
 
 
 def _in_order(ids: Sequence[bytes], marks: Sequence[bytes]) -> bytes | None:
-    if not ids or _day(min(ids)) != _day(max(ids)):
+    if _day(min(ids)) != _day(max(ids)):
         return None
     # Most batches are in order as they come.
     if any(map(gt, ids, islice(ids, 1, None))):

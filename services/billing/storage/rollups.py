@@ -14,23 +14,36 @@ _KEY = "user_id, begins, provider, model, operation, sandbox"
 _SUMMED = ", ".join(f"sum({name}) as {name}" for name in SUMS)
 _PLAIN = ", ".join(SUMS)
 _HOUR = "date_trunc('hour', occurred_at, 'UTC')"
+_HOUR_OF_E = "date_trunc('hour', e.occurred_at, 'UTC')"
 _WHOSE = "provider, model, operation, sandbox"
 
-# What there is, what was archived, and what was said about it later.
+# What there is, what was archived, and what was said about it later. Entries are counted when they
+# get their links: hours of users for whom one waits are left for the next time.
+_COUNTED = f"""not exists (
+    select 1 from ledger_uncounted u join ledger_entry e on e.event_id = any(u.ids)
+    where e.user_id = one.user_id and {_HOUR_OF_E} = one.begins
+)"""  # noqa: S608 - made of constants
 _HOURS_DUE = f"""
-    select user_id, {_HOUR} as begins, {_WHOSE},
-           1 as requests, (cost_microusd is null)::int as unpriced_requests,
-           {", ".join(COUNTS)}, coalesce(cost_microusd, 0) as cost_microusd
-    from ledger_entry where occurred_at < $1
-    union all
-    select user_id, hour, {_WHOSE}, {_PLAIN} from usage_archived_hour where hour < $1
-    union all
-    select user_id, {_HOUR}, {_WHOSE}, {_PLAIN} from ledger_correction where occurred_at < $1
-"""  # noqa: S608 - made of constants
-_HOURS_KEPT = f"select user_id, hour as begins, {_WHOSE}, {_PLAIN} from usage_hour where hour < $1"  # noqa: S608
+    select * from (
+        select user_id, {_HOUR} as begins, {_WHOSE},
+               1 as requests, (cost_microusd is null)::int as unpriced_requests,
+               {", ".join(COUNTS)}, coalesce(cost_microusd, 0) as cost_microusd
+        from ledger_entry where occurred_at < $1
+        union all
+        select user_id, hour, {_WHOSE}, {_PLAIN} from usage_archived_hour where hour < $1
+        union all
+        select user_id, {_HOUR}, {_WHOSE}, {_PLAIN} from ledger_correction where occurred_at < $1
+    ) as one
+    where {_COUNTED}
+"""  # noqa: S608
+_HOURS_KEPT = f"""
+    select * from (
+        select user_id, hour as begins, {_WHOSE}, {_PLAIN} from usage_hour where hour < $1
+    ) as one
+    where {_COUNTED}
+"""  # noqa: S608
 
-# Days follow when records get their links. Those of users for whom something waits are left for
-# the next time.
+# So are days, which follow when any record gets its link.
 _WAITED_FOR = f"""
     select e.user_id, (e.occurred_at at time zone 'UTC')::date as day
     from {UNLINKED} u join ledger_entry e on e.event_id = any(u.ids)

@@ -142,8 +142,9 @@ Table(
     postgresql_partition_by="RANGE (event_id)",
 )
 
-# Sums of the ledger, changed in the same transaction. Numeric, so that no sum of 64-bit counts can
-# overflow. `cost_microusd` covers the rows whose price is known.
+# Sums of the ledger. An entry is counted in the transaction that links it, what is said of it later
+# (a rating, a correction) as it is said, which may be before. Numeric, so that no sum of 64-bit
+# counts can overflow. `cost_microusd` covers the rows whose price is known.
 Table(
     "usage_hour",
     metadata,
@@ -158,7 +159,6 @@ Table(
     *(Column(name, Numeric(38, 0), nullable=False) for name in _COUNTS),
     Column("cost_microusd", Numeric(38, 0), nullable=False),
     PrimaryKeyConstraint("user_id", "hour", "provider", "model", "operation", "sandbox"),
-    CheckConstraint("unpriced_requests between 0 and requests", name="unpriced_are_requests"),
     Index(
         "ix_usage_hour_unpriced",
         "provider",
@@ -185,8 +185,20 @@ def _of_whom() -> list[Column[Any]]:
     ]
 
 
-# What waits for its link in the chain: one row for each batch that added something, in the same
-# transaction.
+# Entries that wait for their link in the chain, and for being counted: one row for each batch that
+# added some, in the same transaction.
+Table(
+    "ledger_uncounted",
+    metadata,
+    Column("id", BigInteger, Identity(), primary_key=True),
+    Column("ids", ARRAY(_Id), nullable=False),
+    Column("noted_at", _Moment, nullable=False, server_default=_NOW),
+    # For each id the letter of its kind and its digest, where the intake made them.
+    Column("marks", LargeBinary),
+)
+
+# What waits for its link alone, the same way: ratings and corrections, and entries that the release
+# before took in.
 Table(
     "ledger_unlinked",
     metadata,
@@ -194,13 +206,13 @@ Table(
     Column("kind", Text, nullable=False),
     Column("ids", ARRAY(_Id), nullable=False),
     Column("noted_at", _Moment, nullable=False, server_default=_NOW),
-    # For each id the letter of its kind and its digest, where the intake made them.
+    # By the release before.
     Column("marks", LargeBinary),
     CheckConstraint("kind in ('entry', 'rating', 'correction')", name="known_kind"),
 )
 
-# The same for entries that ran on an organisation's key. Apart from the others, since the release
-# before would give them links that leave that out.
+# The same for entries that ran on an organisation's key, which the release before the last would
+# give links that leave that out. Nothing is added any more.
 Table(
     "ledger_unlinked_of_organisation",
     metadata,

@@ -61,12 +61,12 @@ insert into usage_hour as known
      input_tokens, cache_read_tokens, cache_write_tokens, output_tokens, output_reasoning_tokens,
      characters, cost_microusd)
 select user_id, date_trunc('hour', occurred_at, 'UTC'), provider, model, operation, sandbox,
-       count(*), count(*), 0, 0, 0, 0, 0, 0, sum(cost_microusd)
+       0, -count(*), 0, 0, 0, 0, 0, 0, sum(cost_microusd)
 from rated
 group by 1, 2, 3, 4, 5, 6
 order by 1, 2, 3, 4, 5, 6
 on conflict (user_id, hour, provider, model, operation, sandbox) do update set
-    unpriced_requests = known.unpriced_requests - excluded.unpriced_requests,
+    unpriced_requests = known.unpriced_requests + excluded.unpriced_requests,
     cost_microusd = known.cost_microusd + excluded.cost_microusd
 """
 

@@ -13,6 +13,7 @@ import httpx
 from sqlalchemy import Engine
 
 from services.billing.actions import Actions
+from services.billing.actions.link_ledger import LinkLedger
 from services.billing.app import create_app
 from services.billing.domain.ports import (
     LimitCounters,
@@ -82,7 +83,8 @@ def actions_on(
 
 
 async def drift(database: Database) -> list[Any]:
-    """Where the hourly sums and the ledger disagree."""
+    """Where the hourly sums and the ledger disagree, once all that waits for its link has it."""
+    await LinkLedger(lambda: SqlWork(database))()
     return await database.fetch(_DRIFT)
 
 
@@ -107,7 +109,9 @@ class Billing:
         return actions_on(lambda: SqlWork(self.database), self.settings, SystemClock())
 
     async def record(self, *facts: Fact[UsageRecorded]) -> None:
+        """Take them in and count them."""
         await self.actions.record_usage(facts)
+        await self.actions.link_ledger()
 
     async def get(self, path: str, user: UUID, **options: Any) -> httpx.Response:
         headers = {**self.mint.headers(user), **options.pop("headers", {})}

@@ -579,6 +579,7 @@ async def test_a_price_holds_for_what_was_rated_by_a_correction_and_once(
     earlier = a_usage(user=ada, at=now - timedelta(hours=2), id_=id_made_at(now))
     voided = a_usage(user=ada, at=now, tier="pro")
     await actions.record_usage([*usage, earlier, voided])
+    await actions.link_ledger()
     await actions.correct_usage(usage[0].id, Deltas(cost_microusd=-5), reason="test", by=STAFF)
     await actions.correct_usage(voided.id, None, reason="test", by=STAFF)
     prices = UnitPrices(input=1_000_003, output=2_000_001)
@@ -591,6 +592,7 @@ async def test_a_price_holds_for_what_was_rated_by_a_correction_and_once(
     assert await actions.rerate_usage() == 0  # not before what was on its way is there
     clock.forward(timedelta(minutes=3))
     await actions.record_usage([a_usage(user=ada, at=clock.now())])
+    await actions.link_ledger()
     corrected = await asyncio.gather(*(actions.rerate_usage() for _ in range(3)))
     assert (sum(corrected), await actions.rerate_usage()) == (3, 0)
     [row] = await database.fetch(
@@ -610,6 +612,7 @@ async def test_a_price_is_applied_page_after_page_with_rests_as_long_as_the_page
     people = [uuid4() for _ in range(3)]
     usage = [a_usage(user=people[number % 3], at=now) for number in range(11)]
     await actions.record_usage(usage)
+    await actions.link_ledger()
     prices, since = UnitPrices(input=1_000_003, output=2_000_001), now - timedelta(hours=1)
     await actions.set_price(model, prices, effective_from=since, by=STAFF, rerate=True)
     clock.forward(timedelta(minutes=3))
@@ -790,13 +793,17 @@ async def test_a_threshold_is_told_once_and_the_highest_first(
         return [(d["window"], d["percent"], d["used"]) for d in data]
 
     await actions.record_usage([a_usage(user=ada, at=now) for _ in range(39)])
+    await actions.link_ledger()
     assert await told() == []
     await actions.record_usage([a_usage(user=ada, at=now)])
+    await actions.link_ledger()
     assert await told() == [("openai.requests_per_day", 80, 40)]
     await actions.record_usage([a_usage(user=ada, at=now) for _ in range(20)])
+    await actions.link_ledger()
     assert (await told())[1:] == [("openai.requests_per_day", 100, 60)]
     assert len(await told()) == 2
     await actions.record_usage([a_speech(user=ada, at=now, characters=10_000)])
+    await actions.link_ledger()
     assert (await told())[2:] == [("elevenlabs.characters_per_month", 100, 10_000)]
 
 
@@ -833,6 +840,7 @@ async def test_what_came_late_is_told_all_the_same(
     # The intake stood still for hours, and what had been used meanwhile comes now.
     late = [a_speech(user=ada, at=at, characters=10_000), a_usage(user=ada, at=at)]
     await actions.record_usage(late)
+    await actions.link_ledger()
     assert (await actions.tell_limits(), await actions.tell_spending()) == (1, 1)
     assert (await actions.tell_limits(), await actions.tell_spending()) == (0, 0)
 
@@ -848,4 +856,5 @@ async def test_spending_of_a_month_that_is_over_is_told_in_the_first_days_of_the
     # As if it were the second of the month; what comes now is never received before that.
     clock.forward(min(last + timedelta(days=1, hours=3), datetime.now(UTC)) - clock.now())
     await actions.record_usage([a_usage(user=ada, at=last, id_=id_made_at(last))])
+    await actions.link_ledger()
     assert await actions.tell_spending() == 1

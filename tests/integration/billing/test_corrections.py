@@ -37,6 +37,8 @@ LESS = Deltas(input_tokens=-200, output_tokens=-50, cost_microusd=-31)
 
 
 async def totals(actions: Actions) -> Sums:
+    """Once all that was recorded is counted, which corrections are mostly made before here."""
+    await actions.link_ledger()
     report = await actions.report_usage(
         ADA, begins=NOON, ends=NOON + timedelta(hours=1), dimensions=(), sandbox=None
     )

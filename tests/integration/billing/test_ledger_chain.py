@@ -7,6 +7,7 @@ import hashlib
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
@@ -16,14 +17,17 @@ import pytest
 
 from services.billing.actions import Actions
 from services.billing.actions.verify_ledger import ChainVerdict
-from services.billing.domain.ledger_chain import chain_of
-from services.billing.domain.ledger_ports import Waiting
+from services.billing.domain.ledger import Rating
+from services.billing.domain.ledger_chain import chain_of, continued, genesis
+from services.billing.domain.ledger_ports import Queue, Waiting
 from services.billing.domain.ports import NewUnitOfWork
 from services.billing.domain.price_book import UnitPrices
 from services.billing.domain.usage_export import Day
 from services.billing.storage import ledger_chain
 from shared.db.database import Connection, Database
 from shared.ids import UserId
+from shared.money import MicroDollars
+from tests.integration.billing.harness import drift
 from tests.support.billing import NOON, a_speech, a_usage, id_made_at
 
 STAFF = UserId(uuid4())
@@ -223,7 +227,7 @@ async def test_whose_key_served_is_proven_with_the_rest(
     assert await actions.link_ledger() == 6
     found = await verdict(actions)
     assert (found.broken, found.head.sequence) == (None, 6)
-    assert await database.fetch("select 1 from ledger_unlinked_of_organisation") == []
+    assert await database.fetch("select 1 from ledger_uncounted") == []
     days = await database.fetchrow("select sum(requests) as n from usage_day")
     assert days is not None
     assert days["n"] == 6
@@ -258,37 +262,60 @@ async def test_the_guard_keeps_whose_key_served(actions: Actions, database: Data
         await database.execute("update ledger_entry set key_organisation_id = null")
 
 
-# What the release before does, which knows neither the column nor what waits apart.
-_WAITING_BEFORE = "select id, kind, ids from ledger_unlinked order by id limit 40"
+# What the release before does: it counts hours as entries come, and notes those apart that ran
+# on an organisation's key. It does not look where uncounted ones wait.
+_WAITING_BEFORE = """
+(select id, kind, ids, 2 as turn from ledger_unlinked order by id limit $1)
+union all
+(select id, 'entry', ids, 1 from ledger_unlinked_of_organisation order by id limit $1)
+order by turn, id limit $1
+"""
 _INTAKE_BEFORE = """
 with fresh as (
     insert into ledger_entry (event_id, user_id, tier, operation, provider, model, source, outcome,
         input_tokens, cache_read_tokens, cache_write_tokens, output_tokens, output_reasoning_tokens,
         characters, request_id, sandbox, producer, occurred_at, cost_microusd, price_version,
-        pricing_status, rated_at)
+        pricing_status, rated_at, key_organisation_id)
     select $2, user_id, tier, operation, provider, model, source, outcome,
         input_tokens, cache_read_tokens, cache_write_tokens, output_tokens, output_reasoning_tokens,
         characters, request_id, sandbox, producer, occurred_at, cost_microusd, price_version,
-        pricing_status, now()
+        pricing_status, now(), key_organisation_id
     from ledger_entry where event_id = $1
-    returning event_id
+    returning *
+), counted as (
+    insert into usage_hour select user_id, date_trunc('hour', occurred_at, 'UTC'), provider, model,
+        operation, sandbox, 1, 0, input_tokens, cache_read_tokens, cache_write_tokens,
+        output_tokens, output_reasoning_tokens, characters, cost_microusd
+    from fresh
+), noted as (
+    insert into ledger_unlinked (kind, ids, marks)
+    select 'entry', array_agg(event_id), $3 from fresh where key_organisation_id is null
+    having count(*) > 0
 )
-insert into ledger_unlinked (kind, ids) select 'entry', array_agg(event_id) from fresh
+insert into ledger_unlinked_of_organisation (ids, marks)
+select array_agg(event_id), $3 from fresh where key_organisation_id is not null having count(*) > 0
 """
 
 
-async def test_beside_the_release_before_every_link_holds(
+@pytest.mark.parametrize("marks", [None, b"e" + bytes(32)], ids=["without marks", "with marks"])
+@pytest.mark.parametrize("number", [0, 1], ids=["somebody's own", "an organisation's"])
+async def test_what_the_release_before_took_in_is_linked_and_counted_once(
+    marks: bytes | None, number: int, actions: Actions, database: Database
+) -> None:
+    await recorded_on_keys(actions)
+    late = id_made_at(NOON + timedelta(minutes=10))
+    await database.execute(_INTAKE_BEFORE, IDS[number], late, marks)
+    assert await actions.link_ledger() == 7
+    found = await verdict(actions)
+    assert (found.broken, found.head.sequence) == (None, 7)
+    assert await drift(database) == []
+
+
+async def test_the_release_before_leaves_alone_what_no_hour_has_counted(
     actions: Actions, database: Database
 ) -> None:
     await recorded_on_keys(actions)
-    # Its linker takes up what waits where it looks: nothing there would get a link that lacks the
-    # key's owner.
-    rows = await database.fetch(_WAITING_BEFORE)
-    assert {id_ for row in rows for id_ in row["ids"]} == set(IDS[::2])
-    late = id_made_at(NOON + timedelta(minutes=10))
-    await database.execute(_INTAKE_BEFORE, IDS[0], late)
-    assert await actions.link_ledger() == 7
-    assert (await verdict(actions)).broken is None
+    assert await database.fetch(_WAITING_BEFORE, 40) == []
 
 
 async def rated_later(actions: Actions) -> None:
@@ -299,22 +326,30 @@ async def rated_later(actions: Actions) -> None:
         effective_from=NOON - timedelta(days=1),
         by=STAFF,
     )
-    await actions.rate_unpriced_usage()
+    # By a page of them, as an hour would have told that they wait.
+    async with actions.rate_unpriced_usage.unit_of_work() as work:
+        page = await work.unpriced.page(("elevenlabs", "eleven_flash_v2_5"), since=None, most=10)
+        assert [one.event_id for one in page] == IDS[4:]
+        rated = [replace(one, rating=Rating(MicroDollars(7), "test")) for one in page]
+        await work.unpriced.rate(rated)
 
 
 async def test_a_rating_is_linked_by_the_release_before_while_its_entry_waits_apart(
-    actions: Actions, monkeypatch: pytest.MonkeyPatch
+    actions: Actions, database: Database
 ) -> None:
     await recorded_on_keys(actions)
     await rated_later(actions)
-    with monkeypatch.context() as before:
-        sql = "select id, kind, ids, false as of_organisation, null as marks from ledger_unlinked"
-        before.setattr(ledger_chain, "_WAITING", f"{sql} order by id limit $1")
-        assert await actions.link_ledger() == 3 + 2
+    async with actions.link_ledger.unit_of_work() as work:
+        [rating] = await database.fetch(_WAITING_BEFORE, 40)
+        assert rating["kind"] == "rating"
+        digests = await work.chain.take_up("rating", rating["ids"], are_counted=False)
+        await work.chain.add(continued(CHAIN, genesis(CHAIN), [digests]))
+        await work.chain.taken_up([Waiting(rating["id"], "rating", rating["ids"], Queue.COUNTED)])
     assert (await verdict(actions)).broken is None
-    assert await actions.link_ledger() == 3
+    assert await actions.link_ledger() == 6
     found = await verdict(actions)
     assert (found.broken, found.head.sequence) == (None, 8)
+    assert await drift(database) == []
 
 
 async def test_no_rating_goes_before_its_entry_whenever_its_transaction_began(

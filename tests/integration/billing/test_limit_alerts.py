@@ -28,6 +28,7 @@ async def told(actions: Actions, database: Database) -> list[tuple[int, int]]:
 async def speak(actions: Actions, user: UUID, tier: str, characters: int) -> None:
     at = datetime.now(UTC)
     await actions.record_usage([a_speech(user=user, at=at, characters=characters, tier=tier)])
+    await actions.link_ledger()
 
 
 async def test_who_has_more_since_is_told_of_the_larger_limit_too(

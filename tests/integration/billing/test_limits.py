@@ -46,6 +46,7 @@ async def test_without_a_counter_the_months_characters_are_those_of_the_ledger(
     assert (await characters(show)).used == 0
     spoken = a_speech(user=ADA, characters=9_003, tier="enterprise", sequence=1, at=NOON)
     await actions.record_usage([spoken, a_usage(user=ADA, sequence=2, at=NOON)])
+    await actions.link_ledger()
     told = await characters(show)
     assert (told.provider, told.limit, told.used) == ("elevenlabs", 100_000, 9_003)
     assert told.remaining == 90_997

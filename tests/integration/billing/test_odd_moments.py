@@ -88,6 +88,7 @@ async def test_a_price_that_begins_in_an_invoiced_month_is_a_correction_of_the_n
         since = IN_SEPTEMBER - timedelta(days=1)
         await actions.set_price(model, prices, effective_from=since, by=STAFF, rerate=True)
     clock.forward(timedelta(minutes=3))
+    await actions.link_ledger()
     # What waits for a price is rated by it, and needs no correction.
     assert (await actions.rerate_usage(), await actions.rate_unpriced_usage()) == (1, 1)
     assert (await actions.rerate_usage(), await actions.rate_unpriced_usage()) == (0, 0)

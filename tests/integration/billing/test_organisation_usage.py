@@ -257,6 +257,7 @@ async def test_corrections_and_later_prices_are_in_it(
     voided, adjusted = a_usage(user=ben, **on_key), a_usage(user=ben, **on_key)
     own = a_usage(user=ben, at=NOON)
     await actions.record_usage([voided, adjusted, own, a_speech(user=carl, **on_key)])
+    await actions.link_ledger()
     assert (await of(work, firm)).totals.unpriced_requests == 1
     for event_id in (voided.id, own.id):
         await actions.correct_usage(event_id, None, reason="Not paid.", by=STAFF)

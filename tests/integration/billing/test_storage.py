@@ -76,8 +76,11 @@ def test_the_migrations_make_the_tables_that_are_declared(database_url: str) -> 
 async def test_a_batch_that_comes_twice_counts_once(actions: Actions, database: Database) -> None:
     usage = some_usage(200)
     assert await actions.record_usage(usage) == 200
+    assert await actions.link_ledger() == 200
     hours = await database.fetch("select * from usage_hour order by 1, 2, 3, 4, 5, 6")
     assert await actions.record_usage(usage) == 0
+    assert await actions.link_ledger() == 0
+    assert hours
     assert await database.fetch("select * from usage_hour order by 1, 2, 3, 4, 5, 6") == hours
     assert sorted(await ids_in(database)) == sorted(fact.id for fact in usage)
     assert await drift(database) == []
@@ -270,6 +273,7 @@ async def test_an_unknown_price_is_null_until_there_is_one(
     early = a_speech(user=ADA, at=NOON - timedelta(days=2))
     late = [a_speech(user=ADA, at=NOON) for _ in range(3)]
     await actions.record_usage([early, *late, a_usage(user=ADA, at=NOON)])
+    await actions.link_ledger()
     unpriced = (await actions.reconcile()).unpriced
     assert unpriced == [(("elevenlabs", "eleven_flash_v2_5"), 4)]
     price = await actions.set_price(
@@ -292,6 +296,7 @@ async def test_what_waits_is_rated_by_two_workers_at_once_only_once(
     actions: Actions, database: Database
 ) -> None:
     await actions.record_usage([a_speech(user=ADA, at=NOON) for _ in range(900)])
+    await actions.link_ledger()
     await actions.set_price(
         ("elevenlabs", "eleven_flash_v2_5"),
         UnitPrices(characters=1_000_000),
@@ -331,6 +336,7 @@ async def test_sums_that_are_larger_than_64_bits_are_right(
     }
     # 500 × 3 × 10^12 units at ten thousand dollars a million: 1.5 × 10^19 micro-dollars.
     await actions.record_usage([a_usage(user=ADA, at=NOON, **huge) for _ in range(500)])
+    await actions.link_ledger()
     report = await actions.report_usage(
         ADA, begins=NOON, ends=NOON + timedelta(hours=1), dimensions=(), sandbox=None
     )
@@ -351,6 +357,7 @@ async def test_a_report_groups_by_what_it_is_told(actions: Actions) -> None:
             a_usage(user=uuid4(), at=midnight),
         ]
     )
+    await actions.link_ledger()
 
     async def report(*dimensions: Dimension, sandbox: bool | None = None) -> dict[object, int]:
         found = await actions.report_usage(
