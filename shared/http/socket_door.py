@@ -8,8 +8,6 @@ service reads; never in the URL.
 from __future__ import annotations
 
 import asyncio
-from typing import Any, Protocol
-from uuid import UUID
 
 import structlog
 from fastapi import WebSocket
@@ -17,8 +15,6 @@ from starlette.websockets import WebSocketDisconnect
 
 from shared.errors import DependencyUnavailable, Unauthenticated
 from shared.http.caller import Caller, bearer_token
-from shared.http.socket_words import OtherUser, told_moment
-from shared.ids import UserId
 from shared.news.ended_sessions import EndedSessions
 from shared.tokens import TokenVerifier
 
@@ -88,44 +84,6 @@ class SocketDoor:
             if name == "bearer" and place + 1 < len(offered):
                 return offered[place + 1]
         return None
-
-
-class TokenDoor(Protocol):
-    """Checks a token."""
-
-    async def caller(self, token: str) -> Caller: ...
-
-
-class KnownDevice:
-    """A device that has come in. Its user stays; its token is replaced by newer ones."""
-
-    def __init__(self, caller: Caller, door: TokenDoor) -> None:
-        self._caller = caller
-        self._door = door
-
-    @property
-    def user_id(self) -> UserId:
-        return self._caller.identity.user_id
-
-    @property
-    def sign_in_id(self) -> UUID:
-        return self._caller.identity.sign_in_id
-
-    async def _show_again(self, token: str) -> None:
-        """Take a newer token. Raises OtherUser, and what the door raises."""
-        caller = await self._door.caller(token)
-        if caller.identity.user_id != self.user_id:
-            raise OtherUser
-        self._caller = caller
-
-    def _who(self) -> dict[str, Any]:
-        """What `authenticated` tells."""
-        identity = self._caller.identity
-        return {
-            "user_id": str(identity.user_id),
-            "tier": identity.tier,
-            "expires_at": told_moment(identity.expires_at),
-        }
 
 
 def bug_of(task: asyncio.Task[None]) -> BaseException | None:

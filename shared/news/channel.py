@@ -36,7 +36,7 @@ async def heard_on(listener: Redis, channel: str, *, news: str) -> AsyncGenerato
                     message = await subscription.get_message(
                         ignore_subscribe_messages=True, timeout=_SILENCE_SECONDS
                     )
-                    if message is None and _is_unanswered(subscription):
+                    if message is None and is_unanswered(subscription):
                         raise TimeoutError
                     yield None if message is None else message["data"]
         except FAILURES as error:
@@ -45,9 +45,9 @@ async def heard_on(listener: Redis, channel: str, *, news: str) -> AsyncGenerato
         await asyncio.sleep(_WAIT_SECONDS)
 
 
-def _is_unanswered(subscription: PubSub) -> bool:
-    """A host that is gone closes nothing, and the kernel would go on trying for a quarter of an
-    hour."""
+def is_unanswered(subscription: PubSub) -> bool:
+    """Whether nothing has come for so long, not even the answer to a PING, that Valkey's host must
+    be gone: that closes nothing, and the kernel would go on trying for a quarter of an hour."""
     connection: Any = subscription.connection
     if connection is None or not connection.health_check_interval:
         return False

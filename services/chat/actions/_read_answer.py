@@ -105,7 +105,9 @@ class Reading:
                     self._attempts.prompt.choice.provider, billed=self._attempts.may_charge
                 )
             assert self._task is not None
-            self._task.uncancel()
+            # However often it was told to end: what follows has time limits of its own.
+            while self._task.uncancel():
+                pass
         except ExpectedFailure as failure:
             self.failure = None if self._turn.ended_as else failure
         except Exception:

@@ -16,14 +16,15 @@ class SwitchBranch:
     unit_of_work: NewUnitOfWork
 
     async def __call__(self, session_id: SessionId, message_id: MessageId, *, by: UserId) -> None:
-        """Raises SessionNotFound, MessageNotFound or TurnRunning."""
+        """Raises SessionNotFound, TurnRunning or MessageNotFound."""
         async with self.unit_of_work() as work:
             sessions = work.sessions
             if not await sessions.lock(session_id, by):
                 raise SessionNotFound(session_id)
+            # Asked first: one that ends meanwhile would leave an answer that is in no branch here.
+            if await sessions.running_turn(session_id) is not None:
+                raise TurnRunning(session_id)
             parents = await sessions.parents(session_id)
             if message_id not in parents:
                 raise MessageNotFound(message_id)
-            if await sessions.running_turn(session_id) is not None:
-                raise TurnRunning(session_id)
             await sessions.activate(session_id, branch_through(parents, message_id))

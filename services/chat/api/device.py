@@ -43,20 +43,17 @@ from services.chat.domain.spoken_turn import SpokenTurn
 from services.chat.domain.turn import TurnId
 from shared.close_codes import CloseCode
 from shared.errors import ExpectedFailure, TooLarge
-from shared.events.base import current_request_id
 from shared.http.caller import Caller
 from shared.http.errors import problem_of
-from shared.http.socket_door import KnownDevice, TokenDoor, bug_of
-from shared.http.socket_words import Auth, Pace, Ping, Ref, TooFast, told_moment
-from shared.ids import uuid7
+from shared.http.known_device import KnownDevice, TokenDoor, length_of
+from shared.http.socket_door import bug_of
+from shared.http.socket_words import Auth, Pace, Ping, Ref, TooFast
 from shared.lenient_json import to_json
 from shared.values import dataclass
 
 log = structlog.get_logger(__name__)
 
 _PATIENCE_SECONDS = 30.0
-_EXPIRES_SOON_SECONDS = 60
-_FAULTS_IN_A_ROW = 10
 # What waits beside the turns' events; a device that lets so much lie does not read.
 _MOST_WAITING = 256
 _MOST_WAITING_BYTES = 1 << 20
@@ -83,7 +80,7 @@ class Device(KnownDevice):
     def __init__(
         self, socket: WebSocket, actions: Actions, caller: Caller, *, door: TokenDoor
     ) -> None:
-        super().__init__(caller, door)
+        super().__init__(caller, door, Pace())
         self._socket = socket
         self._actions = actions
         self._joined: set[SessionId] = set()
@@ -96,9 +93,6 @@ class Device(KnownDevice):
         self._writing_since: float | None = None
         self._writer: asyncio.Task[None] | None = None
         self._is_slow = False
-        self._told_of_expiry = False
-        self._faults = 0
-        self._pace = Pace()
         self._stops: set[asyncio.Task[None]] = set()
         self._unread: deque[Message] = deque()
 
@@ -163,13 +157,10 @@ class Device(KnownDevice):
         if since is not None and now - since > _PATIENCE_SECONDS:
             self._drop()
             return
-        left = self._caller.identity.expires_at - time.time()
-        if left <= 0:
+        if self._left_of_token() <= 0:
             self.close(CloseCode.UNAUTHENTICATED, "token_expired")
-        elif left <= _EXPIRES_SOON_SECONDS and not self._told_of_expiry:
-            self._told_of_expiry = True
-            expires_at = told_moment(self._caller.identity.expires_at)
-            self.tell("token_expiring", {"expires_at": expires_at})
+        elif (expiry := self._expiry_to_tell()) is not None:
+            self.tell("token_expiring", expiry)
 
     def _put(self, message: bytes) -> None:
         self._waiting.append(message)
@@ -267,7 +258,8 @@ class Device(KnownDevice):
         """Returns once the connection is gone, or if it is. What the device says until then is kept
         for when its word before has been done."""
         while not self._unread or self._unread[-1]["type"] != "websocket.disconnect":
-            if len(self._unread) >= _MOST_UNREAD or _size(*self._unread) >= _MUCH_UNREAD_BYTES:
+            unread = sum(map(length_of, self._unread))
+            if len(self._unread) >= _MOST_UNREAD or unread >= _MUCH_UNREAD_BYTES:
                 await asyncio.Event().wait()
             self._unread.append(await self._socket.receive())
 
@@ -277,27 +269,12 @@ class Device(KnownDevice):
             message = unread.popleft() if unread else await self._socket.receive()
             if message["type"] == "websocket.disconnect":
                 return
-            text = message.get("text")
-            if _size(message) > LARGEST_FRAME_BYTES:
-                self.close(CloseCode.TOO_BIG, "too_large")
-                continue
-            current_request_id.set(str(uuid7()))
-            word, ref, wrong = read_word(text or "")
-            if not self._pace.allows_one():
-                self._refuse(TooFast(), ref)
-            elif word is None:
-                assert wrong is not None
-                self._refuse(wrong, ref)
-            else:
-                self._faults = 0
+            heard: tuple[Word, Ref] | None = self._word_in(
+                message, read_word, largest=LARGEST_FRAME_BYTES
+            )
+            if heard is not None:
+                word, ref = heard
                 await self._answered(self._do(word), ref, getattr(word, "session_id", None))
-
-    def _refuse(self, failure: ExpectedFailure, ref: Ref) -> None:
-        """A message that was none; ten in a row are no device of ours."""
-        self._complain(failure, ref, None)
-        self._faults += 1
-        if self._faults >= _FAULTS_IN_A_ROW:
-            self.close(CloseCode.POLICY, "not_understood")
 
     async def _answered(
         self, work: Coroutine[Any, Any, None], ref: Ref, session_id: UUID | None
@@ -307,7 +284,9 @@ class Device(KnownDevice):
         except ExpectedFailure as failure:
             self._complain(failure, ref, SessionId(session_id) if session_id else None)
 
-    def _complain(self, failure: ExpectedFailure, ref: Ref, session_id: SessionId | None) -> None:
+    def _complain(
+        self, failure: ExpectedFailure, ref: Ref, session_id: SessionId | None = None
+    ) -> None:
         self.tell("error", problem_of(failure)[1], ref=ref, session_id=session_id)
 
     async def _do(self, word: Word) -> None:
@@ -421,7 +400,6 @@ class Device(KnownDevice):
 
     async def _renew(self, word: Auth) -> None:
         await self._show_again(word.token)
-        self._told_of_expiry = False
         self._tell_who(word.ref)
 
     def _stop_beside(self, word: Stop) -> None:
@@ -437,10 +415,6 @@ class Device(KnownDevice):
         ended = await self._actions.stop_turn(session_id, by=self.user_id)
         answer = answer_of(ended).model_dump(mode="json")
         self.tell("stopped", answer, ref=word.ref, session_id=session_id)
-
-
-def _size(*messages: Message) -> int:
-    return sum([len(message.get("text") or message.get("bytes") or b"") for message in messages])
 
 
 def _ascii(id_: UUID | None) -> bytes:

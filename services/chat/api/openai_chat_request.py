@@ -14,6 +14,7 @@ from services.chat.api.openai_parts import (
     content_parts,
     format_of,
     refuse,
+    text_alone,
     text_of,
     tool_choice_of,
     tools_of,
@@ -91,7 +92,7 @@ def _conversation(fields: Fields) -> tuple[str | None, list[Utterance]]:
     for message in fields.objects("messages"):
         role = message.word("role", _ROLES)
         if role in ("developer", "system"):
-            system.append(text_of(content_parts(message, "content", ("text",))))
+            system.append(text_alone(message, "content", ("text",)))
         elif role == "tool":
             _add_result(utterances, message)
         elif role is not None:
@@ -106,8 +107,7 @@ def _conversation(fields: Fields) -> tuple[str | None, list[Utterance]]:
 def _add_result(utterances: list[Utterance], message: Fields) -> None:
     """Results that follow each other answer the calls of one turn."""
     result = ToolResult(
-        message.needed_text("tool_call_id"),
-        text_of(content_parts(message, "content", ("text",))),
+        message.needed_text("tool_call_id"), text_alone(message, "content", ("text",))
     )
     if utterances and utterances[-1].role is Role.TOOL:
         earlier = utterances.pop()
@@ -117,9 +117,11 @@ def _add_result(utterances: list[Utterance], message: Fields) -> None:
 
 
 def _utterance(role: Role, message: Fields) -> Utterance:
-    parts = content_parts(message, "content", ("text",))
     calls = tuple(_calls(message))
-    if role is Role.USER and not parts:
+    if role is not Role.USER:
+        return Utterance(role, text_alone(message, "content", ("text",)), tool_calls=calls)
+    parts = content_parts(message, "content", ("text",))
+    if not parts:
         raise message.wrong("content", "a text or a list of parts")
     return Utterance(role, text_of(parts), parts=_mixed(parts), tool_calls=calls)
 

@@ -49,6 +49,15 @@ def text_of(parts: list[ContentPart]) -> str:
     return "".join(part.text for part in parts if isinstance(part, TextPart))
 
 
+def text_alone(fields: Fields, name: str, text_types: tuple[str, ...]) -> str:
+    """A content that is text. Raises BadParameter for an image, which no model would get to see
+    there."""
+    parts = content_parts(fields, name, text_types)
+    if any(isinstance(part, ImagePart) for part in parts):
+        raise fields.wrong(name, "text alone: images stand in what the user says")
+    return text_of(parts)
+
+
 def _part(part: Fields, text_types: tuple[str, ...]) -> ContentPart:
     kind = part.needed_text("type")
     if kind in text_types:

@@ -86,12 +86,22 @@ class Response:
 
 def output_of(hold: Hold, message: Message, calls: Sequence[ToolCall]) -> list[dict[str, Any]]:
     """The items: reasoning to give back, the text, and the calls."""
-    # Another vendor's reasoning has no form here.
-    items = [dict(thought.block) for thought in message.thoughts if thought.provider == "openai"]
+    items = [dict(block) for block in _own_thoughts(message) if block.get("type") == "reasoning"]
     if message.content:
-        items.append(text_item(hold, message.content, "completed"))
+        items.append(text_item(hold, message.content, "completed") | _phase_of(message))
     items += [call_item(hold, i, call, "completed") for i, call in enumerate(calls)]
     return items
+
+
+def _own_thoughts(message: Message) -> list[Mapping[str, Any]]:
+    """Another vendor's reasoning has no form here."""
+    return [thought.block for thought in message.thoughts if thought.provider == "openai"]
+
+
+def _phase_of(message: Message) -> dict[str, Any]:
+    """Of what phase the text is, where the vendor says so: it wants that back with the text."""
+    phases = [block["phase"] for block in _own_thoughts(message) if block.get("type") == "message"]
+    return {"phase": phases[-1]} if phases else {}
 
 
 def text_item(hold: Hold, text: str | None, status: str) -> dict[str, Any]:
@@ -165,7 +175,7 @@ class EventWriter:
         elif isinstance(event, Answered):
             whole = self._response.ended(event)
             # In this order, since events are numbered as they are made.
-            return self._close_all() + self._event(
+            return self._close_all(event.message) + self._event(
                 f"response.{whole['status']}", {"response": whole}
             )
         elif isinstance(event, Broken):
@@ -189,11 +199,11 @@ class EventWriter:
         self._text.append(text)
         return self._event("response.output_text.delta", self._place() | {"delta": text})
 
-    def _close_text(self) -> bytes:
+    def _close_text(self, message: Message) -> bytes:
         if self._text is None:
             return b""
         text = "".join(self._text)
-        item = text_item(self._hold, text, "completed")
+        item = text_item(self._hold, text, "completed") | _phase_of(message)
         return (
             self._event("response.output_text.done", self._place() | {"text": text})
             + self._event("response.content_part.done", self._part(text_part(text)))
@@ -237,8 +247,8 @@ class EventWriter:
     def _call_id(self, call: _OpenCall) -> str:
         return f"fc_{self._hold.answer_id.hex}_{call.number}"
 
-    def _close_all(self) -> bytes:
-        body = self._close_text()
+    def _close_all(self, message: Message) -> bytes:
+        body = self._close_text(message)
         for call in self._calls.values():
             whole = call.whole()
             place = {"item_id": self._call_id(call), "output_index": call.output_index}

@@ -14,6 +14,7 @@ from services.chat.api.openai_parts import (
     content_parts,
     format_of,
     refuse,
+    text_alone,
     text_of,
     tool_choice_of,
     tools_of,
@@ -128,21 +129,27 @@ class _Conversation:
 
     def _take_message(self, item: Fields) -> None:
         role = item.word("role", _ROLES)
-        parts = content_parts(item, "content", _TEXTS)
-        text = text_of(parts)
         if role in ("developer", "system"):
-            self._system.append(text)
+            self._system.append(text_alone(item, "content", _TEXTS))
         elif role == "assistant":
-            turn = self._open_turn()
-            self._replace(turn, content=turn.content + text)
+            self._take_answer(item)
         elif role == "user":
-            images = any(isinstance(part, ImagePart) for part in parts)
-            self.utterances.append(Utterance(Role.USER, text, tuple(parts) if images else ()))
+            parts = content_parts(item, "content", _TEXTS)
+            mixed = tuple(parts) if any(isinstance(part, ImagePart) for part in parts) else ()
+            self.utterances.append(Utterance(Role.USER, text_of(parts), mixed))
         else:
             raise item.wrong("role", "one of " + ", ".join(_ROLES))
 
+    def _take_answer(self, item: Fields) -> None:
+        text, turn = text_alone(item, "content", _TEXTS), self._open_turn()
+        thoughts = turn.thoughts
+        if phase := item.text("phase"):
+            # The model wants it back with its text, as it wants its reasoning.
+            thoughts = (*thoughts, Thought("openai", {"type": "message", "phase": phase}))
+        self._replace(turn, content=turn.content + text, thoughts=thoughts)
+
     def _take_output(self, item: Fields) -> None:
-        content = text_of(content_parts(item, "output", _TEXTS))
+        content = text_alone(item, "output", _TEXTS)
         result = ToolResult(item.needed_text("call_id"), content)
         last = self.utterances[-1] if self.utterances else None
         if last is not None and last.role is Role.TOOL:

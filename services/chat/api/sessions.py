@@ -21,12 +21,20 @@ from shared.http.problems import problems
 
 router = APIRouter(prefix="/chat/sessions", tags=["sessions"])
 
-Name = Annotated[str, Field(min_length=1, max_length=200, pattern=r"\S")]
+# Python's own idea of what stands between words, which has four signs more than that of patterns.
+_NOT_BLANK = r"[^\s\x1c-\x1f]"
+
+Name = Annotated[str, Field(min_length=1, max_length=200, pattern=_NOT_BLANK)]
 Provider = Annotated[str, Field(min_length=1, max_length=40)]
 SystemPrompt = Annotated[str, Field(max_length=20_000)]
 Search = Annotated[
     str | None,
-    Query(min_length=1, max_length=LONGEST_QUERY, pattern=r"\S", description="Words to look for."),
+    Query(
+        min_length=1,
+        max_length=LONGEST_QUERY,
+        pattern=_NOT_BLANK,
+        description="Words to look for.",
+    ),
 ]
 
 

@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import replace
 
-from services.chat.domain.content import Role, ToolCall
+from services.chat.domain.content import Role, Thought, ToolCall
 from services.chat.domain.conversation import Message, MessageStatus, SessionId
 from services.chat.domain.turn import Hold, Outcome, Settlement
 from services.chat.domain.turn_events import Answered, CallsTool, Delta, TurnEvent, UsageTold
@@ -20,6 +20,10 @@ def to_stored(settlement: Settlement) -> bytes:
             "tool_calls": [
                 {"id": call.id, "name": call.name, "arguments": call.arguments}
                 for call in settlement.tool_calls
+            ],
+            "thoughts": [
+                {"provider": thought.provider, "block": thought.block}
+                for thought in settlement.thoughts
             ],
             "finish_reason": settlement.finish_reason,
             "usage": settlement.usage.to_record(),
@@ -51,6 +55,8 @@ def from_stored(hold: Hold, stored: bytes) -> Sequence[TurnEvent]:
         processing_time_ms=kept["processing_time_ms"],
         finish_reason=kept["finish_reason"],
         tool_calls=calls,
+        # A release before this one kept none.
+        thoughts=tuple(Thought(**thought) for thought in kept.get("thoughts", ())),
     )
     said: list[TurnEvent] = [Delta(kept["text"])] if kept["text"] else []
     said += [CallsTool(i, call.id, call.name, call.arguments) for i, call in enumerate(calls)]

@@ -17,6 +17,7 @@ from services.chat.domain.conversation import SessionId
 from services.chat.domain.live import Emitted, LiveNews, Missed, StopAsked, TurnBegan
 from services.chat.domain.turn import TurnId
 from shared.errors import DependencyUnavailable
+from shared.news.channel import is_unanswered
 
 log = structlog.get_logger(__name__)
 
@@ -27,6 +28,7 @@ _BEGAN, _EMITTED = b"b", b"e"
 # What redis-py raises when a connection is closed under its reader is not always its own.
 _FAILURES = (RedisError, OSError, TimeoutError, RuntimeError)
 _WAIT_SECONDS = 1.0
+_SILENCE_SECONDS = 5.0
 _CONFIRMED_SECONDS = 1.0
 
 
@@ -94,7 +96,9 @@ class ValkeyLiveChannel:
                     self._subscription = subscription
                     yield Missed()
                     while True:
-                        message = await subscription.get_message(timeout=5)
+                        message = await subscription.get_message(timeout=_SILENCE_SECONDS)
+                        if message is None and is_unanswered(subscription):
+                            raise TimeoutError
                         news = self._read(message) if message else None
                         if news is not None:
                             yield news

@@ -39,6 +39,9 @@ _LONGEST_TURN_SECONDS = 3600
 _KEPT_SECONDS = 900
 LARGEST_LOG_BYTES = 8 << 20
 _BLOCK_MILLISECONDS = 1000
+# So much later an answer still comes. After that Valkey's host is gone: that closes nothing, and
+# the kernel would go on trying for a quarter of an hour.
+_ANSWER_SECONDS = 10.0
 # So many turns are written in one go; the script holds Valkey up for less than a millisecond.
 _MOST_AT_ONCE = 100
 _TIMEOUT_SECONDS = 0.2
@@ -74,6 +77,7 @@ class ValkeyTurnLog:
         self._has_kept = asyncio.Event()
         self._heard: WeakValueDictionary[TurnId, HeardTurn] = WeakValueDictionary()
         self._has_heard = asyncio.Event()
+        self._writing = asyncio.Lock()
         self._is_away = False
         self._line = Line(cache.connection_pool, timeout=_TIMEOUT_SECONDS)
         # The reader waits for this stream, too: an entry tells it that there is more to read.
@@ -131,7 +135,12 @@ class ValkeyTurnLog:
                 self._give_up(time.monotonic())
 
     async def flush(self) -> None:
-        """Write what was said since the last time."""
+        """Write what was said since the last time. One after the other: what two wrote at once
+        would count twice."""
+        async with self._writing:
+            await self._flush()
+
+    async def _flush(self) -> None:
         now, due = time.monotonic(), self._due()
         for at in range(0, len(due), _MOST_AT_ONCE):
             some = due[at : at + _MOST_AT_ONCE]
@@ -219,7 +228,8 @@ class ValkeyTurnLog:
             self._has_heard.clear()
             return
         places[self._wake_key] = self._woken
-        answer = await self._listener.xread(places, block=_BLOCK_MILLISECONDS)  # type: ignore[arg-type]
+        async with asyncio.timeout(_BLOCK_MILLISECONDS / 1000 + _ANSWER_SECONDS):
+            answer = await self._listener.xread(places, block=_BLOCK_MILLISECONDS)  # type: ignore[arg-type]
         found: Any = answer.items() if isinstance(answer, dict) else answer or ()
         by_key = {_key(turn.turn_id).encode(): turn for turn in list(self._heard.values())}
         for key, entries in found:

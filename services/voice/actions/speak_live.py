@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import asynccontextmanager, suppress
 from dataclasses import field, replace
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
-import structlog
-
 from services.voice.actions._check_voice import check_voice, check_voice_before
+from services.voice.actions._live_line import LiveLine
 from services.voice.actions.read_tier import ReadTier
 from services.voice.actions.recall_settings import RecallSettings
 from services.voice.actions.settle_speech import SettleSpeech
 from services.voice.actions.withdraw_hold import WithdrawHold
-from services.voice.domain.audio_format import AudioFormat, depends_on_plan
+from services.voice.domain.audio_format import AudioFormat
 from services.voice.domain.errors import SpeechEnded
 from services.voice.domain.formats_in_plan import FormatsInPlan
 from services.voice.domain.looks import Looks
@@ -37,7 +36,6 @@ from services.voice.domain.script import (
     MannerWish,
     SettingsWish,
     manner_for,
-    others_for,
     speakable,
 )
 from services.voice.domain.speech import Hold, Outcome, Settlement, Used
@@ -48,12 +46,9 @@ from shared.identity import OnBehalfOf
 from shared.ids import uuid7
 from shared.limit_state import LimitState
 from shared.model_catalogue import ModelCatalogue
-from shared.revocation import KeyOfCall
 from shared.tiers import Tier, by_current_tier
 from shared.values import dataclass
-from shared.vendors.failures import VendorFailed, VendorPlanRequired
-
-log = structlog.get_logger(__name__)
+from shared.vendors.failures import VendorFailed
 
 _NOTHING = Piece(b"")
 # The vendor hangs up on who is silent for three minutes.
@@ -123,21 +118,21 @@ class LiveSpeech:
         self._studio = studio
         self._wish = wish
         self._tier = wish.tier
-        self._wished_format = manner.format
-        self._manner = manner
-        if not wish.strict_format:
-            # Who wants one format or nothing may have another plan by now.
-            self._speak_in(studio.formats.known(wish.by.user_id, manner.format))
-        self.hold = _empty_hold(studio, wish, self._manner)
+        self._line = LiveLine(
+            studio.provider,
+            studio.formats,
+            manner,
+            wish.tier,
+            user_id=wish.by.user_id,
+            is_strict=wish.strict_format,
+        )
+        self.hold = _empty_hold(studio, wish, self.manner)
         self.sign_in_id: UUID = wish.by.sign_in_id
         self.served_by: UUID | None = wish.by.organisation_id
         self.key = wish.by.key
-        self._key_of_call: KeyOfCall | None = None
         self.ended_as: Outcome | None = None
         # One for each text, with how many characters it has.
         self._reservations: list[tuple[Reservation, int]] = []
-        self._line = AsyncExitStack()
-        self._opening: asyncio.Task[LiveVoice] | None = None
         self._voice: LiveVoice | None = None
         self._opened = asyncio.Event()
         self._telling = asyncio.Lock()
@@ -148,13 +143,12 @@ class LiveSpeech:
 
     @property
     def manner(self) -> Manner:
-        return self._manner
+        return self._line.manner
 
     @property
     def wished_format(self) -> AudioFormat | None:
         """The one that the user's plan at the vendor does not make; None where it is given."""
-        wished = self._wished_format
-        return None if self._manner.format == wished else wished
+        return self._line.wished_format
 
     @property
     def characters(self) -> int:
@@ -186,15 +180,15 @@ class LiveSpeech:
         asked over it, so it costs nothing; a failure is told when the first words are said.
 
         From now on it counts as running, since it runs on the user's key."""
-        if self._opening is None and self.ended_as is None:
+        if not self._line.is_asked_for and self.ended_as is None:
             self.hold = replace(self.hold, created_at=self._studio.clock.now())
             self._studio.running.add(self)
-            self._opening = asyncio.create_task(self._open())
+            self._line.ask_for(self._wish.by)
 
     def renew(self, by: OnBehalfOf) -> None:
         """Its user has shown another token: it is spoken by that, unless its line is being opened
         already."""
-        if self._opening is None:
+        if not self._line.is_asked_for:
             by = replace(by, request_id=self.hold.request_id, key=self.key)
             self._wish = replace(self._wish, by=by)
             self.sign_in_id, self.served_by = by.sign_in_id, by.organisation_id
@@ -202,8 +196,7 @@ class LiveSpeech:
     async def format_settled(self) -> None:
         """Where it is being prepared in a format that the user's plan at the vendor may not make:
         once it is known which one it is spoken in, or that nothing is spoken."""
-        if self._opening is not None and depends_on_plan(self._manner.format):
-            await asyncio.wait({self._opening})
+        await self._line.format_settled()
 
     async def say(self, text: str) -> None:
         """The next words. When they are refused, what was said before still stands.
@@ -243,10 +236,10 @@ class LiveSpeech:
             return piece
         async with self._wakeable():
             await self._opened.wait()
-            piece = _NOTHING if self._voice is None else await self._heard_of(self._voice)
+            piece = _NOTHING if self._voice is None else await self._line.hear(self._voice)
         if piece.audio:
             if not self._heard:
-                self._remember_format(self._manner.format)
+                self._line.remember_format()
             self._heard = True
         elif self.hold.characters and not self._heard and not self._is_ended():
             # It was told what to say and says that it has said it all.
@@ -278,7 +271,7 @@ class LiveSpeech:
                 await asyncio.shield(self._refund())
         else:
             self._studio.running.drop(self)
-        await self._close()
+        await self._line.close(self.hold.id)
 
     @asynccontextmanager
     async def _wakeable(self) -> AsyncIterator[Callable[[], bool]]:
@@ -297,68 +290,10 @@ class LiveSpeech:
         finally:
             self._inside.discard(task)
 
-    async def _open(self) -> LiveVoice:
-        try:
-            # Which does not tell yet that the format comes: see `_heard_of`.
-            return await self._open_line()
-        except VendorPlanRequired as refused:
-            voice = await self._open_in_another_format(refused)
-        self._remember_format(self._manner.format)
-        return voice
-
-    async def _open_line(self) -> LiveVoice:
-        by, self._key_of_call = self._wish.by.for_call()
-        opening = self._studio.provider.live(self._manner, by=by)
-        return await self._line.enter_async_context(opening)
-
-    async def _open_in_another_format(self, refused: VendorPlanRequired) -> LiveVoice:
-        """As for a speech whose text is complete; nothing was said, so that nothing is charged."""
-        wished = self._manner.format
-        for format_ in self._other_formats(refused):
-            self._speak_in(format_)
-            with suppress(VendorPlanRequired):
-                return await self._open_line()
-        self._speak_in(wished)
-        raise refused
-
-    async def _heard_of(self, voice: LiveVoice) -> Piece:
-        try:
-            return await voice.read()
-        except VendorPlanRequired as refused:
-            # Told over the open line it comes too late for this speech, and not for the next one.
-            for format_ in self._other_formats(refused)[:1]:
-                self._remember_format(format_)
-            raise
-
-    def _remember_format(self, given: AudioFormat) -> None:
-        self._studio.formats.remember(self.hold.user_id, self._wished_format, given)
-
-    def _other_formats(self, refused: VendorPlanRequired) -> Sequence[AudioFormat]:
-        if self._wish.strict_format:
-            return ()
-        return others_for(refused, self._manner.format, self._tier)
-
-    def _speak_in(self, format_: AudioFormat) -> None:
-        self._manner = replace(self._manner, format=format_)
-
-    async def _close(self) -> None:
-        opening, self._opening = self._opening, None
-        if opening is not None:
-            opening.cancel()
-            await asyncio.wait({opening})
-            # Looked at, so that nobody misses it: it was told when words were said, if any were.
-            _ = opening.cancelled() or opening.exception()
-        try:
-            with suppress(VendorFailed):  # whoever read has heard of it
-                await self._line.aclose()
-        except Exception:
-            # Whoever closes it goes on all the same: what was said is settled.
-            log.exception("line_not_closed", speech_id=str(self.hold.id))
-
     def _is_stale(self) -> bool:
         """Whether the vendor may have hung up meanwhile, since nothing was said yet."""
         age = self._studio.clock.now() - self.hold.created_at
-        return self._opening is not None and age > _FRESH
+        return self._line.is_asked_for and age > _FRESH
 
     def _is_ended(self) -> bool:
         return self.ended_as is not None
@@ -368,13 +303,11 @@ class LiveSpeech:
             failed = outcome in {Outcome.PROVIDER_FAILED, Outcome.DONE}
             return Settlement(Outcome.PROVIDER_FAILED if failed else Outcome.REFUSED, None)
         request_id = self._voice.request_id if self._voice is not None else None
-        key, user_id = self._key_of_call, self.hold.user_id
-        organisation_id = key.organisation(user_id) if key is not None else None
         used = Used(self._cost(self.hold.characters), "counted")
-        return Settlement(outcome, used, request_id, organisation_id)
+        return Settlement(outcome, used, request_id, self._line.organisation_id)
 
     def _cost(self, characters: int) -> int:
-        return speech_model(self._manner.model).cost(characters)
+        return speech_model(self.manner.model).cost(characters)
 
     async def _settled(self, settlement: Settlement) -> None:
         # The limits first: a database that is away may be waited for.
@@ -387,18 +320,17 @@ class LiveSpeech:
 
     async def _begin(self, text: str) -> None:
         if self._is_stale():
-            await self._close()
-        if self._opening is not None and self._opening.done():
-            self._opening.result()  # what is known not to work takes no place in the limits
+            await self._line.close(self.hold.id)
+        self._line.raise_failure()  # what is known not to work takes no place in the limits
         self._reservations.append((await self._admitted(len(text)), len(text)))
         now = self._studio.clock.now()
         hold = replace(
             self.hold,
             characters=len(text),
-            format=self._manner.format.name,
+            format=self.manner.format.name,
             tier=self._tier.name,
             # A line that is open already runs on the key of that moment.
-            created_at=now if self._opening is None else self.hold.created_at,
+            created_at=self.hold.created_at if self._line.is_asked_for else now,
             lease_expires_at=now + self._studio.lease,
         )
         try:
@@ -409,11 +341,11 @@ class LiveSpeech:
             raise
         self.hold = hold
         self._studio.running.add(self)
-        if self._opening is None:
-            self._opening = asyncio.create_task(self._open())
-        self._voice = await asyncio.shield(self._opening)
-        if self._manner.format.name != self.hold.format:
-            await self._tell_format(self._manner.format)
+        if not self._line.is_asked_for:
+            self._line.ask_for(self._wish.by)
+        self._voice = await self._line.opened()
+        if self.manner.format.name != self.hold.format:
+            await self._tell_format(self.manner.format)
         self._opened.set()
 
     async def _tell_format(self, format_: AudioFormat) -> None:
@@ -446,9 +378,9 @@ class LiveSpeech:
 
     async def _admitted_by(self, tier: Tier, characters: int) -> Reservation:
         if tier != self._tier:
-            self._tier = tier
+            self._tier = self._line.tier = tier
             manner_for(self._wish.wish, tier, self._studio.catalogue)
-            await check_voice(self._studio.voices, self._manner.voice_id, tier, by=self._wish.by)
+            await check_voice(self._studio.voices, self.manner.voice_id, tier, by=self._wish.by)
         return await self._admit(characters)
 
     async def _admit(self, characters: int) -> Reservation:

@@ -36,15 +36,13 @@ from shared.errors import ExpectedFailure, Unauthenticated
 from shared.events.base import current_request_id
 from shared.http.caller import Caller, on_behalf_of
 from shared.http.errors import problem_of
-from shared.http.socket_door import KnownDevice, TokenDoor, bug_of
-from shared.http.socket_words import Auth, Pace, Ping, Ref, TooFast, told_moment
-from shared.ids import uuid7
+from shared.http.known_device import KnownDevice, TokenDoor
+from shared.http.socket_door import bug_of
+from shared.http.socket_words import Auth, Pace, Ping, Ref
 from shared.lenient_json import to_json
 
 log = structlog.get_logger(__name__)
 
-_EXPIRES_SOON_SECONDS = 60
-_FAULTS_IN_A_ROW = 10
 # A program that passes a model's text on as it comes sends a word for each token.
 _WORDS_PER_SECOND = 200.0
 _BURST = 400.0
@@ -156,7 +154,7 @@ class RealtimeSocket(KnownDevice):
     def __init__(
         self, socket: WebSocket, actions: Actions, caller: Caller, *, door: TokenDoor
     ) -> None:
-        super().__init__(caller, door)
+        super().__init__(caller, door, Pace(_WORDS_PER_SECOND, _BURST))
         self._socket = socket
         self._actions = actions
         self._outlet = Outlet(socket)
@@ -166,9 +164,6 @@ class RealtimeSocket(KnownDevice):
         self._wake = asyncio.Event()
         self._is_closing = False
         self._is_slow = False
-        self._told_of_expiry = False
-        self._faults = 0
-        self._pace = Pace(_WORDS_PER_SECOND, _BURST)
         self._heard_at = time.monotonic()
         self._writer: asyncio.Task[None] | None = None
         self._speaker: asyncio.Task[None] | None = None
@@ -214,20 +209,13 @@ class RealtimeSocket(KnownDevice):
             if self._writer is not None:
                 self._writer.cancel()
             return
-        left = self._left_of_token()
-        if left <= 0:
+        if self._left_of_token() <= 0:
             self._run_out()
-        elif left <= _EXPIRES_SOON_SECONDS and not self._told_of_expiry:
-            self._told_of_expiry = True
-            expires_at = told_moment(self._caller.identity.expires_at)
-            self._tell("token_expiring", {"expires_at": expires_at})
+        elif (expiry := self._expiry_to_tell()) is not None:
+            self._tell("token_expiring", expiry)
         self._look_at_text(now)
         if not self._queue and now - self._heard_at > _IDLE_SECONDS:
             self.close(CloseCode.IDLE, "idle")
-
-    def _left_of_token(self) -> float:
-        """How many seconds it is still good for."""
-        return self._caller.identity.expires_at - time.time()
 
     def _run_out(self) -> None:
         """The token is no longer good. What speaks is spoken to its end; those that wait could not
@@ -290,20 +278,11 @@ class RealtimeSocket(KnownDevice):
             if message["type"] == "websocket.disconnect":
                 return
             self._heard_at = time.monotonic()
-            text = message.get("text")
-            if len(text or message.get("bytes") or b"") > LARGEST_MESSAGE:
-                self.close(CloseCode.TOO_BIG, "too_large")
-                continue
-            current_request_id.set(str(uuid7()))
-            word, ref, wrong = read_word(text or "")
-            if not self._pace.allows_one():
-                self._refuse(TooFast(), ref)
-            elif word is None:
-                assert wrong is not None
-                self._refuse(wrong, ref)
-            else:
-                self._faults = 0
-                await self._answered(word)
+            heard: tuple[Word, Ref] | None = self._word_in(
+                message, read_word, largest=LARGEST_MESSAGE
+            )
+            if heard is not None:
+                await self._answered(heard[0])
 
     async def _answered(self, word: Word) -> None:
         try:
@@ -370,17 +349,9 @@ class RealtimeSocket(KnownDevice):
         await self._show_again(word.token)
         for spoken in self._queue:
             spoken.utterance.speech.renew(on_behalf_of(self._caller))
-        self._told_of_expiry = False
         self._tell_who(word.ref)
 
     # Telling.
-
-    def _refuse(self, failure: ExpectedFailure, ref: Ref) -> None:
-        """A message that was none; ten in a row are no device of ours."""
-        self._complain(failure, ref)
-        self._faults += 1
-        if self._faults >= _FAULTS_IN_A_ROW:
-            self.close(CloseCode.POLICY, "not_understood")
 
     def _complain(self, failure: ExpectedFailure, ref: Ref) -> None:
         self._tell("error", problem_of(failure)[1], ref)

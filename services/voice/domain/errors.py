@@ -375,13 +375,13 @@ class TooMuchText(Invalid):
 
 
 class TooManyUtterances(LimitReached):
-    """As many utterances wait at a socket as may."""
+    """As many utterances speak and wait at a socket as may."""
 
     code = "too_many_utterances"
 
     def __init__(self, most: int) -> None:
         super().__init__(
-            f"{most} utterances are waiting; wait for one to end, or stop them.",
+            f"{most} utterances speak or wait; wait for one to end, or stop them.",
             retry_after=timedelta(seconds=1),
             limit=most,
         )

@@ -111,7 +111,7 @@ async def test_only_what_is_shown_and_ones_own_is_found(chat: ChatSuite) -> None
         assert await names(grace, "secret") == []
 
 
-@pytest.mark.parametrize("q", ["", " ", "\t\n", "x" * 201, "a\x00b"])
+@pytest.mark.parametrize("q", ["", " ", "\t\n", "\x1c", "\x1f \x1d", "x" * 201, "a\x00b"])
 async def test_a_bad_query_is_refused(chat: ChatSuite, q: str) -> None:
     async with chat.user() as user:
         answer = await user.client.get("/chat/sessions", params={"q": q})

@@ -16,17 +16,20 @@ from uuid import uuid4
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from redis.asyncio import Redis
 from structlog.testing import CapturingLogger
 
 from services.chat.domain.conversation import SessionId
 from services.chat.domain.live import HeardTurn, LiveEvent, Missed, TurnBegan
 from services.chat.domain.turn import TurnId
-from services.chat.storage import turn_log
+from services.chat.storage import live_channel, turn_log
 from services.chat.storage.live_channel import ValkeyLiveChannel
 from services.chat.storage.turn_log import ValkeyTurnLog
 from shared.background import running_beside
+from shared.news import channel
 from shared.valkey import open_cache, open_listener
 from tests.support.engines import ValkeyServer, running_valkey
+from tests.support.silent_way import SilentWay
 
 
 @pytest.fixture
@@ -157,6 +160,21 @@ async def test_a_turn_that_can_not_be_written_down_keeps_no_other_from_it(
         assert await log.whole(turn.turn_id) == pieces(2)
 
 
+async def test_who_writes_the_last_waits_for_what_is_being_written(url: str) -> None:
+    # A replica that goes writes once more, whatever its own writer is at.
+    async with a_replica(url) as here, a_replica(url) as there:
+        over, running = a_turn(), a_turn()
+        for turn in (over, running):
+            here.keep(turn)
+        over.hear(1, pieces(2, last=True))
+        running.hear(1, pieces(2))
+        await asyncio.gather(here.flush(), here.flush())
+        assert await there.whole(over.turn_id) == pieces(2, last=True)
+        running.hear(3, [("delta", b"{}"), ("delta", b"{}"), ("done", b"{}")])
+        await here.flush()
+        assert len(await there.whole(running.turn_id)) == 5
+
+
 async def test_what_a_valkey_without_memory_of_it_goes_on_with_expires_too(url: str) -> None:
     async with a_replica(url) as log, open_cache(url) as cache:
         turn = a_turn()
@@ -244,6 +262,49 @@ async def test_a_stalled_valkey_is_never_waited_for_and_caught_up_with(tmp_path:
             async with asyncio.timeout(5):
                 while len(await log.whole(turn.turn_id)) < 4:
                     await asyncio.sleep(0.05)
+
+
+async def test_a_valkey_that_is_gone_without_a_word_is_asked_anew(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(turn_log, "_BLOCK_MILLISECONDS", 50)
+    monkeypatch.setattr(turn_log, "_ANSWER_SECONDS", 0.3)
+    monkeypatch.setattr(turn_log, "_AWAY_SECONDS", 0.05)
+    turn = a_turn()
+    async with a_replica(url) as here, SilentWay.to(url) as way, a_replica(way.url) as there:
+        here.keep(turn)
+        turn.hear(1, pieces(1))
+        await here.flush()
+        follower = await there.follow(turn.turn_id, turn.session_id)
+        async with asyncio.timeout(5):
+            while way.connections < 2:
+                await asyncio.sleep(0.01)
+        way.fall_silent()
+        turn.hear(2, [("done", b"{}")])
+        await here.flush()
+        assert len(await heard(follower)) == 2
+
+
+async def test_news_of_a_valkey_that_is_gone_without_a_word_is_heard_anew(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(live_channel, "_SILENCE_SECONDS", 0.05)
+    monkeypatch.setattr(live_channel, "_WAIT_SECONDS", 0.05)
+    monkeypatch.setattr(channel, "_ANSWER_SECONDS", 0.3)
+    async with (
+        SilentWay.to(url) as way,
+        open_cache(url) as cache,
+        Redis.from_url(way.url, health_check_interval=0.2) as listener,
+    ):
+        news = ValkeyLiveChannel(cache, listener).heard()
+        async with asyncio.timeout(5):
+            assert isinstance(await anext(news), Missed)
+            hearing = asyncio.ensure_future(anext(news))
+            await asyncio.sleep(1)  # of silence in which it is asked, and answers
+            assert not hearing.done()
+            way.fall_silent()
+            assert isinstance(await hearing, Missed)
+        await news.aclose()  # type: ignore[attr-defined]
 
 
 async def test_an_answer_that_nobody_can_write_down_is_given_up(

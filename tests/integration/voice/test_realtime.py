@@ -6,12 +6,12 @@ import asyncio
 import time
 from datetime import UTC, datetime
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 from websockets.exceptions import InvalidStatus
 
-from services.voice.actions.speak_live import LiveSpeech
+from services.voice.actions._live_line import LiveLine
 from services.voice.api import realtime_socket
 from services.voice.domain import open_sockets
 from services.voice.providers import elevenlabs_live
@@ -301,13 +301,13 @@ async def test_who_has_heard_the_end_of_one_may_start_the_next(
     voice: Voice, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also where its text was not ended by `end`, and its line has yet to be closed."""
-    close = LiveSpeech._close
+    close = LiveLine.close
 
-    async def slowly(speech: LiveSpeech) -> None:
+    async def slowly(line: LiveLine, speech_id: UUID) -> None:
         await asyncio.sleep(0.3)
-        await close(speech)
+        await close(line, speech_id)
 
-    monkeypatch.setattr(LiveSpeech, "_close", slowly)
+    monkeypatch.setattr(LiveLine, "close", slowly)
     ada = voice.person("pro")
     await used_up(voice, ada, 99_990)
     async with at_realtime(voice.url, token_of(ada)) as device:

@@ -18,8 +18,17 @@ from structlog.testing import capture_logs
 from services.chat.actions import _read_answer
 from services.chat.domain import running_turn
 from services.chat.domain.capabilities import Capabilities, OnLeaving
+from services.chat.domain.content import Thought
 from services.chat.domain.errors import AnswerLost
-from services.chat.domain.frames import Began, Ended, Frame, Text, Thinking, ToolCallPiece
+from services.chat.domain.frames import (
+    Began,
+    Ended,
+    Frame,
+    Text,
+    Thinking,
+    Thoughts,
+    ToolCallPiece,
+)
 from services.chat.domain.running_turn import RunningTurn
 from services.chat.domain.stored_answer import from_stored
 from services.chat.domain.turn import Outcome, Prompt
@@ -146,6 +155,27 @@ async def test_an_end_during_settlement_changes_nothing(
     assert len(desk.turns.facts) == 1
 
 
+async def test_what_follows_an_end_that_was_told_twice_can_still_run_out_of_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # On Python before 3.11.4 a time limit is none within a task that is still being cancelled.
+    desk = a_desk(Began("c", None), Text("Hello"), asyncio.Event())
+    turn = await in_a_session(desk)
+    await said(turn, 2)
+
+    async def never(**_used: object) -> None:
+        async with asyncio.timeout(0):
+            await asyncio.Event().wait()
+
+    monkeypatch.setattr(desk.admission.reservations[0], "settle", never)
+    turn.end(Outcome.STOPPED)
+    turn.end(Outcome.STOPPED, at_once=True)
+    with capture_logs() as logs:
+        result = await result_of(turn)
+    assert isinstance(result, Answered)
+    assert [line["event"] for line in logs] == ["place_not_given_back"]
+
+
 async def test_a_bug_in_settling_leaves_the_hold_to_the_sweeper_and_ends_the_turn(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -186,14 +216,15 @@ async def test_limits_that_can_not_be_given_back_do_not_keep_a_turn_open(
 
 
 async def test_the_answer_of_a_call_is_kept_for_its_key() -> None:
-    desk = a_desk(*an_answer("Hello"))
+    thoughts = (Thought("openai", {"type": "reasoning", "encrypted_content": "x"}),)
+    desk = a_desk(Began("c", None), Text("Hello"), Thoughts(thoughts), Ended("stop", TOLD))
     turn = await without_a_session(desk, key="k")
     await result_of(turn)
     stored = desk.only_settlement.stored_answer
     assert stored is not None
     last = from_stored(turn.hold, stored)[-1]
     assert isinstance(last, Answered)
-    assert last.message.content == "Hello"
+    assert (last.message.content, last.message.thoughts) == ("Hello", thoughts)
     assert last.message.cost_microusd == 7
 
 

@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from openai.types.responses import Response as OpenAIResponse
 
 from services.chat.api.fields import json_object
 from services.chat.api.openai_chat_answer import ChunkWriter, completion
 from services.chat.api.openai_chat_request import chat_request
 from services.chat.api.openai_responses_answer import EventWriter, Response
 from services.chat.api.openai_responses_request import responses_request
-from services.chat.domain.content import ImagePart, Role, TextPart, ToolCall, ToolChoice
+from services.chat.domain.content import (
+    ImagePart,
+    Role,
+    TextPart,
+    Thought,
+    ToolCall,
+    ToolChoice,
+)
 from services.chat.domain.errors import ItemNotKept, UnsupportedParameter
 from services.chat.domain.turn_events import (
     Answered,
@@ -112,6 +121,40 @@ def test_only_images_that_can_be_sent_are_taken(url: str) -> None:
     content = [{"type": "image_url", "image_url": {"url": url}}]
     with pytest.raises(BadParameter):
         chat(messages=[{"role": "user", "content": content}])
+
+
+PICTURE = {"type": "image_url", "image_url": {"url": "https://pictures.invalid/a.png"}}
+INPUT_PICTURE = {"type": "input_image", "image_url": "https://pictures.invalid/a.png"}
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        {"role": "system", "content": [PICTURE]},
+        {"role": "assistant", "content": [{"type": "text", "text": "Look:"}, PICTURE]},
+        {"role": "tool", "tool_call_id": "a", "content": [PICTURE]},
+    ],
+)
+def test_an_image_that_no_model_would_see_is_refused(message: dict[str, Any]) -> None:
+    with pytest.raises(BadParameter) as refused:
+        chat(messages=[{"role": "user", "content": "hi"}, message])
+    assert refused.value.facts["param"] == "messages[1].content"
+
+
+@pytest.mark.parametrize(
+    ("item", "field"),
+    [
+        ({"role": "developer", "content": [INPUT_PICTURE]}, "content"),
+        ({"role": "assistant", "content": [INPUT_PICTURE]}, "content"),
+        ({"type": "function_call_output", "call_id": "a", "output": [INPUT_PICTURE]}, "output"),
+    ],
+)
+def test_an_image_in_an_item_that_no_model_would_see_is_refused(
+    item: dict[str, Any], field: str
+) -> None:
+    with pytest.raises(BadParameter) as refused:
+        responses(input=[{"role": "user", "content": "hi"}, item])
+    assert refused.value.facts["param"] == f"input[1].{field}"
 
 
 @pytest.mark.parametrize("name", ["background", "previous_response_id", "conversation", "prompt"])
@@ -215,6 +258,29 @@ def test_text_and_calls_are_items_of_their_own() -> None:
     deltas = [c["choices"][0]["delta"] for c in told if c["choices"]]
     assert [d["tool_calls"][0].get("id") for d in deltas if "tool_calls" in d] == ["a", None, "b"]
     assert told[-1]["usage"]["total_tokens"] == 3
+
+
+def test_the_models_phase_stands_with_its_text_and_comes_back_with_it() -> None:
+    hold = a_hold()
+    reasoning = {"id": "rs_1", "type": "reasoning", "summary": [], "encrypted_content": "x"}
+    thoughts = [
+        Thought("openai", reasoning),
+        Thought("openai", {"type": "message", "phase": "commentary"}),
+        Thought("anthropic", {"type": "thinking"}),
+    ]
+    message = replace(an_answer_message(hold, "One moment."), thoughts=thoughts)
+    said: list[TurnEvent] = [Started(hold), Delta("One moment."), Answered(message, "stop")]
+    echoed = {"parallel_tool_calls": True, "tool_choice": "auto", "tools": []}
+    told = events_of(b"".join(map(EventWriter(hold, echoed).write, said)))
+    done = [e["item"] for e in told if e["type"] == "response.output_item.done"]
+    whole = told[-1]["response"]
+    assert whole["output"] == [reasoning, *done]
+    (text,) = done
+    assert (text["phase"], text["content"][0]["text"]) == ("commentary", "One moment.")
+    assert OpenAIResponse.model_validate(whole).output_text == "One moment."
+
+    request = responses(input=[{"role": "user", "content": "hi"}, *whole["output"]])
+    assert request.parts["utterances"][1].thoughts == tuple(thoughts[:2])
 
 
 def test_a_fallback_shows_in_the_model() -> None:

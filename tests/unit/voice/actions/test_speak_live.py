@@ -523,7 +523,7 @@ async def test_a_line_that_does_not_close_well_is_logged() -> None:
         studio = Studio()
         speech = await studio.speak_live(a_live_wish())
         await speech.say("One.")
-        speech._line.push_async_exit(_fails_with(failure))
+        speech._line._stack.push_async_exit(_fails_with(failure))
         with capture_logs() as logs:
             await concluded(studio, speech, Outcome.STOPPED)
         assert sum(log["event"] == "line_not_closed" for log in logs) == lines
