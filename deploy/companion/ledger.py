@@ -20,14 +20,19 @@ from services.billing.wiring import wire
 from shared.chain import Head
 from shared.errors import ExpectedFailure
 
-_MONTH = re.compile(r"\d{4}-\d{2}")
 _PARTITION = re.compile(r"(?:ledger_entry_)?(\d{4})[-_](\d{2})(?:[-_](\d{2}))?")
 
 
 async def verify(partition: str | None, heads: Sequence[str]) -> list[ChainVerdict]:
-    """Walk the chains of a partition, or all. Raises CompanionError when they can't be read."""
+    """Walk the chains of a partition, or all. Raises CompanionError when they can't be read, or a
+    head is of another."""
     chains = chains_of(partition) if partition else None
     known = dict(_known(head) for head in heads)
+    if chains is not None and not known.keys() <= set(chains):
+        raise CompanionError(
+            f"A head is of a day beside {partition}, and would not be compared.",
+            "Give heads of the days that are verified.",
+        )
     try:
         async with wire(billing_settings()) as wired:
             return await wired.actions.verify_ledger(chains, known)
@@ -37,7 +42,7 @@ async def verify(partition: str | None, heads: Sequence[str]) -> list[ChainVerdi
 
 async def verify_months(partition: str | None) -> list[PeriodVerdict]:
     """Compare the closed month of this name, or all. Raises CompanionError."""
-    month = Month.named(partition) if partition and _MONTH.fullmatch(partition) else None
+    month = month_of(partition) if partition else None
     if partition and month is None:
         return []
     try:
@@ -66,12 +71,28 @@ async def archives() -> Sequence[Archive]:
 
 
 async def verify_archives(partition: str | None) -> list[ArchiveVerdict]:
-    """Read the files again. Raises CompanionError."""
+    """Read the files of a day or a month again, or all. Raises CompanionError, also where none is
+    of that name: nothing would be verified."""
+    chains = chains_of(partition) if partition else None
     try:
         async with wire(billing_settings()) as wired:
-            return await wired.actions.verify_archive(partition)
+            verify = wired.actions.verify_archive
+            if chains is None:
+                return await verify()
+            names = [a.partition.name for a in await verify.all() if _is_within(a, chains)]
+            verdicts = [verdict for name in names for verdict in await verify(name)]
     except ExpectedFailure as failure:
         raise CompanionError(failure.message) from failure
+    if not verdicts:
+        raise CompanionError(
+            f"Nothing of {partition} lies in a file.", "See `companion ledger archive list`."
+        )
+    return verdicts
+
+
+def _is_within(archive: Archive, chains: range) -> bool:
+    of_it = archive.partition.chains
+    return chains.start <= of_it.start and of_it.stop <= chains.stop
 
 
 def chains_of(partition: str) -> range:
@@ -92,6 +113,15 @@ def chains_of(partition: str) -> range:
         raise CompanionError(
             f"{partition} is no partition.", "Give a day (2026-11-24), a month, or `corrections`."
         ) from error
+
+
+def month_of(partition: str) -> Month | None:
+    """The month, or None for a day and for the corrections. Raises CompanionError."""
+    chains_of(partition)
+    match = _PARTITION.fullmatch(partition)
+    if match is None or match[3]:
+        return None
+    return Month(date(int(match[1]), int(match[2]), 1))
 
 
 def _known(text: str) -> tuple[int, Head]:

@@ -54,7 +54,8 @@ def create_login(server_url: str, name: str, password: str) -> None:
             (READERS, name),
         )
         known = cursor.fetchone()
-        if known is not None and known[0]:
+        # A role is a member of itself; the group's own is nobody's login.
+        if name == READERS or (known is not None and known[0]):
             raise CompanionError(
                 f"There is a role {name}, and it is no reader.", "Choose another name."
             )

@@ -59,6 +59,8 @@ def verify(
     else:
         for line in chains:
             typer.echo(f"{line['partition']:12} {line['links']:9} links fit  head {line['head']}")
+        if partition and not chains and not months:
+            typer.echo(f"Nothing of {partition} is in the ledger: unused, or left for a file.")
         for line in months:
             if not line["broken"]:
                 typer.echo(f"{line['partition']:12} {line['entries']:9} entries    closed as kept")
@@ -125,10 +127,12 @@ def list_() -> None:
 @archive.command("verify")
 def verify_archive(
     partition: Annotated[
-        str | None, typer.Option("--partition", help="As `list` shows it; default: all.")
+        str | None,
+        typer.Option("--partition", help="A day, a month, or as `list` shows it; default: all."),
     ] = None,
 ) -> None:
-    """Read the files again and compare them with what was archived. Exit code 1 if one differs."""
+    """Read the files again and compare them with what was archived. Exit code 1 if one differs, or
+    none is of that name."""
     from deploy.companion.ledger import verify_archives
 
     verdicts = asyncio.run(verify_archives(partition))

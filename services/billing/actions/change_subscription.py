@@ -165,13 +165,10 @@ class ChangeSubscription:
         if not self.payments.asks_first:
             return _Plan(granted(present, tier.name, seats, now), now, unit)
         course = course_of(present, tier, seats, unit)
-        later = present.period_ends or now
-        return _Plan(
-            _fulfilled(course, present, tier, seats, unit, now),
-            later if course is Course.LATER else now,
-            unit,
-            course,
-        )
+        step = _fulfilled(course, present, tier, seats, unit, now)
+        # What is overdue has no period to end with, and is over at once.
+        ends = step.subscription.period_ends if course is Course.LATER else None
+        return _Plan(step, ends or now, unit, course)
 
     async def _ordered(
         self, work: UnitOfWork, present: Subscription, plan: _Plan, by: UserId, now: datetime

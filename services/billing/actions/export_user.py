@@ -10,6 +10,7 @@ from services.billing.actions.show_subscription import ShowSubscription
 from services.billing.domain.billing_details import BillingDetails
 from services.billing.domain.charge import Charge, ChargeId
 from services.billing.domain.closing import Month
+from services.billing.domain.correction import Correction
 from services.billing.domain.invoice import CreditNote, CreditNoteId, Invoice, InvoiceId
 from services.billing.domain.invoice_ports import InvoiceHead, Standing
 from services.billing.domain.ledger import Entry
@@ -19,7 +20,7 @@ from services.billing.domain.ports import NewUnitOfWork
 from services.billing.domain.staff_look import StaffLook, StaffLookId
 from services.billing.domain.subscription import Subscription
 from services.billing.domain.webhook import Endpoint, EndpointOwner
-from shared.ids import UserId
+from shared.ids import EventId, UserId
 from shared.page_by_page import page_by_page
 from shared.values import dataclass
 
@@ -100,6 +101,19 @@ class ExportUser:
     async def spend_alerts(self, user_id: UserId) -> Sequence[int]:
         async with self.unit_of_work() as work:
             return await work.spending.thresholds(user_id)
+
+    def corrections(self, user_id: UserId) -> AsyncIterator[Sequence[Correction]]:
+        """What was said about their calls later, the oldest first."""
+
+        async def read(after: EventId | None) -> Sequence[Correction]:
+            async with self.unit_of_work() as work:
+                return await work.usage_rows.corrections_of_user(user_id, after=after, most=_PAGE)
+
+        return page_by_page(read, _PAGE)
+
+    async def archived(self, user_id: UserId) -> int:
+        """How many of their calls lie in the operator's archive, and are none of `records`."""
+        return await self.export_usage.list_usage.archived(user_id, Period.between(None, None))
 
     def records(self, user_id: UserId) -> AsyncIterator[Sequence[Entry]]:
         """Page by page, the newest first."""

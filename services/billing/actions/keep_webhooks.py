@@ -167,6 +167,7 @@ class KeepWebhooks:
                 return changed
             if change.is_enabled:
                 changed = changed.enabled()
+                await work.webhook_outbox.go_on(endpoint_id, now)
             await work.webhooks.save(changed)
             return changed
 

@@ -92,7 +92,7 @@ class MakeInvoices:
 
     async def _issue(self, work: UnitOfWork, scope: Scope, dues: Sequence[Due]) -> None:
         now = self.clock.now()
-        drafts = await drafts_of(work, self.terms, scope, dues, clock=self.clock, keep=True)
+        drafts = await drafts_of(work, self.terms, scope, dues, keep=True)
         first = await work.invoices.first_number(
             self.terms.invoice_series, now.year, count=len(drafts)
         )
@@ -107,7 +107,7 @@ class MakeInvoices:
 
 
 async def drafts_of(
-    work: UnitOfWork, terms: Terms, scope: Scope, dues: Sequence[Due], *, clock: Clock, keep: bool
+    work: UnitOfWork, terms: Terms, scope: Scope, dues: Sequence[Due], *, keep: bool
 ) -> list[Invoice]:
     """Worked out, not issued; with `keep` what they cover is on them from now on."""
     covered = await work.invoices.cover(scope, dues, keep=keep, aged_after=terms.aged_after)
@@ -120,7 +120,6 @@ async def drafts_of(
             scope.month,
             lines.get(due.holder.id, ()),
             details.get(due.holder.id),
-            clock.now(),
         )
         for due in dues
     ]

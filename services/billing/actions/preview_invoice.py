@@ -9,7 +9,6 @@ from services.billing.domain.invoice import Invoice, LineKind
 from services.billing.domain.invoicing import UNTIL_NOW, Due, Scope, Terms
 from services.billing.domain.ports import NewUnitOfWork, UnitOfWork
 from services.billing.domain.subscription import Holder
-from shared.clock import Clock
 from shared.values import dataclass
 
 
@@ -19,7 +18,6 @@ class PreviewInvoice:
     that was invoiced the invoice itself. What an earlier one carried is no reason for another."""
 
     unit_of_work: NewUnitOfWork
-    clock: Clock
     terms: Terms
 
     async def __call__(self, holder: Holder, month: Month) -> Invoice:
@@ -32,7 +30,7 @@ class PreviewInvoice:
             scope = await self._scope(work, month)
             late = await work.invoices.late(scope, holder.id, aged_after=self.terms.aged_after)
             due = Due(holder, late)
-            [draft] = await drafts_of(work, self.terms, scope, [due], clock=self.clock, keep=False)
+            [draft] = await drafts_of(work, self.terms, scope, [due], keep=False)
         if all(line.kind is LineKind.ROUNDING for line in draft.lines):
             raise InvoiceNotFound
         return draft

@@ -11,6 +11,7 @@ from fastapi.responses import StreamingResponse
 from pydantic import BaseModel
 
 from services.billing.api.billing_details import DetailsBody
+from services.billing.api.corrections import DeltasBody, deltas_body
 from services.billing.api.dependencies import ServiceActions
 from services.billing.api.invoice_body import CreditNoteBody, InvoiceBody
 from services.billing.api.payments import ChargeBody
@@ -18,6 +19,7 @@ from services.billing.api.record_body import RecordBody
 from services.billing.api.staff_looks import LookBody
 from services.billing.api.subscription import SubscriptionBody
 from services.billing.api.webhooks import WebhookBody
+from services.billing.domain.correction import Correction
 from services.billing.domain.payment import Payment
 from shared.http.caller import OnlyFrom
 from shared.http.export import json_answer, pages_of
@@ -59,6 +61,30 @@ class PaymentRecordBody(BaseModel):
         )
 
 
+class UsageCorrectionBody(BaseModel):
+    """What was said of a call later, as signed numbers that are added to its own."""
+
+    id: UUID
+    event_id: UUID
+    kind: str
+    requests: int
+    deltas: DeltasBody
+    reason: str
+    made_at: datetime
+
+    @classmethod
+    def of(cls, correction: Correction) -> UsageCorrectionBody:
+        return cls(
+            id=correction.id,
+            event_id=correction.event_id,
+            kind=correction.kind,
+            requests=correction.requests,
+            deltas=deltas_body(correction.deltas),
+            reason=correction.reason,
+            made_at=correction.made_at,
+        )
+
+
 @router.get(
     "/users/{user_id}/export", response_class=StreamingResponse, responses=problems(401, 403)
 )
@@ -67,7 +93,8 @@ async def export(
 ) -> StreamingResponse:
     """All that is kept of a user: their subscription, its changes, whom invoices are made out to,
     their charges, payments, invoices and credit notes, when the billing team looked, webhooks and
-    alerts, and every paid call."""
+    alerts, every paid call and what was corrected of it. `archived_requests` calls lie in the
+    operator's archive."""
     user, export_user = UserId(user_id), actions.export_user
     present = SubscriptionBody.of(await export_user.subscription(user))
     changes = [SubscriptionBody.of(change) for change in await export_user.changes(user)]
@@ -87,6 +114,8 @@ async def export(
             ],
             "staff_looks": pages_of(export_user.staff_looks(user), LookBody.of),
             "spend_alerts_microusd": list(await export_user.spend_alerts(user)),
+            "archived_requests": await export_user.archived(user),
             "usage_records": pages_of(export_user.records(user), RecordBody.of),
+            "usage_corrections": pages_of(export_user.corrections(user), UsageCorrectionBody.of),
         }
     )

@@ -7,7 +7,7 @@ from typing import Annotated, Self
 from uuid import UUID
 
 from fastapi import APIRouter, Query, Response
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 from services.billing.actions.list_past_due import Overdue
 from services.billing.actions.list_payments import Asked
@@ -182,6 +182,17 @@ class ReceivedMoney(BaseModel):
     amount_cents: int | None = Field(None, ge=1, le=_MOST_CENTS, strict=True)
 
 
+# As it is copied out of a statement, with blanks around it, it is the same one.
+Reference = Annotated[
+    str,
+    StringConstraints(strip_whitespace=True, min_length=1, max_length=200),
+    Field(
+        description="The bank's or your own, used once. It stays in the books for good: name"
+        " nobody in it.",
+    ),
+]
+
+
 class NewPayment(BaseModel):
     """Money that came without a payment provider, or that was given back (negative)."""
 
@@ -194,12 +205,7 @@ class NewPayment(BaseModel):
         strict=True,
         description="Zero only with a `payment_id` that was given back in another way.",
     )
-    reference: str = Field(
-        min_length=1,
-        max_length=200,
-        description="The bank's or your own, used once. It stays in the books for good: name"
-        " nobody in it.",
-    )
+    reference: Reference
     note: str = Field(
         min_length=1,
         max_length=300,

@@ -46,7 +46,8 @@ HELD = Gauge(
 )
 MISMATCHED = Gauge(
     "companion_billing_mismatched_hours",
-    "Hours of the last five weeks in which the ledger and a producer differ.",
+    "Hours of the last five weeks in which the ledger and a producer differ, or that "
+    "were not compared yet.",
     ["producer"],
 )
 SILENT = Gauge(

@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any, Protocol
 from uuid import UUID
 
+from services.billing.domain.correction import Correction
 from services.billing.domain.period import Period
 from services.billing.domain.usage_export import (
     Day,
@@ -47,6 +48,12 @@ class UsageRows(Protocol):
         self, period: Period, *, after: UUID, up_to: datetime | None, most: int
     ) -> Rows:
         """Those of what happened in a period, by their own ids."""
+        ...
+
+    async def corrections_of_user(
+        self, user_id: UserId, *, after: UUID | None, most: int
+    ) -> Sequence[Correction]:
+        """Of all a user's entries, of those in files too, by their own ids."""
         ...
 
     async def archived_within(self, period: Period) -> Sequence[str]:

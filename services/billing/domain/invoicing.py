@@ -36,6 +36,7 @@ from shared.values import dataclass
 NEVER = datetime(1, 1, 1, tzinfo=UTC)
 # After anything that has come by now, whatever the database's clock says of when.
 UNTIL_NOW = datetime(9999, 12, 31, tzinfo=UTC)
+_INSTANT = timedelta(microseconds=1)
 _WHOLE = 10_000  # basis points
 _ROUNDING = UUID("0198c0de-0000-7000-8000-000000000006")
 _TOKENS = ("input_tokens", "output_tokens")
@@ -321,9 +322,10 @@ class Terms:
         month: Month,
         lines: Sequence[InvoiceLine],
         details: BillingDetails | None,
-        at: datetime,
     ) -> Invoice:
-        """Worked out, not issued."""
+        """Worked out, not issued. Its tax is what held at the month's end, as payments were told
+        it: when it is made, another rate may be in effect."""
+        supplied_at = month.period.ends - _INSTANT
         return Invoice(
             id=id_,
             number=None,
@@ -332,7 +334,7 @@ class Terms:
             month=month,
             status=Status.DRAFT,
             lines=lines,
-            tax_lines=tuple(self.tax_rules.tax_for(details, lines, at)),
+            tax_lines=tuple(self.tax_rules.tax_for(details, lines, supplied_at)),
             billed_to=details,
             issued_at=None,
             due_at=None,

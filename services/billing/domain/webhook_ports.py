@@ -133,6 +133,10 @@ class WebhookOutbox(Protocol):
         """What waits for an endpoint that is disabled is dead; usage goes on waiting."""
         ...
 
+    async def go_on(self, endpoint_id: EndpointId, now: datetime) -> None:
+        """What waits for its next attempt is due, however long it was put off."""
+        ...
+
     async def usage(self, run: LedgerRun) -> Mapping[str, Any]:
         """What stands in a run of the ledger, as it is told."""
         ...

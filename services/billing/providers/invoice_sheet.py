@@ -20,6 +20,7 @@ from services.billing.domain.invoice import (
     Status,
 )
 from services.billing.domain.invoice_renderer import Document
+from services.billing.domain.outside_usage import OUTSIDE
 from services.billing.domain.seller import Seller, seller_on
 from services.billing.domain.tax import TaxLine
 from shared.values import dataclass
@@ -305,7 +306,11 @@ def _usage_title(kind: LineKind, facts: Mapping[str, Any]) -> str:
     )
     month = facts.get("month")
     when = f" in {_span(Month.named(str(month)))}" if month and kind is not LineKind.USAGE else ""
-    return f"{prefixes.get(kind, 'Usage')}{when}: {operation} with {model} ({provider})"
+    what = f"{operation} with {model} ({provider})"
+    if provider == OUTSIDE:
+        # What a service outside the suite told: its meter, and what of that has its own price.
+        what = operation if model == operation else f"{operation} ({model})"
+    return f"{prefixes.get(kind, 'Usage')}{when}: {what}"
 
 
 def _usage_detail(facts: Mapping[str, Any]) -> str:

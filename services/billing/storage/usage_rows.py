@@ -7,8 +7,10 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+from services.billing.domain.correction import Correction
 from services.billing.domain.period import Period
 from services.billing.domain.usage_export import Day, Rows
+from services.billing.storage.corrections import from_row as correction_from_row
 from services.billing.storage.ledger_chain import COUNTS, UNLINKED
 from shared.db.database import Connection
 from shared.ids import EventId, UserId
@@ -74,6 +76,9 @@ where occurred_at >= $1 and occurred_at < $2 and id > $3
   and ($4::timestamptz is null or made_at < $4)
 order by id limit $5
 """  # noqa: S608
+_CORRECTIONS_OF_USER = """
+select * from ledger_correction where user_id = $1 and id > $2 order by id limit $3
+"""
 _ARCHIVED_WITHIN = """
 select distinct h.partition from usage_archived_hour h
 join ledger_archive a on a.partition = h.partition and a.state = 'dropped'
@@ -102,6 +107,7 @@ select exists (
 """  # noqa: S608
 # Nobody waits for what is read here in pages; the first page of a long period may take a while.
 _PATIENCE_SECONDS = 600.0
+_FIRST = UUID(int=0)
 
 
 class SqlUsageRows:
@@ -137,6 +143,12 @@ class SqlUsageRows:
         self, period: Period, *, after: UUID, up_to: datetime | None, most: int
     ) -> Rows:
         return await self._rows(_CORRECTIONS_WITHIN, period.begins, period.ends, after, up_to, most)
+
+    async def corrections_of_user(
+        self, user_id: UserId, *, after: UUID | None, most: int
+    ) -> Sequence[Correction]:
+        rows = await self._connection.fetch(_CORRECTIONS_OF_USER, user_id, after or _FIRST, most)
+        return [correction_from_row(row) for row in rows]
 
     async def archived_within(self, period: Period) -> Sequence[str]:
         rows = await self._connection.fetch(_ARCHIVED_WITHIN, period.begins, period.ends)

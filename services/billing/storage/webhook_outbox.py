@@ -165,6 +165,10 @@ update webhook_delivery set state = 'dead', settled_at = $2
 where endpoint_id = $1 and state = 'waiting' and chain is null
   and (lease_id is null or leased_until <= $2)
 """
+_GO_ON = """
+update webhook_delivery set next_attempt_at = $2
+where endpoint_id = $1 and state = 'waiting' and next_attempt_at > $2
+"""
 
 # A row holds thousands of links: only the part that is asked for is taken apart.
 _LINKED = """
@@ -325,6 +329,9 @@ class SqlWebhookOutbox:
 
     async def give_up(self, endpoint_id: EndpointId, now: datetime) -> None:
         await self._connection.execute(_GIVE_UP, endpoint_id, now)
+
+    async def go_on(self, endpoint_id: EndpointId, now: datetime) -> None:
+        await self._connection.execute(_GO_ON, endpoint_id, now)
 
     async def usage(self, run: LedgerRun) -> Mapping[str, Any]:
         linked = await self._connection.fetch(_LINKED, run.chain, run.first, run.last)

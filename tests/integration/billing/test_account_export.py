@@ -48,7 +48,7 @@ async def test_all_of_theirs_and_nothing_of_others(billing: Billing, identities:
     assert set(export) == {
         *("subscription", "subscription_changes", "billing_details", "charges", "payments"),
         *("invoices", "credit_notes", "staff_looks", "webhooks", "spend_alerts_microusd"),
-        "usage_records",
+        *("archived_requests", "usage_records", "usage_corrections"),
     }
     assert export["billing_details"]["name"] == "Lamp & Sons"
     assert export["spend_alerts_microusd"] == [7]
@@ -60,6 +60,35 @@ async def test_all_of_theirs_and_nothing_of_others(billing: Billing, identities:
     assert told == (9_000_000, transfer["reference"], "by post")
     others = (await export_of(billing, identities, grace)).json()
     assert (others["charges"], others["payments"], others["billing_details"]) == ([], [], None)
+
+
+async def test_what_was_corrected_of_their_calls_is_theirs(
+    billing: Billing, identities: Path
+) -> None:
+    ada, grace, team = uuid4(), uuid4(), uuid4()
+    theirs, others = a_usage(user=ada), a_usage(user=grace)
+    await billing.record(theirs, others)
+    for event_id, words in ((theirs.id, "by mistake"), (others.id, "another's")):
+        wanted = {"event_id": str(event_id), "deltas": {"cost_microusd": 5}, "reason": words}
+        for number in range(21 if event_id == theirs.id else 1):  # more than a page of them
+            made = await billing.send(
+                *("POST", "admin/adjustments", team),
+                role="billing",
+                json=wanted,
+                headers={"idempotency-key": str(number)},
+            )
+            assert made.status_code == 201, made.text
+    export = (await export_of(billing, identities, ada)).json()
+    assert len(export["usage_corrections"]) == 21
+    assert len({each["id"] for each in export["usage_corrections"]}) == 21
+    first = export["usage_corrections"][0]
+    assert (first["event_id"], first["kind"], first["reason"]) == (
+        *(str(theirs.id), "adjusted", "by mistake"),
+    )
+    assert first["deltas"]["cost_microusd"] == 5
+    # Who of the team it was, is none of their data.
+    assert str(team) not in str(export)
+    assert export["archived_requests"] == 0
 
 
 async def test_nobody_but_auth_collects_it(billing: Billing, identities: Path) -> None:

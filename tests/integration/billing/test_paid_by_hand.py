@@ -14,6 +14,7 @@ import httpx
 import pytest
 
 from services.billing.actions import Actions
+from services.billing.domain.closing import Month
 from services.billing.domain.errors import (
     PaymentNotFound,
     PaymentSettled,
@@ -21,13 +22,14 @@ from services.billing.domain.errors import (
 )
 from services.billing.domain.payment import PaymentId, PaymentState
 from services.billing.domain.ports import NewUnitOfWork
-from services.billing.domain.subscription import State, Subscription
+from services.billing.domain.subscription import Holder, State, Subscription
 from services.billing.settings import Settings
 from shared.db.database import Database
 from shared.ids import UserId
 from tests.integration.billing.harness import Billing, actions_on
 from tests.integration.billing.plans import DAY, STAFF, amounts, buy, choose, order, owed_by
 from tests.support.billing import NOON, StoppedClock
+from tests.support.billing_invoices import Books
 
 
 async def test_what_the_billing_team_marks_as_paid_takes_effect_once(
@@ -113,6 +115,39 @@ async def test_with_tax_what_was_told_to_be_transferred_is_what_came(
     await actions.mark_paid(overdue.payment.id, by=STAFF)
     assert (await actions.show_balance.of(ada)).account.paid_microusd == 21_420_000
     assert await actions.list_past_due(after=None, most=10) == []
+
+
+async def test_an_invoice_has_the_tax_that_was_told_whenever_it_is_made(
+    work: NewUnitOfWork,
+    clock: StoppedClock,
+    settings: Callable[..., Settings],
+    ada: UserId,
+    tmp_path: Path,
+) -> None:
+    table = tmp_path / "taxes.json"
+    bought_in = Month(clock.now().date().replace(day=1))
+    ends = bought_in.period.ends
+    rates = [
+        {"country": "DE", "from": since, "basis_points": points}
+        for since, points in (("2021-01-01", 1_900), (ends.date().isoformat(), 2_100))
+    ]
+    seller = {"country": "DE", "vat_id": "DE136695976"}
+    table.write_text(json.dumps({"rates": rates, "seller": seller}))
+    actions = actions_on(work, settings(tax_file=table), clock)
+    books = Books(actions, work)
+    with pytest.raises(SubscriptionNotPaid) as refused:
+        await choose(actions, ada, "pro")
+    await actions.mark_paid(PaymentId(UUID(refused.value.facts["payment_id"])), by=STAFF)
+    draft = await actions.preview_invoice(Holder(ada), bought_in)
+
+    # A month is invoiced some hours after its end; by then another rate is in effect.
+    clock.forward(ends - clock.now() + timedelta(hours=3))
+    await books.close_and_run(bought_in)
+    invoice = await books.invoice_of(ada)
+    [tax] = invoice.tax_lines
+    assert (tax.rate_basis_points, invoice.total_cents) == (1_900, 1_071)
+    assert (draft.tax_lines, refused.value.facts["total_cents"]) == ((tax,), 1_071)
+    assert (await actions.show_balance.of(ada)).owed_microusd == 0
 
 
 async def test_two_choices_at_once_wait_for_one_payment(
@@ -307,6 +342,10 @@ async def test_money_that_came_without_a_provider_is_booked_once_by_its_referenc
     assert sorted(replayed, key=str) == [None, "true", "true", "true"]
     other = await book(amount_cents=191)
     assert (other.status_code, other.json()["code"]) == (409, "payment_reference_used")
+    # As somebody copies it out of a statement.
+    pasted = await book(reference=f" {wanted['reference']}\u00a0\n")
+    assert pasted.json() == booked[0].json(), pasted.text
+    assert (await book(reference=" \t ")).status_code == 422
     back = await book(amount_cents=-90, reference=f"back/{ada}")
     assert (back.json()["kind"], back.json()["amount_microusd"]) == ("refund", -900_000)
     balance = (await billing.get("balance", ada)).json()

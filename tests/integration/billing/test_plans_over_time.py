@@ -65,6 +65,20 @@ async def test_a_renewal_is_owed_marked_as_paid_or_lost(
     assert sorted(type_ for type_, _ in said if type_ != "subscription.changed") == news
 
 
+async def test_going_back_to_free_while_a_period_is_overdue_says_that_it_ends_at_once(
+    actions: Actions, clock: StoppedClock, ada: UserId
+) -> None:
+    await buy(actions, ada, "pro")
+    later = await actions.change_subscription.preview(Holder(ada), Wanted("free"), by=ada)
+    assert (later.effective_at, later.subscription.tier_name) == (NOON + 30 * DAY, "pro")
+    clock.forward(30 * DAY)
+    await actions.advance_subscriptions()
+    clock.forward(DAY)
+    await actions.advance_subscriptions()
+    gone = await choose(actions, ada, "free")
+    assert (gone.effective_at, gone.subscription.tier_name) == (clock.now(), "free")
+
+
 async def test_many_workers_and_a_long_standstill_charge_each_period_once(
     actions: Actions, database: Database, clock: StoppedClock
 ) -> None:

@@ -16,6 +16,7 @@ from psycopg2.extensions import cursor as Cursor  # noqa: N812 - it is a class
 from psycopg2.sql import SQL, Identifier
 
 from deploy.companion import reporting
+from deploy.companion.engines.postgres import READERS
 from deploy.companion.errors import CompanionError
 from services.billing.actions import Actions
 from services.billing.domain.payment import Booking
@@ -179,12 +180,15 @@ def test_the_page_names_every_view_and_every_column(cursor: Cursor) -> None:
     assert told == {view: set(names) for view, names in views.items()}
 
 
-@pytest.mark.parametrize("name", ["companion", "Robert'); --", "pg_monitor", "", "ö"])
+@pytest.mark.parametrize("name", ["companion", "Robert'); --", "pg_monitor", "", "ö", READERS])
 def test_a_role_that_is_no_reader_is_left_alone(
     name: str, reader: Connection, postgres_server: PostgresServer
 ) -> None:
     with pytest.raises(CompanionError):
         reporting.create_login(postgres_server.engine.superuser_url, name, "a long password")
+    with reader.cursor() as cursor:
+        cursor.execute("select rolcanlogin from pg_roles where rolname = %s", (READERS,))
+        assert cursor.fetchone() == (False,)
 
 
 def test_who_may_not_make_roles_is_told_what_to_do(

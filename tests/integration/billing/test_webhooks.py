@@ -495,6 +495,24 @@ async def test_the_operator_gets_the_ledger_without_a_gap_and_the_cursor_waits_f
     assert (correction["event_id"], correction["cost_microusd"]) == (str(facts[0].id), -5)
 
 
+async def test_the_ledger_goes_on_at_once_when_its_webhook_is_switched_on_again(
+    actions: Actions, receiver: Receiver, clock: StoppedClock
+) -> None:
+    endpoint, _ = await listen(actions, STAFF, receiver, "usage.recorded")
+    await actions.record_usage([a_usage()])
+    await actions.link_ledger()
+    receiver.answer = status(500)
+    while await actions.deliver_webhooks():
+        clock.forward(timedelta(hours=13))  # the later ones come at least ten after each other
+    found = await actions.keep_webhooks.show(endpoint.id, STAFF)
+    assert found.disabled_because == "failing"
+    receiver.answer = status(204)
+    clock.forward(timedelta(minutes=1) - timedelta(hours=13))
+    await actions.keep_webhooks.change(endpoint.id, STAFF, Change(is_enabled=True))
+    assert await actions.deliver_webhooks() == 1
+    assert len({one.id for one in receiver.received}) == 1
+
+
 async def test_moments_of_invoices_and_their_credits_end_as_all_others_do(
     actions: Actions, work: NewUnitOfWork, receiver: Receiver, clock: StoppedClock
 ) -> None:
@@ -650,10 +668,13 @@ async def test_spending_is_told_once_for_each_threshold_and_month(
     await listen(actions, ada, receiver, "spend.reached")
     assert await actions.choose_alerts(ada.id, [200, 400, 300, 200]) == [200, 300, 400]
     await actions.record_usage([a_usage(user=ada.id, at=clock.now(), sandbox=True)])
+    await actions.link_ledger()
     assert await actions.tell_spending() == 0
     await actions.record_usage([a_usage(user=ada.id, at=clock.now())])
+    await actions.link_ledger()
     assert [await actions.tell_spending() for _ in range(2)] == [1, 0]
     await actions.record_usage([a_usage(user=ada.id, at=clock.now())])
+    await actions.link_ledger()
     told = await asyncio.gather(*(actions.tell_spending() for _ in range(3)))
     assert sum(told) == 1
     rows = await database.fetch(
@@ -678,6 +699,7 @@ async def test_what_is_spent_at_the_end_of_a_month_is_told_after_its_turn(
     clock.forward(turn - timedelta(seconds=20) - clock.now())
     await actions.choose_alerts(ada.id, [200])
     await actions.record_usage([a_usage(user=ada.id, at=clock.now())])
+    await actions.link_ledger()
     clock.forward(timedelta(seconds=40))
     # A threshold of the new month says nothing about the one that is over.
     await actions.choose_alerts(ada.id, [100, 200])

@@ -15,7 +15,7 @@ import pytest
 from pydantic import ValidationError
 
 from services.billing.domain.invoice import Invoice, LineKind, Status
-from services.billing.domain.outside_usage import METERS
+from services.billing.domain.outside_usage import METERS, OUTSIDE
 from services.billing.domain.seller import Seller
 from services.billing.domain.tax import TaxLine
 from services.billing.providers.invoice_html import html_of
@@ -153,6 +153,20 @@ def test_whatever_a_meter_counts_has_a_word_for_many() -> None:
         line = some_usage(quantity=2, unit=unit)
         [row] = sheet_of(an_invoice(line), (SELLER,)).rows
         assert row.quantity == f"2 {unit}s"
+
+
+@pytest.mark.parametrize(
+    ("model", "said"),
+    [
+        ("screenshot", "Usage: screenshot"),
+        ("screenshot-full-page", "Usage: screenshot (screenshot-full-page)"),
+    ],
+)
+def test_usage_of_another_service_is_called_by_its_meter(model: str, said: str) -> None:
+    told = {"provider": OUTSIDE, "operation": "screenshot", "model": model}
+    line = some_usage(facts={**some_usage().facts, **told})
+    [row] = sheet_of(an_invoice(line), (SELLER,)).rows
+    assert row.title == said
 
 
 def test_what_credit_notes_gave_back_before_is_said() -> None:
