@@ -34,6 +34,9 @@ _VALKEY_RIGHTS: Mapping[str, str] = {
     "voice": f"%R~companion:* {_COUNTED} &companion.* &voice.*",
     "billing": f"%R~companion:* {_COUNTED} &companion.*",
 }
+# What its web process shows of Valkey's memory (docs/metrics.md). Whoever may ask is told of no key
+# and no client.
+_MAY_ASK = "auth"
 _SCRAM_ROUNDS = 4096
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,62}\Z")  # of a user, plain to all three engines
 
@@ -127,6 +130,7 @@ def valkey_acl(users: Users) -> str:
         *(
             f"{_valkey_user(users.valkey[name])} resetkeys resetchannels "
             f"{_VALKEY_RIGHTS[name]} -@all +@all -@admin -@dangerous"
+            f"{' +info' if name == _MAY_ASK else ''}"
             for name in SERVICES
         ),
         f"{_valkey_user(users.valkey[OPERATOR])} ~* &* +@all",

@@ -121,8 +121,8 @@ class Tour:
         self._told("GET", "/billing/usage", 200, began)
         totals = usage["totals"]
         self.tell(
-            f"      {totals['requests']} requests, {totals['input_tokens']} + "
-            f"{totals['output_tokens']} tokens, {totals['cost_usd']} USD"
+            f"      {totals['requests']} requests, {totals['input_tokens']} tokens in and "
+            f"{totals['output_tokens']} out, {totals['cost_usd']} USD"
         )
 
     @contextmanager

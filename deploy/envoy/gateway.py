@@ -79,7 +79,7 @@ STRIPE_NEWS = "/billing/stripe/webhook"
 
 @dataclass(frozen=True, slots=True)
 class PublicCall:
-    """One call that needs no token. It is public with this method alone."""
+    """One call that needs no token. It is public with this method alone, and HEAD with GET."""
 
     method: str
     path: str

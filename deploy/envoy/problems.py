@@ -27,6 +27,7 @@ class LocalReply:
     retry_after_seconds: int | None = None
     challenge: str | None = None  # the WWW-Authenticate header
     unread: bool = False  # said before the Origin was read, so any page may see it
+    unnamed: bool = False  # said before the request had its id, when it may have brought another
 
 
 # Without its keys the gateway can't tell a good token from a bad one. A 401 would make every
@@ -48,6 +49,31 @@ _BAD_TOKEN = LocalReply(
     detail="A valid access token is needed.",
     because="jwt_authn_access_denied",
     challenge="Bearer",
+)
+
+# What Envoy explains so, it says before it gives the request an id and takes away the one that a
+# client has sent.
+_UNNAMED = (
+    *(
+        LocalReply(
+            answer=400,
+            code="malformed_request",
+            title="The request can't be read",
+            detail="The request is malformed.",
+            because=because,
+            unnamed=True,
+        )
+        for because in ("path_normalization_failed", "missing_host_header", "missing_path_rejected")
+    ),
+    LocalReply(
+        answer=503,
+        code="unavailable",
+        title="The service is in trouble",
+        detail="The gateway takes no more requests at the moment.",
+        because="overload",
+        retry_after_seconds=2,
+        unnamed=True,
+    ),
 )
 
 _COMMON = (
@@ -119,6 +145,7 @@ GATEWAY_REPLIES = (
     _EXCHANGE_FAILED,
     _KEYS_MISSING,
     _BAD_TOKEN,
+    *_UNNAMED,
     *_COMMON,
     LocalReply(
         answer=429,

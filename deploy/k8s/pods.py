@@ -52,7 +52,7 @@ def pod_of(process: Process) -> Object:
                 "seccompProfile": {"type": "RuntimeDefault"},
             },
             **_spread(process),
-            **({"initContainers": [proxies.renderer(process)]} if is_proxy else {}),
+            **({"initContainers": proxies.before(process)} if is_proxy else {}),
             "containers": [proxies.proxy(process) if is_proxy else _container(process)],
             "volumes": _volumes(process),
         },

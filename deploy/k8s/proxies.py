@@ -14,20 +14,36 @@ from deploy.k8s.times import LEAVE_SECONDS, PROXY_DRAIN_SECONDS
 from deploy.k8s.versions import ENVOY_VERSION, VERSION
 
 
-def renderer(process: Process) -> Object:
-    """The proxy's configuration by the same template as everywhere, from the operators' image."""
-    return locked_down(
+def before(process: Process) -> Sequence[Object]:
+    """What is done first, by the operators' image: the configuration is made, by the same template
+    as everywhere. A gateway would start without auth's keys and count as ready all the same, so it
+    waits for them: meanwhile those that it is to replace go on."""
+    render = _step(
+        process,
+        "render",
         {
-            "name": "render",
-            "image": f"companion/tools:{VERSION}",
             "command": ["python", "-m", "deploy.envoy.render", process.name],
             "args": ["--to", _config_file(process)],
+        },
+        [{"name": "config", "mountPath": CONFIG}, TMP],
+    )
+    if process != GATEWAY:
+        return [render]
+    return [
+        render,
+        _step(process, "keys", {"command": ["python", "-m", "deploy.envoy.keys"]}, [TMP]),
+    ]
+
+
+def _step(process: Process, name: str, words: Object, mounts: Sequence[Object]) -> Object:
+    return locked_down(
+        {
+            "name": name,
+            "image": f"companion/tools:{VERSION}",
+            **words,
             **settings_of(process),
             "resources": RENDERING.resources,
-            "volumeMounts": [
-                {"name": "config", "mountPath": CONFIG},
-                TMP,
-            ],
+            "volumeMounts": list(mounts),
         }
     )
 

@@ -10,6 +10,7 @@ from functools import partial
 import argon2
 import httpx
 import structlog
+from redis.asyncio import Redis
 
 from services.auth.actions import (
     AccountActions,
@@ -149,6 +150,7 @@ class Wired:
     database: Database
     checks: Mapping[str, Check]
     keys: SigningKeyFile
+    cache: Redis
 
 
 @asynccontextmanager
@@ -157,6 +159,7 @@ async def wire_web(settings: Settings) -> AsyncIterator[Wired]:
     gauges."""
     # Here and not above: a worker opens no doors, and would show gauges that it never sets.
     from services.auth.api.gauges import keep_gauges, watch_signing_key
+    from shared.http.saturation import watch_valkey
 
     async with (
         wire(settings) as wired,
@@ -165,7 +168,8 @@ async def wire_web(settings: Settings) -> AsyncIterator[Wired]:
             repeated(
                 partial(until_told, wired.actions.repeat_ended_sessions),
                 pause_seconds=_REPEAT_SECONDS,
-            )
+            ),
+            watch_valkey(wired.cache),
         ),
         keep_gauges(wired.actions),
     ):
@@ -213,6 +217,7 @@ async def wire(settings: Settings) -> AsyncIterator[Wired]:
                 database,
                 checks,
                 keys,
+                cache,
             )
         finally:
             passwords.close()

@@ -55,8 +55,7 @@ vendor_failed: ContextVar[bool] = ContextVar("vendor_failed", default=False)
 
 _LONGEST_WAIT_SECONDS = 60
 
-# HEAD is listed where a route takes it: GET alone does not imply it here.
-_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+_METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 
 _NO_OBJECT = frozenset({"model_attributes_type", "model_type", "dict_type", "dataclass_type"})
 
@@ -174,7 +173,7 @@ def coded_response() -> Response:
 def methods_at(request: Request) -> list[str]:
     """What the request's path takes, whichever routers its routes are in."""
     head = {"type": "http", "headers": [], "path": request.scope["path"], "root_path": ""}
-    return [
+    taken = [
         method
         for method in _METHODS
         if any(
@@ -182,6 +181,8 @@ def methods_at(request: Request) -> list[str]:
             for route in request.app.routes
         )
     ]
+    # Whatever takes GET takes HEAD.
+    return ["GET", "HEAD", *taken[1:]] if "GET" in taken else taken
 
 
 def _plain(status: int, detail: str | None = None, *, headers: Mapping[str, str]) -> Response:

@@ -18,6 +18,7 @@ from fastapi import FastAPI
 from shared.errors import ExpectedFailure
 from shared.http.door import App, Message, Receive, Scope, Send
 from shared.http.errors import respond
+from shared.http.head import answer_head
 from shared.values import dataclass
 
 Answer = Callable[[Scope, Receive, Send], Awaitable[None]]
@@ -59,7 +60,8 @@ def document_hot_routes(app: FastAPI, routes: Sequence[HotRoute]) -> None:
 
 
 class HotRoutes:
-    """An application with a few routes in front of it. Patterns are tried in their order."""
+    """An application with a few routes in front of it. Patterns are tried in their order. Behind
+    them whatever takes GET takes HEAD, too."""
 
     def __init__(self, app: App, routes: Sequence[HotRoute]) -> None:
         self._app = app
@@ -74,6 +76,9 @@ class HotRoutes:
                     scope["path_params"] = found.groupdict()
                     await _answered(route.answer, scope, receive, send)
                     return
+            if scope["method"] == "HEAD":
+                await answer_head(self._app, scope, receive, send)
+                return
         await self._app(scope, receive, send)
 
 

@@ -139,6 +139,16 @@ DATABASE_CONNECTIONS = Gauge(
     "Connections to the service's database that are lent out, and the most that there may be.",
     ["service", "state"],
 )
+VALKEY_MEMORY = Gauge(
+    "companion_valkey_memory_bytes",
+    "Memory of Valkey's that counts, and its maxmemory: the most that there may be, 0 if any.",
+    ["state"],
+)
+VALKEY_KEYS = Gauge(
+    "companion_valkey_keys",
+    "Keys that Valkey has thrown away, since it started, for want of memory.",
+    ["state"],
+)
 
 
 class RequestMetrics:

@@ -1,7 +1,9 @@
 """Every answer that Envoy makes itself is a problem document, and tells nothing of the inside."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
+from uuid import UUID, uuid4
 
 import pytest
 from aiohttp import web
@@ -15,6 +17,7 @@ from shared.http.openai_errors import type_of
 from tests.gateway.conftest import Gateway
 from tests.gateway.tokens import a_token, bearer, unsigned_token
 from tests.gateway.wire import Answer, send_bytes
+from tests.support.waiting import until
 
 FIELDS = {"type", "title", "status", "detail", "code", "request_id"}
 
@@ -96,6 +99,9 @@ PROVOCATIONS: dict[str, tuple[int, str, Provocation]] = {
 }
 
 
+UNREAD = {"underscore", "headers too large", "not HTTP"}
+
+
 @pytest.mark.parametrize("kind", PROVOCATIONS)
 async def test_it_is_a_problem_document(impatient: Gateway, kind: str) -> None:
     status, code, provoke = PROVOCATIONS[kind]
@@ -108,14 +114,54 @@ async def test_it_is_a_problem_document(impatient: Gateway, kind: str) -> None:
     assert problem["type"].endswith(code)
     assert problem["title"]
     assert problem["detail"]
-    # Envoy knows no request id yet when it can't even read the request.
     assert problem["request_id"] == answer.headers.get("x-request-id")
+    # Envoy knows of no request when it can't even read its head, and logs none.
+    assert (problem["request_id"] is None) == (kind in UNREAD)
     assert ("www-authenticate" in answer.headers) == (status == 401)
     assert ("retry-after" in answer.headers) == (status == 503)
     for secret in ("envoy", "upstream", "jwt", "127.0.0.1", "reset", "connect"):
         assert secret not in problem["detail"].lower()
     assert answer.headers["server"] == "companion"
     assert not [name for name in answer.headers if name.startswith("x-envoy")]
+
+
+@pytest.mark.parametrize(
+    ("target", "host"),
+    [("/auth%2fme", "Host: a\r\n"), ("/keys/%5c%2f", "Host: a\r\n"), ("/health", "")],
+)
+async def test_an_answer_before_the_request_has_its_id_has_one_of_its_own(
+    gateway: Gateway, target: str, host: str
+) -> None:
+    """Whatever of ours a client claims to bring along is said and written nowhere."""
+    marks = [f"forged-{name}-{uuid4().hex}" for name in ("id", "user", "tier")]
+    ids = set()
+    for _ in range(2):
+        answer = await send_bytes(
+            gateway.proxy.port,
+            f"GET {target} HTTP/1.1\r\n{host}x-request-id: {marks[0]}\r\nx-user-id: {marks[1]}\r\n"
+            f"x-tier: {marks[2]}\r\n\r\n".encode(),
+        )
+        request_id = answer.json["request_id"]
+        assert (answer.status, answer.headers["x-request-id"]) == (400, request_id)
+        (line,) = await gateway.proxy.logged(request_id)
+        assert (line["request_id"], line["path"], line["status"]) == (request_id, "…", 400)
+        ids.add(str(UUID(request_id)))
+    assert len(ids) == 2
+    text = gateway.proxy.access_log.read_text()
+    assert not [mark for mark in marks if mark in text]
+
+
+async def test_who_leaves_before_the_answer_is_logged_by_its_requests_id(gateway: Gateway) -> None:
+    before = len(gateway.servers["keyvault"].received)
+    _, writer = await asyncio.open_connection("127.0.0.1", gateway.proxy.port)
+    token = bearer(a_token(gateway.key))["Authorization"]
+    writer.write(f"GET /keys/slow HTTP/1.1\r\nHost: a\r\nAuthorization: {token}\r\n\r\n".encode())
+    await until(lambda: len(gateway.servers["keyvault"].received) > before)
+    writer.close()
+    request_id = gateway.servers["keyvault"].last.header("x-request-id")
+    assert request_id is not None
+    (line,) = await gateway.proxy.logged(request_id)
+    assert (line["status"], line["path"]) == (0, "/keys/slow")
 
 
 FORMS: dict[str, Callable[[int, str], dict[str, Any]]] = {

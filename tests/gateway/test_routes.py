@@ -1,5 +1,6 @@
 """Which call goes to whom: by path, by the tier of the token, and nowhere else."""
 
+import asyncio
 from pathlib import Path
 
 import pytest
@@ -7,7 +8,7 @@ import pytest
 from deploy.envoy.gateway import PUBLIC_CALLS, PUBLIC_ELSEWHERE, TURN_PREFIXES, PublicCall
 from tests.gateway.conftest import Gateway
 from tests.gateway.tokens import a_token, bearer
-from tests.gateway.wire import send
+from tests.gateway.wire import read_head, send
 
 # The list that was agreed on, written a second time on purpose: whoever opens a path to everybody
 # says so here as well.
@@ -68,6 +69,7 @@ WITH_TOKEN = [
     ("POST", "/openai/v1/audio/speech", "voice-free"),
     ("GET", "/elevenlabs/v1/voices", "voice-free"),
 ]
+HEADS = [(path, server) for method, path, server in WITH_TOKEN if method == "GET"]
 
 
 def test_the_public_list_is_the_agreed_one() -> None:
@@ -87,11 +89,24 @@ async def test_a_public_path_is_public_with_its_method_alone(
 ) -> None:
     before = sum(len(server.received) for server in gateway.servers.values())
     public = {other.method for other in PUBLIC_CALLS if other.path == call.path}
-    for method in {"GET", "POST", "PUT", "DELETE", "PATCH", "OPTIONS"} - public:
+    if "GET" in public:
+        public.add("HEAD")
+    for method in {"GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS"} - public:
         # Nobody else lives under these, so with another method there is nothing at all.
         expected = 404 if call.path in ("/docs", "/keyvault/openapi.json") else 401
         assert (await gateway.send(call.path, method=method)).status == expected
     assert sum(len(server.received) for server in gateway.servers.values()) == before
+
+
+@pytest.mark.parametrize("call", [c for c in PUBLIC_CALLS if c.method == "GET"], ids=str)
+async def test_a_public_page_shows_its_head_to_whoever_asks(
+    gateway: Gateway, call: PublicCall
+) -> None:
+    got = await gateway.send(call.path)
+    head = await gateway.send(call.path, method="HEAD")
+    assert head.status == got.status == 200
+    assert head.headers["content-type"] == got.headers["content-type"]
+    assert head.headers["content-length"].isdigit()
 
 
 def test_no_rule_of_turns_hides_a_public_call() -> None:
@@ -151,6 +166,37 @@ async def test_a_call_with_a_token_reaches_its_service(
     )
     assert (answer.status, answer.json["server"]) == (200, server)
     assert (answer.json["method"], answer.json["path"]) == (method, path + "?a=b")
+
+
+@pytest.mark.parametrize(("path", "server"), HEADS)
+async def test_a_head_with_a_token_is_asked_for_there(
+    gateway: Gateway, path: str, server: str
+) -> None:
+    refused = await gateway.send(path, method="HEAD")
+    assert (refused.status, refused.headers["www-authenticate"]) == (401, "Bearer")
+    answer = await gateway.send(path, method="HEAD", headers=bearer(a_token(gateway.key)))
+    assert answer.status == 200
+    assert (gateway.servers[server].last.method, gateway.servers[server].last.path) == (
+        "HEAD",
+        path,
+    )
+
+
+async def test_nothing_follows_a_head_on_its_connection(gateway: Gateway) -> None:
+    """Be it a service's or the gateway's own. A client would take it for the next answer."""
+    token = bearer(a_token(gateway.key))["Authorization"]
+    reader, writer = await asyncio.open_connection("127.0.0.1", gateway.proxy.port)
+    async with asyncio.timeout(10):
+        for path, status in (("/health", 200), ("/docs", 200), ("/keys/answers/404", 404)):
+            writer.write(
+                f"HEAD {path} HTTP/1.1\r\nhost: a\r\nauthorization: {token}\r\n\r\n".encode()
+            )
+            seen, headers = await read_head(reader)
+            assert (seen, int(headers["content-length"]) > 0) == (status, True)
+        writer.write(b"HEAD /unknown HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n")
+        assert (await read_head(reader))[0] == 404
+        assert await reader.read() == b""
+    writer.close()
 
 
 @pytest.mark.parametrize(

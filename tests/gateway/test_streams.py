@@ -53,6 +53,16 @@ async def test_a_file_may_take_longer_than_an_ordinary_answer(
     assert behind_a_proxy.servers[service].last.path == f"{path}?events=30"
 
 
+@pytest.mark.parametrize(("path", "service"), LONG_ANSWERS)
+async def test_so_may_its_head(behind_a_proxy: Gateway, path: str, service: str) -> None:
+    """What it is made of may be collected before it begins."""
+    headers = bearer(a_token(behind_a_proxy.key)) | {"X-Forwarded-For": "203.0.113.5"}
+    answer = await behind_a_proxy.send(path, method="HEAD", headers=headers)
+    assert (answer.status, answer.body) == (200, b"")
+    (line,) = await behind_a_proxy.proxy.logged(answer.headers["x-request-id"])
+    assert (line["method"], line["route"]) == ("HEAD", f"{service}-file")
+
+
 @pytest.mark.parametrize("path", ["/auth/me", "/billing/usage", "/billing/admin/exports/x"])
 async def test_an_ordinary_answer_may_not(behind_a_proxy: Gateway, path: str) -> None:
     headers = bearer(a_token(behind_a_proxy.key)) | {"X-Forwarded-For": "203.0.113.2"}

@@ -12,6 +12,7 @@ Fixtures, for the root conftest to import: `postgres_server`, `valkey_server`, `
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import itertools
 import os
 import secrets
@@ -52,6 +53,7 @@ _HASTY = {
 # A database for each test is some hundred files made and deleted, for which a disk's file system
 # takes half of all processor time.
 _IN_MEMORY, _ROOM_BYTES = Path("/dev/shm"), 4 << 30
+_PREFIX = "companion-tests-"
 _VALKEY_DATABASES = 512
 _RABBITMQ_PROGRAMS = Path("/usr/lib/rabbitmq/bin")
 
@@ -386,13 +388,43 @@ def _takes_amqp(url: str) -> bool:
 @contextlib.contextmanager
 def quick_folder(otherwise: Path) -> Iterator[Path]:
     """An empty folder in memory, where there is room for a test session's databases."""
-    if not _IN_MEMORY.is_dir() or shutil.disk_usage(_IN_MEMORY).free < _ROOM_BYTES:
+    if not _IN_MEMORY.is_dir():
         yield otherwise
         return
-    with tempfile.TemporaryDirectory(prefix="companion-test-", dir=_IN_MEMORY) as folder:
+    with contextlib.ExitStack() as stack:
+        # Nobody looks while a folder is there and not locked yet.
+        with _locked(_IN_MEMORY):
+            _sweep()
+            if shutil.disk_usage(_IN_MEMORY).free < _ROOM_BYTES:
+                folder = None
+            else:
+                made = tempfile.TemporaryDirectory(prefix=_PREFIX, dir=_IN_MEMORY)
+                folder = Path(stack.enter_context(made))
+                stack.enter_context(_locked(folder))
+        if folder is None:
+            yield otherwise
+            return
         # An engine that doesn't run as root has a folder of its own in it.
-        Path(folder).chmod(0o755)
-        yield Path(folder)
+        folder.chmod(0o755)
+        yield folder
+
+
+def _sweep() -> None:
+    """Take away what sessions have left that were killed: the kernel let go of their locks."""
+    for folder in _IN_MEMORY.glob(f"{_PREFIX}*"):
+        with contextlib.suppress(OSError), _locked(folder, wait=False):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _locked(folder: Path, *, wait: bool = True) -> Iterator[None]:
+    """Nobody else has it locked meanwhile. Raises OSError when somebody has and it doesn't wait."""
+    opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        fcntl.flock(opened, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(opened)
 
 
 @pytest.fixture(scope="session")

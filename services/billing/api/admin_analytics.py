@@ -6,7 +6,7 @@ import datetime as dt
 from collections.abc import Iterable, Sequence
 from typing import Annotated, Any, Generic, TypeVar
 
-from fastapi import APIRouter, Header, Query, Response
+from fastapi import APIRouter, Depends, Header, Query, Response
 from pydantic import BaseModel, ConfigDict
 
 from services.billing.api.dependencies import AskedPeriod, BillingStaff, ServiceActions
@@ -22,6 +22,7 @@ from services.billing.domain.analytics import (
 )
 from shared.http.problems import problems
 from shared.money import dollars_text
+from shared.values import dataclass
 
 router = APIRouter(prefix="/billing/admin", tags=["billing team"])
 
@@ -29,7 +30,6 @@ _ALL_FACETS = ", ".join(f"`{facet}`" for facet in Facet)
 _BY_TIER = (Split.TIER, Split.TOTAL)
 _BY_ANY = (Split.TIER, Split.SERVICE, Split.TOTAL)
 
-Accept = Annotated[str | None, Header(description="`text/csv` for a file.")]
 TierOrTotal = Annotated[str, Query(max_length=20, description="`tier` or `total`.")]
 Facets = Annotated[str, Query(max_length=100, description=f"Some of {_ALL_FACETS}.")]
 
@@ -164,33 +164,50 @@ _CSV: dict[int | str, dict[str, Any]] = {200: {"content": {CSV: {}}}}
 _REFUSALS = problems(401, 403, _422="bad_period, bad_analysis") | _CSV
 
 
-def _answer(
-    name: str, row: type[Row], found: Iterable[object], accept: str | None
-) -> Response | Table[Row]:
-    rows = [row.model_validate(one) for one in found]
-    if wants_csv(accept):
-        return as_csv(name, list(row.model_fields), rows)
-    return Table(data=rows)
+@dataclass(frozen=True, slots=True)
+class AskedTable:
+    """Rows of a period, and whether they are to be a file."""
+
+    begins: dt.datetime | None
+    ends: dt.datetime | None
+    is_file: bool
+
+    @property
+    def bounds(self) -> tuple[dt.datetime | None, dt.datetime | None]:
+        """From when to when; None: as far as is usual for it."""
+        return self.begins, self.ends
+
+    def of(self, name: str, row: type[Row], found: Iterable[object]) -> Response | Table[Row]:
+        """The table of what was found, with all columns of such a row."""
+        rows = [row.model_validate(one) for one in found]
+        return self._answer(name, list(row.model_fields), rows)
+
+    def by_facets(
+        self, name: str, row: type[Row], found: Iterable[TotalUsage], facets: Sequence[Facet]
+    ) -> Response | Table[Row]:
+        """The same, of columns with the facets that were asked for and no others."""
+        measures = [column for column in row.model_fields if column not in set(Facet)]
+        rows = [
+            row(
+                **{facet.value: key for facet, key in one.keys.items()},
+                **{measure: _measure(one, measure) for measure in measures},
+            )
+            for one in found
+        ]
+        return self._answer(name, [*(facet.value for facet in facets), *measures], rows)
+
+    def _answer(self, name: str, columns: Sequence[str], rows: list[Row]) -> Response | Table[Row]:
+        return as_csv(name, columns, rows) if self.is_file else Table(data=rows)
 
 
-def _faceted(
-    name: str,
-    row: type[Row],
-    found: Iterable[TotalUsage],
-    facets: Sequence[Facet],
-    accept: str | None,
-) -> Response | Table[Row]:
-    measures = [column for column in row.model_fields if column not in set(Facet)]
-    rows = [
-        row(
-            **{facet.value: key for facet, key in one.keys.items()},
-            **{measure: _measure(one, measure) for measure in measures},
-        )
-        for one in found
-    ]
-    if wants_csv(accept):
-        return as_csv(name, [*(facet.value for facet in facets), *measures], rows)
-    return Table(data=rows)
+async def _asked(
+    period: AskedPeriod,
+    accept: Annotated[str | None, Header(description="`text/csv` for a file.")] = None,
+) -> AskedTable:
+    return AskedTable(period.begins, period.ends, is_file=wants_csv(accept))
+
+
+Asked = Annotated[AskedTable, Depends(_asked)]
 
 
 def _measure(usage: TotalUsage, name: str) -> int | str | None:
@@ -204,14 +221,12 @@ def _measure(usage: TotalUsage, name: str) -> int | str | None:
 async def show_revenue(
     actions: ServiceActions,
     _staff: BillingStaff,
-    period: AskedPeriod,
+    asked: Asked,
     by: TierOrTotal = "tier",
-    accept: Accept = None,
 ) -> Response | Table[RevenueRow]:
     """Revenue of whole months, by default of the last six."""
-    split = split_named(by, _BY_TIER)
-    found = await actions.analyse.revenue(period.begins, period.ends, split)
-    return _answer("revenue", RevenueRow, found, accept)
+    found = await actions.analyse.revenue(*asked.bounds, split_named(by, _BY_TIER))
+    return asked.of("revenue", RevenueRow, found)
 
 
 @router.get(
@@ -223,14 +238,13 @@ async def show_revenue(
 async def show_usage(
     actions: ServiceActions,
     _staff: BillingStaff,
-    period: AskedPeriod,
+    asked: Asked,
     by: Facets = "day,tier",
-    accept: Accept = None,
 ) -> Response | Table[UsageRow]:
     """What all users used together, in whole days; by default in the last thirty."""
     facets = facets_named(by)
-    found = await actions.analyse.usage(period.begins, period.ends, facets)
-    return _faceted("usage", UsageRow, found, facets, accept)
+    found = await actions.analyse.usage(*asked.bounds, facets)
+    return asked.by_facets("usage", UsageRow, found, facets)
 
 
 @router.get(
@@ -242,79 +256,68 @@ async def show_usage(
 async def show_costs(
     actions: ServiceActions,
     _staff: BillingStaff,
-    period: AskedPeriod,
+    asked: Asked,
     by: Facets = "provider,model,operation",
-    accept: Accept = None,
 ) -> Response | Table[CostRow]:
     """What vendors charge the users, and the operator's fee, in whole days."""
     facets = facets_named(by)
-    found = await actions.analyse.usage(period.begins, period.ends, facets)
-    return _faceted("costs", CostRow, found, facets, accept)
+    found = await actions.analyse.usage(*asked.bounds, facets)
+    return asked.by_facets("costs", CostRow, found, facets)
 
 
 @router.get("/analytics/users", response_model=Table[ActiveRow], responses=_REFUSALS)
 async def show_active_users(
     actions: ServiceActions,
     _staff: BillingStaff,
-    period: AskedPeriod,
+    asked: Asked,
     grain: Annotated[str, Query(max_length=20, description="`day`, `week` or `month`.")] = "day",
     by: Annotated[str, Query(max_length=20, description="`tier`, `service` or `total`.")] = "total",
-    accept: Accept = None,
 ) -> Response | Table[ActiveRow]:
     """Active users by day, week or month."""
-    found = await actions.analyse.users(
-        period.begins, period.ends, grain_named(grain), split_named(by, _BY_ANY)
-    )
-    return _answer("users", ActiveRow, found, accept)
+    found = await actions.analyse.users(*asked.bounds, grain_named(grain), split_named(by, _BY_ANY))
+    return asked.of("users", ActiveRow, found)
 
 
 @router.get("/analytics/conversion", response_model=Table[ConversionRow], responses=_REFUSALS)
 async def show_conversion(
     actions: ServiceActions,
     _staff: BillingStaff,
-    period: AskedPeriod,
+    asked: Asked,
     within_days: Annotated[int, Query(ge=0, le=365)] = 30,
-    accept: Accept = None,
 ) -> Response | Table[ConversionRow]:
     """Who came and paid, by the month in which they were first seen."""
-    found = await actions.analyse.conversion(
-        period.begins, period.ends, dt.timedelta(days=within_days)
-    )
-    return _answer("conversion", ConversionRow, found, accept)
+    found = await actions.analyse.conversion(*asked.bounds, dt.timedelta(days=within_days))
+    return asked.of("conversion", ConversionRow, found)
 
 
 @router.get("/analytics/churn", response_model=Table[ChurnRow], responses=_REFUSALS)
 async def show_churn(
     actions: ServiceActions,
     _staff: BillingStaff,
-    period: AskedPeriod,
+    asked: Asked,
     by: TierOrTotal = "total",
-    accept: Accept = None,
 ) -> Response | Table[ChurnRow]:
     """Who left, who paid less or more, and who is new, by month."""
-    split = split_named(by, _BY_TIER)
-    found = await actions.analyse.churn(period.begins, period.ends, split)
-    return _answer("churn", ChurnRow, found, accept)
+    found = await actions.analyse.churn(*asked.bounds, split_named(by, _BY_TIER))
+    return asked.of("churn", ChurnRow, found)
 
 
 @router.get("/analytics/margin", response_model=Table[MarginRow], responses=_REFUSALS)
 async def show_margin(
     actions: ServiceActions,
     _staff: BillingStaff,
-    period: AskedPeriod,
+    asked: Asked,
     by: TierOrTotal = "tier",
-    accept: Accept = None,
 ) -> Response | Table[MarginRow]:
     """Revenue less the operator's own cost per request."""
-    split = split_named(by, _BY_TIER)
-    found = await actions.analyse.margin(period.begins, period.ends, split)
-    return _answer("margin", MarginRow, found, accept)
+    found = await actions.analyse.margin(*asked.bounds, split_named(by, _BY_TIER))
+    return asked.of("margin", MarginRow, found)
 
 
 @router.get("/analytics/cohorts", response_model=Table[CohortRow], responses=_REFUSALS)
 async def show_cohorts(
-    actions: ServiceActions, _staff: BillingStaff, period: AskedPeriod, accept: Accept = None
+    actions: ServiceActions, _staff: BillingStaff, asked: Asked
 ) -> Response | Table[CohortRow]:
     """Which share of the users of a month is still active in later ones."""
-    found = await actions.analyse.cohorts(period.begins, period.ends)
-    return _answer("cohorts", CohortRow, found, accept)
+    found = await actions.analyse.cohorts(*asked.bounds)
+    return asked.of("cohorts", CohortRow, found)

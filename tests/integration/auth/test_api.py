@@ -13,6 +13,7 @@ from joserfc.jwk import KeySet
 from shared.tokens import TokenVerifier
 from tests.support.auth import PASSWORD, RunningAuth
 from tests.support.tokens import AUDIENCE, ISSUER, identity_of
+from tests.support.waiting import eventually
 
 NEW_PASSWORD = "eleven geese cross a bridge"
 USER_FIELDS = {
@@ -470,6 +471,14 @@ async def test_neither_a_user_nor_a_token_for_another_service_opens_the_internal
         path = f"/internal/organisations/{uuid4()}/members/{account.id}"
         answer = await auth.internal.get(path, headers=headers)
         assert answer.status_code == 401
+
+
+async def test_it_tells_how_full_valkey_is(auth: RunningAuth) -> None:
+    async def told() -> str:
+        return (await auth.internal.get("/metrics")).text
+
+    text = await eventually(told, lambda text: "companion_valkey_memory_bytes{" in text)
+    assert 'companion_valkey_memory_bytes{state="most"} 1.073741824e+09' in text
 
 
 async def test_the_internal_door_is_not_on_the_public_port(auth: RunningAuth) -> None:
