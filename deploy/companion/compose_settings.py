@@ -42,6 +42,12 @@ SAID = {
 }
 """What compose says to whoever reads it, and nobody else can. (And addresses: `_ADDRESS`.)"""
 
+FILES = "/files"
+"""Where billing finds the volume for what it keeps in files."""
+
+_KEPT = {"BILLING_EXPORT_TARGET", "BILLING_LEDGER_ARCHIVE_DIR"}
+_MEMORY = ("/tmp", "/dev/shm")  # noqa: S108 - a container's
+
 _ADDRESS = re.compile(
     r"(AUTH|KEYVAULT|CHAT|VOICE|BILLING)_INTERNAL_URL|GATEWAY_(CHAT|VOICE)_[A-Z]+"
 )
@@ -98,7 +104,8 @@ class SettingsFiles:
         return [path for path in (self.folder, self.dot_env) if not path.exists()]
 
     def troubles(self) -> Iterator[str]:
-        """One sentence for each setting that does nothing where it stands. Raises OSError."""
+        """One sentence for each setting that does nothing where it stands, or names a place that
+        ends with its container. Raises OSError."""
         for path in sorted(self.folder.glob("*.env")):
             yield from _of_file(path)
         if self.dot_env.is_file():
@@ -138,9 +145,21 @@ def _of_file(path: Path) -> Iterator[str]:
             and path.stem not in readers
         ):
             yield f"{name} in {path} does nothing: {_belongs(path.parent, name)}."
+    yield from _in_memory(path, names)
     unknown = {n: near for n, near in unknown_settings(names).items() if n not in OF_COMPOSE}
     if unknown:
         yield f"Nobody reads what {path} calls {told(unknown)}."
+
+
+def _in_memory(path: Path, settings: Mapping[str, str]) -> Iterator[str]:
+    """All else that a container can't keep it can't write to either: its root is read-only."""
+    for name in sorted(_KEPT & settings.keys()):
+        place = Path(_plain(settings[name]).removeprefix("file://"))
+        if any(place.is_relative_to(memory) for memory in _MEMORY):
+            yield (
+                f"{name} in {path} names a container's memory, and what is there ends with it:"
+                f" {FILES} is a volume."
+            )
 
 
 def _readers(name: str) -> tuple[str, ...]:

@@ -68,8 +68,9 @@ def users(folder: Folder) -> None:
 def check(folder: Folder, uid: Owner = CONTAINER_USER) -> None:
     """Say what is missing, or could not be read by the containers, or could be by others.
 
-    Also which settings do nothing where they stand: those of the folder that COMPANION_SETTINGS
-    names, here or in `.env`, else of `settings`, and those of `.env`, both beside the secrets.
+    Also which settings do nothing where they stand, or name a place that ends with its container:
+    those of the folder that COMPANION_SETTINGS names, here or in `.env`, else of `settings`, and
+    those of `.env`, both beside the secrets.
     """
     from deploy.companion.compose_settings import SettingsFiles
     from deploy.companion.deployment import Deployment
@@ -91,7 +92,7 @@ def check(folder: Folder, uid: Owner = CONTAINER_USER) -> None:
         typer.echo(trouble)
     if idle:
         raise CompanionError(
-            f"{len(idle)} settings do nothing where they stand.",
+            f"{len(idle)} settings do nothing where they stand, or keep nothing where they say.",
             "docs/compose.md (Settings) says what belongs where.",
         )
     for path in files.found():

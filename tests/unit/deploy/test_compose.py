@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
+from deploy.companion.compose_settings import FILES
 from deploy.companion.deployment import Deployment
 from deploy.companion.programs import POOLED, PROXIES, SERVICES
 from deploy.envoy.endpoints import Endpoint
@@ -29,6 +30,10 @@ ENGINES = {
     "legacy": "LEGACY_IMAGE",
 }
 JOBS = {"volumes", "gateway-config", "egress-config", "tools"} | {f"{s}-prepare" for s in SERVICES}
+OF_BILLING = {
+    "billing": [f"billing-files:{FILES}:ro"],
+    "billing-beat": ["exports:/exports", f"billing-files:{FILES}"],
+}
 SECRET = re.compile(
     r"PASSWORD|SECRET(?!S$)|API_KEY|(?<!CHECKS_)TOKEN(?!_ISSUER|_AUDIENCE)|(DATABASE|CACHE|BROKER)_URL"
 )
@@ -181,12 +186,28 @@ def test_a_service_runs_its_own_image_with_its_own_secrets(service: str) -> None
         assert CONTAINERS[name]["image"] == image
         secrets, *files = CONTAINERS[name]["volumes"]
         assert secrets == f"${{COMPANION_SECRETS:-./secrets}}/{service}:/run/secrets:ro"
-        assert files == (["exports:/exports"] if name == "billing-beat" else [])
+        assert files == OF_BILLING.get(name, [])
 
 
 def test_a_day_of_usage_is_exported_by_way_of_the_disk() -> None:
     assert environment("billing-beat")["TMPDIR"] == "/exports"
-    assert "exports:/volumes/exports" in CONTAINERS["volumes"]["volumes"]
+
+
+def test_what_billing_keeps_in_files_outlives_its_containers() -> None:
+    """A day that has left the ledger is in its file alone."""
+    mounted = {name for name, one in ALL.items() if f"billing-files:{FILES}" in str(one)}
+    assert mounted == {"billing", "billing-beat", "tools"}
+    assert f"billing-files:{FILES}" in CONTAINERS["tools"]["volumes"]
+    for page in ("compose.md", "settings.md"):
+        assert f"`{FILES}`" in (ROOT / "docs" / page).read_text("utf-8")
+
+
+def test_every_volume_is_handed_over() -> None:
+    handed_over = {mount.partition(":")[0] for mount in CONTAINERS["volumes"]["volumes"]}
+    assert handed_over == COMPOSE["volumes"].keys()
+    for mount in CONTAINERS["volumes"]["volumes"]:
+        name, _, place = mount.partition(":")
+        assert place == f"/volumes/{name}"
 
 
 @pytest.mark.parametrize(

@@ -118,6 +118,22 @@ def test_what_stands_in_the_file_of_somebody_else_is_told(file: str, tmp_path: P
     assert wrong_here == (services | proxies) - theirs - by_compose
 
 
+def test_a_place_that_ends_with_its_container_is_told(tmp_path: Path) -> None:
+    (tmp_path / "billing.env").write_text(
+        'BILLING_LEDGER_ARCHIVE_DIR="/tmp/ledger"\nBILLING_EXPORT_TARGET=file:///dev/shm\n'
+    )
+    files = SettingsFiles(tmp_path, tmp_path / ".env")
+    assert list(files.troubles()) == [
+        f"{name} in {tmp_path}/billing.env names a container's memory, and what is there ends with"
+        " it: /files is a volume."
+        for name in ("BILLING_EXPORT_TARGET", "BILLING_LEDGER_ARCHIVE_DIR")
+    ]
+    (tmp_path / "billing.env").write_text(
+        "BILLING_LEDGER_ARCHIVE_DIR=/files/ledger\nBILLING_EXPORT_TARGET=s3://days/tmp\n"
+    )
+    assert list(files.troubles()) == []
+
+
 def test_a_secret_as_a_file_and_what_all_may_read_have_their_places(tmp_path: Path) -> None:
     text = "COMPATIBLE_API_KEY_FILE=/run/secrets/key\nOTEL_EXPORTER_OTLP_ENDPOINT=http://x\n"
     for file in ("keyvault", "chat"):

@@ -1,7 +1,11 @@
 """The documents of all services can be had without running one."""
 
 import json
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 from deploy.companion.programs import SERVICES
 from deploy.openapi import main
@@ -36,6 +40,46 @@ def test_doors_of_sdks_state_the_statuses_that_they_answer(tmp_path: Path) -> No
             for responses in stated:
                 assert "422" not in responses, start
                 assert "application/problem+json" not in responses["400"]["content"], start
+
+
+def told_by(part: Any, document: Mapping[str, Any], seen: set[str]) -> Iterator[dict[str, Any]]:
+    """The properties of every object in a part of a document and in what it refers to, once."""
+    if isinstance(part, list):
+        for one in part:
+            yield from told_by(one, document, seen)
+    elif isinstance(part, dict):
+        name = str(part.get("$ref", "")).rpartition("/")[2]
+        if name and name not in seen:
+            seen.add(name)
+            yield from told_by(document["components"]["schemas"][name], document, seen)
+        if isinstance(part.get("properties"), dict):
+            yield part["properties"]
+        yield from told_by(list(part.values()), document, seen)
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_sums_in_answers_are_told_in_micro_dollars_and_in_dollars(
+    service: str, tmp_path: Path
+) -> None:
+    main([str(tmp_path)])
+    document = json.loads((tmp_path / f"{service}.json").read_text())
+    seen: set[str] = set()
+    bodies = [
+        properties
+        for about in document["paths"].values()
+        for operation in about.values()
+        for properties in told_by(operation["responses"], document, seen)
+    ]
+    assert seen, "the search itself must find bodies"
+    alone = [
+        name
+        for properties in bodies
+        for name in properties
+        if "microusd" in name and name.replace("microusd", "usd") not in properties
+    ]
+    assert alone == []
+    sums = sum("microusd" in name for properties in bodies for name in properties)
+    assert sums > {"billing": 60, "chat": 4}.get(service, -1)
 
 
 def test_it_wants_to_know_where_to() -> None:

@@ -101,8 +101,10 @@ def secrets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     Deployment(folder).create(Hosts(NOWHERE, NOWHERE, NOWHERE))
     compose = yaml.safe_load((ROOT / "docker-compose.yml").read_text("utf-8"))
     tools = compose["services"]["tools"]
-    [mount] = tools["volumes"]
-    assert mount == "${COMPANION_SECRETS:-./secrets}:/secrets"
+    assert tools["volumes"] == [
+        "${COMPANION_SECRETS:-./secrets}:/secrets",
+        "billing-files:/files",
+    ]
     told = {n: re.sub(r"\$\{\w+:-(.*?)\}", r"\1", v) for n, v in tools["environment"].items()}
     _tell(monkeypatch, told, folder)
     # And of the operator's own settings some that name what is among a service's secrets.
