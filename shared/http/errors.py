@@ -21,6 +21,7 @@ from starlette.routing import Match
 from shared import errors
 from shared.clock import rfc3339
 from shared.events.base import current_request_id
+from shared.http.dollars import in_dollars
 from shared.http.ratelimit import rate_limit_headers
 from shared.lenient_json import to_json
 
@@ -74,6 +75,7 @@ def problem_of(failure: errors.ExpectedFailure) -> tuple[int, dict[str, Any], di
         name: rfc3339(fact) if isinstance(fact, datetime) else fact
         for name, fact in failure.facts.items()
     }
+    facts |= in_dollars(facts)
     if retry_after is not None:
         seconds = max(1, math.ceil(retry_after.total_seconds()))
         headers["retry-after"] = str(seconds)

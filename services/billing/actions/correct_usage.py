@@ -70,9 +70,9 @@ class ApplyCorrections:
         async with self.unit_of_work() as work:
             # Our own come back here, a great many after a price was applied anew.
             known = await work.corrections.known([fact.id for fact in facts])
-            for fact in facts:
-                if fact.id in known:
-                    continue
+            unknown = [fact for fact in facts if fact.id not in known]
+            await work.corrections.hold([EventId(fact.event.event_id) for fact in unknown])
+            for fact in unknown:
                 event = fact.event
                 corrected = await work.corrections.corrected(EventId(event.event_id))
                 if corrected is None:

@@ -86,7 +86,9 @@ class RefuseAgedUsage:
         async with self.unit_of_work() as work:
             held = await _held(work, group, self.after)
             # In the same work: let go in between, somebody could still release it.
-            for event_id in held.events[:_MOST_VOIDED]:
+            to_void = held.events[:_MOST_VOIDED]
+            await work.corrections.hold(to_void)
+            for event_id in to_void:
                 with suppress(UsageVoidedAlready):
                     await void_in(work, event_id, reason=reason, by=by, clock=self.clock)
         voided = min(len(held.events), _MOST_VOIDED)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Sequence
 from itertools import product
 
@@ -29,6 +30,9 @@ _BATCHES = 40
 # For who waits for it: what is there in rest, and some milliseconds of what is there under load.
 _FEW_BATCHES = 4
 _MOST_ROUNDS = 500
+# Readers of the sums hold the turn for some milliseconds at a time, and there may be many.
+_TRIES = 20
+_TRY_AGAIN_SECONDS = 0.05
 # An entry before its rating and its corrections, in the days' sums as in the chain.
 _KINDS = ("entry", "rating", "correction")
 
@@ -48,7 +52,7 @@ class LinkLedger:
         """Answers how many records got their link."""
         linked = 0
         for _ in range(_MOST_ROUNDS):
-            batches, records = await self._link_some(_BATCHES)
+            batches, records = await self._next()
             linked += records
             if batches < _BATCHES:
                 break
@@ -56,13 +60,22 @@ class LinkLedger:
 
     async def a_few(self) -> None:
         """What has waited for longest, unless somebody else is about it: for who is about to read
-        the sums."""
-        await self._link_some(_FEW_BATCHES)
+        the sums. Raises Unavailable also where somebody has some of the hours for long."""
+        await self._link_some(_FEW_BATCHES, briefly=True)
 
-    async def _link_some(self, most: int) -> tuple[int, int]:
+    async def _next(self) -> tuple[int, int]:
+        for _ in range(_TRIES):
+            linked = await self._link_some(_BATCHES)
+            if linked is not None:
+                return linked
+            await asyncio.sleep(_TRY_AGAIN_SECONDS)
+        return 0, 0
+
+    async def _link_some(self, most: int, *, briefly: bool = False) -> tuple[int, int] | None:
+        """How many batches and records; None while somebody else links."""
         async with self.unit_of_work() as work:
-            if not await work.chain.take_turn():
-                return 0, 0
+            if not await work.chain.take_turn(briefly=briefly):
+                return None
             waiting = await work.chain.waiting(most=most)
             if not waiting:
                 return 0, 0

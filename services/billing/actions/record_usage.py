@@ -17,8 +17,9 @@ from shared.values import dataclass
 class RecordUsage:
     """Rate usage and write it down, whole batches at a time.
 
-    An event that came before changes nothing, and neither do the hourly sums for it: they grow by
-    what was really added. Raises UsageNotAcceptable for an event that can't stand in the ledger.
+    An event that came before changes nothing: only what was really added is noted, and counted in
+    its hour once it gets its link. Raises UsageNotAcceptable for an event that can't stand in the
+    ledger.
     """
 
     unit_of_work: NewUnitOfWork

@@ -12,7 +12,7 @@ from services.billing.domain.period import Period
 from services.billing.domain.ports import NewUnitOfWork
 from services.billing.domain.usage_report import Dimension, UsageReport
 from shared.clock import Clock
-from shared.errors import Unavailable
+from shared.errors import DependencyUnavailable
 from shared.ids import UserId
 from shared.values import dataclass
 
@@ -46,8 +46,20 @@ class ReportUsage:
         """Who has just used something sees it, and need not wait for the job that counts it."""
         try:
             await self.link_ledger.a_few()
-        except Unavailable:
-            raise
-        except Exception:
-            # The job fails over it as well, which is told; the sums are told as they are.
-            log.exception("usage_not_counted")
+        except DependencyUnavailable as failure:
+            if _is_out_of_reach(failure):
+                raise
+            _log_uncounted(failure)
+        except Exception as error:
+            _log_uncounted(error)
+
+
+def _is_out_of_reach(failure: DependencyUnavailable) -> bool:
+    """Then to ask it once more takes as long again. What the database refuses to do (it may only be
+    read, its disk is full, somebody holds the same hours) it refuses by itself."""
+    return not failure.did_nothing or isinstance(failure.__cause__, OSError)
+
+
+def _log_uncounted(error: Exception) -> None:
+    # A line for each who asks: the job that links fails over it as well, and says where.
+    log.warning("usage_not_counted", reason=type(error.__cause__ or error).__name__)

@@ -22,14 +22,16 @@ from services.billing.api.webhooks import WebhookBody
 from services.billing.domain.correction import Correction
 from services.billing.domain.payment import Payment
 from shared.http.caller import OnlyFrom
+from shared.http.dollars import DollarsBeside
 from shared.http.export import json_answer, pages_of
 from shared.http.problems import problems
 from shared.ids import UserId
+from shared.money import dollars_text
 
 router = APIRouter(prefix="/internal", tags=["export"])
 
 
-class PaymentRecordBody(BaseModel):
+class PaymentRecordBody(DollarsBeside):
     """What was asked for, paid or given back, and what the billing team says of it."""
 
     id: UUID
@@ -99,6 +101,7 @@ async def export(
     present = SubscriptionBody.of(await export_user.subscription(user))
     changes = [SubscriptionBody.of(change) for change in await export_user.changes(user)]
     details = await export_user.details(user)
+    alerts = list(await export_user.spend_alerts(user))
     return await json_answer(
         {
             "subscription": present.model_dump(mode="json"),
@@ -113,7 +116,8 @@ async def export(
                 for endpoint in await export_user.webhooks(user)
             ],
             "staff_looks": pages_of(export_user.staff_looks(user), LookBody.of),
-            "spend_alerts_microusd": list(await export_user.spend_alerts(user)),
+            "spend_alerts_microusd": alerts,
+            "spend_alerts_usd": [dollars_text(alert) for alert in alerts],
             "archived_requests": await export_user.archived(user),
             "usage_records": pages_of(export_user.records(user), RecordBody.of),
             "usage_corrections": pages_of(export_user.corrections(user), UsageCorrectionBody.of),

@@ -24,6 +24,7 @@ from services.billing.domain.price_book import (
 )
 from services.billing.domain.price_preview import PriceEffect
 from shared.events.usage import UsageSums
+from shared.http.dollars import DollarsBeside
 from shared.http.problems import problems
 from shared.ids import UserId
 
@@ -83,7 +84,7 @@ class NewPrice(UnitPricesBody):
         )
 
 
-class PriceBody(UnitPricesBody):
+class PriceBody(UnitPricesBody, DollarsBeside):
     """A price as it is kept."""
 
     version: str
@@ -279,7 +280,7 @@ async def set_price(wanted: NewPrice, actions: ServiceActions, staff: BillingSta
     return PriceBody.of(price)
 
 
-class PriceEffectBody(BaseModel):
+class PriceEffectBody(DollarsBeside):
     """What a price would change in one tier. What waits is rated by it once it is set; a rating
     that was given stands, and `difference_microusd` is what its correction would come to."""
 

@@ -20,6 +20,7 @@ from services.billing.domain.analytics import (
     grain_named,
     split_named,
 )
+from shared.http.dollars import DollarsBeside
 from shared.http.problems import problems
 from shared.money import dollars_text
 from shared.values import dataclass
@@ -34,7 +35,7 @@ TierOrTotal = Annotated[str, Query(max_length=20, description="`tier` or `total`
 Facets = Annotated[str, Query(max_length=100, description=f"Some of {_ALL_FACETS}.")]
 
 
-class _Row(BaseModel):
+class _Row(DollarsBeside):
     model_config = ConfigDict(from_attributes=True)
 
 

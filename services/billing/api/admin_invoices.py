@@ -35,6 +35,7 @@ from services.billing.domain.invoice_check import InvoiceCheck
 from services.billing.domain.invoicing import Run
 from services.billing.domain.subscription import Holder
 from services.billing.domain.usage_fee import MOST_BASIS_POINTS, UsageFee
+from shared.http.dollars import DollarsBeside
 from shared.http.idempotency_key import RequiredIdempotencyKey
 from shared.http.pages import Page, cursor_of, read_cursor
 from shared.http.problems import problems
@@ -84,7 +85,7 @@ class RunBody(BaseModel):
         )
 
 
-class LineCheckBody(BaseModel):
+class LineCheckBody(DollarsBeside):
     """A line beside what the books say of what it stands for."""
 
     line_id: UUID

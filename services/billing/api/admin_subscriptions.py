@@ -24,6 +24,7 @@ from services.billing.domain.payment import Booking, Payment, PaymentId
 from services.billing.domain.plan_price import MOST_MICROUSD_PER_SEAT, PlanPrice
 from services.billing.domain.subscription import Subscription
 from services.billing.domain.tax import MICRODOLLARS_A_CENT
+from shared.http.dollars import DollarsBeside
 from shared.http.pages import Page, cursor_of, read_cursor
 from shared.http.problems import problems
 from shared.ids import UserId
@@ -43,7 +44,7 @@ class NewPlanPrice(BaseModel):
     effective_from: NearMoment | None = None
 
 
-class PlanPriceBody(BaseModel):
+class PlanPriceBody(DollarsBeside):
     """A price as it is kept."""
 
     version: str
@@ -65,7 +66,7 @@ class PlanPriceBody(BaseModel):
         )
 
 
-class OverdueBody(BaseModel):
+class OverdueBody(DollarsBeside):
     """Who has not paid, since when, and by which payment it would be settled. `total_cents`: what
     that is with its tax."""
 
@@ -97,7 +98,7 @@ class OverdueBody(BaseModel):
         )
 
 
-class UnpaidOrderBody(BaseModel):
+class UnpaidOrderBody(DollarsBeside):
     """A change that waits for its payment. `void`: another wish took its place, and the money for
     it may still come. `total_cents`: what was asked for, with its tax."""
 
@@ -131,7 +132,7 @@ class UnpaidOrderBody(BaseModel):
         )
 
 
-class UnusedBody(BaseModel):
+class UnusedBody(DollarsBeside):
     """Money that came and changed nothing, or nothing that lasted: somebody paid twice, or chose
     more meanwhile."""
 
@@ -223,7 +224,7 @@ class NewPayment(BaseModel):
         return self
 
 
-class BookedBody(BaseModel):
+class BookedBody(DollarsBeside):
     """A payment as it stands in the books."""
 
     payment_id: UUID

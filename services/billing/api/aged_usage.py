@@ -13,6 +13,7 @@ from services.billing.api.corrections import Reason
 from services.billing.api.dependencies import BillingStaff, ServiceActions
 from services.billing.domain.aged_usage import AgedGroup, AgedUsage
 from services.billing.domain.closing import Month
+from shared.http.dollars import DollarsBeside
 from shared.http.pages import Page
 from shared.http.problems import problems
 from shared.ids import UserId
@@ -20,7 +21,7 @@ from shared.ids import UserId
 router = APIRouter(prefix="/billing/admin/aged-usage", tags=["billing team"])
 
 
-class AgedUsageBody(BaseModel):
+class AgedUsageBody(DollarsBeside):
     """One user's usage of a month that one producer told late, and of which nothing is on an
     invoice. `cost_microusd` is of what has a price; `ids` stands for exactly these events."""
 

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from services.billing.api.dependencies import OWN_ONLY, Payer, ServiceActions
 from shared.http.caller import SignedIn
+from shared.http.dollars import DollarsBeside
 from shared.http.problems import problems
 
 router = APIRouter(prefix="/billing/alerts", tags=["limits"], dependencies=[OWN_ONLY])
@@ -17,13 +18,19 @@ _MOST_MICROUSD = 10**12
 Threshold = Annotated[int, Field(ge=1, le=_MOST_MICROUSD, strict=True)]
 
 
-class AlertsBody(BaseModel):
+class AlertsChoice(BaseModel):
     """Spending in a month, by what the vendors charge, at which you are told by mail and webhook:
     each once a month."""
 
     model_config = ConfigDict(extra="forbid")
 
     monthly_spend_microusd: list[Threshold] = Field(max_length=10)
+
+
+class AlertsBody(DollarsBeside):
+    """At which spending in a month you are told."""
+
+    monthly_spend_microusd: list[int]
 
 
 @router.get("", responses=problems(401, _422="own_usage_only"))
@@ -34,7 +41,7 @@ async def show_alerts(actions: ServiceActions, caller: SignedIn) -> AlertsBody:
 
 
 @router.put("", responses=problems(401, 403, 422))
-async def choose_alerts(wanted: AlertsBody, actions: ServiceActions, caller: Payer) -> AlertsBody:
+async def choose_alerts(wanted: AlertsChoice, actions: ServiceActions, caller: Payer) -> AlertsBody:
     """Choose anew; an empty list ends it."""
     kept = await actions.choose_alerts(caller.identity.user_id, wanted.monthly_spend_microusd)
     return AlertsBody(monthly_spend_microusd=list(kept))

@@ -6,7 +6,6 @@ from typing import Annotated
 from uuid import UUID
 
 from fastapi import APIRouter, Query
-from pydantic import BaseModel
 
 from services.billing.api.dependencies import ServiceActions
 from services.billing.api.staff_looks import StaffLooking
@@ -14,15 +13,15 @@ from services.billing.api.subscription import holder_of
 from services.billing.domain.balance import Balance
 from services.billing.domain.invoice import CURRENCY
 from shared.http.caller import SignedIn
+from shared.http.dollars import DollarsBeside
 from shared.http.problems import problems
 from shared.ids import UserId
-from shared.money import dollars_text
 
 router = APIRouter(prefix="/billing", tags=["invoices"])
 team_router = APIRouter(prefix="/billing/admin", tags=["billing team"])
 
 
-class BalanceBody(BaseModel):
+class BalanceBody(DollarsBeside):
     """Invoices less credit notes less payments: what is owed; negative: what was paid beyond them.
 
     `uninvoiced_microusd` (charges) and `carried_microusd` (parts of cents) come onto the next
@@ -36,11 +35,9 @@ class BalanceBody(BaseModel):
     paid_microusd: int
     returned_microusd: int
     owed_microusd: int
-    owed_usd: str | None
     uninvoiced_microusd: int
     carried_microusd: int
     expected_microusd: int
-    expected_usd: str | None
 
     @classmethod
     def of(cls, balance: Balance) -> BalanceBody:
@@ -52,11 +49,9 @@ class BalanceBody(BaseModel):
             paid_microusd=account.paid_microusd,
             returned_microusd=account.returned_microusd,
             owed_microusd=balance.owed_microusd,
-            owed_usd=dollars_text(balance.owed_microusd),
             uninvoiced_microusd=account.uninvoiced_microusd,
             carried_microusd=account.carried_microusd,
             expected_microusd=balance.expected_microusd,
-            expected_usd=dollars_text(balance.expected_microusd),
         )
 
 

@@ -17,6 +17,7 @@ from services.billing.api.dependencies import (
 from services.billing.domain.correction import Correction, Deltas
 from services.billing.domain.rollup import Drift, RollupCheck
 from shared.events.usage import MOST_UNITS
+from shared.http.dollars import DollarsBeside
 from shared.http.idempotency_key import RequiredIdempotencyKey
 from shared.http.problems import problems
 from shared.ids import EventId
@@ -35,7 +36,7 @@ Reason = Annotated[
 ]
 
 
-class DeltasBody(BaseModel):
+class _Deltas(BaseModel):
     """What is added to an entry's numbers; negative for what is taken away."""
 
     input_tokens: Delta
@@ -47,7 +48,11 @@ class DeltasBody(BaseModel):
     cost_microusd: Money
 
 
-class NewDeltas(DeltasBody):
+class DeltasBody(_Deltas, DollarsBeside):
+    """What was added to an entry's numbers; negative for what was taken away."""
+
+
+class NewDeltas(_Deltas):
     """What to add; a name that is not known is refused, so that nothing is dropped unseen."""
 
     model_config = ConfigDict(extra="forbid")

@@ -25,7 +25,7 @@ from services.billing.domain.invoice_ports import (
 )
 from services.billing.domain.invoice_renderer import Document
 from services.billing.domain.tax import TaxLine
-from shared.money import dollars_text
+from shared.http.dollars import DollarsBeside, in_dollars
 
 Format: TypeAlias = Literal["json", "html", "pdf"]
 _MEDIA: dict[Format, str] = {
@@ -73,7 +73,7 @@ class BilledToBody(BaseModel):
         return None if details is None else cls(**details.facts())
 
 
-class InvoiceLineBody(BaseModel):
+class InvoiceLineBody(DollarsBeside):
     """A line. `vendor_cost_microusd` is paid to the vendor and no part of the amount; null for
     usage whose price is unknown. `ids_digest` is the exclusive or of the MD5 of the ids of all that
     the line stands for (`…/lines/{line_id}/records`), each written in small letters."""
@@ -86,7 +86,6 @@ class InvoiceLineBody(BaseModel):
     unit: str
     vendor_cost_microusd: int | None
     amount_microusd: int
-    amount_usd: str | None
     records: int
     ids_digest: str
 
@@ -96,18 +95,17 @@ class InvoiceLineBody(BaseModel):
             id=line.id,
             position=line.position,
             kind=line.kind.value,
-            facts=dict(line.facts),
+            facts={**line.facts, **in_dollars(line.facts)},
             quantity=line.quantity,
             unit=line.unit,
             vendor_cost_microusd=line.vendor_cost_microusd,
             amount_microusd=line.amount_microusd,
-            amount_usd=dollars_text(line.amount_microusd),
             records=line.source.count,
             ids_digest=line.source.digest,
         )
 
 
-class InvoiceHeadBody(BaseModel):
+class InvoiceHeadBody(DollarsBeside):
     """An invoice without its lines. What a holder has paid counts for their oldest invoices first;
     `open_cents` is what is left to pay of this one."""
 
@@ -185,7 +183,7 @@ class InvoiceBody(InvoiceHeadBody):
         )
 
 
-class CreditLineBody(BaseModel):
+class CreditLineBody(DollarsBeside):
     """What is taken back of a line."""
 
     position: int
@@ -193,7 +191,6 @@ class CreditLineBody(BaseModel):
     line_position: int
     line_kind: str
     amount_microusd: int
-    amount_usd: str | None
 
     @classmethod
     def of(cls, line: CreditLine) -> CreditLineBody:
@@ -203,11 +200,10 @@ class CreditLineBody(BaseModel):
             line_position=line.line.position,
             line_kind=line.line.kind.value,
             amount_microusd=line.amount_microusd,
-            amount_usd=dollars_text(line.amount_microusd),
         )
 
 
-class CreditNoteBody(BaseModel):
+class CreditNoteBody(DollarsBeside):
     """What is taken back of an invoice: positive where less is owed by it."""
 
     id: UUID
@@ -253,7 +249,7 @@ class CreditNoteBody(BaseModel):
         )
 
 
-class CoveredCorrectionBody(BaseModel):
+class CoveredCorrectionBody(DollarsBeside):
     """A correction of an entry."""
 
     event_id: UUID

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from services.billing.api.dependencies import BillingStaff, ServiceActions
 from services.billing.domain.closing import ClosedPeriod, Finding, LateUsage, Month
+from shared.http.dollars import DollarsBeside
 from shared.http.pages import Page
 from shared.http.problems import problems
 
@@ -47,7 +48,7 @@ class FindingBody(BaseModel):
         return cls(code=finding.code, subject=finding.subject, count=finding.count)
 
 
-class PeriodBody(BaseModel):
+class PeriodBody(DollarsBeside):
     """A closed month. `digest` is SHA-256 over month and totals, as sorted JSON without spaces, and
     was kept with them; `sound` is false when they do not fit it any more: one of them was changed.
     """

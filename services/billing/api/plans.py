@@ -8,9 +8,9 @@ from pydantic import BaseModel
 from services.billing.api.dependencies import ServiceActions
 from services.billing.domain.plan_price import UnitPrice
 from shared.http.caller import SignedIn
+from shared.http.dollars import DollarsBeside
 from shared.http.pages import Page
 from shared.http.problems import problems
-from shared.money import dollars_text
 from shared.tiers import TIERS, Allowance, Tier
 
 router = APIRouter(prefix="/billing", tags=["subscription"])
@@ -43,13 +43,12 @@ class AllowanceBody(BaseModel):
         )
 
 
-class PlanBody(BaseModel):
+class PlanBody(DollarsBeside):
     """A tier that can be had."""
 
     tier: str
     rank: int
     price_microusd_per_seat_month: int
-    price_usd_per_seat_month: str | None
     price_version: str
     many_seats: bool
     allowances: dict[str, AllowanceBody]
@@ -61,7 +60,6 @@ class PlanBody(BaseModel):
             tier=tier.name,
             rank=tier.rank,
             price_microusd_per_seat_month=price,
-            price_usd_per_seat_month=dollars_text(price),
             price_version=unit.version,
             many_seats=tier.many_seats,
             allowances={name: AllowanceBody.of(a) for name, a in tier.allowances.items()},

@@ -14,9 +14,9 @@ from services.billing.api.dependencies import Payer, ServiceActions
 from services.billing.domain.charge import Charge
 from services.billing.domain.subscription import Holder, Subscription
 from shared.http.caller import Caller, SignedIn
+from shared.http.dollars import DollarsBeside
 from shared.http.problems import problems
 from shared.ids import UserId
-from shared.money import dollars_text
 
 router = APIRouter(prefix="/billing", tags=["subscription"])
 
@@ -56,7 +56,7 @@ class TermsBody(BaseModel):
     seats: int
 
 
-class SubscriptionBody(BaseModel):
+class SubscriptionBody(DollarsBeside):
     """The tier that a user or an organisation has, what it costs, and what becomes of it.
 
     `state`: `none`, `trialing`, `active`, `past_due` (not paid for; the tier holds for some days),
@@ -69,7 +69,6 @@ class SubscriptionBody(BaseModel):
     revision: int
     changed_at: datetime | None
     price_microusd_per_month: int
-    price_usd_per_month: str | None
     state: str
     period_begins: datetime | None
     period_ends: datetime | None
@@ -82,7 +81,7 @@ class SubscriptionBody(BaseModel):
         return cls(**_fields_of(subscription))
 
 
-class LineBody(BaseModel):
+class LineBody(DollarsBeside):
     """Something that is charged, for a span of time; a credit is negative."""
 
     kind: str
@@ -93,7 +92,6 @@ class LineBody(BaseModel):
     begins: datetime
     ends: datetime
     amount_microusd: int
-    amount_usd: str | None
 
     @classmethod
     def of(cls, charge: Charge) -> LineBody:
@@ -129,7 +127,6 @@ def _fields_of(subscription: Subscription) -> dict[str, Any]:
         "revision": subscription.revision,
         "changed_at": subscription.changed_at,
         "price_microusd_per_month": price,
-        "price_usd_per_month": dollars_text(price),
         "state": subscription.shown_state.value,
         "period_begins": subscription.period_begins,
         "period_ends": subscription.period_ends,
@@ -152,7 +149,6 @@ def fields_of_line(charge: Charge) -> dict[str, Any]:
         "begins": charge.begins,
         "ends": charge.ends,
         "amount_microusd": charge.amount_microusd,
-        "amount_usd": dollars_text(charge.amount_microusd),
     }
 
 

@@ -31,6 +31,7 @@ from services.billing.domain.invoice import CreditNoteId, InvoiceId, LineId
 from services.billing.domain.payment import Payment, PaymentId
 from services.billing.domain.price_book import PriceId
 from services.billing.domain.rerating import ReratingProgress
+from shared.http.dollars import DollarsBeside
 from shared.http.pages import Page, cursor_of, read_cursor
 from shared.http.problems import problems
 from shared.ids import EventId, UserId
@@ -44,7 +45,7 @@ class AnybodysRecordBody(RecordLifeBody):
     user_id: UUID
 
 
-class PaymentBody(BaseModel):
+class PaymentBody(DollarsBeside):
     """A payment as it stands in the books. `kind`: `order` (a change that waits for it), `renewal`,
     `receipt` (booked by hand), `refund` or `dispute`; `state`: `open`, `failed`, `paid`, `void`
     (nobody waits for it any more) or `unused` (it came and changed nothing).

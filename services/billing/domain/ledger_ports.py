@@ -11,11 +11,20 @@ from uuid import UUID
 
 from services.billing.domain.archive import Archive, ArchiveState, Contents, Partition
 from services.billing.domain.correction import Corrected, Correction
-from services.billing.domain.ledger_chain import Digests, Links, MarkedLinks, chain_of
+from services.billing.domain.ledger_chain import (
+    ENTRIES,
+    MARK_BYTES,
+    Digests,
+    Links,
+    MarkedLinks,
+    chain_of,
+)
 from services.billing.domain.rollup import Drift, RollupCheck
 from shared.chain import Head
 from shared.ids import EventId, UserId
 from shared.values import dataclass
+
+_LETTERS = set("".join(ENTRIES).encode())
 
 
 class Queue(StrEnum):
@@ -55,6 +64,11 @@ class MarkedBatch:
     def queue(self) -> Queue:
         return Queue.UNCOUNTED
 
+    @property
+    def is_of_entries(self) -> bool:
+        """Whether each mark has the letter of an entry, as all have that the intake made."""
+        return set(self.marks[::MARK_BYTES]) <= _LETTERS
+
 
 @dataclass(frozen=True, slots=True)
 class ChainLag:
@@ -67,8 +81,9 @@ class ChainLag:
 class LedgerChain(Protocol):
     """The chains over the ledger, and the sums by hour and day of all that is linked."""
 
-    async def take_turn(self) -> bool:
-        """False while somebody else links; otherwise nobody else does until the work ends."""
+    async def take_turn(self, *, briefly: bool = False) -> bool:
+        """False while somebody else links; otherwise nobody else does until the work ends.
+        `briefly`: rather end with Unavailable than wait for who holds what is counted."""
         ...
 
     async def waiting(self, *, most: int) -> Sequence[Waiting | MarkedBatch]: ...
@@ -115,6 +130,11 @@ class Corrections(Protocol):
 
     async def all_corrected(self, event_ids: Sequence[EventId]) -> Sequence[Corrected]:
         """The same of those that are there, by their ids."""
+        ...
+
+    async def hold(self, event_ids: Sequence[EventId]) -> None:
+        """For who corrects several entries one after the other: has these and their hours until the
+        work ends, so that nobody who has some waits for the others."""
         ...
 
     async def known(self, ids: Sequence[EventId]) -> set[EventId]:

@@ -68,7 +68,7 @@ class RecordedBefore(Exception):
 
 
 class Ledger(Protocol):
-    """The append-only ledger and its hourly sums, which change together."""
+    """The append-only ledger, and what its hourly sums tell: those follow with the links."""
 
     async def record(self, entries: Sequence[Entry]) -> int:
         """Add those that are not there yet; answers how many that were."""

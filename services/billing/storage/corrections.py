@@ -13,6 +13,17 @@ from shared.ids import EventId, UserId
 _HOLD = """
 select * from ledger_entry where event_id = any($1::uuid[]) order by event_id for update
 """
+# An hour that nobody has made yet is held by making it.
+_HOLD_HOURS = f"""
+insert into usage_hour as known
+    (user_id, hour, provider, model, operation, sandbox, {", ".join(SUMS)})
+select distinct user_id, date_trunc('hour', occurred_at, 'UTC'), provider, model, operation,
+       sandbox, {", ".join("0" for _ in SUMS)}
+from ledger_entry where event_id = any($1::uuid[])
+order by 1, 2, 3, 4, 5, 6
+on conflict (user_id, hour, provider, model, operation, sandbox) do update set
+    requests = known.requests
+"""  # noqa: S608 - made of constants
 _OF = """
 select * from ledger_correction where event_id = any($1::uuid[]) order by made_at, id
 """
@@ -76,6 +87,12 @@ class SqlCorrections:
             known.setdefault(EventId(row["event_id"]), []).append(from_row(row))
         entries = [entry_from_row(row) for row in rows]
         return [Corrected(entry, known.get(entry.event_id, [])) for entry in entries]
+
+    async def hold(self, event_ids: Sequence[EventId]) -> None:
+        if len(event_ids) > 1:
+            # Entries first, as for one that is corrected alone.
+            await self._connection.fetch(_HOLD, list(event_ids))
+            await self._connection.execute(_HOLD_HOURS, list(event_ids))
 
     async def known(self, ids: Sequence[EventId]) -> set[EventId]:
         rows = await self._connection.fetch(_KNOWN, list(ids))

@@ -177,8 +177,9 @@ def _report(dimensions: Sequence[Dimension]) -> str:
     keys = [f"{_DIMENSIONS[dimension]} as {dimension}" for dimension in dimensions]
     numbers = ", ".join(str(number) for number in range(1, len(keys) + 1))
     sums = ("requests", "unpriced_requests", *COUNTS, "cost_microusd")
+    # An hour may know of what was taken back before it knows of the entry.
     return f"""
-    select {", ".join([*keys, *(f"sum({name}) as {name}" for name in sums)])}
+    select {", ".join([*keys, *(f"greatest(sum({name}), 0) as {name}" for name in sums)])}
     from usage_hour
     where user_id = $1 and hour >= $2 and hour < $3 and ($4::boolean is null or sandbox = $4)
     {f"group by {numbers} order by {numbers}" if keys else ""}

@@ -26,11 +26,17 @@ _CHAIN_LOCK = 4244
 _TAKE_TURN = """
 select pg_try_advisory_xact_lock($1) as taken, set_config('enable_sort', 'off', true)
 """
+# Who rates or corrects has its hours for some milliseconds.
+_TAKE_TURN_BRIEFLY = f"""
+{_TAKE_TURN.rstrip()}, set_config('lock_timeout', '250ms', true)
+"""
 # What is all entries first: a rating that can be seen, whose entry waits apart, comes with it or
 # later. By id and not by time, which is that of a transaction's beginning. Ids of marked batches
 # stay where they are: giving them to the driver and back costs as much as the links. The release
 # before marks its batches too; they are few by now, and are read as if it had not.
-_IS_MARKED = f"coalesce(length(marks) = {MARK_BYTES} * cardinality(ids), false)"
+_IS_MARKED = (
+    f"coalesce(length(marks) = {MARK_BYTES} * cardinality(ids) and cardinality(ids) > 0, false)"
+)
 _WAITING = f"""
 (select id, 'entry' as kind, '{Queue.UNCOUNTED}' as queue, 1 as turn,
         case when not {_IS_MARKED} then ids end as ids,
@@ -45,6 +51,7 @@ union all
  from ledger_unlinked order by id limit $1)
 order by turn, id limit $1
 """  # noqa: S608 - made of constants
+_IDS = "select id, ids from ledger_uncounted where id = any($1::bigint[])"
 _TABLES = {
     Queue.UNCOUNTED: "ledger_uncounted",
     Queue.COUNTED: "ledger_unlinked",
@@ -269,16 +276,36 @@ class SqlLedgerChain:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
-    async def take_turn(self) -> bool:
-        row = await self._connection.fetchrow(_TAKE_TURN, _CHAIN_LOCK)
+    async def take_turn(self, *, briefly: bool = False) -> bool:
+        statement = _TAKE_TURN_BRIEFLY if briefly else _TAKE_TURN
+        row = await self._connection.fetchrow(statement, _CHAIN_LOCK)
         return row is not None and bool(row["taken"])
 
     async def waiting(self, *, most: int) -> Sequence[Waiting | MarkedBatch]:
-        return [_waiting(row) for row in await self._connection.fetch(_WAITING, most)]
+        found = [_waiting(row) for row in await self._connection.fetch(_WAITING, most)]
+        return await self._without_wrong_marks(found)
+
+    async def _without_wrong_marks(
+        self, found: Sequence[Waiting | MarkedBatch]
+    ) -> Sequence[Waiting | MarkedBatch]:
+        """One batch whose marks are none must not keep all others from their links."""
+        wrong = [one.id for one in found if isinstance(one, MarkedBatch) and not one.is_of_entries]
+        if not wrong:
+            return found
+        rows = await self._connection.fetch(_IDS, wrong)
+        ids = {row["id"]: row["ids"] for row in rows}
+        return [
+            Waiting(one.id, "entry", ids[one.id], Queue.UNCOUNTED)
+            if isinstance(one, MarkedBatch) and one.id in ids
+            else one
+            for one in found
+        ]
 
     async def count(self, uncounted: Sequence[Waiting | MarkedBatch]) -> None:
-        bounds = min(map(_first, uncounted)), max(map(_last, uncounted))
-        await self._connection.execute(_COUNT, [one.id for one in uncounted], *bounds)
+        some = [one for one in uncounted if isinstance(one, MarkedBatch) or one.ids]
+        if some:
+            bounds = min(map(_first, some)), max(map(_last, some))
+            await self._connection.execute(_COUNT, [one.id for one in some], *bounds)
 
     async def take_up(self, kind: str, ids: Sequence[UUID], *, are_counted: bool) -> Digests:
         statement = _take_up(kind, are_counted=are_counted)

@@ -10,7 +10,6 @@ from uuid import UUID
 
 from fastapi import APIRouter, Depends
 from fastapi.responses import StreamingResponse
-from pydantic import BaseModel
 
 from services.chat.actions.export_user import ExportUser
 from services.chat.api.dependencies import ServiceActions
@@ -19,6 +18,7 @@ from services.chat.api.session_body import SessionBody
 from services.chat.api.session_file import exported_messages
 from services.chat.domain.turn import TurnRecord
 from shared.http.caller import OnlyFrom
+from shared.http.dollars import DollarsBeside
 from shared.http.export import json_answer, pages_of
 from shared.http.problems import problems
 from shared.ids import UserId
@@ -26,7 +26,7 @@ from shared.ids import UserId
 router = APIRouter(prefix="/internal", tags=["export"])
 
 
-class TurnRecordBody(BaseModel):
+class TurnRecordBody(DollarsBeside):
     """A turn as its user may look back on it. `kept_answer`: as it is kept to be said again under
     its `idempotency_key`."""
 

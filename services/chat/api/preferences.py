@@ -92,6 +92,7 @@ class LimitsBody(BaseModel):
     month_spent_microusd: int
     month_spent_usd: str
     monthly_cap_microusd: int | None
+    monthly_cap_usd: str | None
 
 
 @router.get("/preferences", responses=problems(401, 503))
@@ -131,4 +132,5 @@ async def limits(actions: ServiceActions, caller: SignedIn) -> LimitsBody:
         month_spent_microusd=limits.spent_microusd,
         month_spent_usd=dollars_text(limits.spent_microusd) or "",
         monthly_cap_microusd=limits.cap_microusd,
+        monthly_cap_usd=dollars_text(limits.cap_microusd),
     )

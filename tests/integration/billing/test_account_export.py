@@ -47,17 +47,20 @@ async def test_all_of_theirs_and_nothing_of_others(billing: Billing, identities:
     export = (await export_of(billing, identities, ada)).json()
     assert set(export) == {
         *("subscription", "subscription_changes", "billing_details", "charges", "payments"),
-        *("invoices", "credit_notes", "staff_looks", "webhooks", "spend_alerts_microusd"),
-        *("archived_requests", "usage_records", "usage_corrections"),
+        *("invoices", "credit_notes", "staff_looks", "webhooks", "archived_requests"),
+        *("spend_alerts_microusd", "spend_alerts_usd", "usage_records", "usage_corrections"),
     }
     assert export["billing_details"]["name"] == "Lamp & Sons"
     assert export["spend_alerts_microusd"] == [7]
+    assert export["spend_alerts_usd"] == ["0.000007"]
     amounts = [charge["amount_microusd"] for charge in export["charges"]]
     assert sorted(amounts) == list(range(1, 42))
     assert len(export["usage_records"]) == 1
     [payment] = export["payments"]
     told = (payment["amount_microusd"], payment["reference"], payment["note"])
     assert told == (9_000_000, transfer["reference"], "by post")
+    assert payment["amount_usd"] == "9.000000"
+    assert export["subscription"]["owed_usd"] == "0.000000"
     others = (await export_of(billing, identities, grace)).json()
     assert (others["charges"], others["payments"], others["billing_details"]) == ([], [], None)
 
@@ -85,7 +88,7 @@ async def test_what_was_corrected_of_their_calls_is_theirs(
     assert (first["event_id"], first["kind"], first["reason"]) == (
         *(str(theirs.id), "adjusted", "by mistake"),
     )
-    assert first["deltas"]["cost_microusd"] == 5
+    assert (first["deltas"]["cost_microusd"], first["deltas"]["cost_usd"]) == (5, "0.000005")
     # Who of the team it was, is none of their data.
     assert str(team) not in str(export)
     assert export["archived_requests"] == 0

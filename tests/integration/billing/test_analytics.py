@@ -410,6 +410,9 @@ async def test_each_is_for_the_billing_team_as_json_and_csv(billing: Billing, pa
     assert file.headers["content-type"].startswith("text/csv")
     head = next(csv.reader(io.StringIO(file.text)))
     assert len(head) > 3
+    # The columns stay those that they were.
+    in_dollars = ["vendor_cost_usd"] if path.endswith("costs") else []
+    assert [name for name in head if "_usd" in name] == in_dollars
 
 
 @pytest.mark.parametrize(

@@ -139,7 +139,9 @@ async def test_an_hour_that_is_over_is_told_and_agrees(
     assert [event for event in await road.tell() if event["hour"] in hours] == []
     assert await actions.compare_manifests() == 0
     state = await actions.reconcile()
-    assert [(h.producer, h.matched, h.mismatched) for h in state.hours] == [("chat", 23, 0)]
+    [of_chat] = state.hours
+    assert (of_chat.producer, of_chat.mismatched) == ("chat", 0)
+    assert of_chat.matched in (23, 24)  # an hour may have ended meanwhile
 
 
 async def test_after_days_away_every_hour_since_the_last_one_is_told(road: Road) -> None:

@@ -4,24 +4,31 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable
-from dataclasses import replace
-from datetime import timedelta
+from collections.abc import Awaitable, Callable
+from dataclasses import astuple, replace
+from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
 
 import pytest
 from alembic import command
 
 from services.billing.actions import Actions
+from services.billing.actions.link_ledger import LinkLedger
+from services.billing.actions.report_usage import ReportUsage
+from services.billing.domain.closing import Month
 from services.billing.domain.correction import Deltas
 from services.billing.domain.ledger import Rating
 from services.billing.domain.ports import NewUnitOfWork
+from services.billing.settings import Settings
 from services.billing.storage.unit_of_work import SqlWork
 from shared.db.database import Database, open_database
 from shared.db.migrations import alembic_config
+from shared.errors import DependencyUnavailable
+from shared.events import Fact
+from shared.events.usage import UsageVoided
 from shared.ids import UserId
 from shared.money import MicroDollars
-from tests.integration.billing.harness import drift
+from tests.integration.billing.harness import actions_on, drift
 from tests.integration.billing.test_copied_usage import columns, some_usage
 from tests.support.billing import NOON, StoppedClock, a_speech, a_usage
 from tests.support.engines import PostgresServer
@@ -90,11 +97,7 @@ async def test_all_at_once_on_the_same_hours_end_with_the_right_sums(
     days, hours = await sums_of_both(database)
     assert days == hours
     assert [one.broken for one in await actions.verify_ledger() if one.broken] == []
-    row = await database.fetchrow(
-        "select deadlocks from pg_stat_database where datname = current_database()"
-    )
-    assert row is not None
-    assert row["deadlocks"] == 0
+    assert not await waits_in_a_circle(database)
 
 
 async def test_an_hour_that_lacks_what_waits_is_no_drift_and_another_one_is(
@@ -223,3 +226,200 @@ async def test_sums_are_told_though_nothing_can_be_counted(
     finally:
         await database.execute("alter table usage_day_lost rename to usage_day")
     assert await seen(actions, ada) == 2
+
+
+def asking(database: Database) -> ReportUsage:
+    """Who asks by another connection than the one that takes in."""
+    return ReportUsage(
+        lambda: SqlWork(database), LinkLedger(lambda: SqlWork(database)), StoppedClock()
+    )
+
+
+async def seen_by(report: ReportUsage, user: UUID) -> int:
+    found = await report(
+        UserId(user), begins=NOON, ends=NOON + timedelta(hours=1), dimensions=(), sandbox=None
+    )
+    return found.totals.requests
+
+
+async def test_sums_are_told_while_somebody_has_the_hours(
+    actions: Actions, database: Database
+) -> None:
+    ada = uuid4()
+    await actions.record_usage([a_usage(user=ada, at=NOON)])
+    assert await seen(actions, ada) == 1
+    await actions.record_usage([a_usage(user=ada, at=NOON)])
+    async with database.connection() as connection, connection.transaction():
+        await connection.execute("select from usage_hour for update")
+        async with asyncio.timeout(5):
+            assert await seen(actions, ada) == 1
+    assert await seen(actions, ada) == 2
+
+
+async def test_sums_are_told_by_a_database_that_may_only_be_read(
+    actions: Actions, database_url: str
+) -> None:
+    ada = uuid4()
+    await actions.record_usage([a_usage(user=ada, at=NOON)])
+    assert await seen(actions, ada) == 1
+    await actions.record_usage([a_usage(user=ada, at=NOON)])
+    url = f"{database_url}?default_transaction_read_only=on"
+    async with open_database(url, connections=1, application="tests") as read_only:
+        assert await seen_by(asking(read_only), ada) == 1
+    assert await seen(actions, ada) == 2
+
+
+@pytest.mark.parametrize("did_nothing", [False, True])
+async def test_a_database_out_of_reach_is_asked_only_once(did_nothing: bool) -> None:
+    asked = []
+
+    def no_work() -> SqlWork:
+        asked.append(1)
+        raise DependencyUnavailable("database", did_nothing=did_nothing) from TimeoutError()
+
+    report = ReportUsage(no_work, LinkLedger(no_work), StoppedClock())
+    with pytest.raises(DependencyUnavailable):
+        await seen_by(report, uuid4())
+    assert len(asked) == 1
+
+
+async def test_who_reads_does_not_put_off_the_job(actions: Actions, work: NewUnitOfWork) -> None:
+    await actions.record_usage([a_usage(at=NOON)])
+    async with work() as reading:
+        assert await reading.chain.take_turn(briefly=True)
+        job = asyncio.create_task(actions.link_ledger())
+        await asyncio.sleep(0.2)
+        assert not job.done()
+    assert await job == 1
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        "marks = set_byte(marks, 0, 233)",
+        "marks = set_byte(marks, 33, ascii('x'))",
+        "marks = set_byte(marks, 0, ascii('l'))",
+        "marks = marks || '\\x00'",
+        "marks = null",
+    ],
+)
+async def test_what_is_no_mark_keeps_nothing_from_its_link(
+    spoil: str, actions: Actions, database: Database
+) -> None:
+    usage = some_usage(40)
+    for part in (usage[:10], usage[10:20], usage[20:]):
+        await actions.record_usage.together(columns(part))
+    await database.execute(
+        f"update ledger_uncounted set {spoil} where id = (select min(id) + 1 from ledger_uncounted)"
+    )
+    assert await actions.link_ledger() == 40
+    assert [one.broken for one in await actions.verify_ledger() if one.broken] == []
+    assert await drift(database) == []
+
+
+@pytest.mark.parametrize("marks", ["null", "''"])
+async def test_a_batch_of_nothing_keeps_nothing_from_its_link(
+    marks: str, actions: Actions, database: Database
+) -> None:
+    await database.execute(f"insert into ledger_uncounted (ids, marks) values ('{{}}', {marks})")
+    assert await actions.link_ledger() == 0
+    await database.execute(f"insert into ledger_uncounted (ids, marks) values ('{{}}', {marks})")
+    await actions.record_usage([a_usage(at=NOON)])
+    assert await actions.link_ledger() == 1
+    assert await database.fetch("select from ledger_uncounted") == []
+    assert await drift(database) == []
+
+
+async def test_nobody_is_told_of_less_than_nothing(
+    actions: Actions, work: NewUnitOfWork, database: Database
+) -> None:
+    ada, ben = uuid4(), uuid4()
+    speech, voided = a_speech(user=ben, at=NOON), a_usage(user=ada, at=NOON)
+    await actions.record_usage([speech, voided])
+    await actions.correct_usage(voided.id, None, reason="test", by=STAFF)
+    assert await rate_a_page(work) == 1
+    async with work() as linking:
+        assert await linking.chain.take_turn()
+        for user in (ada, ben):
+            report = await actions.report_usage(
+                UserId(user),
+                begins=NOON,
+                ends=NOON + timedelta(hours=1),
+                dimensions=(),
+                sandbox=None,
+            )
+            assert min(astuple(report.totals)) >= 0
+            assert report.groups == ()
+    assert [await seen(actions, user) for user in (ada, ben)] == [0, 1]
+
+
+async def many_wait(database: Database, number: int) -> None:
+    """Until so many statements wait for a row."""
+    async with asyncio.timeout(20):
+        while len(await database.fetch("select from pg_locks where not granted")) < number:
+            await asyncio.sleep(0.01)
+
+
+async def waits_in_a_circle(database: Database) -> bool:
+    row = await database.fetchrow(
+        "select deadlocks from pg_stat_database where datname = current_database()"
+    )
+    assert row is not None
+    return bool(row["deadlocks"])
+
+
+async def test_several_corrections_and_counting_never_wait_in_a_circle(
+    actions: Actions, database: Database, clock: StoppedClock
+) -> None:
+    first, second, third = users = sorted(uuid4() for _ in range(3))
+    usage = {user: a_usage(user=user, at=NOON, producer="chat") for user in users}
+    await actions.record_usage(list(usage.values()))
+    await actions.link_ledger()
+    await actions.record_usage([a_usage(user=user, at=NOON) for user in users])
+    voided = [
+        Fact(
+            event=UsageVoided(user_id=user, event_id=usage[user].id, reason="None."),
+            subject=user,
+            tier="free",
+            source="chat",
+        )
+        for user in (third, first)
+    ]
+    async with database.connection() as connection, connection.transaction():
+        await connection.execute("select from usage_hour where user_id = $1 for update", second)
+        links = asyncio.create_task(actions.link_ledger())
+        await many_wait(database, 1)
+        corrects = asyncio.create_task(actions.apply_corrections(voided))
+        await many_wait(database, 2)
+    await asyncio.gather(links, corrects)
+    assert (links.result(), corrects.result()) == (3, 2)
+    assert not await waits_in_a_circle(database)
+    clock.forward(timedelta(days=2))
+    assert await actions.link_ledger() == 2
+    assert (await actions.check_rollups()).drifts == 0
+
+
+async def test_refused_usage_and_counting_never_wait_in_a_circle(
+    work: NewUnitOfWork, settings: Callable[..., Settings], clock: StoppedClock, database: Database
+) -> None:
+    actions = actions_on(work, settings(aged_usage_days=35), clock)
+    ada, august = uuid4(), datetime(2026, 8, 10, tzinfo=UTC)
+    await actions.close_period(Month.named("2026-08"), by=STAFF, reason="test")
+    hours = [august + timedelta(hours=hour) for hour in range(3)]
+    # Used in one order, and told in the other one.
+    await actions.record_usage([a_usage(user=ada, at=at) for at in reversed(hours)])
+    await actions.link_ledger()
+    await actions.record_usage([a_usage(user=ada, at=at) for at in hours])
+    [aged] = await actions.list_aged_usage()
+    async with database.connection() as connection, connection.transaction():
+        await connection.execute("select from usage_hour where hour = $1 for update", hours[1])
+        links = asyncio.create_task(actions.link_ledger())
+        await many_wait(database, 1)
+        refuses = asyncio.create_task(actions.refuse_aged_usage(aged.group, by=STAFF, reason="No."))
+        await many_wait(database, 2)
+    await asyncio.gather(links, refuses)
+    assert (links.result(), refuses.result()) == (3, (6, 0))
+    assert not await waits_in_a_circle(database)
+    clock.forward(timedelta(days=2))
+    assert await actions.link_ledger() == 6
+    assert (await actions.check_rollups()).drifts == 0

@@ -50,6 +50,12 @@ async def test_from_the_run_to_the_credit_note(billing: Billing) -> None:
     invoice = (await billing.get(path, ADA)).json()
     fee, usage = invoice["lines"]
     assert (fee["kind"], usage["kind"], usage["records"]) == ("fee", "usage", 3)
+    assert (fee["amount_usd"], fee["vendor_cost_usd"]) == ("15.000000", None)
+    assert fee["facts"]["unit_price_usd"] == "15.000000"
+    assert (invoice["subtotal_usd"], invoice["rounding_carried_usd"]) == (
+        f"{invoice['subtotal_microusd'] / 1_000_000:.6f}",
+        f"{invoice['rounding_carried_microusd'] / 1_000_000:.6f}",
+    )
     page = (await billing.get(f"{path}/lines/{usage['id']}/records?limit=2", ADA)).json()
     rest = await billing.get(
         f"{path}/lines/{usage['id']}/records?cursor={page['next_cursor']}", ADA

@@ -502,11 +502,15 @@ async def test_a_price_of_the_meter_rates_what_waits_and_what_comes(
             "tier": "free",
             "waiting": 1,
             "waiting_cost_microusd": 7_500,
+            "waiting_cost_usd": "0.007500",
             "still_waiting": 0,
             "rated": 0,
             "cost_now_microusd": 0,
+            "cost_now_usd": "0.000000",
             "cost_then_microusd": 0,
+            "cost_then_usd": "0.000000",
             "difference_microusd": 0,
+            "difference_usd": "0.000000",
             "not_priced_then": 0,
         }
     ]

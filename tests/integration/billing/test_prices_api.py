@@ -24,6 +24,8 @@ async def test_a_price_is_set_once(billing: Billing, ada: UUID) -> None:
     assert price["version"].startswith("override/")
     assert price["effective_from"] == "2026-11-01T00:00:00Z"
     assert (price["set_by"], price["input_microusd_per_million"]) == (str(ada), None)
+    told = (price["input_usd_per_million"], price["output_usd_per_million"], price["unit_usd"])
+    assert told == (None, "0.000005", None)
     again = await billing.send("POST", "admin/prices", ada, role="billing", json=wanted)
     problem(again, 409, "price_exists")
     await billing.record(a_usage(user=ada, at=NOON, provider="acme", model=wanted["model"]))

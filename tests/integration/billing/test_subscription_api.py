@@ -34,6 +34,7 @@ async def test_who_never_chose_has_the_free_tier(billing: Billing, ada: UUID) ->
         "cancels_at_period_end": False,
         "from_next_period": None,
         "owed_microusd": 0,
+        "owed_usd": "0.000000",
     }
 
 
@@ -64,6 +65,7 @@ async def test_elsewhere_an_upgrade_has_to_be_paid_for(billing: Billing, ada: UU
     refused = await billing.send("PUT", "subscription", ada, json={"tier": "pro"})
     body = problem(refused, 402, "subscription_not_paid")
     assert (body["tier"], body["price_microusd_per_month"]) == ("pro", 9_000_000)
+    assert body["price_usd_per_month"] == "9.000000"
     same = await billing.send("PUT", "subscription", ada, json={"tier": "free"})
     assert (same.status_code, same.json()["revision"]) == (200, 0)
 

@@ -152,9 +152,13 @@ async def test_alerts_are_kept_and_bounded(hooked: Billing) -> None:
     ada, grace = uuid4(), uuid4()
     wanted = {"monthly_spend_microusd": [5_000_000, 1_000_000]}
     kept = await hooked.send("PUT", "alerts", ada, json=wanted)
-    assert kept.json() == {"monthly_spend_microusd": [1_000_000, 5_000_000]}
+    assert kept.json() == {
+        "monthly_spend_microusd": [1_000_000, 5_000_000],
+        "monthly_spend_usd": ["1.000000", "5.000000"],
+    }
     assert (await hooked.send("GET", "alerts", ada)).json() == kept.json()
-    assert (await hooked.send("GET", "alerts", grace)).json() == {"monthly_spend_microusd": []}
+    none = (await hooked.send("GET", "alerts", grace)).json()
+    assert none == {"monthly_spend_microusd": [], "monthly_spend_usd": []}
     for bad in ([0], [-1], [1.5], [10**13], [1] * 11, "x"):
         answer = await hooked.send("PUT", "alerts", ada, json={"monthly_spend_microusd": bad})
         assert answer.status_code == 422

@@ -23,6 +23,7 @@ from shared.events.user import UserDeleted
 from shared.ids import UserId, uuid7
 from shared.messaging import batch as batches
 from shared.messaging.consumer import Consumer
+from shared.money import dollars_text
 from tests.integration.chat.conftest import ChatSuite
 from tests.support.chat import a_session
 from tests.support.revocations import HeardRevocations
@@ -193,6 +194,7 @@ async def test_turns_without_a_session_and_their_kept_answers_are_exported(
         assert (call["session_id"], call["idempotency_key"]) == (None, "order-67")
         assert (call["outcome"], call["surface"]) == ("done", "v1")
         assert "KEPTMARK" in call["kept_answer"]
+        assert call["cost_usd"] == dollars_text(call["cost_microusd"])
 
 
 _LEFT_OVER = """

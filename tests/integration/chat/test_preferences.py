@@ -143,6 +143,7 @@ async def test_every_window_says_what_is_used_of_it(chat: ChatSuite) -> None:
         assert limits["month_spent_microusd"] == cost > 0
         assert limits["month_spent_usd"] == f"{cost / 1_000_000:.6f}"
         assert limits["monthly_cap_microusd"] == 5_000_000
+        assert limits["monthly_cap_usd"] == "5.000000"
         spending = next(w for name, w in windows.items() if w["limit"] == 5_000_000)
         assert spending["used"] == cost
 

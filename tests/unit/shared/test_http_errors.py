@@ -75,6 +75,11 @@ def test_a_failure_of_a_service_answers_as_its_family() -> None:
     }
 
 
+def test_sums_among_the_facts_are_told_in_dollars_as_well() -> None:
+    document = document_of(KeyNotFound("No.", owed_microusd=-1_500_000, tier="pro"))
+    assert (document["owed_microusd"], document["owed_usd"]) == (-1_500_000, "-1.500000")
+
+
 def test_a_document_names_its_request() -> None:
     reset = current_request_id.set("request-77")
     try:
