@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping
 from functools import reduce
+from inspect import get_annotations
 from operator import or_
 from types import GenericAlias, SimpleNamespace
 from typing import Any, get_args, get_origin, get_type_hints
@@ -44,7 +45,7 @@ def _sums_of(cls: type) -> dict[str, Any]:
     """The fields in micro-dollars with their types, those that it inherits as well."""
     found: dict[str, Any] = {}
     for base in reversed(cls.__mro__):
-        own = vars(base).get("__annotations__", {})
+        own = get_annotations(base)
         sums = {name: kind for name, kind in own.items() if _MICRO in name}
         # Only theirs: another field may be of a type that is not there yet.
         told = SimpleNamespace(__annotations__=sums)
@@ -53,9 +54,7 @@ def _sums_of(cls: type) -> dict[str, Any]:
 
 
 def _has(cls: type, name: str) -> bool:
-    return any(
-        name in vars(base) or name in vars(base).get("__annotations__", {}) for base in cls.__mro__
-    )
+    return any(name in vars(base) or name in get_annotations(base) for base in cls.__mro__)
 
 
 def _twin_of(name: str, kind: Any) -> Any:
