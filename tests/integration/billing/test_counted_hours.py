@@ -178,10 +178,7 @@ async def _goes_back(url: str) -> None:
 
 
 async def seen(actions: Actions, user: UUID) -> int:
-    report = await actions.report_usage(
-        UserId(user), begins=NOON, ends=NOON + timedelta(hours=1), dimensions=(), sandbox=None
-    )
-    return report.totals.requests
+    return await seen_by(actions.report_usage, user)
 
 
 async def test_who_asks_sees_what_was_just_used(actions: Actions) -> None:
