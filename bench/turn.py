@@ -3,9 +3,12 @@
 Governed means all of it: both Envoys, token check, admission, hold, key use with its audit row,
 settlement, outbox, relay, ledger. The bare proxy is one Envoy between client and vendor. The vendor
 is the simulator, which answers at once. Rounds alternate between the two; medians are shown.
+`--skeleton` adds the same hops and waits with nothing in them (bench/skeleton.py).
 
 CPU is that of our processes; PostgreSQL and Valkey are shown apart, the client and the vendor are
-not counted. The absolute figures belong to the machine; compare within one run.
+not counted. While it is measured ours have one core, all others the rest; at the steady rate, where
+time is measured, all have all of them. The absolute figures belong to the machine; compare within
+one run.
 """
 
 from __future__ import annotations
@@ -18,7 +21,8 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -32,16 +36,19 @@ from joserfc.jwk import ECKey
 from bench.bare_proxy import BareProxy, bare_proxy
 from bench.load import NextCall, Outcome, at_rate, in_flight, json_call
 from bench.people import issuer_of
-from bench.processes import Meter
+from bench.processes import Meter, family
+from bench.skeleton import Skeleton, skeleton
 from shared.tokens import sign_access_token
 from tests.support.suite import Suite, running_suite
 
-USERS = 80  # the largest tier has 100 requests a minute each
+USERS = 160  # more than are in flight; the largest tier has 100 requests a minute each
 ENGINES = ("postgres", "valkey")
 # Of `min_wal_size`: what a checkpoint leaves ready at least.
 _SEGMENTS_KEPT = 5
 NOT_OURS = (*ENGINES, "simulator")
 STREAM = "[[sim:chunks=50,delay_ms=10]] bench"
+IN_FLIGHT = (16, 64)
+STREAMS_AT_ONCE = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +59,15 @@ class Plan:
     requests: int
     streams: int
     rate: float
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """One way to the vendor: its calls, and the processes that are counted."""
+
+    json: NextCall
+    stream: NextCall
+    pids: Mapping[str, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +108,7 @@ def main() -> None:
     parser.add_argument("--requests", type=int, default=600, help="a round and mode, saturated")
     parser.add_argument("--streams", type=int, default=100, help="a round and mode, paced")
     parser.add_argument("--rate", type=float, default=50, help="requests a second for latency")
+    parser.add_argument("--skeleton", action="store_true", help="what the hops alone would cost")
     parser.add_argument("--set", nargs="*", default=[], metavar="NAME=VALUE", help="for the suite")
     arguments = parser.parse_args()
     plan = Plan(arguments.rounds, arguments.requests, arguments.streams, arguments.rate)
@@ -101,10 +118,10 @@ def main() -> None:
         environment |= dict(pair.split("=", 1) for pair in arguments.set)
         with running_suite(Path(folder), **environment) as suite:
             vendor_port = suite.installation.ports()["simulator"]
-            with bare_proxy(vendor_port) as bare:
-                separate(suite, bare)
+            with bare_proxy(vendor_port) as bare, ExitStack() as stack:
+                bones = stack.enter_context(skeleton(suite)) if arguments.skeleton else None
                 in_use_for_days(suite)
-                asyncio.run(_measure(suite, bare, plan))
+                asyncio.run(_measure(suite, bare, bones, plan))
 
 
 def in_use_for_days(suite: Suite) -> None:
@@ -128,64 +145,88 @@ def in_use_for_days(suite: Suite) -> None:
         connection.close()
 
 
-def separate(suite: Suite, bare: BareProxy) -> None:
-    """What is measured on one core, the client and the vendor on another, if there are two."""
-    cores = psutil.Process().cpu_affinity() or []
+def separate(suite: Suite, measured: Iterable[int] = ()) -> None:
+    """The suite's own processes and what else is measured on one core, the client, the vendor and
+    the engines on another, if there are two."""
+    cores = sorted(os.sched_getaffinity(0))
     if len(cores) < 2:
         return
     ours, others = cores[:1], cores[1:]
-    psutil.Process().cpu_affinity(others)
+    os.sched_setaffinity(0, others)
     for name, pid in _pids(suite).items():
-        for process in [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]:
-            process.cpu_affinity(others if name in NOT_OURS else ours)
-    psutil.Process(bare.pid).cpu_affinity(ours)
+        _allow(pid, others if name in NOT_OURS else ours)
+    for pid in measured:
+        _allow(pid, ours)
+
+
+def spread(suite: Suite, measured: Iterable[int] = ()) -> None:
+    """All of them on all cores again."""
+    cores = range(os.cpu_count() or 1)
+    os.sched_setaffinity(0, cores)
+    for pid in (*_pids(suite).values(), *measured):
+        _allow(pid, cores)
+
+
+def _allow(pid: int, cores: Iterable[int]) -> None:
+    for process in family(pid):
+        for thread in Path(f"/proc/{process}/task").iterdir():
+            os.sched_setaffinity(int(thread.name), cores)
 
 
 def _pids(suite: Suite) -> dict[str, int]:
     return {row.name: row.pid for row in suite.running.processes() if row.pid}
 
 
-async def _measure(suite: Suite, bare: BareProxy, plan: Plan) -> None:
-    governed_json, governed_stream = await _governed(suite)
-    bare_json, bare_stream = _bare(bare)
+async def _measure(suite: Suite, bare: BareProxy, bones: Skeleton | None, plan: Plan) -> None:
+    ways = await _ways(suite, bare, bones)
+    others = [bare.pid, *(bones.pids.values() if bones else ())]
+    separate(suite, others)
     print("warming up ...", file=sys.stderr)
-    for call in (governed_json, bare_json):
-        await in_flight(call, requests=100, at_once=8)
+    for way in ways.values():
+        await in_flight(way.json, requests=200, at_once=8)
 
-    groups = _pids(suite)
-    # Every line of the log passes through it.
-    counted = groups | {"supervisord": psutil.Process(groups["chat"]).ppid()}
-    modes: dict[str, tuple[NextCall, Mapping[str, int]]] = {
-        "bare json": (bare_json, {"bare": bare.pid}),
-        "turn json": (governed_json, counted),
-        "bare stream": (bare_stream, {"bare": bare.pid}),
-        "turn stream": (governed_stream, counted),
-    }
-    saturated: dict[str, list[Measured]] = {name: [] for name in modes}
-    steady: dict[str, list[Outcome]] = {"bare json": [], "turn json": []}
+    saturated: dict[str, list[Measured]] = {}
+    steady: dict[str, list[Outcome]] = {name: [] for name in ways}
     held_up: list[HeldUp] = []
     for number in range(plan.rounds):
         print(f"round {number + 1} of {plan.rounds} ...", file=sys.stderr)
-        for name, (call, pids) in modes.items():
-            streams = name.endswith("stream")
-            meter = Meter(pids)
-            outcome = await in_flight(
-                call,
-                requests=plan.streams if streams else plan.requests,
-                at_once=50 if streams else 16,
-            )
-            await settled()
-            saturated[name].append(Measured(outcome, meter.spent()))
-        for name in steady:
-            call, _ = modes[name]
+        separate(suite, others)
+        for at_once in IN_FLIGHT:
+            for name, way in ways.items():
+                found = await _saturated(way, way.json, plan.requests, at_once)
+                saturated.setdefault(f"{name} json {at_once}", []).append(found)
+        for name, way in ways.items():
+            found = await _saturated(way, way.stream, plan.streams, STREAMS_AT_ONCE)
+            saturated.setdefault(f"{name} stream", []).append(found)
+        spread(suite, others)
+        for name, way in ways.items():
             before = HeldUp.by_now(suite)
-            steady[name].append(
-                await at_rate(call, requests=int(plan.rate * 8), per_second=plan.rate)
-            )
-            if name == "turn json":
+            requests = int(plan.rate * 8)
+            steady[name].append(await at_rate(way.json, requests=requests, per_second=plan.rate))
+            if name == "turn":
                 held_up.append(HeldUp.by_now(suite).since(before))
-    memory = Meter(groups).resident()
+    memory = Meter(_pids(suite)).resident()
     print(_report(saturated, steady, memory, held_up))
+
+
+async def _ways(suite: Suite, bare: BareProxy, bones: Skeleton | None) -> dict[str, Way]:
+    groups = _pids(suite)
+    engines = {name: groups[name] for name in ENGINES}
+    ways = {"bare": Way(*_bare(bare), {"bare": bare.pid})}
+    if bones is not None:
+        whole = bones.call({"content": "bench"})
+        streamed = bones.call({"content": STREAM, "stream": True})
+        ways["skeleton"] = Way(lambda: whole, lambda: streamed, {**engines, **bones.pids})
+    # Every line of the log passes through supervisord.
+    counted = groups | {"supervisord": psutil.Process(groups["chat"]).ppid()}
+    return ways | {"turn": Way(*await _governed(suite), counted)}
+
+
+async def _saturated(way: Way, call: NextCall, requests: int, at_once: int) -> Measured:
+    meter = Meter(way.pids)
+    outcome = await in_flight(call, requests=requests, at_once=at_once)
+    await settled()
+    return Measured(outcome, meter.spent())
 
 
 async def settled() -> None:
@@ -276,7 +317,7 @@ def _report(
         "|---|---|---|---|---|---|---|",
     ]
     for name, runs in saturated.items():
-        yardstick = median(r.cpu_ms(lambda _: True) for r in saturated[f"bare {name.split()[1]}"])
+        yardstick = median(r.cpu_ms(lambda _: True) for r in saturated[_bare_of(name)])
         lines.append(_row(name, runs, yardstick))
     lines += [
         "",
@@ -292,6 +333,11 @@ def _report(
         f"Memory: chat {memory['chat'] / 2**20:.0f} MiB, all of ours {total / 2**20:.0f} MiB."
     )
     return "\n".join(lines)
+
+
+def _bare_of(name: str) -> str:
+    _, _, mode = name.partition(" ")
+    return f"bare {mode}"
 
 
 def _row(name: str, runs: list[Measured], yardstick: float) -> str:
@@ -314,20 +360,24 @@ def _row(name: str, runs: list[Measured], yardstick: float) -> str:
 
 def _stream_lines(saturated: Mapping[str, list[Measured]]) -> list[str]:
     chunks = 50
+    hot = ("bare", "gateway", "chat", "egress")
 
-    def per_chunk(name: str, *names: str) -> float:
-        chosen = (lambda n: n in names) if names else (lambda _: True)
-        return median(r.cpu_ms(chosen) for r in saturated[name]) * 1000 / chunks
+    def per_chunk(runs: list[Measured]) -> float:
+        return median(r.cpu_ms(lambda n: n in hot) for r in runs) * 1000 / chunks
 
-    hot = ("gateway", "chat", "egress")
-    bare, turn = per_chunk("bare stream"), per_chunk("turn stream", *hot)
+    streams = {name: runs for name, runs in saturated.items() if name.endswith(" stream")}
+    bare = per_chunk(streams["bare stream"])
     first = median(
-        r.outcome.percentile_ms(99, r.outcome.first_bytes) for r in saturated["turn stream"]
+        r.outcome.percentile_ms(99, r.outcome.first_bytes) for r in streams["turn stream"]
+    )
+    costs = ", ".join(
+        f"{name.partition(' ')[0]} {per_chunk(runs):.0f} ({per_chunk(runs) / bare:.1f})"
+        for name, runs in streams.items()
     )
     return [
-        f"Streams of {chunks} chunks, 10 ms apart, 50 at once: {turn:.0f} CPU-µs a chunk through "
-        f"gateway, chat and egress, {bare:.0f} through the bare proxy: {turn / bare:.1f} times. "
-        f"First byte p99 {first:.1f} ms.",
+        f"Streams of {chunks} chunks, 10 ms apart, {STREAMS_AT_ONCE} at once: CPU-µs a chunk "
+        f"through gateway, chat and egress, and times bare: {costs}. First byte of a turn p99 "
+        f"{first:.1f} ms.",
     ]
 
 
@@ -335,21 +385,22 @@ def _latency_lines(steady: Mapping[str, list[Outcome]]) -> list[str]:
     def at(name: str, which: int) -> float:
         return median(run.percentile_ms(which) for run in steady[name])
 
-    p50, p99 = at("turn json", 50), at("turn json", 99)
-    return [
-        "| JSON at a steady rate | p50 ms | p99 ms |",
-        "|---|---|---|",
-        f"| bare | {at('bare json', 50):.1f} | {at('bare json', 99):.1f} |",
-        f"| turn | {p50:.1f} | {p99:.1f} |",
-        f"| added | {p50 - at('bare json', 50):.1f} | {p99 - at('bare json', 99):.1f} |",
+    lines = ["| JSON at a steady rate | p50 ms | p99 ms |", "|---|---|---|"]
+    lines += [f"| {name} | {at(name, 50):.1f} | {at(name, 99):.1f} |" for name in steady]
+    lines += [
+        f"| {name}, added | {at(name, 50) - at('bare', 50):.1f} "
+        f"| {at(name, 99) - at('bare', 99):.1f} |"
+        for name in steady
+        if name != "bare"
     ]
+    return lines
 
 
 def _round_lines(steady: Mapping[str, list[Outcome]], held_up: Sequence[HeldUp]) -> list[str]:
     rounds = [
         f"{outcome.percentile_ms(50):.1f} / {outcome.percentile_ms(99):.1f} ({what.segments}, "
         f"{what.rewrites})"
-        for outcome, what in zip(steady["turn json"], held_up, strict=True)
+        for outcome, what in zip(steady["turn"], held_up, strict=True)
     ]
     return [
         "Turns of each steady round, p50 / p99 ms, and what held some of them up: segments of "

@@ -120,7 +120,7 @@ def main() -> None:
             running_suite(Path(folder), **environment) as suite,
             bare_proxy(suite.installation.ports()["simulator"]) as bare,
         ):
-            separate(suite, bare)
+            separate(suite, [bare.pid])
             asyncio.run(_measure(suite, bare, plan))
 
 
