@@ -42,6 +42,25 @@ class Invalid(ExpectedFailure):
     code = "invalid"
 
 
+class UnstorableText(Invalid):
+    """A text with NUL in it, which PostgreSQL's can't hold. `field`: where it stands, where that is
+    known."""
+
+    code = "unstorable_text"
+
+    def __init__(self, field: str | None = None) -> None:
+        super().__init__(
+            "A text holds a character that can't be stored (NUL).",
+            **({"field": field} if field is not None else {}),
+        )
+
+
+def require_storable(field: str, text: str | None) -> None:
+    """Raises UnstorableText: of what will be stored, before anything is done for it."""
+    if text is not None and "\0" in text:
+        raise UnstorableText(field)
+
+
 class TooLarge(ExpectedFailure):
     """The request is larger than this door accepts."""
 

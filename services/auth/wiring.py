@@ -296,14 +296,7 @@ def build_actions(
     sign_ins = _sign_in_actions(settings, parts, session_news)
     tokens = _token_actions(settings, parts, presented)
     audit = _audit_actions(parts)
-    export = ExportAccount(
-        work,
-        collector,
-        sign_ins.list_sign_ins,
-        tokens.list_personal_tokens,
-        audit.read_audit,
-        clock,
-    )
+    export = ExportAccount(work, collector, audit.read_audit, clock)
     accounts = _account_actions(settings, parts, voices, export)
     return Actions(
         **vars(accounts),

@@ -13,7 +13,7 @@ import asyncpg
 import orjson
 
 from shared.db.connections import Connection, Connections
-from shared.errors import DependencyUnavailable, Invalid
+from shared.errors import DependencyUnavailable, UnstorableText
 
 __all__ = [
     "BELL",
@@ -62,12 +62,6 @@ BELL = "outbox"
 # A notification in every commit would make all commits of the server queue up, so a process rings
 # at most so often. The relay stays awake for longer than this after each ring.
 _RING_SECONDS = 1.0
-
-
-class UnstorableText(Invalid):
-    """PostgreSQL's text holds any character but NUL."""
-
-    code = "unstorable_text"
 
 
 class KeptWaiting(Exception):
@@ -123,7 +117,7 @@ def _is_rolled_back(error: BaseException) -> bool:
 
 def _raise_as_ours(error: BaseException, *, did_nothing: bool) -> None:
     if isinstance(error, _UNSTORABLE):
-        raise UnstorableText("A text holds a character that can't be stored (NUL).") from error
+        raise UnstorableText from error
     if isinstance(error, _UNREACHABLE):
         raise DependencyUnavailable("database", did_nothing=did_nothing) from error
 

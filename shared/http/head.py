@@ -6,8 +6,18 @@ FastAPI's routes take the methods that they name, and none of ours names HEAD.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
+from typing import Any
 
 from shared.http.door import App, Message, Receive, Scope, Send
+
+_HEAD_ALONE = "companion.head_alone"
+
+
+def is_head_alone(scope: Mapping[str, Any]) -> bool:
+    """Whether nobody reads more than the head: for a route whose content is dear to make before it
+    is begun."""
+    return _HEAD_ALONE in scope
 
 
 async def answer_head(app: App, scope: Scope, receive: Receive, send: Send) -> None:
@@ -16,7 +26,7 @@ async def answer_head(app: App, scope: Scope, receive: Receive, send: Send) -> N
     The answer is over with its head: an application that streams one hears what it hears when its
     reader leaves, and ends. Nobody waits for its pieces.
     """
-    asked = {**scope, "method": "GET"}
+    asked = {**scope, "method": "GET", _HEAD_ALONE: True}
 
     async def head_alone(message: Message) -> None:
         if message["type"] == "http.response.start":

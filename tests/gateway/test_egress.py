@@ -81,6 +81,9 @@ FORGED = {
     "X-Envoy-Upstream-Rq-Timeout-Ms": "1",
     "X-Envoy-Retry-On": "5xx",
     "X-Internal-Service": "forged",
+    "X-Http-Method-Override": "forged",
+    "X-Http-Method": "forged",
+    "X-Method-Override": "forged",
 }
 
 

@@ -315,6 +315,16 @@ class MemorySignIns:
         ]
         return sorted(live, key=lambda device: device.id, reverse=True)[:most]
 
+    async def kept_of(
+        self, user_id: UserId, *, before: SignInId | None, most: int
+    ) -> Sequence[SignIn]:
+        kept = [
+            device
+            for device in self._memory.devices.values()
+            if device.belongs_to(user_id) and (before is None or device.id < before)
+        ]
+        return sorted(kept, key=lambda device: device.id, reverse=True)[:most]
+
     async def add(self, sign_in: SignIn) -> None:
         self._memory.devices[sign_in.id] = sign_in
 

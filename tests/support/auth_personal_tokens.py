@@ -77,6 +77,16 @@ class MemoryPersonalTokens:
         ]
         return sorted(live, key=lambda token: token.id, reverse=True)[:most]
 
+    async def kept_of(
+        self, user_id: UserId, *, before: PersonalTokenId | None, most: int
+    ) -> Sequence[PersonalToken]:
+        kept = [
+            token
+            for token in self._memory.personal_tokens.values()
+            if token.belongs_to(user_id) and (before is None or token.id < before)
+        ]
+        return sorted(kept, key=lambda token: token.id, reverse=True)[:most]
+
     async def hold_live_of(
         self, user_id: UserId, at: datetime, *, most: int
     ) -> Sequence[PersonalToken]:

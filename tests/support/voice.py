@@ -236,6 +236,10 @@ class FakeReservation:
     limits: Sequence[LimitState]
     refunds: int = 0
     settled: list[int] = field(default_factory=list)
+    kept: int = 0
+
+    async def keep(self) -> None:
+        self.kept += 1
 
     async def refund(self) -> None:
         self.refunds += 1

@@ -62,12 +62,12 @@ class ProveIdentity:
         user = await self._look_up(name, shown.origin)
         hash_ = user.password if user else None
         if not await self.passwords.verify(shown.password, hash_, shown.origin):
-            subject = failures_at_login(name, user)
+            subject = self._counted_at(name, user)
             await self.guesses.count(subject, shown.origin, at=user.id if user else None)
             raise WrongCredentials
         assert user is not None
         if self.only_verified and not user.email_verified:
-            await self._ask_for_verification(user, shown.origin)
+            await self._ask_for_verification(name, user, shown.origin)
             raise WrongCredentials
         methods = {PASSWORD}
         if user.has_second_factor:
@@ -103,12 +103,18 @@ class ProveIdentity:
     async def _look_up(self, name: LoginName, origin: Origin) -> User | None:
         async with self.unit_of_work() as work:
             user = await work.users.named(name)
-            await self.guesses.check(work, failures_at_login(name, user), origin)
+            await self.guesses.check(work, self._counted_at(name, user), origin)
         return user
 
-    async def _ask_for_verification(self, user: User, origin: Origin) -> None:
+    def _counted_at(self, name: LoginName, user: User | None) -> str:
+        """Where only proven addresses sign in, guesses at one that is not proven are nobody's: by a
+        wait of their own account, whoever claims it would learn that it is not somebody else's."""
+        is_claim = name.email is not None and user is not None and not user.email_verified
+        return failures_at_login(name, None if self.only_verified and is_claim else user)
+
+    async def _ask_for_verification(self, name: LoginName, user: User, origin: Origin) -> None:
         """Counted like a wrong password, which is what its sender hears."""
-        await self.guesses.count(failures_of(user.id), origin, at=user.id)
+        await self.guesses.count(self._counted_at(name, user), origin, at=user.id)
         now = self.clock.now()
         mail = Mail.with_proof(MailKind.VERIFY_EMAIL, user, now, not_within=_BETWEEN_PROOFS)
         async with self.unit_of_work() as work:

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from uuid import UUID
 
-from services.auth.actions.list_personal_tokens import ListPersonalTokens
-from services.auth.actions.list_sign_ins import ListSignIns
 from services.auth.actions.read_audit import ReadAudit
 from services.auth.domain.audit import AuditEntry
 from services.auth.domain.organisation import Invitation, InvitationId
@@ -31,8 +29,6 @@ class ExportAccount:
 
     unit_of_work: NewUnitOfWork
     collector: AccountCollector
-    list_sign_ins: ListSignIns
-    list_personal_tokens: ListPersonalTokens
     read_audit: ReadAudit
     clock: Clock
 
@@ -44,14 +40,20 @@ class ExportAccount:
         return collected
 
     def sign_ins(self, user_id: UserId) -> AsyncIterator[Sequence[SignIn]]:
+        """Those, too, that are over and not yet forgotten."""
+
         async def read(before: SignInId | None) -> Sequence[SignIn]:
-            return await self.list_sign_ins(user_id, before=before, most=_PAGE)
+            async with self.unit_of_work() as work:
+                return await work.sign_ins.kept_of(user_id, before=before, most=_PAGE)
 
         return page_by_page(read, _PAGE)
 
     def personal_tokens(self, user_id: UserId) -> AsyncIterator[Sequence[PersonalToken]]:
+        """Those, too, that are over and not yet forgotten."""
+
         async def read(before: PersonalTokenId | None) -> Sequence[PersonalToken]:
-            return await self.list_personal_tokens(user_id, before=before, most=_PAGE)
+            async with self.unit_of_work() as work:
+                return await work.personal_tokens.kept_of(user_id, before=before, most=_PAGE)
 
         return page_by_page(read, _PAGE)
 

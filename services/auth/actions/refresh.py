@@ -49,10 +49,13 @@ class Refresh:
     async def _exchange(
         self, work: UnitOfWork, token: RefreshToken, origin: Origin, client_id: str | None
     ) -> TokenPair | RefreshReused | SignInUndone:
+        overtaken = False
         while True:
             sign_in, user = await self._behind(work, token, client_id)
             now = self.clock.now()
-            verdict = sign_in.verdict_on(token.counter, now, self.lifetimes)
+            # Whoever saw the token good came with who was faster, however long both then waited.
+            came_at = sign_in.rotated_at if overtaken else now
+            verdict = sign_in.verdict_on(token.counter, came_at, self.lifetimes)
             if verdict is Verdict.REUSED:
                 await self._end_reused(work, sign_in, user, origin)
                 return RefreshReused()
@@ -65,6 +68,7 @@ class Refresh:
             if await work.sign_ins.advance(rotated):
                 return self.issuer.pair(user, rotated, now)
             # Somebody was faster with the same token: judge it anew against what they left.
+            overtaken = True
 
     async def _end_reused(
         self, work: UnitOfWork, sign_in: SignIn, user: User, origin: Origin

@@ -27,7 +27,8 @@ class RequestPasswordReset:
         address, now = EmailAddress.parse(email), self.clock.now()
         async with self.unit_of_work() as work:
             await self.limit(work, origin)
-            await work.mails.add(Mail.make(MailKind.RESET_PASSWORD, address, now))
+            mail = Mail.make(MailKind.RESET_PASSWORD, address, now, network=origin.network)
+            await work.mails.add(mail)
             # Of nobody: the trail must not need a look-up either, and holds no addresses.
             await work.audit.note(
                 AuditEntry(

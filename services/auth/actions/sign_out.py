@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 from services.auth.domain.audit import AuditEntry
 from services.auth.domain.origin import NOWHERE, Origin
-from services.auth.domain.ports import NewUnitOfWork
+from services.auth.domain.ports import NewUnitOfWork, UnitOfWork
 from services.auth.domain.sign_in import EndReason, SignInId
 from shared.clock import Clock
+from shared.errors import SessionEnded
 from shared.ids import UserId
 from shared.values import dataclass
 
@@ -26,9 +29,12 @@ class SignOut:
         everywhere: bool,
         origin: Origin = NOWHERE,
     ) -> None:
+        """Raises SessionEnded where one that is over wants to end the others: whoever holds the
+        token of a stolen device may not sign its owner out."""
         now, reason = self.clock.now(), EndReason.SIGNED_OUT
         async with self.unit_of_work() as work:
             if everywhere:
+                await self._refuse_ended(work, sign_in_id, now)
                 ended = await work.sign_ins.end_all_of(of, reason, now)
             else:
                 ended = await work.sign_ins.end(sign_in_id, reason, now)
@@ -44,3 +50,9 @@ class SignOut:
                     everywhere=everywhere,
                 )
                 await work.audit.note(entry)
+
+    async def _refuse_ended(self, work: UnitOfWork, sign_in_id: SignInId, now: datetime) -> None:
+        # Asked of the database: nobody should need Valkey to sign out.
+        asking = await work.sign_ins.get(sign_in_id)
+        if asking is None or not asking.is_live(now):
+            raise SessionEnded

@@ -100,7 +100,7 @@ async def refresh(
     return Tokens.of(pair)
 
 
-@router.post("/logout", status_code=204)
+@router.post("/logout", status_code=204, responses=problems(_401="session_ended"))
 async def logout(
     actions: ServiceActions, caller: SignedIn, origin: FromWhere, everywhere: bool = False
 ) -> None:

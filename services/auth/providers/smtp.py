@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import smtplib
 import ssl
+from contextlib import suppress
 from email.message import EmailMessage
 
 import structlog
@@ -61,12 +62,18 @@ class SmtpMailer:
         log.info("mail_handed_in", kind=letter.kind, mail_id=str(letter.id))
 
     def _hand_in(self, message: EmailMessage) -> None:
-        with self._connected() as connection:
+        connection = self._connected()
+        try:
             if self._server.starttls:
                 connection.starttls(context=self._trust)
             if self._server.user is not None:
                 connection.login(self._server.user, self._server.password or "")
             connection.send_message(message)
+        finally:
+            # A letter that it has taken must not go out again for what it says to our goodbye.
+            with suppress(OSError, smtplib.SMTPException):
+                connection.quit()
+            connection.close()
 
     def _connected(self) -> smtplib.SMTP:
         host, port = self._server.host, self._server.port

@@ -25,6 +25,10 @@ _LIVE_OF = f"""
 select {_COLUMNS} from personal_token where {_LIVE} and ($3::uuid is null or id < $3)
 order by id desc limit $4
 """  # noqa: S608
+_KEPT_OF = f"""
+select {_COLUMNS} from personal_token where user_id = $1 and ($2::uuid is null or id < $2)
+order by id desc limit $3
+"""  # noqa: S608
 # In the order in which whoever disables a client has them, too: so of two who hold many at once
 # one waits for the other, and never both.
 _HOLD_LIVE_OF = f"""
@@ -78,6 +82,12 @@ class SqlPersonalTokens:
         self, user_id: UserId, at: datetime, *, before: PersonalTokenId | None, most: int
     ) -> Sequence[PersonalToken]:
         rows = await self._connection.fetch(_LIVE_OF, user_id, at, before, most)
+        return [from_row(row) for row in rows]
+
+    async def kept_of(
+        self, user_id: UserId, *, before: PersonalTokenId | None, most: int
+    ) -> Sequence[PersonalToken]:
+        rows = await self._connection.fetch(_KEPT_OF, user_id, before, most)
         return [from_row(row) for row in rows]
 
     async def hold_live_of(

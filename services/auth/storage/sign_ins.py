@@ -23,6 +23,10 @@ select {_COLUMNS} from sign_in
 where user_id = $1 and ended_at is null and expires_at > $2 and ($3::uuid is null or id < $3)
 order by id desc limit $4
 """  # noqa: S608
+_KEPT = f"""
+select {_COLUMNS} from sign_in where user_id = $1 and ($2::uuid is null or id < $2)
+order by id desc limit $3
+"""  # noqa: S608
 _ADD = f"""
 insert into sign_in ({_COLUMNS})
 values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
@@ -84,6 +88,12 @@ class SqlSignIns:
         self, user_id: UserId, at: datetime, *, before: SignInId | None, most: int
     ) -> Sequence[SignIn]:
         rows = await self._connection.fetch(_LIVE, user_id, at, before, most)
+        return [from_row(row) for row in rows]
+
+    async def kept_of(
+        self, user_id: UserId, *, before: SignInId | None, most: int
+    ) -> Sequence[SignIn]:
+        rows = await self._connection.fetch(_KEPT, user_id, before, most)
         return [from_row(row) for row in rows]
 
     async def add(self, sign_in: SignIn) -> None:

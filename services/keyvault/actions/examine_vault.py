@@ -161,8 +161,11 @@ async def _fingerprint_keys(
 async def _wrapped_root(
     kek: KeyEncryption, state: KekState, version: int, key: bytearray
 ) -> SealedRoot:
-    wrapped = await kek.wrap(
-        key, lambda kek_version: RootPlace(state.environment, _FINGERPRINT, version, kek_version)
-    )
-    wipe(key)
+    def place_for(kek_version: int) -> RootPlace:
+        return RootPlace(state.environment, _FINGERPRINT, version, kek_version)
+
+    try:
+        wrapped = await kek.wrap(key, place_for)
+    finally:
+        wipe(key)
     return SealedRoot(_FINGERPRINT, version, wrapped.version, wrapped.envelope)

@@ -5,7 +5,11 @@ from __future__ import annotations
 from services.keyvault.actions.limit_checks import LimitChecks
 from services.keyvault.actions.revoke_key import revocation_of
 from services.keyvault.domain.audit import Kind, entry_about
-from services.keyvault.domain.errors import OrganisationKeysNotFound
+from services.keyvault.domain.errors import (
+    OrganisationKeysNotFound,
+    VaultSealed,
+    VersionClosed,
+)
 from services.keyvault.domain.owner import Owner
 from services.keyvault.domain.policy import require_provider
 from services.keyvault.domain.ports import NewUnitOfWork, UnitOfWork
@@ -113,5 +117,9 @@ async def _data_key_of(
     if known is not None:
         return known
     made = made or await new_data_key(roots, owner)
-    await work.data_keys.add(made)
+    try:
+        await work.data_keys.add(made)
+    except VersionClosed as closed:
+        # An old version, or one that has no canary yet: the next look at the keys tells.
+        raise VaultSealed from closed
     return made

@@ -37,9 +37,12 @@ _PREFIX = b"/internal/egress/"
 _GRANT, _USER = b"x-companion-grant", b"x-companion-user"
 _YES = ((b"cache-control", b"no-store"), (b"content-length", b"0"))
 _CREDENTIALS = frozenset(
-    {"key", "api_key", "apikey", "access_token", "authorization", "token"}
+    {"key", "api_key", "apikey", "access_token", "oauth_token", "authorization", "token"}
     | {"x-api-key", "xi-api-key", "x-goog-api-key", "single_use_token"}
 )
+# By which Google takes another method than that of the request, which is the one that was judged:
+# https://cloud.google.com/apis/docs/system-parameters
+_OTHER_METHOD = "httpmethod"
 # What could lead to another place than it seems to: dot segments, encoded or not, empty segments,
 # other separators. The proxy refuses these too; a vendor's path has none of them.
 _CROOKED = re.compile(rb"\.\.|//|[\\;]|%2e|%2f|%5c", re.IGNORECASE)
@@ -94,7 +97,7 @@ async def _allowed(
     state: Any, grant: Grant, scope: Scope, headers: dict[bytes, bytes]
 ) -> list[tuple[bytes, bytes]]:
     caller = await state.verifier.verify(_text(headers.get(_USER)))
-    _refuse_credentials(scope["query_string"])
+    _refuse_misleading(scope["query_string"])
     actions: Actions = state.actions
     carried = await actions.use_key(
         grant,
@@ -151,12 +154,16 @@ def _provider(raw_path: bytes) -> str:
     return call.partition(b"/")[0].decode("latin-1")
 
 
-def _refuse_credentials(query: bytes) -> None:
+def _refuse_misleading(query: bytes) -> None:
     if not query:
         return
-    names = parse_qsl(query.decode("latin-1"), keep_blank_values=True)
-    if any(name.lower() in _CREDENTIALS for name, _ in names):
+    parameters = parse_qsl(query.decode("latin-1"), keep_blank_values=True)
+    # Google knows each of its own with a dollar before its name, too.
+    names = {name.lower().removeprefix("$") for name, _ in parameters}
+    if not names.isdisjoint(_CREDENTIALS):
         raise KeyInUrl
+    if _OTHER_METHOD in names:
+        raise ProviderNotAllowed
 
 
 CHECK = HotRoute("/internal/egress/{call:path}", check_call)

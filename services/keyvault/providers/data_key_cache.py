@@ -78,13 +78,12 @@ class CachedKeyEncryption:
     async def wrap(
         self, content: bytes | bytearray, place_for: PlaceFor, *, version: int | None = None
     ) -> Wrapped:
-        before, copy = self._forgotten, bytearray(content)
+        before = self._forgotten
         wrapped = await self._inner.wrap(content, place_for, version=version)
         place = place_for(wrapped.version)
+        # Copied only now: a service that fails would leave a copy here that nobody wipes.
         if isinstance(place, DataKeyPlace) and before == self._forgotten:
-            self._keep((wrapped.envelope, place.bound_to), place, copy)
-        else:
-            wipe(copy)
+            self._keep((wrapped.envelope, place.bound_to), place, bytearray(content))
         return wrapped
 
     async def unwrap(self, version: int, envelope: bytes, place: KekPlace) -> bytearray:

@@ -15,7 +15,7 @@ from uuid import UUID
 
 import structlog
 
-from services.keyvault.domain.envelope import NotAuthentic
+from services.keyvault.domain.envelope import KEY_BYTES, DataKeyPlace, NotAuthentic
 from services.keyvault.domain.key_encryption import KekPlace, KekState, PlaceFor, Wrapped
 from services.keyvault.domain.keyring import KeyringRefused, KeyState
 from shared.errors import DependencyUnavailable
@@ -95,13 +95,19 @@ class RemoteKeyEncryption:
     ) -> Wrapped:
         version = await self._known(version)
         place, plain = place_for(version), bytes(content)
-        ciphertext = await self._ask(lambda: self._service.encrypt(version, plain, place))
+        ciphertext = await self._ask(
+            lambda: _longer_than(len(plain), self._service.encrypt(version, plain, place))
+        )
         return Wrapped(version, self._head(place) + ciphertext)
 
     async def unwrap(self, version: int, envelope: bytes, place: KekPlace) -> bytearray:
         await self._known(version)
         ciphertext = self._content(envelope, place)
-        return bytearray(await self._ask(lambda: self._service.decrypt(version, ciphertext, place)))
+        return bytearray(
+            await self._ask(
+                lambda: _fit_for(place, self._service.decrypt(version, ciphertext, place))
+            )
+        )
 
     async def rewrap(
         self, version: int, envelope: bytes, place: KekPlace, place_for: PlaceFor
@@ -110,7 +116,9 @@ class RemoteKeyEncryption:
         active = (await self.state()).active
         ciphertext, to = self._content(envelope, place), place_for(active)
         moved = await self._ask(
-            lambda: self._service.reencrypt(version, ciphertext, place, active, to)
+            lambda: _longer_than(
+                KEY_BYTES, self._service.reencrypt(version, ciphertext, place, active, to)
+            )
         )
         return Wrapped(active, self._head(to) + moved)
 
@@ -158,3 +166,18 @@ class RemoteKeyEncryption:
         if not envelope.startswith(head):
             raise NotAuthentic("not an envelope for this place")
         return envelope[len(head) :]
+
+
+def _longer_than(content: int, ciphertext: bytes) -> bytes:
+    """The ciphertext. Raises ValueError for an answer that holds nothing: it would be kept in place
+    of what opens a user's keys."""
+    if len(ciphertext) <= content:
+        raise ValueError("no ciphertext")
+    return ciphertext
+
+
+def _fit_for(place: KekPlace, content: bytes) -> bytes:
+    """The content. Raises ValueError for a data key that is none."""
+    if isinstance(place, DataKeyPlace) and len(content) != KEY_BYTES:
+        raise ValueError("no data key")
+    return content

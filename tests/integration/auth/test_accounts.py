@@ -48,6 +48,7 @@ from tests.support.auth import (
 )
 from tests.support.auth_mails import mails_to, text_of, token_in
 from tests.support.auth_personal_tokens import a_personal_token
+from tests.support.waiting import until_locked_out
 
 NewWork = Callable[[], SqlWork]
 NEW = "eleven geese cross a bridge"
@@ -325,6 +326,23 @@ async def test_a_mail_is_sent_by_one_of_many_workers(town: Town) -> None:
     )
     outcomes = await asyncio.gather(*(actions.send_mails([row["id"]]) for _ in range(8)))
     assert sum(outcome[MailOutcome.SENT] for outcome in outcomes) == 1
+
+
+@pytest.mark.parametrize("kind", ["verify_email", "reset_password", "change_email"])
+async def test_a_mail_to_an_account_that_goes_right_now_has_nothing_to_send(
+    town: Town, database: Database, kind: str
+) -> None:
+    account = await town.auth.account()
+    await town.mails(account.email)
+    user = a_user(id=account.id, email=EmailAddress.parse(account.email))
+    mail = Mail.with_proof(MailKind(kind), user, SystemClock().now())
+    async with town.worker.actions.send_mails.unit_of_work() as work:
+        await work.mails.add(mail, to=user)
+    async with database.connection() as connection, connection.transaction():
+        await connection.execute("delete from user_account where id = $1", account.id)
+        sending = asyncio.ensure_future(town.worker.actions.send_mails([mail.id]))
+        await until_locked_out(database, unless=sending.done)
+    assert await sending == {MailOutcome.NOTHING_TO_SEND: 1}
 
 
 async def test_a_mail_whose_key_is_gone_can_not_be_claimed(database: Database, news: News) -> None:

@@ -152,6 +152,17 @@ async def test_signing_out_everywhere_kills_them_all(auth: RunningAuth) -> None:
     assert (await auth.refresh(stranger.refresh_token)).status_code == 200
 
 
+async def test_a_device_that_was_signed_out_signs_no_other_out(auth: RunningAuth) -> None:
+    account = await auth.account()
+    other = (await auth.login(account.email)).json()
+    assert (await auth.client.post("/auth/logout", headers=account.headers)).status_code == 204
+    answer = await auth.client.post(
+        "/auth/logout", params={"everywhere": "true"}, headers=account.headers
+    )
+    assert (answer.status_code, answer.json()["code"]) == (401, "session_ended")
+    assert (await auth.refresh(other["refresh_token"])).status_code == 200
+
+
 async def test_a_user_may_be_renamed(auth: RunningAuth) -> None:
     account, other = await auth.account(), await auth.account()
     name = f"New Name {uuid4().hex[:8]}"

@@ -419,10 +419,29 @@ async def test_a_person_downloads_all_and_no_secret_of_theirs_is_in_it(
     assert (document["auth"]["pending_email"], document["auth"]["invitations"]) == (None, [])
     for secret in (PASSWORD, account.refresh_token, account.access_token, rows[0][0]):
         assert secret not in answer.text
+    assert await times_exported(database, account.id) == 1
+
+
+async def times_exported(database: Database, user_id: UUID) -> int:
     noted = await database.fetch(
-        "select 1 from audit_event where user_id = $1 and action = 'account.exported'", account.id
+        "select 1 from audit_event where user_id = $1 and action = 'account.exported'", user_id
     )
-    assert len(noted) == 1
+    return len(noted)
+
+
+async def test_who_asks_for_an_exports_head_alone_has_nothing_collected(
+    exporting: RunningAuth, services: PeerServices, database: Database
+) -> None:
+    account = await exporting.account()
+    got = await exporting.client.get("/auth/me/export", headers=account.headers)
+    services.broken["chat"] = "fails"
+    head = await exporting.client.head("/auth/me/export", headers=account.headers)
+    assert (head.status_code, head.content) == (200, b"")
+    for name in ("content-type", "content-disposition", "cache-control"):
+        assert head.headers[name] == got.headers[name]
+    assert "content-length" not in head.headers
+    assert await times_exported(database, account.id) == 1
+    assert (await exporting.client.head("/auth/me/export")).status_code == 401
 
 
 async def test_what_waits_and_what_was_done_to_others_is_in_the_export(
@@ -465,6 +484,27 @@ async def test_what_waits_and_what_was_done_to_others_is_in_the_export(
     theirs = (await client.get("/auth/me/export", headers=ben.headers)).json()["auth"]
     assert [one["email"] for one in theirs["invitations"]] == ["before@example.com", ben.email]
     assert (theirs["pending_email"], theirs["acts"]) == (None, [])
+
+
+async def test_what_is_over_and_still_kept_is_in_the_export(exporting: RunningAuth) -> None:
+    account, client = await exporting.account(), exporting.client
+    await exporting.login(account.email, device="a phone that was lost")
+    listed = (await client.get("/auth/sessions", headers=account.headers)).json()["data"]
+    [lost] = [one["id"] for one in listed if not one["current"]]
+    wish = {"name": "a tool of old", "scopes": ["chat"], "expires_in_days": 1}
+    token = (await client.post("/auth/tokens", headers=account.headers, json=wish)).json()
+    for over in (f"sessions/{lost}", f"tokens/{token['id']}"):
+        assert (await client.delete(f"/auth/{over}", headers=account.headers)).status_code == 204
+
+    answer = await client.get("/auth/me/export", headers=account.headers)
+    own = answer.json()["auth"]
+    devices = {one["device"]: one for one in own["sessions"]}
+    assert devices["a phone that was lost"]["ended_at"] is not None
+    assert (devices["tests"]["ended_at"], devices["tests"]["methods"]) == (None, ["pwd"])
+    [revoked] = own["personal_tokens"]
+    assert (revoked["name"], revoked["revoked_at"] is None) == ("a tool of old", False)
+    assert own["account"]["last_signed_in_at"] is not None
+    assert token["token"] not in answer.text
 
 
 async def test_an_export_that_can_not_be_whole_is_a_503_that_names_why(

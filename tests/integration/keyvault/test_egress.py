@@ -215,7 +215,11 @@ async def test_what_arrives_over_the_wire_is_judged_undecoded(keyvault: Keyvault
 
 
 @pytest.mark.parametrize(
-    "query", ["key=x", "alt=sse&key=", "KEY=x", "%6bey=x", "api_key=x", "access_token=x", "a=b&key"]
+    "query",
+    [
+        *("key=x", "alt=sse&key=", "KEY=x", "%6bey=x", "api_key=x", "access_token=x", "a=b&key"),
+        *("$key=x", "%24key=x", "oauth_token=x", "$oauth_token=x"),
+    ],
 )
 async def test_a_url_with_a_credential_is_refused(keyvault: Keyvault, query: str) -> None:
     user = a_user()
@@ -224,10 +228,19 @@ async def test_a_url_with_a_credential_is_refused(keyvault: Keyvault, query: str
     assert refusal(answer) == (403, "key_in_url")
 
 
+@pytest.mark.parametrize("query", ["$httpMethod=DELETE", "alt=sse&%24HTTPMETHOD=GET"])
+async def test_a_url_that_names_another_method_is_refused(keyvault: Keyvault, query: str) -> None:
+    user = a_user()
+    await keyvault.put(user)
+    answer = await keyvault.egress(user, f"openai/v1/models?{query}")
+    assert refusal(answer) == (403, "provider_not_allowed")
+
+
 async def test_other_queries_pass(keyvault: Keyvault) -> None:
     user = a_user()
     await keyvault.put(user)
-    for query in ("alt=sse", "limit=1&monkey=1", "", "&&", "=", "%ff=%fe", "a=%00"):
+    odd = ("$=", "", "&&", "=", "%ff=%fe", "a=%00")
+    for query in ("alt=sse", "$alt=sse", "limit=1&monkey=1", *odd):
         assert (await keyvault.egress(user, f"openai/v1/models?{query}")).status_code == 200
 
 

@@ -26,12 +26,19 @@ from deploy.companion.errors import CompanionError
 from services.keyvault.actions import (
     ActivateKeyringVersion,
     ExamineVault,
+    LimitChecks,
     ReportKeyring,
     RetireKeyringVersion,
     RewrapDataKeys,
+    StoreKey,
 )
 from services.keyvault.api.rotation_gauges import DATA_KEYS, REWRAPPED, show
-from services.keyvault.domain.errors import VersionClosed, VersionInUse, VersionNotEverywhere
+from services.keyvault.domain.errors import (
+    VaultSealed,
+    VersionClosed,
+    VersionInUse,
+    VersionNotEverywhere,
+)
 from services.keyvault.domain.keyring import new_keyring_document
 from services.keyvault.domain.owner import Owner
 from services.keyvault.domain.roots import Roots
@@ -42,6 +49,7 @@ from services.keyvault.providers.keyring_book import KeyringBook
 from services.keyvault.providers.keyring_file import KeyringFile
 from services.keyvault.storage.unit_of_work import SqlWork
 from services.keyvault.tasks.jobs import report_keyring
+from shared.clock import SystemClock
 from shared.db.database import Database, open_database
 from shared.db.migrations import upgrade
 from shared.errors import DependencyUnavailable
@@ -285,6 +293,20 @@ async def test_a_data_key_under_a_closed_version_is_refused_by_the_database(stan
     with pytest.raises(VersionClosed):
         async with stand.work() as work:
             await work.data_keys.add(late)
+
+
+async def test_whoever_stores_a_first_key_by_an_old_keyring_meets_a_sealed_vault(
+    stand: Stand,
+) -> None:
+    late, clock = stand.vault.roots, SystemClock()
+    await stand.book.change(with_standby)
+    await stand.activate()
+    await stand.retire(1)
+    old = Vault()
+    old.open(late)
+    store = StoreKey(stand.work, old, clock, LimitChecks(clock, 0))
+    with pytest.raises(VaultSealed):
+        await store("openai", SECRET, by=a_user(), tier="free")
 
 
 async def test_retiring_waits_for_a_data_key_that_is_being_stored(stand: Stand) -> None:

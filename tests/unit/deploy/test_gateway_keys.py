@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -44,11 +49,13 @@ def auth(*answers: tuple[int, bytes]) -> Iterator[tuple[Endpoint, list[str]]]:
 
 
 def test_it_waits_until_there_are_keys(capsys: pytest.CaptureFixture[str]) -> None:
-    bad = [(503, GOOD[1]), (200, b"{}"), (200, b'{"keys": []}'), (200, b"none"), (200, b"[]")]
+    bad = [(503, GOOD[1]), (200, b"{}"), (200, b"none"), (200, b"[]"), (200, b'{"keys": []}')]
     with auth(*bad, GOOD) as (endpoint, asked):
         assert keys.main({"GATEWAY_AUTH": str(endpoint)}, pause_seconds=0) == 0
     assert asked == ["/.well-known/jwks.json"] * (len(bad) + 1)
-    assert capsys.readouterr().err == f"waiting for the keys of {endpoint}\n"
+    reasons = ("it answers 503", "its answer holds none", "it has none")
+    told = [f"waiting for the keys of {endpoint}: {reason}" for reason in reasons]
+    assert capsys.readouterr().err.splitlines() == told, "each reason once, and when it changes"
 
 
 def test_it_says_nothing_and_waits_for_nothing_where_there_are_some(
@@ -62,7 +69,28 @@ def test_it_says_nothing_and_waits_for_nothing_where_there_are_some(
 def test_nobody_there_gives_no_keys() -> None:
     with auth(GOOD) as (endpoint, _):
         pass
-    assert not keys.gives_keys(endpoint)
+    assert "refused" in keys.lacking(endpoint)
+
+
+def test_one_that_does_not_answer_gives_no_keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(keys, "_PATIENCE_SECONDS", 0.05)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        assert keys.lacking(Endpoint("127.0.0.1", silent.getsockname()[1])) == "timed out"
+
+
+def test_it_ends_when_it_is_told_to_also_as_the_first_process_of_a_container() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"127.0.0.1:{silent.getsockname()[1]}"
+        silent.listen()
+        with subprocess.Popen(
+            [sys.executable, "-m", "deploy.envoy.keys"],
+            env={**os.environ, "GATEWAY_AUTH": address},
+            stderr=subprocess.PIPE,
+        ) as process:
+            silent.accept()[0].close()
+            process.send_signal(signal.SIGTERM)
+            # By a handler of its own: what a signal does by itself, it does not do to such a one.
+            assert process.wait(10) == 128 + signal.SIGTERM
 
 
 def test_without_an_address_it_is_refused(capsys: pytest.CaptureFixture[str]) -> None:

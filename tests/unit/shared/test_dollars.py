@@ -8,9 +8,10 @@ from typing import Annotated, Any
 import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from shared.http.dollars import DollarsBeside, in_dollars
+from shared.http.dollars import DollarsAgree, DollarsBeside, in_dollars
+from shared.http.errors import rule_text
 from shared.http.pages import Page
 from shared.money import MicroDollars
 
@@ -44,6 +45,24 @@ class More(Told):
 class Later(BaseModel):
     """What is defined only after it is named."""
 
+    name: str
+
+
+class Choice(DollarsAgree):
+    """What is asked for, and may be an answer sent back."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    cap_microusd: Price = None
+    steps_microusd: list[Annotated[int, Field(ge=1, strict=True)]] = Field([])
+    name: str = ""
+
+
+class Chosen(DollarsBeside):
+    """What is told of it."""
+
+    cap_microusd: int | None
+    steps_microusd: list[int]
     name: str
 
 
@@ -117,6 +136,62 @@ def test_the_schema_of_answers_names_them_with_their_types() -> None:
 
 def test_what_is_read_has_micro_dollars_alone() -> None:
     assert not [name for name in Asked(unit_microusd=1).model_dump() if "_usd" in name]
+
+
+@pytest.mark.parametrize("cap", [None, 0, 5_000_001, 10**12])
+@pytest.mark.parametrize("steps", [[], [7], [1, 2_500_000]])
+def test_an_answer_can_be_sent_back(cap: int | None, steps: list[int]) -> None:
+    chosen = Chosen(cap_microusd=cap, steps_microusd=steps, name="x")
+    for told in (chosen.model_dump(), json.loads(chosen.model_dump_json())):
+        assert "cap_usd" in told
+        choice = Choice.model_validate({**told, "name": "another"})
+        assert (choice.cap_microusd, choice.steps_microusd, choice.name) == (cap, steps, "another")
+        assert choice.model_fields_set == {"cap_microusd", "steps_microusd", "name"}
+        assert choice.model_dump().keys() == {"cap_microusd", "steps_microusd", "name"}
+
+
+@pytest.mark.parametrize("worth", ["5", "5.0", "5.000000", "005.00"])
+def test_dollars_are_taken_by_what_they_are_worth(worth: str) -> None:
+    assert Choice.model_validate({"cap_usd": worth, "cap_microusd": 5_000_000}).cap_microusd
+
+
+@pytest.mark.parametrize(
+    ("told", "field", "rule"),
+    [
+        ({"cap_microusd": 5_000_000, "cap_usd": "5.000001"}, "cap_usd", "dollars_disagree"),
+        ({"cap_microusd": 5_000_000, "cap_usd": None}, "cap_usd", "dollars_disagree"),
+        ({"cap_microusd": None, "cap_usd": "0.000000"}, "cap_usd", "dollars_disagree"),
+        ({"cap_microusd": 5_000_000, "cap_usd": 5}, "cap_usd", "dollars_disagree"),
+        ({"cap_microusd": 5_000_000, "cap_usd": "5e0"}, "cap_usd", "dollars_disagree"),
+        ({"cap_microusd": 5_000_000, "cap_usd": "5_0"}, "cap_usd", "dollars_disagree"),
+        ({"cap_microusd": 5_000_000, "cap_usd": "٥"}, "cap_usd", "dollars_disagree"),
+        ({"cap_microusd": 0, "cap_usd": "9" * 5_000}, "cap_usd", "dollars_disagree"),
+        ({"cap_microusd": 0, "cap_usd": ["0.000000"]}, "cap_usd", "dollars_disagree"),
+        ({"cap_usd": "5.000000"}, "cap_usd", "micro_dollars_missing"),
+        ({"cap_usd": None}, "cap_usd", "micro_dollars_missing"),
+        ({"steps_microusd": [1], "steps_usd": []}, "steps_usd", "dollars_disagree"),
+        ({"steps_microusd": [1], "steps_usd": "0.000001"}, "steps_usd", "dollars_disagree"),
+        ({"steps_microusd": [1], "steps_usd": ["0.000002"]}, "steps_usd", "dollars_disagree"),
+        ({"steps_microusd": [1], "step_usd": ["0.000001"]}, "step_usd", "extra_forbidden"),
+        ({"steps_microusd": ["1"], "steps_usd": ["1"]}, "steps_microusd", "int_type"),
+    ],
+)
+def test_what_disagrees_is_refused_by_its_name(told: Any, field: str, rule: str) -> None:
+    with pytest.raises(ValidationError) as refused:
+        Choice.model_validate(told)
+    [error] = refused.value.errors()
+    assert (error["loc"][0], error["type"]) == (field, rule)
+    if rule == "dollars_disagree":
+        named = field.replace("usd", "microusd")
+        assert rule_text(error) == f"should be worth {named}, or be left out"
+
+
+def test_the_schema_of_requests_names_them_and_wants_none() -> None:
+    schema = Choice.model_json_schema()
+    assert schema["properties"]["cap_usd"]["anyOf"] == [{"type": "string"}, {"type": "null"}]
+    steps = schema["properties"]["steps_usd"]
+    assert (steps["type"], steps["items"]) == ("array", {"type": "string"})
+    assert "required" not in schema
 
 
 def test_answers_and_their_pages_tell_both() -> None:

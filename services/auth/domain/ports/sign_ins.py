@@ -31,6 +31,12 @@ class SignIns(Protocol):
         """The newest first, from the one after `before` on."""
         ...
 
+    async def kept_of(
+        self, user_id: UserId, *, before: SignInId | None, most: int
+    ) -> Sequence[SignIn]:
+        """Those that are over as well, likewise."""
+        ...
+
     async def add(self, sign_in: SignIn) -> None: ...
 
     async def advance(self, rotated: SignIn) -> bool:

@@ -25,6 +25,12 @@ class PersonalTokens(Protocol):
         """The newest first, from the one after `before` on."""
         ...
 
+    async def kept_of(
+        self, user_id: UserId, *, before: PersonalTokenId | None, most: int
+    ) -> Sequence[PersonalToken]:
+        """Those that are over as well, likewise."""
+        ...
+
     async def hold_live_of(
         self, user_id: UserId, at: datetime, *, most: int
     ) -> Sequence[PersonalToken]:

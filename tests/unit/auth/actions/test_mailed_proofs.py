@@ -39,7 +39,7 @@ from services.auth.domain.mailed_proof import MailedProof, ProofPurpose, ProofTo
 from services.auth.domain.origin import Origin
 from services.auth.domain.password import Password
 from services.auth.domain.sign_in import EndReason
-from services.auth.domain.user import User
+from services.auth.domain.user import EmailAddress, User
 from shared.events.user import UserDeleted
 from tests.support.auth import (
     LIMIT,
@@ -325,13 +325,27 @@ async def test_personal_tokens_survive_unless_the_account_may_have_been_a_strang
 async def test_an_address_gets_so_many_mails_an_hour_whoever_asks() -> None:
     house = House(a_user("ada"), most_per_hour=2)
     sent = []
-    for _ in range(4):
-        await house.forgot("ada@example.com")
+    for number in range(4):
+        await house.forgot("ada@example.com", Origin("a browser", f"192.0.2.{number}"))
         sent.append(len(await house.letters()))
     house.clock.forward(HOUR)
     await house.forgot("ada@example.com")
     sent.append(len(await house.letters()))
     assert sent == [1, 1, 0, 0, 1]
+
+
+@pytest.mark.parametrize(("most", "of_one_network"), [(5, 3), (2, 1), (1, 1)])
+async def test_a_stranger_can_not_ask_for_all_the_mails_that_an_address_gets(
+    most: int, of_one_network: int
+) -> None:
+    house = House(a_user("ada"), most_per_hour=most)
+    stranger, owner = (Origin("a browser", f"198.51.100.{last}") for last in (1, 2))
+    for _ in range(most + 2):
+        await house.forgot("ada@example.com", stranger)
+    assert len(await house.letters()) == of_one_network
+    for _ in range(most):
+        await house.forgot("ada@example.com", owner)
+    assert len(await house.letters()) == most - of_one_network
 
 
 async def test_an_address_hears_of_so_many_lost_seats_an_hour() -> None:
@@ -540,6 +554,25 @@ async def test_a_right_password_of_an_unproven_account_counts_like_a_wrong_one()
             await strict(shown("ada"))
     with pytest.raises(TooManyAttempts):
         await strict(shown("ada"))
+
+
+@pytest.mark.parametrize("has_an_owner", [True, False])
+async def test_where_it_is_needed_who_claims_an_address_learns_nothing_of_its_owner(
+    has_an_owner: bool,
+) -> None:
+    eve = a_user("eve", email=EmailAddress.parse("ada@example.com"))
+    owners = [a_user("ada", password=NEW, email_verified=True)] if has_an_owner else []
+    house = House(eve, *owners)
+    sign_in = a_sign_in_action(house.memory.work, house.passwords, clock=house.clock)
+    strict = replace(sign_in, prove=replace(sign_in.prove, only_verified=True))
+    for password in (PASSWORD, *["a wrong password"] * 4):
+        with pytest.raises(WrongCredentials):
+            await strict(shown("ada@example.com", password))
+    with pytest.raises(TooManyAttempts):
+        await strict(shown("ada@example.com"))
+    # Her own account waits in neither case.
+    with pytest.raises(WrongCredentials):
+        await strict(shown("eve"))
 
 
 async def test_accounts_that_nobody_proved_or_used_are_forgotten_after_a_week() -> None:

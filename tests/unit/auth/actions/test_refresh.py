@@ -197,7 +197,9 @@ async def test_a_sign_in_of_a_removed_pepper_is_over() -> None:
         await device.refresh(device.first_token)
 
 
-async def test_whoever_loses_the_race_gets_what_the_winner_got() -> None:
+@pytest.mark.parametrize("waited", [timedelta(0), timedelta(seconds=15)])
+async def test_whoever_loses_the_race_gets_what_the_winner_got(waited: timedelta) -> None:
+    """Also where a database that stood still let both wait for longer than the grace."""
     device = Device()
     rival = Refresh(device.memory.work, an_issuer(), LIFETIMES, device.clock)
     won: list[TokenPair] = []
@@ -209,6 +211,7 @@ async def test_whoever_loses_the_race_gets_what_the_winner_got() -> None:
         async def rival_first(rotated: SignIn) -> bool:
             if not won:
                 won.append(await rival(device.first_token))
+                device.clock.forward(waited)
             return await advance(rotated)
 
         work.sign_ins.advance = rival_first  # type: ignore[method-assign]
@@ -219,3 +222,26 @@ async def test_whoever_loses_the_race_gets_what_the_winner_got() -> None:
     )
     assert lost.refresh_token == won[0].refresh_token
     assert device.kept.counter == 1
+
+
+async def test_whoever_was_overtaken_twice_holds_a_token_that_two_parties_have() -> None:
+    device = Device()
+    rival = Refresh(device.memory.work, an_issuer(), LIFETIMES, device.clock)
+    won: list[TokenPair] = []
+
+    def work_with_a_rival() -> MemoryWork:
+        work = device.memory.work()
+        advance = work.sign_ins.advance
+
+        async def rival_first(rotated: SignIn) -> bool:
+            if not won:
+                won.append(await rival(device.first_token))
+                won.append(await rival(won[0].refresh_token))
+            return await advance(rotated)
+
+        work.sign_ins.advance = rival_first  # type: ignore[method-assign]
+        return work
+
+    with pytest.raises(RefreshReused):
+        await Refresh(work_with_a_rival, an_issuer(), LIFETIMES, device.clock)(device.first_token)
+    assert device.end_reason is EndReason.REFRESH_REUSED

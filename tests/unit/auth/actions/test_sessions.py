@@ -1,6 +1,6 @@
 """Devices: listing them, signing out, ending another one."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
 
@@ -9,6 +9,7 @@ from services.auth.actions.list_sign_ins import ListSignIns
 from services.auth.actions.sign_out import SignOut
 from services.auth.domain.errors import SignInNotFound
 from services.auth.domain.sign_in import EndReason, SignInId
+from shared.errors import SessionEnded
 from shared.ids import uuid7
 from tests.support.auth import NOON, Memory, StoppedClock, a_sign_in, a_user
 
@@ -35,6 +36,16 @@ async def test_signing_out_everywhere_spares_other_users() -> None:
     memory = Memory().keep(here, there, other)
     await SignOut(memory.work, StoppedClock())(here.id, of=ada.id, everywhere=True)
     assert set(memory.reasons) == {here.id, there.id}
+
+
+@pytest.mark.parametrize("over", [{"ended_at": NOON}, {"expires_at": NOON}, None])
+async def test_a_device_that_is_out_signs_no_other_out(over: dict[str, datetime] | None) -> None:
+    here, there = a_sign_in(ada, **(over or {})), a_sign_in(ada)
+    memory = Memory().keep(there) if over is None else Memory().keep(here, there)
+    with pytest.raises(SessionEnded):
+        await SignOut(memory.work, StoppedClock())(here.id, of=ada.id, everywhere=True)
+    assert memory.reasons == {}
+    assert memory.audited == []
 
 
 async def test_the_list_shows_live_devices_of_the_user_newest_first_in_pages() -> None:

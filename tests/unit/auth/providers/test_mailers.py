@@ -123,6 +123,11 @@ class Mailbox:
         self.encrypted.append(session.ssl is not None)
         return "250 OK"
 
+    async def handle_QUIT(  # noqa: N802
+        self, server: SMTP, session: Any, envelope: Envelope
+    ) -> str:
+        return self.answers.get("QUIT", "221 Bye")
+
 
 @asynccontextmanager
 async def smtp_server(
@@ -192,6 +197,14 @@ async def test_a_letter_is_handed_in() -> None:
     content = envelope.content
     assert isinstance(content, bytes)
     assert b"#token=abc" in content
+
+
+@pytest.mark.parametrize("answer", ["250 OK", "421 too many", "500 what?"])
+async def test_a_letter_that_was_taken_is_sent_whatever_is_said_to_the_goodbye(answer: str) -> None:
+    mailbox = Mailbox({"QUIT": answer})
+    async with smtp_server(mailbox) as port:
+        await mailer(f"smtp://127.0.0.1:{port}").send(a_letter())
+    assert len(mailbox.taken) == 1
 
 
 async def test_encrypted_by_starttls_and_with_a_password(

@@ -14,8 +14,10 @@ import pytest
 from services.keyvault.domain.envelope import CanaryPlace, DataKeyPlace, NotAuthentic, seal, unseal
 from services.keyvault.domain.key_encryption import KekPlace, Wrapped
 from services.keyvault.domain.keyring import KeyState
+from services.keyvault.providers import data_key_cache
 from services.keyvault.providers.data_key_cache import CachedKeyEncryption
 from services.keyvault.providers.remote_kek import RemoteKeyEncryption
+from shared.errors import DependencyUnavailable
 from tests.support.keyvault import ada, example_key, grace
 
 KEY = bytes(range(7, 39))
@@ -108,6 +110,56 @@ async def test_a_fresh_data_key_is_known_without_a_question() -> None:
         made = await kek.wrap(KEY, lambda _: a_place())
         assert await kek.unwrap(1, made.envelope, a_place()) == bytearray(KEY)
         assert service.decrypted == 0
+
+
+async def test_a_wrapping_that_fails_leaves_no_copy(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[bytearray] = []
+
+    class Noted(bytearray):
+        def __init__(self, content: bytes) -> None:
+            super().__init__(content)
+            made.append(self)
+
+    class Failing(CountingService):
+        def encrypt(self, version: int, content: bytes, place: KekPlace) -> bytes:
+            raise OSError("nobody there")
+
+    monkeypatch.setattr(data_key_cache, "bytearray", Noted, raising=False)
+    with cached(Failing()) as kek:
+        with pytest.raises(DependencyUnavailable):
+            await kek.wrap(KEY, lambda _: a_place())
+        assert not any(map(any, made))
+
+    with cached(CountingService()) as kek:
+        await kek.wrap(KEY, lambda _: a_place())
+        assert made == [KEY]  # it does see copies
+
+
+@pytest.mark.parametrize("empty", [b"", KEY, KEY[:-1]])
+async def test_what_can_hold_no_data_key_takes_the_place_of_none(
+    empty: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service = CountingService()
+    with cached(service) as kek:
+        made = await wrapped(kek, a_place())
+        monkeypatch.setattr(service, "encrypt", lambda *_: empty)
+        with pytest.raises(DependencyUnavailable):
+            await kek.wrap(KEY, lambda _: a_place())
+        with pytest.raises(DependencyUnavailable):
+            await kek.rewrap(1, made.envelope, a_place(), lambda _: a_place())
+
+
+@pytest.mark.parametrize("found", [b"", KEY[:-1], KEY * 2])
+async def test_what_is_no_data_key_opens_nothing(
+    found: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service = CountingService()
+    with cached(service) as kek:
+        made = await wrapped(kek, a_place())
+        monkeypatch.setattr(service, "decrypt", lambda *_: found)
+        with pytest.raises(DependencyUnavailable):
+            await kek.unwrap(1, made.envelope, a_place())
+        assert len(kek) == 0
 
 
 async def test_each_reader_gets_a_copy_of_its_own_to_wipe() -> None:

@@ -319,6 +319,7 @@ UNREACHABLE: dict[str, Answer] = {
     "failing": (500, {"errors": ["internal error"], "__type": "KMSInternalException"}),
     "busy": (429, {"errors": ["rate limit"], "__type": "ThrottlingException"}),
     "no JSON": (200, "not what anybody expects"),
+    "somebody on the way": (400, {"message": "Bad Request"}),
 }
 REFUSING: dict[str, Answer] = {
     "vault-transit": (403, {"errors": ["permission denied"]}),
@@ -414,6 +415,60 @@ async def test_transits_own_rewrap_would_break_what_is_bound_to_a_place(tmp_path
             client.secrets.transit.rewrap_data(name="companion", ciphertext=ciphertext)
         client.adapter.close()
         service.close()
+
+
+@pytest.mark.parametrize(
+    ("said", "reason"),
+    [
+        (
+            "requested version for encryption is less than the minimum encryption key version",
+            "keyring_lacks_a_version",
+        ),
+        ("encryption key not found", "kek_missing"),
+        ("refusing to use soft-deleted key", "kek_disabled"),
+    ],
+)
+async def test_what_transit_says_about_its_key_is_not_said_about_what_it_wrapped(
+    tmp_path: Path, said: str, reason: str
+) -> None:
+    vault = TransitStandIn()
+    with serving(vault) as url:
+        service = transit(url, vault, tmp_path)
+        place = DataKeyPlace("test", "user", ada, UUID(int=1), 1)
+        ciphertext = service.encrypt(1, KEY, place)
+        vault.asked.instead = (400, {"errors": [said]})
+        with pytest.raises(KeyringRefused, match=reason):
+            service.encrypt(1, KEY, place)
+        with pytest.raises(KeyringRefused, match=reason):
+            service.decrypt(1, ciphertext, place)
+        service.close()
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        (400, {"errors": ["a reason that nobody knows"]}),
+        (200, {"data": {"ciphertext": "vault:v2:AAAA"}}),
+        (200, {"data": {"ciphertext": "AAAA"}}),
+        (200, {"data": {}}),
+    ],
+    ids=str,
+)
+async def test_a_wrapping_that_came_to_nothing_broke_no_seal(
+    tmp_path: Path, answer: Answer
+) -> None:
+    vault = TransitStandIn()
+    with serving(vault) as url:
+        async with open_key_service(
+            lambda: transit(url, vault, tmp_path),
+            installation="test",
+            timeout_seconds=2,
+            cache_seconds=0,
+        ) as source:
+            kek = await source.read()
+            vault.asked.instead = answer
+            with pytest.raises(DependencyUnavailable):
+                await kek.wrap(KEY, lambda version: CanaryPlace("test", version))
 
 
 async def test_a_renewed_token_is_taken_without_a_restart(tmp_path: Path) -> None:
