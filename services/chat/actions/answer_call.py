@@ -105,12 +105,13 @@ class AnswerCall:
     async def _answer(
         self, call: Call, tier: Tier, gone: Gone | None
     ) -> RunningTurn | ReplayedCall:
-        choice = _capped(choose_by_name(tier, call.model, self.catalogue), call.max_output_tokens)
-        prompt = _prompt(call, choice)
-        self._require(prompt, tier)
+        # Asked first: what was answered is told again, whatever the tier grants by now.
         replayed = await self._replayed(call, tier)
         if replayed is not None:
             return replayed
+        choice = _capped(choose_by_name(tier, call.model, self.catalogue), call.max_output_tokens)
+        prompt = _prompt(call, choice)
+        self._require(prompt, tier)
         async with self.open.its_turn(call.user_id, tier, choice.provider, gone):
             return await self._begun(call, tier, prompt)
 

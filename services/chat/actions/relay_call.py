@@ -116,18 +116,26 @@ class RelayCall:
         self, relaying: Relaying, tier: Tier, gone: Gone
     ) -> RepeatedAnswer | tuple[Opened, RawCall]:
         call, user_id = relaying.call, relaying.by.user_id
+        # Asked first: what was answered is told again, whatever the tier grants by now.
+        repeated = await self._repeated(relaying, tier)
+        if repeated is not None:
+            return repeated
         choice = governed_choice(call, tier, self.catalogue)
         raw = call.governed(choice, end_user=opaque(user_id))
-        earlier = await self.open.earlier(user_id, relaying.idempotency_key, call.request_hash)
-        if earlier is not None:
-            if not earlier.stored_answer:
-                raise AnswerNotKept
-            stored = StoredAnswer.from_bytes(earlier.stored_answer)
-            limits = await self.open.limits_at(user_id, tier, earlier.hold.provider)
-            head = AnswerHead(stored.media_type, stored.vendor_headers, limits, tier.name)
-            return RepeatedAnswer(head, stored.body)
         async with self.open.its_turn(user_id, tier, choice.provider, gone):
             return await self._opened(relaying, tier, choice), raw
+
+    async def _repeated(self, relaying: Relaying, tier: Tier) -> RepeatedAnswer | None:
+        call, user_id = relaying.call, relaying.by.user_id
+        earlier = await self.open.earlier(user_id, relaying.idempotency_key, call.request_hash)
+        if earlier is None:
+            return None
+        if not earlier.stored_answer:
+            raise AnswerNotKept
+        stored = StoredAnswer.from_bytes(earlier.stored_answer)
+        limits = await self.open.limits_at(user_id, tier, earlier.hold.provider)
+        head = AnswerHead(stored.media_type, stored.vendor_headers, limits, tier.name)
+        return RepeatedAnswer(head, stored.body)
 
     async def _opened(self, relaying: Relaying, tier: Tier, choice: ModelChoice) -> Opened:
         call = relaying.call

@@ -6,11 +6,13 @@ import base64
 import binascii
 from typing import NamedTuple
 
+from services.chat.domain.images import registered_type
+
 SCHEME = "data:"
 
 
 class DataUrl(NamedTuple):
-    """What such a URL holds, and what it says that this is."""
+    """What such a URL holds, and what it says that this is, as it is registered."""
 
     media_type: str
     content: bytes
@@ -26,7 +28,7 @@ def read_data_url(url: str) -> DataUrl | None:
     described, _, encoding = head.removeprefix(SCHEME).rpartition(";")
     if not url.startswith(SCHEME) or not comma or encoding != "base64":
         return None
-    return DataUrl(described, read_base64(data))
+    return DataUrl(registered_type(described), read_base64(data))
 
 
 def read_base64(data: str) -> bytes:

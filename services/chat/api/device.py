@@ -47,7 +47,7 @@ from shared.http.caller import Caller
 from shared.http.errors import problem_of
 from shared.http.known_device import KnownDevice, TokenDoor, length_of
 from shared.http.socket_door import bug_of
-from shared.http.socket_words import Auth, Pace, Ping, Ref, TooFast
+from shared.http.socket_words import Auth, Pace, Ping, Ref, TooFast, UnreadableMessage
 from shared.lenient_json import to_json
 from shared.values import dataclass
 
@@ -390,7 +390,10 @@ class Device(KnownDevice):
         session_id = SessionId(word.session_id)
         if session_id not in self._joined:
             raise NotJoined
-        message = to_json({"event": word.event, "data": word.data})
+        try:
+            message = to_json({"event": word.event, "data": word.data})
+        except RecursionError as error:
+            raise UnreadableMessage([{"field": "data", "rule": "too_deep"}]) from error
         if len(message) > LARGEST_EMITTED_BYTES:
             raise TooLarge(
                 f"What is emitted may have {LARGEST_EMITTED_BYTES} bytes.",

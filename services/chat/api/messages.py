@@ -6,7 +6,7 @@ from functools import partial
 from typing import Annotated, Literal
 from uuid import UUID
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Body, Query, Request, Response
 
 from services.chat.actions import Actions
 from services.chat.api.ask import whole_answer
@@ -56,7 +56,7 @@ async def ask(
 async def regenerate(
     session_id: UUID,
     message_id: UUID,
-    body: HowToAnswer,
+    body: Annotated[HowToAnswer, Body(default_factory=HowToAnswer)],
     actions: ServiceActions,
     caller: SignedIn,
     request: Request,

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from services.chat.api.dependencies import ServiceActions
 from services.chat.domain.preference import Preference
 from shared.http.caller import SignedIn
+from shared.http.dollars import DollarsAgree
 from shared.http.problems import problems
 from shared.limit_state import LimitState
 from shared.money import dollars_text
@@ -20,7 +21,7 @@ router = APIRouter(prefix="/chat", tags=["preferences"])
 _MOST_MICROUSD = 1_000_000_000_000  # a million dollars, in a month
 
 
-class PreferencesChoice(BaseModel):
+class PreferencesChoice(DollarsAgree):
     """`fallback`: who answers, in this order, when the provider that was asked can't; nobody, when
     it is empty. `monthly_cap_microusd`: the most that your turns may cost in a calendar month
     (UTC); null is no cap. What a model costs that the vendors' price list does not know is not
@@ -29,9 +30,7 @@ class PreferencesChoice(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    fallback: Annotated[
-        list[Annotated[str, Field(min_length=1, max_length=40)]], Field(max_length=10)
-    ] = []
+    fallback: list[Annotated[str, Field(min_length=1, max_length=40)]] = Field([], max_length=10)
     monthly_cap_microusd: Annotated[int, Field(ge=0, le=_MOST_MICROUSD, strict=True)] | None = None
     speak_voice_id: Annotated[str, Field(pattern=r"^[A-Za-z0-9]{1,64}$")] | None = None
 

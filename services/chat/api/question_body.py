@@ -25,10 +25,16 @@ from services.chat.domain.errors import (
     QuestionEmpty,
     SpeakNeedsStream,
 )
-from services.chat.domain.images import MOST_IMAGES, check_images, media_type_of
+from services.chat.domain.images import (
+    MOST_IMAGES,
+    check_images,
+    media_type_of,
+    registered_type,
+)
 from services.chat.domain.question import Question
 from services.chat.domain.speaking import SpeakWish
 from services.chat.domain.tool_rules import MOST_TOOLS, check_schema, check_tools
+from shared.errors import require_storable
 from shared.http.caller import Caller, on_behalf_of
 
 _MOST_CHARACTERS = 200_000
@@ -173,9 +179,12 @@ def question_of(
     session_id: SessionId, body: NewMessage, caller: Caller, idempotency_key: str | None
 ) -> Question:
     """What the caller asks, on this request's behalf; the same for a socket. Raises QuestionEmpty,
-    BadAttachment, BadTool, BadSchema or SpeakNeedsStream."""
+    UnstorableText, BadAttachment, BadTool, BadSchema or SpeakNeedsStream."""
     if not (body.content.strip() or body.attachments or body.tool_results):
         raise QuestionEmpty
+    require_storable("content", body.content)
+    for number, result in enumerate(body.tool_results):
+        require_storable(f"tool_results.{number}.content", result.content)
     return _question(
         session_id,
         body,
@@ -200,6 +209,7 @@ def edit_of(
     """The question that takes the place of another one. Raises what `question_of` does."""
     if not body.content.strip():
         raise QuestionEmpty
+    require_storable("content", body.content)
     return _question(
         session_id,
         body,
@@ -304,7 +314,8 @@ def _image(body: ImageBody, number: int) -> ImagePart:
         raise BadAttachment("An image has either data or a URL.", number)
     if body.url is not None and not body.url.startswith(SCHEME):
         return ImagePart(url=body.url)
-    return _with_bytes(body.url or body.data or "", body.media_type, number)
+    said = None if body.media_type is None else registered_type(body.media_type)
+    return _with_bytes(body.url or body.data or "", said, number)
 
 
 def _with_bytes(data: str, media_type: str | None, number: int) -> ImagePart:

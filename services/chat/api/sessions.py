@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Literal
 from uuid import UUID
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Body, Query
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -15,6 +15,7 @@ from services.chat.api.session_body import SessionBody
 from services.chat.api.session_file import json_file, markdown_file
 from services.chat.domain.conversation import MessageId, SessionId
 from services.chat.domain.search import LONGEST_QUERY, Found, Terms
+from shared.errors import require_storable
 from shared.http.caller import SignedIn
 from shared.http.pages import Page, cursor_of, moment_in_cursor, read_cursor
 from shared.http.problems import problems
@@ -92,8 +93,13 @@ class ListedSessionBody(SessionBody):
 
 
 @router.post("", status_code=201, responses=problems(401, 422, 503))
-async def start(body: NewSession, actions: ServiceActions, caller: SignedIn) -> SessionBody:
+async def start(
+    body: Annotated[NewSession, Body(default_factory=NewSession)],
+    actions: ServiceActions,
+    caller: SignedIn,
+) -> SessionBody:
     """Begin a conversation."""
+    _require_storable(body)
     session = await actions.start_session(
         caller.identity.user_id,
         name=body.name,
@@ -115,6 +121,9 @@ async def list_all(
     """Your conversations, the one used last first; with `q` those in whose name or in one of whose
     messages all its words stand, or parts of words. A page of a search may hold less than
     `limit` and not be the last: `next_cursor` tells."""
+    # What nothing can be stored with nothing is found with.
+    require_storable("q", q)
+    require_storable("provider", provider)
     before = None
     if cursor is not None:
         at, id_ = read_cursor(cursor, moment_in_cursor, UUID)
@@ -134,6 +143,11 @@ async def list_all(
         limit,
         lambda last: cursor_of(last.updated_at.isoformat(), last.id),
     )
+
+
+def _require_storable(body: NewSession | SessionChange) -> None:
+    require_storable("name", body.name)
+    require_storable("system_prompt", body.system_prompt)
 
 
 def _results(result: SearchResult) -> Page[ListedSessionBody]:
@@ -158,6 +172,7 @@ async def change(
     session_id: UUID, body: SessionChange, actions: ServiceActions, caller: SignedIn
 ) -> SessionBody:
     """Rename a conversation, change its provider or its system prompt."""
+    _require_storable(body)
     session = await actions.change_session(
         SessionId(session_id),
         by=caller.identity.user_id,

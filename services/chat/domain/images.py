@@ -27,6 +27,13 @@ def media_type_of(data: bytes) -> str | None:
     return None
 
 
+def registered_type(media_type: str) -> str:
+    """The media type as it is registered, however its sender writes it: it has no case, a data URL
+    may have parameters behind it, and many say `image/jpg`."""
+    name = media_type.partition(";")[0].strip().lower()
+    return "image/jpeg" if name == "image/jpg" else name
+
+
 def check_images(images: Sequence[ImagePart]) -> None:
     """That each is what it says. Raises BadAttachment, with the number of the wrong one."""
     for number, image in enumerate(images, 1):

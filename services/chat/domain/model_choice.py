@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from services.chat.domain.errors import ModelNotInTier, ProviderNotInTier, UnknownProvider
 from shared.model_catalogue import ModelCatalogue
-from shared.tiers import COMPATIBLE, Tier, next_tier
+from shared.tiers import COMPATIBLE, TIERS, Tier, next_tier
 from shared.values import dataclass
+from shared.vendors.dropins import ModelNotFound
 
 CHAT_PROVIDERS = ("openai", "gemini", "anthropic")
 """The vendors that chat speaks to in every deployment."""
@@ -44,6 +45,23 @@ def choose_model(
     if model not in granted:
         raise ModelNotInTier(model, tier.name, granted)
     return ModelChoice(provider, model, allowance.max_output_tokens)
+
+
+def choose_known_model(
+    tier: Tier, provider: str, wished: str | None, catalogue: ModelCatalogue
+) -> ModelChoice:
+    """`choose_model` for who may name anything.
+
+    Raises ModelNotInTier for a model that another tier grants, and ModelNotFound for one that none
+    does.
+    """
+    try:
+        return choose_model(tier, provider, wished, catalogue)
+    except ModelNotInTier as refused:
+        model = catalogue.resolve(wished or "")
+        if any(model in models_of(other, provider, catalogue) for other in TIERS.values()):
+            raise
+        raise ModelNotFound from refused
 
 
 def models_of(tier: Tier, provider: str, catalogue: ModelCatalogue) -> list[str]:

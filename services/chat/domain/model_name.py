@@ -5,6 +5,7 @@ from __future__ import annotations
 from services.chat.domain.model_choice import (
     CHAT_PROVIDERS,
     ModelChoice,
+    choose_known_model,
     choose_model,
     models_of,
     providers_of,
@@ -18,7 +19,8 @@ DEFAULT = "default"
 
 def choose_by_name(tier: Tier, name: str, catalogue: ModelCatalogue) -> ModelChoice:
     """The model of `<provider>/<model>`, a model class, one of the specification's names, an id of
-    the vendor's own, or `default` for the tier's first one.
+    the vendor's own, `<provider>/default` for that provider's first one of the tier, or `default`
+    for the tier's.
 
     Raises ModelNotFound, ProviderNotInTier or ModelNotInTier.
     """
@@ -27,7 +29,10 @@ def choose_by_name(tier: Tier, name: str, catalogue: ModelCatalogue) -> ModelCho
         return choose_model(tier, COMPATIBLE, name, catalogue)
     provider, separator, model = name.partition("/")
     if separator and provider in providers_of(catalogue):
-        return choose_model(tier, provider, model or None, catalogue)
+        is_default = not model or (
+            model == DEFAULT and DEFAULT not in models_of(tier, provider, catalogue)
+        )
+        return choose_known_model(tier, provider, None if is_default else model, catalogue)
     if name == DEFAULT:
         return choose_model(tier, CHAT_PROVIDERS[0], None, catalogue)
     return choose_model(tier, _provider_of(name, catalogue), name, catalogue)

@@ -7,17 +7,16 @@ from dataclasses import replace
 
 from services.chat.domain.content import ToolCall
 from services.chat.domain.context_window import window_of
-from services.chat.domain.errors import ModelNotInTier, QuestionTooLong
+from services.chat.domain.errors import QuestionTooLong
 from services.chat.domain.features import require_each
 from services.chat.domain.frames import Began, Ended, Frame, Text, Thinking, ToolCallPiece
-from services.chat.domain.model_choice import ModelChoice, choose_model, models_of
+from services.chat.domain.model_choice import ModelChoice, choose_known_model
 from services.chat.domain.relayed import ClientCall
 from services.chat.domain.turn import Hold, Outcome, Settlement, outcome_of
 from services.chat.domain.usage import Usage, estimated_usage, letters_of
 from shared.errors import ExpectedFailure
 from shared.model_catalogue import ModelCatalogue
-from shared.tiers import TIERS, Tier
-from shared.vendors.dropins import ModelNotFound
+from shared.tiers import Tier
 from shared.vendors.failures import VendorFailed
 
 
@@ -51,15 +50,8 @@ def room_of(choice: ModelChoice, tier: Tier, catalogue: ModelCatalogue) -> int:
 
 
 def relayed_model(call: ClientCall, tier: Tier, catalogue: ModelCatalogue) -> ModelChoice:
-    """The model that the call names. Raises ModelNotInTier for one that a larger tier grants, and
-    ModelNotFound for one that none does."""
-    try:
-        return choose_model(tier, call.provider, call.model, catalogue)
-    except ModelNotInTier as refused:
-        model = catalogue.resolve(call.model)
-        if any(model in models_of(other, call.provider, catalogue) for other in TIERS.values()):
-            raise
-        raise ModelNotFound from refused
+    """The model that the call names. Raises what `choose_known_model` does."""
+    return choose_known_model(tier, call.provider, call.model, catalogue)
 
 
 class Heard:

@@ -18,6 +18,11 @@ from shared.ids import UserId
 from shared.values import dataclass
 
 _HISTORY_MESSAGES = 100
+# Of an exchange that is longer than what is read, so that vendors see what its calls were for; and
+# more than any context holds.
+_EXCHANGE_MESSAGES = 10_000
+_EXCHANGE_BYTES = 8 << 20
+_USER, _TOOL = Role.USER.value, Role.TOOL.value
 # A database that stalls is told to whoever asks before they lose patience.
 PATIENCE_SECONDS = 3.0
 
@@ -156,6 +161,15 @@ class Beginnings:
             *((more, providers) if providers else ()),
             within_seconds=PATIENCE_SECONDS,
         )
+        if row is not None and _has_called(row) and _lacks_its_question(row):
+            row = await self._database.fetchrow(
+                _BEGIN,
+                session_id,
+                user_id,
+                _EXCHANGE_MESSAGES,
+                _EXCHANGE_BYTES,
+                within_seconds=PATIENCE_SECONDS,
+            )
         return await self._beginning(row) if row is not None else None
 
     async def begin_at(
@@ -167,14 +181,14 @@ class Beginnings:
         provider: str | None = None,
         long: Mapping[str, int] | None = None,
     ) -> Beginning | None:
+        at = (session_id, user_id, message_id)
         row = await self._database.fetchrow(
-            _BEGIN_AT,
-            session_id,
-            user_id,
-            message_id,
-            _HISTORY_MESSAGES,
-            *self._memory.bytes_for(provider, long or {}),
+            _BEGIN_AT, *at, _HISTORY_MESSAGES, *self._memory.bytes_for(provider, long or {})
         )
+        if row is not None and row["question_role"] == _TOOL and _lacks_its_question(row):
+            row = await self._database.fetchrow(
+                _BEGIN_AT, *at, _EXCHANGE_MESSAGES, _EXCHANGE_BYTES, _EXCHANGE_BYTES, []
+            )
         if row is None:
             return None
         beginning = await self._beginning(row)
@@ -202,6 +216,22 @@ class Beginnings:
             row["monthly_cap_microusd"],
             tip_id=_message_id(row["tip_id"]),
         )
+
+
+def _has_called(row: Row) -> bool:
+    """Whether tools' results may come next, which go on with an exchange."""
+    extras = row["extras"]
+    return bool(extras and extras[-1]) and "tool_calls" in extras[-1]
+
+
+def _lacks_its_question(row: Row) -> bool:
+    """Whether the newest exchange began before what was read."""
+    roles = row["roles"]
+    if not roles or _USER in roles:
+        return False
+    # Words beside a tool's results are a question, too.
+    pairs = zip(roles, row["contents"], strict=True)
+    return not any(role == _TOOL and content for role, content in pairs)
 
 
 def _message_id(found: UUID | None) -> MessageId | None:

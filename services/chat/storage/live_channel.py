@@ -65,24 +65,27 @@ class ValkeyLiveChannel:
         """Returns once Valkey has confirmed it, so that nothing of what comes then is missed; while
         it is away, the room is entered when it is back."""
         room = f"{_ROOM}{session_id}"
-        if room in self._rooms:
-            return
-        self._rooms.add(room)
-        if self._subscription is None:
-            return
-        confirmed = self._confirmations[room] = asyncio.get_running_loop().create_future()
-        try:
-            await self._subscription.subscribe(room)
-            async with asyncio.timeout(_CONFIRMED_SECONDS):
-                await confirmed
-        except _FAILURES as error:
-            log.warning("room_not_confirmed", reason=type(error).__name__)
-        finally:
-            self._confirmations.pop(room, None)
+        confirmed = self._confirmations.get(room)
+        if room not in self._rooms:
+            self._rooms.add(room)
+            if self._subscription is None:
+                return
+            confirmed = self._confirmations[room] = asyncio.get_running_loop().create_future()
+            try:
+                await self._subscription.subscribe(room)
+            except _FAILURES as error:
+                log.warning("room_not_entered", reason=type(error).__name__)
+                return
+        # Whoever comes second waits for what the first has asked for.
+        if confirmed is not None:
+            done, _ = await asyncio.wait({confirmed}, timeout=_CONFIRMED_SECONDS)
+            if not done:
+                log.warning("room_not_confirmed")
 
     async def leave(self, session_id: SessionId) -> None:
         room = f"{_ROOM}{session_id}"
         self._rooms.discard(room)
+        self._confirmations.pop(room, None)
         if self._subscription is not None:
             with suppress(*_FAILURES):
                 await self._subscription.unsubscribe(room)
@@ -111,7 +114,7 @@ class ValkeyLiveChannel:
     def _read(self, message: dict[str, Any]) -> LiveNews | None:
         channel = message["channel"].decode("ascii", "replace")
         if message["type"] == "subscribe":
-            confirmation = self._confirmations.get(channel)
+            confirmation = self._confirmations.pop(channel, None)
             if confirmation is not None and not confirmation.done():
                 confirmation.set_result(None)
         elif message["type"] == "message":

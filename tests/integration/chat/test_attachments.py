@@ -145,6 +145,23 @@ BAD_IMAGES: Mapping[str, Any] = {
 }
 
 
+@pytest.mark.parametrize(
+    "image",
+    [
+        an_image(JPEG, "image/jpg"),
+        an_image(JPEG, "Image/JPEG"),
+        {"data": f"data:image/jpg;base64,{encoded(JPEG)}"},
+        {"url": f"data:IMAGE/jpeg;name=a.jpg;base64,{encoded(JPEG)}", "media_type": "image/jpeg"},
+    ],
+)
+async def test_a_type_is_known_however_it_is_written(chat: ChatSuite, image: Any) -> None:
+    async with chat.user(tier="pro") as user:
+        answer = await user.ask("look", attachments=[image])
+        assert answer.status_code == 200, answer.text
+        question = (await messages(user))[0]
+        assert [one["media_type"] for one in question["attachments"]] == ["image/jpeg"]
+
+
 @pytest.mark.parametrize("image", BAD_IMAGES.values(), ids=BAD_IMAGES.keys())
 async def test_a_bad_image_is_refused_with_its_number(chat: ChatSuite, image: Any) -> None:
     async with chat.user(tier="pro") as user:

@@ -73,6 +73,17 @@ async def test_a_new_answer_takes_the_place_of_the_old_one_and_what_follows(
         assert len(await shown(user)) == 2
 
 
+async def test_an_answer_is_written_anew_without_a_body(chat: ChatSuite) -> None:
+    async with chat.user() as user:
+        question = await asked(user, "one")
+        path = f"/chat/sessions/{user.session_id}/messages/{question['id']}/regenerate"
+        answer = await user.client.post(path)
+        assert answer.status_code == 200, answer.text
+        assert answer.json()["message"]["parent_id"] == question["parent_id"]
+        refused = await user.client.post(path, json={"content": "x"})
+        assert refused.status_code == 422
+
+
 async def test_the_vendor_sees_nothing_that_comes_after_the_question(chat: ChatSuite) -> None:
     async with chat.user() as user:
         first = await asked(user, "one")

@@ -75,6 +75,23 @@ async def test_who_changes_one_choice_keeps_the_others(chat: ChatSuite) -> None:
         assert kept["speak_voice_id"] == "21m00Tcm4TlvDq8ikWAM"
 
 
+async def test_what_was_read_can_be_changed_and_sent_back(chat: ChatSuite) -> None:
+    async with chat.user() as user:
+        await user.client.put("/chat/preferences", json={"monthly_cap_microusd": 2_500_000})
+        for ask in (user.client.put, user.client.patch):
+            read = await chosen(user)
+            answer = await ask("/chat/preferences", json={**read, "fallback": ["gemini"]})
+            assert answer.status_code == 200, answer.text
+            assert await chosen(user) == {**read, "fallback": ["gemini"]}
+            refused = await ask("/chat/preferences", json={**read, "monthly_cap_microusd": 3})
+            assert refused.status_code == 422
+            assert [one["field"] for one in refused.json()["errors"]] == ["body.monthly_cap_usd"]
+        # Dollars alone are none: what a cap is, its micro-dollars say.
+        answer = await user.client.patch("/chat/preferences", json={"monthly_cap_usd": None})
+        assert answer.status_code == 422
+        assert (await chosen(user))["monthly_cap_microusd"] == 2_500_000
+
+
 async def test_two_changes_at_once_are_both_kept(chat: ChatSuite) -> None:
     async with chat.user() as user:
         await asyncio.gather(
@@ -101,6 +118,7 @@ async def test_two_changes_at_once_are_both_kept(chat: ChatSuite) -> None:
         ({"monthly_cap_microusd": "5"}, "invalid_request"),
         ({"monthly_cap_microusd": 10**30}, "invalid_request"),
         ({"monthly_cap": 5}, "invalid_request"),
+        ({"monthly_cap_usd": "5.000000"}, "invalid_request"),
         ({"speak_voice_id": "no/voice"}, "invalid_request"),
         ([], "invalid_request"),
     ],

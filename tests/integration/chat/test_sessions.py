@@ -232,6 +232,13 @@ async def test_models_follow_the_tier(chat: ChatSuite) -> None:
         assert all(not m["usable"] for m in small + large)
 
 
+async def test_a_session_needs_no_body(chat: ChatSuite) -> None:
+    async with chat.user() as user:
+        begun = await user.client.post("/chat/sessions")
+        assert begun.status_code == 201, begun.text
+        assert (begun.json()["name"], begun.json()["provider"]) == ("New chat", "openai")
+
+
 HOSTILE: list[tuple[str, str, Any]] = [
     ("POST", "/chat/sessions", {"name": 7}),
     ("POST", "/chat/sessions", {"name": ""}),

@@ -210,6 +210,20 @@ async def test_a_room_hears_what_is_emitted_and_nobody_else(
         assert (await near.until("error"))["data"]["code"] == "too_large"
 
 
+async def test_what_nests_too_deeply_to_be_told_is_refused_and_the_socket_stays(
+    chat: ChatSuite,
+) -> None:
+    async with chat.user() as user, a_device(chat.url, token_of(user)) as one:
+        await one.join(user.session_id)
+        word = '{"op":"emit","ref":7,"session_id":"%s","event":"x","data":%s}'
+        await one.connection.send(word % (user.session_id, "[" * 1_000 + "]" * 1_000))
+        refused = await one.until("error", ref=7)
+        assert refused["data"]["code"] == "unreadable_message"
+        assert [wrong["field"] for wrong in refused["data"]["errors"]] == ["data"]
+        await one.say("emit", session_id=user.session_id, event="x", data=[[[1]]])
+        await one.until("emitted")
+
+
 async def test_the_same_question_again_is_answered_once(chat: ChatSuite) -> None:
     async with (
         chat.user() as user,

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from typing import Any
 from uuid import uuid4
 
@@ -17,7 +18,7 @@ from alembic.migration import MigrationContext
 from services.chat.actions.open_turn import Opening, OpenTurn
 from services.chat.actions.settle_turn import usage_facts
 from services.chat.actions.withdraw_hold import WithdrawHold
-from services.chat.domain.content import ToolCall
+from services.chat.domain.content import ToolCall, ToolResult
 from services.chat.domain.conversation import MessageId, MessageStatus
 from services.chat.domain.errors import BranchMoved, TurnRunning
 from services.chat.domain.known_key import KnownKey, RevokedKey
@@ -38,7 +39,7 @@ from services.chat.storage import extras as extras_module
 from services.chat.storage import history
 from services.chat.storage import turns as turns_module
 from services.chat.storage.beginnings import Memory
-from services.chat.storage.extras import Extras
+from services.chat.storage.extras import Extras, to_extras
 from services.chat.storage.tables import metadata
 from services.chat.storage.turns import _SPENT, SqlTurns
 from services.chat.storage.unit_of_work import SqlWork
@@ -264,6 +265,46 @@ async def test_more_is_read_for_whom_more_is_shown_to(
     )
     assert beginning is not None
     assert len(beginning.history) == messages
+
+
+async def test_an_exchange_is_read_to_its_question_however_often_tools_were_called(
+    database: Database,
+) -> None:
+    """Vendors refuse what begins with an answer, or with a call's result."""
+    hold, turns = await a_hold(database), SqlTurns(database)
+    calls = [ToolCall(f"call-{number}", "look_up", "{}") for number in range(61)]
+    await settle(database, hold, a_settlement(text="", tool_calls=calls[:1]))
+    rounds = [
+        extras
+        for before, after in pairwise(calls)
+        for extras in (
+            to_extras(tool_results=[ToolResult(before.id, "x")]),
+            to_extras(tool_calls=[after]),
+        )
+    ]
+    ids = [uuid7() for _ in rounds]
+    await database.execute(
+        """
+        insert into chat_message
+            (id, session_id, parent_id, role, content, status, created_at, extras)
+        select id, $1, parent_id, role, '', 'done', now(), extras
+        from unnest($2::uuid[], $3::uuid[], $4::text[], $5::jsonb[])
+            as m (id, parent_id, role, extras)
+        """,
+        hold.session_id,
+        ids,
+        [hold.answer_id, *ids[:-1]],
+        ["tool", "assistant"] * 60,
+        rounds,
+    )
+    assert hold.session_id is not None
+    beginning = await turns.begin(hold.session_id, hold.user_id)
+    assert beginning is not None
+    whole = ["user", "assistant", *["tool", "assistant"] * 60]
+    assert [utterance.role.value for utterance in beginning.history] == whole
+    beginning = await turns.begin_at(hold.session_id, hold.user_id, MessageId(ids[-1]))
+    assert beginning is not None
+    assert [utterance.role.value for utterance in beginning.history] == whole[:-2]
 
 
 async def test_what_was_cut_takes_no_room_from_what_was_said(database: Database) -> None:

@@ -20,7 +20,7 @@ from redis.asyncio import Redis
 from structlog.testing import CapturingLogger
 
 from services.chat.domain.conversation import SessionId
-from services.chat.domain.live import HeardTurn, LiveEvent, Missed, TurnBegan
+from services.chat.domain.live import Emitted, HeardTurn, LiveEvent, Missed, TurnBegan
 from services.chat.domain.turn import TurnId
 from services.chat.storage import live_channel, turn_log
 from services.chat.storage.live_channel import ValkeyLiveChannel
@@ -321,6 +321,26 @@ async def test_an_answer_that_nobody_can_write_down_is_given_up(
         await asyncio.sleep(0.01)
         await log.flush()
         assert log.unwritten(turn.turn_id) is None
+
+
+async def test_who_enters_a_room_second_waits_for_it_like_the_first(url: str) -> None:
+    """Of two devices of one user that join at once, the other would miss what comes just then."""
+    async with open_cache(url) as cache, open_listener(url) as listener:
+        rooms, session_id = ValkeyLiveChannel(cache, listener), SessionId(uuid4())
+        news = rooms.heard()
+        async with asyncio.timeout(5):
+            assert isinstance(await anext(news), Missed)
+            both = [asyncio.create_task(rooms.enter(session_id)) for _ in range(2)]
+            # Nobody reads yet what Valkey confirms.
+            await asyncio.sleep(0.1)
+            assert not any(one.done() for one in both)
+            # Nor does it matter to the other that the first has gone again.
+            both[0].cancel()
+            hearing = asyncio.ensure_future(anext(news))
+            await both[1]
+            await rooms.emit(session_id, b"{}")
+            assert await hearing == Emitted(session_id, b"{}")
+        await news.aclose()  # type: ignore[attr-defined]
 
 
 async def test_the_beginning_of_a_turn_is_announced_to_its_room(url: str) -> None:

@@ -200,16 +200,23 @@ async def test_a_tool_is_called_through_the_responses_interface(
 
 async def test_names_of_models_lead_to_their_vendor(chat: ChatSuite) -> None:
     async with sdk(chat) as (client, user_id):
-        for name in ("default", "openai.small", "gpt-4", "claude-3-opus", "gemini-pro"):
+        for name in (
+            *("default", "openai.small", "gpt-4", "claude-3-opus", "gemini-pro"),
+            *("openai/default", "anthropic/default", "gemini/default"),
+        ):
             await client.chat.completions.create(model=name, messages=asks("hi"))
     providers = [event["data"]["provider"] for event in await chat.usage_events(user_id)]
-    assert providers == ["openai", "openai", "openai", "anthropic", "gemini"]
+    vendors = ["openai", "anthropic", "gemini"]
+    assert providers == ["openai", "openai", *vendors, *vendors]
 
 
 async def test_an_unknown_model_is_not_found(chat: ChatSuite) -> None:
     async with sdk(chat) as (client, user_id):
         with pytest.raises(openai.NotFoundError) as raised:
             await client.chat.completions.create(model="nobody-1", messages=asks("hi"))
+        assert raised.value.code == "model_not_found"
+        with pytest.raises(openai.NotFoundError) as raised:
+            await client.responses.create(model="anthropic/nobody-1", input="hi")
         assert raised.value.code == "model_not_found"
         assert await chat.holds(user_id) == []
 

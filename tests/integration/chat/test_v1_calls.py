@@ -353,3 +353,31 @@ async def test_models_of_the_operators_own_server_are_listed_and_answer(chat: Ch
             model="compatible/gpt-4o", messages=asks("hi")
         )
         assert answer.choices[0].message.content == "You said: hi"
+
+
+CLAUDE = "claude-sonnet-5-5"
+KEYED_CALLS: dict[str, dict[str, Any]] = {
+    "/v1/chat/completions": {"model": f"anthropic/{CLAUDE}", "messages": asks("hi")},
+    "/v1/responses": {"model": f"anthropic/{CLAUDE}", "input": "hi"},
+    "/anthropic/v1/messages": {"model": CLAUDE, "max_tokens": 9, "messages": asks("hi")},
+    "{session}/messages": {"provider": "anthropic", "content": "hi"},
+}
+
+
+@pytest.mark.parametrize("path", KEYED_CALLS)
+async def test_an_answer_is_told_again_also_by_a_tier_that_would_not_give_it(
+    chat: ChatSuite, path: str
+) -> None:
+    """It was paid for, and a program that repeats its request knows nothing of a tier."""
+    async with chat.user(tier="pro") as user:
+        place = path.replace("{session}", f"/chat/sessions/{user.session_id}")
+        body, key = KEYED_CALLS[path], {"idempotency-key": "order-70"}
+        first = await user.client.post(place, json=body, headers=key)
+        assert first.status_code == 200, first.text
+        free = chat.mint.headers(user.id, tier="free")
+        again = await user.client.post(place, json=body, headers=free | key)
+        assert again.status_code == 200, again.text
+        assert again.headers["idempotency-replayed"] == "true"
+        other = await user.client.post(place, json=body, headers=free)
+        assert other.status_code in {402, 403}
+        assert len(await chat.usage_events(user.id)) == 1

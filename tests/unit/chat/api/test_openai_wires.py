@@ -123,6 +123,13 @@ def test_only_images_that_can_be_sent_are_taken(url: str) -> None:
         chat(messages=[{"role": "user", "content": content}])
 
 
+@pytest.mark.parametrize("media_type", ["image/jpg", "IMAGE/JPEG", "image/jpeg;name=a.jpg"])
+def test_an_images_type_is_known_however_it_is_written(media_type: str) -> None:
+    image = {"type": "image_url", "image_url": {"url": f"data:{media_type};base64,/9j/"}}
+    (said,) = chat(messages=[{"role": "user", "content": [image]}]).parts["utterances"]
+    assert said.images[0].media_type == "image/jpeg"
+
+
 PICTURE = {"type": "image_url", "image_url": {"url": "https://pictures.invalid/a.png"}}
 INPUT_PICTURE = {"type": "input_image", "image_url": "https://pictures.invalid/a.png"}
 

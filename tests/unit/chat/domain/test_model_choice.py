@@ -91,6 +91,9 @@ def test_a_refused_user_is_pointed_to_the_next_tier_that_has_it() -> None:
         ("llama", "compatible", "llama"),
         ("compatible/llama", "compatible", "llama"),
         ("compatible/", "compatible", "big"),
+        ("compatible/default", "compatible", "big"),
+        ("anthropic/default", "anthropic", "claude-sonnet-5-5"),
+        ("openai/default", "openai", "gpt-6.1-sol"),
         ("openai/gpt-oss-20b", "compatible", "openai/gpt-oss-20b"),
         ("compatible/openai/gpt-oss-20b", "compatible", "openai/gpt-oss-20b"),
         ("gpt-4", "openai", "gpt-6.1-sol"),
@@ -108,6 +111,21 @@ def test_a_name_that_nobody_has() -> None:
     for name in ("nobody", "compatible/llama", "openai/gpt-oss-20b"):
         with pytest.raises((ModelNotFound, ModelNotInTier)):
             choose_by_name(PRO, name, PLAIN)
+
+
+def test_a_server_that_has_a_model_of_this_name_means_that_one() -> None:
+    catalogue = ModelCatalogue(own={"*": ["llama", "default"]})
+    assert choose_by_name(PRO, "compatible/default", catalogue).model == "default"
+
+
+def test_what_no_tier_has_at_a_vendor_is_not_found_and_what_a_larger_one_has_is_refused() -> None:
+    for name in ("anthropic/nobody-1", "openai/claude-opus-5-5", "openai/gpt-oss-20b"):
+        with pytest.raises(ModelNotFound):
+            choose_by_name(PRO, name, PLAIN)
+    with pytest.raises(ModelNotInTier):
+        choose_by_name(FREE, "openai/gpt-4", PLAIN)
+    with pytest.raises(ProviderNotInTier):
+        choose_by_name(FREE, "anthropic/default", PLAIN)
 
 
 def called(**parts: object) -> VendorCall:

@@ -48,6 +48,10 @@ def test_what_each_call_used_comes_to_the_whole() -> None:
         ("こんにちは", 5),
         ("안녕하세요", 5),
         ("🙂🙂", 2),
+        ("สวัสดีชาวโลก", 6),
+        ("नमस्ते दुनिया", 7),
+        ("স্বাগতম" + "漢" * 3, 4 + 3),
+        ("tiếng Việt", 3),  # which is of Latin letters, few of them beyond U+0800
         ("漢字 and more", 5),
         ("\ud83d", 1),  # half of a pair, as it may stand in JSON
     ],
