@@ -13,7 +13,7 @@ from services.billing.actions.verify_ledger import ChainVerdict
 from services.billing.actions.verify_periods import PeriodVerdict
 from services.billing.domain.archive import Archive
 from services.billing.domain.closing import Month
-from services.billing.domain.ledger_chain import CORRECTIONS, chain_on
+from services.billing.domain.ledger_chain import CORRECTIONS, chain_name, chain_on
 from services.billing.domain.ledger_ports import ChainLag
 from services.billing.settings import Settings
 from services.billing.wiring import wire
@@ -24,8 +24,8 @@ _PARTITION = re.compile(r"(?:ledger_entry_)?(\d{4})[-_](\d{2})(?:[-_](\d{2}))?")
 
 
 async def verify(partition: str | None, heads: Sequence[str]) -> list[ChainVerdict]:
-    """Walk the chains of a partition, or all. Raises CompanionError when they can't be read, or a
-    head is of another."""
+    """Walk the chains of a partition, or all; those that left for a file, where a head of theirs is
+    given, in the file. Raises CompanionError when they can't be read, or a head is of another."""
     chains = chains_of(partition) if partition else None
     known = dict(_known(head) for head in heads)
     if chains is not None and not known.keys() <= set(chains):
@@ -35,7 +35,9 @@ async def verify(partition: str | None, heads: Sequence[str]) -> list[ChainVerdi
         )
     try:
         async with wire(billing_settings()) as wired:
-            return await wired.actions.verify_ledger(chains, known)
+            there = await wired.actions.verify_ledger(chains, known)
+            left = await wired.actions.verify_archive.of_heads(known)
+            return sorted([*there, *left], key=lambda verdict: verdict.chain)
     except ExpectedFailure as failure:
         raise CompanionError(failure.message) from failure
 
@@ -70,24 +72,39 @@ async def archives() -> Sequence[Archive]:
         raise CompanionError(failure.message) from failure
 
 
-async def verify_archives(partition: str | None) -> list[ArchiveVerdict]:
+async def verify_archives(partition: str | None, heads: Sequence[str] = ()) -> list[ArchiveVerdict]:
     """Read the files of a day or a month again, or all. Raises CompanionError, also where none is
-    of that name: nothing would be verified."""
+    of that name, or of a head: nothing would be verified."""
     chains = chains_of(partition) if partition else None
+    known = dict(_known(head) for head in heads)
     try:
         async with wire(billing_settings()) as wired:
             verify = wired.actions.verify_archive
-            if chains is None:
-                return await verify()
-            names = [a.partition.name for a in await verify.all() if _is_within(a, chains)]
-            verdicts = [verdict for name in names for verdict in await verify(name)]
+            verdicts = [
+                verdict
+                for archive in await verify.all()
+                if chains is None or _is_within(archive, chains)
+                for verdict in await verify(archive.partition.name, known)
+            ]
     except ExpectedFailure as failure:
         raise CompanionError(failure.message) from failure
-    if not verdicts:
+    if partition and not verdicts:
         raise CompanionError(
             f"Nothing of {partition} lies in a file.", "See `companion ledger archive list`."
         )
+    _ensure_compared(known, verdicts)
     return verdicts
+
+
+def _ensure_compared(known: Mapping[int, Head], verdicts: Sequence[ArchiveVerdict]) -> None:
+    """A head that is not looked at is no proof of anything."""
+    read = [verdict.archive.partition.chains for verdict in verdicts]
+    for chain in known:
+        if not any(chain in chains for chains in read):
+            raise CompanionError(
+                f"{chain_name(chain)} is in no file that is read, and its head is not compared.",
+                "Give heads of days that are, or see `companion ledger verify`.",
+            )
 
 
 def _is_within(archive: Archive, chains: range) -> bool:

@@ -20,6 +20,13 @@ Partition = Annotated[
     str | None,
     typer.Option("--partition", help="A day (2026-11-24), a month (2026-11) or `corrections`."),
 ]
+Heads = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--head",
+        help="An earlier head, DAY=SEQUENCE:LINK, from the log or where you keep it; repeatable.",
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON document.")]
 
 
@@ -36,16 +43,14 @@ def archives() -> None:
 @app.command("verify")
 def verify(
     partition: Partition = None,
-    head: Annotated[
-        list[str] | None,
-        typer.Option(help="An earlier head, DAY=SEQUENCE:LINK, from the log or where you keep it."),
-    ] = None,
+    head: Heads = None,
     as_json: AsJson = False,
 ) -> None:
     """Walk the chains, and compare closed months with the ledger. Exit code 1, and the first record
     that does not fit, when one was changed.
 
-    Without --head it can't be seen whether an end was cut off: keep the heads that it prints.
+    Without --head it can't be seen whether an end was cut off: keep the heads that it prints. Of a
+    day that has left for a file, the file is read.
     """
     from deploy.companion.ledger import verify as walk
     from deploy.companion.ledger import verify_months
@@ -130,12 +135,13 @@ def verify_archive(
         str | None,
         typer.Option("--partition", help="A day, a month, or as `list` shows it; default: all."),
     ] = None,
+    head: Heads = None,
 ) -> None:
-    """Read the files again and compare them with what was archived. Exit code 1 if one differs, or
-    none is of that name."""
+    """Read the files again and compare them with what was archived, and with heads that you keep.
+    Exit code 1 if one differs, or none is of that name."""
     from deploy.companion.ledger import verify_archives
 
-    verdicts = asyncio.run(verify_archives(partition))
+    verdicts = asyncio.run(verify_archives(partition, head or []))
     for one in verdicts:
         typer.echo(f"{one.archive.partition.name:24} {one.problem or 'is whole'}")
     if any(one.problem for one in verdicts):

@@ -11,6 +11,7 @@ from uuid import UUID
 
 import structlog
 
+from services.billing.actions.verify_ledger import ChainVerdict
 from services.billing.domain.archive import (
     Archive,
     ArchiveState,
@@ -19,9 +20,18 @@ from services.billing.domain.archive import (
     Tally,
 )
 from services.billing.domain.errors import ArchiveUnreadable
-from services.billing.domain.ledger_chain import COVERED, ENTRIES, KEY_FIELD, Links
+from services.billing.domain.ledger_chain import (
+    COVERED,
+    ENTRIES,
+    KEY_FIELD,
+    Broken,
+    Links,
+    chain_name,
+    genesis,
+)
 from services.billing.domain.ledger_ports import ArchiveFiles, ArchiveWriter
 from services.billing.domain.ports import NewUnitOfWork
+from shared.chain import Head
 from shared.clock import Clock
 from shared.values import dataclass
 
@@ -153,25 +163,51 @@ class VerifyArchive:
         async with self.unit_of_work() as work:
             return await work.archive.all()
 
-    async def __call__(self, partition: str | None = None) -> list[ArchiveVerdict]:
+    async def __call__(
+        self, partition: str | None = None, known: Mapping[int, Head] | None = None
+    ) -> list[ArchiveVerdict]:
+        """All of them, or one. `known` are heads from an earlier day, of those that they hold."""
         return [
-            ArchiveVerdict(archive, await asyncio.to_thread(self._problem, archive))
+            ArchiveVerdict(archive, await asyncio.to_thread(self._problem, archive, known or {}))
             for archive in await self.all()
             if archive.contents is not None and partition in (None, archive.partition.name)
         ]
 
-    def _problem(self, archive: Archive) -> str | None:
+    async def of_heads(self, known: Mapping[int, Head]) -> list[ChainVerdict]:
+        """The chains of these heads, as far as they have left the ledger: each file is read, and
+        compared with those of its own."""
+        verdicts: list[ChainVerdict] = []
+        for archive in await self.all():
+            its = [chain for chain in sorted(known) if chain in archive.partition.chains]
+            if archive.state == "dropped" and its:
+                problem = await asyncio.to_thread(self._problem, archive, known)
+                verdicts += [_chain_verdict(archive, chain, problem) for chain in its]
+        return verdicts
+
+    def _problem(self, archive: Archive, known: Mapping[int, Head]) -> str | None:
         if self.files is None:
             return "No archive directory is set."
-        found, problem = read_back(archive.partition.name, self.files)
+        partition = archive.partition
+        its = {chain: head for chain, head in known.items() if chain in partition.chains}
+        found, problem = read_back(partition.name, self.files, its)
         if problem is None and found != archive.contents:
             return "It is not the file that was archived."
         return problem
 
 
-def read_back(partition: str, files: ArchiveFiles) -> tuple[Contents | None, str | None]:
+def _chain_verdict(archive: Archive, chain: int, problem: str | None) -> ChainVerdict:
+    heads = archive.contents.heads if archive.contents else {}
+    end = heads.get(str(chain))
+    head = Head.parse(end) if end else genesis(chain)
+    what = f"In the file {archive.partition.name}: {problem}"
+    return ChainVerdict(chain, head, Broken(chain, None, None, what) if problem else None)
+
+
+def read_back(
+    partition: str, files: ArchiveFiles, known: Mapping[int, Head] | None = None
+) -> tuple[Contents | None, str | None]:
     """What a file holds, worked out from all of its records, and what is wrong with it."""
-    tally = Tally()
+    tally = Tally(known or {})
     sha256 = files.digest(partition)
     if sha256 is None:
         return None, "The file is missing."
@@ -180,9 +216,10 @@ def read_back(partition: str, files: ArchiveFiles) -> tuple[Contents | None, str
             tally.take(records)
     except ArchiveUnreadable as unreadable:
         return None, unreadable.message
+    tally.finish()
     contents = tally.of_file(sha256)
     if tally.broken is not None:
-        return contents, tally.broken.what
+        return contents, f"{chain_name(tally.broken.chain)}: {tally.broken.what}"
     if files.described(partition) != contents:
         return contents, "The description beside the file tells something else."
     return contents, None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Sequence
+from dataclasses import field
 from itertools import product
 
 import structlog
@@ -21,6 +22,7 @@ from services.billing.domain.ledger_chain import (
 )
 from services.billing.domain.ledger_ports import MarkedBatch, Queue, Waiting
 from services.billing.domain.ports import NewUnitOfWork, UnitOfWork
+from shared.errors import DependencyUnavailable
 from shared.values import dataclass
 
 log = structlog.get_logger(__name__)
@@ -37,35 +39,67 @@ _TRY_AGAIN_SECONDS = 0.05
 _KINDS = ("entry", "rating", "correction")
 
 
+@dataclass(slots=True)
+class Bite:
+    """How many batches are taken at once: half as many after a statement that was not done in its
+    time, and one more after each time that it was."""
+
+    batches: int = _BATCHES
+
+    def shrink(self) -> None:
+        self.batches = max(1, self.batches // 2)
+
+    def grow(self) -> None:
+        self.batches = min(_BATCHES, self.batches + 1)
+
+
 @dataclass(frozen=True, slots=True)
 class LinkLedger:
     """Give every record that has none its link, and count it in its hour and day, in one
     transaction.
 
     Done apart from the intake, whose batches would otherwise wait for each other, and of many
-    batches at once: what a user has in forty of them is one sum.
+    batches at once: what a user has in forty of them is one sum. Where a disk is too slow for so
+    many, it gets on in smaller bites.
     """
 
     unit_of_work: NewUnitOfWork
+    bite: Bite = field(default_factory=Bite, repr=False)
 
     async def __call__(self) -> int:
         """Answers how many records got their link."""
-        linked = 0
-        for _ in range(_MOST_ROUNDS):
-            batches, records = await self._next()
+        linked, rounds, goes_on = 0, 0, True
+        while goes_on and rounds < _MOST_ROUNDS:
+            goes_on, records = await self._take_a_bite()
             linked += records
-            if batches < _BATCHES:
-                break
+            rounds += 1
         return linked
+
+    async def _take_a_bite(self) -> tuple[bool, int]:
+        """Whether there may be more, and how many records got their link."""
+        wanted = self.bite.batches
+        try:
+            batches, records = await self._next(wanted)
+        except DependencyUnavailable as failure:
+            # Nothing else was known to be wrong than that it took too long.
+            took_too_long = isinstance(failure.__cause__, TimeoutError) and not failure.did_nothing
+            if wanted == 1 or not took_too_long:
+                raise
+            self.bite.shrink()
+            log.warning("linking_took_too_long", batches=wanted, next_batches=self.bite.batches)
+            return True, 0
+        if batches == wanted:
+            self.bite.grow()
+        return batches == wanted, records
 
     async def a_few(self) -> None:
         """What has waited for longest, unless somebody else is about it: for who is about to read
         the sums. Raises Unavailable also where somebody has some of the hours for long."""
         await self._link_some(_FEW_BATCHES, briefly=True)
 
-    async def _next(self) -> tuple[int, int]:
+    async def _next(self, most: int) -> tuple[int, int]:
         for _ in range(_TRIES):
-            linked = await self._link_some(_BATCHES)
+            linked = await self._link_some(most)
             if linked is not None:
                 return linked
             await asyncio.sleep(_TRY_AGAIN_SECONDS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import field
 from datetime import datetime, timedelta
@@ -19,7 +20,8 @@ PAGE = 500
 class RateUnpricedUsage:
     """Rate entries of unknown price by the prices there are now; the others go on waiting.
 
-    A page in a transaction of its own: the next run goes on where this one stops.
+    A page in a transaction of its own, of each model in its turn, so that none keeps the others
+    waiting: the next run goes on where this one stops.
     """
 
     unit_of_work: NewUnitOfWork
@@ -31,13 +33,15 @@ class RateUnpricedUsage:
         """Goes on for some time while there is something left; answers how many entries got their
         rating."""
         rated, pace = 0, self.rhythm.begin(within)
-        for model in await self._waiting_models():
-            found = PAGE
-            while found == PAGE:
-                found, priced = await self._rate_page(model)
-                rated += priced
-                if not await pace.goes_on():
-                    return rated
+        waiting = deque(await self._waiting_models())
+        while waiting:
+            model = waiting.popleft()
+            found, priced = await self._rate_page(model)
+            rated += priced
+            if found == PAGE:
+                waiting.append(model)
+            if not await pace.goes_on():
+                break
         return rated
 
     async def _waiting_models(self) -> list[Model]:

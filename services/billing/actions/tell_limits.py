@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import timedelta
 
+from services.billing.actions._look_back import looks_since
 from services.billing.domain.limits import Approach, alert_rules
 from services.billing.domain.ports import NewUnitOfWork, UnitOfWork
 from shared.clock import Clock
@@ -14,8 +15,6 @@ from shared.ids import UserId
 from shared.limits.windows import day_window, month_window
 from shared.values import dataclass
 
-# Longer than a worker is away in ordinary days: what it was told of late is looked at all the same.
-_LOOK_BACK = timedelta(minutes=15)
 _CLOCKS_DIFFER = timedelta(minutes=1)
 _KEEP = timedelta(days=62)
 
@@ -35,9 +34,8 @@ class TellLimits:
         day, month = day_window("", 0, now), month_window("", 0, now)
         rules = alert_rules((day.starts_at, day.ends_at), (month.starts_at, month.ends_at))
         async with self.unit_of_work() as work:
-            found = await work.alerts.approached(
-                rules, since=now - _LOOK_BACK, until=now + _CLOCKS_DIFFER
-            )
+            since = await looks_since(work, now)
+            found = await work.alerts.approached(rules, since=since, until=now + _CLOCKS_DIFFER)
             for one in found:
                 await _tell(work, one)
             await work.alerts.forget(before=now - _KEEP)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
+from services.billing.actions._look_back import looks_since
 from services.billing.domain.ports import NewUnitOfWork, UnitOfWork
 from shared.clock import Clock
 from shared.events.spend import SpendReached
@@ -12,7 +13,6 @@ from shared.ids import UserId
 from shared.limits.windows import Window, month_window
 from shared.values import dataclass
 
-_LOOK_BACK = timedelta(minutes=15)
 # Usage of a month that is over may come some days after it.
 _LATE = timedelta(days=3)
 _CLOCKS_DIFFER = timedelta(minutes=1)
@@ -31,13 +31,14 @@ class TellSpending:
         """Answers how many were told."""
         now = self.clock.now()
         async with self.unit_of_work() as work:
-            told = [await self._tell(work, month, now) for month in _months(now)]
+            since = await looks_since(work, now)
+            told = [await self._tell(work, month, since, now) for month in _months(now)]
             await work.spending.forget(before=(now - _KEEP).date())
         return sum(told)
 
-    async def _tell(self, work: UnitOfWork, month: Window, now: datetime) -> int:
+    async def _tell(self, work: UnitOfWork, month: Window, since: datetime, now: datetime) -> int:
         found = await work.spending.reached(
-            (month.starts_at, month.ends_at), since=now - _LOOK_BACK, until=now + _CLOCKS_DIFFER
+            (month.starts_at, month.ends_at), since=since, until=now + _CLOCKS_DIFFER
         )
         for one in found:
             event = SpendReached(

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Annotated
 
 from fastapi import APIRouter
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
 
 from services.billing.api.dependencies import OWN_ONLY, Payer, ServiceActions
 from shared.http.caller import SignedIn
-from shared.http.dollars import DollarsBeside
+from shared.http.dollars import DollarsAgree, DollarsBeside
 from shared.http.problems import problems
 
 router = APIRouter(prefix="/billing/alerts", tags=["limits"], dependencies=[OWN_ONLY])
@@ -18,7 +18,7 @@ _MOST_MICROUSD = 10**12
 Threshold = Annotated[int, Field(ge=1, le=_MOST_MICROUSD, strict=True)]
 
 
-class AlertsChoice(BaseModel):
+class AlertsChoice(DollarsAgree):
     """Spending in a month, by what the vendors charge, at which you are told by mail and webhook:
     each once a month."""
 

@@ -41,10 +41,15 @@ class DetailsBody(BaseModel):
         return cls(**details.facts())
 
 
-class NewDetails(DetailsBody):
-    """For oneself, or for an organisation."""
+class WhoseDetails(DetailsBody):
+    """For oneself, or for an organisation: told as it is taken, so that who changes an answer and
+    sends it back changes the same details."""
 
     organisation_id: UUID | None = None
+
+    @classmethod
+    def of_whom(cls, details: BillingDetails, organisation_id: UUID | None) -> WhoseDetails:
+        return cls(**details.facts(), organisation_id=organisation_id)
 
     def checked(self) -> BillingDetails:
         """Raises BillingDetailsNotAcceptable."""
@@ -65,10 +70,11 @@ async def show_details(
     actions: ServiceActions,
     caller: SignedIn,
     organisation_id: Annotated[UUID | None, Query(description="Yours, to see its own.")] = None,
-) -> DetailsBody:
+) -> WhoseDetails:
     """Whom your invoices, or your organisation's, are made out to."""
     holder = holder_of(caller, organisation_id)
-    return DetailsBody.of(await actions.show_billing_details(holder, by=caller.identity.user_id))
+    details = await actions.show_billing_details(holder, by=caller.identity.user_id)
+    return WhoseDetails.of_whom(details, organisation_id)
 
 
 @router.put(
@@ -81,9 +87,11 @@ async def show_details(
         _503="dependency_unavailable",
     ),
 )
-async def keep_details(wanted: NewDetails, actions: ServiceActions, caller: Payer) -> DetailsBody:
+async def keep_details(
+    wanted: WhoseDetails, actions: ServiceActions, caller: Payer
+) -> WhoseDetails:
     """Tell whom invoices are made out to from now on; those that were issued stay as they are."""
     details = wanted.checked()
     holder = holder_of(caller, wanted.organisation_id)
     await actions.keep_billing_details(holder, details, by=caller.identity.user_id)
-    return DetailsBody.of(details)
+    return WhoseDetails.of_whom(details, wanted.organisation_id)

@@ -16,6 +16,7 @@ from services.billing.domain.ledger_chain import (
     ChainWalk,
     chain_of,
 )
+from shared.chain import Head
 from shared.values import dataclass
 
 ArchiveState = Literal["exporting", "exported", "verified", "dropped"]
@@ -85,8 +86,10 @@ class Archive:
 
 @dataclass
 class Tally:
-    """Goes along an archive's records in their order: counts, adds up, and walks the chains."""
+    """Goes along an archive's records in their order: counts, adds up, and walks the chains.
+    `known` are heads that were noted earlier, each to be met again on the way."""
 
+    known: Mapping[int, Head] = field(default_factory=dict)
     entries: int = 0
     records: int = 0
     sums: dict[str, int] = field(default_factory=lambda: dict.fromkeys(SUMMED, 0))
@@ -100,6 +103,14 @@ class Tally:
             self.records += 1
             self._sum(record)
             self._follow(record)
+
+    def finish(self) -> None:
+        """There are no more records."""
+        self._leave_chain()
+        for chain in sorted(self.known):
+            if str(chain) not in self.heads:
+                self._walk = ChainWalk(chain, self.known[chain])
+                self._leave_chain()
 
     def of_file(self, sha256: str) -> Contents:
         """What it comes to, for a file with this digest."""
@@ -117,8 +128,14 @@ class Tally:
     def _follow(self, record: Mapping[str, Any]) -> None:
         chain = record["chain"]
         if self._walk is None or self._walk.chain != chain:
-            self._walk = ChainWalk(chain)
+            self._leave_chain()
+            self._walk = ChainWalk(chain, self.known.get(chain))
         walk = self._walk
         walk.step(record["kind"], record["event_id"], record, record["link"])
         self.broken = self.broken or walk.broken
         self.heads[str(chain)] = str(walk.head)
+
+    def _leave_chain(self) -> None:
+        if self._walk is not None:
+            self._walk.finish()
+            self.broken = self.broken or self._walk.broken

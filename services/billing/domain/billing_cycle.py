@@ -77,19 +77,26 @@ def course_of(present: Subscription, tier: Tier, seats: int, unit: UnitPrice) ->
         is_settled = not present.cancels and present.next_tier_name is None
         return Course.NOTHING if is_settled else Course.LATER
     if not present.is_paid:
-        if tier == DEFAULT_TIER and present.state is State.TRIALING:
-            return Course.LATER
-        # A trial is not paid for, whatever its tier costs. Nor is what was granted: a larger tier
-        # that an operator sells for less is not for nothing.
-        paid = 0 if present.state is State.TRIALING else present.price_microusd_per_month
-        fee = unit.microusd * seats
-        costs = fee > paid or (fee > 0 and _is_more(present, tier, seats))
-        return Course.BUY if costs else Course.FREELY
+        return _course_of_unpaid(present, tier, seats, unit)
     if not _is_more(present, tier, seats):
         return Course.LATER
     if present.owed_microusd:
         raise PaymentOutstanding(present.owed_microusd)
+    if not present.price_microusd_per_month and unit.microusd:
+        # Nothing is given back of a period that costs nothing, and nobody collects for it.
+        return Course.BUY
     return Course.UPGRADE
+
+
+def _course_of_unpaid(present: Subscription, tier: Tier, seats: int, unit: UnitPrice) -> Course:
+    """What is not held already and is no gift has a period, also where it costs nothing by now: the
+    next one has the price of its day."""
+    if present.state is State.TRIALING:
+        # A trial is not paid for, whatever its tier costs.
+        return Course.LATER if tier == DEFAULT_TIER else Course.BUY
+    # Nor is what was granted: a larger tier that an operator sells for less is not for nothing.
+    is_dearer = unit.microusd * seats > present.price_microusd_per_month
+    return Course.BUY if is_dearer or _is_more(present, tier, seats) else Course.FREELY
 
 
 def _is_more(present: Subscription, tier: Tier, seats: int) -> bool:

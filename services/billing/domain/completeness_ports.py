@@ -80,8 +80,9 @@ class OutsideUsage(Protocol):
     async def held_between(self, begins: datetime, ends: datetime) -> int: ...
 
     async def tiers_of(self, events: Sequence[OutsideEvent]) -> Sequence[str | None]:
-        """In their order the tiers that their users had when they happened; None for those who had
-        not chosen any yet."""
+        """In their order the tiers that their users had when they happened: their own, or the
+        higher one by which chat and voice have served them within the day before. None for those
+        of whom neither is known."""
         ...
 
 

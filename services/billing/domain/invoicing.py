@@ -54,6 +54,11 @@ def month_after(month: Month) -> Month:
     return Month((month.first_day + timedelta(days=32)).replace(day=1))
 
 
+def month_before(month: Month) -> Month:
+    """The last one."""
+    return Month((month.first_day - timedelta(days=1)).replace(day=1))
+
+
 @dataclass(frozen=True, slots=True)
 class Scope:
     """What the invoices of a month cover: what was used up to its end and received up to
@@ -61,12 +66,14 @@ class Scope:
     received up to `received_after`.
 
     A month is closed while nothing can enter the ledger, so the same scope always holds the same.
+    `by_itself`: a month before is not invoiced yet, and what waits for that invoice is left to it.
     """
 
     month: Month
     previous_ends: datetime
     received_after: datetime
     received_until: datetime
+    by_itself: bool = False
 
     @classmethod
     def following(cls, before: Scope | None, month: Month, until: datetime) -> Self:

@@ -120,6 +120,10 @@ class LedgerChain(Protocol):
 
     async def lag(self) -> ChainLag: ...
 
+    async def linked_from(self, since: datetime) -> datetime | None:
+        """From when on what got its link since then had come in; None where nothing got one."""
+        ...
+
 
 class Corrections(Protocol):
     """Corrections of entries, each applied once."""

@@ -9,6 +9,7 @@ from uuid import UUID
 from services.billing.domain.giving_back import FamilyId
 from services.billing.domain.invoice import LineId, LineKind, Source
 from services.billing.domain.invoicing import (
+    NEVER,
     Carried,
     Covered,
     CoveredCharge,
@@ -49,7 +50,8 @@ FEES = """fees as (
 # A correction's line is one of what stands on the same line, whose family it is of: the later price
 # where there is one (`priced` comes before `usage`), in this run or before.
 # $1 the month, $2 its begin, $3 its end, $4 the end of what was invoiced before, $5 received until,
-# $6 holders, $7 late entries, $8 received after, $9 how long after its use what is told waits.
+# $6 holders, $7 late entries, $8 received after, $9 how long after its use what is told waits, $10
+# whether what an earlier month has yet to cover is left to it: later prices, and what corrects it.
 _USAGE = f"""
 with {FEES}, entries as (
     select e.* from unnest($6::uuid[]) as h (id) join ledger_entry e on e.user_id = h.id
@@ -69,7 +71,7 @@ with {FEES}, entries as (
            {_MONTH.format("e")}, e.unit, e.occurred_at, e.cost_microusd, false,
            1, {_NUMBERS.format("e")}, e.units
     from invoice_item i join ledger_entry e on e.event_id = i.source_id
-    where i.unpriced and i.holder_id = any($6::uuid[]) and e.cost_microusd is not null
+    where not $10 and i.unpriced and i.holder_id = any($6::uuid[]) and e.cost_microusd is not null
       and not exists (select 1 from invoice_item known
                       where known.source_id = i.source_id and known.aspect = 'priced')
 ), priced as (
@@ -96,6 +98,7 @@ with {FEES}, entries as (
     ) as e on true
     where c.user_id = any($6::uuid[]) and c.occurred_at < $3 and not c.sandbox
       and (e.event_id is null or e.received_at <= $5)
+      and (not $10 or c.occurred_at >= $4 or e.received_at > $8)
       and coalesce(
           -- Released only now, while this run is on its way, its usage comes with the next one.
           (select a.released_at is not null and (a.event_id = any($7::uuid[]) or exists (
@@ -126,11 +129,11 @@ select line_id, family, {_KEY}, sum(requests) as requests,
 from covered group by line_id, family, {_KEY}
 """  # noqa: S608 - made of the names above
 
-# $1 holders, $2 the end of the month.
+# $1 holders, $2 the end of the month, $3 since when: before that it is another's.
 _CHARGED = """
 with covered as materialized (
     select c.* from charge c
-    where c.holder_id = any($1::uuid[]) and c.charged_at < $2
+    where c.holder_id = any($1::uuid[]) and c.charged_at < $2 and c.charged_at >= $3
       and not exists (select 1 from invoice_item known
                       where known.source_id = c.id and known.aspect = 'charge')
 )"""
@@ -186,6 +189,7 @@ async def cover(
         _CHARGED + (_KEEP_CHARGED if keep else "") + _LIST_CHARGED,
         holders,
         period.ends,
+        scope.previous_ends if scope.by_itself else NEVER,
         timeout=PATIENCE_SECONDS,
     )
     usages = await connection.fetch(
@@ -199,14 +203,10 @@ async def cover(
         late,
         scope.received_after,
         aged_after,
+        scope.by_itself,
         timeout=PATIENCE_SECONDS,
     )
-    carried = await connection.fetch(
-        _CARRIED + (_KEEP_CARRIED if keep else "") + _SUM_CARRIED,
-        holders,
-        [rounding_line_id(holder, scope.month) for holder in holders],
-        timeout=PATIENCE_SECONDS,
-    )
+    carried = [] if scope.by_itself else await _rests(connection, scope, holders, keep=keep)
     charged = [CoveredCharge(from_row(row), row["digest"]) for row in charges]
     used = [usage_of(row) for row in usages]
     added_to = {one.line.family_id for one in charged} | {one.family for one in used if one.family}
@@ -216,6 +216,18 @@ async def cover(
         [_carried(row) for row in carried],
         await families(connection, list(added_to)),
     )
+
+
+async def _rests(
+    connection: Connection, scope: Scope, holders: Sequence[UserId], *, keep: bool
+) -> Sequence[Row]:
+    rows: Sequence[Row] = await connection.fetch(
+        _CARRIED + (_KEEP_CARRIED if keep else "") + _SUM_CARRIED,
+        holders,
+        [rounding_line_id(holder, scope.month) for holder in holders],
+        timeout=PATIENCE_SECONDS,
+    )
+    return rows
 
 
 def usage_of(row: Row) -> CoveredUsage:

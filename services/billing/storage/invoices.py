@@ -43,8 +43,8 @@ where user_id = $1 and occurred_at < $2 and not sandbox and (
     received_at > $3 and received_at <= $4
     and ($5::interval is null or received_at - occurred_at <= $5)
     and not exists (select 1 from aged_usage a where a.event_id = e.event_id)
-    or exists (select 1 from aged_usage a
-               where a.event_id = e.event_id and a.released_at is not null)
+    or not $6 and exists (select 1 from aged_usage a
+                          where a.event_id = e.event_id and a.released_at is not null)
     and not exists (select 1 from invoice_item i
                     where i.source_id = e.event_id and i.aspect = 'usage')
 )
@@ -141,7 +141,7 @@ class SqlInvoices:
     ) -> Sequence[UUID]:
         window = (scope.previous_ends, scope.received_after, scope.received_until)
         rows = await self._connection.fetch(
-            _LATE, holder, *window, aged_after, timeout=PATIENCE_SECONDS
+            _LATE, holder, *window, aged_after, scope.by_itself, timeout=PATIENCE_SECONDS
         )
         return [row["event_id"] for row in rows]
 

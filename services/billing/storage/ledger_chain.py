@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -266,6 +267,28 @@ _LAG = f"""
 select coalesce(sum(cardinality(ids)), 0)::bigint as waiting, min(noted_at) as since
 from {UNLINKED} as u
 """  # noqa: S608
+# Links are given in the order in which records came. So of each chain the first run since then
+# tells how long they had waited: its first entry does, since a price may come to one of long ago.
+_RUN = "chain, first_sequence, linked_at, kinds, ids"
+_FIRST_ENTRY = "strpos(translate(kinds, 'r', 'e'), 'e')"
+_LINKED_FROM = f"""
+{_ALL_CHAINS}, lately as (
+    select l.* from wanted cross join lateral (
+        select {_RUN} from ledger_link l where l.chain = wanted.chain
+        order by first_sequence desc limit 1
+    ) as l where l.linked_at >= $1
+    union all
+    select l.* from lately cross join lateral (
+        select {_RUN} from ledger_link l
+        where l.chain = lately.chain and l.first_sequence < lately.first_sequence
+        order by first_sequence desc limit 1
+    ) as l where l.linked_at >= $1
+), earliest as (
+    select distinct on (chain) ids[{_FIRST_ENTRY}] as id from lately
+    where {_FIRST_ENTRY} > 0 order by chain, first_sequence
+)
+select min(e.received_at) as since from earliest join ledger_entry e on e.event_id = earliest.id
+"""  # noqa: S608 - made of the names above
 # Verifying reads much at a time and is in nobody's way.
 _PATIENCE_SECONDS = 600.0
 
@@ -379,6 +402,10 @@ class SqlLedgerChain:
         row = await self._connection.fetchrow(_LAG)
         assert row is not None
         return ChainLag(row["waiting"], row["since"])
+
+    async def linked_from(self, since: datetime) -> datetime | None:
+        row = await self._connection.fetchrow(_LINKED_FROM, since)
+        return row["since"] if row else None
 
 
 def _waiting(row: Row) -> Waiting | MarkedBatch:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from services.billing.domain.limits import THRESHOLDS, AlertRule, Approach
+from services.billing.storage.spend_alerts import PATIENCE_SECONDS
 from shared.db.database import Connection
 from shared.ids import UserId
 
@@ -80,6 +81,7 @@ class SqlLimitAlerts:
             [r.starts_at for r in rules],
             [r.ends_at for r in rules],
             list(THRESHOLDS),
+            timeout=PATIENCE_SECONDS,
         )
         return [
             Approach(

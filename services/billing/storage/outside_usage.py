@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from services.billing.domain.outside_usage import HeldCount, HeldEvent, OutsideEvent, Trouble
+from services.billing.domain.outside_usage import (
+    OUTSIDE,
+    HeldCount,
+    HeldEvent,
+    OutsideEvent,
+    Trouble,
+)
 from shared.db.database import Connection
-from shared.ids import UserId
+from shared.ids import UserId, first_id_at
+from shared.tiers import tier_named
 
 # What one report puts right, another may hold at the same time, each with the rows of the other.
 _TAKE_TURN = "select pg_advisory_xact_lock_shared(4249, hashtext($1))"
@@ -116,17 +123,32 @@ returning source
 """
 _BEFORE_ALL = (UUID(int=0), "", "")
 
-# A change holds from its moment on, whatever came after it.
-_TIERS = """
-select held.tier from unnest($1::uuid[], $2::timestamptz[]) with ordinality
-    as used (user_id, at, place)
+# A change holds from its moment on, whatever came after it. Who has a seat has its organisation's
+# tier, and of seats auth knows alone; but chat and voice tell by which tier they served. What they
+# told last counts, if it was within a day, and after the user's own last change had come to them.
+_TIERS = f"""
+select held.tier as own, served.tier as served
+from unnest($1::uuid[], $2::timestamptz[], $3::uuid[], $4::uuid[]) with ordinality
+    as used (user_id, at, first_id, last_id, place)
 left join lateral (
-    select c.tier from subscription_change c
+    select c.tier, c.changed_at from subscription_change c
     where c.user_id = used.user_id and c.changed_at <= used.at
     order by c.revision desc limit 1
 ) as held on true
+left join lateral (
+    select e.tier from ledger_entry e
+    where e.user_id = used.user_id and e.occurred_at <= used.at
+      and e.occurred_at >= greatest(used.at - $5::interval, held.changed_at + $6::interval)
+      and e.event_id between used.first_id and used.last_id
+      and not starts_with(e.producer, '{OUTSIDE}:')
+    order by e.occurred_at desc limit 1
+) as served on true
 order by used.place
-"""
+"""  # noqa: S608 - made of the constant
+_LATELY = timedelta(days=1)
+_TOLD_EVERYWHERE = timedelta(minutes=1)
+# An id is made when its call begins, and clocks differ.
+_LONGEST_CALL = timedelta(hours=1)
 
 
 class SqlOutsideUsage:
@@ -268,9 +290,15 @@ class SqlOutsideUsage:
 
     async def tiers_of(self, events: Sequence[OutsideEvent]) -> Sequence[str | None]:
         rows = await self._connection.fetch(
-            _TIERS, [e.user_id for e in events], [e.occurred_at for e in events]
+            _TIERS,
+            [e.user_id for e in events],
+            [e.occurred_at for e in events],
+            [first_id_at(e.occurred_at - _LATELY - _LONGEST_CALL) for e in events],
+            [first_id_at(e.occurred_at + _LONGEST_CALL) for e in events],
+            _LATELY,
+            _TOLD_EVERYWHERE,
         )
-        return [row["tier"] for row in rows]
+        return [_higher(row["own"], row["served"]) for row in rows]
 
     async def held_between(self, begins: datetime, ends: datetime) -> int:
         row = await self._connection.fetchrow(
@@ -280,3 +308,8 @@ class SqlOutsideUsage:
             ends,
         )
         return int(row["events"]) if row else 0
+
+
+def _higher(*tiers: str | None) -> str | None:
+    known = [tier for tier in tiers if tier is not None]
+    return max(known, key=lambda name: tier_named(name).rank) if known else None

@@ -52,6 +52,8 @@ select distinct on (r.user_id) r.user_id, r.tier, r.microusd, r.spent,
 from reached r join told t on t.user_id = r.user_id and t.threshold_microusd = r.microusd
 order by r.user_id, r.microusd desc
 """
+# Nobody waits for it, and what was linked late may be of hours.
+PATIENCE_SECONDS = 50.0
 _FORGET = "delete from spend_alert where month < $1"
 
 
@@ -73,7 +75,9 @@ class SqlSpendAlerts:
     async def reached(
         self, month: tuple[datetime, datetime], *, since: datetime, until: datetime
     ) -> Sequence[Spent]:
-        rows = await self._connection.fetch(_REACHED, *month, since, until)
+        rows = await self._connection.fetch(
+            _REACHED, *month, since, until, timeout=PATIENCE_SECONDS
+        )
         return [
             Spent(
                 UserId(row["user_id"]),

@@ -47,7 +47,7 @@ async def test_what_was_told_is_shown_and_told_anew(office: Billing) -> None:
     assert code_of(await office.get("details", ada)) == (404, "billing_details_not_found")
     kept = await told(office, ada)
     assert kept.status_code == 200, kept.text
-    assert kept.json() == {**DETAILS, "vat_id": "DE123456789"}
+    assert kept.json() == {**DETAILS, "vat_id": "DE123456789", "organisation_id": None}
     await told(office, ada, name="Other GmbH", vat_id=None)
     shown = (await office.get("details", ada)).json()
     assert (shown["name"], shown["vat_id"]) == ("Other GmbH", None)
@@ -86,7 +86,11 @@ async def test_who_buys_for_an_organisation_tells_its_details(
     assert (await told(office, ada, **whose)).status_code == 200
     shown = await office.get("details", ada, params=whose)
     assert shown.json()["name"] == DETAILS["name"]
+    # What was read is sent back as it is, and nobody's own details are written by it.
+    again = await office.send("PUT", "details", ada, json={**shown.json(), "city": "Lampton"})
+    assert again.status_code == 200, again.text
     assert (await office.get("details", ada)).status_code == 404
+    assert (await office.get("details", ada, params=whose)).json()["city"] == "Lampton"
     for user, code in (
         (grace, (403, "organisation_billing_required")),
         (uuid4(), (404, "subscription_not_found")),

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import astuple, replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
@@ -18,10 +20,12 @@ from services.billing.actions.report_usage import ReportUsage
 from services.billing.domain.closing import Month
 from services.billing.domain.correction import Deltas
 from services.billing.domain.ledger import Rating
+from services.billing.domain.ledger_ports import MarkedBatch, Waiting
 from services.billing.domain.ports import NewUnitOfWork
 from services.billing.settings import Settings
+from services.billing.storage.ledger_chain import SqlLedgerChain
 from services.billing.storage.unit_of_work import SqlWork
-from shared.db.database import Database, open_database
+from shared.db.database import Connection, Database, open_database
 from shared.db.migrations import alembic_config
 from shared.errors import DependencyUnavailable
 from shared.events import Fact
@@ -420,3 +424,57 @@ async def test_refused_usage_and_counting_never_wait_in_a_circle(
     clock.forward(timedelta(days=2))
     assert await actions.link_ledger() == 6
     assert (await actions.check_rollups()).drifts == 0
+
+
+class SlowChain(SqlLedgerChain):
+    """On a disk that counts so many batches in the time that a statement has, and no more."""
+
+    def __init__(self, connection: Connection, bearable: int, tried: list[int]) -> None:
+        super().__init__(connection)
+        self._bearable, self._tried = bearable, tried
+
+    async def count(self, uncounted: Sequence[Waiting | MarkedBatch]) -> None:
+        self._tried.append(len(uncounted))
+        if len(uncounted) > self._bearable:
+            raise TimeoutError
+        await super().count(uncounted)
+
+
+def on_a_slow_disk(work: Callable[[], SqlWork], bearable: int, tried: list[int]) -> NewUnitOfWork:
+    @asynccontextmanager
+    async def begin() -> AsyncIterator[Any]:
+        async with work() as begun:
+            begun.chain = SlowChain(begun.connection, bearable, tried)
+            yield begun
+
+    return begin
+
+
+async def test_a_disk_that_is_too_slow_for_many_batches_gets_fewer(
+    actions: Actions, work: Callable[[], SqlWork], database: Database
+) -> None:
+    for _ in range(45):
+        await actions.record_usage([a_usage(at=NOON)])
+    tried: list[int] = []
+    link = LinkLedger(on_a_slow_disk(work, 5, tried))
+    assert await link() == 45
+    assert tried[:6] == [40, 20, 10, 5, 6, 3]
+    assert await drift(database) == []
+    assert [one.broken for one in await actions.verify_ledger() if one.broken] == []
+    # It is remembered, and grows again where the disk bears more.
+    for _ in range(9):
+        await actions.record_usage([a_usage(at=NOON)])
+    before = len(tried)
+    assert await link() == 9
+    assert max(tried[before:]) <= 6
+
+
+async def test_one_batch_that_is_too_much_says_so(
+    actions: Actions, work: Callable[[], SqlWork]
+) -> None:
+    await actions.record_usage([a_usage(at=NOON)])
+    tried: list[int] = []
+    with pytest.raises(DependencyUnavailable):
+        await LinkLedger(on_a_slow_disk(work, 0, tried))()
+    assert len(tried) == 6
+    assert await actions.link_ledger() == 1

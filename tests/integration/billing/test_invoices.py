@@ -224,6 +224,83 @@ async def test_a_carried_rest_alone_is_neither_invoiced_nor_previewed(books: Boo
     assert kinds(draft) == [("fee", 1_000_000), ("rounding", 4_567)]
 
 
+async def test_each_month_is_previewed_by_itself_while_the_one_before_is_not_invoiced(
+    books: Books,
+) -> None:
+    ada, november = Holder(UserId(uuid4())), Month.named("2026-11")
+    await books.fee("pro", 10_000, since=ALWAYS)
+    first = await books.use(ada.id, at=IN_AUGUST, tier="pro", model="dark-horse")
+    await books.charge(a_charge(ada.id, 1_234_567, at=IN_AUGUST))
+    await books.close_and_run(Month.named("2026-08"))
+    await books.price(first, 30)
+    await books.charge(
+        *(a_charge(ada.id, 7_000_000, at=IN_SEPTEMBER), a_charge(ada.id, 9_000_001, at=IN_OCTOBER))
+    )
+    await books.adjust(await books.use(ada.id, at=IN_SEPTEMBER, tier="pro"), -100)
+    await books.adjust(await books.use(ada.id, at=IN_OCTOBER, tier="pro"), -10)
+
+    async def previewed(month: Month) -> list[tuple[str, int]]:
+        return kinds(await books.actions.preview_invoice(ada, month))
+
+    of_september = [
+        *(("fee", 7_000_000), ("usage", 205), ("late_usage", 30), ("correction", -100)),
+        ("rounding", 4_567),
+    ]
+    of_october = [("fee", 9_000_001), ("usage", 205), ("correction", -10)]
+    for end in (None, SEPTEMBER):
+        if end is not None:
+            await books.close(end)
+        assert await previewed(SEPTEMBER) == of_september
+        assert await previewed(OCTOBER) == of_october
+        with pytest.raises(InvoiceNotFound):
+            await books.actions.preview_invoice(ada, november)
+    # What comes for September after its end is October's, whether or not September is invoiced.
+    late = await books.use(ada.id, at=IN_SEPTEMBER, tier="pro")
+    await books.adjust(late, -1)
+    with_late = [*of_october[:2], ("late_usage", 205), ("correction", -1), ("correction", -10)]
+    assert await previewed(OCTOBER) == with_late
+    assert await previewed(SEPTEMBER) == of_september
+    await books.run(SEPTEMBER)
+    carried = (await books.invoices_of(ada.id))[-1].rounding_carried_microusd
+    assert await previewed(OCTOBER) == [*with_late, ("rounding", carried)]
+    await books.close_and_run(OCTOBER)
+    assert kinds((await books.invoices_of(ada.id))[-1]) == [*with_late, ("rounding", carried)]
+
+
+async def test_a_month_is_previewed_by_itself_until_ones_invoice_of_the_one_before_is_made(
+    books: Books,
+) -> None:
+    holders = [Holder(UserId(uuid4())) for _ in range(2)]
+    for holder in holders:
+        await books.charge(
+            *(a_charge(holder.id, 1_000_001, at=at) for at in (IN_SEPTEMBER, IN_OCTOBER))
+        )
+    await books.close(SEPTEMBER)
+    one_at_a_time = replace(books.actions.make_invoices, page=1)
+    begun = await one_at_a_time(SEPTEMBER, by=STAFF, within=timedelta(0))
+    assert begun.left == 1
+    for holder in holders:
+        is_invoiced = bool(await books.invoices_of(holder.id))
+        rest = [("rounding", 1)] if is_invoiced else []
+        draft = await books.actions.preview_invoice(holder, OCTOBER)
+        assert kinds(draft) == [("fee", 1_000_001), *rest]
+
+
+async def test_the_first_month_of_all_is_previewed_with_what_was_before_once_it_is_closed(
+    books: Books,
+) -> None:
+    ada = Holder(UserId(uuid4()))
+    await books.use(ada.id, at=IN_AUGUST, tier="pro")
+    await books.use(ada.id, at=IN_SEPTEMBER, tier="pro")
+    draft = await books.actions.preview_invoice(ada, SEPTEMBER)
+    assert [line.kind for line in draft.lines] == [LineKind.USAGE]
+    await books.close(SEPTEMBER)
+    draft = await books.actions.preview_invoice(ada, SEPTEMBER)
+    assert [line.kind for line in draft.lines] == [LineKind.USAGE, LineKind.LATE_USAGE]
+    await books.run(SEPTEMBER)
+    assert (await books.invoice_of(ada.id)).lines == draft.lines
+
+
 async def test_what_is_voided_of_a_meter_takes_its_units_back(
     books: Books, database: Database
 ) -> None:

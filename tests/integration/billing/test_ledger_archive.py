@@ -231,6 +231,43 @@ async def test_an_archived_day_holds_every_fact_and_every_sum_stays(
     }
 
 
+async def test_heads_of_an_archived_day_are_compared_with_its_file(
+    archiving: Any, actions: Actions, database: Database
+) -> None:
+    day: Archiving = await archiving(actions, database)
+    chain = chain_of(day.usage[0].id)
+    heads, _ = await actions.show_ledger()
+    [run, *_] = await database.fetch(
+        "select first_sequence, links from ledger_link where chain = $1 order by first_sequence",
+        chain,
+    )
+    on_the_way = Head(run["first_sequence"], run["links"][:32])
+    end = heads[chain]
+    assert await day.verify.of_heads({chain: end}) == []  # it is in the ledger still
+    assert await day.archive() == [PARTITION]
+
+    async def told(known: Head) -> tuple[str | None, str | None]:
+        [verdict] = await day.verify.of_heads({chain: known, chain + 1: known})
+        [archive] = await day.verify(PARTITION, {chain: known, chain + 1: known})
+        assert (verdict.chain, verdict.head) == (chain, end)
+        return verdict.broken.what if verdict.broken else None, archive.problem
+
+    for sound in (end, on_the_way):
+        assert await told(sound) == (None, None)
+    for false, word in (
+        (Head(end.sequence, bytes(32)), "another one"),
+        (Head(on_the_way.sequence, end.mac), "another one"),
+        (Head(end.sequence + 1, end.mac), "cut off"),
+    ):
+        of_chain, of_file = await told(false)
+        assert of_chain is not None and of_file is not None
+        assert (word in of_chain, word in of_file) == (True, True)
+        assert PARTITION in of_chain and of_file.startswith("2031-05-06: ")
+    nowhere = replace(day.verify, files=None)
+    [verdict] = await nowhere.of_heads({chain: end})
+    assert verdict.broken is not None and "No archive directory" in verdict.broken.what
+
+
 @pytest.mark.parametrize("step", STEPS)
 async def test_a_crash_at_any_step_loses_nothing(
     step: str, archiving: Any, actions: Actions, database: Database

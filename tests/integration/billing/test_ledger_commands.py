@@ -107,12 +107,23 @@ def test_an_archived_day_is_verified_by_its_day_and_by_its_month(
     try:
         names = ("2024-01-05", "2024-01", "ledger_entry_2024_01_05")
         told = [companion("archive", "verify", "--partition", name) for name in names]
+        # It has left the ledger, and is compared with what it left for.
+        asyncio.run(_execute(engines, "update ledger_archive set state = 'dropped'"))
+        head = ("--head", f"2024-01-05=1:{'ab' * 32}")
+        compared = [
+            companion("verify", *where, *head) for where in ((), ("--partition", "2024-01"))
+        ]
+        told.append(companion("archive", "verify", *head))
+        beside = companion("archive", "verify", "--head", f"2024-01-06=1:{'ab' * 32}")
         other = companion("archive", "verify", "--partition", "2024-01-06")
     finally:
         asyncio.run(_execute(engines, "delete from ledger_archive"))
     # Here is no folder of files, which it says.
     problem = "ledger_entry_2024_01_05  No archive directory is set.\n"
-    assert [(each.exit_code, each.output) for each in told] == [(1, problem)] * 3
+    assert [(each.exit_code, each.output) for each in told] == [(1, problem)] * 4
+    for each in compared:
+        assert (each.exit_code, problem.split("  ")[1] in each.output) == (1, True), each.output
+    assert isinstance(beside.exception, CompanionError)
     assert isinstance(other.exception, CompanionError)
 
 

@@ -24,7 +24,7 @@ from shared.events import Fact
 from shared.events.usage import UsageReported
 from shared.ids import UserId, first_id_at
 from tests.integration.billing.harness import Billing, drift
-from tests.support.billing import StoppedClock
+from tests.support.billing import StoppedClock, a_usage, id_made_at
 
 SINGLE = "application/cloudevents+json"
 BATCH = "application/cloudevents-batch+json"
@@ -372,6 +372,42 @@ async def test_late_usage_has_the_tier_of_its_time(sandbox: Billing, ada: UUID) 
     assert (await service.tell(*reversed(events)))["accepted"] == 5
     entries = await service.entries()
     assert [row["tier"] for row in entries] == ["free", "pro", "pro", "free", "enterprise"]
+
+
+async def test_a_members_usage_has_the_tier_that_they_were_served_by(
+    sandbox: Billing, ada: UUID
+) -> None:
+    service, now, grace = Service(sandbox), datetime.now(UTC), uuid4()
+    called = now - timedelta(days=8)
+    await sandbox.record(
+        *(
+            a_usage(id_=id_made_at(at), user=ada, at=at, tier=tier)
+            for at, tier in (
+                (called, "enterprise"),
+                (called + timedelta(hours=2), "free"),  # the seat is gone
+                (called + timedelta(days=3), "pro"),
+            )
+        ),
+        a_usage(id_=id_made_at(called), user=grace, at=called, tier="enterprise"),
+    )
+    # Half a minute before the last call they had chosen something of their own.
+    own = {"tier": "pro"}
+    assert (await sandbox.send("PUT", "subscription", ada, json=own)).status_code == 200
+    await sandbox.database.execute(
+        "update subscription_change set tier = 'free', changed_at = $2 where user_id = $1",
+        ada,
+        called + timedelta(days=3) - timedelta(seconds=30),
+    )
+
+    async def told(user: UUID, *hours_after: int) -> list[str]:
+        """One after the other: what was believed of one is no proof for the next."""
+        for hours in hours_after:
+            event = an_event(user, at=called + timedelta(hours=hours))
+            assert (await service.tell(event))["accepted"] == 1
+        return [row["tier"] for row in await service.entries() if row["user_id"] == user]
+
+    assert await told(ada, -1, 1, 3, 73) == ["free", "enterprise", "free", "free"]
+    assert await told(grace, -1, 1, 23, 25) == ["free", "enterprise", "enterprise", "free"]
 
 
 @pytest.mark.parametrize(

@@ -122,6 +122,21 @@ async def test_one_that_fails_us_is_not_half_charged_and_holds_nobody_up(
     assert (await actions.show_subscription(grace)).owed_microusd == 9_000_000
 
 
+async def test_who_buys_while_it_costs_nothing_pays_from_the_period_on_at_which_it_costs(
+    actions: Actions, database: Database, clock: StoppedClock, ada: UserId
+) -> None:
+    await actions.set_plan_price("pro", 0, effective_from=None, by=STAFF)
+    await actions.set_plan_price("pro", 4_000_000, effective_from=NOON + 10 * DAY, by=STAFF)
+    held = (await choose(actions, ada, "pro")).subscription
+    assert (held.state, held.price_microusd_per_month) == (State.ACTIVE, 0)
+    assert held.period_ends == NOON + 30 * DAY
+    assert await amounts(database, ada) == []
+    clock.forward(30 * DAY)
+    await actions.advance_subscriptions()
+    assert (await actions.show_subscription(ada)).owed_microusd == 4_000_000
+    assert await amounts(database, ada) == [("period_fee", 4_000_000)]
+
+
 async def test_a_price_holds_for_who_bought_at_it_until_the_next_period(
     actions: Actions, database: Database, clock: StoppedClock, ada: UserId
 ) -> None:

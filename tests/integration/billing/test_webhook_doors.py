@@ -162,3 +162,19 @@ async def test_alerts_are_kept_and_bounded(hooked: Billing) -> None:
     for bad in ([0], [-1], [1.5], [10**13], [1] * 11, "x"):
         answer = await hooked.send("PUT", "alerts", ada, json={"monthly_spend_microusd": bad})
         assert answer.status_code == 422
+
+
+async def test_alerts_that_were_read_can_be_sent_back(hooked: Billing) -> None:
+    ada = uuid4()
+    await hooked.send("PUT", "alerts", ada, json={"monthly_spend_microusd": [5_000_000]})
+    read = (await hooked.send("GET", "alerts", ada)).json()
+    again = await hooked.send("PUT", "alerts", ada, json=read)
+    assert (again.status_code, again.json()) == (200, read)
+    changed = {**read, "monthly_spend_microusd": [7_000_000]}
+    refused = await hooked.send("PUT", "alerts", ada, json=changed)
+    assert (refused.status_code, refused.json()["code"]) == (422, "invalid_request")
+    assert [one["field"] for one in refused.json()["errors"]] == ["body.monthly_spend_usd"]
+    both = {**changed, "monthly_spend_usd": ["7.00"]}
+    assert (await hooked.send("PUT", "alerts", ada, json=both)).status_code == 200
+    kept = (await hooked.send("GET", "alerts", ada)).json()
+    assert kept["monthly_spend_usd"] == ["7.000000"]

@@ -82,5 +82,27 @@ def test_sums_in_answers_are_told_in_micro_dollars_and_in_dollars(
     assert sums > {"billing": 60, "chat": 4}.get(service, -1)
 
 
+@pytest.mark.parametrize("service", SERVICES)
+def test_what_changes_something_takes_the_dollars_that_are_told_of_it(
+    service: str, tmp_path: Path
+) -> None:
+    main([str(tmp_path)])
+    document = json.loads((tmp_path / f"{service}.json").read_text())
+    found = [
+        (path, name, taken)
+        for path, about in document["paths"].items()
+        for method in {"put", "patch"} & about.keys()
+        for taken in told_by(about[method].get("requestBody", {}), document, set())
+        for told in told_by(about.get("get", {}).get("responses", {}), document, set())
+        for name in taken
+        if "microusd" in name and name.replace("microusd", "usd") in told
+    ]
+    refused = [
+        (path, name) for path, name, taken in found if name.replace("microusd", "usd") not in taken
+    ]
+    assert refused == []
+    assert len(found) == {"billing": 1, "chat": 2}.get(service, 0)
+
+
 def test_it_wants_to_know_where_to() -> None:
     assert main([]) == 2

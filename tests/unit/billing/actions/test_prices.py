@@ -136,6 +136,23 @@ async def test_a_rating_stands_when_another_price_comes() -> None:
     assert memory.entries == before
 
 
+async def test_models_take_turns_by_the_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rate_unpriced_usage, "PAGE", 2)
+    many = [an_entry(model="gpt-6-luna") for _ in range(9)]
+    few = an_entry(model="gpt-6.2-sol")
+    memory = holding(*many, few)
+    prices = FixedPrices(gpt_6_luna=1)
+    prices.costs["gpt-6.2-sol"] = 9
+    seconds = count()
+
+    async def rest(_seconds: float) -> None:
+        return None
+
+    rhythm = Rhythm(lambda: next(seconds), rest)
+    assert await replace(rating(memory, prices), rhythm=rhythm)(within=timedelta(seconds=3)) == 3
+    assert memory.entries[few.event_id].rating is not None
+
+
 async def test_models_without_any_price_are_not_looked_through() -> None:
     memory = holding(*(spoken() for _ in range(5)))
     await rating(memory)()

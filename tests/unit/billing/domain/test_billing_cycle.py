@@ -151,7 +151,8 @@ def test_more_than_was_granted_is_bought_however_little_it_costs() -> None:
     given = granted(FREE, "pro", None, JAN31).subscription
     assert course_of(given, TEAM, 1, costing(8_000_000)) is Course.BUY
     assert course_of(given, TEAM, 1, costing(1)) is Course.BUY
-    assert course_of(given, TEAM, 1, costing(0)) is Course.FREELY
+    assert course_of(given, TEAM, 1, costing(0)) is Course.BUY
+    assert course_of(given, PRO, 1, costing(0)) is Course.NOTHING
     team = granted(FREE, "enterprise", 3, JAN31).subscription
     assert course_of(team, TEAM, 4, costing(1_000_000)) is Course.BUY
     assert course_of(team, TEAM, 4, costing(1)) is Course.BUY
@@ -160,6 +161,30 @@ def test_more_than_was_granted_is_bought_however_little_it_costs() -> None:
     assert course_of(team, TEAM, 2, costing(30_000_000)) is Course.BUY
     assert course_of(team, TEAM, 1, costing(45_000_000)) is Course.FREELY
     assert course_of(team, PRO, 1, PRICES.at("pro", JAN31)) is Course.FREELY
+    assert course_of(team, PRO, 1, costing(0)) is Course.FREELY
+
+
+def test_what_costs_nothing_by_now_has_a_period_and_costs_the_next_one_what_it_costs_then() -> None:
+    def price(tier_name: str, since: datetime, microusd: int) -> PlanPrice:
+        return PlanPrice.set(tier_name, microusd, effective_from=since, by=ADA, at=since)
+
+    prices = PlanPrices.of([price("pro", JAN31, 0), price("pro", JAN31 + 40 * DAY, 5_000_000)])
+    nothing = prices.at("pro", JAN31)
+    trying = tried(FREE, PRO, 1, RULES, JAN31).subscription
+    for present in (FREE, trying):
+        assert course_of(present, PRO, 1, nothing) is Course.BUY
+    step = bought(FREE, PRO, 1, nothing, JAN31)
+    held = step.subscription
+    assert (step.charges, held.price_microusd_per_month) == ((), 0)
+    assert (held.period_ends, held.next_step_at) == (JAN31 + 28 * DAY, JAN31 + 28 * DAY)
+    # What costs something is bought, from then on: there is nothing to give back.
+    assert course_of(held, TEAM, 1, prices.at("enterprise", JAN31)) is Course.BUY
+    assert course_of(held, TEAM, 1, UnitPrice(0, "the operator's")) is Course.UPGRADE
+    still = brought_up_to(held, JAN31 + 28 * DAY, prices, RULES)
+    assert (still.charges, still.subscription.owed_microusd) == ((), 0)
+    then = brought_up_to(held, JAN31 + 59 * DAY, prices, RULES)
+    assert kinds(then) == [("period_fee", 5_000_000)]
+    assert then.subscription.owed_microusd == 5_000_000
 
 
 def test_a_trial_is_had_once_costs_nothing_and_ends_by_itself() -> None:
