@@ -3,12 +3,14 @@
 import asyncio
 import importlib
 import importlib.util
+import io
 import json
 import os
 import pkgutil
 import ssl
 import sys
 import zoneinfo
+from datetime import UTC, datetime
 from pathlib import Path
 
 SERVICES = ("auth", "billing", "chat", "keyvault", "voice")
@@ -80,6 +82,54 @@ async def spoken_by_the_engine() -> int | None:
         return len(await audio.read())
 
 
+def usage_in_a_file() -> dict[str, str] | None:
+    """How a day's usage begins that is written here, what is read of it again, and what would bring
+    it into a bucket; None where there is nothing to do it with."""
+    if not importable("pyarrow"):
+        return None
+    from services.billing.providers.export_formats import ParquetFormat
+
+    encoder = ParquetFormat().begin({"id": "text", "at": "moment"})
+    written = encoder.rows([{"id": "a", "at": datetime.now(UTC)}]) + encoder.end()
+    return {
+        "written": written[:4].decode(),
+        "read": first_id_in(written),
+        "bucket": importlib.import_module("pyarrow.fs").S3FileSystem.__name__,
+    }
+
+
+def first_id_in(parquet: bytes) -> str:
+    files = importlib.import_module("pyarrow.parquet")
+    with files.ParquetFile(io.BytesIO(parquet)) as file:
+        return str(next(file.iter_batches(10)).to_pylist()[0]["id"])
+
+
+def an_invoice() -> str | None:
+    """How one begins that is made here; None where there is nothing to make it with."""
+    if not importable("fpdf"):
+        return None
+    from services.billing.providers.invoice_pdf import PdfFonts, pdf_of
+    from services.billing.providers.invoice_sheet import Row, Sheet, Sum
+
+    sheet = Sheet(
+        kind="Invoice",
+        title="Invoice 1",
+        made_at=datetime.now(UTC),
+        seller_name="Müller",
+        seller_lines=("Zürich",),
+        seller_contact=(),
+        recipient=("Łódź",),
+        facts=(("Invoice number", "1"),),
+        has_vendor_cost=True,
+        rows=(Row("Plan", "pro", "1 seat", "0.10", "1.00"),),
+        sums=(),
+        total=Sum("Total", "1.00 USD"),
+        notes=("Thank you.",),
+        bank_lines=(),
+    )
+    return pdf_of(sheet, PdfFonts())[:5].decode()
+
+
 def main() -> None:
     service = os.environ["COMPANION_SERVICE"]
     facts = {
@@ -88,6 +138,8 @@ def main() -> None:
         "unwanted": [one for one in ("pip", "setuptools", "pytest", "deploy") if importable(one)],
         "kits": [one for one in ("boto3", "hvac") if importable(one)],
         "spoken": asyncio.run(spoken_by_the_engine()),
+        "invoice": an_invoice(),
+        "usage": usage_in_a_file(),
         "broken": broken(f"services.{service}") if service in SERVICES else {},
         "writable": [one for one in ("/app", "/usr", "/etc", "/tmp") if writable(one)],
         "uncompiled": uncompiled(),

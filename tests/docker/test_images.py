@@ -116,6 +116,19 @@ def test_the_engine_that_needs_no_key_is_in_voices_image_alone_and_speaks_there(
 
 
 @pytest.mark.parametrize("name", NAMES)
+def test_usage_becomes_a_file_and_is_read_again_where_the_ledger_is_kept_and_verified(
+    name: str,
+) -> None:
+    made = {"written": "PAR1", "read": "a", "bucket": "S3FileSystem"}
+    assert inside(name)["usage"] == (made if name in ("billing", "tools") else None)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_billing_makes_invoices_with_what_is_left_of_their_packages(name: str) -> None:
+    assert inside(name)["invoice"] == ("%PDF-" if name == "billing" else None)
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_certificates_and_time_zones_are_there(name: str) -> None:
     assert inside(name)["authorities"] > 50
     assert inside(name)["zone"] == "Europe/Berlin"

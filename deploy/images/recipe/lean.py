@@ -12,6 +12,16 @@ import subprocess
 import sys
 from pathlib import Path
 
+ARROW_UNUSED = (
+    *("azurefs", "gcsfs", "hdfs", "csv", "json", "orc", "dataset_orc", "feather", "substrait"),
+    *("parquet_encryption", "dataset_parquet_encryption"),
+)
+PICTURES_UNUSED = (
+    *("avif", "webp", "webpmux", "webpdemux", "sharpyuv", "freetype", "harfbuzz", "png16"),
+    *("brotlicommon", "brotlidec"),
+)
+WEIGHTS_UNUSED = ("*It", "Black", "Bold", "ExtraLight", "Light")
+
 # For compilers and type checkers, and packages' own tests.
 UNREAD_FILES = ("*.pyi", "*.pyx", "*.pxd", "*.pxi", "*.c", "*.cpp", "*.h", "*.hpp", "*.a", "*.exe")
 UNREAD = (
@@ -31,12 +41,23 @@ UNREAD = (
     "pyarrow/_pyarrow_cpp_tests*",
     "pyarrow/_cuda*",
     "pyarrow/gandiva*",
-    # Types of what is sent to Stripe, imported by type checkers alone.
+    # Formats and stores that nothing of ours has, each an extension of its own.
+    *(f"pyarrow/_{name}.*.so" for name in ARROW_UNUSED),
+    "pyarrow/libarrow_python_parquet_encryption.so*",
+    # Types of what is sent to Stripe, imported by type checkers alone, and of the thin events of
+    # its second interface, imported by who reads such.
     "stripe/params",
-    # Invoices hold no AVIF pictures, and are set in the TrueType form of their font.
+    "stripe/events",
+    # Invoices hold no pictures, and no text that is one.
     "PIL/_avif*",
-    "pillow.libs/libavif*",
+    "PIL/_webp*",
+    "PIL/_imagingft*",
+    *(f"pillow.libs/lib{name}-*" for name in PICTURES_UNUSED),
+    # They are set in two of the font's weights, in its TrueType form.
     "font_source_sans_pro/files/*.otf",
+    *(f"font_source_sans_pro/files/*-{weight}.ttf" for weight in WEIGHTS_UNUSED),
+    # How wide single programs for terminals show a sign: it does without, and none runs here.
+    "wcwidth/table_grapheme_overrides/_known_*",
 )
 # Of the hundreds that botocore describes: KMS, and where credentials for it come from.
 AWS_SERVICES = {"kms", "signin", "sso", "sso-oidc", "sts"}

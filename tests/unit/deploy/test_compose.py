@@ -144,6 +144,17 @@ def test_what_lasts_comes_back_says_how_it_is_and_may_end_in_peace(name: str) ->
         assert service["healthcheck"]["test"]
 
 
+def test_up_sees_each_soon_and_at_rest_the_engine_starts_few_probes() -> None:
+    checks = {name: service.get("healthcheck", {}) for name, service in CONTAINERS.items()}
+    pauses = [
+        int(one["interval"].removesuffix("s")) for one in checks.values() if "interval" in one
+    ]
+    assert len(pauses) > 30
+    # An engine asks for the first time when one is over; each question costs it some 34 CPU-ms.
+    assert max(pauses) <= 15
+    assert sum(1 / seconds for seconds in pauses) < 3
+
+
 @pytest.mark.parametrize("name", sorted(JOBS))
 def test_a_job_ends(name: str) -> None:
     assert CONTAINERS[name]["restart"] == "no"

@@ -68,3 +68,9 @@ def test_an_image_that_was_built_with_the_engine_finds_it() -> None:
         command = [sys.executable, "-c", _PROGRAM + engine, "voice", *known]
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
         assert done.returncode == code, done.stderr
+
+
+def test_the_operators_have_what_reads_the_ledgers_files() -> None:
+    files = [ROOT / "requirements" / f"{lock}.txt" for lock in ("tools", "billing")]
+    pins = [re.findall(r"^pyarrow==\S+", file.read_text("utf-8"), re.M) for file in files]
+    assert pins[0] == pins[1] != [], "`companion ledger archive verify` needs it"

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from collections.abc import Mapping
+from importlib import resources
 from pathlib import Path
 from typing import get_args
 
@@ -20,6 +22,7 @@ from deploy.images.recipe.bom import bom_of
 from deploy.images.recipe.lean import link_twins, take_out
 from deploy.images.recipe.own import WITH_ENGINE, NoSuchEngine, PinsDiffer, own
 from deploy.images.recipe.rooms import SERVICES, NoSuchImage, lay_out, rooms_of
+from services.billing.providers.invoice_pdf import PdfFonts
 from services.voice.settings import Settings
 
 ROOT = Path(__file__).parents[3]
@@ -234,6 +237,27 @@ def test_what_no_process_reads_is_taken_out(tmp_path: Path) -> None:
     take_out(tmp_path)
     assert all((tmp_path / name).exists() for name in kept)
     assert not any((tmp_path / name).exists() for name in gone)
+
+
+def test_of_the_invoices_font_the_weights_that_they_are_set_in_are_kept(tmp_path: Path) -> None:
+    own = {file.name for file in PdfFonts()._own.values()}
+    files = Path(str(resources.files("font_source_sans_pro"))) / "files"
+    there = tmp_path / "font_source_sans_pro/files"
+    shutil.copytree(files, there)
+    take_out(tmp_path)
+    assert own < {file.name for file in files.iterdir()}
+    assert {file.name for file in there.iterdir() if file.suffix != ".txt"} == own
+
+
+def test_extensions_of_arrow_go_and_what_reads_and_writes_our_files_stays(tmp_path: Path) -> None:
+    ours = ("lib", "_parquet", "_fs", "_s3fs", "_compute", "_dataset", "_dataset_parquet")
+    gone = ("_orc", "_substrait", "_gcsfs", "_azurefs", "_hdfs", "_parquet_encryption")
+    folder = tmp_path / "pyarrow"
+    folder.mkdir()
+    for name in (*ours, *gone):
+        (folder / f"{name}.cpython-313-x86_64-linux-gnu.so").touch()
+    take_out(tmp_path)
+    assert {file.name.partition(".")[0] for file in folder.iterdir()} == set(ours)
 
 
 def test_a_library_under_two_names_is_kept_once(tmp_path: Path) -> None:
