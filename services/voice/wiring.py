@@ -20,6 +20,7 @@ from services.voice.actions.export_user import ExportUser
 from services.voice.actions.forget_idempotency_keys import ForgetIdempotencyKeys
 from services.voice.actions.forget_lost_clones import ForgetLostClones
 from services.voice.actions.forget_user import ForgetUser
+from services.voice.actions.keep_places import KeepPlaces
 from services.voice.actions.list_engines import ListEngines
 from services.voice.actions.list_voices import ListVoices
 from services.voice.actions.organisation_voices import OrganisationVoices
@@ -80,6 +81,7 @@ from shared.valkey import open_cache, open_listener
 from shared.values import dataclass
 
 _LONGEST_RENEWAL_PAUSE_SECONDS = 2.0
+_KEPT_AGAIN_SECONDS = 1200.0  # so that one try within the hour may fail
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +164,7 @@ async def wire_web(settings: Settings) -> AsyncIterator[Wired]:
         async with running_beside(
             repeated(backlog, pause_seconds=LOOK_SECONDS),
             repeated(wired.actions.renew_leases, pause_seconds=renewal_pause(settings)),
+            repeated(wired.actions.keep_places, pause_seconds=_KEPT_AGAIN_SECONDS),
             repeated(partial(_hear_revocations, wired), pause_seconds=1),
             repeated(partial(_hear_ended_sessions, wired), pause_seconds=1),
             repeated(partial(_look_at_sockets, wired), pause_seconds=1),
@@ -274,6 +277,7 @@ def _speech_actions(
         drop_old_speech=DropOldSpeech(before.kept_speeches, clock, before.bounds.age),
         list_engines=ListEngines(offline, falls_back=settings.offline_fallback),
         renew_leases=RenewLeases(speeches, running, clock, lease),
+        keep_places=KeepPlaces(running),
         settle_orphans=SettleOrphans(speeches, settle, clock, parts.admission),
         forget_idempotency_keys=ForgetIdempotencyKeys(speeches, parts.work, clock),
     )

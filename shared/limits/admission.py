@@ -11,6 +11,7 @@ import hashlib
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime, timedelta
 from importlib.resources import files
 from typing import Any, TypeAlias
@@ -227,6 +228,12 @@ class Admissions:
         if streams is not None:
             states.append(WindowState(streams, len(running)))
         return states
+
+    async def keep(self, subject: str, reservation: str) -> None:
+        """Remember a reservation for another hour: one that is forgotten is neither given back nor
+        settled. Silent while Valkey is gone."""
+        with suppress(DependencyUnavailable):
+            await self._ask(packed("EXPIRE", _marker(subject, reservation), _MARKER_SECONDS))
 
     async def check(self) -> None:
         """Raises DependencyUnavailable unless Valkey answers."""

@@ -42,6 +42,11 @@ class ValkeyReservation:
         """Those in which it is a place."""
         return self._admission.windows
 
+    async def keep(self) -> None:
+        """It is still needed; to be said within each hour."""
+        if self._admission.windows:
+            await self._admissions.keep(self._subject, self._admission.reservation)
+
     async def refund(self) -> None:
         """Give the place back; a second call does nothing."""
         await self._admissions.refund(self._subject, self._admission)

@@ -12,6 +12,7 @@ from services.voice.actions.export_user import ExportUser
 from services.voice.actions.forget_idempotency_keys import ForgetIdempotencyKeys
 from services.voice.actions.forget_lost_clones import ForgetLostClones
 from services.voice.actions.forget_user import ForgetUser
+from services.voice.actions.keep_places import KeepPlaces
 from services.voice.actions.list_engines import ListEngines
 from services.voice.actions.list_voices import ListVoices
 from services.voice.actions.organisation_voices import OrganisationVoices
@@ -57,6 +58,7 @@ class SpeechActions:
     drop_old_speech: DropOldSpeech
     list_engines: ListEngines
     renew_leases: RenewLeases
+    keep_places: KeepPlaces
     settle_orphans: SettleOrphans
     forget_idempotency_keys: ForgetIdempotencyKeys
 

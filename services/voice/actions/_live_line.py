@@ -81,9 +81,15 @@ class LiveLine:
         assert self._opening is not None, "somebody asked for it"
         return await asyncio.shield(self._opening)
 
+    @property
+    def is_format_settled(self) -> bool:
+        """Whether it is known in which format it is, where that depends on the user's plan."""
+        is_opening = self._opening is not None and not self._opening.done()
+        return not (is_opening and depends_on_plan(self.manner.format))
+
     async def format_settled(self) -> None:
-        """Once it is known in which format it is, where that depends on the user's plan."""
-        if self._opening is not None and depends_on_plan(self.manner.format):
+        """Once it is."""
+        if self._opening is not None and not self.is_format_settled:
             await asyncio.wait({self._opening})
 
     async def hear(self, voice: LiveVoice) -> Piece:

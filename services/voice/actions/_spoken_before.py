@@ -95,9 +95,11 @@ class SpokenBefore:
             return None
         return Recorder(self, user_id, script, began=began - _CLOCKS_DIFFER)
 
-    def keep(self, user_id: UserId, script: Script, audio: bytes, *, began: datetime) -> None:
+    def keep(
+        self, user_id: UserId, script: Script, audio: bytes, *, began: datetime
+    ) -> asyncio.Task[None]:
         """In the background: no hearer waits for it."""
-        self._see_to(self._keep(user_id, script, audio, began))
+        return self._see_to(self._keep(user_id, script, audio, began))
 
     async def drained(self, seconds: float) -> None:
         """Wait for what is being kept; the rest is not."""
@@ -129,10 +131,11 @@ class SpokenBefore:
         except Exception:
             log.exception("utterance_not_kept")
 
-    def _see_to(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.ensure_future(work)
+    def _see_to(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.create_task(work)
         self.keeping.add(task)
         task.add_done_callback(self.keeping.discard)
+        return task
 
 
 class Recorder:
@@ -160,8 +163,14 @@ class Recorder:
         else:
             self._pieces.clear()
 
-    def keep(self) -> None:
-        """The speech came whole: it may be said again."""
-        if self._room >= 0 and self._pieces:
-            audio = b"".join(self._pieces)
-            self._before.keep(self._user_id, self._script, audio, began=self._began)
+    @property
+    def is_whole(self) -> bool:
+        """Whether all of what came is here yet."""
+        return self._room >= 0
+
+    def keep(self) -> asyncio.Task[None] | None:
+        """The speech came whole: it may be said again. None where it is too large for that."""
+        if not (self.is_whole and self._pieces):
+            return None
+        audio = b"".join(self._pieces)
+        return self._before.keep(self._user_id, self._script, audio, began=self._began)

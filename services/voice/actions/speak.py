@@ -267,13 +267,16 @@ class Speak:
     async def _said_then(self, found: _Found, earlier: EarlierSpeech, wish: Wish) -> _Found:
         """What a repetition is answered with: to say again what was said costs nothing, which keeps
         what the key promises. Raises what one is that may not be answered."""
-        if found.recalled is None and earlier.format != found.script.format.name:
-            # The plan at the vendor did not make what was wished for.
+        if found.recalled is None:
+            # It may have been kept since the first look; or in another format, where the plan at
+            # the vendor did not make what was wished for.
             script = replace(found.script, format=AudioFormat(earlier.format))
             found = _Found(found.wished, script, await self._recalled(script, wish))
-        if found.recalled is None:
-            raise _repetition(earlier)
-        return found
+        if found.recalled is not None:
+            return found
+        if earlier.outcome is None:
+            raise RequestInProgress
+        raise AlreadySpoken(earlier.id, earlier.outcome)
 
     async def _recalled(self, script: Script, wish: Wish) -> bytes | None:
         if self.before is None or not wish.may_be_cached:
@@ -323,9 +326,10 @@ class Speak:
             raise
         if held:
             return
-        # Another request with this key came first, while we looked.
-        earlier = await self._earlier(wish)
-        raise RequestInProgress if earlier is None else _repetition(earlier)
+        # Another request with this key came first, while we looked. It may even be over by now,
+        # and kept: who asks once more is told.
+        await self._earlier(wish)
+        raise RequestInProgress
 
     def _ahead(self, first: Script, wish: Wish) -> Ahead[SpeechAhead] | None:
         """Begin the call to the vendor while the hold is written."""
@@ -421,9 +425,3 @@ class Speak:
         await speech.reservation.refund()
         # A retry with the same key should find it free; for a database that is away nobody waits.
         await asyncio.wait({settling}, timeout=_SETTLE_PATIENCE_SECONDS)
-
-
-def _repetition(earlier: EarlierSpeech) -> Exception:
-    if earlier.outcome is None:
-        return RequestInProgress()
-    return AlreadySpoken(earlier.id, earlier.outcome)

@@ -151,6 +151,11 @@ class LiveSpeech:
         return self._line.wished_format
 
     @property
+    def reservations(self) -> Sequence[Reservation]:
+        """Its places in the limits, one for each text."""
+        return [reservation for reservation, _ in self._reservations]
+
+    @property
     def characters(self) -> int:
         """How many the vendor has been told to say so far."""
         return self.hold.characters
@@ -193,9 +198,14 @@ class LiveSpeech:
             self._wish = replace(self._wish, by=by)
             self.sign_in_id, self.served_by = by.sign_in_id, by.organisation_id
 
+    @property
+    def is_format_settled(self) -> bool:
+        """False while it is being prepared in a format that the user's plan at the vendor may not
+        make: until it is known which one it is spoken in, or that nothing is spoken."""
+        return self._line.is_format_settled
+
     async def format_settled(self) -> None:
-        """Where it is being prepared in a format that the user's plan at the vendor may not make:
-        once it is known which one it is spoken in, or that nothing is spoken."""
+        """Once it is."""
         await self._line.format_settled()
 
     async def say(self, text: str) -> None:

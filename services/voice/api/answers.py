@@ -213,7 +213,7 @@ class SpokenAnswer(_SpeechAnswer):
 async def _end_when_gone(speech: RunningSpeech, receive: Receive) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
-    speech.end(Outcome.CLIENT_GONE)
+    speech.left()
 
 
 def _about(speech: RunningSpeech) -> dict[str, Any]:

@@ -171,7 +171,7 @@ class TimedLines:
 async def _end_when_gone(speech: RunningSpeech, receive: Receive) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
-    speech.end(Outcome.CLIENT_GONE)
+    speech.left()
 
 
 def _all_times(times: Sequence[tuple[_Times, _Times]]) -> dict[str, Any]:

@@ -68,11 +68,18 @@ class _Spoken:
         self._told_format: str | None = None
 
     def tell(self, event: str, data: Any, **more: Any) -> None:
+        if not self.is_told and event != "started":
+            self.started()  # comes first, whatever else is to be told
         id_ = str(self.utterance.speech.hold.id)
         message = {"event": event, "utterance_id": id_, **more, "data": data}
         if self._word.ref is not None:
             message["ref"] = self._word.ref
         self._outlet.tell(to_json(message).decode())
+
+    @property
+    def is_told(self) -> bool:
+        """Whether the device has heard of it."""
+        return self._told_format is not None
 
     def started(self) -> None:
         """Told again where the format turns out to be another one, before any audio in it."""
@@ -168,6 +175,8 @@ class RealtimeSocket(KnownDevice):
         self._writer: asyncio.Task[None] | None = None
         self._speaker: asyncio.Task[None] | None = None
         self._leaving: asyncio.Task[None] | None = None
+        # The event loop keeps only weak references to tasks; each ends with the line it waits for.
+        self._telling: set[asyncio.Task[None]] = set()
 
     async def serve(self, ref: Ref) -> None:
         """Until one side closes."""
@@ -331,8 +340,17 @@ class RealtimeSocket(KnownDevice):
         self._queue.append(spoken)
         self._open = spoken
         self._wake.set()
-        await speech.format_settled()
-        if spoken in self._queue:
+        if speech.is_format_settled:
+            spoken.started()
+        else:
+            # Meanwhile the device is heard: it may want silence, or go.
+            task = asyncio.create_task(self._tell_started(spoken))
+            self._telling.add(task)
+            task.add_done_callback(self._telling.discard)
+
+    async def _tell_started(self, spoken: _Spoken) -> None:
+        await spoken.utterance.speech.format_settled()
+        if spoken in self._queue and not spoken.is_told:
             spoken.started()
 
     def _taking_text(self) -> _Spoken:

@@ -156,6 +156,7 @@ _ANSWERS: dict[int | str, dict[str, Any]] = {
     },
     **problems(
         401,
+        413,
         503,
         _402="format_not_in_tier, text_not_in_tier, voice_not_in_tier, voice_model_not_in_tier,"
         " speaker_boost_not_in_tier",

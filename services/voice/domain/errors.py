@@ -173,14 +173,15 @@ class AlreadySpoken(Conflict):
     """The text was spoken, and charged, for an earlier request with this Idempotency-Key.
 
     The audio is not kept, so it can't be given again; refusing is what keeps the promise that one
-    key is charged once.
+    key is charged once. Who wants to hear it sends another key.
     """
 
     code = "already_spoken"
 
     def __init__(self, speech_id: UUID, outcome: str) -> None:
         super().__init__(
-            "A request with this Idempotency-Key was answered before; its audio is not kept.",
+            "A request with this Idempotency-Key was answered before; its audio is not kept. With"
+            " another key it is spoken, and charged, again.",
             speech_id=str(speech_id),
             outcome=outcome,
         )

@@ -349,6 +349,10 @@ class Reservation(Protocol):
     @property
     def limits(self) -> Sequence[LimitState]: ...
 
+    async def keep(self) -> None:
+        """It is still needed; to be said within each hour."""
+        ...
+
     async def refund(self) -> None: ...
 
     async def settle(self, characters: int) -> None:

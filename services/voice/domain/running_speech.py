@@ -45,6 +45,10 @@ class RunningSpeech:
     recalled: bytes | None = None  # what was said before, and is said again
     may_be_kept: bool = False  # to be said again
     is_replayed: bool = False  # the answer to an idempotency key that was used before
+    # Spoken to its end though nobody hears it any more, so that it can be given to who asks again.
+    outlives_hearer: bool = False
+    is_unheard: bool = False
+    is_whole: bool = False  # all of its audio has come
     ended_as: Outcome | None = None
     _recital: Recital | None = None
     _relaying: asyncio.Task[Any] | None = None
@@ -54,6 +58,11 @@ class RunningSpeech:
     def limits(self) -> Sequence[LimitState]:
         """How the user stands with this speech's reservation."""
         return self.reservation.limits
+
+    @property
+    def reservations(self) -> Sequence[Reservation]:
+        """Its places in the limits."""
+        return [self.reservation]
 
     async def begin(self, recital: Recital) -> None:
         """Wait for the first piece of audio, so that a vendor that brings none can still be told
@@ -78,6 +87,13 @@ class RunningSpeech:
             if self._relaying is not None:
                 self._is_cut = True
                 self._relaying.cancel()
+
+    def left(self) -> None:
+        """Its hearer is gone. By another task than the one that relays, as `end`."""
+        if self.outlives_hearer:
+            self.is_unheard = True
+        else:
+            self.end(Outcome.CLIENT_GONE)
 
     async def relay(self, write: WritePiece) -> Outcome:
         """Pass every piece on until the audio ends, breaks, or is ended; answers which it was.
@@ -114,7 +130,8 @@ class RunningSpeech:
             self._relaying = None
             if self._is_cut:
                 task.uncancel()
-        return Outcome.DONE
+        self.is_whole = True
+        return Outcome.CLIENT_GONE if self.is_unheard else Outcome.DONE
 
     def settlement(self, outcome: Outcome) -> Settlement:
         """The record of a speech whose audio had begun."""
@@ -142,6 +159,11 @@ class Running(Protocol):
 
     @property
     def hold(self) -> Hold: ...
+
+    @property
+    def reservations(self) -> Sequence[Reservation]:
+        """Its places in the limits."""
+        ...
 
     def end(self, outcome: Outcome) -> None:
         """Stop the audio, for the given reason; the first reason counts."""
@@ -192,6 +214,9 @@ class RunningSpeeches:
 
     def ids(self) -> list[SpeechId]:
         return list(self._speeches)
+
+    def reservations(self) -> list[Reservation]:
+        return [place for speech in self._speeches.values() for place in speech.reservations]
 
     def end_on_key(self, revocation: Revocation, outcome: Outcome) -> int:
         """End those that run on a withdrawn key, or may; answers how many at once."""

@@ -39,6 +39,10 @@ class VoiceReservation:
         """The windows as they are after this reservation."""
         return self._place.limits
 
+    async def keep(self) -> None:
+        """It is still needed."""
+        await self._place.keep()
+
     async def refund(self) -> None:
         """Give everything back: nothing was said."""
         await self._place.refund()

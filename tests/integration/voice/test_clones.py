@@ -208,6 +208,9 @@ async def test_a_form_may_be_large_and_no_other_body(voice: Voice) -> None:
     assert (answer.status_code, problem(answer)["code"]) == (413, "too_large")
     text = await voice.client.post("/voice/speech", content=bytes(2 << 20), headers=person.headers)
     assert text.status_code == 413
+    document = (await voice.client.get("/openapi.json")).json()
+    for path in ("/voice/voices", "/voice/speech"):
+        assert "413" in document["paths"][path]["post"]["responses"]
     # Under the limit of the body, over that of all samples.
     full = await clone(voice, person, *[bytes(10 << 20)] * 4, b"1")
     assert problem(full)["reason"] == "too_large_together"

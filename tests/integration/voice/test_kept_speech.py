@@ -119,6 +119,63 @@ async def test_a_repetition_with_its_key_says_that_it_is_one(keeping: Voice, acc
     assert (again.status_code, again.headers["idempotency-replayed"]) == (200, "true")
 
 
+BY_THEMSELVES = ("/voice/speech", {"voice_id": RACHEL})
+DOORS = [
+    (*BY_THEMSELVES, "audio/mpeg"),
+    (*BY_THEMSELVES, "application/x-ndjson"),
+    (f"/elevenlabs/v1/text-to-speech/{RACHEL}/stream", {}, "*/*"),
+    ("/v1/audio/speech", {"model": "tts-1", "voice": "alloy", "stream_format": "sse"}, "*/*"),
+]
+
+
+@pytest.mark.parametrize(("path", "body", "accept"), DOORS, ids=["audio", "lines", "sdk", "sse"])
+async def test_who_was_cut_off_hears_it_with_the_same_key(
+    keeping: Voice, path: str, body: dict[str, Any], accept: str
+) -> None:
+    ada, text = keeping.person(), "Cut off. [[sim:chunks=20,delay_ms=20]]"
+    asked = ada.headers | {"idempotency-key": "k-1", "accept": accept}
+    body = body | {"input" if "openai" in path or "/v1/audio" in path else "text": text}
+
+    async def ask() -> httpx.Response:
+        return await keeping.client.post(path, json=body, headers=asked)
+
+    async with keeping.client.stream("POST", path, json=body, headers=asked) as first:
+        await anext(first.aiter_raw())
+    while (again := await ask()).status_code == 409:
+        assert "in_progress" in again.text, "it is kept before it is over"
+        await asyncio.sleep(0.05)
+    assert (again.status_code, again.headers["idempotency-replayed"]) == (200, "true")
+    assert len(again.content) > 20_000, "all of it"
+    usage = await keeping.usage(ada)
+    assert [(one["outcome"], one["cached"]) for one in usage] == [
+        ("client_gone", False),
+        ("done", True),
+    ]
+    assert usage[0]["characters"] > 0
+    assert [served["outcome"] for served in ada.served()] == ["completed"]
+
+
+@pytest.mark.parametrize(
+    ("key", "bounds"), [({}, {}), ({"idempotency-key": "k-1"}, {"cache_utterance_bytes": 9_000})]
+)
+async def test_what_nobody_could_ask_for_again_ends_when_its_hearer_leaves(
+    surroundings: Surroundings, tmp_path: Path, key: dict[str, str], bounds: dict[str, int]
+) -> None:
+    keys = write_kept_speech_keys(tmp_path / "keys.json")
+    async with running_voice(surroundings, cache_keys_file=keys, **bounds) as voice:
+        ada = voice.person()
+        body = {"text": "Cut off. [[sim:chunks=200,delay_ms=20]]", "voice_id": RACHEL}
+        asked = ada.headers | key
+        async with voice.client.stream("POST", "/voice/speech", json=body, headers=asked) as first:
+            await anext(first.aiter_raw())
+        (usage,) = await voice.usage(ada)
+        assert usage["outcome"] == "client_gone"
+        async with asyncio.timeout(5):
+            while ada.served()[0]["outcome"] == "running":
+                await asyncio.sleep(0.01)
+        assert ada.served()[0]["outcome"] == "client_gone"
+
+
 async def test_a_repetition_takes_no_place_and_no_full_minute_refuses_it(keeping: Voice) -> None:
     ada = keeping.person(tier="free")
     asked = {"idempotency-key": "k-1"}

@@ -11,6 +11,7 @@ from uuid import UUID, uuid4
 import pytest
 from websockets.exceptions import InvalidStatus
 
+from services.voice import wiring
 from services.voice.actions._live_line import LiveLine
 from services.voice.api import realtime_socket
 from services.voice.domain import open_sockets
@@ -26,6 +27,7 @@ from shared.tiers import tier_named
 from shared.valkey import open_cache, open_listener
 from tests.support.voice_service import Person, Surroundings, Voice, running_voice
 from tests.support.voice_sockets import RACHEL, VoiceSocket, at_realtime
+from tests.support.waiting import eventually
 
 SLOWLY = "[[sim:chunks=50,delay_ms=50]] " + "and on " * 30 + "it goes."
 DIALOGUE = "eleven_v3"
@@ -543,6 +545,44 @@ async def test_a_user_has_so_many_sockets(voice: Voice, monkeypatch: pytest.Monk
             async with at_realtime(voice.url, token_of(ada)):
                 pass
         assert refused.value.response.status_code == 429
+
+
+async def test_what_runs_for_long_is_settled_in_the_month_all_the_same(
+    surroundings: Surroundings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(wiring, "_KEPT_AGAIN_SECONDS", 0.05)
+    texts = ("Hello there.", "How are you?")
+    async with running_voice(surroundings) as voice, open_cache(surroundings.cache_url) as cache:
+        ada = voice.person()
+        async with at_realtime(voice.url, token_of(ada)) as device:
+            await device.say("start", voice_id=RACHEL)
+            for text in texts:
+                await device.say("say", text=text)
+                await device.say("flush")
+                await device.until("limits")
+            places = await cache.keys(f"reservation:{{{ada.id}}}:*")
+            assert len(places) == len(texts)
+            for place in places:
+                await cache.expire(place, 60)  # of an hour most has gone
+
+            async def left() -> list[int]:
+                return [await cache.ttl(place) for place in places]
+
+            await eventually(left, lambda seconds: min(seconds) > 3_500)
+            await device.say("end")
+            await device.until("done")
+        await voice.until_settled(ada)
+
+        async def used() -> int:
+            admission = ValkeyAdmission(
+                Admissions(cache), SqlSpeeches(voice.database).charged_since
+            )
+            states = await admission.states(
+                UserId(ada.id), tier_named("pro"), now=datetime.now(UTC)
+            )
+            return states[-1].used
+
+        await eventually(used, (sum(map(len, texts)) // 2 + 1).__eq__)
 
 
 async def test_silence_ends_an_utterance_and_then_the_socket(

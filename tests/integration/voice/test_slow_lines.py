@@ -13,6 +13,7 @@ import pytest
 from tests.integration.voice.test_internal_speech import a_line, next_of, on_behalf_of, rest_of
 from tests.support.tokens import serving
 from tests.support.voice_service import Surroundings, Voice, running_voice
+from tests.support.voice_sockets import RACHEL, at_realtime
 from tests.support.waiting import eventually, until
 
 
@@ -183,3 +184,32 @@ async def test_a_hearer_who_goes_leaves_no_line_that_is_still_being_opened(
         lambda rows: len(rows) == with_words and all(r["state"] == "settled" for r in rows), ada
     )
     assert await outbox(voice_before_it, ada.id) == 0
+
+
+async def test_a_device_is_heard_while_its_line_is_opened_in_a_format_of_some_plans(
+    voice_before_it: Voice, slow: SlowOpener
+) -> None:
+    ada = voice_before_it.person("pro")
+    token = ada.headers["authorization"].removeprefix("Bearer ")
+    async with at_realtime(voice_before_it.url, token) as device:
+        await device.say("start", voice_id=RACHEL, format="mp3_44100_192")
+        await until(lambda: slow.held == 1)
+        await device.say("ping")
+        await device.until("pong")
+        assert "started" not in device.names(), "its format is not known yet"
+        await device.say("say", text="Hello there.")
+        await device.say("stop")
+        assert (await device.until("interrupted"))["data"]["usage"] is None
+        assert device.names()[-2:] == ["started", "interrupted"]
+        await until(lambda: slow.left == 1)
+        # And it may go.
+        await device.say("start", voice_id=RACHEL, format="mp3_44100_192")
+        await until(lambda: slow.held == 2)
+    await until(lambda: slow.left == 2, seconds=5)
+    assert await outbox(voice_before_it, ada.id) == 0
+    slow.may_open.set()
+    async with at_realtime(voice_before_it.url, token) as device:
+        await device.utter("Hello there.", format="mp3_44100_192")
+        await device.until("done")
+    assert device.names()[:3] == ["authenticated", "started", "limits"]
+    assert device.names().count("started") == 1

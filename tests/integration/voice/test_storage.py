@@ -344,6 +344,22 @@ async def test_the_months_characters_are_settled_once(valkey_url: str) -> None:
         assert await used() == 2_500
 
 
+async def test_the_place_of_a_speech_of_hours_is_settled_in_its_month(valkey_url: str) -> None:
+    async with open_cache(valkey_url) as cache, open_cache("redis://127.0.0.1:1/0") as nobody:
+        admission, user, pro = admission_by(cache), a_user(), tier_named("pro")
+        place = await admission.admit(user, pro, 1_000, now=NOON, reservation=uuid4())
+        (marker,) = await cache.keys(f"reservation:{{{user}}}:*")
+        await cache.expire(marker, 60)
+        await place.keep()
+        assert await cache.ttl(marker) > 3_500
+        await place.settle(500)  # of a model that takes half a credit for a character
+        assert (await admission.states(user, pro, now=NOON))[-1].used == 500
+        # What is settled is not remembered again; and one that can't be told does no harm.
+        await place.keep()
+        assert not await cache.exists(marker)
+        await Admissions(nobody).keep(str(user), "any")
+
+
 async def test_what_is_spoken_in_a_tier_without_a_limit_counts_in_one_that_has_it(
     valkey_url: str,
 ) -> None:

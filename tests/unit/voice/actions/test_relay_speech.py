@@ -12,6 +12,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from services.voice.actions.drop_key import DropKey
+from services.voice.actions.keep_places import KeepPlaces
 from services.voice.actions.renew_leases import RenewLeases
 from services.voice.actions.settle_orphans import SettleOrphans
 from services.voice.actions.settle_speech import SettleSpeech
@@ -25,6 +26,7 @@ from tests.support.voice import (
     FakeAudio,
     FakeSpeeches,
     Studio,
+    a_live_wish,
     a_wish,
     cut,
     on_behalf_of,
@@ -232,6 +234,21 @@ async def test_a_renewed_lease_keeps_the_sweeper_away() -> None:
     # The month's characters hear of it too, and after each look of what they could not be told.
     assert [place.settled for place in studio.admission.given] == [[12]]
     assert studio.admission.told_the_untold == 4
+
+
+async def test_each_place_in_the_limits_is_kept_while_it_is_needed() -> None:
+    studio = Studio()
+    speech = await begun(studio)
+    live = await studio.speak_live(a_live_wish())
+    for text in ("Hello there. ", "How are you?"):
+        await live.say(text)
+    await KeepPlaces(studio.running)()
+    assert [place.kept for place in studio.admission.given] == [1, 1, 1]
+    await studio.hear(speech)
+    await live.conclude(Outcome.DONE)
+    await studio.settled()
+    await KeepPlaces(studio.running)()
+    assert [place.kept for place in studio.admission.given] == [1, 1, 1]
 
 
 async def test_after_the_database_was_away_those_that_live_are_left_alone() -> None:

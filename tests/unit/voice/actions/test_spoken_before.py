@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -16,9 +17,10 @@ from services.voice.actions.settle_speech import SettleSpeech
 from services.voice.actions.speak import Wish
 from services.voice.domain.errors import AlreadySpoken, VoiceNotInTier
 from services.voice.domain.formats_in_plan import FormatsInPlan
-from services.voice.domain.kept_speech import Bounds, KeptSpeechSeal
+from services.voice.domain.kept_speech import Bounds, KeptSpeechSeal, Recollection
+from services.voice.domain.running_speech import RunningSpeech
 from services.voice.domain.script import Extras, SettingsWish
-from services.voice.domain.speech import Used, settlement_of_lost
+from services.voice.domain.speech import Outcome, Used, settlement_of_lost
 from services.voice.domain.voice import VoiceId
 from shared.errors import DependencyUnavailable, LimitReached
 from shared.idempotency import IdempotencyKeyReused, RequestInProgress
@@ -42,6 +44,7 @@ from tests.support.voice import (
     on_behalf_of,
 )
 from tests.support.voice_studio import VoiceRoom
+from tests.support.waiting import until
 
 ADA = on_behalf_of()
 
@@ -496,3 +499,109 @@ async def test_keys_that_go_while_it_is_heard_leave_it_unkept() -> None:
     assert await studio.relay(speech, write) == "done"
     await studio.settled()
     assert kept(studio).kept == {}
+
+
+async def left_in_its_midst(studio: Studio, order: Any = None) -> tuple[RunningSpeech, list[bytes]]:
+    """Of one under a key the hearer goes after the first piece, while the vendor still speaks."""
+    heard, goes_on = list[bytes](), asyncio.Event()
+    studio.provider.audio = FakeAudio(b"one", goes_on, b"two")
+    speech = await studio.speak(a_wish(order, by=ADA, key="k-1"))
+
+    async def write(piece: bytes) -> None:
+        heard.append(piece)
+
+    relay = asyncio.create_task(studio.relay(speech, write))
+    await until(lambda: heard)
+    speech.left()
+    goes_on.set()
+    assert await relay is Outcome.CLIENT_GONE
+    await studio.settled()
+    return speech, heard
+
+
+async def test_under_a_key_it_is_spoken_to_its_end_without_its_hearer_and_kept() -> None:
+    studio = a_studio()
+    _, heard = await left_in_its_midst(studio)
+    assert heard == [b"one"]
+    (fact,) = studio.speeches.outbox
+    assert (fact.event.outcome, fact.event.characters) == ("client_gone", 12)
+    again = await studio.speak(a_wish(by=ADA, key="k-1"))
+    assert again.is_replayed
+    assert await studio.hear(again) == (b"onetwo", "done")
+    assert len(studio.provider.scripts) == 1
+
+
+async def test_it_is_over_once_it_is_kept() -> None:
+    studio = a_studio()
+    assert studio.before is not None
+    settled_first = list[bool]()
+
+    class Slow(MemoryKeptSpeeches):
+        async def keep(self, *given: Any, **bounds: Any) -> None:
+            await asyncio.sleep(0.01)
+            settled_first.extend(one is not None for one in studio.speeches.settlements)
+            await super().keep(*given, **bounds)
+
+    studio.before = replace(studio.before, kept_speeches=Slow())
+    await left_in_its_midst(studio)
+    assert settled_first == [False]
+
+
+async def test_what_can_not_be_kept_ends_without_its_hearer() -> None:
+    studio = a_studio(Bounds(bytes=4))
+    speech, heard = await left_in_its_midst(studio)
+    assert (heard, speech.is_whole) == ([b"one"], False)
+    with pytest.raises(AlreadySpoken):
+        await studio.speak(a_wish(by=ADA, key="k-1"))
+
+
+async def test_a_text_of_parts_is_not_asked_for_on_without_its_hearer() -> None:
+    studio = a_studio(Bounds(characters=20_000))
+    text = "A sentence of some words. " * 300
+    speech, _ = await left_in_its_midst(studio, an_order(text, format="pcm_24000"))
+    assert (speech.ended_as, speech.outlives_hearer) == (Outcome.CLIENT_GONE, False)
+    assert len(studio.provider.scripts) == 1
+
+
+async def test_a_key_that_is_withdrawn_ends_what_nobody_hears() -> None:
+    studio, goes_on = a_studio(), asyncio.Event()
+    studio.provider.audio = FakeAudio(b"one", goes_on, b"two")
+    speech = await studio.speak(a_wish(by=ADA, key="k-1"))
+
+    async def write(piece: bytes) -> None:
+        speech.left()
+        asyncio.get_running_loop().call_soon(speech.end, Outcome.STOPPED)
+
+    assert await studio.relay(speech, write) is Outcome.STOPPED
+    await studio.settled()
+    assert not kept(studio).kept
+
+
+async def test_what_was_kept_while_somebody_looked_is_found_by_a_second_look() -> None:
+    studio = a_studio()
+    first = await studio.speak(a_wish(by=ADA, key="k-1"))
+
+    class Late(MemoryRecollections):
+        async def of(self, *given: Any, **since: Any) -> Recollection:
+            found = await super().of(*given, **since)
+            if not kept(studio).kept:
+                await studio.hear(first)
+            return found
+
+    assert studio.before is not None
+    studio.before = replace(studio.before, recollections=Late(kept(studio)))
+    again = await studio.speak(a_wish(by=ADA, key="k-1"))
+    assert again.is_replayed
+    assert await studio.hear(again) == (b"onetwo", "done")
+    assert len(studio.provider.scripts) == 1
+
+
+async def test_who_comes_second_while_the_first_is_spoken_and_over_may_ask_again() -> None:
+    studio = a_studio()
+    first = await studio.speak(a_wish(by=ADA, key="k-1"))
+    studio.speeches.hidden = 1
+    studio.speeches.before_hold = lambda: studio.hear(first)
+    with pytest.raises(RequestInProgress):
+        await studio.speak(a_wish(by=ADA, key="k-1"))
+    studio.speeches.before_hold = None
+    assert (await studio.speak(a_wish(by=ADA, key="k-1"))).is_replayed
