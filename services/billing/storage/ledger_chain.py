@@ -269,7 +269,7 @@ from {UNLINKED} as u
 """  # noqa: S608
 # Links are given in the order in which records came. So of each chain the first run since then
 # tells how long they had waited: its first entry does, since a price may come to one of long ago.
-_RUN = "chain, first_sequence, linked_at, kinds, ids"
+_RUN = "chain, first_sequence, linked_at, kinds"
 _FIRST_ENTRY = "strpos(translate(kinds, 'r', 'e'), 'e')"
 _LINKED_FROM = f"""
 {_ALL_CHAINS}, lately as (
@@ -284,10 +284,13 @@ _LINKED_FROM = f"""
         order by first_sequence desc limit 1
     ) as l where l.linked_at >= $1
 ), earliest as (
-    select distinct on (chain) ids[{_FIRST_ENTRY}] as id from lately
+    select distinct on (chain) chain, first_sequence from lately
     where {_FIRST_ENTRY} > 0 order by chain, first_sequence
+), entry as (
+    select l.ids[{_FIRST_ENTRY}] as id
+    from earliest join ledger_link l using (chain, first_sequence)
 )
-select min(e.received_at) as since from earliest join ledger_entry e on e.event_id = earliest.id
+select min(e.received_at) as since from entry join ledger_entry e on e.event_id = entry.id
 """  # noqa: S608 - made of the names above
 # Verifying reads much at a time and is in nobody's way.
 _PATIENCE_SECONDS = 600.0

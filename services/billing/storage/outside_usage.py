@@ -123,9 +123,12 @@ returning source
 """
 _BEFORE_ALL = (UUID(int=0), "", "")
 
+_MOST_LATELY = 2000
 # A change holds from its moment on, whatever came after it. Who has a seat has its organisation's
 # tier, and of seats auth knows alone; but chat and voice tell by which tier they served. What they
 # told last counts, if it was within a day, and after the user's own last change had come to them.
+# Looked for among a bounded number of entries: a machine that reports for a user each second would
+# otherwise have each of its events go through all of its day, and no report be done in its time.
 _TIERS = f"""
 select held.tier as own, served.tier as served
 from unnest($1::uuid[], $2::timestamptz[], $3::uuid[], $4::uuid[]) with ordinality
@@ -136,15 +139,18 @@ left join lateral (
     order by c.revision desc limit 1
 ) as held on true
 left join lateral (
-    select e.tier from ledger_entry e
-    where e.user_id = used.user_id and e.occurred_at <= used.at
-      and e.occurred_at >= greatest(used.at - $5::interval, held.changed_at + $6::interval)
-      and e.event_id between used.first_id and used.last_id
-      and not starts_with(e.producer, '{OUTSIDE}:')
-    order by e.occurred_at desc limit 1
+    select lately.tier from (
+        select e.tier, e.producer, e.occurred_at from ledger_entry e
+        where e.user_id = used.user_id and e.occurred_at <= used.at
+          and e.occurred_at >= greatest(used.at - $5::interval, held.changed_at + $6::interval)
+          and e.event_id between used.first_id and used.last_id
+        order by e.occurred_at desc limit {_MOST_LATELY}
+    ) as lately
+    where not starts_with(lately.producer, '{OUTSIDE}:')
+    order by lately.occurred_at desc limit 1
 ) as served on true
 order by used.place
-"""  # noqa: S608 - made of the constant
+"""  # noqa: S608 - made of the constants
 _LATELY = timedelta(days=1)
 _TOLD_EVERYWHERE = timedelta(minutes=1)
 # An id is made when its call begins, and clocks differ.

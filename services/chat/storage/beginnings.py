@@ -79,15 +79,33 @@ _BEGIN_LONG = _BEGIN_WITH.format(
     tip=_TIP,
 )
 
+# Only of the newest exchange: bytes are counted of texts, and what tools have answered in those
+# before is none.
+_OF_THE_EXCHANGE = """
+    select * from (
+        select *, count(*) filter (
+            where role = 'user' or (role = 'tool' and octet_length(content) > 0)
+        ) over (order by position rows between unbounded preceding and 1 preceding)
+            as newer_questions
+        from ({messages}) said
+    ) of_exchanges
+    where newer_questions = 0
+"""
+_BEGIN_EXCHANGE = _BEGIN_WITH.format(
+    newest=_NEWEST.format(messages=_OF_THE_EXCHANGE.format(messages=_ACTIVE), bytes="$4"),
+    tip=_TIP,
+)
+
 # The question that a message is or answers, and what was said before it.
+_PATH = f"""
+    select * from (select *, lag(status) over (order by position) as answer from path) line
+    where {_WHOLE}
+"""  # noqa: S608 - built from constants
 _BEFORE = _NEWEST.format(
-    messages=f"""
-        select * from (select *, lag(status) over (order by position) as answer from path) line
-        where {_WHOLE}
-    """,  # noqa: S608 - built from constants
+    messages=_PATH,
     bytes=_BY_PROVIDER.format(usual="$5::bigint", more="$6", providers="$7"),
 )
-_BEGIN_AT = f"""
+_BEGIN_AT_WITH = """
 with recursive question as (
     select q.id, q.role, q.content, q.extras, q.parent_id
     from chat_message m
@@ -102,13 +120,17 @@ with recursive question as (
 select s.id, s.user_id, s.name, s.provider, s.system_prompt, s.created_at, s.updated_at,
        p.monthly_cap_microusd, h.roles, h.contents, h.extras,
        q.id as question_id, q.role as question_role, q.content as question_content,
-       q.extras as question_extras, q.parent_id as question_parent_id,{_TIP}
+       q.extras as question_extras, q.parent_id as question_parent_id,{tip}
 from chat_session s
 left join preference p on p.user_id = s.user_id
 left join question q on true
-cross join lateral ({_BEFORE}) h
+cross join lateral ({before}) h
 where s.id = $1 and s.user_id = $2
-"""  # noqa: S608 - built from constants
+"""
+_BEGIN_AT = _BEGIN_AT_WITH.format(before=_BEFORE, tip=_TIP)
+_BEGIN_EXCHANGE_AT = _BEGIN_AT_WITH.format(
+    before=_NEWEST.format(messages=_OF_THE_EXCHANGE.format(messages=_PATH), bytes="$5"), tip=_TIP
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +185,7 @@ class Beginnings:
         )
         if row is not None and _has_called(row) and _lacks_its_question(row):
             row = await self._database.fetchrow(
-                _BEGIN,
+                _BEGIN_EXCHANGE,
                 session_id,
                 user_id,
                 _EXCHANGE_MESSAGES,
@@ -187,7 +209,7 @@ class Beginnings:
         )
         if row is not None and row["question_role"] == _TOOL and _lacks_its_question(row):
             row = await self._database.fetchrow(
-                _BEGIN_AT, *at, _EXCHANGE_MESSAGES, _EXCHANGE_BYTES, _EXCHANGE_BYTES, []
+                _BEGIN_EXCHANGE_AT, *at, _EXCHANGE_MESSAGES, _EXCHANGE_BYTES
             )
         if row is None:
             return None

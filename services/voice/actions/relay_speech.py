@@ -17,6 +17,8 @@ from services.voice.domain.running_speech import (
 from services.voice.domain.speech import Outcome, Settlement
 from shared.values import dataclass
 
+_KEPT_WITHIN_SECONDS = 3.0  # much less than what a replica that ends has for its settlements
+
 
 @dataclass(frozen=True, slots=True)
 class RelaySpeech:
@@ -64,8 +66,8 @@ class RelaySpeech:
         # The limits first: a database that is away may be waited for.
         await speech.reservation.settle(settlement.used.characters)
         if kept is not None and speech.hold.idempotency_key is not None:
-            # Who asks again once it is over must find it.
-            await asyncio.wait({kept})
+            # Who asks again once it is over must find it. What was used is told all the same.
+            await asyncio.wait({kept}, timeout=_KEPT_WITHIN_SECONDS)
         await self.settle(speech.hold, settlement)
 
 

@@ -340,18 +340,24 @@ class RealtimeSocket(KnownDevice):
         self._queue.append(spoken)
         self._open = spoken
         self._wake.set()
-        if speech.is_format_settled:
-            spoken.started()
-        else:
+        self._tell_started()
+        if not speech.is_format_settled:
             # Meanwhile the device is heard: it may want silence, or go.
-            task = asyncio.create_task(self._tell_started(spoken))
+            task = asyncio.create_task(self._tell_started_later(spoken))
             self._telling.add(task)
             task.add_done_callback(self._telling.discard)
 
-    async def _tell_started(self, spoken: _Spoken) -> None:
+    async def _tell_started_later(self, spoken: _Spoken) -> None:
         await spoken.utterance.speech.format_settled()
-        if spoken in self._queue and not spoken.is_told:
-            spoken.started()
+        self._tell_started()
+
+    def _tell_started(self) -> None:
+        """In the order in which they were asked for: none before one whose format isn't known."""
+        for spoken in self._queue:
+            if not spoken.is_told:
+                if not spoken.utterance.speech.is_format_settled:
+                    return
+                spoken.started()
 
     def _taking_text(self) -> _Spoken:
         if self._open is None:

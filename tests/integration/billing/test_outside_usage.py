@@ -410,6 +410,45 @@ async def test_a_members_usage_has_the_tier_that_they_were_served_by(
     assert await told(grace, -1, 1, 23, 25) == ["free", "enterprise", "enterprise", "free"]
 
 
+async def test_who_served_is_not_looked_for_among_all_that_a_machine_has_told(
+    sandbox: Billing, ada: UUID
+) -> None:
+    service, called = Service(sandbox), datetime.now(UTC) - timedelta(days=8)
+    served = a_usage(id_=id_made_at(called), user=ada, at=called, tier="enterprise")
+    await sandbox.record(served)
+    event = an_event(ada, at=called + timedelta(minutes=1))
+    assert (await service.tell(event))["accepted"] == 1
+
+    async def told_by_a_machine(first: int, last: int) -> None:
+        await sandbox.database.execute(
+            """
+            insert into ledger_entry
+            select (jsonb_populate_record(e, jsonb_build_object(
+                'event_id', left(e.event_id::text, 15) || right(gen_random_uuid()::text, 21),
+                'occurred_at', e.occurred_at + n * interval '1 second'
+            ))).*
+            from ledger_entry e, generate_series($1::int, $2::int) as n
+            where e.producer like 'outside:%' and e.occurred_at = $3
+            """,
+            first,
+            last,
+            called + timedelta(minutes=1),
+        )
+
+    async def tier_at(minute: int) -> str:
+        at = called + timedelta(minutes=minute)
+        assert (await service.tell(an_event(ada, at=at)))["accepted"] == 1
+        row = await sandbox.database.fetchrow(
+            "select tier from ledger_entry where occurred_at = $1 and units > 0", at
+        )
+        return str(row["tier"]) if row else ""
+
+    await told_by_a_machine(1, 1990)
+    assert await tier_at(60) == "enterprise"
+    await told_by_a_machine(1991, 2010)
+    assert await tier_at(61) == "free"
+
+
 @pytest.mark.parametrize(
     ("change", "code"),
     [

@@ -273,34 +273,40 @@ async def test_an_exchange_is_read_to_its_question_however_often_tools_were_call
     """Vendors refuse what begins with an answer, or with a call's result."""
     hold, turns = await a_hold(database), SqlTurns(database)
     calls = [ToolCall(f"call-{number}", "look_up", "{}") for number in range(61)]
-    await settle(database, hold, a_settlement(text="", tool_calls=calls[:1]))
+    # The exchange before it, with whatever its tools said, is not read.
+    await settle(database, hold, a_settlement())
     rounds = [
-        extras
-        for before, after in pairwise(calls)
-        for extras in (
-            to_extras(tool_results=[ToolResult(before.id, "x")]),
-            to_extras(tool_calls=[after]),
-        )
+        {},
+        to_extras(tool_calls=calls[:1]),
+        *(
+            extras
+            for before, after in pairwise(calls)
+            for extras in (
+                to_extras(tool_results=[ToolResult(before.id, "x")]),
+                to_extras(tool_calls=[after]),
+            )
+        ),
     ]
+    whole = ["user", "assistant", *["tool", "assistant"] * 60]
     ids = [uuid7() for _ in rounds]
     await database.execute(
         """
         insert into chat_message
             (id, session_id, parent_id, role, content, status, created_at, extras)
-        select id, $1, parent_id, role, '', 'done', now(), extras
+        select id, $1, parent_id, role, case when role = 'user' then 'And now?' else '' end,
+            'done', now(), extras
         from unnest($2::uuid[], $3::uuid[], $4::text[], $5::jsonb[])
             as m (id, parent_id, role, extras)
         """,
         hold.session_id,
         ids,
         [hold.answer_id, *ids[:-1]],
-        ["tool", "assistant"] * 60,
+        whole,
         rounds,
     )
     assert hold.session_id is not None
     beginning = await turns.begin(hold.session_id, hold.user_id)
     assert beginning is not None
-    whole = ["user", "assistant", *["tool", "assistant"] * 60]
     assert [utterance.role.value for utterance in beginning.history] == whole
     beginning = await turns.begin_at(hold.session_id, hold.user_id, MessageId(ids[-1]))
     assert beginning is not None

@@ -213,3 +213,22 @@ async def test_a_device_is_heard_while_its_line_is_opened_in_a_format_of_some_pl
         await device.until("done")
     assert device.names()[:3] == ["authenticated", "started", "limits"]
     assert device.names().count("started") == 1
+
+
+async def test_what_was_asked_for_first_is_told_first_though_its_line_is_still_being_opened(
+    voice_before_it: Voice, slow: SlowOpener
+) -> None:
+    ada = voice_before_it.person("pro")
+    token = ada.headers["authorization"].removeprefix("Bearer ")
+    async with at_realtime(voice_before_it.url, token) as device:
+        await device.say("start", voice_id=RACHEL, format="mp3_44100_192")
+        await until(lambda: slow.held == 1)
+        await device.say("say", text="Hello there.")
+        await device.say("end")
+        await device.say("start", voice_id=RACHEL)
+        await device.say("ping")
+        await device.until("pong")
+        assert "started" not in device.names()
+        slow.may_open.set()
+        numbers = [(await device.until("started"))["data"]["number"] for _ in range(2)]
+        assert numbers == [1, 2]

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from services.voice.actions import _spoken_before
+from services.voice.actions import _spoken_before, relay_speech
 from services.voice.actions.drop_old_speech import DropOldSpeech
 from services.voice.actions.forget_idempotency_keys import ForgetIdempotencyKeys
 from services.voice.actions.settle_orphans import SettleOrphans
@@ -545,6 +545,25 @@ async def test_it_is_over_once_it_is_kept() -> None:
     studio.before = replace(studio.before, kept_speeches=Slow())
     await left_in_its_midst(studio)
     assert settled_first == [False]
+
+
+async def test_what_was_used_is_told_though_the_audio_is_never_kept(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(relay_speech, "_KEPT_WITHIN_SECONDS", 0.01)
+    studio, never = a_studio(), asyncio.Event()
+    assert studio.before is not None
+
+    class Stuck(MemoryKeptSpeeches):
+        async def keep(self, *_given: Any, **_bounds: Any) -> None:
+            await never.wait()
+
+    studio.before = replace(studio.before, kept_speeches=Stuck())
+    speech = await studio.speak(a_wish(by=ADA, key="k-1"))
+    await studio.hear(speech)
+    await until(lambda: studio.speeches.outbox, seconds=5)
+    assert studio.speeches.outbox[0].event.outcome == "done"
+    await studio.before.drained(0)
 
 
 async def test_what_can_not_be_kept_ends_without_its_hearer() -> None:
