@@ -3,8 +3,9 @@
 Two bare proxies, two services of a page each on the same server, driver and clients, the suite's
 own PostgreSQL and Valkey. One read, a place by two counters, a commit for a hold and one for the
 use of a key beside it, the vendor's call, a commit for what came of it. No token is checked, no
-rule looked at, nothing composed, counted, priced, logged or told to billing. So it bounds from
-below what a turn with these hops can cost on this machine.
+rule looked at, nothing composed, counted, priced, logged or told to billing. So it tells about the
+least that a turn with these hops can cost on this machine; its statements are not shared in a
+crowd, as a turn's are.
 """
 
 from __future__ import annotations

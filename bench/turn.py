@@ -22,7 +22,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -145,10 +145,9 @@ def in_use_for_days(suite: Suite) -> None:
         connection.close()
 
 
-def separate(suite: Suite, measured: Iterable[int] = ()) -> None:
-    """The suite's own processes and what else is measured on one core, the client, the vendor and
-    the engines on another, if there are two."""
-    cores = sorted(os.sched_getaffinity(0))
+def separate(suite: Suite, measured: Iterable[int], cores: Sequence[int]) -> None:
+    """The suite's own processes and what else is measured on the first of these cores, the client,
+    the vendor and the engines on the others, if there are any."""
     if len(cores) < 2:
         return
     ours, others = cores[:1], cores[1:]
@@ -159,18 +158,24 @@ def separate(suite: Suite, measured: Iterable[int] = ()) -> None:
         _allow(pid, ours)
 
 
-def spread(suite: Suite, measured: Iterable[int] = ()) -> None:
-    """All of them on all cores again."""
-    cores = range(os.cpu_count() or 1)
+def spread(suite: Suite, measured: Iterable[int], cores: Sequence[int]) -> None:
+    """All of them on all of these cores."""
     os.sched_setaffinity(0, cores)
     for pid in (*_pids(suite).values(), *measured):
         _allow(pid, cores)
 
 
+def cores_at_hand() -> Sequence[int]:
+    """Those that we may use; to be asked before anything is separated."""
+    return sorted(os.sched_getaffinity(0))
+
+
 def _allow(pid: int, cores: Iterable[int]) -> None:
     for process in family(pid):
-        for thread in Path(f"/proc/{process}/task").iterdir():
-            os.sched_setaffinity(int(thread.name), cores)
+        # One that has ended since needs no core.
+        with suppress(FileNotFoundError, ProcessLookupError):
+            for thread in Path(f"/proc/{process}/task").iterdir():
+                os.sched_setaffinity(int(thread.name), cores)
 
 
 def _pids(suite: Suite) -> dict[str, int]:
@@ -180,7 +185,8 @@ def _pids(suite: Suite) -> dict[str, int]:
 async def _measure(suite: Suite, bare: BareProxy, bones: Skeleton | None, plan: Plan) -> None:
     ways = await _ways(suite, bare, bones)
     others = [bare.pid, *(bones.pids.values() if bones else ())]
-    separate(suite, others)
+    cores = cores_at_hand()
+    separate(suite, others, cores)
     print("warming up ...", file=sys.stderr)
     for way in ways.values():
         await in_flight(way.json, requests=200, at_once=8)
@@ -190,7 +196,7 @@ async def _measure(suite: Suite, bare: BareProxy, bones: Skeleton | None, plan: 
     held_up: list[HeldUp] = []
     for number in range(plan.rounds):
         print(f"round {number + 1} of {plan.rounds} ...", file=sys.stderr)
-        separate(suite, others)
+        separate(suite, others, cores)
         for at_once in IN_FLIGHT:
             for name, way in ways.items():
                 found = await _saturated(way, way.json, plan.requests, at_once)
@@ -198,7 +204,7 @@ async def _measure(suite: Suite, bare: BareProxy, bones: Skeleton | None, plan: 
         for name, way in ways.items():
             found = await _saturated(way, way.stream, plan.streams, STREAMS_AT_ONCE)
             saturated.setdefault(f"{name} stream", []).append(found)
-        spread(suite, others)
+        spread(suite, others, cores)
         for name, way in ways.items():
             before = HeldUp.by_now(suite)
             requests = int(plan.rate * 8)

@@ -37,7 +37,7 @@ from bench.bare_proxy import BareProxy, bare_proxy
 from bench.hearers import HeardOutcome, heard_at_rate
 from bench.load import Call, NextCall, Outcome, in_flight, json_call
 from bench.processes import Meter
-from bench.turn import ENGINES, NOT_OURS, separate, settled, signed_in, signing_key
+from bench.turn import ENGINES, NOT_OURS, cores_at_hand, separate, settled, signed_in, signing_key
 from tests.support.suite import Suite, running_suite
 
 BEGAN = time.perf_counter()
@@ -120,7 +120,7 @@ def main() -> None:
             running_suite(Path(folder), **environment) as suite,
             bare_proxy(suite.installation.ports()["simulator"]) as bare,
         ):
-            separate(suite, [bare.pid])
+            separate(suite, [bare.pid], cores_at_hand())
             asyncio.run(_measure(suite, bare, plan))
 
 

@@ -1,5 +1,6 @@
 """Rotation: each refresh token is good once."""
 
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import timedelta
 
@@ -197,6 +198,26 @@ async def test_a_sign_in_of_a_removed_pepper_is_over() -> None:
         await device.refresh(device.first_token)
 
 
+def overtaken(device: Device, by: Callable[[], Awaitable[None]]) -> Refresh:
+    """A use of the token before whose rotation another one is done, once."""
+    done: list[bool] = []
+
+    def work_with_a_rival() -> MemoryWork:
+        work = device.memory.work()
+        advance = work.sign_ins.advance
+
+        async def rival_first(rotated: SignIn) -> bool:
+            if not done:
+                done.append(True)
+                await by()
+            return await advance(rotated)
+
+        work.sign_ins.advance = rival_first  # type: ignore[method-assign]
+        return work
+
+    return Refresh(work_with_a_rival, an_issuer(), LIFETIMES, device.clock)
+
+
 @pytest.mark.parametrize("waited", [timedelta(0), timedelta(seconds=15)])
 async def test_whoever_loses_the_race_gets_what_the_winner_got(waited: timedelta) -> None:
     """Also where a database that stood still let both wait for longer than the grace."""
@@ -204,22 +225,11 @@ async def test_whoever_loses_the_race_gets_what_the_winner_got(waited: timedelta
     rival = Refresh(device.memory.work, an_issuer(), LIFETIMES, device.clock)
     won: list[TokenPair] = []
 
-    def work_with_a_rival() -> MemoryWork:
-        work = device.memory.work()
-        advance = work.sign_ins.advance
+    async def win() -> None:
+        won.append(await rival(device.first_token))
+        device.clock.forward(waited)
 
-        async def rival_first(rotated: SignIn) -> bool:
-            if not won:
-                won.append(await rival(device.first_token))
-                device.clock.forward(waited)
-            return await advance(rotated)
-
-        work.sign_ins.advance = rival_first  # type: ignore[method-assign]
-        return work
-
-    lost = await Refresh(work_with_a_rival, an_issuer(), LIFETIMES, device.clock)(
-        device.first_token
-    )
+    lost = await overtaken(device, win)(device.first_token)
     assert lost.refresh_token == won[0].refresh_token
     assert device.kept.counter == 1
 
@@ -227,21 +237,10 @@ async def test_whoever_loses_the_race_gets_what_the_winner_got(waited: timedelta
 async def test_whoever_was_overtaken_twice_holds_a_token_that_two_parties_have() -> None:
     device = Device()
     rival = Refresh(device.memory.work, an_issuer(), LIFETIMES, device.clock)
-    won: list[TokenPair] = []
 
-    def work_with_a_rival() -> MemoryWork:
-        work = device.memory.work()
-        advance = work.sign_ins.advance
-
-        async def rival_first(rotated: SignIn) -> bool:
-            if not won:
-                won.append(await rival(device.first_token))
-                won.append(await rival(won[0].refresh_token))
-            return await advance(rotated)
-
-        work.sign_ins.advance = rival_first  # type: ignore[method-assign]
-        return work
+    async def win_twice() -> None:
+        await rival((await rival(device.first_token)).refresh_token)
 
     with pytest.raises(RefreshReused):
-        await Refresh(work_with_a_rival, an_issuer(), LIFETIMES, device.clock)(device.first_token)
+        await overtaken(device, win_twice)(device.first_token)
     assert device.end_reason is EndReason.REFRESH_REUSED
