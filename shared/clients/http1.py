@@ -10,11 +10,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
+from functools import partial
 from typing import TypeAlias, TypeVar, cast, overload
 
 import httptools
 
 from shared.clients.beat import Beat
+from shared.clients.polled import MOST_AT_A_LOOK, Polled
 from shared.clients.silence import notice_silence
 
 _CONNECT_SECONDS = 2.0
@@ -93,13 +95,13 @@ class Answer:
     __slots__ = (
         "_connection",
         "_pieces",
-        "_unread",
         "gathers",
         "headers",
         "is_complete",
         "lacks_body",
         "status",
         "trouble",
+        "unread",
     )
 
     def __init__(self, connection: Connection, *, lacks_body: bool) -> None:
@@ -114,7 +116,7 @@ class Answer:
         self.trouble: str | None = None
         self._connection = connection
         self._pieces: list[bytes] = []
-        self._unread = 0
+        self.unread = 0
 
     async def read_some(self, *, within: float, gather: MayWait | None = None) -> bytes:
         """What has come, as soon as something has; empty at the end. `within` is in seconds.
@@ -125,6 +127,8 @@ class Answer:
         Raises ConnectionLost when the answer was cut, TimeoutError when nothing came in time.
         """
         connection, self.gathers = self._connection, gather
+        if gather is None:
+            connection.listen()
         while not self._pieces or (gather is not None and connection.is_held):
             if self.is_complete:
                 return b""
@@ -177,11 +181,11 @@ class Answer:
     def add(self, piece: bytes) -> int:
         """A piece of the body has come; answers how much waits for its reader."""
         self._pieces.append(piece)
-        self._unread += len(piece)
-        return self._unread
+        self.unread += len(piece)
+        return self.unread
 
     def _take(self) -> bytes:
-        pieces, self._pieces, self._unread = self._pieces, [], 0
+        pieces, self._pieces, self.unread = self._pieces, [], 0
         self._connection.was_read()
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
@@ -206,6 +210,8 @@ class Connection(asyncio.Protocol):
         # What came waits for the next beat; what comes before `_calm_at` may have to.
         self.is_held = False
         self._calm_at = 0.0
+        # In a crowd it is looked at with each beat, and the event loop tells us nothing.
+        self._polled: Polled | None = None
         # One timer serves many waits: it is moved when it fires, not at each wait.
         self._waiter: asyncio.Future[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -260,10 +266,17 @@ class Connection(asyncio.Protocol):
             self.is_paused = False
             self._transport.resume_reading()
 
+    def listen(self) -> None:
+        """Be told by the event loop of what comes, as usual."""
+        polled, self._polled = self._polled, None
+        if polled is not None:
+            polled.listen()
+
     def leave(self, answer: Answer, *, in_peace: bool) -> None:
         """The call is over for its caller: keep the connection, wait for its end, or cut it."""
         if self.is_closed or answer is not self._answer or self._lingering is not None:
             return
+        self.listen()
         if answer.is_complete:
             self._settle()
         elif in_peace and answer.status and answer.trouble is None:
@@ -312,7 +325,7 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, error: Exception | None) -> None:
         self.is_closed = True
         self._fail("cut off" if error is None else type(error).__name__)
-        self._parser = None  # it holds on to us
+        self._parser = self._polled = None  # the parser holds on to us
         for timer in (self._timer, self._lingering):
             if timer is not None:
                 timer.cancel()
@@ -430,14 +443,46 @@ class Connection(asyncio.Protocol):
     def _holds(self) -> bool:
         """Whether what has come waits for company."""
         beat = self._pool.beat
-        if not self.is_held and beat is not None and self.loop.time() < self._calm_at:
+        if self._polled is not None:
             self.is_held = True
-            beat.wait(self._release)
+        elif not self.is_held and beat is not None and self.loop.time() < self._calm_at:
+            self.is_held = True
+            self._wait_for(beat)
         return self.is_held
+
+    def _wait_for(self, beat: Beat) -> None:
+        if beat.is_crowded and self._transport is not None and not self.is_paused:
+            self._polled = Polled(self._transport)
+            beat.wait(partial(self._look, self._polled))
+        else:
+            beat.wait(self._release)
 
     def _release(self) -> None:
         if self.is_held:
             self._move()
+
+    def _look(self, polled: Polled) -> None:
+        """Take what has come, and look again at the next beat while that is worth it."""
+        answer, beat = self._answer, self._pool.beat
+        if polled is not self._polled or answer is None or beat is None:
+            return
+        keeps_up = answer.unread <= _LITTLE_UNREAD
+        if keeps_up and self._take_from(polled) and not answer.is_complete and beat.is_crowded:
+            beat.wait(partial(self._look, polled))
+        else:
+            self.listen()
+        self._release()
+
+    def _take_from(self, polled: Polled) -> bool:
+        """Whether what had come was neither nothing nor much."""
+        try:
+            came = polled.look()
+        except OSError as error:
+            self._fail(type(error).__name__)
+            return False
+        if came:
+            self.data_received(came)
+        return 0 < len(came) < MOST_AT_A_LOOK
 
     def _set_timer(self) -> None:
         if self._timer is not None:

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 
 import pytest
+import uvloop
 
 from shared.clients.beat import Beat
 from shared.clients.http1 import Answer, ConnectionLost, Http1Pool
+from shared.clients.polled import Polled
 
 SOON = 10.0
 HEAD = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
 END = b"0\r\n\r\n"
 # Far more than goes by itself, far less than what makes the other side wait.
 A_BURST = 100_000
+# What was said is in the socket by then.
+A_WHILE = 0.05
 
 
 class ByHand(Beat):
@@ -25,7 +29,12 @@ class ByHand(Beat):
     def __init__(self, loop: asyncio.AbstractEventLoop, seconds: float = 3600.0) -> None:
         super().__init__(loop, seconds)
         self.waiting: list[Callable[[], None]] = []
+        self.crowded = False
         self.held = asyncio.Event()
+
+    @property
+    def is_crowded(self) -> bool:
+        return self.crowded
 
     def wait(self, call: Callable[[], None]) -> None:
         self.waiting.append(call)
@@ -86,11 +95,12 @@ async def read(answer: Answer, *, gather: bool = True) -> bytes:
 
 
 @asynccontextmanager
-async def a_line(seconds: float = 3600.0) -> AsyncIterator[Line]:
+async def a_line(seconds: float = 3600.0, *, crowded: bool = False) -> AsyncIterator[Line]:
     peer = Peer()
     listener = await asyncio.start_server(peer.serve, "127.0.0.1", 0)
     pool = Http1Pool("127.0.0.1", listener.sockets[0].getsockname()[1], gather=seconds)
     pool.beat = beat = ByHand(pool.loop, seconds)
+    beat.crowded = crowded
     try:
         answer = await pool.request("GET", "/x", {}, head_within=SOON)
         peer.say(b"first")
@@ -107,7 +117,7 @@ async def test_what_comes_soon_after_the_last_goes_together() -> None:
         await asyncio.sleep(0)
         await line.hold(b"a")
         line.peer.say(b"b", b"c")
-        while line.answer._unread < len(b"abc"):
+        while line.answer.unread < len(b"abc"):
             await asyncio.sleep(0.005)
         assert not reading.done()
         line.beat.beat()
@@ -207,6 +217,233 @@ async def test_who_leaves_leaves_what_was_held_and_the_beat_finds_nothing() -> N
         line.beat.beat()
         line.peer.say(b"b")
         assert await read(answer) == b"b"
+
+
+@asynccontextmanager
+async def in_a_crowd() -> AsyncIterator[tuple[Line, asyncio.Future[bytes]]]:
+    """An answer among many, of which a piece is held; and who reads it."""
+    async with a_line(crowded=True) as line:
+        reading = asyncio.ensure_future(read(line.answer))
+        await asyncio.sleep(0)
+        await line.hold(b"a")
+        yield line, reading
+        reading.cancel()
+
+
+async def test_in_a_crowd_what_comes_is_looked_for_at_the_beat() -> None:
+    async with in_a_crowd() as (line, reading):
+        line.peer.say(b"b", b"c!")
+        await asyncio.sleep(A_WHILE)
+        assert line.answer.unread == len(b"a")  # the event loop told nothing
+        line.beat.beat()
+        assert await reading == b"abc!"
+        assert len(line.beat.waiting) == 1  # for the next look
+
+
+async def test_in_a_crowd_the_end_comes_with_the_beat() -> None:
+    async with in_a_crowd() as (line, reading):
+        line.peer.say(b"b", then=END)
+        await asyncio.sleep(A_WHILE)
+        assert not reading.done()
+        line.beat.beat()
+        assert await reading == b"ab"
+        assert await read(line.answer) == b""
+        assert not line.beat.waiting
+        line.answer.leave(in_peace=True)
+        again = await line.another()
+        assert len(line.peer.writers) == 1  # on the same connection, which is listened to
+        line.peer.say(b"first", then=END)
+        assert await read(again, gather=False) == b"first"
+
+
+async def test_in_a_crowd_a_cut_answer_tells_first_what_was_held() -> None:
+    async with in_a_crowd() as (line, reading):
+        line.peer.writers[-1].transport.abort()
+        await asyncio.sleep(A_WHILE)
+        line.beat.beat()
+        assert await reading == b"a"
+        with pytest.raises(ConnectionLost):
+            await read(line.answer)
+
+
+async def test_in_a_crowd_an_answer_that_ends_early_tells_first_what_was_held() -> None:
+    async with in_a_crowd() as (line, reading):
+        line.peer.say(b"b")
+        line.peer.writers[-1].close()
+        await asyncio.sleep(A_WHILE)
+        line.beat.beat()
+        assert await reading == b"ab"
+        following = asyncio.ensure_future(read(line.answer))
+        line.beat.beat()
+        with pytest.raises(ConnectionLost):
+            await following
+
+
+async def test_in_a_crowd_nonsense_breaks_the_answer() -> None:
+    async with in_a_crowd() as (line, reading):
+        line.peer.writers[-1].write(b"no chunk\r\n")
+        await asyncio.sleep(A_WHILE)
+        line.beat.beat()
+        assert await reading == b"a"
+        with pytest.raises(ConnectionLost, match="malformed"):
+            await read(line.answer)
+
+
+async def test_who_falls_silent_is_listened_to_again() -> None:
+    async with in_a_crowd() as (line, reading):
+        line.beat.beat()
+        assert await reading == b"a"
+        assert not line.beat.waiting
+        await line.hold(b"b")  # told by the event loop, with no beat between
+
+
+async def test_where_the_crowd_has_gone_it_is_listened_to_again() -> None:
+    async with in_a_crowd() as (line, reading):
+        line.beat.crowded = False
+        line.peer.say(b"b")
+        await asyncio.sleep(A_WHILE)
+        line.beat.beat()
+        assert await reading == b"ab"
+        assert not line.beat.waiting
+        await line.hold(b"c")
+
+
+async def test_who_gathers_no_more_is_told_at_once_also_in_a_crowd() -> None:
+    async with in_a_crowd() as (line, reading):
+        line.beat.beat()
+        assert await reading == b"a"
+        for piece in (b"b", b"c"):
+            line.peer.say(piece)
+            assert await read(line.answer, gather=False) == piece
+
+
+async def test_who_leaves_a_crowd_is_looked_at_once_a_beat_when_they_are_back() -> None:
+    async with in_a_crowd() as (line, reading):
+        line.peer.say(b"b", then=END)
+        reading.cancel()
+        await asyncio.gather(reading, return_exceptions=True)
+        line.answer.leave(in_peace=True)
+        # It lingers for its end, which the event loop tells.
+        while not line.pool.has_free():
+            await asyncio.sleep(0.005)
+        answer = await line.another()
+        assert len(line.peer.writers) == 1
+        line.peer.say(b"first")
+        assert await read(answer, gather=False) == b"first"
+        following = asyncio.ensure_future(read(answer))
+        await asyncio.sleep(0)
+        await line.hold(b"c")
+        line.peer.say(b"d")
+        await asyncio.sleep(A_WHILE)
+        line.beat.beat()  # for the call before, and for this one
+        assert await following == b"cd"
+        assert len(line.beat.waiting) == 1
+
+
+async def test_in_a_crowd_the_event_loop_brings_what_one_look_did_not() -> None:
+    async with in_a_crowd() as (line, reading):
+        line.peer.say(b"x" * A_BURST)
+        await asyncio.sleep(A_WHILE)
+        line.beat.beat()
+        received = await reading
+        assert A_BURST // 2 < len(received) <= A_BURST
+        await asyncio.wait_for(line.beat.held.wait(), SOON)
+        while len(received) < A_BURST + 1:
+            following = asyncio.ensure_future(read(line.answer))
+            while not following.done():
+                line.beat.beat()
+                await asyncio.sleep(0.001)
+            received += following.result()
+        assert received == b"a" + b"x" * A_BURST
+
+
+async def test_who_does_not_keep_up_makes_the_other_side_wait() -> None:
+    async with in_a_crowd() as (line, reading):
+        reading.cancel()
+        await asyncio.gather(reading, return_exceptions=True)
+        line.peer.say(*[b"x" * 10_000] * 200)
+        for _ in range(50):
+            line.beat.beat()
+            await asyncio.sleep(0.005)
+        assert A_BURST < line.answer.unread < 5 * A_BURST
+        received = 0
+        while received < 2_000_001:
+            received += len(await read(line.answer, gather=False))
+        assert received == 2_000_001
+
+
+async def _read_whole(pool: Http1Pool) -> bytes:
+    answer = await pool.request("GET", "/x", {}, head_within=SOON)
+    whole = b""
+    while piece := await read(answer):
+        whole += piece
+    answer.leave(in_peace=True)
+    return whole
+
+
+def test_a_crowd_of_answers_comes_whole_by_the_event_loop_of_the_services() -> None:
+    said = [b"%d " % number for number in range(40)]
+    looks: list[int] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(asyncio.IncompleteReadError, ConnectionError):
+            while await reader.readuntil(b"\r\n\r\n"):
+                writer.write(HEAD)
+                for piece in said:
+                    writer.write(b"%x\r\n%b\r\n" % (len(piece), piece))
+                    await asyncio.sleep(0.005)
+                writer.write(END)
+        writer.close()
+
+    async def main() -> None:
+        listener = await asyncio.start_server(serve, "127.0.0.1", 0)
+        pool = Http1Pool("127.0.0.1", listener.sockets[0].getsockname()[1], gather=0.04)
+        for _ in range(2):  # the second time on connections that were looked at before
+            answers = await asyncio.gather(*[_read_whole(pool) for _ in range(30)])
+            assert answers == [b"".join(said)] * 30
+        await pool.close()
+        listener.close()
+
+    look = Polled.look
+
+    def counted(polled: Polled) -> bytes:
+        came = look(polled)
+        looks.append(len(came))
+        return came
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Polled, "look", counted)
+        uvloop.run(main())
+    assert sum(looks) > len(said), "nothing was looked for"
+
+
+async def test_a_beat_is_crowded_while_many_wait() -> None:
+    beat = Beat(asyncio.get_running_loop(), 0.01)
+    over = asyncio.Event()
+    seen: list[bool] = []
+
+    def look(left: int) -> None:
+        seen.append(beat.is_crowded)
+        if left:
+            beat.wait(lambda: look(left - 1))
+        else:
+            over.set()
+
+    def crowded() -> bool:
+        return beat.is_crowded
+
+    beat.wait(lambda: look(2))
+    assert not crowded()
+    await asyncio.wait_for(over.wait(), SOON)
+    assert seen == [False] * 3
+    over.clear()
+    for _ in range(20):
+        beat.wait(lambda: look(2))
+    assert crowded()
+    await asyncio.wait_for(over.wait(), SOON)
+    await asyncio.sleep(A_WHILE)
+    assert seen == [False] * 3 + [True] * 60
+    assert not crowded()
 
 
 async def test_without_a_span_nothing_waits() -> None:
