@@ -2,7 +2,7 @@
 
 A statement with its commit costs client and server nearly the same for one row as for ten. So what
 comes while others are under way waits for one of them, and then goes along with all that came
-meanwhile.
+meanwhile. In a crowd the first of them also takes along who came in the same turn of the loop.
 """
 
 from __future__ import annotations
@@ -69,30 +69,40 @@ class Together(Generic[Asked, Answer]):
         """The answer to this one, or what it fails with."""
         self._note_distance()
         if not self._has_room():
-            return await self._in_company(asked)
+            return await self._joined(asked, place=len(self._waiting))
         generation = self._begun()
         try:
-            return await self._alone(asked)
+            if self._is_crowded():
+                # Whoever else came in this turn of the loop asks before it is over.
+                await asyncio.sleep(0)
+            if not self._waiting:
+                return await self._alone(asked)
+            answer = self._joined(asked, place=0)
         finally:
             self._ended(generation)
+        return await answer
 
     def _note_distance(self) -> None:
         now = self._now()
         self._distance += _WEIGHT * (min(now - self._came_at, 1.0) - self._distance)
         self._came_at = now
 
-    def _has_room(self) -> bool:
-        return self._under_way < (1 if self._distance < _CROWDED_SECONDS else 2)
+    def _is_crowded(self) -> bool:
+        return self._distance < _CROWDED_SECONDS
 
-    async def _in_company(self, asked: Asked) -> Answer:
+    def _has_room(self) -> bool:
+        return self._under_way < (1 if self._is_crowded() else 2)
+
+    def _joined(self, asked: Asked, *, place: int) -> asyncio.Future[Answer]:
+        """The answer to one of those who wait, at its place among them."""
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[Answer] = loop.create_future()
-        self._waiting.append((asked, answer))
+        self._waiting.insert(place, (asked, answer))
         if len(self._waiting) >= self._most:
             self._depart()
         elif self._patience is None:
             self._patience = loop.call_later(self._patience_seconds, self._depart_at_last)
-        return await answer
+        return answer
 
     def _begun(self) -> int:
         self._under_way += 1

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from struct import Struct
 from uuid import UUID
 
 Field = str | int | UUID
 
-_LENGTH_BYTES = 4
-# Every use of a key writes a dozen of them, nearly all of them short.
-_SHORT = [length.to_bytes(_LENGTH_BYTES, "big") for length in range(256)]
+# Four bytes, the highest first. Every use of a key writes a dozen of them.
+_length = Struct(">I").pack
 
 
 def encode_fields(*fields: Field) -> bytes:
@@ -16,12 +16,4 @@ def encode_fields(*fields: Field) -> bytes:
 
     Without the lengths `user1` + `0openai` and `user10` + `openai` would be one and the same.
     """
-    pieces: list[bytes] = []
-    for field in fields:
-        text = str(field).encode()
-        length = len(text)
-        pieces.append(
-            _SHORT[length] if length < len(_SHORT) else length.to_bytes(_LENGTH_BYTES, "big")
-        )
-        pieces.append(text)
-    return b"".join(pieces)
+    return b"".join([_length(len(text)) + text for text in map(str.encode, map(str, fields))])
