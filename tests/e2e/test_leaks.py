@@ -29,11 +29,13 @@ from tests.support.leaks import (
     forms_of,
     key_material,
     process_words,
+    secrets_of_the_services,
     valkey_contents,
     with_insides,
 )
 from tests.support.openapi import Operation, operations
 from tests.support.suite import Person, Suite, a_person, eventually
+from tests.support.suite_organisations import mailed_token
 from tests.support.tenants import VALUES, together
 
 pytestmark = pytest.mark.e2e
@@ -108,6 +110,125 @@ async def test_no_key_is_ever_found_outside(
     assert len(hunt.said) > 200
     leaks = await asyncio.to_thread(hunt.found_in, with_insides(everywhere(suite, hunt)))
     assert not leaks, "\n".join(sorted(set(leaks))[:40])
+
+
+async def test_nothing_that_opens_an_account_is_ever_found_outside(suite: Suite) -> None:
+    """Passwords, tokens of both kinds, webhooks' secrets; mailed proofs only in their mails."""
+    hunt, mailed, services = Hunt(), Hunt(), Hunt()
+    for secret, name in secrets_of_the_services(suite.installation.data):
+        services.mark(secret, name)
+
+    person = a_person(suite)
+    try:
+        hunt.mark(person.password)
+        await person.register()
+        await wrong_passwords(person, hunt)
+        await tokens_that_are_used_up(person, hunt)
+        await a_personal_token_in_every_place(person, hunt)
+        await proofs_by_mail(suite, person, hunt, mailed)
+        await a_webhook(person, hunt)
+    finally:
+        await person.client.aclose()
+
+    data = suite.installation.data
+    places = {place: content for place, content in everywhere(suite, hunt) if content}
+    unmailed = {k: v for k, v in places.items() if not k.startswith(str(data.mail))}
+    # Only its own user reads what processes are to be started with, and their environment.
+    told = {k: v for k, v in places.items() if not k.startswith((str(data.run), "environ "))}
+    for hunted, where in ((hunt, places), (mailed, unmailed), (services, told)):
+        assert hunted.secrets
+        leaks = await asyncio.to_thread(hunted.found_in, with_insides(where.items()))
+        assert not leaks, "\n".join(sorted(set(leaks))[:40])
+
+
+async def wrong_passwords(person: Person, hunt: Hunt) -> None:
+    """Guessed, misspelt fields, cut off, in the place of another word."""
+    wrong = f"wrong {uuid4().hex}"
+    hunt.mark(wrong)
+    for body in (
+        {"login": person.name, "password": wrong},
+        {"login": person.name, "pasword": wrong},
+        {"login": {"password": wrong}, "password": [wrong]},
+        {"login": wrong, "password": wrong},
+        f'{{"login": "{person.name}", "password": "{wrong}'.encode(),
+    ):
+        content = body if isinstance(body, bytes) else json.dumps(body).encode()
+        headers = {"content-type": "application/json"}
+        for path in ("/auth/login", "/auth/register", "/auth/step-up", "/auth/password"):
+            hunt.hear(await person.client.post(path, content=content, headers=headers))
+    hunt.hear(await person.client.post("/auth/login", params={"password": wrong}))
+
+
+async def tokens_that_are_used_up(person: Person, hunt: Hunt) -> None:
+    """The one before last ends the sign-in; and none is an access token."""
+    used = [person.refresh_token]
+    for _ in range(2):
+        await person.refresh()
+        used.append(person.refresh_token)
+    for token in (*used, person.client.headers["authorization"].rpartition(".")[2]):
+        hunt.mark(token)
+    for token in used:
+        headers = {"authorization": f"Bearer {token}"}
+        hunt.hear(await person.client.get("/auth/me", headers=headers))
+        hunt.hear(await person.client.post("/auth/refresh", json={"token": token}))
+    hunt.hear(await person.client.post("/auth/refresh", json={"refresh_token": used[0]}))
+    await person.sign_in()
+
+
+async def a_personal_token_in_every_place(person: Person, hunt: Hunt) -> None:
+    """Where SDKs put it, and where somebody may take it for its id."""
+    wish = {"name": "a tool", "scopes": ["chat"], "expires_in_days": 1}
+    made = (await person.client.post("/auth/tokens", json=wish)).json()
+    token = made["token"]
+    hunt.mark(token)
+    for path, headers in (
+        ("/chat/models", {"authorization": f"Bearer {token}"}),
+        ("/auth/me", {"authorization": f"Bearer {token}"}),
+        ("/chat/models", {"authorization": token}),
+        ("/chat/models", {"cookie": f"token={token}"}),
+        ("/anthropic/v1/models", {"x-api-key": token}),
+        ("/gemini/v1beta/models", {"x-goog-api-key": token}),
+        (f"/gemini/v1beta/models?key={token}", {}),
+        ("/elevenlabs/v1/voices", {"xi-api-key": token}),
+        (f"/v1/models/{token}", {}),
+        (f"/{token}", {}),
+    ):
+        hunt.hear(await person.client.get(path, headers=headers))
+    hunt.hear(await person.client.delete(f"/auth/tokens/{token}"))
+    hunt.hear(await person.client.delete(f"/auth/tokens/{made['id']}"))
+    for path in ("/auth/tokens", "/auth/audit", "/auth/me/export"):
+        hunt.hear(await person.client.get(path))
+
+
+async def proofs_by_mail(suite: Suite, person: Person, hunt: Hunt, mailed: Hunt) -> None:
+    """An address is confirmed and a password is set anew by what was mailed."""
+    confirmed = await mailed_token(suite, person, "verify-email")
+    await person.client.post("/auth/password/forgot", json={"email": f"{person.name}@example.com"})
+    reset = await mailed_token(suite, person, "reset-password")
+    for token in (confirmed, reset):
+        mailed.mark(token)
+    for body in ({"token": confirmed + "x"}, {"tokens": confirmed}, {"token": confirmed}):
+        mailed.hear(await person.client.post("/auth/verify-email", json=body))
+    person.password = f"phrase {uuid4().hex}"
+    hunt.mark(person.password)
+    for new in ("short", person.password):
+        body = {"token": reset, "new_password": new}
+        mailed.hear(await person.client.post("/auth/password/reset", json=body))
+    hunt.said += mailed.said
+    await person.sign_in()
+
+
+async def a_webhook(person: Person, hunt: Hunt) -> None:
+    """Its secrets are told once, to whoever made them."""
+    body = {"url": "http://127.0.0.1:9999/", "types": ["invoice.finalized"]}
+    made = (await person.client.post("/billing/webhooks", json=body)).json()
+    path = f"/billing/webhooks/{made['id']}"
+    again = (await person.client.post(f"{path}/secret", json={})).json()
+    for secret in (made["secret"], again["secret"]):
+        hunt.mark(secret.removeprefix("whsec_"))
+    hunt.hear(await person.client.post(f"{path}/test"))
+    for shown in ("/billing/webhooks", path, f"{path}/deliveries"):
+        hunt.hear(await person.client.get(shown))
 
 
 def everywhere(suite: Suite, hunt: Hunt) -> Iterator[tuple[str, bytes]]:

@@ -1,6 +1,9 @@
 """The access log: who asked for what and how it went, and nothing that opens a door."""
 
+from secrets import token_hex, token_urlsafe
 from uuid import uuid4
+
+import pytest
 
 from tests.gateway.conftest import Gateway
 from tests.gateway.tokens import ADA, a_token, bearer
@@ -62,6 +65,57 @@ async def test_a_line_about_keys_tells_which(gateway: Gateway) -> None:
         "/keys/openai/validate",
         "/keys/audit",
         f"/keys/organisations/{ADA}/openai",
+    ):
+        answer = await gateway.send(f"{path}?x=1", headers=headers)
+        (line,) = await gateway.proxy.logged(answer.headers["x-request-id"])
+        assert line["path"] == path
+
+
+@pytest.mark.parametrize(
+    "secret",
+    [
+        # A dash early, in the middle and late would make short words of one in four thousand.
+        f"ttc_{token_urlsafe(32).replace('-', '_')}",
+        f"sk-ant-api03-{token_urlsafe(70).replace('-', '_')}",
+        f"sk_{token_hex(24)}",
+        f"AIza{token_hex(18)}",
+        f"whsec_{token_hex(16)}",
+        token_hex(16),
+    ],
+    ids=["personal token", "anthropic", "elevenlabs", "gemini", "webhook", "older elevenlabs"],
+)
+async def test_a_secret_that_was_taken_for_an_id_is_not_written(
+    gateway: Gateway, secret: str
+) -> None:
+    headers = bearer(a_token(gateway.key))
+    for path in (
+        f"/auth/tokens/{secret}",
+        f"/voice/voices/{secret}/settings?search=x",
+        f"/elevenlabs/v1/voices/{secret}",
+        f"/v1/models/{secret}",
+        f"/oauth/reset-password/{secret}",
+        f"/KEYS/{secret}",
+        f"/gemini/v1beta/models/{secret}:generateContent",
+        f"/{secret}",
+    ):
+        answer = await gateway.send(path, headers=headers)
+        (line,) = await gateway.proxy.logged(answer.headers["x-request-id"])
+        assert line["path"] == "…", path
+        assert line["route"], path
+    assert secret not in gateway.proxy.access_log.read_text() + gateway.proxy.output.read_text()
+
+
+async def test_ids_models_and_our_own_words_are_written(gateway: Gateway) -> None:
+    headers = bearer(a_token(gateway.key))
+    for path in (
+        f"/auth/organisations/{ADA}/members/{uuid4()}",
+        f"/chat/sessions/{uuid4()}/messages/{uuid4()}/regenerate",
+        "/auth/tokens/not-an-id",
+        "/.well-known/oauth-authorization-server/auth",
+        "/gemini/v1beta/models/gemini-3.1-flash-lite-preview:streamGenerateContent",
+        "/anthropic/v1/models/claude-sonnet-4-5-20250929",
+        "/elevenlabs/v1/text-to-speech/21m00Tcm4TlvDq8ikWAM/stream/with-timestamps",
+        "/",
     ):
         answer = await gateway.send(f"{path}?x=1", headers=headers)
         (line,) = await gateway.proxy.logged(answer.headers["x-request-id"])

@@ -7,6 +7,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, ExitStack, contextmanager, suppress
 from pathlib import Path
+from secrets import token_hex
 
 import aiohttp
 import pytest
@@ -595,6 +596,17 @@ async def test_no_line_of_the_log_holds_a_key_or_a_token(egress: Egress) -> None
     text = egress.proxy.access_log.read_text() + egress.proxy.output.read_text()
     for secret in ("key-of-ada", "forged", "in-the-query", "secret-in-url", *PROOFS.values()):
         assert secret not in text
+
+
+async def test_a_key_that_was_taken_for_a_voice_is_not_written(egress: Egress) -> None:
+    voice, key = "21m00Tcm4TlvDq8ikWAM", f"sk_{token_hex(24)}"
+    for name, written in ((voice, f"/e/v1/voices/{voice}"), (key, "…")):
+        request_id = f"asked-for-{len(name)}"
+        headers = PROOFS | {"x-request-id": request_id}
+        await egress.send(f"/elevenlabs/v1/voices/{name}", headers=headers)
+        (line,) = await egress.proxy.logged(request_id)
+        assert (line["path"], line["route"]) == (written, "elevenlabs")
+    assert key not in egress.proxy.access_log.read_text() + egress.proxy.output.read_text()
 
 
 async def test_a_header_with_an_underscore_is_refused(egress: Egress) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import re
 import subprocess
 from collections.abc import Iterable, Iterator, Mapping
@@ -14,7 +15,10 @@ from urllib.parse import quote
 
 import psutil
 import redis
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
+from deploy.companion.data_dir import DataDir
 from deploy.companion.engines.binaries import postgres_programs
 from shared.settings import service_database_url
 
@@ -157,3 +161,19 @@ def key_material(keyring: Mapping[str, Any]) -> Iterator[tuple[bytes, str]]:
     for kind in ("keys", "fingerprint_keys"):
         for entry in keyring[kind]:
             yield base64.b64decode(entry["key"]), f"{kind} {entry['version']}"
+
+
+def secrets_of_the_services(data: DataDir) -> Iterator[tuple[bytes, str]]:
+    """What engines, services and their tokens are known by, but for the keyring."""
+    for name, password in json.loads(data.passwords.read_text()).items():
+        yield password.encode(), f"password of {name}"
+    for path in (data.signing_keys, data.webhook_keys, data.utterance_keys):
+        for kind, entries in json.loads(path.read_text()).items():
+            for entry in entries:
+                secret = entry.get("d") or entry.get("key") or entry["pepper"]
+                plain = secret.translate(str.maketrans("-_", "+/"))
+                yield base64.b64decode(plain + "=" * (-len(plain) % 4)), f"{kind} of {path.name}"
+    for path in data.identities.glob("*.pem"):
+        key = load_pem_private_key(path.read_bytes(), None)
+        assert isinstance(key, EllipticCurvePrivateKey)
+        yield key.private_numbers().private_value.to_bytes(32, "big"), path.name
