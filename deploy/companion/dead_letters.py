@@ -1,4 +1,4 @@
-"""Events that a service has put aside: found in its database, sent to its queue again."""
+"""Events that a service has put aside: found in its database, sent to its queue again, closed."""
 
 from __future__ import annotations
 
@@ -49,6 +49,22 @@ async def replay(servers: Servers, service: str, number: int) -> list[str]:
     return queues
 
 
+async def close(servers: Servers, service: str, number: int, *, by: str, why: str) -> None:
+    """Wait no more for a dead event that can't be sent again.
+
+    Raises CompanionError for one that can, and where none of that number waits.
+    """
+    event = await find_dead(servers, service, number)
+    if _can_be_sent(service, event):
+        raise CompanionError(
+            f"Dead event {number} of {service} can be sent again.",
+            f"Once its cause is repaired: `companion events replay {service} {number}`.",
+        )
+    async with _database(servers, service) as database:
+        if not await DeadEvents(service, database).close(number, by=by, why=why):
+            raise CompanionError(f"Dead event {number} of {service} does not wait any more.")
+
+
 def lost_batch(event: DeadEvent) -> list[Any] | None:
     """The events of a batch that has ended its worker too often; None for anything else.
 
@@ -75,6 +91,14 @@ def _to_send(service: str, event: DeadEvent) -> list[Mapping[str, Any]]:
             f"`companion events show {service} {event.id}` shows what came instead.",
         )
     return envelopes
+
+
+def _can_be_sent(service: str, event: DeadEvent) -> bool:
+    try:
+        _to_send(service, event)
+    except CompanionError:
+        return False
+    return True
 
 
 def _send(

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import getpass
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 from deploy.companion.console import Console
 from deploy.companion.errors import CompanionError
 from deploy.companion.key_rotation import keyvault_settings
+from deploy.companion.who import at_the_console
 from services.keyvault.actions import Actions
 from services.keyvault.domain.service_use import ServiceStop, Standing, UseLimits
 from services.keyvault.wiring import wire
@@ -25,17 +25,13 @@ async def status(most: int) -> str:
 async def stop(service: str, reason: str) -> bool:
     """Answers False when it was stopped already."""
     async with _desk() as actions:
-        return await actions.stop_service(service, by=_who(), reason=reason)
+        return await actions.stop_service(service, by=at_the_console(), reason=reason)
 
 
 async def resume(service: str) -> None:
     """Let it go on."""
     async with _desk() as actions:
-        await actions.resume_service(service, by=_who())
-
-
-def _who() -> str:
-    return f"console:{getpass.getuser()}"
+        await actions.resume_service(service, by=at_the_console())
 
 
 @asynccontextmanager

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import asyncpg
@@ -18,6 +18,8 @@ log = structlog.get_logger(__name__)
 PROCESS_LOST = "process_lost"
 """The reason of a batch that has ended its process too often: the body is all of it, as it came."""
 
+_CLOSED_BY = "; closed by "
+
 # A message may lack its body altogether.
 _STORE = """
 insert into dead_event (task, reason, body) values ($1, $2, coalesce($3, 'null'::jsonb))
@@ -28,6 +30,16 @@ where replayed_at is null or $2 order by id desc limit $1
 """
 _GET = "select id, task, reason, body, stored_at, replayed_at from dead_event where id = $1"
 _REPLAYED = "update dead_event set replayed_at = now() where id = $1"
+_CLOSE = """
+update dead_event set replayed_at = now(), reason = reason || $2
+where id = $1 and replayed_at is null
+returning id
+"""
+_FORGET_REPLAYED = """
+delete from dead_event where id in (
+    select id from dead_event where replayed_at < now() - $1::interval order by id limit $2
+)
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +52,11 @@ class DeadEvent:
     body: Any
     stored_at: datetime
     replayed_at: datetime | None
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether somebody said that it is waited for no more; nobody sent it again."""
+        return self.replayed_at is not None and _CLOSED_BY in self.reason
 
 
 class DeadEvents:
@@ -71,3 +88,14 @@ class DeadEvents:
 
     async def mark_replayed(self, id_: int) -> None:
         await self._database.execute(_REPLAYED, id_)
+
+    async def close(self, id_: int, *, by: str, why: str) -> bool:
+        """Wait for one no more; its reason then says who said so, and why. False: none waits."""
+        note = f"{_CLOSED_BY}{by}: {why[:300]}"
+        return await self._database.fetchrow(_CLOSE, id_, note) is not None
+
+
+async def forget_replayed(database: Database, older_than: timedelta, *, most: int) -> int:
+    """Drop those that were sent again, or closed, long ago; answers how many. Who waits stays."""
+    tag = await database.execute(_FORGET_REPLAYED, older_than, most)
+    return int(tag.rpartition(" ")[2])

@@ -9,6 +9,7 @@ from functools import partial
 from shared.db import archive
 from shared.db.database import Database
 from shared.events.usage import UsageManifest, UsageRecorded
+from shared.messaging.dead_events import forget_replayed
 from shared.messaging.subscriptions import Listen
 
 # Usage must be there for as long as a consumer may still ask for it; a manifest says nothing once
@@ -18,6 +19,8 @@ KEEP_MANIFESTS = timedelta(days=1)
 KEEP_OTHERS = timedelta(days=35)
 # Far longer than a broker can hold back a message.
 KEEP_HANDLED = timedelta(days=35)
+# Put aside once, and sent again or closed since; one that waits for that stays.
+KEEP_REPLAYED = timedelta(days=35)
 _HOURS_ARE_TOLD = timedelta(hours=3)
 _AT_ONCE = 5_000
 
@@ -48,6 +51,7 @@ async def forget(database: Database) -> None:
 async def _all_steps(database: Database) -> list[Callable[[], Awaitable[int]]]:
     return [
         partial(archive.forget_handled, database, KEEP_HANDLED, most=_AT_ONCE),
+        partial(forget_replayed, database, KEEP_REPLAYED, most=_AT_ONCE),
         *(
             partial(_forget_sent, database, stream)
             for stream in await archive.sent_streams(database)

@@ -111,6 +111,39 @@ async def test_a_batch_that_was_changed_is_shown_as_it_came_and_not_sent_again(
         forget(suite, number)
 
 
+@pytest.mark.parametrize("reason", ["process_lost", "unreadable_batch: the hash does not fit"])
+async def test_what_can_never_be_sent_again_is_closed_with_a_reason(
+    suite: Suite, ada: Person, reason: str
+) -> None:
+    use = await a_use(suite, ada)
+    wire = {**wrapped([use]), "events": [{**use, "subject": str(uuid4())}]}
+    number = put_aside(suite, reason, wire)
+    try:
+        close = ("close", "billing", str(number), "--reason")
+        assert await companion(suite, *close, " ") == (1, "")
+        assert (await companion(suite, "list", "billing"))[0] == 1
+        said = f"Nobody waits for dead event {number} of billing any more.\n"
+        assert await companion(suite, *close, "it came again whole") == (0, said)
+        assert await companion(suite, "list", "billing") == (0, "No dead events wait.\n")
+        _, listed = await companion(suite, "list", "billing", "--all")
+        assert "  closed " in listed
+        assert "it came again whole" in listed
+        assert await companion(suite, *close, "twice") == (1, "")
+        assert await companion(suite, "replay", "billing", str(number)) == (1, "")
+    finally:
+        forget(suite, number)
+
+
+async def test_what_can_be_sent_again_is_not_closed(suite: Suite, ada: Person) -> None:
+    number = put_aside(suite, "handler_failed: Test", await a_use(suite, ada))
+    try:
+        close = ("close", "billing", str(number), "--reason", "no hurry")
+        assert await companion(suite, *close) == (1, "")
+        assert (await companion(suite, "list", "billing"))[0] == 1
+    finally:
+        forget(suite, number)
+
+
 class _BreaksAfterTheFirst(Publisher):
     sent = 0
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-app = typer.Typer(no_args_is_help=True, help="Dead events: list, show, send again.")
+app = typer.Typer(no_args_is_help=True, help="Dead events: list, show, send again, close.")
 
 Service = Annotated[str, typer.Argument(help="A service, such as billing.")]
 Number = Annotated[int, typer.Argument(help="The number that `list` shows.")]
@@ -25,7 +25,9 @@ Number = Annotated[int, typer.Argument(help="The number that `list` shows.")]
 def list_(
     service: Annotated[str | None, typer.Argument(help="One service; default: all.")] = None,
     most: Annotated[int, typer.Option(help="How many of each service.")] = 50,
-    with_replayed: Annotated[bool, typer.Option("--all", help="Also those sent again.")] = False,
+    with_replayed: Annotated[
+        bool, typer.Option("--all", help="Also those sent again or closed.")
+    ] = False,
 ) -> None:
     """List dead events, the newest first. Exit code 1 when there are any that wait."""
     from deploy.companion.dead_letters import list_dead
@@ -36,7 +38,7 @@ def list_(
     for name in [_known(service)] if service else SERVICES:
         for event in _run(list_dead(servers, name, most=most, with_replayed=with_replayed)):
             waiting += event.replayed_at is None
-            state = "sent again" if event.replayed_at else "waits"
+            state = _state_of(event)
             typer.echo(
                 f"{name:9} {event.id:6}  {event.stored_at:%Y-%m-%d %H:%M:%S}  {event.task:24} "
                 f"{state:10}  {event.reason}{_size_of(event)}"
@@ -73,6 +75,36 @@ def replay(service: Service, number: Number) -> None:
     queues = _run(send_again(Servers.find(), _known(service), number))
     for queue, count in Counter(queues).items():
         typer.echo(f"Sent to {queue}." if len(queues) == 1 else f"Sent {count} to {queue}.")
+
+
+@app.command()
+def close(
+    service: Service,
+    number: Number,
+    reason: Annotated[str, typer.Option(help="Why nothing is missing without it.")],
+) -> None:
+    """Wait no more for a dead event that can't be sent again, such as a batch that was changed on
+    its way.
+
+    Until then it rings, and keeps billing's month open.
+    """
+    from deploy.companion.dead_letters import close as wait_no_more
+    from deploy.companion.errors import CompanionError
+    from deploy.companion.servers import Servers
+    from deploy.companion.who import at_the_console
+
+    if not reason.strip():
+        raise CompanionError("A reason is needed.")
+    servers = Servers.find()
+    by, why = at_the_console(), reason.strip()
+    _run(wait_no_more(servers, _known(service), number, by=by, why=why))
+    typer.echo(f"Nobody waits for dead event {number} of {service} any more.")
+
+
+def _state_of(event: DeadEvent) -> str:
+    if event.is_closed:
+        return "closed"
+    return "sent again" if event.replayed_at else "waits"
 
 
 def _size_of(event: DeadEvent) -> str:

@@ -141,7 +141,7 @@ MONEY = Board(
                     60,
                 ),
                 Number(
-                    "Webhooks due, oldest",
+                    "Webhooks not taken, oldest",
                     "s",
                     "max(companion_billing_webhooks_oldest_seconds)",
                     3600,

@@ -22,8 +22,12 @@ select * from unnest(
     $1::uuid[], $2::timestamptz[], $3::text[], $4::uuid[], $5::uuid[], $6::uuid[], $7::jsonb[]
 )
 """
+# Of who was deleted while a guess at their password was still being looked at there is none: nobody
+# would look for it again.
 _NOTE_ORIGIN = """
-insert into audit_origin (event_id, user_id, device, address) values ($1, $2, $3, $4)
+insert into audit_origin (event_id, user_id, device, address)
+select $1::uuid, $2::uuid, $3::text, $4::text
+where not exists (select 1 from erasure where user_id = $2)
 """
 _COLUMNS = """
 select e.id, e.at, e.action, e.user_id, e.actor_id, e.organisation_id, e.facts,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from operator import attrgetter
+from uuid import UUID
 
 from services.billing.actions.list_usage import ExportUsage
 from services.billing.actions.show_subscription import ShowSubscription
@@ -14,6 +15,7 @@ from services.billing.domain.correction import Correction
 from services.billing.domain.invoice import CreditNote, CreditNoteId, Invoice, InvoiceId
 from services.billing.domain.invoice_ports import InvoiceHead, Standing
 from services.billing.domain.ledger import Entry
+from services.billing.domain.outside_usage import HeldEvent
 from services.billing.domain.payment import Payment, PaymentId
 from services.billing.domain.period import Period
 from services.billing.domain.ports import NewUnitOfWork
@@ -110,6 +112,15 @@ class ExportUser:
                 return await work.usage_rows.corrections_of_user(user_id, after=after, most=_PAGE)
 
         return page_by_page(read, _PAGE)
+
+    def held(self, user_id: UserId) -> AsyncIterator[Sequence[HeldEvent]]:
+        """What services outside told of them that could not be counted as it was."""
+
+        async def read(after: tuple[UUID, str, str] | None) -> Sequence[HeldEvent]:
+            async with self.unit_of_work() as work:
+                return await work.outside.held_of(user_id, after=after, most=_PAGE)
+
+        return page_by_page(read, _PAGE, attrgetter("place"))
 
     async def archived(self, user_id: UserId) -> int:
         """How many of their calls lie in the operator's archive, and are none of `records`."""

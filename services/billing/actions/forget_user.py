@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import ClassVar
 
-from services.billing.actions._keep_subscription import ask_for_owed
+from services.billing.actions._keep_subscription import keep_step
 from services.billing.domain.billing_cycle import Rules, brought_up_to, granted
 from services.billing.domain.ports import UnitOfWork
 from shared.erasure import BATCH, Forget, Left
@@ -47,9 +48,8 @@ class ForgetUser(Forget[UnitOfWork]):
         present = await work.subscriptions.hold(user_id)
         by_now = brought_up_to(present, now, await work.plan_prices.all(), self.rules)
         ended = granted(by_now.subscription, DEFAULT_TIER.name, None, now)
-        if ended.subscription != present:
-            # A change like any other, so that a month is charged up to this day and no further.
-            await work.charges.add([*by_now.charges, *ended.charges])
-            await work.subscriptions.save(ended.subscription, by=user_id)
-            await ask_for_owed(work, ended.subscription)
+        # A change like any other, so that a month is charged up to this day and no further, and
+        # whoever follows subscriptions hears of it.
+        step = replace(ended, charges=(*by_now.charges, *ended.charges))
+        await keep_step(work, present, step, by=user_id)
         await work.subscriptions.delete(user_id)

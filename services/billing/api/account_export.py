@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Any
 from uuid import UUID
 
 from fastapi import APIRouter, Depends
@@ -20,6 +20,7 @@ from services.billing.api.staff_looks import LookBody
 from services.billing.api.subscription import SubscriptionBody
 from services.billing.api.webhooks import WebhookBody
 from services.billing.domain.correction import Correction
+from services.billing.domain.outside_usage import HeldEvent
 from services.billing.domain.payment import Payment
 from shared.http.caller import OnlyFrom
 from shared.http.dollars import DollarsBeside
@@ -87,6 +88,29 @@ class UsageCorrectionBody(BaseModel):
         )
 
 
+class HeldUsageBody(BaseModel):
+    """What a service outside told that could not be counted as it was, why, and as what it was
+    told."""
+
+    source: str
+    id: str
+    code: str
+    occurred_at: datetime
+    held_at: datetime
+    event: dict[str, Any]
+
+    @classmethod
+    def of(cls, held: HeldEvent) -> HeldUsageBody:
+        return cls(
+            source=held.source,
+            id=held.external_id,
+            code=held.code,
+            occurred_at=held.occurred_at,
+            held_at=held.held_at,
+            event=dict(held.body),
+        )
+
+
 @router.get(
     "/users/{user_id}/export", response_class=StreamingResponse, responses=problems(401, 403)
 )
@@ -95,7 +119,8 @@ async def export(
 ) -> StreamingResponse:
     """All that is kept of a user: their subscription, its changes, whom invoices are made out to,
     their charges, payments, invoices and credit notes, when the billing team looked, webhooks and
-    alerts, every paid call and what was corrected of it. `archived_requests` calls lie in the
+    alerts, every paid call, what was corrected of it, and what services outside told that could not
+    be counted. `archived_requests` calls lie in the
     operator's archive."""
     user, export_user = UserId(user_id), actions.export_user
     present = SubscriptionBody.of(await export_user.subscription(user))
@@ -121,5 +146,6 @@ async def export(
             "archived_requests": await export_user.archived(user),
             "usage_records": pages_of(export_user.records(user), RecordBody.of),
             "usage_corrections": pages_of(export_user.corrections(user), UsageCorrectionBody.of),
+            "held_usage": pages_of(export_user.held(user), HeldUsageBody.of),
         }
     )

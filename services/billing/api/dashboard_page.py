@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from base64 import b64encode
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import field
@@ -227,7 +228,9 @@ def _money_by_tier(
         Series(tier, [values.get((month, tier), 0) / _MILLION for month in months], _color(tier))
         for tier in tiers
     ]
-    drawing = Drawing(f"{title} by month and tier, in dollars.", _labels(months), series, _axis)
+    drawing = Drawing(
+        f"{title} by month and tier, in dollars.", _labels(months), series, dollars_at
+    )
     rows = [
         [
             _name(month),
@@ -354,7 +357,7 @@ def _margin(of: Overview) -> Figure:
             Series("cost", [(one.cost_microusd if one else 0) / _MILLION for one in listed]),
             Series("margin", [(one.margin_microusd if one else 0) / _MILLION for one in listed]),
         ],
-        _axis,
+        dollars_at,
     )
     rows = [
         [
@@ -390,7 +393,7 @@ def _costs(usage: Sequence[TotalUsage]) -> Figure:
             Series(operation, [costs.get(operation, 0) / _MILLION for _, costs in shown])
             for operation in operations
         ],
-        _axis,
+        dollars_at,
     )
     rows = [
         [
@@ -468,11 +471,18 @@ def _dollars(microusd: int) -> str:
     return f"{sign}${abs(microusd) / _MILLION:,.2f}"
 
 
-def _axis(dollars: float) -> str:
+def dollars_at(dollars: float) -> str:
+    """What stands at a scale: below a dollar with three digits, so that no step is rounded away."""
     sign, amount = "−" if dollars < 0 else "", abs(dollars)
     if amount >= 10_000:
         return f"{sign}${amount / 1000:,.4g}k"
-    return f"{sign}${amount:,.0f}" if amount == int(amount) else f"{sign}${amount:,.2f}"
+    if amount == int(amount):
+        return f"{sign}${amount:,.0f}"
+    if amount >= 1:
+        return f"{sign}${amount:,.2f}"
+    text = f"{amount:.{2 - math.floor(math.log10(amount))}f}".rstrip("0")
+    whole, _, decimals = text.partition(".")
+    return f"{sign}${whole}.{decimals:0<2}"
 
 
 def _percent(number: float) -> str:

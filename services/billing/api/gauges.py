@@ -95,7 +95,8 @@ WEBHOOKS_DUE = Gauge(
     "companion_billing_webhooks_due", "Deliveries to webhooks that are due and not taken."
 )
 WEBHOOKS_OLDEST_SECONDS = Gauge(
-    "companion_billing_webhooks_oldest_seconds", "Age of the oldest of the deliveries due now."
+    "companion_billing_webhooks_oldest_seconds",
+    "Age of the oldest delivery that was not taken, between its attempts as well.",
 )
 WEBHOOKS_GIVEN_UP = Gauge(
     "companion_billing_webhooks_given_up", "Deliveries that were given up within a day."

@@ -47,18 +47,20 @@ class OutsideUsage(Protocol):
         ...
 
     async def keep_metadata(self, events: Sequence[OutsideEvent]) -> None:
-        """What reporters say of events that are now in the ledger."""
+        """What reporters say of events that are now in the ledger; nothing of a user who was
+        forgotten."""
         ...
 
     async def forget(self, user_id: UserId, *, most: int) -> bool:
         """What reporters say beside a user's usage, so many rows of it at most; False when there
-        may be more."""
+        may be more. What they say later is not kept."""
         ...
 
     async def hold(
         self, reporter: UserId, held: Sequence[tuple[OutsideEvent, Trouble, Mapping[str, Any]]]
     ) -> None:
-        """Keep what can't be counted as it is, the last one told per key."""
+        """Keep what can't be counted as it is, the last one told per key; of a user who was
+        forgotten without what is said beside it."""
         ...
 
     async def held(self) -> Sequence[HeldCount]:
@@ -69,6 +71,13 @@ class OutsideUsage(Protocol):
         self, *, after: tuple[UUID, str, str] | None, most: int
     ) -> Sequence[HeldEvent]:
         """What is held, by reporter, source and id."""
+        ...
+
+    async def held_of(
+        self, user_id: UserId, *, after: tuple[UUID, str, str] | None, most: int
+    ) -> Sequence[HeldEvent]:
+        """What was held of a user's, also what is settled by now, in the same order and with what
+        is said beside it."""
         ...
 
     async def refuse_held(

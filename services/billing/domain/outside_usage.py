@@ -142,7 +142,7 @@ class OutsideEvent:
 @dataclass(frozen=True, slots=True)
 class HeldEvent:
     """One event that is held: whose token told it, why it is not counted, and as what it was told
-    (without what reporters say beside the facts)."""
+    (what reporters say beside the facts is for its user alone)."""
 
     reporter: UserId
     source: str
@@ -152,6 +152,11 @@ class HeldEvent:
     occurred_at: datetime
     held_at: datetime
     body: Mapping[str, Any]
+
+    @property
+    def place(self) -> tuple[UUID, str, str]:
+        """Where it stands among all."""
+        return self.reporter, self.source, self.external_id
 
 
 @dataclass(frozen=True, slots=True)

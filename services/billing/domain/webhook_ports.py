@@ -70,7 +70,8 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class WebhookBacklog:
-    """What endpoints have not taken. `oldest` is due the longest; `given_up` were lately."""
+    """What endpoints have not taken: `due` now, given up lately, and since when the `oldest` waits,
+    which may be tried again only in hours."""
 
     due: int = 0
     oldest: datetime | None = None
@@ -81,7 +82,7 @@ class WebhookOutbox(Protocol):
     """What is to be delivered, and what became of it."""
 
     async def backlog(self, now: datetime, *, since: datetime) -> WebhookBacklog:
-        """What was due before now, and what was given up since then."""
+        """What waits, how much of it is due now, and what was given up since then."""
         ...
 
     async def cut_usage(self, now: datetime, *, most: int) -> int:

@@ -14,7 +14,7 @@ from services.billing.domain.outside_usage import (
     OutsideEvent,
     Trouble,
 )
-from shared.db.database import Connection
+from shared.db.database import Connection, Row
 from shared.ids import UserId, first_id_at
 from shared.tiers import tier_named
 
@@ -74,9 +74,11 @@ _KEEP_METADATA = """
 insert into usage_metadata (event_id, user_id, metadata)
 select * from unnest($1::uuid[], $2::uuid[], $3::jsonb[])
     as given (event_id, user_id, metadata)
-where not exists (select 1 from forgotten_user gone where gone.user_id = given.user_id)
+where not exists (select 1 from gone_user gone where gone.user_id = given.user_id)
 on conflict do nothing
 """
+# Reports come days late, and nobody would look for what they bring then.
+_NOTE_GONE = "insert into gone_user (user_id) values ($1) on conflict do nothing"
 _FORGET = """
 delete from usage_metadata where event_id in (
     select event_id from usage_metadata where user_id = $1 limit $2
@@ -94,9 +96,13 @@ where (reporter_id, source, external_id) in (
 # makes no difference: it goes with its user, and its reporter knows nothing of that.
 _HOLD = """
 insert into held_usage (reporter_id, source, external_id, code, meter, body, occurred_at)
-select distinct on (source, external_id) $1, *
-from unnest($2::text[], $3::text[], $4::text[], $5::text[], $6::jsonb[], $7::timestamptz[])
-    as given (source, external_id, code, meter, body, occurred_at)
+select distinct on (source, external_id) $1, source, external_id, code, meter,
+    case when exists (select 1 from gone_user gone where gone.user_id = given.user_id)
+        then body #- '{data,metadata}' else body end,
+    occurred_at
+from unnest(
+    $2::text[], $3::text[], $4::text[], $5::text[], $6::jsonb[], $7::timestamptz[], $8::uuid[]
+) as given (source, external_id, code, meter, body, occurred_at, user_id)
 order by source, external_id
 on conflict (reporter_id, source, external_id) do update set
     code = excluded.code, meter = excluded.meter, body = excluded.body,
@@ -115,6 +121,12 @@ select reporter_id, source, external_id, code, meter, occurred_at, held_at,
        body #- '{data,metadata}' as body
 from held_usage where settled_at is null and (reporter_id, source, external_id) > ($1, $2, $3)
 order by reporter_id, source, external_id limit $4
+"""
+_HELD_OF = """
+select reporter_id, source, external_id, code, meter, occurred_at, held_at, body
+from held_usage
+where body ->> 'subject' = $1 and (reporter_id, source, external_id) > ($2, $3, $4)
+order by reporter_id, source, external_id limit $5
 """
 _REFUSE_HELD = """
 update held_usage set settled_at = now(), refused_by = $4, refused_because = $5
@@ -246,6 +258,7 @@ class SqlOutsideUsage:
             )
 
     async def forget(self, user_id: UserId, *, most: int) -> bool:
+        await self._connection.execute(_NOTE_GONE, user_id)
         kept = await self._connection.fetch(_FORGET, user_id, most)
         held = await self._connection.fetch(_FORGET_HELD, str(user_id), most)
         return most not in (len(kept), len(held))
@@ -264,6 +277,7 @@ class SqlOutsideUsage:
             [event.meter for event, _, _ in held],
             [dict(body) for _, _, body in held],
             [event.occurred_at for event, _, _ in held],
+            [event.user_id for event, _, _ in held],
         )
 
     async def held(self) -> Sequence[HeldCount]:
@@ -274,19 +288,14 @@ class SqlOutsideUsage:
         self, *, after: tuple[UUID, str, str] | None, most: int
     ) -> Sequence[HeldEvent]:
         rows = await self._connection.fetch(_HELD_EVENTS, *(after or _BEFORE_ALL), most)
-        return [
-            HeldEvent(
-                UserId(row["reporter_id"]),
-                row["source"],
-                row["external_id"],
-                row["code"],
-                row["meter"],
-                row["occurred_at"],
-                row["held_at"],
-                row["body"],
-            )
-            for row in rows
-        ]
+        return [_held(row) for row in rows]
+
+    async def held_of(
+        self, user_id: UserId, *, after: tuple[UUID, str, str] | None, most: int
+    ) -> Sequence[HeldEvent]:
+        place = after or _BEFORE_ALL
+        rows = await self._connection.fetch(_HELD_OF, str(user_id), *place, most)
+        return [_held(row) for row in rows]
 
     async def refuse_held(
         self, reporter: UserId, key: tuple[str, str], *, by: UserId, reason: str
@@ -314,6 +323,19 @@ class SqlOutsideUsage:
             ends,
         )
         return int(row["events"]) if row else 0
+
+
+def _held(row: Row) -> HeldEvent:
+    return HeldEvent(
+        UserId(row["reporter_id"]),
+        row["source"],
+        row["external_id"],
+        row["code"],
+        row["meter"],
+        row["occurred_at"],
+        row["held_at"],
+        row["body"],
+    )
 
 
 def _higher(*tiers: str | None) -> str | None:

@@ -466,6 +466,14 @@ Table(
     Index("ix_usage_metadata_user_id", "user_id"),
 )
 
+# Users who were forgotten, for good: of what is told of them later nothing is kept but the usage.
+Table(
+    "gone_user",
+    metadata,
+    Column("user_id", _Id, primary_key=True),
+    Column("noted_at", _Moment, nullable=False, server_default=_NOW),
+)
+
 # What such a service told that can't be counted as it is: settled once it is told again, well, and
 # kept for good.
 Table(

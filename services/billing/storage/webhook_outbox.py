@@ -119,7 +119,7 @@ _ENDPOINTS = "select * from webhook_endpoint where id = any($1::uuid[])"
 
 _BACKLOG = """
 select count(*) filter (where d.state = 'waiting' and d.next_attempt_at <= $1) as due,
-       min(d.created_at) filter (where d.state = 'waiting' and d.next_attempt_at <= $1) as oldest,
+       min(d.created_at) filter (where d.state = 'waiting') as oldest,
        count(*) filter (where d.state = 'dead') as given_up
 from webhook_delivery d join webhook_endpoint e on e.id = d.endpoint_id
 where e.disabled_at is null

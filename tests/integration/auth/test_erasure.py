@@ -17,9 +17,11 @@ import pytest
 from services.auth.actions.forget_user import ForgetUser
 from services.auth.actions.note_forgotten import Forgotten, NoteForgotten
 from services.auth.actions.remind_services import RemindServices
+from services.auth.domain.audit import AuditEntry
 from services.auth.domain.erasure import SERVICES, Erasure, Receipt
 from services.auth.domain.errors import ExportUnavailable, TooManyExports
 from services.auth.domain.mailed_proof import MailedProof, ProofPurpose
+from services.auth.domain.origin import Origin
 from services.auth.domain.user import EmailAddress
 from services.auth.providers.account_collector import CollectedParts, PeerCollector
 from services.auth.storage.unit_of_work import SqlWork
@@ -123,6 +125,26 @@ async def test_devices_and_addresses_go_in_pieces_and_the_trail_stays(
     trail = await database.fetch("select action from audit_event where user_id = $1", account.id)
     assert len(trail) > 1500
     assert "account.deleted" in {row["action"] for row in trail}
+
+
+async def test_a_guess_that_ends_after_the_deletion_leaves_no_address(
+    auth: RunningAuth, database: Database, new_work: NewWork
+) -> None:
+    account, other = await auth.account(), await auth.account()
+    await auth.client.delete("/auth/me", headers=account.headers)
+    at, origin = SystemClock().now(), Origin("a browser", "192.0.2.1")
+
+    async with new_work() as work:
+        for user_id in (account.id, other.id):
+            guess = AuditEntry(uuid7(), at, "sign_in.failed", UserId(user_id), None, origin=origin)
+            await work.audit.note(guess)
+
+    rows = await database.fetch("select user_id from audit_origin where address = '192.0.2.1'")
+    assert [row["user_id"] for row in rows if row["user_id"] in (account.id, other.id)] == [
+        other.id
+    ]
+    noted = "select 1 from audit_event where user_id = $1 and action = 'sign_in.failed'"
+    assert len(await database.fetch(noted, account.id)) == 1
 
 
 async def test_mails_and_invitations_to_a_proven_address_go_and_to_a_claimed_one_stay(

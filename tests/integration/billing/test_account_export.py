@@ -11,6 +11,7 @@ import httpx
 from shared.identity import ServiceIdentity
 from tests.integration.billing.harness import Billing
 from tests.integration.billing.test_invoice_api import books_of
+from tests.integration.billing.test_outside_usage import Service, an_event
 from tests.support.billing import a_usage
 from tests.support.billing_invoices import a_charge
 
@@ -49,6 +50,7 @@ async def test_all_of_theirs_and_nothing_of_others(billing: Billing, identities:
         *("subscription", "subscription_changes", "billing_details", "charges", "payments"),
         *("invoices", "credit_notes", "staff_looks", "webhooks", "archived_requests"),
         *("spend_alerts_microusd", "spend_alerts_usd", "usage_records", "usage_corrections"),
+        "held_usage",
     }
     assert export["billing_details"]["name"] == "Lamp & Sons"
     assert export["spend_alerts_microusd"] == [7]
@@ -92,6 +94,29 @@ async def test_what_was_corrected_of_their_calls_is_theirs(
     # Who of the team it was, is none of their data.
     assert str(team) not in str(export)
     assert export["archived_requests"] == 0
+
+
+async def test_what_was_held_of_theirs_is_theirs_with_what_was_said_beside_it(
+    billing: Billing, identities: Path
+) -> None:
+    ada, grace = uuid4(), uuid4()
+    service = Service(billing)
+    said = {"url": "https://example.com/lamps"}
+    events = [an_event(ada, quantity="0.5", metadata=said) for _ in range(21)]  # more than a page
+    await service.tell(*events, an_event(grace, quantity="0.5", metadata={"url": "other"}))
+    # What was told well since is shown as well: it is kept.
+    await service.tell({**events[0], "data": {"meter": "screenshot", "quantity": 1}})
+
+    export = (await export_of(billing, identities, ada)).json()
+
+    held = {one["id"]: one for one in export["held_usage"]}
+    assert len(export["held_usage"]) == len(held) == 21
+    shown = held[events[1]["id"]]
+    assert (shown["source"], shown["code"]) == ("/screenshots", "quantity_not_whole")
+    assert shown["event"]["data"]["metadata"] == said
+    # Who told it is none of their data, and what others used neither.
+    assert str(service.id) not in str(export)
+    assert str(grace) not in str(export)
 
 
 async def test_nobody_but_auth_collects_it(billing: Billing, identities: Path) -> None:

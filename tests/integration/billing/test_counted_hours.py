@@ -104,6 +104,18 @@ async def test_all_at_once_on_the_same_hours_end_with_the_right_sums(
     assert not await waits_in_a_circle(database)
 
 
+async def test_the_sums_are_worked_out_each_night_also_after_a_clock_was_ahead(
+    actions: Actions, clock: StoppedClock
+) -> None:
+    nightly = actions.check_rollups.nightly
+    clock.forward(timedelta(days=30))
+    assert await nightly() is not None
+    clock.forward(-timedelta(days=30))
+    assert [await nightly() is not None for _ in range(3)] == [True, False, False]
+    clock.forward(timedelta(days=1))
+    assert [await nightly() is not None for _ in range(2)] == [True, False]
+
+
 async def test_an_hour_that_lacks_what_waits_is_no_drift_and_another_one_is(
     actions: Actions, database: Database, clock: StoppedClock
 ) -> None:

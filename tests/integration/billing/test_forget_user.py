@@ -19,6 +19,22 @@ from tests.support.billing import NOON, a_usage
 STAFF = UserId(uuid4())
 
 
+def _told(user: UserId, quantity: str) -> Told:
+    """Screenshots, with a word on what was on them; half a one is held."""
+    event = OutsideEvent(
+        reporter=STAFF,
+        source="/screenshots",
+        external_id=f"{user}/{quantity}",
+        user_id=user,
+        occurred_at=NOON,
+        meter="screenshot",
+        quantity=Decimal(quantity),
+        metadata={"window": "Mail"},
+    )
+    body = {"subject": str(user), "data": {"quantity": quantity, "metadata": {"window": "x"}}}
+    return Told(0, event, body)
+
+
 async def test_the_subscription_ends_and_the_books_stay(
     actions: Actions, database: Database
 ) -> None:
@@ -59,22 +75,7 @@ async def test_what_others_said_beside_the_usage_goes(
     actions: Actions, database: Database, work: NewUnitOfWork
 ) -> None:
     ada, grace = UserId(uuid4()), UserId(uuid4())
-
-    def told(user: UserId, quantity: str) -> Told:
-        event = OutsideEvent(
-            reporter=STAFF,
-            source="/screenshots",
-            external_id=f"{user}/{quantity}",
-            user_id=user,
-            occurred_at=NOON,
-            meter="screenshot",
-            quantity=Decimal(quantity),
-            metadata={"window": "Mail"},
-        )
-        body = {"subject": str(user), "data": {"quantity": quantity, "metadata": {"window": "x"}}}
-        return Told(0, event, body)
-
-    events = [told(user, quantity) for user in (ada, grace) for quantity in ("1", "0.5")]
+    events = [_told(user, quantity) for user in (ada, grace) for quantity in ("1", "0.5")]
     result = await actions.report_outside_usage(events, reporter=STAFF, for_anybody=True)
     assert (result.accepted, len(result.held)) == (2, 2)
     await actions.forget_user.begin([(ada, ErasureId(uuid4()))])
@@ -94,8 +95,33 @@ async def test_what_others_said_beside_the_usage_goes(
     assert left["count"] == 1 + BATCH + 1
     await actions.forget_user.begin([(ada, ErasureId(uuid4()))])
     # Nor does it come back with what comes late.
-    await actions.report_outside_usage([told(ada, "2")], reporter=STAFF, for_anybody=True)
+    await actions.report_outside_usage([_told(ada, "2")], reporter=STAFF, for_anybody=True)
     assert len(await database.fetch("select 1 from usage_metadata")) == 1
+
+
+async def test_what_is_told_days_later_counts_without_a_word_beside_it(
+    actions: Actions, database: Database
+) -> None:
+    """Nobody looks for them any more: their row was dropped with the last look."""
+    ada, grace = UserId(uuid4()), UserId(uuid4())
+    await actions.forget_user.begin([(ada, ErasureId(uuid4()))])
+    await database.execute("delete from forgotten_user where user_id = $1", ada)
+
+    events = [_told(user, quantity) for user in (ada, grace) for quantity in ("1", "0.5")]
+    result = await actions.report_outside_usage(events, reporter=STAFF, for_anybody=True)
+
+    assert (result.accepted, len(result.held)) == (2, 2)
+    kept = await database.fetch("select user_id from usage_metadata")
+    assert [row["user_id"] for row in kept] == [grace]
+    held = await database.fetch("select body from held_usage")
+    assert {(row["body"]["subject"], "metadata" in row["body"]["data"]) for row in held} == {
+        (str(ada), False),
+        (str(grace), True),
+    }
+    assert len(await database.fetch("select 1 from ledger_entry where user_id = $1", ada)) == 1
+    # Told again to the letter it is the same.
+    await actions.report_outside_usage(events, reporter=STAFF, for_anybody=True)
+    assert len(await database.fetch("select 1 from held_usage where settled_at is null")) == 2
 
 
 async def test_a_subscription_that_comes_late_counts_on_and_is_ended_too(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -614,6 +615,24 @@ async def test_a_user_who_is_deleted_takes_their_webhooks_along(
     assert await database.fetch("select 1 from spend_threshold") == []
 
 
+async def test_that_a_plan_ends_with_its_user_is_told_to_the_team_alone(
+    actions: Actions, database: Database, receiver: Receiver, ada: Asker
+) -> None:
+    await actions.grant_subscription(ada.id, "pro", None, by=STAFF.id)
+    await listen(actions, ada, receiver)
+    operators, _ = await listen(actions, STAFF, receiver)
+
+    await actions.forget_user.begin([(ada.id, ErasureId(uuid4()))])
+    await actions.forget_user.begin([(ada.id, ErasureId(uuid4()))])
+
+    [row] = await database.fetch("select endpoint_id, body from webhook_delivery")
+    assert row["endpoint_id"] == operators.id
+    told = json.loads(row["body"])
+    assert told["type"] == "subscription.changed"
+    facts = told["data"]
+    assert (facts["user_id"], facts["tier"], facts["revision"]) == (str(ada.id), "free", 2)
+
+
 async def test_without_its_key_nothing_is_sent_and_a_new_secret_mends_a_lost_one(
     actions: Actions,
     work: NewUnitOfWork,
@@ -735,6 +754,12 @@ async def test_what_is_due_and_what_was_given_up_is_told_to_prometheus(
     assert (waiting.webhooks.due, waiting.webhooks.given_up) == (1, 0)
     show_waiting(waiting, oldest + timedelta(minutes=5))
     assert REGISTRY.get_sample_value("companion_billing_webhooks_oldest_seconds") == 300
+    # Between its attempts it is not due, and not taken either.
+    receiver.answer = status(500)
+    await actions.deliver_webhooks()
+    assert (await actions.watch_waiting()).webhooks == WebhookBacklog(0, oldest)
+    receiver.answer = status(204)
+    clock.forward(timedelta(minutes=10))
     await actions.deliver_webhooks()
     assert (await actions.watch_waiting()).webhooks == WebhookBacklog()
     async with work() as unit:

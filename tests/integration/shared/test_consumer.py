@@ -201,8 +201,25 @@ async def test_an_operator_finds_the_dead_and_marks_them_replayed(dead: DeadEven
     assert [d.body["n"] for d in await dead.list(most=9, with_replayed=True)] == [2, 1, 0]
     replayed = await dead.get(newest.id)
     assert replayed is not None
-    assert replayed.replayed_at is not None
+    assert (replayed.replayed_at is not None, replayed.is_closed) == (True, False)
     assert await dead.get(10**9) is None
+
+
+async def test_one_that_is_closed_waits_no_more_and_says_who_said_so_and_why(
+    dead: DeadEvents,
+) -> None:
+    await dead.store(TYPE, "rubbish", "unreadable_batch: no wrapper")
+    [waits] = await dead.list(most=2)
+    assert not waits.is_closed
+    assert [await dead.close(waits.id, by="console:ada", why="came again") for _ in "ab"] == [
+        True,
+        False,
+    ]
+    assert await dead.list(most=2) == []
+    [closed] = await dead.list(most=2, with_replayed=True)
+    assert closed.is_closed
+    assert closed.reason == "unreadable_batch: no wrapper; closed by console:ada: came again"
+    assert not await dead.close(10**9, by="console:ada", why="there is none")
 
 
 JSON = st.recursive(

@@ -75,6 +75,21 @@ async def test_handled_ids_are_forgotten_after_a_while(database: Database) -> No
     assert {old, young} & {row["event_id"] for row in rows} == {young}
 
 
+async def test_dead_events_go_some_time_after_they_were_sent_again(database: Database) -> None:
+    for task, days in (("old", 36), ("young", 34), ("waits", None)):
+        await database.execute(
+            "insert into dead_event (task, reason, body, stored_at, replayed_at) values"
+            " ($1, 'handler_failed', '{}', now() - interval '90 days', now() - $2::interval)",
+            task,
+            None if days is None else timedelta(days=days),
+        )
+
+    await forget(database)
+
+    rows = await database.fetch("select task from dead_event order by id")
+    assert [row["task"] for row in rows] == ["young", "waits"]
+
+
 async def test_whatever_is_past_its_time_goes_however_much_it_is(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:

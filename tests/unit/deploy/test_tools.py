@@ -50,6 +50,7 @@ ASKING: Mapping[str, Sequence[str]] = {
     "backup create": ("{tmp}/backup", "--without-secrets"),
     "backup erasures": ("{tmp}/erasures",),
     "backup forget": ("{tmp}/deleted",),
+    "events close": ("billing", "1", "--reason", "a test"),
     "events list": (),
     "events replay": ("billing", "1"),
     "events show": ("billing", "1"),
