@@ -63,11 +63,16 @@ class Revocation:
     version: int | None = None
 
     def concerns(self, running: KeyUser, *, served_by: UUID | None) -> bool:
-        """Whether it may run on that key; `served_by`: the organisation whose key may be it."""
+        """Whether it may run on that key; `served_by`: the organisation whose key may be it.
+
+        With a version it may whatever the clocks say, which may be further apart: what it really
+        runs on decides, see `KeyInUse.withdrawn`.
+        """
+        may_be_older = self.version is not None or running.created_at <= self.at + _CLOCKS_APART
         return (
             self.user_id in (running.user_id, served_by)
             and running.provider == self.provider
-            and running.created_at <= self.at + _CLOCKS_APART
+            and may_be_older
         )
 
     def is_of(self, used: UsedKey) -> bool:

@@ -53,6 +53,8 @@ def ids_digest(column: str) -> str:
     return f"lpad({half % 1}, 16, '0') || lpad({half % 17}, 16, '0')"
 
 
+_MOMENT = "select now() as moment"
+
 # What waits to be sent touches its hour at every moment until it is.
 _TOUCHED = """
 select stream, date_trunc('hour', (envelope ->> 'time')::timestamptz, 'UTC') as hour,
@@ -164,6 +166,14 @@ async def stream_ends(database: Database, prefix: str) -> Sequence[StreamEnd]:
 async def begin_stream(database: Database, stream: str) -> None:
     """Let a stream exist, from its number 0 on."""
     await database.execute(_BEGIN_STREAM, stream)
+
+
+async def moment(database: Database) -> datetime:
+    """What time it is for the archive: by the same clock it notes when something was sent."""
+    row = await database.fetchrow(_MOMENT)
+    assert row is not None
+    now: datetime = row["moment"]
+    return now
 
 
 async def hours_touched(

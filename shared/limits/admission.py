@@ -48,7 +48,9 @@ LEASE_SECONDS = 30.0
 
 _LEASE_MILLISECONDS = int(LEASE_SECONDS * 1000)
 _MARKER_SECONDS = 3600
-_LONGER_SECONDS = 60  # that a counter is kept after its window, for replicas whose clocks differ
+# That a counter is kept after its window, but no longer than that lasts: a replica whose clock is
+# ahead tells Valkey a shorter time until the end than there is, and one that is behind counts on.
+_LONGER = timedelta(hours=1)
 _OPEN_SECONDS = 1.0  # how long the breaker keeps away from a Valkey that failed
 # A stream can end at any moment; whoever asks again after this long is no burden.
 _STREAM_WAIT = timedelta(seconds=3)
@@ -417,7 +419,8 @@ def _arguments(
     arguments = [_MARKER_SECONDS, claimed_tier, reservation, most, _LEASE_MILLISECONDS]
     now = time.time()
     for window in windows:
-        lives = max(1, int(window.ends_at.timestamp() - now) + _LONGER_SECONDS)
+        forgotten_at = window.ends_at + min(_LONGER, window.ends_at - window.starts_at)
+        lives = max(1, int(forgotten_at.timestamp() - now))
         start = seed if window.seeded else ""
         arguments += (window.limit, window.amount, window.needed, lives, start)
     return arguments

@@ -6,7 +6,8 @@ A service that publishes `usage.recorded` calls `install_replay(listen)` in `tas
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from datetime import UTC, datetime, timedelta
+from dataclasses import replace
+from datetime import datetime, timedelta
 from uuid import UUID
 
 import structlog
@@ -56,17 +57,20 @@ def install_replay(listen: Listen) -> None:
 
     @listen.every(HOURS_INTERVAL, given="database")
     async def announce_closed_hours(database: Database) -> None:
-        manifests = await _of_closed_hours(listen.service, database, datetime.now(UTC))
+        manifests = await _of_closed_hours(listen.service, database)
         if manifests:
             await database.execute(INSERT_OUTBOX, *outbox_columns(manifests))
             await database.wake_relay()
 
 
-async def _of_closed_hours(
-    service: str, database: Database, now: datetime
-) -> list[Fact[UsageManifest]]:
+async def _of_closed_hours(service: str, database: Database) -> list[Fact[UsageManifest]]:
     """What happened in the hours that are over and were not told of, and in any to which something
-    was added since they were, such as a call that was settled late."""
+    was added since they were, such as a call that was settled late.
+
+    All by the database's clock. By that of this process, which may be another one the next time, an
+    hour would have been told after what was added to it since, or before what it was told to be.
+    """
+    now = await archive.moment(database)
     ends = {e.stream: e for e in await archive.stream_ends(database, _USAGE_STREAMS)}
     this_hour = now.replace(minute=0, second=0, microsecond=0)
     told = await archive.hours_told(database, _MANIFEST_STREAMS)
@@ -82,7 +86,9 @@ async def _of_closed_hours(
         return []
     sums = await archive.sums_by_hour(database, hours)
     return [
-        _manifest(service, ends[stream], hour, sums.get((stream, hour), _NOTHING))
+        replace(
+            _manifest(service, ends[stream], hour, sums.get((stream, hour), _NOTHING)), time=now
+        )
         for stream, hour in hours
     ]
 

@@ -173,6 +173,7 @@ class MemoryTurns:
     ) -> None:
         for id_, (characters, _) in progress.items():
             self.progress[id_] = characters
+            self.doubted.pop(id_, None)
             self.holds[id_] = replace(self.holds[id_], lease_expires_at=until)
 
     async def orphans(self, now: datetime, *, doubted_by: datetime, most: int) -> Sequence[Orphan]:

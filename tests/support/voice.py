@@ -172,6 +172,7 @@ class FakeSpeeches:
         for id_ in ids:
             if self.kept[id_].settlement is None:
                 self.leases[id_] = until
+                self.doubted.pop(id_, None)
 
     async def orphans(self, now: datetime, *, doubted_by: datetime, most: int) -> Sequence[Hold]:
         expired = [

@@ -26,6 +26,13 @@ class Failures:
     blocked_until: datetime | None = None
 
 
+def _is_present(ends_at: datetime, length: timedelta, now: datetime) -> bool:
+    """Whether a span that is so long at most, and ends then, has begun and is not over. One that
+    ends much later began by a clock that was ahead, and was set right since: it would last until
+    that time has come."""
+    return now < ends_at <= now + 2 * length
+
+
 @dataclass(frozen=True, slots=True)
 class AttemptLimit:
     """So many failures per window are free; from the last of them on each brings a wait, twice as
@@ -42,12 +49,14 @@ class AttemptLimit:
 
     def check(self, failures: Failures | None, now: datetime) -> None:
         """Raises TooManyAttempts while another guess has to wait."""
-        if failures and failures.blocked_until and failures.blocked_until > now:
-            raise TooManyAttempts(retry_after=failures.blocked_until - now)
+        until = failures.blocked_until if failures else None
+        if until is not None and _is_present(until, self.longest_delay, now):
+            raise TooManyAttempts(retry_after=until - now)
 
     def after_one_more(self, failures: Failures | None, now: datetime) -> Failures:
         """The count with this failure in it."""
-        if failures is None or failures.window_ends_at <= now:
+        longest = self.longest_delay + self.window
+        if failures is None or not _is_present(failures.window_ends_at, longest, now):
             failures = Failures(0, now + self.window)
         count = failures.count + 1
         if count < self.failures:
@@ -72,7 +81,9 @@ class CeilingPerMinute:
 
     def check(self, failures: Failures | None, now: datetime) -> None:
         """Raises TooManyAttempts."""
-        if failures and failures.window_ends_at > now and failures.count >= self.failures:
+        if failures is None or failures.count < self.failures:
+            return
+        if _is_present(failures.window_ends_at, _MINUTE, now):
             raise TooManyAttempts(retry_after=failures.window_ends_at - now)
 
     def window_from(self, now: datetime) -> datetime:
@@ -90,7 +101,9 @@ class AskingLimit:
 
     def check(self, asked: Failures | None, now: datetime) -> None:
         """Raises TooManyAttempts if one more were too many."""
-        if asked and asked.window_ends_at > now and asked.count >= self.times:
+        if asked is None or asked.count < self.times:
+            return
+        if _is_present(asked.window_ends_at, self.window, now):
             raise TooManyAttempts(retry_after=asked.window_ends_at - now)
 
     def check_counted(self, asked: Failures, now: datetime) -> None:

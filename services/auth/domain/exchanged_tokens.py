@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import field
 from datetime import datetime, timedelta
 
-from services.auth.domain.personal_token import PersonalTokenId
+from services.auth.domain.personal_token import EXCHANGED_LIFETIME, PersonalTokenId
 from services.auth.domain.user import User
 from shared.values import dataclass
 
@@ -51,9 +51,15 @@ class ExchangedTokens:
         at: datetime,
         sign: Callable[[], ExchangedToken],
     ) -> str:
-        """The known one, or a new one once it is about to expire or its basis has changed."""
+        """The known one, or a new one once it is about to expire or its basis has changed; and
+        where the clock was set back since, by which it is not good yet."""
         known = self._kept.get(token_id)
-        if known is None or known.basis != basis or known.expires_at - at < _LEFT_AT_LEAST:
+        left = known.expires_at - at if known is not None else timedelta()
+        if (
+            known is None
+            or known.basis != basis
+            or not _LEFT_AT_LEAST <= left <= EXCHANGED_LIFETIME
+        ):
             known = self._kept[token_id] = sign()
         self._kept.move_to_end(token_id)
         if len(self._kept) > self._most:

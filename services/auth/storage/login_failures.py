@@ -20,11 +20,13 @@ on conflict (subject) do update set
     window_ends_at = excluded.window_ends_at,
     blocked_until = excluded.blocked_until
 """  # noqa: S608
+# A window that ends much later than one that begins now began by a clock that was ahead.
+_PRESENT = "f.window_ends_at > $2 and f.window_ends_at <= $3 + ($3::timestamptz - $2::timestamptz)"
 _ADD = f"""
 insert into login_failure as f (subject, failures, window_ends_at) values ($1, 1, $3)
 on conflict (subject) do update set
-    failures = case when f.window_ends_at > $2 then f.failures + 1 else 1 end,
-    window_ends_at = case when f.window_ends_at > $2 then f.window_ends_at else $3 end
+    failures = case when {_PRESENT} then f.failures + 1 else 1 end,
+    window_ends_at = case when {_PRESENT} then f.window_ends_at else $3 end
 returning {_COLUMNS}
 """  # noqa: S608
 _FORGET = "delete from login_failure where subject = $1"

@@ -185,9 +185,11 @@ _SETTLE_EMPTY = _SETTLE.format(
     briefly="",
 )
 
+# Whoever is renewed is not doubted any more: by the clock of who doubts, which may be ahead, the
+# new lease may have run out already.
 _RENEW = """
 update generation g set
-    lease_expires_at = $4, output_characters = n.characters,
+    lease_expires_at = $4, doubted_at = null, output_characters = n.characters,
     provider_request_id = n.provider_request_id
 from unnest($1::uuid[], $2::int[], $3::text[]) as n (id, characters, provider_request_id)
 where g.id = n.id and g.state = 'running'

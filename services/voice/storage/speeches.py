@@ -55,8 +55,11 @@ _GROW = """
 update speech set characters = $2 where id = $1 and state = 'running' returning id
 """
 
+# Whoever is renewed is not doubted any more: by the clock of who doubts, which may be ahead, the
+# new lease may have run out already.
 _RENEW = """
-update speech set lease_expires_at = $2 where id = any($1::uuid[]) and state = 'running'
+update speech set lease_expires_at = $2, doubted_at = null
+where id = any($1::uuid[]) and state = 'running'
 """
 
 # A lease that ran out is doubted first. When the database was away for longer than leases last, all

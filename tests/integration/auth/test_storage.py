@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
@@ -282,6 +282,21 @@ async def test_failures_count_up_within_their_window(new_work: NewWork) -> None:
         assert (anew.count, anew.window_ends_at) == (1, end + LIMIT.window)
         await work.login_failures.forget(subject)
         assert await work.login_failures.of(subject) is None
+
+
+async def test_failures_of_a_clock_that_was_ahead_are_not_counted_up(new_work: NewWork) -> None:
+    subject, window = f"login:{uuid4()}", timedelta(minutes=1)
+
+    async with new_work() as work:
+
+        async def count(at: datetime) -> int:
+            added = await work.login_failures.add(subject, at, window_ends_at=at + window)
+            return added.count
+
+        assert [await count(NOON + timedelta(hours=1)) for _ in range(3)] == [1, 2, 3]
+        assert [await count(NOON) for _ in range(3)] == [1, 2, 3]
+        # Clocks that differ a little go on with one another's.
+        assert await count(NOON - window) == 4
 
 
 async def test_no_failure_is_lost_when_many_come_at_once(new_work: NewWork) -> None:

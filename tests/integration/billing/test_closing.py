@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -29,6 +29,7 @@ from services.billing.domain.errors import (
     PeriodNotOver,
 )
 from services.billing.domain.ledger import Counts
+from services.billing.domain.period import Period
 from services.billing.domain.ports import NewUnitOfWork
 from services.billing.domain.price_book import UnitPrices
 from shared.db.database import Database, open_database
@@ -114,6 +115,45 @@ def some_usage(count: int = 3, at: datetime = LAST_HOUR) -> list[Fact[UsageRecor
     return [
         a_usage(at=at + timedelta(seconds=second), id_=id_made_at(at)) for second in range(count)
     ]
+
+
+def set_clock(monkeypatch: pytest.MonkeyPatch, off: timedelta) -> None:
+    """Of the producer's worker; not of the databases."""
+
+    class Off(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> datetime:  # type: ignore[override]
+            return datetime.now(tz) + off
+
+    for module in ("shared.events.base", "shared.messaging.replay"):
+        monkeypatch.setattr(f"{module}.datetime", Off, raising=False)
+
+
+@pytest.mark.parametrize(
+    ("first", "then"),
+    [(5, 5), (62, 0), (0, -10)],
+    ids=["ahead", "ahead and set right", "set back"],
+)
+async def test_what_an_hour_gets_late_is_told_whatever_the_clock_of_the_producers_worker_says(
+    road: Road,
+    work: NewUnitOfWork,
+    monkeypatch: pytest.MonkeyPatch,
+    first: int,
+    then: int,
+) -> None:
+    hour = datetime.now(UTC).replace(minute=0, second=0, microsecond=0) - timedelta(hours=2)
+    set_clock(monkeypatch, timedelta(minutes=first))
+    await road.use(*some_usage(3, hour))
+    await road.carry()
+    await road.tell()
+    # A call that ran over the end of its hour, and is settled now.
+    set_clock(monkeypatch, timedelta(minutes=then))
+    await road.use(*some_usage(1, hour + timedelta(minutes=59)))
+    await road.carry()
+    told = {event["hour"]: event["sums"]["events"] for event in await road.tell()}
+    assert told[hour.isoformat().replace("+00:00", "Z")] == 4
+    async with work() as unit:
+        assert await unit.manifests.hours_off(Period(hour, hour + timedelta(hours=1))) == []
 
 
 async def test_an_hour_that_is_over_is_told_and_agrees(

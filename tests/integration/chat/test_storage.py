@@ -391,6 +391,22 @@ async def test_only_holds_without_a_living_lease_are_orphans(database: Database)
     assert replace(found.hold, lease_expires_at=alive.lease_expires_at) == alive
 
 
+async def test_who_is_renewed_is_no_orphan_of_a_sweeper_whose_clock_is_ahead(
+    database: Database,
+) -> None:
+    alive, lost = await a_hold(database), await a_hold(database)
+    turns, ahead = SqlTurns(database), timedelta(minutes=5)
+    found: set[TurnId] = set()
+    for seconds in range(0, 60, 10):
+        now = datetime.now(UTC) + timedelta(seconds=seconds)
+        await turns.renew({alive.id: (seconds, None)}, now + timedelta(seconds=30))
+        at = now + ahead
+        doubted_by = at - timedelta(seconds=18)
+        found |= {one.hold.id for one in await turns.orphans(at, doubted_by=doubted_by, most=1000)}
+    assert lost.id in found
+    assert alive.id not in found
+
+
 async def test_a_renewal_that_is_kept_waiting_is_tried_again_soon(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -22,6 +24,7 @@ from deploy.companion.errors import CompanionError
 from shared.db import migrations
 from shared.messaging import prepare
 from tests.support.engines import PostgresServer
+from tests.support.waiting import until
 
 _FIRST = """
 from alembic import op
@@ -42,6 +45,13 @@ def upgrade():
         " (select id from thing where done is null limit 10)"
     )
 """
+_INDEX = """
+from alembic import op
+from shared.db.migrations import create_index_concurrently
+revision, down_revision, branch_labels, depends_on = "0002", "0001", None, None
+def upgrade():
+    create_index_concurrently("ix_thing_done", "thing", "done")
+"""
 _UNIQUE = """
 from alembic import op
 from shared.db.migrations import create_index_concurrently
@@ -55,6 +65,13 @@ from shared.db.migrations import create_index_on_partitions
 revision, down_revision, branch_labels, depends_on = "0003", "0002", None, None
 def upgrade():
     create_index_on_partitions("ix_parted_owner", "parted", "(owner) where owner is not null")
+"""
+_PROGRAM = """
+import sys
+from pathlib import Path
+from shared.db import migrations
+migrations._SERVICES = Path(sys.argv[1])
+migrations.upgrade("toy", sys.argv[2])
 """
 _ENV = """
 from sqlalchemy import MetaData
@@ -169,6 +186,41 @@ def test_a_deadlock_with_the_service_is_tried_again(
     migrations.upgrade("toy", url)
     assert len(tried) == 2
     assert rows(url, "select version_num from alembic_version") == [("0002",)]
+
+
+async def test_two_at_once_take_turns_and_an_index_waits_for_nobody_who_waits(
+    url: str, tmp_path: Path
+) -> None:
+    """As when a job is deleted, its statement goes on at the server, and another job comes."""
+    (tmp_path / "toy" / "storage" / "migrations" / "versions" / "0002_second.py").write_text(_INDEX)
+    first_told, second_told = tmp_path / "first", tmp_path / "second"
+    builds = "select pid from pg_stat_activity where query like 'create index concurrently%'"
+    waits = "select 1 from pg_stat_activity where wait_event = 'advisory'"
+    writer = psycopg2.connect(url)
+    with writer.cursor() as cursor:
+        cursor.execute("insert into thing values (100, true)")
+    with begun(tmp_path, url, first_told) as first:
+        await until(lambda: rows(url, f"{builds} and wait_event_type = 'Lock'"))
+        ((pid,),) = rows(url, builds)
+        with begun(tmp_path, url, second_told) as second:
+            await until(lambda: second_told.read_text() or rows(url, waits))
+            writer.commit()
+            writer.close()
+            assert [one.wait(timeout=60) for one in (first, second)] == [0, 0]
+    # Neither was cancelled as a deadlock, to begin its index anew.
+    assert first_told.read_text() == ""
+    (told,) = second_told.read_text().splitlines()
+    assert "migration_waits_for_another" in told
+    assert f"of_process={pid}" in told
+    sql = "select indisvalid from pg_index where indexrelid = 'ix_thing_done'::regclass"
+    assert rows(url, sql) == [(True,)]
+
+
+def begun(services: Path, url: str, told: Path) -> subprocess.Popen[bytes]:
+    """A migration in a process of its own, which tells what it has to say in a file."""
+    words = (sys.executable, "-c", _PROGRAM, str(services), url)
+    with told.open("w") as file:
+        return subprocess.Popen(words, stdout=file)
 
 
 def test_what_a_newer_release_migrated_is_left_as_it_is(

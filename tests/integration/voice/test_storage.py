@@ -216,6 +216,22 @@ async def test_only_who_was_doubted_long_enough_is_an_orphan(speeches: SqlSpeech
     assert [await found(seconds) for seconds in (9, 90, 97, 98)] == [False, False, False, True]
 
 
+async def test_who_is_renewed_is_no_orphan_of_a_sweeper_whose_clock_is_ahead(
+    speeches: SqlSpeeches,
+) -> None:
+    alive, lost = a_hold(), a_hold()
+    for hold in (alive, lost):
+        await speeches.hold(hold)
+    found = set()
+    for seconds in range(0, 60, 10):
+        now = NOON + timedelta(seconds=seconds)
+        await speeches.renew([alive.id], now + timedelta(seconds=30))
+        at = now + timedelta(minutes=5)
+        doubted_by = at - timedelta(seconds=18)
+        found |= {hold.id for hold in await speeches.orphans(at, doubted_by=doubted_by, most=10)}
+    assert found == {lost.id}
+
+
 async def test_a_renewal_that_is_kept_waiting_is_tried_again_soon(
     speeches: SqlSpeeches, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -36,17 +36,22 @@ def told(version: int = 1, owner: UUID = ADA) -> str:
     return UsedKey(owner, "openai", version).told
 
 
-def test_it_concerns_what_may_run_on_that_key_and_nothing_that_began_later() -> None:
+def test_it_concerns_what_may_run_on_that_key() -> None:
     assert gone().concerns(Running(), served_by=None)
     assert not gone().concerns(Running(user_id=UserId(uuid4())), served_by=None)
     assert not gone(provider="gemini").concerns(Running(), served_by=None)
     assert gone(user_id=UserId(FIRM)).concerns(Running(), served_by=FIRM)
     assert not gone(user_id=UserId(FIRM)).concerns(Running(), served_by=None)
-    assert not gone(-6).concerns(Running(), served_by=None)
+
+
+def test_without_a_version_it_concerns_nothing_that_began_later() -> None:
+    assert gone(-4, version=None).concerns(Running(), served_by=None)
+    assert not gone(-6, version=None).concerns(Running(), served_by=None)
 
 
 def test_a_clock_that_is_ahead_makes_no_difference() -> None:
     assert gone(-4).concerns(Running(), served_by=None)
+    assert gone(-300).concerns(Running(), served_by=None)
 
 
 @pytest.mark.parametrize(

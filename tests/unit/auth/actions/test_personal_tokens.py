@@ -289,6 +289,16 @@ async def test_the_same_access_token_serves_while_a_minute_of_it_is_left(desk: D
     assert desk.claims(await desk.exchange(other.text))["sid"] != desk.claims(second)["sid"]
 
 
+async def test_what_was_made_by_a_clock_that_was_ahead_is_not_given_again(desk: Desk) -> None:
+    _, text = await desk.issue()
+    desk.clock.forward(timedelta(hours=1))
+    ahead = await desk.exchange(text.text)
+    desk.clock.forward(-timedelta(hours=1))
+    again = await desk.exchange(text.text)
+    assert desk.claims(again)["iat"] == desk.claims(ahead)["iat"] - 3600
+    assert await desk.exchange(text.text) == again
+
+
 SEAT = Membership(UUID(int=7), OrganisationRole.MEMBER, "enterprise", NOON, NOON)
 
 

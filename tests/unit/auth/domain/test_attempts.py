@@ -85,6 +85,22 @@ def test_the_ceiling_of_all_lasts_until_the_minute_ends() -> None:
     ceiling.check(Failures(1000, ends_at), ends_at)
 
 
+@pytest.mark.parametrize("ahead", [timedelta(hours=1), timedelta(days=400)])
+def test_nobody_waits_until_a_clock_that_was_ahead_would_be_right(ahead: timedelta) -> None:
+    many = Failures(10_000, NOON + ahead + MINUTE, NOON + ahead + LIMIT.longest_delay)
+    LIMIT.check(many, NOON)
+    assert LIMIT.after_one_more(many, NOON) == Failures(1, NOON + LIMIT.window)
+    CeilingPerMinute(1000).check(many, NOON)
+    AskingLimit(3, MINUTE).check(many, NOON)
+
+
+def test_clocks_that_differ_a_little_lift_no_limit() -> None:
+    many = Failures(10_000, NOON + 2 * MINUTE, NOON + 2 * LIMIT.longest_delay)
+    for limit in (LIMIT, CeilingPerMinute(1000), AskingLimit(3, MINUTE)):
+        with pytest.raises(TooManyAttempts):
+            limit.check(many, NOON)
+
+
 def test_of_those_who_looked_together_the_surplus_is_refused() -> None:
     limit, ends_at = AskingLimit(3, 60 * SECOND), NOON + 60 * SECOND
     limit.check(Failures(2, ends_at), NOON)
