@@ -102,6 +102,7 @@ class Deployment:
         for path in self.files():
             yield from _troubles_of(path, owner)
         yield from self._strangers()
+        yield from self._lacking_rights()
 
     def tell_engines(self) -> None:
         """Have what the engines read say again which logins the services use, and no other.
@@ -157,6 +158,22 @@ class Deployment:
                         f"{self.root / engine} does not have the login of {name}/{file}: "
                         "`companion deployment users` writes it anew."
                     )
+
+    def _lacking_rights(self) -> Iterator[str]:
+        """What a service of this release may not at Valkey, by a file of an earlier one."""
+        path = self.root / "valkey" / "users.acl"
+        for name in _NAMES:
+            try:
+                login = self._login(name, "cache_url")
+                lacks = engine_users.valkey_lacks(path.read_text(), name, login)
+            except (OSError, ValueError, CompanionError):
+                continue  # missing, unreadable, or without a password
+            if lacks:
+                yield (
+                    f"{path} does not give {login.name} what this release needs, "
+                    f"{' '.join(lacks)}: `ACL SETUSER` gives it to the Valkey that runs, and "
+                    "`companion deployment users` writes it for the next start."
+                )
 
     def _make_keys(self) -> None:
         """What the embedded default keeps in one folder, handed to whom it belongs."""

@@ -128,12 +128,10 @@ def valkey_acl(users: Users) -> str:
         # For the container's health check; it may do nothing else.
         "user health on nopass resetkeys resetchannels -@all +ping",
         *(
-            f"{_valkey_user(users.valkey[name])} resetkeys resetchannels "
-            f"{_VALKEY_RIGHTS[name]} -@all +@all -@admin -@dangerous"
-            f"{' +info' if name == _MAY_ASK else ''}"
+            f"{_valkey_user(users.valkey[name])} resetkeys resetchannels {_rights_at_valkey(name)}"
             for name in SERVICES
         ),
-        f"{_valkey_user(users.valkey[OPERATOR])} ~* &* +@all",
+        f"{_valkey_user(users.valkey[OPERATOR])} {_rights_at_valkey(OPERATOR)}",
     ]
     return "\n".join(lines) + "\n"
 
@@ -144,6 +142,22 @@ def valkey_knows(acl: str, login: Login) -> bool:
     return rights is not None and re.findall(r" [#>]\S+", rights[0]) == [
         f" #{_sha256(login.password)}"
     ]
+
+
+def valkey_lacks(acl: str, name: str, login: Login) -> list[str]:
+    """The rights that this release gives a service at Valkey and the file does not; none where the
+    file does not know the login at all."""
+    if not valkey_knows(acl, login):
+        return []
+    (rights,) = re.findall(rf"^user {login.name} .*", acl, re.M)[:1]
+    return [right for right in _rights_at_valkey(name).split() if right not in rights.split()]
+
+
+def _rights_at_valkey(name: str) -> str:
+    if name == OPERATOR:
+        return "~* &* +@all"
+    may_ask = " +info" if name == _MAY_ASK else ""
+    return f"{_VALKEY_RIGHTS[name]} -@all +@all -@admin -@dangerous{may_ask}"
 
 
 def _valkey_user(login: Login) -> str:

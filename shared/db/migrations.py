@@ -33,6 +33,13 @@ _PAUSE_SECONDS = 1.0
 _TRY_AGAIN = {"55P03", "40P01"}
 _BACKFILL_PAUSE_SECONDS = 0.05
 
+_TURN_PAUSE_SECONDS = 0.5
+_TAKE_TURN = "select pg_try_advisory_lock(4242)"
+_WHOSE_TURN = """
+    select pid from pg_locks where locktype = 'advisory' and granted and objid = 4242
+    and database = (select oid from pg_database where datname = current_database())
+"""
+
 COLUMNS = """
     select relname, attname from pg_class join pg_attribute on attrelid = pg_class.oid
     where relkind in ('r', 'p') and attnum > 0 and not attisdropped
@@ -95,8 +102,7 @@ def run_environment(metadata: MetaData) -> None:
         connect_args=KEEP_ALIVE,
     )
     with engine.connect() as connection:
-        # Two migrations at once wait for each other here instead of failing half-way.
-        connection.exec_driver_sql("select pg_advisory_lock(4242)")
+        _await_turn(connection)
         connection.exec_driver_sql(f"set lock_timeout = '{LOCK_TIMEOUT}'")
         connection.commit()
         if not _is_left(connection, metadata):
@@ -109,6 +115,25 @@ def run_environment(metadata: MetaData) -> None:
         connection.exec_driver_sql("select pg_advisory_unlock(4242)")
         connection.commit()
     engine.dispose()
+
+
+def _await_turn(connection: Connection) -> None:
+    """Two migrations at once wait for each other here instead of failing half-way.
+
+    It asks again and again, with no statement under way meanwhile: an index that the other one
+    builds `concurrently` would wait for that as well, and one of both be cancelled as a deadlock.
+    """
+    is_told = False
+    while not connection.exec_driver_sql(_TAKE_TURN).scalar_one():
+        connection.commit()
+        if not is_told:
+            # Also of a process that was killed: its statement goes on at the server to its end.
+            service = context.config.attributes.get("leaves_what_is_newer_of")
+            pid = connection.exec_driver_sql(_WHOSE_TURN).scalar()
+            connection.commit()
+            log.warning("migration_waits_for_another", service=service, of_process=pid)
+            is_told = True
+        time.sleep(_TURN_PAUSE_SECONDS)
 
 
 def _is_left(connection: Connection, metadata: MetaData) -> bool:

@@ -17,7 +17,11 @@ from shared.http.caller import RemoteKeys
 from shared.http.door import App, Door
 from shared.http.errors import install_error_handlers
 from shared.http.hot import HotRoute, HotRoutes, document_hot_routes
-from shared.http.problems import document_no_more_than_answered, problems
+from shared.http.problems import (
+    document_no_more_than_answered,
+    document_what_any_door_answers,
+    problems,
+)
 from shared.http.readiness import Check, states_of
 from shared.http.saturation import watch_connections
 from shared.http.security import document_security, give_security
@@ -114,6 +118,7 @@ def _public(
         app.include_router(router)
     document_no_more_than_answered(app)
     document_hot_routes(app, hot_routes)
+    document_what_any_door_answers(app)
     document_security(app, hot_routes, scope)
     return app
 

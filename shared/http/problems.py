@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from fastapi import FastAPI
@@ -42,6 +43,9 @@ def problems(*statuses: int, **codes: str) -> Responses:
     return {status: {"description": text, "content": content} for status, text in words.items()}
 
 
+_BEFORE_ROUTES = {str(status): answer for status, answer in problems(401, 413, 415).items()}
+
+
 def document_no_more_than_answered(app: FastAPI) -> None:
     """Leave the statuses that are `NEVER` out of the application's OpenAPI document."""
     with_all = app.openapi
@@ -56,3 +60,29 @@ def document_no_more_than_answered(app: FastAPI) -> None:
         return document
 
     app.openapi = answered  # type: ignore[method-assign]
+
+
+def document_what_any_door_answers(app: FastAPI) -> None:
+    """Say of each operation what is answered before its route is asked, always as a problem
+    document: to a token that is no good, and to a body that is too large or compressed. Routes
+    that stand in for a vendor's state only that vendor's form."""
+    with_routes = app.openapi
+
+    def answered() -> dict[str, Any]:
+        document = with_routes()
+        for path in document["paths"].values():
+            for method, operation in path.items():
+                path[method] = {**operation, "responses": _with_the_doors(operation)}
+        return document
+
+    app.openapi = answered  # type: ignore[method-assign]
+
+
+def _with_the_doors(operation: Mapping[str, Any]) -> Mapping[str, Any]:
+    stated = dict(operation["responses"])
+    for status, answer in _BEFORE_ROUTES.items():
+        if status in stated or (status != "401" and "requestBody" in operation):
+            of_route = stated.get(status, {})
+            content = {**answer["content"], **of_route.get("content", {})}
+            stated[status] = {**answer, **of_route, "content": content}
+    return stated

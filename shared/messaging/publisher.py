@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
+from amqp import spec
 from amqp.exceptions import MessageNacked
 from celery import Celery
 from kombu import Connection, Producer
@@ -23,6 +24,8 @@ from shared.messaging.broker import (
 
 _CONFIRM_SECONDS = 5
 _HANG_UP_SECONDS = 1
+# No stream is called so: what is sent to nobody goes nowhere, and is confirmed.
+_TO_NOBODY = "nobody"
 
 
 class NotSent(Exception):
@@ -40,7 +43,12 @@ class Unroutable(Refused):
 
 class Publisher:
     """One connection to the broker. Any failure drops it: after a confirm that timed out, the next
-    confirm may belong to the message before."""
+    confirm may belong to the message before.
+
+    It is kept under an alarm alone. RabbitMQ then reads nothing from who publishes, and does not
+    notice who hangs up: each connection dropped would stay there until the alarm is over. What was
+    sent into the alarm is confirmed after it; until then nothing else is sent.
+    """
 
     def __init__(self, broker_url: str) -> None:
         self._url = broker_url
@@ -50,6 +58,8 @@ class Publisher:
         self._connection: Connection | None = None
         self._producer: Producer | None = None
         self._returned = False
+        self._is_blocked = False
+        self._is_confirm_due = False
 
     def send(self, stream: str, type_: str, batch: Mapping[str, Any], *, routed: bool) -> None:
         """Publish one batch under its stream's routing key.
@@ -63,8 +73,7 @@ class Publisher:
                 raise Unroutable(stream)
             self._publish(producer, stream, type_, batch, mandatory=routed and self._rabbitmq)
         except self._failures() as error:
-            self.close()
-            raise _not_sent(error) from error
+            raise self._failed(error) from error
         except NotSent:
             raise
         except Exception:
@@ -82,12 +91,12 @@ class Publisher:
                 raise Unroutable(queue)
             self._publish(producer, queue, type_, batch, exchange="", mandatory=self._rabbitmq)
         except self._failures() as error:
-            self.close()
-            raise _not_sent(error) from error
+            raise self._failed(error) from error
 
     def close(self) -> None:
         """Drop the connection; the next send opens another."""
         connection, self._connection, self._producer = self._connection, None, None
+        self._is_blocked = self._is_confirm_due = False
         if connection is None:
             return
         if self._rabbitmq and connection.connected:
@@ -96,18 +105,39 @@ class Publisher:
 
     def _connected(self) -> Producer:
         if self._producer is None:
-            self._connection = Connection(
-                self._url,
-                connect_timeout=3,
-                transport_options=dict(transport_options(self._url)),
-            )
-            channel = self._connection.default_channel
-            events_exchange()(channel).declare()
-            # With nobody to tell, a returned message would be an error of the channel. Valkey's
-            # channels return nothing and refuse to be asked.
-            on_return = self._on_return if self._rabbitmq else None
-            self._producer = Producer(channel, auto_declare=False, on_return=on_return)
+            self._producer = self._opened()
+            if self._rabbitmq:
+                _ask(self._producer)
+        elif self._is_confirm_due:
+            channel: Any = self._producer.channel
+            channel.wait([spec.Basic.Ack, spec.Basic.Nack], timeout=_CONFIRM_SECONDS)
+            self._is_confirm_due = False
         return self._producer
+
+    def _opened(self) -> Producer:
+        options = dict(transport_options(self._url))
+        if self._rabbitmq:
+            options.update(on_blocked=self._on_blocked, on_unblocked=self._on_unblocked)
+        self._connection = Connection(self._url, connect_timeout=3, transport_options=options)
+        channel = self._connection.default_channel
+        events_exchange()(channel).declare()
+        # With nobody to tell, a returned message would be an error of the channel. Valkey's
+        # channels return nothing and refuse to be asked.
+        on_return = self._on_return if self._rabbitmq else None
+        return Producer(channel, auto_declare=False, on_return=on_return)
+
+    def _failed(self, error: BaseException) -> NotSent:
+        if self._is_blocked and _is_without_answer(error):
+            self._is_confirm_due = True
+            return NotSent("Blocked")
+        self.close()
+        return _not_sent(error)
+
+    def _on_blocked(self, _reason: str) -> None:
+        self._is_blocked = True
+
+    def _on_unblocked(self) -> None:
+        self._is_blocked = False
 
     def _on_return(self, *_message: Any) -> None:
         # The broker says so before it confirms: no queue took the message being published.
@@ -176,6 +206,27 @@ class Publisher:
         connection = self._connection or Connection(self._url)
         errors = (*connection.connection_errors, *connection.channel_errors)
         return (KombuError, OSError, MessageNacked, *errors)
+
+
+def _ask(producer: Producer) -> None:
+    """Whether the broker takes messages: under an alarm it says so to who publishes, and to nobody
+    before. A batch might be more than fits on the way to who does not read, and would end it."""
+    producer.publish(
+        b"",
+        exchange=EXCHANGE_NAME,
+        routing_key=_TO_NOBODY,
+        content_type="application/octet-stream",
+        content_encoding="binary",
+        delivery_mode=1,
+        retry=False,
+        timeout=_CONFIRM_SECONDS,
+        confirm_timeout=_CONFIRM_SECONDS,
+    )
+
+
+def _is_without_answer(error: BaseException) -> bool:
+    """We have waited as long as we wanted. With a number it is the kernel's: the way is gone."""
+    return isinstance(error, TimeoutError) and error.errno is None
 
 
 def _not_sent(error: BaseException) -> NotSent:

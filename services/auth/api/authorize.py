@@ -34,7 +34,10 @@ _IN_QUERY: dict[str, Any] = {
 }
 _REDIRECT: dict[int | str, dict[str, Any]] = {
     303: {"description": "Back to the client: with `code`, or with `error`; and `state`, `iss`."},
-    400: {"description": "A page: the client or its redirect URI is not known."},
+    400: {
+        "description": "A page: the client or its redirect URI is not known.",
+        "content": {HTMLResponse.media_type: {"schema": {"type": "string"}}},
+    },
 }
 
 

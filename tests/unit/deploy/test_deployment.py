@@ -188,6 +188,24 @@ def test_after_an_exchange_of_logins_the_engines_files_have_the_new_ones_alone(
     assert not re.match(rights["read"], "chat-b.keys.free")
 
 
+def test_rights_at_valkey_that_a_release_before_did_not_give_are_told(tmp_path: Path) -> None:
+    """The file was made once; a service of this release may need more than it gives."""
+    deployment = Deployment(tmp_path / "secrets")
+    deployment.create(Hosts())
+    path = deployment.root / "valkey" / "users.acl"
+    newest = path.read_text()
+    replace_private(path, newest.replace(" +info", "").replace("&companion.* &chat.*", "&chat.*"))
+
+    told = list(deployment.troubles())
+
+    assert len(told) == 2
+    assert "does not give auth what this release needs, +info:" in told[0]
+    assert "does not give chat what this release needs, &companion.*:" in told[1]
+    # What somebody has given them beyond that is theirs to know.
+    replace_private(path, newest.replace(" +info", " +info +client|list"))
+    assert list(deployment.troubles()) == []
+
+
 def engines_files(deployment: Deployment) -> str:
     names = ("postgres/init.sql", "valkey/users.acl", "rabbitmq/definitions.json")
     return "".join(text_of(deployment, name) for name in names)

@@ -21,6 +21,9 @@ def test_each_service_has_its_document(tmp_path: Path) -> None:
         assert not any(path.startswith("/internal") for path in document["paths"]), service
     # Those that stand before the routers are in it, too.
     assert any("post" in about for about in documents["chat"]["paths"].values())
+    # Who comes from a client that is not known is shown a page.
+    for operation in documents["auth"]["paths"]["/oauth/authorize"].values():
+        assert "text/html" in operation["responses"]["400"]["content"]
     turns = [path for path in documents["chat"]["paths"] if path.endswith("/messages")]
     assert turns
 
@@ -40,6 +43,21 @@ def test_doors_of_sdks_state_the_statuses_that_they_answer(tmp_path: Path) -> No
             for responses in stated:
                 assert "422" not in responses, start
                 assert "application/problem+json" not in responses["400"]["content"], start
+
+
+def test_what_is_refused_before_a_route_is_asked_is_stated(tmp_path: Path) -> None:
+    main([str(tmp_path)])
+    documents = [json.loads(path.read_text()) for path in tmp_path.glob("*.json")]
+    every = [path for document in documents for path in document["paths"].items()]
+    assert len(documents) == len(SERVICES)
+    for path, operations in every:
+        for method, operation in operations.items():
+            stated = operation["responses"]
+            # Problem documents, also where a route answers in a vendor's form.
+            refused = {"413", "415"} if "requestBody" in operation else set()
+            for status in refused | ({"401"} & stated.keys()):
+                assert status in stated, (method, path, status)
+                assert "application/problem+json" in stated[status]["content"], (method, path)
 
 
 def told_by(part: Any, document: Mapping[str, Any], seen: set[str]) -> Iterator[dict[str, Any]]:
