@@ -8,14 +8,13 @@ import threading
 import time
 from datetime import UTC, datetime, timedelta
 from typing import NewType
-from uuid import UUID, SafeUUID
+from uuid import UUID
 
 UserId = NewType("UserId", UUID)
 EventId = NewType("EventId", UUID)
 
 _lock = threading.Lock()
 _last = 0
-_UNKNOWN = SafeUUID.unknown
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
 
@@ -48,7 +47,7 @@ def uuid7_after(earlier: UUID | None) -> UUID:
 def _at(stamp: int) -> UUID:
     milliseconds, fraction = stamp >> 12, stamp & 0xFFF
     random = int.from_bytes(os.urandom(8), "big") & ((1 << 62) - 1)
-    return _of_int(milliseconds << 80 | 0x7 << 76 | fraction << 64 | 0b10 << 62 | random)
+    return UUID(int=milliseconds << 80 | 0x7 << 76 | fraction << 64 | 0b10 << 62 | random)
 
 
 def uuid7_of(milliseconds: int, seed: bytes) -> UUID:
@@ -56,23 +55,10 @@ def uuid7_of(milliseconds: int, seed: bytes) -> UUID:
     seed: a digest of the seed stands in the place of chance."""
     rest = int.from_bytes(hashlib.sha256(seed).digest()[:10], "big")
     rest = rest & ~(0xF << 76) & ~(0b11 << 62) | 0x7 << 76 | 0b10 << 62
-    return _of_int(milliseconds << 80 | rest)
+    return UUID(int=milliseconds << 80 | rest)
 
 
 def first_id_at(at: datetime) -> UUID:
     """No id made before this moment is as high, and none made later is lower."""
     milliseconds = (at - _EPOCH) // _MILLISECOND
-    return _of_int(milliseconds << 80 | 0x7 << 76 | 0b10 << 62)
-
-
-def _of_int(number: int) -> UUID:
-    """`UUID(int=number)` in a third of its steps: most are about the other ways to say it.
-
-    A UUID lets nobody set its parts, hence as its own constructor does it. Raises ValueError.
-    """
-    if number >> 128:
-        raise ValueError("not a number of 128 bits")
-    made = UUID.__new__(UUID)
-    object.__setattr__(made, "int", number)
-    object.__setattr__(made, "is_safe", _UNKNOWN)
-    return made
+    return UUID(int=milliseconds << 80 | 0x7 << 76 | 0b10 << 62)

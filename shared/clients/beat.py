@@ -12,13 +12,13 @@ _CROWD = 16
 class Beat:
     """Beats while somebody waits for it, `seconds` apart, and calls all of them in one go."""
 
-    __slots__ = ("_called", "_loop", "_waiting", "seconds")
+    __slots__ = ("_called", "_loop", "_number", "_waiting", "seconds")
 
     def __init__(self, loop: asyncio.AbstractEventLoop, seconds: float) -> None:
         self.seconds = seconds
         self._loop = loop
         self._waiting: list[Callable[[], None]] = []
-        self._called = 0
+        self._called = self._number = 0
 
     @property
     def is_crowded(self) -> bool:
@@ -26,10 +26,11 @@ class Beat:
         return len(self._waiting) >= _CROWD or self._called >= _CROWD
 
     def wait(self, call: Callable[[], None]) -> None:
-        """Call it once, at the next beat: within `seconds`, which must not be 0."""
+        """Call it once, at the next beat: within `seconds` and a moment. They must not be 0."""
         if not self._waiting:
-            beats = self._loop.time() // self.seconds
-            self._loop.call_at((beats + 1) * self.seconds, self._beat)
+            # A loop that counts milliseconds may call a moment too soon: the same beat twice.
+            self._number = max(int(self._loop.time() // self.seconds), self._number) + 1
+            self._loop.call_at(self._number * self.seconds, self._beat)
         self._waiting.append(call)
 
     def _beat(self) -> None:

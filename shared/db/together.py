@@ -2,7 +2,7 @@
 
 A statement with its commit costs client and server nearly the same for one row as for ten. So what
 comes while others are under way waits for one of them, and then goes along with all that came
-meanwhile. In a crowd the first of them also takes along who came in the same turn of the loop.
+meanwhile.
 """
 
 from __future__ import annotations
@@ -69,40 +69,30 @@ class Together(Generic[Asked, Answer]):
         """The answer to this one, or what it fails with."""
         self._note_distance()
         if not self._has_room():
-            return await self._joined(asked, place=len(self._waiting))
+            return await self._in_company(asked)
         generation = self._begun()
         try:
-            if self._is_crowded():
-                # Whoever else came in this turn of the loop asks before it is over.
-                await asyncio.sleep(0)
-            if not self._waiting:
-                return await self._alone(asked)
-            answer = self._joined(asked, place=0)
+            return await self._alone(asked)
         finally:
             self._ended(generation)
-        return await answer
 
     def _note_distance(self) -> None:
         now = self._now()
         self._distance += _WEIGHT * (min(now - self._came_at, 1.0) - self._distance)
         self._came_at = now
 
-    def _is_crowded(self) -> bool:
-        return self._distance < _CROWDED_SECONDS
-
     def _has_room(self) -> bool:
-        return self._under_way < (1 if self._is_crowded() else 2)
+        return self._under_way < (1 if self._distance < _CROWDED_SECONDS else 2)
 
-    def _joined(self, asked: Asked, *, place: int) -> asyncio.Future[Answer]:
-        """The answer to one of those who wait, at its place among them."""
+    async def _in_company(self, asked: Asked) -> Answer:
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[Answer] = loop.create_future()
-        self._waiting.insert(place, (asked, answer))
+        self._waiting.append((asked, answer))
         if len(self._waiting) >= self._most:
             self._depart()
         elif self._patience is None:
             self._patience = loop.call_later(self._patience_seconds, self._depart_at_last)
-        return answer
+        return await answer
 
     def _begun(self) -> int:
         self._under_way += 1

@@ -61,17 +61,9 @@ class Server:
     async def begin(self, *questions: str) -> list[asyncio.Task[str]]:
         """Ask them, and let what can go, go."""
         tasks = [asyncio.create_task(self.ask(question)) for question in questions]
-        for _ in range(3):
-            await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
         return tasks
-
-    async def grow_crowded(self) -> None:
-        """Have many come close upon each other; nothing is under way afterwards."""
-        self.open.set()
-        for number in range(60):
-            await self.ask(str(number))
-        self.open.clear()
-        self.asked.clear()
 
 
 @pytest.fixture
@@ -103,57 +95,16 @@ async def test_those_who_come_meanwhile_go_together_and_each_gets_its_own_answer
 
 
 async def test_in_a_crowd_one_is_under_way(server: Server) -> None:
-    await server.grow_crowded()
-    tasks = await server.begin("a")
-    tasks += await server.begin("b", "c")
+    server.open.set()
+    for number in range(60):
+        await server.ask(str(number))
+    server.open.clear()
+    server.asked.clear()
+    tasks = await server.begin("a", "b", "c")
     assert server.asked == [["a"]]
     server.open.set()
     assert await answers(tasks) == ["A", "B", "C"]
     assert server.asked[1:] == [["b", "c"]]
-
-
-async def test_in_a_crowd_those_of_one_turn_go_together_in_their_order(server: Server) -> None:
-    await server.grow_crowded()
-    tasks = await server.begin("a", "b", "c")
-    assert server.asked == [["a", "b", "c"]]
-    tasks += await server.begin("d")
-    server.open.set()
-    assert await answers(tasks) == ["A", "B", "C", "D"]
-    assert server.asked[1:] == [["d"]]
-    assert await server.ask("e") == "E"
-
-
-async def test_those_of_one_turn_are_no_more_than_go_into_one_statement(server: Server) -> None:
-    await server.grow_crowded()
-    tasks = await server.begin(*"abcde")
-    tasks += await server.begin(*"fghijk")
-    server.open.set()
-    assert await answers(tasks) == list("ABCDEFGHIJK")
-    assert server.asked == [list("abcde"), list("fghij"), ["k"]]
-
-
-async def test_one_of_a_turn_that_fails_fails_for_itself(server: Server) -> None:
-    await server.grow_crowded()
-    server.open.set()
-    found = await answers(await server.begin("bad", "b", "c"))
-    assert server.asked == [["bad", "b", "c"], ["bad"], ["b"], ["c"]]
-    assert (str(found[0]), found[1:]) == ("bad", ["B", "C"])
-
-
-@pytest.mark.parametrize("turns", range(4))
-async def test_whoever_takes_others_along_may_give_up_at_any_moment(
-    server: Server, turns: int
-) -> None:
-    await server.grow_crowded()
-    tasks = [asyncio.create_task(server.ask(question)) for question in "abc"]
-    for _ in range(turns):
-        await asyncio.sleep(0)
-    tasks[0].cancel()
-    server.open.set()
-    found = await answers(tasks)
-    assert isinstance(found[0], asyncio.CancelledError)
-    assert found[1:] == ["B", "C"]
-    assert await server.ask("d") == "D"
 
 
 async def test_when_it_grows_crowded_those_under_way_become_one(server: Server) -> None:
