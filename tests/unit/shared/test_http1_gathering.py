@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from typing import cast
 
 import pytest
 import uvloop
@@ -444,6 +445,38 @@ async def test_a_beat_is_crowded_while_many_wait() -> None:
     await asyncio.sleep(A_WHILE)
     assert seen == [False] * 3 + [True] * 60
     assert not crowded()
+
+
+class EarlyLoop:
+    """Calls a millisecond before the time, as loops that count milliseconds do."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.due: list[tuple[float, Callable[[], None]]] = []
+
+    def time(self) -> float:
+        return self.now
+
+    def call_at(self, when: float, call: Callable[[], None]) -> None:
+        self.due.append((when, call))
+
+    def run(self) -> float:
+        ((when, call),) = self.due
+        self.due.clear()
+        self.now = when - 0.001
+        call()
+        return when
+
+
+def test_no_beat_comes_twice() -> None:
+    loop = EarlyLoop()
+    beat = Beat(cast("asyncio.AbstractEventLoop", loop), 0.04)
+
+    def again() -> None:
+        beat.wait(again)
+
+    again()
+    assert [loop.run() for _ in range(4)] == pytest.approx([0.04, 0.08, 0.12, 0.16])
 
 
 async def test_without_a_span_nothing_waits() -> None:
