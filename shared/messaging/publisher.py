@@ -212,7 +212,8 @@ def _ask(producer: Producer) -> None:
     """Whether the broker takes messages: under an alarm it says so to who publishes, and to nobody
     before. A batch might be more than fits on the way to who does not read, and would end it."""
     producer.publish(
-        b"",
+        # Not empty: it stops reading after a message's head.
+        b"?",
         exchange=EXCHANGE_NAME,
         routing_key=_TO_NOBODY,
         content_type="application/octet-stream",

@@ -255,6 +255,10 @@ class RabbitServer:
         finally:
             self._control("set_disk_free_limit", "1MB")
 
+    def connections(self) -> int:
+        """How many it has, those among them whose client has gone without its notice."""
+        return int(self._control("eval", "length(rabbit_networking:local_connections())."))
+
     @contextlib.contextmanager
     def stalled(self, queue: str) -> Iterator[None]:
         """For the length of a block a quorum queue of the default virtual host confirms nothing, as
@@ -267,11 +271,16 @@ class RabbitServer:
         finally:
             self._control("eval", f"sys:resume({process}).")
 
-    def _control(self, *words: str) -> None:
+    def _control(self, *words: str) -> str:
         program = str(_RABBITMQ_PROGRAMS / "rabbitmqctl")
-        subprocess.run(
-            [program, "--quiet", *words], env=dict(self.environment), check=True, cwd="/"
-        )
+        return subprocess.run(
+            [program, "--quiet", *words],
+            env=dict(self.environment),
+            check=True,
+            cwd="/",
+            stdout=subprocess.PIPE,
+            text=True,
+        ).stdout
 
 
 @contextlib.contextmanager

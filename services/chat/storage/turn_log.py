@@ -78,7 +78,7 @@ class ValkeyTurnLog:
         self._heard: WeakValueDictionary[TurnId, HeardTurn] = WeakValueDictionary()
         self._has_heard = asyncio.Event()
         self._writing = asyncio.Lock()
-        self._is_away = False
+        self._is_away = self._is_refused = False
         self._line = Line(cache.connection_pool, timeout=_TIMEOUT_SECONDS)
         # The reader waits for this stream, too: an entry tells it that there is more to read.
         self._wake_key = f"turn.wake:{uuid4()}"
@@ -178,11 +178,14 @@ class ValkeyTurnLog:
             values += _batch(kept, is_over, events)
         # Packed by hand: what redis-py makes of a list of arguments costs more than all the rest.
         try:
-            refused = await self._line.ask(packed(*_BY_DIGEST, len(keys), *keys, *values))
+            answer = await self._line.ask(packed(*_BY_DIGEST, len(keys), *keys, *values))
         except NoScriptError:
-            refused = await self._line.ask(packed(*_WHOLE, len(keys), *keys, *values))
+            answer = await self._line.ask(packed(*_WHOLE, len(keys), *keys, *values))
+        refused, reason = answer
         if refused:
-            log.warning("turn_log_refused", batches=refused)
+            self._was_refused(refused, reason)
+        elif self._is_refused and any(events for _, _, events in due):
+            self._is_refused = False
 
     def _written(self, due: Sequence[_Due]) -> None:
         for kept, is_over, events in due:
@@ -206,6 +209,12 @@ class ValkeyTurnLog:
         if not self._is_away:
             log.warning("turn_log_away", reason=type(error).__name__)
         self._is_away = True
+
+    def _was_refused(self, batches: int, reason: bytes) -> None:
+        """Told once for as long as it lasts: with its disk full Valkey refuses all, each time."""
+        if not self._is_refused:
+            log.warning("turn_log_refused", batches=batches, reason=reason.decode(errors="replace"))
+        self._is_refused = True
 
     async def read(self) -> None:
         """Read what other replicas write down of the turns that are followed here, for ever."""

@@ -264,6 +264,26 @@ async def test_a_stalled_valkey_is_never_waited_for_and_caught_up_with(tmp_path:
                     await asyncio.sleep(0.05)
 
 
+async def test_a_valkey_that_takes_nothing_is_told_of_once_each_time_and_why(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log_lines = CapturingLogger()
+    monkeypatch.setattr(turn_log, "log", log_lines)
+    with running_valkey(tmp_path) as server:
+        async with a_replica(server.url) as log, open_cache(server.url) as cache:
+            turn, said = a_turn(), 0
+            log.keep(turn)
+            for limit in ("1", "0", "1"):  # bytes; 0 is no limit
+                await cache.config_set("maxmemory", limit)
+                for _ in range(3):
+                    said += 1
+                    turn.hear(said, pieces(1))
+                    await log.flush()
+    lines = [(call.args, call.kwargs["batches"], call.kwargs["reason"]) for call in log_lines.calls]
+    reason = "OOM command not allowed when used memory > 'maxmemory'."
+    assert lines == [(("turn_log_refused",), 1, reason)] * 2
+
+
 async def test_a_valkey_that_is_gone_without_a_word_is_asked_anew(
     url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
