@@ -55,7 +55,7 @@ async def close(servers: Servers, service: str, number: int, *, by: str, why: st
     Raises CompanionError for one that can, and where none of that number waits.
     """
     event = await find_dead(servers, service, number)
-    if _can_be_sent(service, event):
+    if can_be_sent(service, event):
         raise CompanionError(
             f"Dead event {number} of {service} can be sent again.",
             f"Once its cause is repaired: `companion events replay {service} {number}`.",
@@ -93,9 +93,11 @@ def _to_send(service: str, event: DeadEvent) -> list[Mapping[str, Any]]:
     return envelopes
 
 
-def _can_be_sent(service: str, event: DeadEvent) -> bool:
+def can_be_sent(service: str, event: DeadEvent) -> bool:
+    """Whether `replay` has anything to send, and somewhere to send it."""
     try:
-        _to_send(service, event)
+        for envelope in _to_send(service, event):
+            _queue_of(service, event.task, envelope)
     except CompanionError:
         return False
     return True

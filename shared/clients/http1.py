@@ -269,7 +269,8 @@ class Connection(asyncio.Protocol):
     def listen(self) -> None:
         """Be told by the event loop of what comes, as usual."""
         polled, self._polled = self._polled, None
-        if polled is not None:
+        # Where its reader does not keep up, it reads on once they have taken what came.
+        if polled is not None and not self.is_paused:
             polled.listen()
 
     def leave(self, answer: Answer, *, in_peace: bool) -> None:

@@ -94,13 +94,20 @@ async def test_what_is_shown_of_a_batch_names_its_events_and_nobody(
         forget(suite, number)
 
 
+async def put_aside_changed(
+    suite: Suite, person: Person, reason: str
+) -> tuple[int, dict[str, Any], dict[str, Any]]:
+    """A batch of one use that was changed on its way: its number, what came, and the use."""
+    use = await a_use(suite, person)
+    wire = {**wrapped([use]), "events": [{**use, "subject": str(uuid4())}]}
+    return put_aside(suite, reason, wire), wire, use
+
+
 @pytest.mark.parametrize("reason", ["process_lost", "unreadable_batch: the hash does not fit"])
 async def test_a_batch_that_was_changed_is_shown_as_it_came_and_not_sent_again(
     suite: Suite, ada: Person, reason: str
 ) -> None:
-    use = await a_use(suite, ada)
-    wire = {**wrapped([use]), "events": [{**use, "subject": str(uuid4())}]}
-    number = put_aside(suite, reason, wire)
+    number, wire, use = await put_aside_changed(suite, ada, reason)
     try:
         assert await companion(suite, "replay", "billing", str(number)) == (1, "")
         code, shown = await companion(suite, "show", "billing", str(number))
@@ -115,9 +122,7 @@ async def test_a_batch_that_was_changed_is_shown_as_it_came_and_not_sent_again(
 async def test_what_can_never_be_sent_again_is_closed_with_a_reason(
     suite: Suite, ada: Person, reason: str
 ) -> None:
-    use = await a_use(suite, ada)
-    wire = {**wrapped([use]), "events": [{**use, "subject": str(uuid4())}]}
-    number = put_aside(suite, reason, wire)
+    number, *_ = await put_aside_changed(suite, ada, reason)
     try:
         close = ("close", "billing", str(number), "--reason")
         assert await companion(suite, *close, " ") == (1, "")

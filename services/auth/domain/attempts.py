@@ -12,6 +12,9 @@ from shared.values import dataclass
 EVERYBODY = "everybody"
 """The subject under which all failures of this installation count."""
 
+CLOCKS_APART = timedelta(minutes=5)
+"""By how much the clocks of replicas may differ, and each goes on with the others' counts."""
+
 _MINUTE = timedelta(minutes=1)
 # Doubling more often than this passes any longest delay.
 _MOST_DOUBLINGS = 20
@@ -30,7 +33,7 @@ def _is_present(ends_at: datetime, length: timedelta, now: datetime) -> bool:
     """Whether a span that is so long at most, and ends then, has begun and is not over. One that
     ends much later began by a clock that was ahead, and was set right since: it would last until
     that time has come."""
-    return now < ends_at <= now + 2 * length
+    return now < ends_at <= now + length + max(length, CLOCKS_APART)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 
-from services.auth.domain.attempts import Failures
+from services.auth.domain.attempts import CLOCKS_APART, Failures
 from shared.db.database import Connection, Row
 
 _COLUMNS = "subject, failures, window_ends_at, blocked_until"
@@ -21,7 +21,8 @@ on conflict (subject) do update set
     blocked_until = excluded.blocked_until
 """  # noqa: S608
 # A window that ends much later than one that begins now began by a clock that was ahead.
-_PRESENT = "f.window_ends_at > $2 and f.window_ends_at <= $3 + ($3::timestamptz - $2::timestamptz)"
+_PRESENT = """f.window_ends_at > $2
+    and f.window_ends_at <= $3 + greatest($3::timestamptz - $2::timestamptz, $4::interval)"""
 _ADD = f"""
 insert into login_failure as f (subject, failures, window_ends_at) values ($1, 1, $3)
 on conflict (subject) do update set
@@ -66,7 +67,9 @@ class SqlLoginFailures:
         )
 
     async def add(self, subject: str, at: datetime, *, window_ends_at: datetime) -> Failures:
-        row = await self._connection.fetchrow(_ADD, _digest(subject), at, window_ends_at)
+        row = await self._connection.fetchrow(
+            _ADD, _digest(subject), at, window_ends_at, CLOCKS_APART
+        )
         assert row is not None
         return _from_row(row)
 

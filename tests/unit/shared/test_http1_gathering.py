@@ -373,6 +373,26 @@ async def test_who_does_not_keep_up_makes_the_other_side_wait() -> None:
         assert received == 2_000_001
 
 
+async def test_what_came_with_the_piece_that_is_held_makes_the_other_side_wait_too() -> None:
+    """It was too much at once: the next beat must not have it read on."""
+    async with in_a_crowd() as (line, reading):
+        line.beat.beat()
+        assert await reading == b"a"
+        connection = next(iter(line.pool._all))
+        # As if the event loop had read all of it in one go, which it does of a large buffer.
+        chunk = b"2710\r\n" + b"x" * 10_000 + b"\r\n"
+        connection.data_received(b"1\r\na\r\n" + chunk * 30)
+        line.peer.say(*[b"x" * 10_000] * 200)
+        for _ in range(50):
+            line.beat.beat()
+            await asyncio.sleep(0.005)
+        assert line.answer.unread < 5 * A_BURST
+        received = 0
+        while received < 2_300_001:
+            received += len(await read(line.answer, gather=False))
+        assert received == 2_300_001
+
+
 async def _read_whole(pool: Http1Pool) -> bytes:
     answer = await pool.request("GET", "/x", {}, head_within=SOON)
     whole = b""

@@ -101,6 +101,13 @@ def test_clocks_that_differ_a_little_lift_no_limit() -> None:
             limit.check(many, NOON)
 
 
+def test_a_replica_that_is_minutes_behind_lifts_no_limit_of_a_minute() -> None:
+    many = Failures(10_000, NOON + timedelta(minutes=5) + MINUTE)
+    for limit in (CeilingPerMinute(1000), AskingLimit(3, MINUTE)):
+        with pytest.raises(TooManyAttempts):
+            limit.check(many, NOON)
+
+
 def test_of_those_who_looked_together_the_surplus_is_refused() -> None:
     limit, ends_at = AskingLimit(3, 60 * SECOND), NOON + 60 * SECOND
     limit.check(Failures(2, ends_at), NOON)

@@ -21,7 +21,8 @@ def upgrade() -> None:
         ),
         sa.PrimaryKeyConstraint("user_id", name=op.f("pk_gone_user")),
     )
-    # Those of the last hour; whom the release before forgets meanwhile is noted by the next look.
+    # Those of the last hour. Whom the release before forgets meanwhile the next look notes, which
+    # comes within an hour of it or not at all.
     op.execute("insert into gone_user (user_id) select user_id from forgotten_user")
 
 
