@@ -28,6 +28,7 @@ from shared.identity import OnBehalfOf
 from shared.ids import UserId, first_id_at
 from shared.tiers import TIERS
 from tests.support.chat import Desk, MemoryTurns, ScriptedProvider, ada
+from tests.support.tasks import tasks_of
 
 OPENING = Opening(
     by=OnBehalfOf(ada, "request-1", "token", UUID(int=9)),
@@ -157,11 +158,11 @@ async def test_while_it_is_away_it_is_asked_by_one_and_not_by_each_who_was_let_d
     desk = Desk(LostTurns(), ScriptedProvider())
     desk.turns.failing = 1_000
     open_turn = desk.open
-    before, began = asyncio.all_tasks(), time.monotonic()
+    before, began = tasks_of(withdrawals), time.monotonic()
     for number in range(50):
         with pytest.raises(DependencyUnavailable):
             await open_turn(replace(OPENING, idempotency_key=str(number)))
-    assert len(asyncio.all_tasks() - before) == 1
+    assert len(tasks_of(withdrawals) - before) == 1
     await asyncio.sleep(0.1)
     # At its own pace, however long all that took.
     most = 5 + (time.monotonic() - began) / withdrawals._LONGEST_WAIT_SECONDS

@@ -26,6 +26,7 @@ from shared.vendors.failures import (
     VendorRateLimited,
 )
 from tests.support.mp3 import made_frame
+from tests.support.tasks import tasks_of
 from tests.support.voice import (
     FakeAudio,
     FakeProvider,
@@ -414,11 +415,11 @@ async def test_a_hold_whose_writing_was_cancelled_is_withdrawn() -> None:
 @pytest.mark.usefixtures("soon")
 async def test_a_database_that_is_away_is_not_asked_by_each_whose_hold_may_be_written() -> None:
     studio = Studio(speeches=WrittenInTheEnd(outages=1_000))
-    speak, before = studio.speak, asyncio.all_tasks()
+    speak, before = studio.speak, tasks_of(withdrawals)
     for _ in range(50):
         with pytest.raises(asyncio.CancelledError):
             await speak(a_wish())
-    assert len(asyncio.all_tasks() - before) == 1
+    assert len(tasks_of(withdrawals) - before) == 1
     await asyncio.sleep(0.05)
     assert 1 <= 1_000 - studio.speeches.outages <= 40
     studio.speeches.outages = 0
